@@ -1,1 +1,4 @@
-"""The composition root: settings go in, running processes come out. Only here do the rooms meet, and only here do observers subscribe."""
+"""The composition root: makes the running processes from the settings.
+
+Only this package connects the other packages, and only here observers subscribe.
+"""

@@ -1,4 +1,4 @@
-"""The embedded API, answering: a process of its own, started by an operator or by `scheduler up`."""
+"""The embedded API as a process, started by an operator or by `scheduler up`."""
 
 import asyncio
 import os
@@ -18,17 +18,24 @@ from scheduler.ops.systemd import Notifier
 from scheduler.settings import Settings
 
 _KEEP_ALIVE: Final = 75
-"""Seconds for which an idle connection stays open: longer than clients keep theirs, so that it is they who close them."""
+"""Seconds for which an idle connection stays open.
+
+Longer than the limit of clients, so that the clients close the connections.
+"""
 
 _MAX_CONNECTIONS: Final = 512
-"""More are answered with 503: each takes a file descriptor, of which a process often has 1,024, and runs need some too."""
+"""Maximum number of connections; further connections are answered with 503.
+
+Each connection takes a file descriptor. A process often has 1,024 descriptors, and runs need some too.
+"""
 
 
 @asynccontextmanager
 async def run_api(settings: Settings) -> AsyncIterator[LocalApi]:
-    """The embedded API on ``[api] listen`` for as long as the block lasts.
+    """Serve the embedded API on ``[api] listen`` for the duration of the block.
 
-    Raises `ConfigurationError` when the address or the database is in use, `DatabaseRefused`, or `Unreachable`.
+    Raises `ConfigurationError` when the address or the database is in use, `DatabaseRefused`, or
+    `Unreachable`.
     """
     if settings.api.listen is None:
         raise ConfigurationError('the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"')
@@ -43,9 +50,10 @@ async def run_api(settings: Settings) -> AsyncIterator[LocalApi]:
 
 
 async def serve(settings: Settings, announce: Callable[[], None], parent: Parent | None = None) -> None:
-    """Serve until a signal says stop; a second one ends at once. ``announce`` is called when requests are answered.
+    """Serve until a signal says stop; a second signal ends the process at once.
 
-    With a ``parent`` that one is told too, and its end is a reason to stop.
+    ``announce`` is called when requests are answered. With a ``parent``, the end of the parent is a reason to
+    stop too.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
-"""The daemon as a process: what it opens, in which order, and how it closes everything again.
+"""The daemon as a process: opens all parts in order, and closes all parts again.
 
-Log, metrics and health come first, so that whatever goes wrong later is seen; then the lock, the ledger, and the targets.
+Log, metrics and health come first, so that later errors are visible. The lock, the ledger and the targets
+follow.
 """
 
 import asyncio
@@ -39,13 +40,17 @@ _GUARD_EVERY: Final = 2.0
 _LOOK_FOR_REQUESTS_EVERY: Final = 1.0
 _LOOK_FOR_LISTS_EVERY: Final = 1.0
 _HEAR_EVERY: Final = 0.1
-"""Seconds between two looks at the wake socket at least, however many datagrams come."""
+"""Minimum seconds between two reads of the wake socket, however many datagrams come."""
 _RESTART_SECTIONS: Final = ("ledger", "server", "daemon", "api")
 """Sections that a reload cannot change."""
 
 
 class Daemon:
-    """One daemon process. ``load`` reads the configuration, now and on every reload. Raises what a configuration can be wrong with."""
+    """A daemon process.
+
+    ``load`` reads the configuration, at the start and on every reload. The constructor raises the errors of
+    the configuration.
+    """
 
     def __init__(self, load: Callable[[], Configuration]) -> None:
         self._load = load
@@ -69,7 +74,10 @@ class Daemon:
         self._record_lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """Serve until a signal says stop. Raises `ConfigurationError`, `DatabaseRefused`, or what a fault of ours raises."""
+        """Serve until a signal says stop.
+
+        Raises `ConfigurationError`, `DatabaseRefused`, or the exception of a programming error.
+        """
         self._listen_to_signals()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self._disconnect)
@@ -77,15 +85,15 @@ class Daemon:
             try:
                 await self._open_and_serve(closing)
             finally:
-                await self._end_background()  # before anything is closed that it may be using
+                await self._end_background()  # before closing anything that the tasks may use
 
     def stop(self, reason: str) -> None:
-        """Stop in good order, as a signal would have it, for a ``reason`` that the log names."""
+        """Stop in good order, as after a signal. The log names the ``reason``."""
         self._service.stop(reason)
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was told to stop, by a signal or by `stop`."""
+        """Whether the daemon was told to stop, by a signal or by `stop`."""
         return self._service.is_stopping
 
     async def _open_and_serve(self, closing: AsyncExitStack) -> None:
@@ -97,7 +105,7 @@ class Daemon:
 
     async def _serve(self, lock: LedgerLock) -> None:
         self._announce()
-        gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
+        gc.freeze()  # loaded objects stay; repeated collection would stop the loop for 10 ms
         async with asyncio.TaskGroup() as group:
             work = (self._guard(lock), self._prune(), self._start_backfills(), self._freeze(), self._refresh())
             background = [group.create_task(each) for each in work]
@@ -123,7 +131,10 @@ class Daemon:
     # ------------------------------------------------------------ opening
 
     async def _open_ledger(self, closing: AsyncExitStack) -> LedgerLock | None:
-        """Have the ledger, by its lock, and the targets as it knows them; None when told to stop before that. ``closing`` undoes it."""
+        """Acquire the ledger's lock, and open the ledger and the targets as recorded there.
+
+        Return None when the daemon is told to stop before. ``closing`` closes everything again.
+        """
         opening = LedgerStartup(self._settings.ledger.url.path, self._service, self._health, self._observability.publish)
         lock = await opening.acquire_lock(self._settings.daemon.node, self._clock.now)
         if lock is None:
@@ -141,7 +152,7 @@ class Daemon:
         return None if self._service.is_stopping else lock
 
     def _make_ledger(self, database: Database) -> SqliteLedger:
-        """The ledger for what evaluates schedules now."""
+        """Make the ledger for the present versions of croniter and of the zone data."""
         evaluated = read_versions()
         return SqliteLedger(database, self._settings.daemon.node, evaluated.croniter, evaluated.tzdata)
 
@@ -174,7 +185,10 @@ class Daemon:
     # ------------------------------------------------------------ while it runs
 
     async def _guard(self, lock: LedgerLock) -> None:
-        """Raises `LedgerUnavailable` when others may have the ledger too: at once, since what is sent now may be sent by them as well."""
+        """Raise `LedgerUnavailable` at once when the lock is lost.
+
+        Another daemon may then have the ledger, and may send the same occurrences.
+        """
         while True:
             if not lock.is_held():
                 raise self._report_lost_lock()
@@ -187,7 +201,10 @@ class Daemon:
         return LedgerUnavailable(error)
 
     async def _freeze(self) -> None:
-        """Keep the garbage collection from the automations, too: with 100,000 of them it would stop the loop for a third of a second."""
+        """Exclude the automations from garbage collection as well.
+
+        With 100,000 automations a collection would stop the loop for a third of a second.
+        """
         while not self._service.is_stopping:
             await asyncio.sleep(_LOOK_FOR_LISTS_EVERY)
             if all(target.is_up for target in self._targets):
@@ -203,7 +220,10 @@ class Daemon:
             await asyncio.sleep(_PRUNE_EVERY)
 
     async def _start_backfills(self) -> None:
-        """Look for what `scheduler fire` asks for. One indexed look a second costs next to nothing."""
+        """Start the backfills that `scheduler fire` requested.
+
+        One indexed query a second costs almost nothing.
+        """
         while not self._service.is_stopping:
             await asyncio.sleep(_LOOK_FOR_REQUESTS_EVERY)
             try:
@@ -214,7 +234,10 @@ class Daemon:
                 self._health.note_failure("fire", str(error))
 
     async def _refresh(self) -> None:
-        """Take up at once what commands on this machine change. Without the wake socket, the next poll does."""
+        """Apply changes by commands on this machine at once.
+
+        Without the wake socket, the next poll applies the changes.
+        """
         ledger = self._settings.ledger.url.path
         try:
             with closing(WakeSocket.open(ledger)) as wake_socket:
@@ -230,7 +253,7 @@ class Daemon:
         for target in self._targets:
             try:
                 await target.refresh()
-            except LedgerUnavailable as error:  # the others are to poll all the same
+            except LedgerUnavailable as error:  # the other targets poll all the same
                 self._health.note_failure("pauses", str(error))
 
     def _listen_to_signals(self) -> None:
@@ -242,7 +265,7 @@ class Daemon:
 
     def _handle_stop_signal(self, number: signal.Signals) -> None:
         if self._service.is_stopping:
-            os._exit(0)  # the second time: at once. Whatever is open is found out at the next start
+            os._exit(0)  # the second signal ends at once; the next start reconciles open attempts
         self._service.stop(number.name)
 
     def _handle_reload_signal(self) -> None:
@@ -254,15 +277,16 @@ class Daemon:
             self._reload()
         except SchedulerError as refusal:
             error = str(refusal)
-        except Exception as fault:  # noqa: BLE001  whatever it is, what is served goes on, and somebody has to hear of it
+        except Exception as fault:  # noqa: BLE001  serving goes on, and the log reports any error
             error = f"{type(fault).__name__}: {fault}"
         self._observability.publish(ConfigReloaded(error=error))
 
     def _reload(self) -> None:
-        """Take up configuration, keys and zone data. Raises what is wrong with them, and then nothing has changed.
+        """Reload configuration, keys and zone data. Raises the errors in them; then nothing has changed.
 
-        Nothing here waits: no target goes by a schedule whose zone is gone from the data that the others go by, and of two reloads the
-        first is over when the second begins. The ledger is told afterwards.
+        The reload does not wait, for two reasons. No target evaluates a schedule whose zone is missing in the
+        zone data of the other targets. And a first reload is over when a second reload begins. The ledger is
+        updated afterwards.
         """
         settings = _require_target(self._load().settings)
         _refuse_restart_settings(self._settings, settings)
@@ -276,7 +300,7 @@ class Daemon:
             self._run_in_background(predecessor.retire())
         self._settings, self._clients = settings, clients
         self._observability.set_level(settings)
-        if self._targets:  # otherwise they will be made from these settings
+        if self._targets:  # otherwise startup makes the targets from these settings
             self._reconfigure(now)
 
     def _reconfigure(self, now: datetime) -> None:
@@ -287,7 +311,10 @@ class Daemon:
         self._run_in_background(self._record_reload())
 
     async def _record_reload(self) -> None:
-        """Make durable what evaluates from now on, and what it changed; after what an earlier reload has to record."""
+        """Record the present evaluation and policies, and the changes of the reload.
+
+        Records of an earlier reload are written first.
+        """
         async with self._record_lock:
             await self._targets[0].context.retry_write("state", self._record_evaluation)
             for target in self._targets:

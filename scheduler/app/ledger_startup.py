@@ -1,6 +1,7 @@
-"""How a ledger becomes this process's own: its lock, then the file, both waited for until they can be had or a signal says stop.
+"""The startup of a ledger: first the lock, then the file.
 
-Apart from the daemon, because nothing here knows a target. Whatever keeps the ledger back is shown in log, metrics and readiness meanwhile.
+Both are waited for until they are available or a signal says stop. The module is separate from the daemon,
+because nothing here knows a target. Meanwhile log, metrics and readiness show the obstacle.
 """
 
 import asyncio
@@ -22,11 +23,11 @@ from scheduler.ledger.schema import open_ledger
 T = TypeVar("T")
 
 _LOOK_AGAIN: Final = 1.0
-"""Seconds between two tries to take the lock."""
+"""Seconds between two attempts to acquire the lock."""
 
 
 class LedgerStartup:
-    """Opens one ledger for one daemon. Everything comes back as None when the daemon is told to stop before it could be had."""
+    """Opens one ledger for one daemon. Each method returns None when the daemon is told to stop before."""
 
     def __init__(self, ledger: Path, service: Service, health: LedgerHealth, publish: Publish) -> None:
         self._ledger = ledger
@@ -35,7 +36,7 @@ class LedgerStartup:
         self._publish = publish
 
     async def acquire_lock(self, node: str, now: Callable[[], datetime]) -> LedgerLock | None:
-        """The lock, as soon as it is free."""
+        """Acquire the lock as soon as the lock is free."""
         while not self._service.is_stopping:
             try:
                 taken = LedgerLock.try_acquire(self._ledger, node=node, since=now())
@@ -50,7 +51,7 @@ class LedgerStartup:
         return None
 
     async def open_database(self) -> Database | None:
-        """The ledger, made or brought up to date where need be. Raises `DatabaseRefused`."""
+        """Open the ledger; create or migrate the file when necessary. Raises `DatabaseRefused`."""
         loop = asyncio.get_running_loop()
 
         def publish_commit(seconds: float) -> None:
@@ -63,7 +64,7 @@ class LedgerStartup:
         return await self.retry(lambda: asyncio.to_thread(open_checked))
 
     async def retry(self, step: Callable[[], Awaitable[T]]) -> T | None:
-        """What ``step`` comes to, as soon as the ledger lets it."""
+        """Return the result of ``step``, repeated until the ledger is available."""
         failures = 0
         while not self._service.is_stopping:
             try:

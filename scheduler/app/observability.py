@@ -1,4 +1,4 @@
-"""Who watches the daemon: the log, the metrics and the pages, subscribed here and nowhere else."""
+"""The observers of the daemon: log, metrics and pages. Observers subscribe only here."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,11 +36,14 @@ from scheduler.ops.web import Pages, build_app
 from scheduler.settings import Settings
 
 _MAX_CONNECTIONS: Final = 256
-"""More are answered with 503: who looks must not take the file descriptors that firing needs."""
+"""Maximum number of connections; further connections are answered with 503.
+
+Readers must not take the file descriptors that firing needs.
+"""
 
 
 class Observability:
-    """All observers of one daemon. Nothing here has a say in what the daemon does."""
+    """All observers of one daemon. Observers have no influence on the daemon."""
 
     def __init__(self, settings: Settings, clock: DaemonClock) -> None:
         self._settings = settings
@@ -56,11 +59,14 @@ class Observability:
         bus.subscribe(EventLogger(self._log.is_enabled_for).observe)
 
     def set_level(self, settings: Settings) -> None:
-        """Log by the level that is set now."""
+        """Set the log level to the configured level."""
         self._log.set_level(settings.log.level)
 
     async def recall(self, database: Database) -> None:
-        """Go on from what the ledger knows, and show what is in it. Raises `LedgerUnavailable`."""
+        """Restore the metrics from the ledger, and give the pages access to the ledger.
+
+        Raises `LedgerUnavailable`.
+        """
         self._database = database
         for target in self._settings.targets:
             times = await database.read(partial(history.read_last_times, target=target.name))
@@ -72,7 +78,10 @@ class Observability:
 
     @asynccontextmanager
     async def watch(self, service: Service) -> AsyncIterator[None]:
-        """Log, count and answer for as long as the block lasts. Raises `ConfigurationError` when the address cannot be had."""
+        """Log, count and serve pages for the duration of the block.
+
+        Raises `ConfigurationError` when the address is not available.
+        """
         listen = str(self._settings.server.listen or "")
         notifier = _make_notifier(service)
         self._bus.subscribe(notifier.observe)
@@ -84,7 +93,7 @@ class Observability:
         finally:
             for task in attending:
                 task.cancel()
-            self._log.flush()  # not closed: what ends after this, as the embedded API beside it, may have something to say
+            self._log.flush()  # not closed: the embedded API ends later and may still log
 
     def _make_pages(self, service: Service) -> Pages:
         sources = GaugeSources(
@@ -182,7 +191,7 @@ def _group_upcoming(service: Service, name: str, span: timedelta) -> Iterator[tu
 
 
 async def _list_not_due(service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
-    """Return the lines of what waits for its due time, and so has no row."""
+    """List the lines of occurrences before their due instant: such occurrences have no row."""
     automation_id = None if query.automation is None else find_id(query.automation)
     only = make_automation_filter(query.automation) if query.automation is not None and automation_id is None else None
     return [
@@ -203,7 +212,7 @@ def _iterate_details(service: Service, name: str) -> Iterator[AutomationDetails]
 
 
 def _measure_ledger(ledger: Path) -> int | None:
-    """The bytes of the ledger's files; None while there is none."""
+    """Measure the ledger's files in bytes; None without a file."""
     sizes = []
     for suffix in ("", *SIDE_FILE_SUFFIXES):
         with suppress(FileNotFoundError):

@@ -1,7 +1,8 @@
-"""What a run has printed, asked of the embedded API for the page of its automation.
+"""The output of a run, read from the embedded API for the page of an automation.
 
-By HTTP and with the target's key, since the daemon cannot read the API's files: as services the two are different users. Only a target at
-``[api] listen`` is asked, so no other API gets a request that it does not know.
+The daemon asks by HTTP with the target's key, because the daemon cannot read the API's files: as services,
+the two run as different users. Only a target at ``[api] listen`` is asked, so no other API gets an unknown
+request.
 """
 
 import asyncio
@@ -20,20 +21,29 @@ from scheduler.upstream import ApiClient
 from scheduler.upstream.target import ClientClock
 
 _ANSWER_TIMEOUT: Final = 2.0
-"""Seconds that an answer may take."""
+"""Maximum seconds for an answer."""
 _FRESH_FOR: Final = 5.0
-"""Seconds for which an answer is shown again: the page asks every ten seconds, and several people may look."""
+"""Seconds for which an answer is shown again.
+
+The page asks every ten seconds, and several people may look.
+"""
 _APART: Final = 0.5
-"""Seconds between two requests at least: the API may limit what the key may ask, and occurrences come first."""
+"""Minimum seconds between two requests.
+
+The API may limit the requests of the key, and occurrences come first.
+"""
 _MAX_WAITING: Final = 16
-"""Pages that wait for their turn: eight seconds, for which a page in a browser waits."""
+"""Maximum number of waiting pages: together eight seconds, the time limit of a page in a browser."""
 _MAX_ANSWERS: Final = 20
 _ANY_RUN: Final = ""
-"""In place of a run's id, for an API that did not answer: nobody waits for that API again and again."""
+"""The key for the error of an API without an answer, in place of a run id.
+
+The error is shown for a while, so that pages do not wait for the API again and again.
+"""
 
 
 class RunOutputReader:
-    """Reads the outputs of runs at the embedded API of this machine."""
+    """Reads the outputs of runs from the embedded API of this machine."""
 
     def __init__(self, settings: Settings, clock: ClientClock) -> None:
         self._targets = {target.name: target for target in settings.targets if _is_shown(settings, target)}
@@ -44,7 +54,10 @@ class RunOutputReader:
         self._waiting = 0
 
     async def read(self, target: str, run_id: str) -> RunOutputTail | None:
-        """Read the end of a run's output; None when this target is not the embedded API, or the API does not know the run."""
+        """Read the end of a run's output.
+
+        Return None when the target is not the embedded API, or when the API does not know the run.
+        """
         if target not in self._targets:
             return None
         if self._waiting >= _MAX_WAITING:
@@ -79,14 +92,18 @@ class RunOutputReader:
             config = await asyncio.to_thread(make_upstream_config, target)  # the key may have been rotated
             async with ApiClient(replace(config, connect_timeout=_ANSWER_TIMEOUT / 2, request_timeout=_ANSWER_TIMEOUT), self._clock) as api:
                 return await api.read_run_output(run_id)
-        except InvalidAutomation:  # an id that is none, and so no run of the embedded API
+        except InvalidAutomation:  # an invalid id, and so no run of the embedded API
             return None
         except SchedulerError as error:
             return RunOutputTail(error=str(error))
 
 
 def _is_shown(settings: Settings, target: TargetSection) -> bool:
-    """Whether the outputs of this target's runs are shown: it is the embedded API, and who may look is who may know."""
+    """Return whether the outputs of this target's runs are shown.
+
+    The target must be the embedded API, and readers of the pages must be allowed to read the outputs. With
+    ``run_output = "auto"``, the pages must have a loopback address.
+    """
     listen, wanted = settings.server.listen, settings.server.run_output
     if listen is None or not _is_embedded(settings.api.listen, target.url):
         return False
@@ -94,6 +111,9 @@ def _is_shown(settings: Settings, target: TargetSection) -> bool:
 
 
 def _is_embedded(listen: SocketAddress | None, url: str) -> bool:
-    """Whether the URL leads to the embedded API of this machine. An API that listens on all addresses is asked by a loopback address."""
+    """Return whether the URL leads to the embedded API of this machine.
+
+    An API that listens on all addresses is asked at a loopback address.
+    """
     host = urlsplit(url).hostname or ""
     return listen is not None and listen.is_reached_by(url) and (host == listen.host or is_loopback(host))

@@ -1,4 +1,4 @@
-"""Settings, made into the plain values that the rooms below take. No decision is made here."""
+"""The mapping from settings to the plain values of the other packages. No decision is made here."""
 
 import json
 import os
@@ -15,18 +15,21 @@ from scheduler.upstream import TargetConfig
 
 
 def make_parser(settings: Settings) -> Parse:
-    """How expressions are read, with the configured rules for clock changes."""
+    """Make the parser of expressions, with the configured rules for clock changes."""
     return partial(Schedule.parse, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
 
 
 def make_policy_texts(settings: Settings) -> tuple[str, str]:
-    """``[schedule]`` and the ``[[override]]`` tables as JSON, for the ledger: as much as says which policies an automation had."""
+    """Format ``[schedule]`` and the ``[[override]]`` tables as JSON, for the ledger.
+
+    The JSON has everything needed to find the policies of an automation later.
+    """
     overrides = [each.model_dump(mode="json", include={"automation", *each.changes}) for each in settings.overrides]
     return settings.schedule.model_dump_json(), json.dumps(overrides)
 
 
 def make_upstream_config(target: TargetSection, environ: Mapping[str, str] = os.environ) -> TargetConfig:
-    """What the API client of a target is told. Raises `UnusableKey`."""
+    """Make the configuration of a target's API client. Raises `UnusableKey`."""
     return TargetConfig(
         name=target.name,
         url=target.url,
@@ -43,7 +46,7 @@ def make_upstream_config(target: TargetSection, environ: Mapping[str, str] = os.
 
 
 def make_target_settings(target: TargetSection, settings: Settings) -> TargetSettings:
-    """What the parts that serve a target are told."""
+    """Make the settings for the serving parts of a target."""
     schedule = settings.schedule
     return TargetSettings(
         name=target.name,
@@ -62,7 +65,7 @@ def make_target_settings(target: TargetSection, settings: Settings) -> TargetSet
 
 
 def make_api_config(api: ApiSettings) -> ApiConfig:
-    """What the embedded API is told."""
+    """Make the configuration of the embedded API."""
     runner = RunnerConfig(
         folder=api.runs_folder,
         command=api.runner.command,

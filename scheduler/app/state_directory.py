@@ -1,6 +1,7 @@
-"""What `scheduler up` keeps in its state directory: a configuration that `run`, `serve` and every other command can use, and a key.
+"""The state directory of `scheduler up`: a configuration for every command, and a key.
 
-Made when it is not there, and never changed afterwards: it belongs to the person who runs it.
+The configuration is made when missing, and never changed afterwards, because the file belongs to the
+operator.
 """
 
 import json
@@ -53,7 +54,7 @@ command = ["cat"]                # your agent: argv, no shell; the prompt is on 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """What the file says of where everything is."""
+    """The values of the configuration file: URL, project, files and addresses."""
 
     url: str
     project: str
@@ -65,10 +66,10 @@ class _Places:
 
 
 def prepare_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Make the folder and its configuration where they are missing; the configuration's path comes back. Raises `ConfigurationError`.
+    """Make the folder and its configuration where missing, and return the configuration's path.
 
-    Where the environment says that something is elsewhere, the file says the same: later commands may not have these variables, and the
-    target must be the API that is served.
+    Where the environment changes a value, the file gets the same value: later commands may not have these
+    variables, and the target must be the served API. Raises `ConfigurationError`.
     """
     folder = folder.absolute()
     file = folder / FILE_NAME
@@ -82,7 +83,10 @@ def prepare_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> Pat
 
 
 def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
-    """Return the text of the file. Raises `ConfigurationError`, and `SettingsError` for what the environment has wrong."""
+    """Return the text of the configuration file.
+
+    Raises `ConfigurationError`, and `SettingsError` for errors in the environment.
+    """
     if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
         raise ConfigurationError(f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another")
     api, server = (f"{_HOST}:{_find_free_port(first)}" for first in (_API_PORT, _SERVER_PORT))
@@ -103,7 +107,10 @@ def _format_configuration(places: _Places) -> str:
 
 
 def _apply_environment(places: _Places, settings: Settings) -> _Places:
-    """Return the places that hold together with the environment. Raises `ConfigurationError` when no URL can lead to the API."""
+    """Return the values that fit together with the environment.
+
+    Raises `ConfigurationError` when no URL can lead to the API.
+    """
     target, listen = settings.targets[0], settings.api.listen
     if listen is None or not listen.port:
         raise ConfigurationError(
@@ -122,7 +129,10 @@ def _apply_environment(places: _Places, settings: Settings) -> _Places:
 
 
 def _find_free_port(first: int) -> int:
-    """The first port from here on that nobody listens on; the first one when all are taken, so that the error names it."""
+    """Find the first free port from ``first`` on.
+
+    Return ``first`` when all ports are taken, so that the error names this port.
+    """
     return next((port for port in range(first, first + _MAX_PORTS) if _is_free(port)), first)
 
 
@@ -137,9 +147,9 @@ def _is_free(port: int) -> bool:
 
 
 def read_key(file: Path) -> str:
-    """The key in the file; empty when there is none. Raises `ConfigurationError`."""
+    """Read the key in the file; empty without a file. Raises `ConfigurationError`."""
     try:
-        return file.read_bytes().decode(errors="replace").strip()  # whatever is no key is replaced by one
+        return file.read_bytes().decode(errors="replace").strip()  # an invalid key is replaced later
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -147,7 +157,7 @@ def read_key(file: Path) -> str:
 
 
 def write_key(file: Path, key: str) -> None:
-    """Keep a key where only its owner can read it. Raises `ConfigurationError`."""
+    """Write a key into a file that only its owner can read. Raises `ConfigurationError`."""
     try:
         _write(file, key + "\n", 0o600)
     except OSError as error:
@@ -161,7 +171,10 @@ def _make_key_error(file: Path, error: OSError) -> ConfigurationError:
 
 
 def _write(file: Path, text: str, mode: int) -> None:
-    """Have the whole text in the file, or leave it as it is: half a file on a full disk would be taken for the person's own."""
+    """Write the whole text into the file, or leave the file unchanged.
+
+    Half a file on a full disk would be taken for the operator's own file.
+    """
     part = file.with_name(file.name + ".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as written:

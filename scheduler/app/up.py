@@ -1,4 +1,7 @@
-"""`scheduler up`: the daemon, and the embedded API as its child, with a key that is made and kept, and a first automation if wanted."""
+"""`scheduler up`: the daemon, and the embedded API as its child process.
+
+A working key is made and kept, and a first automation is created on request.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from scheduler.settings.registry import SettingPath, format_path
 from scheduler.upstream import ApiClient, Document, NewAutomation
 
 _UNEXPECTED_END: Final = 1
-"""The exit status when the API ended in good order, and nobody had asked `up` to stop."""
+"""The exit status when the API ended in good order although nobody asked `up` to stop."""
 DEMO: Final[NewAutomation] = {
     "name": "demo",
     "prompt": "Say hello to whoever tries this.\n",
@@ -30,10 +33,11 @@ DEMO: Final[NewAutomation] = {
 
 
 async def run_up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
-    """Run both until a signal says stop, or one of them ends; return the exit status.
+    """Run both until a signal says stop, or until one of them ends; return the exit status.
 
-    It is the API's, and never 0 when the API ended although nobody asked `up` to stop: whatever supervises `up` has to see that.
-    ``announce`` is called when the API answers and before the daemon starts. Raises what the daemon raises.
+    The exit status is the status of the API. The status is never 0 when the API ended although nobody asked
+    `up` to stop: the supervisor of `up` must notice. ``announce`` is called when the API answers, before the
+    daemon starts. Raises the exceptions of the daemon.
     """
     configuration = load()
     embedded = _find_embedded(configuration, folder, demo=demo)
@@ -48,9 +52,9 @@ async def run_up(folder: Path, load: Callable[[], Configuration], announce: Call
 
 
 async def _run_beside(child: Child, daemon: Daemon) -> int:
-    """Run the daemon as long as the API lives, and stop the API after it; return the exit status.
+    """Run the daemon as long as the API lives, stop the API afterwards, and return the exit status.
 
-    The daemon ends first, so that what is in flight gets its answer.
+    The daemon ends first, so that open requests get their answers.
     """
     least = 0
 
@@ -69,9 +73,10 @@ async def _run_beside(child: Child, daemon: Daemon) -> int:
 
 
 async def _keep_key(database_file: Path, own: Path, target: TargetSection | None) -> None:
-    """Have a key that works where the embedded API's target looks for it: the key that is there, or a new one.
+    """Ensure that the key file of the embedded API's target has a valid key: the present key, or a new key.
 
-    ``own`` is our own file, in which a key that does not work is replaced. Raises `ConfigurationError` for one in another file.
+    ``own`` is the key file in the state directory. An invalid key there is replaced. Raises
+    `ConfigurationError` for an invalid key in another file.
     """
     file = target.key_file if target is not None and target.key_file is not None else own
     database = await asyncio.to_thread(open_database, database_file)
@@ -92,10 +97,11 @@ async def _keep_key(database_file: Path, own: Path, target: TargetSection | None
 
 
 def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) -> TargetSection | None:
-    """Return the target that is the embedded API; None when all are other APIs.
+    """Return the target that is the embedded API; None when all targets are other APIs.
 
-    Raises `ConfigurationError` when one was to be it: it has the key that is kept here, or the address was set in the environment. So
-    does a demo without it, which at somebody else's API would cost a run every minute.
+    Raises `ConfigurationError` when a target was meant to be the embedded API: the target has the key kept
+    here, or the environment set the address. Raises `ConfigurationError` also for a demo without such a
+    target: at another API, the demo would cost a run every minute.
     """
     settings, origins = configuration.settings, configuration.origins
     listen = settings.api.listen
@@ -122,7 +128,7 @@ def _get_key_file(folder: Path) -> Path:
 
 
 async def _ensure_demo(target: TargetSection) -> None:
-    """Have the demo's automation, enabled, however often this is started."""
+    """Ensure that the demo's automation exists and is enabled, however often `up` starts."""
     async with ApiClient(make_upstream_config(target), SystemClock()) as api:
         found = await _find_by_name(api, DEMO["name"])
         if found is None:
@@ -132,5 +138,5 @@ async def _ensure_demo(target: TargetSection) -> None:
 
 
 async def _find_by_name(api: ApiClient, name: str) -> Document | None:
-    """The first automation of this name."""
+    """Find the first automation with this name."""
     return next((document for document in await api.list_documents() if document.get("name") == name), None)

@@ -1,10 +1,13 @@
-"""The proof: what the record implies, set against what the record says happened.
+"""The audit: compare the occurrences implied by the definitions with the occurrences on record.
 
-- `versions`: which recorded version of a definition was in force when. `evaluation`: which instants one implied, by the rules of then.
-- `expectation`: what all automations of a target implied in a stretch of time, counted so that SQLite can count against it.
-- `comparison`: what the two disagree about. `findings`: how that is told. `ledger_queries`: what of the ledger it takes.
-- `runner`: one audit from its beginning to its end, a stretch of time after the other.
-- `explanation`: what happened to one automation at one instant, or why nothing did.
+- `versions`: the recorded definition versions, and the period of each version.
+- `evaluation`: the instants implied by a definition, by the rules of that time.
+- `expectation`: the instants implied by all automations of a target in a stretch of time, counted for a
+  comparison with counts of SQLite.
+- `comparison`: the differences between the two. `findings`: the differences in sentences.
+- `ledger_queries`: the queries of an audit.
+- `runner`: a whole audit, stretch of time by stretch of time.
+- `explanation`: the history of an automation at an instant, or the reason why nothing happened.
 
-It asks nothing of the daemon's own planning: a mistake that both made would go unseen.
+The audit uses no part of the daemon's planning: a mistake shared by both would stay undetected.
 """

@@ -1,4 +1,4 @@
-"""Whether an occurrence may be made up for by hand, and what the daemon has to be told for that. Pure."""
+"""The decision whether an occurrence may be backfilled, and the request to the daemon. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,11 +14,11 @@ _JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 class BackfillRefused(Exception):
-    """It is not; the text says why, and what to do."""
+    """The occurrence may not be backfilled. The text gives the reason and the next step."""
 
 
 def make_backfill_request(account: Evidence, now: datetime, by: str) -> FireRequest:
-    """What to ask the daemon for. Raises `BackfillRefused`."""
+    """Return the backfill request for the daemon. Raises `BackfillRefused`."""
     _refuse_removed_automation(account)
     if account.instant > now:
         raise BackfillRefused("it is still to come")
@@ -64,7 +64,11 @@ def _refuse_possible_run(account: Evidence, row: OccurrenceRow) -> None:
 
 
 def _derive_span_instants(account: Evidence, row: OccurrenceRow | None) -> tuple[datetime, ...]:
-    """All instants of the span that it lies in, where that does not know them: derived by the versions of then."""
+    """Derive all instants of the occurrence's span from the definition versions of that time.
+
+    Return nothing without a span, or when the span itself names its instants. Raises `BackfillRefused` when
+    the derived instants do not match the count of the span.
+    """
     if row is None or row.count == 1 or row.intervals is not None or row.definition_id is not None:
         return ()
     since, evaluation = row.scheduled_for - _JUST_BEFORE, account.evaluation

@@ -1,4 +1,4 @@
-"""Where the record and what it implies disagree, and what that means."""
+"""The differences between the record and the implied occurrences, and a finding for each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,39 +15,49 @@ from scheduler.core.model import Definition, Gap
 from scheduler.core.plural import pluralize
 
 MAX_ZONE_SHIFT: Final = timedelta(days=1)
-"""How far other zone data can move an occurrence: a shift of the clock, or a day that is left out."""
+"""Maximum distance by which other zone data move an occurrence: a clock shift, or an omitted day."""
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Discrepancy:
-    """An occurrence that is implied and has no row (`missing`), or the reverse; or that has two (`double`)."""
+    """An occurrence with a wrong number of rows.
+
+    `missing`: implied, without a row. `unexplained`: a row, not implied. `double`: two rows.
+    """
 
     scheduled_for: datetime
     automation_id: str
     kind: FindingKind
-    fate: str = ""  # of the row
+    fate: str = ""  # outcome and reason, or state, of the row
 
 
 def find_differing_instants(expectation: AuditExpectation, counted: Mapping[datetime, Tally]) -> list[datetime]:
-    """The instants at which the rows are not those that are expected, by their count and weight."""
+    """Find the instants at which the rows differ from the expected rows, by count or weight."""
     tally = expectation.tally
     return sorted(each for each in tally.keys() | counted.keys() if tally.get(each, (0, 0)) != counted.get(each, (0, 0)))
 
 
 def split_off_gaps(instants: Sequence[datetime], gaps: Sequence[Gap]) -> tuple[list[datetime], list[datetime]]:
-    """Those of the instants that lie in no gap, and those that do: what has no row there is not decided yet."""
+    """Split the instants into instants outside all gaps and instants inside a gap.
+
+    An occurrence without a row inside a gap is not decided yet.
+    """
     undecided = [instant for instant in instants if any(gap.since < instant <= gap.until for gap in gaps)]
     return (list(instants), []) if not undecided else (sorted(set(instants) - set(undecided)), undecided)
 
 
 def count_missing_rows(instants: Sequence[datetime], expectation: AuditExpectation, counted: Mapping[datetime, Tally]) -> int:
-    """How many rows there are less than expected at these instants, all together."""
+    """Count the rows missing at these instants, compared with the expectation."""
     return sum(max(expectation.tally.get(each, (0, 0))[0] - counted.get(each, (0, 0))[0], 0) for each in instants)
 
 
 def find_discrepancies(expectation: AuditExpectation, instant: datetime, rows: Mapping[str, str]) -> Iterator[Discrepancy]:
-    """What is wrong at one instant. ``rows``: by automation, what became of the occurrence that has a row of its own or begins a span."""
+    """Yield the discrepancies at one instant.
+
+    ``rows`` maps an automation to the fate of the row that begins at the instant: a row for a single
+    occurrence, or a span.
+    """
     covered = expectation.find_span_fates(instant)
     required = expectation.find_required_automations(instant)
     for automation_id in sorted(required - rows.keys() - covered.keys()):
@@ -61,9 +71,10 @@ def find_discrepancies(expectation: AuditExpectation, instant: datetime, rows: M
 
 
 def find_miscounted_spans(expectation: AuditExpectation) -> Iterator[tuple[OccurrenceSpan, int]]:
-    """Spans that stand for more or fewer occurrences than lie in them, and how many do. Only those that begin in the stretch.
+    """Yield the spans with a wrong count, each with the right count.
 
-    One that knows its instants is compared instant by instant; here only whether it has as many as it says.
+    Only spans beginning in the stretch are checked. The instants of a span with intervals are compared one by
+    one elsewhere. Here only the count of such a span is compared with the intervals.
     """
     for span in expectation.spans:
         if not expectation.begin < span.first <= expectation.end:
@@ -74,7 +85,7 @@ def find_miscounted_spans(expectation: AuditExpectation) -> Iterator[tuple[Occur
             continue
         since = span.first - _JUST_BEFORE
         if span.schedule is not None:
-            extent = measure_extent(span.schedule, since, span.last)  # once for all automations that share the schedule
+            extent = measure_extent(span.schedule, since, span.last)  # once for each shared schedule
             if span.count != (implied := 0 if extent is None else extent.count):
                 yield span, implied
             continue
@@ -86,23 +97,26 @@ def find_miscounted_spans(expectation: AuditExpectation) -> Iterator[tuple[Occur
 
 
 class Judge:
-    """Tells what discrepancies of one target mean."""
+    """Turns the discrepancies of one target into findings."""
 
     def __init__(self, target: str, lineages: PeriodsByAutomation, evaluation: Evaluation, evaluator: tuple[str, str]) -> None:
         self._target = target
         self._periods = lineages
         self._evaluation = evaluation
-        self._evaluator = evaluator  # the versions of croniter and of the zone data that this audit evaluates with
+        self._evaluator = evaluator  # the versions of croniter and of the zone data in this audit
 
     def judge(self, found: Sequence[Discrepancy]) -> list[AuditFinding]:
-        """One finding for each, or for two that are one occurrence which other zone data have moved."""
+        """Make one finding for each discrepancy.
+
+        Two discrepancies become one finding when other zone data moved a single occurrence.
+        """
         by_automation: dict[str, list[Discrepancy]] = {}
         for each in sorted(found):
             by_automation.setdefault(each.automation_id, []).append(each)
         return [finding for own in by_automation.values() for finding in self._judge_automation(own)]
 
     def judge_miscounted_span(self, span: OccurrenceSpan, implied: int) -> AuditFinding:
-        """A span whose count is not right."""
+        """Make the finding for a span with a wrong count."""
         counted = pluralize(span.count, "occurrence")
         text = f"a span up to {to_text_seconds(span.last)} stands for {counted}, and its definitions imply {implied:,}"
         kind = FindingKind.MISSING if span.count < implied else FindingKind.UNEXPLAINED
@@ -163,7 +177,11 @@ class Judge:
         return self._make_finding_unless_uncertain(each, text, advice)
 
     def _make_finding_unless_uncertain(self, each: Discrepancy, text: str, advice: str) -> AuditFinding:
-        """A start with other rules decides by these what came due before it, and was not decided yet."""
+        """Make a finding, or a finding without loss when the rules of that time are uncertain.
+
+        A daemon that starts with other rules decides by the new rules about occurrences that came due before
+        the start and were not decided yet.
+        """
         definition, kind = self._find_definition(each), each.kind
         if definition is not None and self._evaluation.is_uncertain(definition, each.scheduled_for):
             kind, text, advice = FindingKind.DIFFERENTLY, f"{text} by the rules of then; a start with other rules decided it", "nothing"

@@ -1,6 +1,8 @@
-"""Which instants a definition implied, by the rules of the time: those that read expressions, and those for clock changes.
+"""The instants implied by a definition, by the rules of that time.
 
-croniter and the zone data are those of now; which ones evaluated then is on record, so that a difference can be told from a loss.
+The rules are the rules for reading expressions and the rules for clock changes. croniter and the zone data
+are the present versions. The versions of that time are on record, and distinguish a difference in evaluation
+from a loss.
 """
 
 from bisect import bisect_right
@@ -20,14 +22,14 @@ Transition = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRules:
-    """What schedules were evaluated with after ``since``."""
+    """The versions and settings for the evaluation of schedules after ``since``."""
 
     since: datetime
     croniter: str
     tzdata: str
     dst_gap: str
     dst_repeat: str
-    rules_version: int  # of the scheduler's own rules for reading expressions
+    rules_version: int  # version of the scheduler's own rules for reading expressions
 
     @property
     def evaluator(self) -> tuple[str, str]:
@@ -36,11 +38,11 @@ class EvaluationRules:
 
     @property
     def settings(self) -> tuple[str, str, int]:
-        """Everything beside the versions that decides which instants a definition implies."""
+        """The settings, beside the versions, that decide which instants a definition implies."""
         return self.dst_gap, self.dst_repeat, self.rules_version
 
     def parse_schedule(self, definition: Definition) -> Schedule:
-        """Raises `InvalidSchedule`: by the zone data of now, for one."""
+        """Parse the definition. Raises `InvalidSchedule`, for example because of the present zone data."""
         gap, repeat = cast("GapPolicy", self.dst_gap), cast("RepeatPolicy", self.dst_repeat)
         return Schedule.parse(
             definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat, rules_version=self.rules_version
@@ -54,9 +56,10 @@ class _Key(NamedTuple):
 
 
 class Evaluation:
-    """Evaluates definitions by the recorded ``rules``, oldest first. Within a `set_window` each unique schedule is evaluated once.
+    """Evaluates definitions by the recorded ``rules``, oldest first.
 
-    ``transitions``: stretches after one instant and up to another one that were decided by the rules before or after a change of rules.
+    Within a window of `set_window` each unique schedule is evaluated once. ``transitions`` are stretches of
+    time, exclusive begin and inclusive end, decided by the rules before or after a change of rules.
     """
 
     def __init__(self, rules: Sequence[EvaluationRules], transitions: Sequence[Transition] = ()) -> None:
@@ -68,27 +71,30 @@ class Evaluation:
         self._window = (FOREVER, FOREVER)
 
     def set_window(self, begin: datetime, end: datetime) -> None:
-        """What is asked for next lies after ``begin`` and not after ``end``."""
+        """Set the window of the next questions: after ``begin`` and up to ``end``."""
         self._window = (begin, end)
         self._memo.clear()
 
     def find_rules_at(self, instant: datetime) -> EvaluationRules:
-        """The rules by which it was decided whether something was scheduled at this instant."""
+        """Return the rules that decided whether an occurrence was scheduled at this instant."""
         return self._rules[self._find_index(instant - _JUST_BEFORE)]
 
     def list_instants(self, definition: Definition, begin: datetime, end: datetime) -> tuple[datetime, ...]:
-        """The scheduled instants after ``begin`` and up to ``end``; none of a definition that is no schedule by now."""
+        """List the scheduled instants after ``begin`` and up to ``end``.
+
+        The result is empty for a definition that cannot be evaluated now.
+        """
         if self._window[0] <= begin and end <= self._window[1]:
             found = tuple(each for number in self._list_indexes(*self._window) for each in self._get_cached_instants(definition, number))
             return found if (begin, end) == self._window else found[bisect_right(found, begin) : bisect_right(found, end)]
         return tuple(each for number in self._list_indexes(begin, end) for each in self._evaluate(definition, number, begin, end))
 
     def implies(self, definition: Definition, instant: datetime) -> bool:
-        """Whether it is scheduled at exactly this instant."""
+        """Return whether the definition is scheduled at exactly this instant."""
         return bool(self.list_instants(definition, instant - _JUST_BEFORE, instant))
 
     def is_uncertain(self, definition: Definition, instant: datetime) -> bool:
-        """Whether the instant lies in a transition, and not all rules agree whether the definition is scheduled there."""
+        """Return whether the instant lies in a transition and the rules disagree about the instant."""
         if not any(begin < instant <= end for begin, end in self._transitions):
             return False
         try:

@@ -1,4 +1,4 @@
-"""Everything on record that bears on one automation at one instant."""
+"""The evidence: all records about one automation at one instant."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from scheduler.ledger.sql_batch import to_identity
 
 @dataclass(frozen=True, slots=True)
 class OccurrenceRow:
-    """The row that an occurrence has, of its own or in a span."""
+    """The row of an occurrence: its own row, or the row of a span."""
 
     scheduled_for: datetime
     last: datetime
@@ -47,7 +47,7 @@ class OccurrenceRow:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
-    """One attempt."""
+    """An attempt of the occurrence."""
 
     number: int
     written_at: datetime
@@ -57,12 +57,12 @@ class AttemptRow:
     result: str | None
     http_status: int | None
     error: str | None
-    clock_offset: float | None  # seconds that the API's clock was ahead of ours
+    clock_offset: float | None  # seconds by which the API's clock was ahead of the local clock
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run; ``is_own``: the occurrence's, else most likely a late double of it."""
+    """A run. ``is_own`` True: the run of the occurrence; False: most likely a late double of that run."""
 
     run_id: str
     status: str
@@ -74,7 +74,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class PauseRow:
-    """A pause by hand, of the automation or of all; without ``until`` it lasts."""
+    """A manual pause of the automation or of all automations; without ``until`` the pause lasts."""
 
     everything: bool
     since: datetime
@@ -85,7 +85,7 @@ class PauseRow:
 
 @dataclass(frozen=True, slots=True)
 class RecordedPolicy:
-    """What ``[schedule]`` and ``[[override]]`` said from ``since`` on, as JSON."""
+    """The ``[schedule]`` and ``[[override]]`` settings in force from ``since`` on, as JSON."""
 
     since: datetime
     schedule: str
@@ -94,7 +94,7 @@ class RecordedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All of it. ``instant`` is the one that is asked about."""
+    """The evidence. ``instant`` is the instant in question."""
 
     target: str
     automation_id: str
@@ -116,19 +116,22 @@ class Evidence:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether the daemon has not decided yet about what is due at the instant."""
+        """Whether the daemon has not decided yet about occurrences due at the instant."""
         return self.watermark is None or self.instant > self.watermark or self.is_in_gap
 
     @property
     def is_in_gap(self) -> bool:
-        """Whether the instant lies below the watermark, and the daemon may not have recovered so far from a downtime."""
+        """Whether the instant is below the watermark, in a gap that recovery may not have reached yet."""
         return any(gap.may_contain(self.automation_id, self.instant) for gap in self.gaps)
 
 
 def collect_evidence(
     connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime, evaluator: tuple[str, str]
 ) -> Evidence:
-    """What the ledger knows. ``evaluator``: the versions of croniter and of the zone data that evaluate now."""
+    """Collect the evidence from the ledger.
+
+    ``evaluator`` is the pair of present versions: croniter and zone data.
+    """
     recorded = ledger_queries.read_automation_versions(connection, target, automation_id)
     forces = find_periods(recorded)
     found = _select_row(connection, Occurrence(target, automation_id, instant))
@@ -158,13 +161,16 @@ def collect_evidence(
 
 
 def read_row(connection: sqlite3.Connection, occurrence: Occurrence) -> OccurrenceRow | None:
-    """The row that an occurrence has; None when it has none."""
+    """Read the row of an occurrence; None when the occurrence has no row."""
     found = _select_row(connection, occurrence)
     return None if found is None else _make_row(found)
 
 
 def _select_row(connection: sqlite3.Connection, occurrence: Occurrence) -> sqlite3.Row | None:
-    """The row of its own, or that of the span that stands for it: a span has instants within its bounds that are none of its own."""
+    """Select the occurrence's own row, or the row of a span with the occurrence.
+
+    A span also has instants within its bounds that do not belong to the span.
+    """
     own: sqlite3.Row | None = connection.execute(_OWN_ROW, to_identity(occurrence)).fetchone()
     if own is not None or (span := find_span_id(connection, occurrence)) is None:
         return own
@@ -197,7 +203,7 @@ def _read_policy(connection: sqlite3.Connection, instant: datetime) -> RecordedP
 
 
 def read_newest_policy(connection: sqlite3.Connection) -> RecordedPolicy | None:
-    """Return what the settings said last; None when no daemon has recorded any."""
+    """Read the newest recorded policy settings; None when no daemon has recorded any."""
     found = connection.execute("SELECT since, schedule, overrides FROM policy ORDER BY id DESC LIMIT 1").fetchone()
     return None if found is None else RecordedPolicy(from_text(found["since"]), found["schedule"], found["overrides"])
 

@@ -1,8 +1,9 @@
-"""What all automations of one target implied in a stretch of time.
+"""The instants implied by all automations of one target in a stretch of time.
 
-Each automation has a random weight, and the weights of those that are scheduled for an instant are added up. So SQLite, which counts and
-adds up what has a row, can be compared with for each instant instead of for each occurrence: two different sets of automations have the
-same count and the same sum once in a million million times. Only where these differ, the occurrences are looked at one by one.
+Each automation has a random weight. The weights of all automations scheduled at an instant are added up.
+SQLite counts the rows and adds up the weights in the same way. So the comparison takes one step per instant
+instead of one step per occurrence. Two different sets of automations have the same count and the same sum
+once in a million million times. Only instants with a difference are compared occurrence by occurrence.
 """
 
 import random
@@ -23,16 +24,19 @@ if TYPE_CHECKING:
     from scheduler.core.model import Definition
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
-_WEIGHT_BITS: Final = 40  # so that a million of them fit into SQLite's integers when they are added up
+_WEIGHT_BITS: Final = 40  # the sum of a million weights fits into an SQLite integer
 
 Tally = tuple[int, int]
-"""How many automations, and the sum of their weights."""
+"""The number of automations, and the sum of their weights."""
 PeriodsByAutomation = Mapping[str, Sequence[VersionPeriod]]
-"""By automation, its versions in force."""
+"""The periods of the definition versions, by automation."""
 
 
 def group_periods(versions: Iterable[RecordedVersion]) -> PeriodsByAutomation:
-    """From the versions of any number of automations, those of each in the order of recording."""
+    """Group the versions of any number of automations into periods.
+
+    The versions of each automation must be in the order of recording.
+    """
     of_each: defaultdict[str, list[RecordedVersion]] = defaultdict(list)
     for version in versions:
         of_each[version.automation_id].append(version)
@@ -40,17 +44,19 @@ def group_periods(versions: Iterable[RecordedVersion]) -> PeriodsByAutomation:
 
 
 def draw_weights(automations: Iterable[str]) -> dict[str, int]:
-    """A weight for each automation, the same ones for the same automations."""
-    draw = random.Random(0)  # noqa: S311 -- nobody is to be kept from guessing them
+    """Draw a weight for each automation. The same automations always get the same weights."""
+    draw = random.Random(0)  # noqa: S311 -- the weights are no secret
     return {each: draw.getrandbits(_WEIGHT_BITS) + 1 for each in sorted(automations)}
 
 
 @dataclass(frozen=True, slots=True)
 class OccurrenceSpan:
-    """A row that stands for several consecutive occurrences of an automation, both ends included.
+    """A row for several consecutive occurrences of an automation, both ends included.
 
-    ``intervals`` says which, in runs of seconds between one and the next and how often. Without them ``schedule`` says which: the
-    definition as it was evaluated. A span of the ledger's first version has neither: it stands for what its definitions implied in between.
+    ``intervals`` names the instants: pairs of the seconds between two instants and the number of repetitions.
+    Without intervals ``schedule`` names the instants: the definition as evaluated then. A span of the
+    ledger's first version has neither. Such a span stands for the instants that its definitions implied
+    between both ends.
     """
 
     automation_id: str
@@ -64,11 +70,14 @@ class OccurrenceSpan:
 
     @property
     def fate(self) -> str:
-        """What became of all of them."""
+        """The outcome and reason shared by all occurrences of the span."""
         return f"{self.outcome}: {self.reason}"
 
     def list_instants(self, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """Its instants after ``begin`` and up to ``end``, however many it has before; to be asked of one that knows its intervals."""
+        """Yield the instants of a span with intervals, after ``begin`` and up to ``end``.
+
+        The cost does not depend on the number of earlier instants.
+        """
         if begin < self.first <= end:
             yield self.first
         at = self.first
@@ -97,7 +106,7 @@ class _DueGroup:
 
 @dataclass(frozen=True, slots=True)
 class _SpanGroup:
-    """Instants that spans of one schedule and with the same bounds stand for, with the fate of each automation that has one."""
+    """The instants of spans with the same schedule and bounds, and the fate for each automation."""
 
     instants: tuple[datetime, ...]
     fates: Mapping[str, str]
@@ -105,9 +114,10 @@ class _SpanGroup:
 
 @dataclass(slots=True)
 class AuditExpectation:
-    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out.
+    """The instants implied after ``begin`` and up to ``end``, without the instants of ``spans``.
 
-    What lies in the ``gaps`` is implied as well, and need not be on record yet.
+    The first instant of each span stays in the tally, because the row of the span begins there. Instants in
+    the ``gaps`` are implied too, and need not be on record yet.
     """
 
     periods: PeriodsByAutomation
@@ -138,7 +148,10 @@ class AuditExpectation:
             self._subtract_equal_spans(spans)
 
     def find_span_fates(self, instant: datetime) -> dict[str, str]:
-        """By automation, the fate of the span that stands for the instant; not of one that begins at it, and so has a row there."""
+        """Find the fates of the spans with the instant, by automation.
+
+        A span that begins at the instant is left out, because the span has a row there.
+        """
         found = {automation_id: fates[instant] for automation_id, fates in self._span_fates.items() if instant in fates}
         for covered in self._span_groups:
             at = bisect_left(covered.instants, instant)
@@ -147,7 +160,7 @@ class AuditExpectation:
         return found
 
     def _subtract_equal_spans(self, spans: Sequence[OccurrenceSpan]) -> None:
-        """Take out spans of one schedule and with the same bounds: their instants are evaluated once for all of them."""
+        """Subtract spans with the same schedule and bounds: the instants are evaluated once for all."""
         schedule, first, last = spans[0].schedule, spans[0].first, spans[0].last
         assert schedule is not None
         instants = tuple(schedule.iterate_between(max(self.begin, first - _JUST_BEFORE), min(self.end, last)))
@@ -167,13 +180,19 @@ class AuditExpectation:
         return [each for each in self.list_required_instants(span.automation_id, self.begin, self.end) if span.first <= each <= span.last]
 
     def list_required_instants(self, automation_id: str, begin: datetime, end: datetime) -> list[datetime]:
-        """The instants of one automation that must be on record, after ``begin`` and up to ``end``, wherever these lie."""
+        """List the instants of an automation required on record, after ``begin`` and up to ``end``.
+
+        ``begin`` and ``end`` may lie outside the stretch.
+        """
         return sorted(
             {each for force in self.periods.get(automation_id, ()) for each in self._list_period_instants(force, begin, end, force.end)}
         )
 
     def find_tolerated_instants(self, automation_id: str, begin: datetime, end: datetime) -> set[datetime]:
-        """Those that may be on record: they were implied by a version of which nobody knew yet that it had ended."""
+        """Find the instants that may be on record.
+
+        The instants are implied by a version in force, or by a version whose end the daemon did not know yet.
+        """
         return {
             each
             for force in self.periods.get(automation_id, ())
@@ -181,15 +200,16 @@ class AuditExpectation:
         }
 
     def was_implied_when_sent(self, automation_id: str, instant: datetime, sent_at: datetime) -> bool:
-        """Whether a version that the daemon knew at ``sent_at``, on the API's clock, implies the instant.
+        """Return whether a version known to the daemon at ``sent_at`` implies the instant.
 
-        A clock that was ahead sends an occurrence before an edit that counts from before the instant; it is then set back.
+        ``sent_at`` is on the API's clock. A local clock that is ahead sends an occurrence before an edit,
+        although the edit counts from before the instant; later the clock is set back.
         """
         forces = [force for force in self.periods.get(automation_id, ()) if force.known_until >= sent_at]
         return any(self._list_period_instants(force, instant - _JUST_BEFORE, instant, FOREVER) for force in forces)
 
     def find_required_automations(self, instant: datetime) -> set[str]:
-        """The automations that must be on record with this instant, those in spans included."""
+        """Find the automations required on record at this instant, automations in spans included."""
         return {each for due in self._due_groups if due.has_instant(instant) for each in due.members}
 
     def _list_period_instants(self, force: VersionPeriod, begin: datetime, end: datetime, until: datetime) -> tuple[datetime, ...]:

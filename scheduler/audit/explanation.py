@@ -1,4 +1,7 @@
-"""What happened to one automation at one instant, step by step; or why nothing did, and what was the nearest to it. Pure."""
+"""The history of one automation at one instant, step by step.
+
+When nothing happened, the explanation gives the reason and the nearest implied instants. Pure.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,21 +24,21 @@ from scheduler.core.status import describe_expiry
 
 _JUST_AFTER: Final = timedelta(microseconds=1)
 _LARGE_OFFSET: Final = 60.0
-"""Seconds between two clocks: a smaller difference is not told."""
+"""Minimum difference of two clocks, in seconds, that an explanation mentions."""
 
 
 class ExplanationVerdict(StrEnum):
-    """The answer in one word."""
+    """The answer in a single word."""
 
     ON_RECORD = "on_record"
     TO_COME = "to_come"  # implied, and not decided yet
-    MISSING = "missing"  # implied, and should be on record
+    MISSING = "missing"  # implied, and missing on record
     NOTHING = "nothing"  # nothing was due
 
 
 @dataclass(frozen=True, slots=True)
 class ExplanationEntry:
-    """Something that happened at an instant, or lasted until another; ``is_failure``: a run failed or was lost."""
+    """An event at an instant, or a state until ``until``; ``is_failure``: a run failed or was lost."""
 
     at: datetime
     text: str
@@ -45,7 +48,7 @@ class ExplanationEntry:
 
 @dataclass(frozen=True, slots=True)
 class OccurrenceWait:
-    """What an occurrence without an outcome waits for, and since when."""
+    """The cause for which an occurrence without an outcome waits, and the begin of the wait."""
 
     cause: Cause
     since: datetime
@@ -56,8 +59,9 @@ class OccurrenceWait:
 class OccurrenceExplanation:
     """The answer.
 
-    ``due`` is None where nothing was scheduled. ``wait``: what it waits for, as far as the record tells. ``period`` is the version that was
-    in force; ``before`` and ``after`` are the nearest instants that are implied.
+    ``due`` is None when nothing was scheduled, or when the due instant is unknown. ``wait`` is the present
+    wait, as far as the record shows. ``period`` is the period of the version in force. ``before`` and
+    ``after`` are the nearest implied instants.
     """
 
     evidence: Evidence
@@ -72,7 +76,10 @@ class OccurrenceExplanation:
 
 
 def explain_occurrence(account: Evidence, now: datetime, policies: Policies | None = None) -> OccurrenceExplanation:
-    """The story as far as it has come by ``now``. ``policies``: of the automation at the instant; None: they are not known."""
+    """Explain the occurrence, as known at ``now``.
+
+    ``policies`` are the policies of the automation at the instant; None: unknown.
+    """
     force = find_period_at(account, account.instant)
     due = _find_due(account, force, policies)
     verdict, why = _judge(account, force, now, due)
@@ -88,7 +95,7 @@ def explain_occurrence(account: Evidence, now: datetime, policies: Policies | No
 
 
 def _find_due(account: Evidence, force: VersionPeriod | None, policies: Policies | None) -> datetime | None:
-    """Return when the instant is due; None when nothing was scheduled, or nobody can tell."""
+    """Find the due instant; None when nothing was scheduled, or when the due instant is unknown."""
     if account.row is not None:
         return account.instant + (account.row.due - account.row.scheduled_for)
     if force is None or policies is None or not is_implied(account, account.instant):
@@ -99,10 +106,11 @@ def _find_due(account: Evidence, force: VersionPeriod | None, policies: Policies
 def _find_deadline(
     account: Evidence, force: VersionPeriod | None, policies: Policies | None, wait: OccurrenceWait | None
 ) -> datetime | None:
-    """Return until when the occurrence may start.
+    """Return the instant until which the occurrence may start.
 
-    None when the occurrence has an outcome other than "not started", and when it has waited for the end of the run before it: that run
-    decides then. Before its due time an occurrence has no row, and its deadline comes from the policies.
+    Return None when the occurrence has an outcome other than "not started". Return None also when the
+    occurrence has waited for the end of the previous run: that run decides. Before the due instant an
+    occurrence has no row, and the deadline comes from the policies.
     """
     row, instant = account.row, account.instant
     if row is not None:
@@ -115,24 +123,27 @@ def _find_deadline(
 
 
 def _has_queued(account: Evidence, row: OccurrenceRow) -> bool:
-    """Return whether the occurrence waits or waited for the run before it. A backfill does not wait for that run."""
+    """Return whether the occurrence waits or waited for the previous run.
+
+    A backfill does not wait for the previous run.
+    """
     return row.asked_at is None and any(step.cause is Cause.QUEUED for step in account.steps)
 
 
 def find_period_at(account: Evidence, instant: datetime) -> VersionPeriod | None:
-    """The version that was in force; None before the first one."""
+    """Find the period of the version in force at the instant; None before the first version."""
     return next((each for each in account.periods if each.begin < instant <= each.end), None)
 
 
 def is_implied(account: Evidence, instant: datetime) -> bool:
-    """Whether the version in force implied an occurrence at exactly this instant."""
+    """Return whether the version in force implied an occurrence at exactly this instant."""
     force = find_period_at(account, instant)
     definition = None if force is None else force.version.firing_definition
     return definition is not None and account.evaluation.implies(definition, instant)
 
 
 def find_nearest_before(account: Evidence, instant: datetime) -> datetime | None:
-    """The last instant before this one that a version in force implied."""
+    """Find the last instant, before this instant, implied by a version in force."""
     found = []
     for each in account.periods:
         schedule = _parse_schedule(account, each)
@@ -144,7 +155,7 @@ def find_nearest_before(account: Evidence, instant: datetime) -> datetime | None
 
 
 def find_nearest_after(account: Evidence, instant: datetime) -> datetime | None:
-    """The first instant after this one that a version in force implies."""
+    """Find the first instant, after this instant, implied by a version in force."""
     found = []
     for each in account.periods:
         schedule = _parse_schedule(account, each)
@@ -155,7 +166,7 @@ def find_nearest_after(account: Evidence, instant: datetime) -> datetime | None:
 
 
 def _parse_schedule(account: Evidence, force: VersionPeriod) -> Schedule | None:
-    """What the version fires by; None when it fires nothing, or cannot be evaluated any more."""
+    """Parse the schedule of the version; None when the version fires nothing or cannot be evaluated now."""
     definition = force.version.firing_definition
     if definition is None:
         return None
@@ -195,7 +206,7 @@ def _describe_time_until_due(instant: datetime, due: datetime | None, now: datet
 
 
 def _describe_reach(account: Evidence) -> str:
-    """How far the record is complete."""
+    """Describe how far the record is complete."""
     if account.is_in_gap:
         return ": the daemon recovers from a downtime, slice by slice"
     return "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
@@ -225,7 +236,10 @@ def _describe_hindrance(
     deadline: datetime | None,
     policies: Policies | None,
 ) -> str | None:
-    """Say what a throttle or a pause will do to an occurrence that has not been sent; None when neither does anything."""
+    """Describe the effect of a throttle or a pause on an occurrence that was not sent.
+
+    Return None when neither has an effect.
+    """
     is_open = account.row is not None and account.row.outcome is None
     if not (is_open or verdict is ExplanationVerdict.TO_COME) or (wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}):
         return None
@@ -256,7 +270,7 @@ def _explain_absence(account: Evidence, force: VersionPeriod | None) -> str:
 
 def _explain_mismatch(account: Evidence, force: VersionPeriod) -> str:
     definition, schedule = force.version.definition, _parse_schedule(account, force)
-    assert definition is not None  # else it would have ended
+    assert definition is not None  # otherwise the version has an end reason
     which = f"{definition.cron_expression!r} in {definition.timezone}"
     if schedule is None:
         return f"{which} cannot be evaluated with the zone data of now"
@@ -274,7 +288,7 @@ def _explain_mismatch(account: Evidence, force: VersionPeriod) -> str:
 
 
 def _find_wait(account: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None) -> OccurrenceWait | None:
-    """What it waits for now, as far as the record tells."""
+    """Find the present wait of the occurrence, as far as the record shows."""
     row, instant = account.row, account.instant
     is_before_due = due is not None and instant <= now < due
     if row is None:
@@ -287,7 +301,7 @@ def _find_wait(account: Evidence, verdict: ExplanationVerdict, now: datetime, du
 
 
 def _find_lasting_step(account: Evidence) -> Step | None:
-    """The wait that has no end on record and began in the process that has the occurrence now."""
+    """Find the newest wait without a recorded end, begun in the process that has the occurrence now."""
     begin = max((step.at for step in account.steps if step.cause is Cause.ADOPTED), default=None)
     lasting = [step for step in account.steps if step.cause in WAITS_FOR and step.until is None and (begin is None or step.at >= begin)]
     return max(lasting, key=lambda step: step.at, default=None)
@@ -364,7 +378,7 @@ def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
 
 
 def _describe_offset(seconds: float | None) -> str:
-    """Return the difference of the clocks, when it is so large that the order of instants may confuse."""
+    """Describe the clock offset, when the offset may make the order of instants confusing."""
     if seconds is None or abs(seconds) < _LARGE_OFFSET:
         return ""
     return f", by a clock that was {describe_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'} the API's"

@@ -1,4 +1,4 @@
-"""What an audit finds, and what to do about it."""
+"""The findings of an audit, each with advice."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from typing import Final
 
 
 class FindingKind(StrEnum):
-    """What kind of finding it is."""
+    """The kind of a finding."""
 
-    MISSING = "missing"  # a version in force implied it, and it has no row
+    MISSING = "missing"  # a version in force implied the occurrence, and no row exists
     DOUBLE = "double"  # two runs for one occurrence, or one run for two
-    UNEXPLAINED = "unexplained"  # a row that nothing implies, no outcome when there should be one, or a run that nobody knows
+    UNEXPLAINED = "unexplained"  # a row that nothing implies, a missing outcome, or an unknown run
     DIFFERENTLY = "differently"  # evaluated by another croniter, other zone data or other rules: no loss
 
 
 BAD_KINDS: Final = frozenset({FindingKind.MISSING, FindingKind.DOUBLE, FindingKind.UNEXPLAINED})
-"""The kinds that must not be."""
+"""The kinds of findings that are errors."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class AuditFinding:
-    """One finding, in sentences. ``scheduled_for`` is None for what belongs to no occurrence."""
+    """A finding, in sentences. ``scheduled_for`` is None for a finding without an occurrence."""
 
     target: str
     automation_id: str
@@ -34,6 +34,6 @@ class AuditFinding:
 
 
 def format_counts(kinds: Mapping[FindingKind, int]) -> str:
-    """How many there are of each kind."""
+    """Format the number of findings of each kind."""
     words = {FindingKind.DIFFERENTLY: "evaluated differently"}
     return ", ".join(f"{words.get(kind, kind)} {kinds.get(kind, 0):,}" for kind in FindingKind)

@@ -1,6 +1,7 @@
-"""What an audit takes from the ledger: plain functions of a connection for reading, see `scheduler.ledger.schema.open_for_reading`.
+"""The queries of an audit: plain functions of a connection for reading.
 
-What grows with the number of occurrences is counted and added up by SQLite, for a stretch of time after the other.
+See `scheduler.ledger.schema.open_for_reading`. SQLite counts and adds up all data that grow with the number
+of occurrences, stretch of time by stretch of time.
 """
 
 import json
@@ -21,20 +22,20 @@ from scheduler.core.model import Definition, Gap
 from scheduler.core.ranges import RULES_VERSION
 
 TargetStretch = tuple[str, datetime, datetime]
-"""A target, and a stretch of time after the one instant and up to the other."""
+"""A target, and a stretch of time: exclusive begin, inclusive end."""
 
 _BEGINNING_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _MAX_ROWS: Final = 1_000
-"""Rows that are wrong of themselves, for each stretch: with more of them the first ones tell enough."""
+"""Maximum number of inconsistent rows for each stretch: more rows add no information."""
 
 
 def read_versions(connection: sqlite3.Connection, target: str) -> list[RecordedVersion]:
-    """Every version of every definition of a target, in the order of recording."""
+    """Read every definition version of a target, in the order of recording."""
     return [_make_version(row) for row in connection.execute("SELECT * FROM definition WHERE target = ? ORDER BY id", (target,))]
 
 
 def read_automation_versions(connection: sqlite3.Connection, target: str, automation_id: str) -> list[RecordedVersion]:
-    """The same of one automation."""
+    """Read every definition version of one automation, in the order of recording."""
     select = "SELECT * FROM definition WHERE target = ? AND automation_id = ? ORDER BY id"
     return [_make_version(row) for row in connection.execute(select, (target, automation_id))]
 
@@ -57,7 +58,10 @@ def _make_version(row: sqlite3.Row) -> RecordedVersion:
 
 
 def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> list[EvaluationRules]:
-    """What schedules were evaluated with, oldest first. At least one: with no record, the ``evaluator`` of now and the usual settings."""
+    """Read the recorded evaluation rules, oldest first.
+
+    The list is never empty: without a record, return the present ``evaluator`` and the default settings.
+    """
     found = [
         EvaluationRules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
         for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
@@ -74,9 +78,11 @@ _DECIDED_BEFORE: Final = """
 
 
 def read_transitions(connection: sqlite3.Connection, target: str, rules: Sequence[EvaluationRules]) -> list[Transition]:
-    """For each change of what decides beside the versions: from the last occurrence that was decided before it, up to the change.
+    """Read a transition for each change of the settings that decide beside the versions.
 
-    What lies between these two was decided before the change, or by the new rules after it: the ledger does not tell.
+    A transition reaches from the last occurrence decided before the change up to the change. Occurrences in
+    between were decided before the change, or after the change by the new rules: the ledger does not record
+    which.
     """
     found = []
     for before, after in pairwise(rules):
@@ -88,7 +94,7 @@ def read_transitions(connection: sqlite3.Connection, target: str, rules: Sequenc
 
 
 def _drop_superseded_rules(found: list[EvaluationRules]) -> list[EvaluationRules]:
-    """Without those that a clock that went back has put before an earlier one: the later record counts."""
+    """Drop the rules that a clock step backwards placed before earlier records: the later record counts."""
     kept: list[EvaluationRules] = []
     for each in found:
         while kept and kept[-1].since >= each.since:
@@ -98,16 +104,16 @@ def _drop_superseded_rules(found: list[EvaluationRules]) -> list[EvaluationRules
 
 
 def read_prune_limit(connection: sqlite3.Connection) -> datetime | None:
-    """What was scheduled before this may have been removed because of its age."""
+    """Read the prune limit: occurrences scheduled before may have been removed because of their age."""
     row = connection.execute("SELECT before FROM pruned").fetchone()
     return None if row is None else from_text(row["before"])
 
 
-# ---------------------------------------------------------------- what has a row
+# ---------------------------------------------------------------- rows of occurrences
 
 
 def store_weights(connection: sqlite3.Connection, weights: Mapping[str, int]) -> None:
-    """Tell the connection what each automation weighs, for `count_rows`."""
+    """Store the weight of each automation in the connection, for `count_rows`."""
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID")
     connection.execute("DELETE FROM temp.weight")
@@ -125,23 +131,27 @@ _COUNT_ROWS: Final = """
 def count_rows(
     connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool, before: str | None = None
 ) -> dict[datetime, Tally]:
-    """For each instant how many rows there are that begin at it, and what their automations weigh. A span is one row, at its first.
+    """Count the rows that begin at each instant, and add up the weights of their automations.
 
-    Rows of automations that were not weighed count and weigh nothing, with ``all_of_them``; else they are left out. ``before``: only of
-    automations whose id comes before this one.
+    A span is one row, at its first instant. With ``all_of_them``, rows of automations without a weight count
+    and weigh nothing; otherwise such rows are left out. With ``before``, only automations with an id before
+    this id are counted.
     """
     rows = connection.execute(_COUNT_ROWS, (*_format_bounds(stretch), all_of_them, before))
     return {from_text(instant): (count, weight) for instant, count, weight in rows}
 
 
 def read_fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dict[str, str]:
-    """By automation, what became of what has a row that begins at this instant."""
+    """Read the fate of each row that begins at this instant, by automation."""
     select = f"SELECT automation_id, {_FATE} AS fate FROM occurrence WHERE scheduled_for = ? AND target = ?"  # noqa: S608 -- a literal
     return {row["automation_id"]: row["fate"] for row in connection.execute(select, (to_text_seconds(instant), target))}
 
 
 def find_sending(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime) -> datetime | None:
-    """Find when the first attempt of an occurrence was sent, on the API's clock; None without an attempt, or when that clock is unknown."""
+    """Find the instant when the first attempt of an occurrence was sent, on the API's clock.
+
+    Return None without an attempt, or when the offset of the API's clock is unknown.
+    """
     row = connection.execute(_FIRST_ATTEMPT, (target, automation_id, to_text_seconds(instant))).fetchone()
     if row is None or row["clock_offset"] is None:
         return None
@@ -165,7 +175,7 @@ _SPANS: Final = """
 
 
 def read_spans(connection: sqlite3.Connection, stretch: TargetStretch) -> list[OccurrenceSpan]:
-    """Those of which any part lies in the stretch."""
+    """Read the spans of which any part lies in the stretch."""
     return [
         OccurrenceSpan(
             automation_id, from_text(first), from_text(last), count, outcome, reason, _parse_intervals(intervals), _parse_schedule(*by)
@@ -177,7 +187,10 @@ def read_spans(connection: sqlite3.Connection, stretch: TargetStretch) -> list[O
 def _parse_schedule(
     expression: str | None, timezone: str | None, gap: str | None, repeat: str | None, rules_version: int | None
 ) -> Schedule | None:
-    """What a span names in place of its instants; None when it names nothing, or the zone data lack its zone by now."""
+    """Parse the schedule named by a span.
+
+    Return None when the span names no schedule, or the present zone data lack the zone.
+    """
     if expression is None:
         return None
     rules = cast("CronGap", gap or "after"), cast("RepeatPolicy", repeat or "once")
@@ -188,7 +201,7 @@ def _parse_schedule(
 
 
 def read_gaps(connection: sqlite3.Connection, target: str) -> list[Gap]:
-    """What lies below the watermark and is not decided yet."""
+    """Read the gaps: stretches below the watermark that are not decided yet."""
     return [
         Gap(from_text(since), from_text(until), automation_id)
         for since, until, automation_id in connection.execute(
@@ -201,7 +214,7 @@ def _parse_intervals(text: str | None) -> tuple[tuple[int, int], ...] | None:
     return None if text is None else tuple((seconds, times) for seconds, times in json.loads(text))
 
 
-# ---------------------------------------------------------------- what is wrong of itself
+# ---------------------------------------------------------------- inconsistent rows
 
 _IS_INCONSISTENT: Final = """
     CASE outcome
@@ -224,7 +237,10 @@ _COUNT_OUTCOMES: Final = f"""
 
 @dataclass(frozen=True, slots=True)
 class OutcomeCount:
-    """How many occurrences, spans aside, came to this (None: they are open), and how many of them are wrong of themselves."""
+    """The number of occurrences, without spans, with an outcome, and the number of inconsistent rows.
+
+    ``outcome`` None: the occurrences are open.
+    """
 
     outcome: str | None
     reason: str | None
@@ -233,13 +249,13 @@ class OutcomeCount:
 
 
 def count_outcomes(connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool) -> list[OutcomeCount]:
-    """What became of the occurrences with a row of their own, by outcome and reason."""
+    """Count the occurrences with their own row, by outcome and reason."""
     return [OutcomeCount(*row) for row in connection.execute(_COUNT_OUTCOMES, (*_format_bounds(stretch), all_of_them))]
 
 
 @dataclass(frozen=True, slots=True)
 class InconsistentRow:
-    """An occurrence of which the record contradicts itself, or does not say what became of it."""
+    """An occurrence whose record contradicts itself, or whose outcome could not be found."""
 
     automation_id: str
     name: str
@@ -247,10 +263,10 @@ class InconsistentRow:
     outcome: str | None
     reason: str | None
     error: str | None
-    run_id: str | None  # that it says it started
-    run_recorded_for: str | None  # whose run that is: the instant of the occurrence it is recorded for
-    linked_run_id: str | None  # the run that is recorded as its own
-    answered_attempts: int  # how many of its attempts were answered with a run
+    run_id: str | None  # the run named by the row of the occurrence
+    run_recorded_for: str | None  # the instant of the occurrence for which this run is recorded
+    linked_run_id: str | None  # the run recorded for this occurrence
+    answered_attempts: int  # the number of attempts answered with a run
 
 
 _SELECT_INCONSISTENT: Final = f"""
@@ -267,7 +283,7 @@ _SELECT_INCONSISTENT: Final = f"""
 
 
 def find_inconsistent_rows(connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool) -> Iterator[InconsistentRow]:
-    """The occurrences that `count_outcomes` counted as wrong."""
+    """Find the occurrences counted as inconsistent by `count_outcomes`."""
     for row in connection.execute(_SELECT_INCONSISTENT, (*_format_bounds(stretch), all_of_them, _MAX_ROWS)):
         automation_id, name, scheduled_for, *rest = row
         yield InconsistentRow(automation_id, name, from_text(scheduled_for), *rest)
@@ -283,7 +299,7 @@ class OpenRow:
     due: datetime
     deadline: datetime
     state: str
-    tried_at: datetime | None  # the end of its newest attempt, or when that was written
+    tried_at: datetime | None  # the end of the newest attempt, or the instant when the attempt was written
 
 
 _SELECT_OPEN: Final = """
@@ -294,7 +310,7 @@ _SELECT_OPEN: Final = """
 
 
 def find_open_rows(connection: sqlite3.Connection, stretch: TargetStretch) -> list[OpenRow]:
-    """In the order of due."""
+    """Find the open occurrences, in the order of due."""
     return [
         OpenRow(
             row["automation_id"],
@@ -311,7 +327,7 @@ def find_open_rows(connection: sqlite3.Connection, stretch: TargetStretch) -> li
 
 @dataclass(frozen=True, slots=True)
 class LateDouble:
-    """A run that nobody here is on record for, and that is most likely a late one of this occurrence."""
+    """A foreign run that is most likely a late run of this occurrence."""
 
     automation_id: str
     scheduled_for: datetime
@@ -326,7 +342,7 @@ _SELECT_DOUBLES: Final = """
 
 
 def find_late_doubles(connection: sqlite3.Connection, stretch: TargetStretch) -> list[LateDouble]:
-    """By the instant of the occurrence."""
+    """Find the late doubles, in the order of the instants of their occurrences."""
     return [
         LateDouble(of, from_text(instant), run_id, began)
         for of, instant, run_id, began in connection.execute(_SELECT_DOUBLES, _format_bounds(stretch))
@@ -334,7 +350,10 @@ def find_late_doubles(connection: sqlite3.Connection, stretch: TargetStretch) ->
 
 
 def find_known_runs(connection: sqlite3.Connection, target: str, runs: Iterable[str]) -> set[str]:
-    """Those of these runs that are on record, whoever started them, or nobody can tell yet; or that a request by hand was answered with."""
+    """Find the runs on record, also foreign runs and runs not yet attributed.
+
+    The answer to a manual request is on record too.
+    """
     return {run_id for run_id in runs if connection.execute(_SELECT_KNOWN_RUN, (target, run_id)).fetchone() is not None}
 
 
@@ -345,6 +364,9 @@ _SELECT_KNOWN_RUN: Final = """
 
 
 def _format_bounds(stretch: TargetStretch) -> tuple[str, str, str]:
-    """Target and bounds as they stand in the tables: what is scheduled has no fraction of a second, so these are cut off."""
+    """Format the target and the bounds as in the tables.
+
+    Fractions of seconds are cut off, because scheduled instants have none.
+    """
     target, begin, end = stretch
     return target, to_text_seconds(begin), to_text_seconds(end)

@@ -1,4 +1,4 @@
-"""What each outcome, step and attempt means, in a sentence that somebody understands who is woken by it."""
+"""The meaning of each outcome, state, step, attempt and run, in plain sentences for on-call staff."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""One audit, from its beginning to its end: a stretch of time after the other, on all processors where that is worth it."""
+"""A whole audit: stretch of time by stretch of time, on all processors where the work is worth it."""
 
 import fnmatch
 import multiprocessing
@@ -39,15 +39,18 @@ from scheduler.ledger.schema import open_for_reading
 STRETCH: Final = timedelta(days=7)
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 _SINGLE_PROCESS_STRETCHES: Final = 4
-"""So few stretches are not worth another process."""
+"""Up to this number of stretches, another process is not worth its cost."""
 
 Fate = tuple[str | None, str | None]
-"""Outcome and reason; none of an occurrence that is open."""
+"""The outcome and reason; both None for an open occurrence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRequest:
-    """What is to be audited: ``since`` is inclusive, ``until`` exclusive. ``automation``: an id, a name or a pattern for it."""
+    """The request for an audit. ``since`` is inclusive, ``until`` exclusive.
+
+    ``automation`` is an id, a name or a pattern of names.
+    """
 
     since: datetime
     until: datetime
@@ -55,14 +58,15 @@ class AuditRequest:
     target: str | None = None
     automation: str | None = None
     patience: Callable[[str, str], timedelta] = lambda _id, _name: timedelta(0)
-    """By an automation's id and name, how long after it is due an occurrence may wait for the run before it."""
+    """Maximum wait for the previous run after the due instant, by automation id and name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditBounds:
-    """What can be audited of a target: after ``begin`` and up to ``end``; ``is_complete``: that is up to where it was wanted.
+    """The stretch of a target that can be audited: after ``begin`` and up to ``end``.
 
-    Up to the watermark everything is decided. What is later and has a row is decided too, up to the first that has none.
+    ``is_complete``: the stretch reaches the wanted end. Up to the watermark everything is decided. Later
+    occurrences with a row are decided too, up to the first occurrence without a row.
     """
 
     target: str
@@ -75,29 +79,29 @@ class AuditBounds:
 
     @property
     def since(self) -> datetime:
-        """The first instant that is audited."""
+        """The first audited instant."""
         return self.begin + _JUST_BEFORE
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of what was wanted is decided yet, or nothing is left of it."""
+        """Whether nothing in the wanted time is decided yet, or retention removed everything."""
         return self.end <= self.begin
 
 
 @dataclass(slots=True)
 class AuditSummary:
-    """What an audit has looked at and found so far."""
+    """The scope and the counts of an audit so far."""
 
     bounds: list[AuditBounds] = field(default_factory=list)
     automations: int = 0
     outcomes: Counter[Fate] = field(default_factory=Counter)
-    undecided: int = 0  # occurrences in gaps: a daemon that recovers from a downtime decides them one slice after the other
+    undecided: int = 0  # occurrences in gaps: recovery from a downtime decides them slice by slice
     kinds: Counter[FindingKind] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one stretch came to."""
+    """The result of one stretch."""
 
     end: datetime
     discrepancies: Sequence[Discrepancy]
@@ -107,7 +111,10 @@ class _Part:
 
 
 class _Auditor:
-    """Audits one target, in whichever process. Connections do not outlive a fork, so each process opens its own."""
+    """Audits one target, in any process.
+
+    Connections do not survive a fork, so each process opens its own connection.
+    """
 
     def __init__(self, path: Path, wanted: AuditRequest, bounds: AuditBounds) -> None:
         self.path, self.target = path, bounds.target
@@ -126,7 +133,10 @@ class _Auditor:
         self.bounds = self._extend_bounds(bounds, min(wanted.until - _JUST_BEFORE, wanted.now))
 
     def _extend_bounds(self, bounds: AuditBounds, wanted: datetime) -> AuditBounds:
-        """Beyond the watermark, but not beyond the newest snapshot: an edit that a later one shows may count from then on."""
+        """Extend the bounds beyond the watermark, but not beyond the newest snapshot.
+
+        An edit that a later snapshot shows may count from the newest snapshot on.
+        """
         if bounds.watermark is None or bounds.snapshot_at is None:
             return bounds
         whole, wanted = wanted, min(wanted, bounds.snapshot_at)
@@ -149,7 +159,11 @@ class _Auditor:
     def _find_differences(
         self, connection: Connection, stretch: ledger_queries.TargetStretch
     ) -> tuple[AuditExpectation, list[datetime], int]:
-        """What was implied in the stretch, the instants at which something else is on record, and how much of gaps is not decided yet."""
+        """Find the differences between the implied and the recorded occurrences of the stretch.
+
+        Return the expectation, the instants with a difference, and the number of undecided occurrences in
+        gaps.
+        """
         _, begin, end = stretch
         gaps = [gap for gap in ledger_queries.read_gaps(connection, self.target) if gap.since < end and begin < gap.until]
         expectation, counted = self._tally_stretch(connection, stretch, gaps)
@@ -164,7 +178,10 @@ class _Auditor:
     def _tally_stretch(
         self, connection: Connection, stretch: ledger_queries.TargetStretch, gaps: Sequence[Gap], *, before: str | None = None
     ) -> tuple[AuditExpectation, dict[datetime, Tally]]:
-        """What was implied in the stretch and what is on record; of all automations, or only of those whose id comes before another."""
+        """Tally the implied and the recorded occurrences of the stretch.
+
+        With ``before``, only automations with an id before this id are counted.
+        """
         _, begin, end = stretch
         lineages = {each: forces for each, forces in self.periods.items() if before is None or each < before}
         spans = [
@@ -176,7 +193,7 @@ class _Auditor:
         return expectation, ledger_queries.count_rows(connection, stretch, all_of_them=self.all_of_them, before=before)
 
     def connect(self) -> Connection:
-        """A connection to audit with, for one process."""
+        """Open a connection for the audit, for one process."""
         connection = open_for_reading(self.path)
         ledger_queries.store_weights(connection, self.weights)
         return connection
@@ -189,9 +206,9 @@ class _Auditor:
             begin = end
 
     def audit_stretch(self, connection: Connection, begin: datetime, end: datetime) -> _Part:
-        """One stretch."""
+        """Audit one stretch."""
         target, stretch = self.target, (self.target, begin, end)
-        connection.execute("BEGIN")  # one state of the ledger, whatever a daemon writes meanwhile
+        connection.execute("BEGIN")  # one state of the ledger, also while a daemon writes
         expectation, instants, undecided = self._find_differences(connection, stretch)
         found = [each for instant in instants for each in self._compare_instant(connection, expectation, instant)]
         counts = ledger_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
@@ -216,7 +233,10 @@ class _Auditor:
                 yield found
 
     def _was_sent_ahead(self, connection: Connection, expectation: AuditExpectation, found: Discrepancy) -> bool:
-        """Whether a clock that was ahead sent the occurrence by a definition of which the daemon knew no end yet."""
+        """Return whether the occurrence was sent under a definition not known to have ended.
+
+        A local clock that was ahead sent the occurrence before the daemon knew the end.
+        """
         sent_at = ledger_queries.find_sending(connection, self.target, found.automation_id, found.scheduled_for)
         return sent_at is not None and expectation.was_implied_when_sent(found.automation_id, found.scheduled_for, sent_at)
 
@@ -228,9 +248,10 @@ def _is_selected(automation: str | None, automation_id: str, recorded: PeriodsBy
 
 
 class Audit:
-    """An audit of the ledger in a file. Raises what opening it does, and `ConfigurationError` for a target that it does not know.
+    """An audit of a ledger file.
 
-    ``summary`` grows while `run` goes on.
+    The constructor raises the exceptions of `open_for_reading`, and `ConfigurationError` for an unknown
+    target. ``summary`` grows during `run`.
     """
 
     def __init__(self, path: Path, wanted: AuditRequest, *, processes: int | None = None) -> None:
@@ -250,7 +271,10 @@ class Audit:
         self.summary.automations = sum(len(each.periods) for each in self._auditors)
 
     def run(self, progress: Callable[[float], None] = lambda _: None) -> Iterator[AuditFinding]:
-        """Every finding, more or less in the order of time, target by target. ``progress`` is told the share that is done."""
+        """Yield every finding, roughly in the order of time, target by target.
+
+        ``progress`` is called with the share already done, between 0 and 1.
+        """
         total = sum((each.bounds.end - each.bounds.begin).total_seconds() for each in self._auditors if not each.bounds.is_empty)
         done = 0.0
         for auditor in self._auditors:
@@ -264,17 +288,17 @@ class Audit:
             done += (auditor.bounds.end - auditor.bounds.begin).total_seconds()
 
     def count_finding(self, finding: AuditFinding) -> AuditFinding:
-        """Take a finding into the summary."""
+        """Count a finding in the summary, and return the finding."""
         self.summary.kinds[finding.kind] += 1
         return finding
 
     def list_names(self, target: str) -> dict[str, str]:
-        """The automations of a target that are audited, with their newest names."""
+        """Map the audited automations of a target to their newest names."""
         auditor = next(each for each in self._auditors if each.target == target)
         return {automation_id: forces[-1].version.name for automation_id, forces in auditor.periods.items()}
 
     def _audit_target(self, auditor: _Auditor) -> Iterator[tuple[AuditFinding | None, datetime | None]]:
-        left: list[Discrepancy] = []  # of automations whose next one, beyond the end of the stretch, may belong to these
+        left: list[Discrepancy] = []  # discrepancies that the next stretch may pair
         for part in self._audit_stretches(auditor):
             self.summary.outcomes.update(part.outcomes)
             self.summary.undecided += part.undecided
@@ -289,7 +313,7 @@ class Audit:
             yield finding, None
 
     def _find_open_and_doubles(self, auditor: _Auditor) -> Iterator[AuditFinding]:
-        """What needs no walk through time."""
+        """Find open occurrences and late doubles: findings that need no comparison by stretches."""
         bounds, wanted, names = auditor.bounds, self._wanted, self.list_names(auditor.bounds.target)
         stretch = (bounds.target, bounds.begin, bounds.end)
         with closing(open_for_reading(self._path)) as connection:
@@ -308,7 +332,8 @@ class Audit:
             with closing(auditor.connect()) as connection:
                 yield from (auditor.audit_stretch(connection, *each) for each in stretches)
             return
-        # Forked, so that they are the user whose ledger it is, as this process may have become; it has no other threads here.
+        # Forked: so a worker runs as the ledger's owner, to whom this process may have switched. This process
+        # has no other threads here.
         forked = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(self._processes, mp_context=forked, initializer=_start_worker, initargs=(auditor,)) as pool:
             try:
@@ -325,13 +350,13 @@ def _make_bounds(target: history.KnownTarget, wanted: AuditRequest, pruned: date
     return AuditBounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)
 
 
-# ---------------------------------------------------------------- in a process of its own
+# ---------------------------------------------------------------- in a worker process
 
 _worker_state: list[tuple[_Auditor, Connection]] = []
 
 
 def _start_worker(auditor: _Auditor) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends the worker
     _worker_state.append((auditor, auditor.connect()))
 
 

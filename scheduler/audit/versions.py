@@ -1,7 +1,8 @@
-"""Which recorded version of an automation's definition was in force when.
+"""The recorded definition versions of an automation, and the period of each version.
 
-A version counts from its ``effective_from`` up to and including that of the next one. Until the next one is observed, though, the daemon
-cannot know, and still fires the one before: what that implied meanwhile is *tolerated*: it may have a row, and need not.
+A version counts after its ``effective_from``, up to and including the ``effective_from`` of the next version.
+The daemon still fires the version before until the next version is observed. Instants implied by the version
+before in the meantime are *tolerated*: such an instant may have a row, and need not.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,18 @@ from scheduler.core.model import Definition
 
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 _CLAIM_LEAD: Final = timedelta(seconds=10)
-"""How long after an edit was observed what the version before had scheduled may be on record: claims are made ahead."""
+"""Time after the observation of an edit for which the version before is tolerated.
+
+Claims are made ahead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedVersion:
-    """A version as it is on record. None as ``definition``: the automation was removed, or too broken to have one."""
+    """A definition version on record.
+
+    ``definition`` is None when the automation was removed, or so broken that no definition could be read.
+    """
 
     automation_id: str
     name: str
@@ -32,13 +39,13 @@ class RecordedVersion:
 
     @property
     def firing_definition(self) -> Definition | None:
-        """What it fires by; None when it fires nothing."""
+        """The definition that fires; None when the version fires nothing."""
         fires = self.definition is not None and self.definition.enabled and self.invalid is None
         return self.definition if fires else None
 
     @property
     def end_reason(self) -> str | None:
-        """Why it fires nothing, as a participle; None when it does."""
+        """The reason why the version fires nothing, as a participle; None when the version fires."""
         if self.removed:
             return "deleted"
         if self.invalid is not None:
@@ -48,9 +55,10 @@ class RecordedVersion:
 
 @dataclass(frozen=True, slots=True)
 class VersionPeriod:
-    """A version in force after ``begin`` and up to and including ``end``, and tolerated up to ``tolerated_until``.
+    """A version in force after ``begin`` and up to and including ``end``.
 
-    The daemon could take the version for the newest one until ``known_until``, shortly after the next version was observed.
+    The version is tolerated up to ``tolerated_until``. The daemon could take the version for the newest
+    version until ``known_until``, shortly after the observation of the next version.
     """
 
     version: RecordedVersion
@@ -61,12 +69,15 @@ class VersionPeriod:
 
 
 def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
-    """When each of an automation's versions was in force, given in the order of recording. One may never have been, and is given too."""
+    """Find the period of each version of an automation; ``versions`` are in the order of recording.
+
+    A version that was never in force has an empty period.
+    """
     forces: list[VersionPeriod] = []
     end, seen = FOREVER, FOREVER
     for version in reversed(versions):
         begin = version.effective_from
-        went_back = seen < version.observed_at  # the clock did: nobody knows until when it had gone on by then
+        went_back = seen < version.observed_at  # the clock went back: the end is unknown
         forces.append(VersionPeriod(version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen), seen))
-        end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: a clock that went back can put a later version before it
+        end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: the clock may have gone back
     return forces[::-1]

@@ -1,6 +1,7 @@
-"""The command line. Thin: each command reads settings, asks a room below, and shows the answer.
+"""The command line: each command reads the settings, calls another package, and prints the answer.
 
-Nothing is imported here but click, so that ``scheduler --help`` is quick; a command's own rooms are imported when it runs.
+Only click is imported here, so that ``scheduler --help`` is quick. The packages of a command are imported
+when the command runs.
 """
 
 import os
@@ -21,7 +22,7 @@ from scheduler.cli.program import PROGRAM, find_program
 from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.errors import SchedulerError
 
-COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # where the shell's completion script puts its question
+COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the shell's completion script
 
 
 @click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
@@ -36,12 +37,12 @@ def root() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Carry out one command and leave the process with its exit status."""
+    """Run a command, and exit the process with its exit status."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out one command; its exit status comes back. Nothing that is to be expected ends in a traceback."""
+    """Run a command, and return its exit status. No expected error ends in a traceback."""
     with keep_caller():
         set_caller(find_program(), ())
         return _run(arguments)
@@ -58,7 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
         return report(NotPermitted(describe_denial(Path(os.fsdecode(error.filename or ".")))))
     except OSError as error:
         failure = output.classify_output_error(error)
-        return report(failure) if failure else 0  # who reads has had enough
+        return report(failure) if failure else 0  # 0: the reader has closed the pipe
 
 
 def _invoke(arguments: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""The embedded API's database for the length of one command: opened as its owner, beside a server that may have it open too."""
+"""The embedded API's database during a command.
+
+The database is opened as its owner, beside a server that may have the database open too.
+"""
 
 import asyncio
 import os
@@ -18,13 +21,17 @@ T = TypeVar("T")
 
 
 def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool = False) -> T:
-    """What ``use`` returns. The file is made only with ``make``, for its owner alone; else `Unreachable` is raised when it is not there."""
+    """Open the database, and return the result of ``use``.
+
+    A missing database is created only with ``make``, readable by its owner only. Without ``make``, raises
+    `Unreachable` when the database is missing.
+    """
     with act_as_owner(path):
         if not make and not path.exists():
             raise Unreachable(
                 f"the embedded API's database {path} is not there; start `{format_api_command()}`, or name another in [api] database"
             )
-        before = os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
+        before = os.umask(0o077)  # prompts and the hashes of keys are for the owner only
         try:
             return asyncio.run(_carry_out(path, use))
         finally:
@@ -33,9 +40,10 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
 
 @contextmanager
 def lock_database(path: Path) -> Iterator[None]:
-    """Keep servers off a database that may not be there yet, whoever this process is meanwhile.
+    """Lock a database that may not exist yet, so that no server uses the database.
 
-    Raises `ConfigurationError` naming the server that uses the database, or for a missing folder.
+    The process may change its user during the block. Raises `ConfigurationError` naming the server that uses
+    the database, or for a missing folder.
     """
     with act_as_owner(path):
         if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""What an audit needs from outside of the ledger: the policies of now, and the newest runs that the API shows."""
+"""The inputs of an audit from outside the ledger: present policies and the newest runs of the API."""
 
 import asyncio
 import os
@@ -24,7 +24,10 @@ _NO_PATIENCE: Final = timedelta(0)
 
 
 def make_patience(settings: Settings) -> Callable[[str, str], timedelta]:
-    """How long after it is due an occurrence of an automation, by id and name, may wait for the run before it."""
+    """Make the function that returns the wait for the previous run after the due instant.
+
+    The function takes an automation's id and name.
+    """
 
     def find_patience(automation_id: str, name: str) -> timedelta:
         queues = settings.find_policies(automation_id, name).concurrency is Concurrency.QUEUE
@@ -34,7 +37,10 @@ def make_patience(settings: Settings) -> Callable[[str, str], timedelta]:
 
 
 def compare_with_api(settings: Settings, path: Path, audit: Audit, notes: list[str]) -> Iterator[AuditFinding]:
-    """What the API shows and the ledger does not know. Whether it could be asked is added to the ``notes``."""
+    """Find the runs that the API shows and the ledger does not know.
+
+    A note on whether the API could be asked is added to ``notes`` for each target.
+    """
     configured = {target.name: target for target in settings.targets}
     for known in audit.targets:
         target = configured.get(known.name)

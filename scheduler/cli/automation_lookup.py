@@ -1,4 +1,4 @@
-"""Which automation on record a command means: by its id, by a name, or by the first characters of its id."""
+"""The search for a recorded automation: by id, by name, or by the first characters of the id."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,10 @@ from scheduler.core.model import InvalidAutomation, to_canonical_id
 
 @dataclass(frozen=True, slots=True)
 class AutomationMatch:
-    """An automation of a target, with its newest name, and the zone of its newest definition; UTC if it never had one."""
+    """An automation of a target, with its newest name and the zone of its newest definition.
+
+    The zone is UTC for an automation that never had a definition.
+    """
 
     target: str
     automation_id: str
@@ -20,22 +23,26 @@ class AutomationMatch:
 
 
 def find_automation(connection: sqlite3.Connection, target: str | None, automation: str) -> AutomationMatch:
-    """Find an automation by its id, by its name, or by a name that it had; by the beginning of its id when nothing is called so.
+    """Find an automation by id, by present name or by former name, otherwise by the beginning of its id.
 
-    Also one that is gone. Raises `AnswerIsNo` when there is none, or are several.
+    Removed automations count too. Raises `AnswerIsNo` when no automation matches, or several match.
     """
     return _choose(connection, target, automation, (_SELECT_NAME, _SELECT_FORMER_NAME, _SELECT_PREFIX), "in the ledger")
 
 
 def find_present_automation(connection: sqlite3.Connection, target: str | None, automation: str) -> AutomationMatch:
-    """Find an automation of the newest snapshot by its id, its name or the beginning of its id. Raises as `find_automation` does."""
+    """Find an automation of the newest snapshot by id, by name or by the beginning of its id.
+
+    Raises `AnswerIsNo` when no automation matches, or several match.
+    """
     return _choose(connection, target, automation, (_SELECT_PRESENT, _SELECT_PRESENT_PREFIX), "in the newest snapshot")
 
 
 def expand_prefix(connection: sqlite3.Connection, target: str | None, automation: str | None) -> str | None:
-    """Return the id that begins with the text, for a filter by id, name or pattern; the text itself when something is called so.
+    """Return the id that begins with the text, for a filter by id, name or pattern.
 
-    Raises `AnswerIsNo` when several ids begin with it.
+    Return the text itself when an automation has this name, or when no id begins with the text. Raises
+    `AnswerIsNo` when several ids begin with the text.
     """
     if automation is None or read_prefix(automation) is None:
         return automation
@@ -48,7 +55,7 @@ def expand_prefix(connection: sqlite3.Connection, target: str | None, automation
 
 
 def advise_on(connection: sqlite3.Connection, target: str | None, automation: str | None) -> str:
-    """Return the advice about a text that matches nothing, to follow a message; an empty text when there is none."""
+    """Return the advice about a text without a match, to follow a message; empty without advice."""
     advice = "" if automation is None else advise(automation, read_names(connection, target))
     return f"; {advice}" if advice else ""
 
@@ -70,7 +77,7 @@ def _make_candidates(found: Iterable[AutomationMatch]) -> list[Candidate]:
 
 
 def _read_id(text: str) -> str:
-    """Return the text in the usual form of an id, if it is an id."""
+    """Return an id in canonical form, and any other text unchanged."""
     try:
         return to_canonical_id(text)
     except InvalidAutomation:
@@ -86,7 +93,7 @@ def _search(connection: sqlite3.Connection, select: str, target: str | None, aut
 
 
 def read_names(connection: sqlite3.Connection, target: str | None) -> Iterable[str]:
-    """Return the names of the automations of the newest snapshot, each once."""
+    """Return the names of the automations of the newest snapshot, each name once."""
     select = "SELECT DISTINCT name FROM automation WHERE removed_at IS NULL AND (:target IS NULL OR target = :target)"
     return (name for (name,) in connection.execute(select, {"target": target}))
 

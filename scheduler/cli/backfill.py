@@ -1,4 +1,4 @@
-"""Asking the daemon for an occurrence, through the ledger, and waiting for what comes of it."""
+"""A backfill request to the daemon, through the ledger, and the wait for its outcome."""
 
 import time
 from collections.abc import Callable
@@ -17,19 +17,22 @@ from scheduler.ledger.fire_requests import is_requested, read_refusal, request_f
 from scheduler.ledger.lock import is_locked
 
 PATIENCE: Final = 30.0
-"""Seconds in which the daemon has to take a request up."""
+"""Seconds within which the daemon must take up a request."""
 _LOOK_INTERVAL: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillClient:
-    """One request, in one ledger."""
+    """A request in a ledger."""
 
     path: Path
     request: FireRequest
 
     def submit(self) -> None:
-        """Leave the request with the daemon. Raises `Unreachable` when there is none; asked already is asked."""
+        """Submit the request to the daemon. Raises `Unreachable` without a daemon.
+
+        Repeating a request changes nothing.
+        """
         if not is_locked(self.path):
             raise Unreachable(
                 f"no daemon has the ledger {self.path}, so nobody would start it; start `{format_daemon_command()}`, and ask again"
@@ -37,7 +40,12 @@ class BackfillClient:
         write(self.path, partial(request_fire, request=self.request))
 
     def wait_for_outcome(self, taken_up: Callable[[], None]) -> OccurrenceRow:
-        """The row with what came of it; ``taken_up`` is called when the daemon has it. Raises `AnswerIsNo` when it will not have it."""
+        """Wait for the row with the outcome.
+
+        ``taken_up`` is called when the daemon has taken up the request. Raises `AnswerIsNo` when the daemon
+        refuses the request or does not take up the request in time, or when the row is removed after a clock
+        step backwards. Raises `Unreachable` when the daemon ends meanwhile.
+        """
         self._wait_until_taken_up()
         taken_up()
         with open_read_only(self.path) as connection:

@@ -1,6 +1,7 @@
-"""The file of `scheduler backup`: one database, or an archive of the ledger and the embedded API's database.
+"""The file of `scheduler backup`: a database, or an archive of the ledger and the API's database.
 
-Each database is copied as its owner, into a file that the caller opened. A file is judged as a whole before anything of it is written.
+Each database is copied as its owner, into a file opened by the caller. A backup is checked as a whole before
+any part is written elsewhere.
 """
 
 import sqlite3
@@ -32,13 +33,16 @@ from scheduler.localapi import schema as api_schema
 LEDGER: Final = DatabaseKind("ledger", "ledger.db", ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS)
 API: Final = DatabaseKind("database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS)
 KINDS: Final = (LEDGER, API)
-"""In the order in which they are copied: a run that is accepted meanwhile is in the later copy, and a ledger that lacks it looks for it."""
+"""The kinds of databases, in the order of copying.
+
+A run accepted meanwhile is in the later copy, and a ledger without the run reconciles the attempt.
+"""
 
 PLAIN_COPY: Final = "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
 
 
 def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at: datetime) -> None:
-    """Copy these databases into ``file``, which must not be there yet.
+    """Copy the databases into ``file``, which must not exist yet.
 
     Raises `ConfigurationError`, `DatabaseRefused`, or `LedgerUnavailable`.
     """
@@ -62,14 +66,17 @@ def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> No
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup, open whoever this process is from here on: by kind of database, the call that writes the database into a new file."""
+    """An open backup, readable also after the process changes its user.
+
+    ``stages`` maps a kind of database to the function that writes the database into a new file.
+    """
 
     stages: Mapping[DatabaseKind, Callable[[Path], None]]
 
 
 @contextmanager
 def open_backup(file: Path) -> Iterator[Backup]:
-    """Open a backup, and judge what it holds. Raises `ConfigurationError` or `DatabaseRefused`."""
+    """Open a backup, and check its contents. Raises `ConfigurationError` or `DatabaseRefused`."""
     if not file.is_file():
         raise ConfigurationError(f"{file} is not there; name a file that `scheduler backup` made")
     with translate_errors(file), file.open("rb") as content:

@@ -1,4 +1,7 @@
-"""Many schedules at once: JSON lines in, one JSON line out for each, in order. A bad line gets an error and stops nothing."""
+"""Many schedules at once: a JSON line in, a JSON line out, in the same order.
+
+An invalid line gets an error, and the other lines are answered.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,16 +17,16 @@ from scheduler.core.instants import from_text, to_text, to_text_seconds
 
 FIELDS: Final = ("cron", "timezone", "from", "count")
 MAX_FIRES: Final = 10_000
-"""How many fires one line may ask for."""
+"""Maximum number of fires for a line."""
 
 
 class _BadLine(ValueError):
-    """A line that asks for nothing we could answer; the text says why."""
+    """An invalid line; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchDefaults:
-    """What holds for a line that does not say it, and the policies at clock changes."""
+    """The defaults for fields missing in a line, and the policies at clock changes."""
 
     after: datetime
     count: int
@@ -32,7 +35,7 @@ class BatchDefaults:
 
 
 def answer_lines(lines: Iterable[bytes], defaults: BatchDefaults) -> Iterator[Json]:
-    """One answer for each line that is not blank."""
+    """Yield an answer for each line, except blank lines."""
     return (_answer(number, text, defaults) for number, text in enumerate(lines, 1) if text.strip())
 
 

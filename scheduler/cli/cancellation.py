@@ -1,6 +1,7 @@
-"""Cancelling runs of the embedded API from a command: take note in the database, and wait until the server has ended the runs.
+"""The cancellation of runs of the embedded API by a command.
 
-Apart from the command, which says which runs are meant.
+The command marks the runs in the database, and waits until the server has ended the runs. The module is
+separate from the command, which selects the runs.
 """
 
 import asyncio
@@ -26,11 +27,14 @@ from scheduler.localapi.runs import CancelledRuns, RunQueue
 
 _LOOK_INTERVAL: Final = 0.2  # seconds
 CANCEL_TIMEOUT: Final = 20.0
-"""Seconds in which a run that is to be cancelled has to end: a command has ten to end when it is told to."""
+"""Seconds within which a cancelled run must end: the run's command has 10 s to end after the signal."""
 
 
 async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
-    """Cancel these runs, and print how each ended. Raises `AnswerIsNo` for the runs that are not there, after the others were cancelled."""
+    """Cancel the runs, and print how each run ended.
+
+    Raises `AnswerIsNo` for unknown runs, after the cancellation of the other runs.
+    """
     queue = RunQueue(database, now)
     unknown: list[str] = []
     cancelled: list[str] = []
@@ -51,9 +55,10 @@ async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
 
 
 async def cancel_all(database: Database, automation: str | None, *, ask: bool) -> None:
-    """Cancel all runs that have not ended, of the automation with this id or name, or with None all runs; print how many.
+    """Cancel all unfinished runs, or the unfinished runs of an automation, and print the number.
 
-    With ``ask`` a person has to agree first. Raises `AnswerIsNo` when no automation, or more than one, is called so.
+    ``automation`` is an id or a name; None: all automations. With ``ask`` a person must agree first. Raises
+    `AnswerIsNo` when no automation matches, or several match.
     """
     queue = RunQueue(database, now)
     automation_id = None if automation is None else await _identify(queue, automation)
@@ -94,7 +99,7 @@ async def _confirm(queue: RunQueue) -> bool:
 
 
 async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
-    """Wait until none is left, as long as some end. Raises `Unreachable` when nobody ends them."""
+    """Wait until all runs have ended. Raises `Unreachable` when no run ends for `CANCEL_TIMEOUT`."""
     clock = asyncio.get_running_loop().time
     show = make_progress_printer("cancelled")
     left, deadline = total, clock() + CANCEL_TIMEOUT

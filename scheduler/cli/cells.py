@@ -1,4 +1,4 @@
-"""Text in the cells of a terminal: how many it takes, how much of it fits, and on which lines it stands."""
+"""Text in the cells of a terminal: its width, and its division into lines."""
 
 import re
 import unicodedata
@@ -8,21 +8,24 @@ from typing import Final
 import click
 
 _WORD: Final = re.compile(r" *(?:`[^`]*`|[^ ])+")
-"""A word with the spaces before it. A command between backticks is one word, so that it can be copied from one line."""
+"""A word with the spaces before. A command between backticks is a single word, so that a copy is complete."""
 _TITLE: Final = re.compile(r"( *)(?:[^ ]+(?: [^ ]+)*?  +)?")
 """The indentation of a line, and its title: the text up to the first two spaces."""
 _INDENT: Final = 2
 
 
 def measure_width(text: str) -> int:
-    """Return the cells of a terminal that a printable text takes: two for wide characters, none for combining marks and joiners."""
+    """Return the width of a printable text, in cells of a terminal.
+
+    A wide character takes two cells. Combining marks and joiners take none.
+    """
     if text.isascii():
         return len(text)
     return sum(_measure_character(character) for character in text)
 
 
 def take(text: str, width: int) -> str:
-    """Return as much of the beginning of a text as fits into the width."""
+    """Return the longest beginning of the text that fits into the width."""
     taken = 0
     for number, character in enumerate(text):
         taken += measure_width(character)
@@ -32,16 +35,17 @@ def take(text: str, width: int) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """Return the text, or as much of its beginning as fits, with an ellipsis."""
+    """Return the text, or with an ellipsis the longest beginning that fits."""
     return text if measure_width(text) <= width else take(text, width - 1) + "…"
 
 
 def wrap(text: str, width: int, margin: int | None = None) -> list[str]:
-    """Break a text, which may be styled, at words into lines that fit into the width.
+    """Wrap a text, which may be styled, at words into lines that fit into the width.
 
-    The lines after the first one hang, by ``margin`` or else: below the text after a title and two spaces or more
-    (``open         none``), or two cells deeper than the text. A line break of the text stays. A word that is wider than a line is
-    broken, but no command between backticks.
+    Lines after the first line are indented by ``margin``. Without ``margin``, these lines begin below the
+    text after a title and two or more spaces (``open         none``), or two cells to the right of the
+    beginning of the text. Line breaks of the text stay. A word wider than a line is broken, except a command
+    between backticks.
     """
     return [part for line in text.split("\n") for part in _wrap_line(line, max(width, 1), margin)]
 
@@ -64,7 +68,7 @@ def _wrap_line(text: str, width: int, hang: int | None) -> Iterator[str]:
 
 def _find_margin(plain: str, width: int) -> int:
     found = _TITLE.match(plain)
-    assert found is not None  # it matches any text
+    assert found is not None  # matches any text
     for margin in (found.end() if found.end() > found.end(1) else width, found.end(1) + _INDENT):
         if margin <= width // 2:
             return margin
@@ -72,17 +76,17 @@ def _find_margin(plain: str, width: int) -> int:
 
 
 def _split(text: str, width: int) -> Iterator[str]:
-    """Yield the words of a text with the spaces before them, and what is too wide for a line in pieces."""
+    """Yield the words of a text with the spaces before; a word too wide for a line comes in pieces."""
     for word in _WORD.findall(text):
         is_command = " " in word.strip(" ")  # only backticks hold words together
         if is_command or measure_width(click.unstyle(word).strip(" ")) <= width:
-            yield word  # the terminal itself breaks a long command, which is copied as one line all the same
+            yield word  # the terminal breaks a long command, and a copy is still one line
         else:
             yield from _split_word(word, width)
 
 
 def _split_word(word: str, width: int) -> Iterator[str]:
-    if "\x1b" in word:  # no piece may end within the code of a colour
+    if "\x1b" in word:  # no piece may end within a colour code
         yield word
         return
     indent = len(word) - len(word.lstrip(" "))

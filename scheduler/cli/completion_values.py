@@ -1,6 +1,6 @@
-"""Values that a shell completes: names of automations and targets, ids of runs, time zones.
+"""The values for completion in a shell: names of automations and targets, ids of runs, time zones.
 
-A shell asks while somebody types. So an error proposes nothing and says nothing, and every list is bounded.
+A shell asks while the user types. So an error proposes nothing and prints nothing, and every list is bounded.
 """
 
 import shlex
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from scheduler.settings import Settings
 
 _MAX_VALUES: Final = 200
-"""Values that are proposed at once."""
+"""Maximum number of proposed values."""
 _NEWEST_RUNS: Final = 1_000
-"""Runs among which ids are looked for."""
+"""The number of newest runs searched for ids."""
 
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -34,7 +34,7 @@ def _make_completer(read: "Callable[[Settings], Iterable[str]]") -> Completer:
         with suppress(SchedulerError, click.ClickException, OSError):
             source = make_source(ctx.params.get("config"), ctx.params.get("state_dir"))
             values = (value for value in read(source.load().settings) if value.startswith(incomplete))
-            # What needs quotes is left out: the shells' scripts insert a value as it is.
+            # Values that need quotes are left out: the scripts of the shells insert values unchanged.
             return list(islice((value for value in values if shlex.quote(value) == value), _MAX_VALUES))
         return []
 

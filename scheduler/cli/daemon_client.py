@@ -1,4 +1,4 @@
-"""Asking the running daemon by its own pages."""
+"""Requests to the pages of the running daemon."""
 
 import json
 import urllib.error
@@ -14,11 +14,14 @@ from scheduler.settings.addresses import SocketAddress
 _PATIENCE: Final = 5.0
 _MAX_ANSWER_SIZE: Final = 16 * 2**20
 _HEALTH_PAGES: Final = frozenset({"/healthz", "/readyz"})
-"""Pages whose body says the same with a 503 as with a 200: which part does not work."""
+"""Pages whose body has the same form with a 503 as with a 200: the state of each part."""
 
 
 def fetch_page(settings: Settings, path: str) -> Any:
-    """What the daemon answers. Raises `Unreachable` when there is none, and `ConfigurationError` when it serves no pages."""
+    """Fetch a page of the daemon as JSON.
+
+    Raises `Unreachable` without a daemon, and `ConfigurationError` when the daemon serves no pages.
+    """
     listen = settings.server.listen
     if listen is None:
         raise ConfigurationError("the daemon serves no pages: [server] listen is empty; give it an address, for example 127.0.0.1:9464")
@@ -26,9 +29,9 @@ def fetch_page(settings: Settings, path: str) -> Any:
 
 
 def fetch_page_at(listen: SocketAddress, path: str, *, patience: float = _PATIENCE) -> Any:
-    """What is answered at an address of this machine. Raises `Unreachable`."""
+    """Fetch a page at an address of this machine. Raises `Unreachable`."""
     url = f"http://{listen.local_address}{path}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine, whatever the environment says
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy: a local address
     try:
         with _open(opener, url, path, patience) as answer:
             return json.loads(answer.read(_MAX_ANSWER_SIZE))

@@ -1,4 +1,4 @@
-"""What the doctor needs from outside of its room: the configuration or its mistakes, the ways to ask, and the key of a running unit."""
+"""The inputs of the doctor: the configuration or its errors, the functions to ask, and a unit's key."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +17,17 @@ from scheduler.settings import Problem, SettingsError, SettingsUnreadable
 from scheduler.settings.keys import CREDENTIALS_VARIABLE
 
 _CREDENTIALS: Final = Path("/run/credentials/scheduler.service")
-"""What systemd gives the unit that we ship, while it runs (systemd.exec(5), LoadCredential); root can read it."""
+"""The credentials folder of the shipped systemd unit, while the unit runs.
+
+See systemd.exec(5), LoadCredential. root can read the folder.
+"""
 
 
 async def examine_installation(source: Source, progress: Callable[[float], None]) -> Facts:
-    """The facts of the installation that ``source`` names. Raises `ConfigurationError` when it has no configuration to read."""
+    """Collect the facts of the installation named by ``source``.
+
+    Raises `ConfigurationError` when no configuration can be read.
+    """
     return await collect_facts(_make_installation(source, _add_credentials(os.environ, _CREDENTIALS)), progress)
 
 
@@ -47,7 +53,10 @@ def _make_installation(source: Source, environ: Mapping[str, str]) -> Installati
 
 
 def _add_credentials(environ: Mapping[str, str], credentials: Path) -> Mapping[str, str]:
-    """Ours; with the credentials of the running unit where we have none and may read those."""
+    """Return the environment, with the credentials of the running unit when readable.
+
+    The variable stays when the environment has credentials already.
+    """
     if CREDENTIALS_VARIABLE in environ or not os.access(credentials, os.R_OK | os.X_OK):
         return environ
     return {**environ, CREDENTIALS_VARIABLE: str(credentials)}

@@ -1,4 +1,4 @@
-"""How a command fails: an exit status for scripts, and on standard error what is wrong, where, and what to do."""
+"""The failure of a command: an exit status for scripts, and a message with the place and the remedy."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -17,20 +17,24 @@ INTERRUPTED: Final = 130  # as a shell reports SIGINT
 
 
 class AnswerIsNo(click.ClickException):
-    """What was asked for is not there, or not so. For answers that need a word; one that was printed ends in ``context.exit(1)``."""
+    """The requested thing does not exist, or the answer is no.
+
+    For an answer that needs a message. A command that has printed its answer calls ``context.exit(1)``
+    instead.
+    """
 
     exit_code = ANSWER_IS_NO
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.details = details
-        """Lines that follow the message."""
+        """Lines after the message."""
 
 
 def report(error: click.ClickException | SchedulerError) -> int:
-    """Say what went wrong; the exit status comes back."""
+    """Print the error, and return the exit status."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        print_to_stderr(error.format_message())  # a group without a command: its help, on its many lines
+        print_to_stderr(error.format_message())  # the help of a group without a command
         return error.exit_code
     if isinstance(error, click.ClickException):
         print_to_stderr(f"{_format_label()} {to_printable(error.format_message())}")

@@ -1,6 +1,8 @@
-"""Reading a database as its owner: ``sudo scheduler history`` must leave nothing behind that the daemon cannot open.
+"""Access to a database as its owner.
 
-SQLite makes its ``-wal`` and ``-shm`` files as whoever opens the database first. Made by root, they lock the daemon's own user out.
+``sudo scheduler history`` must leave no file behind that the daemon cannot open. SQLite makes its ``-wal``
+and ``-shm`` files as the user who opens the database first. Files made by root lock out the user of the
+daemon.
 """
 
 import grp
@@ -15,15 +17,16 @@ from scheduler.core.errors import ConfigurationError
 
 
 class NotPermitted(ConfigurationError):
-    """The user of a command may not use a file. The text says who may, and how to run the command."""
+    """The user of a command may not use a file. The text names the permitted users and the remedy."""
 
 
 @contextmanager
 def act_as_owner(file: Path) -> Iterator[None]:
-    """Be the user to whom a file belongs, or the folder that it would be in, while inside. Does nothing for anyone but root.
+    """Switch to the user who owns the file, for the duration of the block.
 
-    For the whole process, threads included: nothing else may go on meanwhile. Raises `NotPermitted`, and OSError when the nearest folder
-    cannot be looked at.
+    When the file is missing, the owner of the nearest existing folder counts. Only root switches; for other
+    users, the file must be readable. The switch affects the whole process, threads included, so nothing else
+    may run meanwhile. Raises `NotPermitted`, and OSError when the nearest folder cannot be examined.
     """
     if os.geteuid() != 0:
         require_access(file)
@@ -43,7 +46,10 @@ def act_as_owner(file: Path) -> Iterator[None]:
 
 
 def describe_denial(path: Path) -> str:
-    """Return an error message for a file or folder that this user may not use: to whom the nearest visible one belongs, and what to do."""
+    """Return the error message for a file or folder that this user may not use.
+
+    The message names the owner of the nearest visible folder or file, and the remedy.
+    """
     blocked = _find_blocked_path(path) or path
     try:
         status = blocked.stat()
@@ -56,13 +62,16 @@ def describe_denial(path: Path) -> str:
 
 
 def require_access(file: Path) -> None:
-    """Raise `NotPermitted` when this user may not read the file, or may not enter a folder on the way to the file."""
+    """Raise `NotPermitted` when this user may not read the file, or may not enter a folder above."""
     if _find_blocked_path(file) is not None:
         raise NotPermitted(describe_denial(file))
 
 
 def _find_blocked_path(path: Path) -> Path | None:
-    """Return the first folder on the way that this user may not enter, or the file if it may not be read; None if nothing is in the way."""
+    """Return the first folder in the path that this user may not enter, or an unreadable file.
+
+    Return None when nothing blocks the access, also for a missing file.
+    """
     absolute = path.absolute()
     for folder in reversed(absolute.parents):
         if folder.exists() and not os.access(folder, os.X_OK, effective_ids=True):
@@ -85,7 +94,7 @@ def _find_group_name(number: int) -> str:
 
 
 def _find_existing_path(file: Path) -> Path:
-    """The file, or the nearest folder above it that is there."""
+    """Return the file, or the nearest existing folder above."""
     path = file.absolute()
     while not path.exists():
         path = path.parent
@@ -93,7 +102,7 @@ def _find_existing_path(file: Path) -> Path:
 
 
 def _list_groups(user: int, group: int) -> list[int]:
-    """The groups that a user is in; a user without a name (systemd's dynamic ones) is in its own alone."""
+    """List the groups of a user; a user without a name (systemd's dynamic users) has one group."""
     try:
         return os.getgrouplist(pwd.getpwuid(user).pw_name, group)
     except KeyError:

@@ -1,6 +1,7 @@
-"""What all commands have in common: where their configuration is, an example in their help, and a file of their own.
+"""The common parts of all commands: the place of the configuration, examples in the help, and modules.
 
-A command is a module in `scheduler.cli.commands` with an attribute ``command``; its name is the module's. To add one, add the file.
+A command is a module in `scheduler.cli.commands` with an attribute ``command``. The name of the command is
+the name of the module. To add a command, add the file.
 """
 
 import difflib
@@ -23,26 +24,27 @@ if TYPE_CHECKING:
     from scheduler.settings import Assignment, Configuration
 
 FILE_NAME: Final = "scheduler.toml"
-"""What the configuration in a state directory is called."""
+"""The name of the configuration file in a state directory."""
 
 AUTOMATION_FORMS: Final = "a name, an id or the first 4 or more characters of an id"
-"""What a command takes for an automation. `lookup` has the number."""
+"""The forms in which commands accept an automation. `lookup` has the number."""
 
 SECTIONS: Final = ("Start", "Automations", "Record", "Schedules", "Setup")
-"""The headings of the help, in their order."""
+"""The headings of the help, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a command was told to find its configuration. Commands get it by ``@click.pass_obj``."""
+    """The place of a command's configuration. Commands get the source by ``@click.pass_obj``."""
 
     file: Path | None = None
     state_dir: Path | None = None
 
     def load(self, command_line: Sequence["Assignment"] = ()) -> "Configuration":
-        """Return the configuration of all layers.
+        """Load the configuration from all sources.
 
-        Raises `SettingsError`, and `ConfigurationError` when the folder has none or was moved.
+        Raises `SettingsError`, and `ConfigurationError` when the state directory has no configuration or was
+        moved.
         """
         from scheduler.settings import load
 
@@ -87,7 +89,7 @@ HELP_OPTIONS: Final = ["-h", "--help"]
 
 
 class SchedulerCommand(click.Command):
-    """A command with examples in its help, and with ``--config`` and ``--state-dir``, which every command takes."""
+    """A command with examples in its help, and with the common options ``--config`` and ``--state-dir``."""
 
     def __init__(
         self,
@@ -98,7 +100,7 @@ class SchedulerCommand(click.Command):
         params: Iterable[click.Parameter] = (),
         **attributes: Any,
     ) -> None:
-        settings = {"help_option_names": HELP_OPTIONS}  # of each command: click keeps the option that it makes first
+        settings = {"help_option_names": HELP_OPTIONS}  # for each command: click keeps the option made first
         super().__init__(name, params=[*params, *_make_configuration_options()], context_settings=settings, **attributes)
         self.examples = tuple(examples)
         self.section = section
@@ -109,13 +111,13 @@ class SchedulerCommand(click.Command):
         return HELP_OPTIONS
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Carry out the command, with its `Source` as the context's object."""
+        """Run the command, with its `Source` as the context's object."""
         ctx.obj = make_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
         set_caller(find_program(), ctx.obj.options)
         return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the description. Of the argument AUTOMATION say what it may be."""
+        """Write the description, and the forms of the argument AUTOMATION."""
         super().format_help_text(ctx, formatter)
         if any(parameter.name == "automation" and isinstance(parameter, click.Argument) for parameter in self.params):
             formatter.write_paragraph()
@@ -123,7 +125,7 @@ class SchedulerCommand(click.Command):
                 formatter.write_text(f"AUTOMATION is {AUTOMATION_FORMS}.")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, each on a line of its own."""
+        """Write the examples, each on its own line."""
         del ctx
         with formatter.section("Example" if len(self.examples) == 1 else "Examples"):
             for example in self.examples:
@@ -145,7 +147,10 @@ class SchedulerGroup(click.Group):
         return HELP_OPTIONS
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first argument names; an unknown one is an error that names the nearest known one."""
+        """Return the command named by the first argument.
+
+        Raises `click.UsageError` for an unknown name, with the nearest known name.
+        """
         name = args[0]
         known = self.list_commands(ctx)
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
@@ -157,7 +162,7 @@ class SchedulerGroup(click.Group):
 
 
 class CommandFolder(SchedulerGroup):
-    """The commands whose modules are in a package; each is imported when it is asked for."""
+    """The commands whose modules are in a package. Each module is imported on demand."""
 
     def __init__(self, *arguments: Any, folder: str, **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
@@ -165,17 +170,17 @@ class CommandFolder(SchedulerGroup):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What the commands are called, in alphabetical order."""
+        """The names of the commands, in alphabetical order."""
         package = importlib.import_module(self.folder)
         return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """What the commands are called."""
+        """List the names of the commands."""
         del ctx
         return list(self.names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, None if there is none."""
+        """Return the command with this name; None for an unknown name."""
         del ctx
         if cmd_name not in self.names:
             return None
@@ -184,9 +189,9 @@ class CommandFolder(SchedulerGroup):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands under the headings that they name."""
+        """List the commands under their headings."""
         commands = [command for name in self.names if (command := self.get_command(ctx, name))]
-        room = formatter.width - max(map(len, self.names)) - 6  # the indentation and the gap between the two columns
+        room = formatter.width - max(map(len, self.names)) - 6  # indentation and gap between both columns
         for section in SECTIONS:
             rows = [(str(one.name), one.get_short_help_str(room)) for one in commands if getattr(one, "section", "") == section]
             if rows:
@@ -195,7 +200,7 @@ class CommandFolder(SchedulerGroup):
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-"""For every command that reads."""
+"""The option for every command that reads."""
 
 
 def _make_configuration_options() -> list[click.Option]:
@@ -211,7 +216,7 @@ def _make_configuration_options() -> list[click.Option]:
 
 
 def make_source(file: Path | None, state_dir: Path | None) -> Source:
-    """Return the source that the options name. Raises `click.UsageError` when both are given."""
+    """Return the source named by the options. Raises `click.UsageError` when both options are given."""
     if file is not None and state_dir is not None:
         raise click.UsageError("--config and --state-dir both say where the configuration is; give one of them")
     return Source(file, state_dir)

@@ -1,4 +1,4 @@
-"""Options whose value is an instant: a local time, an instant with its offset, or how long ago it was."""
+"""Options with an instant as value: a local time, an instant with its offset, or a time ago."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,10 +17,10 @@ _FORMS: Final = "write a date (2026-11-28), a local time ('2026-11-28 09:00') or
 
 
 class InstantType(click.ParamType[datetime]):
-    """The type of an option whose value is an instant. The value comes out in UTC.
+    """The type of an option with an instant as value. The value is converted to UTC.
 
-    A time without an offset is read in the zone of this machine, or in UTC with ``--utc``; a line on standard error says which.
-    With ``ago``, a duration is taken too: ``24h`` is the present minus 24 hours.
+    A time without an offset is read in the zone of this machine, or in UTC with ``--utc``. A line on standard
+    error names the zone. With ``ago``, a duration is accepted too: ``24h`` is the present minus 24 hours.
     """
 
     name = "instant"
@@ -41,7 +41,7 @@ class InstantType(click.ParamType[datetime]):
             instant = datetime.fromisoformat(text)
             local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC_KEY) else instant.astimezone()
             instant = local.astimezone(UTC)
-        except (ValueError, OverflowError, OSError):  # OSError: the zone's arithmetic of the C library
+        except (ValueError, OverflowError, OSError):  # OSError: the zone arithmetic of the C library
             self.fail(f"{text!r} is no time; {_FORMS}" + (", or how long ago it was (24h)" if self._ago else ""), param, ctx)
         zone = "in UTC" if local.tzinfo is UTC else "in the zone of this machine; --utc reads UTC"
         option = param.opts[0] if param else "the time"
@@ -65,11 +65,11 @@ def _remember_utc(ctx: click.Context, param: click.Parameter, value: object) -> 
 
 
 def add_utc_option(command: Decorated) -> Decorated:
-    """Add the option ``--utc`` to a command that has options of the type `InstantType`."""
+    """Add the option ``--utc`` to a command with options of the type `InstantType`."""
     option = click.option(
         "--utc",
         is_flag=True,
-        is_eager=True,  # before the values that it is about
+        is_eager=True,  # before the values read in this zone
         expose_value=False,
         callback=_remember_utc,
         help="Read times without an offset in UTC, not in the zone of this machine.",

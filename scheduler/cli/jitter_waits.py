@@ -1,6 +1,7 @@
-"""The occurrences between their instant and their due time, derived from the record by the arithmetic of the daemon.
+"""The occurrences between their instant and their due instant, derived from the ledger.
 
-They have no row yet, and no daemon is asked. The policies are those that the daemon recorded last.
+Such occurrences have no row yet. The derivation uses the arithmetic of the daemon and the policies recorded
+last. No daemon is asked.
 """
 
 import sqlite3
@@ -37,7 +38,7 @@ _ROW: Final = "SELECT 1 FROM occurrence WHERE target = ? AND automation_id = ? A
 
 
 def derive_lines(connection: sqlite3.Connection, settings: Settings, automation: str | None, now: datetime) -> list[Line]:
-    """Return the lines of all automations, or of those that an id, a name or a pattern means."""
+    """Derive the lines of all automations, or of the automations that match an id, a name or a pattern."""
     policy = read_newest_policy(connection)
     settings = (None if policy is None else parse_settings(policy)) or settings
     if not any(policies.jitter for policies in settings.all_policies):
@@ -53,7 +54,10 @@ def derive_lines(connection: sqlite3.Connection, settings: Settings, automation:
 def _derive(
     connection: sqlite3.Connection, settings: Settings, is_wanted: Callable[[Automation], bool], now: datetime
 ) -> Iterator[tuple[str, WaitStatus]]:
-    """Yield each automation's newest instant that is not due yet: jitter is less than half the time to the next instant."""
+    """Yield the newest instant of each automation that is not due yet.
+
+    Jitter is less than half the time to the next instant, so an automation has only one such instant.
+    """
     gap, repeat = connection.execute(_RULES).fetchone() or (settings.schedule.dst_gap, settings.schedule.dst_repeat)
 
     @cache
@@ -61,7 +65,7 @@ def _derive(
         cron, timezone = definition.cron_expression, definition.timezone
         try:
             return Schedule.parse(cron, timezone, dst_gap=cast("GapPolicy", gap), dst_repeat=cast("RepeatPolicy", repeat))
-        except InvalidSchedule:  # by the zone data of this process
+        except InvalidSchedule:  # because of the zone data of this process
             return None
 
     find_cached_newest = cache(find_last_instant)
@@ -77,7 +81,7 @@ def _derive(
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A definition that was in force after ``begin`` and up to ``end``."""
+    """A definition in force after ``begin`` and up to ``end``."""
 
     target: str
     automation_id: str
@@ -88,7 +92,10 @@ class _Version:
 
 
 def _list_versions(connection: sqlite3.Connection, since: datetime) -> Iterator[_Version]:
-    """Yield the versions in force since then. An edit does not take back what was scheduled before it."""
+    """Yield the versions in force since ``since``.
+
+    An edit does not remove occurrences scheduled before the edit.
+    """
     changed = {(target, automation_id) for target, automation_id in connection.execute(_SELECT_CHANGED, (to_text(since),))}
     for target, automation_id, name, cron, timezone in connection.execute(_AUTOMATIONS):
         if (target, automation_id) not in changed:

@@ -1,4 +1,4 @@
-"""The automations that the ledger recorded, as schedules to evaluate."""
+"""The automations on record in the ledger, as schedules."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _SELECT = """
 
 @dataclass(frozen=True, slots=True)
 class LedgerAutomation:
-    """An automation of the newest snapshot, and what its definition comes to: a schedule, or the reason why it is none."""
+    """An automation of the newest snapshot, with its schedule or the reason for an invalid schedule."""
 
     target: str
     automation_id: str
@@ -36,14 +36,15 @@ class LedgerAutomation:
     policies: Policies
 
     def plan(self, schedule: Schedule) -> PlannedSchedule:
-        """Return its fires to evaluate, by its valid schedule."""
+        """Return the planned schedule of the automation, for its valid schedule."""
         return PlannedSchedule(schedule, self.automation_id, self.name, self.target, self.policies)
 
 
 def read_planned_schedules(settings: Settings, automation: str | None) -> list[PlannedSchedule]:
-    """What comes due: all enabled automations, or the one that is named. Says which of them have no valid schedule, or are paused.
+    """Read the schedules of all enabled automations, or of the named automation.
 
-    Raises `AnswerIsNo` when the one that is asked for is not there or fires nothing, and `NoLedger`.
+    Automations without a valid schedule, pauses and throttles are printed on standard error. Raises
+    `AnswerIsNo` when the named automation does not exist or is disabled, and `NoLedger`.
     """
     found = read_automations(settings, automation)
     if automation is not None and not any(each.enabled for each in found):
@@ -57,7 +58,10 @@ def read_planned_schedules(settings: Settings, automation: str | None) -> list[P
 
 
 def read_automations(settings: Settings, automation: str | None) -> list[LedgerAutomation]:
-    """All automations, or the one of this id, name or beginning of an id, disabled ones too. Raises `AnswerIsNo` and `NoLedger`."""
+    """Read all automations, or the automation with this id, name or beginning of an id.
+
+    Disabled automations are included. Raises `AnswerIsNo` and `NoLedger`.
+    """
     with open_read_only(settings.ledger.url.path) as connection:
         which = None if automation is None else find_present_automation(connection, None, automation)
         key = (None, None) if which is None else (which.target, which.automation_id)
@@ -78,7 +82,10 @@ def _make_automation(row: sqlite3.Row, settings: Settings) -> LedgerAutomation:
 
 
 def _print_pauses(found: list[LedgerAutomation], settings: Settings) -> None:
-    """Say what is paused, and how each pause ends: that of all automations of a target, of single ones, and of the configuration."""
+    """Print the pauses, and how to end each pause.
+
+    A pause is of all automations of a target, of a single automation, or of the configuration.
+    """
     pauses, meaning = ActivePauses(settings, read_pauses(settings)), "what comes due is recorded and not fired"
     for target in sorted({each.target for each in found if pauses.is_complete(each.target)}):
         print_to_stderr(f"paused: all automations of {to_printable(target)}; {meaning} until {resume_all(target)}")

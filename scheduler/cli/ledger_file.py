@@ -1,4 +1,4 @@
-"""The ledger for the length of one command, as its owner, beside a daemon that may have it open too."""
+"""The ledger during a command: used as its owner, beside a daemon that may have the ledger open too."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,15 @@ T = TypeVar("T")
 
 
 class NoLedger(Unreachable):
-    """There is no file where the ledger should be: no daemon has run here yet."""
+    """The ledger file does not exist: no daemon has run here yet."""
 
 
 @contextmanager
 def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that changes nothing. Raises `NoLedger`, and what the file is found to be while it is read: `DatabaseRefused`."""
+    """Open a connection that changes nothing. Raises `NoLedger`.
+
+    Raises `DatabaseRefused` for a file found invalid during reading.
+    """
     with act_as_owner(path), translate_errors(path):
         _require_ledger(path)
         connection = open_for_reading(path)
@@ -40,7 +43,10 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def act_as_ledger_owner(path: Path) -> Iterator[None]:
-    """Be whoever the ledger belongs to, for what opens it by itself. Raises as `open_read_only` does."""
+    """Switch to the owner of the ledger, for code that opens the ledger itself.
+
+    Raises the exceptions of `open_read_only`.
+    """
     with act_as_owner(path), translate_errors(path):
         _require_ledger(path)
         yield
@@ -48,7 +54,10 @@ def act_as_ledger_owner(path: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_existing_ledger(path: Path, at: datetime) -> Iterator[None]:
-    """Be the only one that uses the ledger. Raises `ConfigurationError` naming the daemon that does, or `NoLedger`."""
+    """Lock the ledger, so that no other process uses the ledger.
+
+    Raises `ConfigurationError` naming the daemon that uses the ledger, or `NoLedger`.
+    """
     with act_as_owner(path):
         _require_ledger(path)
         lock = _acquire_lock(path, at)
@@ -67,9 +76,10 @@ def _acquire_lock(path: Path, at: datetime) -> LedgerLock:
 
 @contextmanager
 def lock_ledger(path: Path, at: datetime) -> Iterator[None]:
-    """Keep daemons off a ledger that may not be there yet, whoever this process is meanwhile.
+    """Lock a ledger that may not exist yet, so that no daemon uses the ledger.
 
-    Raises `ConfigurationError` naming the daemon that uses the ledger, or for a missing folder.
+    The process may change its user during the block. Raises `ConfigurationError` naming the daemon that uses
+    the ledger, or for a missing folder.
     """
     with act_as_owner(path), translate_errors(path):
         if not path.parent.is_dir():
@@ -82,7 +92,10 @@ def lock_ledger(path: Path, at: datetime) -> Iterator[None]:
 
 
 def is_served(path: Path) -> bool:
-    """Return whether a daemon has the ledger, so that what is on record is the present; also True when nobody can tell."""
+    """Return whether a daemon has the ledger, and so keeps the record up to date.
+
+    Return True also when the lock cannot be examined.
+    """
     try:
         return is_locked(path)
     except LedgerUnavailable:
@@ -90,13 +103,13 @@ def is_served(path: Path) -> bool:
 
 
 def read_last_seen(connection: sqlite3.Connection) -> dict[str, datetime]:
-    """Return the begin of the newest good poll of each target."""
+    """Read the begin of the newest good poll of each target."""
     rows = connection.execute("SELECT name, snapshot_at FROM target WHERE snapshot_at IS NOT NULL")
     return {name: from_text(snapshot_at) for name, snapshot_at in rows}
 
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
-    """What ``operation`` returns once it is durable. Raises `NoLedger`."""
+    """Run ``operation`` in a transaction, and return its result when durable. Raises `NoLedger`."""
     with act_as_owner(path):
         _require_ledger(path)
         return asyncio.run(_write(path, operation))
@@ -112,7 +125,10 @@ async def _write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
 
 @contextmanager
 def wake_daemon_after(path: Path) -> Iterator[None]:
-    """Wake the daemon of this ledger, if one runs, when the block has ended, also with an error: the change may have been made."""
+    """Wake the daemon of this ledger at the end of the block, if a daemon runs.
+
+    The daemon is woken after an error too: the change may have been made.
+    """
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""``python -m scheduler.cli.ledger_probe LEDGER NOW``: looks at the ledger as its owner, and prints what it saw.
+"""``python -m scheduler.cli.ledger_probe LEDGER NOW``: examine the ledger as its owner, print the facts.
 
-A process of its own, because to be somebody else is a matter of the whole process, while the doctor's other checks need to be who they are;
-and because a dead disk hangs whoever touches it.
+The probe is a separate process for two reasons. A change of user affects the whole process, while the
+doctor's other checks need their own user. And a dead disk blocks every process that reads from the disk.
 """
 
 import asyncio
@@ -24,14 +24,17 @@ from scheduler.localapi.child_process import kill_child
 
 _FACTS: Final = TypeAdapter(LedgerFacts)
 _CHECK_SECONDS: Final = 40.0
-"""Seconds for which the pages of the file are checked: some gigabytes."""
+"""Seconds for the check of the file's pages: enough for some gigabytes."""
 _KILL_SECONDS: Final = 1.0
-"""Seconds that a killed process may take to end."""
+"""Seconds within which a killed process must end."""
 
 
 async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
-    """What such a process sees. Raises what a process can fail with; to be cancelled when it takes too long."""
-    # -P: not what happens to lie in the working directory is run, as root perhaps.
+    """Run the probe in a separate process, and return the facts.
+
+    Raises the errors of a process. The caller cancels the probe after a time limit.
+    """
+    # -P: code in the working directory must not run, possibly as root.
     found_in = (str(Path(scheduler.__file__).parents[1]), os.environ.get("PYTHONPATH"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found_in))}
     process = await asyncio.create_subprocess_exec(
@@ -41,8 +44,8 @@ async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
         printed, _ = await process.communicate()
     except asyncio.CancelledError:
         kill_child(process)
-        with suppress(TimeoutError):  # a dead disk holds even a killed process
-            await asyncio.wait_for(process.wait(), _KILL_SECONDS)  # else asyncio complains on standard error that nobody waited
+        with suppress(TimeoutError):  # a dead disk blocks even a killed process
+            await asyncio.wait_for(process.wait(), _KILL_SECONDS)  # otherwise asyncio prints a warning
         raise
     if process.returncode:
         raise RuntimeError(f"the process that looked at it ended with status {process.returncode}")
@@ -50,7 +53,7 @@ async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
 
 
 def main(path: Path, now: datetime) -> None:
-    """Look, and print."""
+    """Probe the ledger, and print the facts as JSON."""
     seconds = SystemClock().boottime
     until = seconds() + _CHECK_SECONDS
     try:

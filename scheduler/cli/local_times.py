@@ -1,4 +1,4 @@
-"""The columns of a table that show when something of an automation happened: in the automation's own zone, with the zone named."""
+"""The time columns of a table about automations: local time in the automation's zone, with the zone."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from scheduler.core.instants import to_text_seconds
 
 _Record = TypeVar("_Record")
 _MAX_TITLE: Final = 24
-"""The characters of a title: as many as a local time has."""
+"""Maximum length of a title, in characters: the length of a local time."""
 
 
 def make_time_columns(
@@ -19,13 +19,16 @@ def make_time_columns(
     instant: Callable[[_Record], datetime],
     timezone: Callable[[_Record], str | None],
 ) -> list[Column[_Record]]:
-    """Make the columns for local time, UTC and zone. When all records are in one zone, the title names it instead of a column."""
+    """Make the columns for local time, UTC and zone.
+
+    When all records are in one zone, the title names the zone, and the zone column is left out.
+    """
 
     def find_zone(record: _Record) -> str:
         return find_usable_zone(timezone(record))
 
     zones = {find_zone(record) for record in records}
-    with_seconds = any(instant(record).second for record in records)  # all rows have them, or none
+    with_seconds = any(instant(record).second for record in records)  # all rows show seconds, or no row
     only = zones.pop() if len(zones) == 1 else None
     local = Column[_Record](
         _make_title(title, only), lambda record: format_in_zone(instant(record), find_zone(record), with_seconds=with_seconds)

@@ -1,6 +1,7 @@
-"""What commands say of an automation or a run that they were given by its id, its name, or the first characters of its id.
+"""The rules and messages for automations and runs given by id, by name, or by an id's first characters.
 
-The ledger, the API and the embedded API's database each have their own way to look for it. The rules and the words are the same.
+The ledger, the API and the embedded API's database each have their own search. The rules and the messages are
+the same.
 """
 
 import difflib
@@ -14,21 +15,21 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.core.command_line import format_command
 
 LEAST_PREFIX: Final = 4
-"""The characters that the beginning of an id has at least. The help of the commands says so too."""
+"""Minimum length of the beginning of an id. The help of the commands names the number too."""
 _PREFIX: Final = re.compile(rf"[0-9a-f]{{{LEAST_PREFIX}}}[0-9a-f-]{{0,31}}")
 _SHORT_PREFIX: Final = re.compile(rf"[0-9a-f]{{1,{LEAST_PREFIX - 1}}}")
 _WORD: Final = re.compile(r"\w+")
 _MAX_LISTED: Final = 10
-"""Candidates that an error lists."""
+"""Maximum number of candidates in an error."""
 _MAX_COMPARED: Final = 20_000
-"""Names that are compared with one that is not there: a second at most."""
+"""Maximum number of names compared with an unknown name: a comparison takes at most a second."""
 _MAX_SUGGESTIONS: Final = 3
 _SHORTEST_PART: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An automation or a run that may be meant. ``note`` tells apart candidates of one name."""
+    """An automation or a run that matches a text. ``note`` distinguishes candidates with the same name."""
 
     id: str
     name: str
@@ -36,17 +37,23 @@ class Candidate:
 
 
 def read_prefix(text: str) -> str | None:
-    """Return the text as the beginning of an id, of `LEAST_PREFIX` characters at least; None when no id begins like this."""
+    """Return the text as the beginning of an id, with at least `LEAST_PREFIX` characters.
+
+    Return None when no id can begin with the text.
+    """
     return text.lower() if _PREFIX.fullmatch(text.lower()) else None
 
 
 def make_prefix_end(prefix: str) -> str:
-    """Return a text that follows all ids with this prefix, and precedes all others that follow them."""
+    """Return a text that sorts after all ids with this prefix, and before all later ids."""
     return f"{prefix}g"
 
 
 def make_ambiguous_error(text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = "") -> AnswerIsNo:
-    """Return the error that lists what may be meant, with ids. ``advice``: what to give instead of an id."""
+    """Return the error that lists the candidates with their ids.
+
+    ``advice`` names alternatives to an id.
+    """
     width = max(len(candidate.id) for candidate in candidates)
     details = [f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_MAX_LISTED]]
     if len(candidates) > _MAX_LISTED:
@@ -56,13 +63,16 @@ def make_ambiguous_error(text: str, candidates: Sequence[Candidate], *, kind: st
 
 
 def make_unknown_error(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
-    """Return the error for an automation that is not there, with names like the one that was given."""
+    """Return the error for an unknown automation, with similar names."""
     see_list = f"see `{format_command('automations list')}`"
     return AnswerIsNo(f"there is no automation {text!r}{where}; {advise(text, names, see_list)}")
 
 
 def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:
-    """Return what to do about a text that means nothing: take a name like the text, or more characters of an id; else ``otherwise``."""
+    """Return the advice for a text without a match: a similar name, or more characters of an id.
+
+    Return ``otherwise`` when neither applies.
+    """
     near = " or ".join(map(repr, find_near(text, names)))
     short = _SHORT_PREFIX.fullmatch(text.lower())
     parts = [f"the beginning of an id has {LEAST_PREFIX} characters or more" if short else "", f"did you mean {near}?" if near else ""]
@@ -70,9 +80,9 @@ def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:
 
 
 def find_near(text: str, names: Iterable[str]) -> list[str]:
-    """Return the other names that hold the text, or are spelt much like it as a whole or in a word, the best first.
+    """Return the other names that contain the text, or are similar as a whole or in a word, best first.
 
-    Upper and lower case count as alike.
+    Upper and lower case are equal.
     """
     wanted = text.casefold()
     by_folded = {name.casefold(): name for name in islice(names, _MAX_COMPARED) if name != text}

@@ -1,4 +1,7 @@
-"""A run by hand: announced in the ledger before its request is sent, so that the daemon does not take it for somebody else's."""
+"""A manual run, announced in the ledger before the request is sent.
+
+So the daemon does not take the run for a foreign run.
+"""
 
 import asyncio
 import contextlib
@@ -25,10 +28,11 @@ T = TypeVar("T")
 
 
 def start_run(settings: Settings, target_name: str | None, automation: str) -> Document:
-    """Start a run of an automation, an id or a name; the automation afterwards comes back.
+    """Start a run of an automation, and return the automation as read afterwards.
 
-    Raises `AnswerIsNo` for no such automation, `ConfigurationError` when the API refuses, and `UpstreamError` when nothing was
-    started, or when it is not known whether a run was.
+    ``automation`` is an id, a name or the beginning of an id. Raises `AnswerIsNo` for an unknown automation,
+    and `ConfigurationError` when the API refuses. Raises `UpstreamError` when no run was started, or when the
+    outcome is unknown.
     """
     target = choose_target(settings, target_name)
     return carry_out(target, partial(_start_run, settings.ledger.url.path, target, automation))
@@ -66,7 +70,10 @@ def _make_run(automation: Automation) -> Run:
 
 
 async def _write_to_ledger(ledger: Path, operation: Callable[[sqlite3.Connection], T]) -> T | None:
-    """Write it down where there is a ledger that knows the target; without one there is no daemon that could mistake the run."""
+    """Run a write operation in the ledger; None without a ledger that knows the target.
+
+    Without such a ledger, no daemon can take the run for a foreign run.
+    """
     with contextlib.suppress(ConfigurationError, NoLedger):
         return await asyncio.to_thread(write, ledger, operation)
     return None

@@ -1,6 +1,7 @@
-"""A state directory that was moved or copied: its configuration still names the files in the old place.
+"""The check for a moved or copied state directory: its configuration still names the old files.
 
-A copy would work on the databases of the original, and a moved one on none: so commands refuse it, and print what corrects it.
+A copy would use the databases of the original, and a moved directory would use no database. So commands
+refuse such a directory, and print the command for the correction.
 """
 
 import re
@@ -14,13 +15,13 @@ from scheduler.settings.registry import SettingPath, format_path
 
 
 def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
-    """Raise `ConfigurationError` when the configuration in a state directory was made by `up` for another directory."""
+    """Raise `ConfigurationError` when `up` made the configuration for another state directory."""
     made = [(place, path) for place, path in _list_files(configuration) if configuration.origins[place].kind == "file"]
     if any(path.parent.resolve() == folder.resolve() for _, path in made):
         return
     for place, path in made:
         old = path.parent
-        if not old.exists() or (old / "scheduler.toml").exists():  # else somebody chose this place
+        if not old.exists() or (old / "scheduler.toml").exists():  # otherwise the place was chosen on purpose
             file = folder / "scheduler.toml"
             raise ConfigurationError(
                 f"{file} names files of another state directory: {format_path(place)} is {path}. Was {old} moved or copied? "
@@ -29,7 +30,10 @@ def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
 
 
 def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Path]]:
-    """Yield the files that `up` puts into a state directory, by setting, as far as they have the names that `up` gives."""
+    """Yield the files that `up` puts into a state directory, by setting.
+
+    Only files with the names given by `up` are included.
+    """
     settings, origins = configuration.settings, configuration.origins
     found: list[tuple[SettingPath, Path | None, str]] = [
         *((("target", number, "key_file"), target.key_file, "api-key") for number, target in enumerate(settings.targets)),
@@ -40,7 +44,7 @@ def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Pat
 
 
 def _make_sed_expression(old: Path, new: Path) -> str:
-    """Return the expression of sed that replaces a folder."""
+    """Return the sed expression that replaces a folder."""
     pattern = re.sub(r"([][\\.*^$|])", r"\\\1", f"{old}/")
     replacement = re.sub(r"([&|\\])", r"\\\1", f"{new}/")
     return f"s|{pattern}|{replacement}|g"

@@ -1,4 +1,4 @@
-"""What follows from a command on an automation: when it fires first, and how to follow a run."""
+"""The next steps after a command on an automation: its first fire, and how to follow a run."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -18,13 +18,16 @@ Document = Mapping[str, Any]
 
 
 def check_schedule(fields: Mapping[str, Any], settings: Settings) -> None:
-    """Check the expression and the zone that somebody gave, before the API is asked. Raises `InvalidSchedule`, as `explain` does."""
+    """Check a given expression and zone before the API is asked. Raises `InvalidSchedule`.
+
+    ``explain`` raises the same error.
+    """
     if "cron_expression" in fields or "timezone" in fields:
         PlannedSchedule.parse(fields.get("cron_expression", "* * * * *"), fields.get("timezone", "UTC"), settings.schedule)
 
 
 def describe_first_fire(document: Document, settings: Settings, target: TargetSection, now: datetime) -> str:
-    """Return when an automation fires first after an instant, or why it does not."""
+    """Return the time of an automation's first fire after ``now``, or the reason why no fire comes."""
     if not document.get("enabled"):
         return "none: the automation is disabled"
     automation_id, name = str(document.get("id")), str(document.get("name"))
@@ -43,7 +46,10 @@ def describe_first_fire(document: Document, settings: Settings, target: TargetSe
 
 
 def _describe_hindrance(settings: Settings, target: str, automation_id: str, name: str, *, due: datetime, now: datetime) -> str:
-    """Return what keeps the fire from happening at its time; nothing without a ledger, which pauses and throttles are in."""
+    """Return the reason why the fire will not happen on time.
+
+    The result is empty without a ledger, because pauses and throttles are in the ledger.
+    """
     if settings.find_policies(automation_id, name).paused:
         return "; recorded and not fired, because the configuration pauses it"
     try:
@@ -57,7 +63,10 @@ def _describe_hindrance(settings: Settings, target: str, automation_id: str, nam
 
 
 def describe_follow(document: Document, settings: Settings, target: TargetSection) -> str:
-    """Return the command that shows a run to its end; of an API elsewhere the command that shows its result."""
+    """Return the command that shows a run to its end.
+
+    For an API other than the embedded API, return the command that shows the result of the run.
+    """
     if target.url == f"http://{settings.api.listen}":
         return format_command(f"runs show {document.get('last_task_run_id')} --follow")
     return format_command(f"automations get {document.get('id')}", target=target.name)

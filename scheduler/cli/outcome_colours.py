@@ -1,4 +1,4 @@
-"""The colours of outcomes and runs, for every command that prints them."""
+"""The colours of outcomes and runs, for every command with coloured output."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -22,9 +22,10 @@ _RUNS: Final[Mapping[str | None, Colour]] = {
 
 
 def colour_outcome(outcome: str | None, run_status: str | None) -> Colour | None:
-    """Return the colour of an outcome; None as outcome is an open occurrence.
+    """Return the colour of an outcome; the outcome None is an open occurrence.
 
-    An accepted occurrence is green when its run succeeded, and has no colour before: that a run was started says nothing of its work.
+    An accepted occurrence is green when its run succeeded, and has no colour before: a started run says
+    nothing about its result.
     """
     if outcome == "accepted":
         return "green" if run_status == "success" else None
@@ -32,5 +33,5 @@ def colour_outcome(outcome: str | None, run_status: str | None) -> Colour | None
 
 
 def colour_run(status: str | None) -> Colour | None:
-    """Return the colour of a run's status, of the ledger's or of the embedded API's."""
+    """Return the colour of a run's status, in the ledger or in the embedded API."""
     return _RUNS.get(status)

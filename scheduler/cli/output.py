@@ -1,7 +1,7 @@
-"""What commands print: tables for people, one JSON object a line for programs.
+"""The output of commands: tables for people, and one JSON object per line for programs.
 
-Names come from an API and are hostile until proven otherwise: what could move a cursor, ring a bell or turn the writing round is shown
-as an escape. JSON is plain ASCII for the same reason.
+Names from an API may be hostile. Characters that move the cursor, ring the bell or change the direction of
+text are printed as escapes. JSON is plain ASCII for the same reason.
 """
 
 import codecs
@@ -27,15 +27,15 @@ Json = Mapping[str, object]
 
 _Record = TypeVar("_Record")
 _GAP: Final = "  "
-_MIN_WIDTH: Final = 8  # a column that is cut keeps this much
-_INDENT: Final = "    "  # of a text below its row
-_MAX_LINES: Final = 4  # of a text below its row
-_COLUMNS: Final = 80  # of a terminal that does not tell
+_MIN_WIDTH: Final = 8  # the least width of a cut column
+_INDENT: Final = "    "  # for a text below its row
+_MAX_LINES: Final = 4  # for a text below its row
+_COLUMNS: Final = 80  # for a terminal of unknown width
 _FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class OutputFailed(Unreachable):
-    """The output could not be written, as on a full disk."""
+    """The output could not be written, for example to a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,15 @@ class Cell:
 
 
 class Column(NamedTuple, Generic[_Record]):
-    """One column of a table: its title, and the text that it shows of a record.
+    """A column of a table: its title, and the function that returns the text of a record.
 
-    When a table is wider than the terminal, columns give way in the order of their ``rank``, 1 first; rank 0 stays. A column is cut
-    to ``least`` cells. An ``is_id`` column is whole, or has 8 characters, or as many with an ellipsis as tell its ids apart: so no cut id
-    looks whole. An ``is_id`` column without any id disappears. When this is not enough, a column that
-    ``drops`` disappears. When a ``below`` column disappears, its texts stand below their rows.
+    When a table is wider than the terminal, columns are narrowed in the order of their ``rank``, 1 first. A
+    column is cut to ``least`` cells. When the table is still too wide, a column of this rank with ``drops``
+    disappears. The texts of a ``below`` column then stand below their rows. A column of rank 0 is cut only
+    when the table is too wide after all ranks: then all columns may be cut to 8 cells.
+
+    An ``is_id`` column is whole, or has 8 characters, or has an ellipsis after as many characters as
+    distinguish its ids. So no cut id looks whole. An ``is_id`` column without any id disappears.
     """
 
     title: str
@@ -65,7 +68,7 @@ class Column(NamedTuple, Generic[_Record]):
 
 
 WHOLE: Final = 10_000
-"""The least width of a column that is not cut: it is shown as a whole, or it disappears."""
+"""The least width of a column that is never cut: the column is shown whole, or disappears."""
 
 
 def make_detail_column(title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1) -> Column[_Record]:
@@ -74,12 +77,15 @@ def make_detail_column(title: str, cell: Callable[[_Record], str | Cell], *, ran
 
 
 def make_text_column(title: str, cell: Callable[[_Record], str | Cell]) -> Column[_Record]:
-    """Make a column of sentences, such as errors. When a table is too narrow for the column, each sentence stands below its row."""
+    """Make a column of sentences, such as errors.
+
+    When the table is too narrow for the column, each sentence stands below its row.
+    """
     return Column(title, cell, rank=4, least=WHOLE, drops=True, below=True)
 
 
 def make_id_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
-    """Make a column of ids. Commands accept the first characters of an id, which a narrow table shows."""
+    """Make a column of ids. A narrow table shows the first characters, which commands accept as well."""
     return Column(title, cell, rank=2, is_id=True)
 
 
@@ -95,9 +101,10 @@ def show(
     *,
     empty: str = "nothing found",
 ) -> None:
-    """Print records: each as a JSON object on a line as soon as it is there, if ``as_json`` says how, else all as one table.
+    """Print records: as JSON lines with ``as_json``, otherwise as a table.
 
-    ``empty`` tells a person that there are none, where it does not get into what is printed.
+    A JSON line is printed as soon as its record is available. Without records, a table prints ``empty`` on
+    standard error, outside the output proper.
     """
     if as_json is not None:
         for record in records:
@@ -111,7 +118,10 @@ def show(
 
 
 def format_table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None) -> list[str]:
-    """The lines of a table, the titles first; none without records. ``width`` is how many cells of a terminal there are."""
+    """Format the lines of a table, the titles first; no lines without records.
+
+    ``width`` is the width of the terminal in cells; None: unlimited.
+    """
     if not records:
         return []
     titles = [Cell(column.title, "bright_black") for column in columns]
@@ -132,19 +142,20 @@ def format_table(records: Sequence[_Record], columns: Sequence[Column[_Record]],
 
 
 def format_json(value: object) -> str:
-    """One line of JSON, in ASCII."""
+    """Format a line of JSON, in ASCII."""
     return json.dumps(value, separators=(", ", ": "))
 
 
 def print_json(value: object) -> None:
-    """Print a line of JSON, at once: a reader may be waiting for it."""
+    """Print a line of JSON at once, because a reader may wait for the line."""
     click.echo(format_json(value))
 
 
 def print_line(text: str = "", *, is_whole: bool = False) -> None:
-    """Print a line for people, at once: a reader may be waiting for it. A terminal gets it wrapped at words.
+    """Print a line for people at once, because a reader may wait for the line.
 
-    ``is_whole``: do not wrap, because the line has a command to copy.
+    On a terminal the line is wrapped at words. ``is_whole``: do not wrap, because the line has a command to
+    copy.
     """
     width = None if is_whole else get_terminal_width()
     for part in [text] if width is None else wrap(text, width):
@@ -152,7 +163,7 @@ def print_line(text: str = "", *, is_whole: bool = False) -> None:
 
 
 def print_to_stderr(text: str, *, is_whole: bool = False) -> None:
-    """Print a line on standard error, as `print_line` does. That nobody can read it is no reason to fail again."""
+    """Print a line on standard error, as `print_line` does. A write error is ignored."""
     width = None if is_whole else _find_width(sys.stderr)
     with contextlib.suppress(OSError):
         for part in [text] if width is None else wrap(text, width):
@@ -160,7 +171,10 @@ def print_to_stderr(text: str, *, is_whole: bool = False) -> None:
 
 
 def make_progress_printer(done: str) -> Callable[[float], None]:
-    """What shows on a terminal, on one line of standard error, which share of long work is ``done``."""
+    """Make a function that shows the share of long work done, on one line of a terminal.
+
+    The function writes to standard error, and prints nothing when standard error is not a terminal.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
         return lambda _: None
 
@@ -172,16 +186,16 @@ def make_progress_printer(done: str) -> Callable[[float], None]:
 
 
 class RawPrinter:
-    """Prints what a command has printed: as it is, but on a terminal with escapes for what could take hold of it.
+    """Prints the output of a run's command: unchanged, or on a terminal with escapes.
 
-    A character may come in two pieces.
+    On a terminal, characters that could control the terminal are escaped. A character may come in two pieces.
     """
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
     def print(self, pieces: Iterable[bytes]) -> None:
-        """Print some more of it."""
+        """Print more pieces."""
         on_terminal = sys.stdout is not None and sys.stdout.isatty()
         for piece in pieces:
             click.echo(self._escape(piece) if on_terminal else piece, nl=False)
@@ -191,20 +205,20 @@ class RawPrinter:
 
 
 def prepare() -> None:
-    """Make every character writable, whatever the locale: what an encoding lacks is written as an escape."""
+    """Make every character printable in any locale: characters missing in the encoding become escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def classify_output_error(error: OSError) -> OutputFailed | None:
-    """What an error means that may have come from writing the output: None when its reader has gone, which is nobody's fault.
+    """Convert a write error of the output; None when the reader has closed the pipe.
 
     Any other error is raised again.
     """
     if error.errno not in _FAILURES:
         raise error
-    # What is still to be written is thrown away, else the interpreter tries once more, and complains, on its way out.
+    # Discard the remaining output. Otherwise the interpreter tries to write again at exit, and complains.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return None
@@ -212,12 +226,15 @@ def classify_output_error(error: OSError) -> OutputFailed | None:
 
 
 def style(text: str, colour: Colour | None, *, error: bool = False) -> str:
-    """The text in a colour, if it goes to a terminal that is to show colours; ``error``: it goes to standard error."""
+    """Return the text in a colour, when the stream is a terminal with colours.
+
+    ``error``: the stream is standard error.
+    """
     return click.style(text, fg=colour) if colour and _has_colours(sys.stderr if error else sys.stdout) else text
 
 
 def get_terminal_width() -> int | None:
-    """How many cells wide the terminal is that the output goes to; None when it goes elsewhere."""
+    """Return the width of the output's terminal, in cells; None when the output is not a terminal."""
     return _find_width(sys.stdout)
 
 
@@ -233,7 +250,7 @@ def _find_width(stream: TextIO | None) -> int | None:
 
 
 def _has_colours(stream: TextIO | None) -> bool:
-    # https://no-color.org: set and not empty means none
+    # https://no-color.org: set and not empty means no colours
     return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -243,7 +260,7 @@ def _make_cell(content: str | Cell) -> Cell:
 
 
 def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
-    """Return the widths of the columns that make the table fit into the room; 0 for a column that is not shown."""
+    """Return the column widths with which the table fits into the room; 0 hides a column."""
     fitted = list(widths)
     for rank in sorted({column.rank for column in columns if column.rank}):
         least = {number: _find_least_width(number, column, rows) for number, column in enumerate(columns) if column.rank == rank}
@@ -261,7 +278,7 @@ def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequen
 
 
 def _narrow(widths: list[int], least: Mapping[int, int], room: int) -> None:
-    """Cut the widest of some columns, cell by cell, until the table fits or each of them has its least width."""
+    """Cut the widest of some columns, cell by cell, until the table fits or all have their least width."""
     for _ in range(_compute_excess(widths, room)):
         wider = [number for number in least if widths[number] > least[number]]
         if not wider:
@@ -275,7 +292,11 @@ def _compute_excess(widths: Sequence[int], room: int) -> int:
 
 
 def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Sequence[Cell]]) -> int:
-    """Return the least width of a column; of ids, `_MIN_WIDTH` or the characters in which they differ and an ellipsis; 0 without ids."""
+    """Return the least width of a column.
+
+    For ids, the width is `_MIN_WIDTH`, or the characters in which the ids differ and an ellipsis. Without
+    ids, the width is 0.
+    """
     if not column.is_id:
         return column.least
     texts = sorted({row[number].text for row in rows[1:]} - {""})
@@ -284,7 +305,7 @@ def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Seque
 
 
 def _count_alike(one: str, other: str) -> int:
-    """Return with how many characters both begin."""
+    """Return the length of the common beginning of both texts."""
     return next((number for number, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), min(len(one), len(other)))
 
 
@@ -294,6 +315,6 @@ def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
 
 
 def _break(text: str, width: int) -> list[str]:
-    """Break a text into lines; a text that needs too many lines is cut."""
+    """Break a text into lines, and cut a text with too many lines."""
     lines = wrap(text, width, margin=0)
     return [*lines[: _MAX_LINES - 1], cut(" ".join(lines[_MAX_LINES - 1 :]), width)] if len(lines) > _MAX_LINES else lines

@@ -1,4 +1,4 @@
-"""What is paused, and which automation `pause` and `resume` mean."""
+"""The pauses, and the scope of the commands `pause` and `resume`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from scheduler.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PauseScope:
-    """An automation of a target, or `EVERYTHING` of it."""
+    """The scope of a pause: an automation of a target, or `EVERYTHING` of the target."""
 
     ledger: Path
     target: str
@@ -29,7 +29,10 @@ class PauseScope:
 
 
 def choose_scope(settings: Settings, target_name: str | None, automation: str | None, *, everything: bool) -> PauseScope:
-    """What was asked for, as the ledger's newest snapshot knows it. Raises `AnswerIsNo` when it is not there, or not one."""
+    """Choose the scope of a pause, as the newest snapshot in the ledger knows the automation.
+
+    Raises `AnswerIsNo` when no automation matches, or several match.
+    """
     if everything == (automation is not None):
         raise click.UsageError(f"give AUTOMATION ({AUTOMATION_FORMS}) or --all")
     target, ledger = choose_target(settings, target_name).name, settings.ledger.url.path
@@ -41,7 +44,7 @@ def choose_scope(settings: Settings, target_name: str | None, automation: str | 
 
 
 def describe_remaining_pause(settings: Settings, which: PauseScope) -> str | None:
-    """What goes on pausing an automation, or some of all, when its own pause has ended; None when nothing does."""
+    """Describe the pause that remains after the end of the scope's own pause; None when no pause remains."""
     if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in read_pauses(settings)):
         return f"all automations of {which.target} are paused, {which.name} too; end that with {resume_all(which.target)}"
     everything = which.automation_id == EVERYTHING
@@ -51,7 +54,7 @@ def describe_remaining_pause(settings: Settings, which: PauseScope) -> str | Non
 
 
 def read_pauses(settings: Settings) -> list[dict[str, Any]]:
-    """What is paused by hand: target, id, name, zone, since when, and by whom. Raises `NoLedger`."""
+    """Read the manual pauses: target, id, name, zone, begin and author. Raises `NoLedger`."""
     with open_read_only(settings.ledger.url.path) as connection:
         rows = connection.execute(
             """
@@ -63,31 +66,34 @@ def read_pauses(settings: Settings) -> list[dict[str, Any]]:
 
 
 def read_throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
-    """Return the ends of the throttles that last, by target. Raises `NoLedger`."""
+    """Return the ends of the active throttles, by target. Raises `NoLedger`."""
     select = "SELECT name, throttled_until FROM target WHERE throttled_until > ?"
     with open_read_only(settings.ledger.url.path) as connection:
         return {name: from_text(until) for name, until in connection.execute(select, (to_text(now),))}
 
 
 class ActivePauses:
-    """Whether an automation is paused, by hand or by the configuration, so that what comes due is recorded but not fired."""
+    """The active pauses, manual or in the configuration.
+
+    A paused occurrence is recorded but not fired.
+    """
 
     def __init__(self, settings: Settings, by_hand: Iterable[Mapping[str, Any]]) -> None:
         self._settings = settings
         self._pauses = {(each["target"], each["automation_id"]) for each in by_hand}
 
     def is_complete(self, target: str) -> bool:
-        """Whether all automations of the target are paused by hand."""
+        """Return whether all automations of the target are paused manually."""
         return (target, EVERYTHING) in self._pauses
 
     def is_single(self, target: str, automation_id: str) -> bool:
-        """Whether the automation is paused by hand, by itself."""
+        """Return whether the automation itself is paused manually."""
         return (target, automation_id) in self._pauses
 
     def is_configured(self, automation_id: str, name: str) -> bool:
-        """Whether the configuration pauses the automation."""
+        """Return whether the configuration pauses the automation."""
         return self._settings.find_policies(automation_id, name).paused
 
     def covers(self, target: str, automation_id: str, name: str) -> bool:
-        """Whether that is so of this one."""
+        """Return whether any pause covers the automation."""
         return self.is_complete(target) or self.is_single(target, automation_id) or self.is_configured(automation_id, name)

@@ -1,4 +1,4 @@
-"""How this program was called, so that the commands that it prints work as they are printed."""
+"""The name under which this program was called, so that printed commands work when copied."""
 
 import shlex
 import shutil
@@ -10,9 +10,10 @@ PROGRAM: Final = "scheduler"
 
 
 def find_program(*, absolute: bool = False) -> str:
-    """Return how this program is called, quoted for a shell.
+    """Return the name under which this program was called, quoted for a shell.
 
-    ``absolute``: for readers with another working directory. A program that the PATH finds has its name alone.
+    ``absolute``: for readers with another working directory. A program on the PATH is called by its name
+    only.
     """
     called = Path(sys.argv[0])
     if called.name == "__main__.py":

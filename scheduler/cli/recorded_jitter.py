@@ -1,4 +1,4 @@
-"""What the recorded settings say, as far as it can be told without loading what evaluates schedules."""
+"""The check for jitter in the recorded settings, without loading the code that evaluates schedules."""
 
 import json
 import sqlite3
@@ -11,7 +11,10 @@ _NO_JITTER: Final = {None, "0s"}
 
 
 def has_jitter(connection: sqlite3.Connection, settings: Settings) -> bool:
-    """Whether any automation may be due later than at its instant, by the newest recorded settings, else by these."""
+    """Return whether any automation may be due later than its instant.
+
+    The newest recorded settings decide, or ``settings`` without a record.
+    """
     found = connection.execute(_NEWEST).fetchone()
     if found is None:
         return any(policies.jitter for policies in settings.all_policies)

@@ -1,4 +1,4 @@
-"""The policies that an automation had at some time, from the settings that the ledger recorded then."""
+"""The policies of an automation at an earlier time, from the settings recorded in the ledger."""
 
 import json
 
@@ -11,13 +11,16 @@ from scheduler.settings.models import Settings
 
 
 def parse_policies(policy: RecordedPolicy, automation_id: str, name: str) -> Policies | None:
-    """What the recorded settings come to for an automation of this id and name; None when they are of a version with other settings."""
+    """Return the policies for an automation with this id and name, from recorded settings.
+
+    Return None when the recorded settings belong to a version with other settings.
+    """
     settings = parse_settings(policy)
     return None if settings is None else settings.find_policies(automation_id, name)
 
 
 def parse_settings(policy: RecordedPolicy) -> Settings | None:
-    """Return the recorded settings; None when they are of a version with other settings."""
+    """Parse recorded settings; None when the settings belong to a version with other settings."""
     recorded = {"schedule": json.loads(policy.schedule), "override": json.loads(policy.overrides)}
     try:
         return Settings.model_validate(recorded)
@@ -26,7 +29,7 @@ def parse_settings(policy: RecordedPolicy) -> Settings | None:
 
 
 def format_policies(policies: Policies) -> dict[str, str | bool]:
-    """As they would stand in the configuration."""
+    """Format the policies as in the configuration."""
     return {
         "start_within": "auto" if policies.start_within is None else format_duration(policies.start_within),
         "catch_up": policies.catch_up.value,

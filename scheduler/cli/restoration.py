@@ -1,7 +1,7 @@
-"""What `scheduler restore` does: hold each database, write all that is restored beside it, and only then put everything in place.
+"""The work of `scheduler restore`: lock each database, write all copies, then move all into place.
 
-A backup does not know what was fired and which runs were carried out after it was made. So the ledger is paused, and the runs that had not
-ended are ended: nothing of the past starts by itself.
+The copies are written beside their places. A backup does not know the fires and runs after the backup. So the
+ledger is paused, and unfinished runs are ended: no past work starts by itself.
 """
 
 import getpass
@@ -31,9 +31,10 @@ from scheduler.settings.addresses import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class RestoredDatabase:
-    """A database that was restored. ``aside`` is the folder of what was there; ``pauses`` were made, and ``ended_runs`` runs were ended.
+    """A restored database.
 
-    ``moved_targets`` are the embedded API's targets that have a new URL, with the old one.
+    ``aside`` is the folder with the replaced files. ``pauses`` were made, and ``ended_runs`` runs were ended.
+    ``moved_targets`` are the embedded API's targets with a new URL, each with the old URL.
     """
 
     path: Path
@@ -44,14 +45,17 @@ class RestoredDatabase:
 
 
 def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) -> Sequence[RestoredDatabase]:
-    """Put all databases of a backup in place. ``moved``: nothing happened since, so everything goes on.
+    """Put all databases of a backup in place.
 
-    A restore that is killed or fails between two databases leaves the file of the second one: nobody serves that database before the
+    ``moved``: nothing happened since the backup, so everything continues. A restore that is killed or fails
+    between two databases leaves the file of the second database. No process serves that database before the
     restore is done, see `refuse_interrupted_restore`.
 
-    Raises `ConfigurationError` when a process uses one of the databases, `DatabaseRefused`, or `LedgerUnavailable`.
+    Raises `ConfigurationError` when a process uses one of the databases, `DatabaseRefused`, or
+    `LedgerUnavailable`.
     """
-    kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)  # first the ledger, which is paused: then nothing can be fired
+    # First the ledger: a paused ledger means that nothing can fire.
+    kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)
     paths = {LEDGER: settings.ledger.url.path, API: settings.api.database.path}
     embedded = _find_embedded_targets(settings) if len(kinds) == len(paths) else []
     with ExitStack() as stack:
@@ -86,7 +90,7 @@ def _remove(staged: Path) -> None:
 def _write(
     backup: Backup, kind: DatabaseKind, path: Path, at: datetime, embedded: Sequence[TargetSection], *, moved: bool
 ) -> RestoredDatabase:
-    """Write a database beside its place, bring it up to date, and see that nothing of it starts by itself."""
+    """Write a database beside its place, migrate the file, and prevent past work from starting by itself."""
     staged = make_staged_path(path)
     _remove(staged)
 
@@ -107,25 +111,31 @@ def _write(
 
 
 def _move_targets(connection: sqlite3.Connection, embedded: Sequence[TargetSection]) -> Iterator[tuple[TargetSection, str]]:
-    """Bind the targets to the embedded API's new URL, which is restored with the ledger and so is the same API."""
+    """Bind the embedded API's targets to the API's new URL.
+
+    The API is restored with the ledger, and so is the same API.
+    """
     for target in embedded:
         known = connection.execute("SELECT url FROM target WHERE name = ? AND project_id = ?", (target.name, target.project_id)).fetchone()
         if known is None or not is_loopback(urlsplit(known[0]).hostname or ""):
             continue
-        with suppress(ConfigurationError):  # another target has the URL: the daemon says so
+        with suppress(ConfigurationError):  # another target has the URL: the daemon reports the conflict
             old = move_target(connection, target.name, target.url, target.project_id)
             if old is not None:
                 yield target, old
 
 
 def _require_complete_file(staged: Path) -> None:
-    """Raise `LedgerUnavailable` when a part of a database is still in its write-ahead log: SQLite keeps silent when the disk is full."""
+    """Raise `LedgerUnavailable` when a part of a database is still in its write-ahead log.
+
+    SQLite reports no error when the disk is full.
+    """
     if any(staged.with_name(staged.name + suffix).exists() for suffix in SIDE_FILE_SUFFIXES):
         raise LedgerUnavailable(f"{staged} could not be written to its end; make room on its disk. Nothing was changed")
 
 
 def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
-    """Note the restoration, and pause all targets that are not paused as a whole; return the pauses that were made."""
+    """Note the restoration, and pause all targets not paused as a whole; return the new pauses."""
     note_restoration(connection, at)
     by = f"{getpass.getuser()} (restore)"
     targets = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]

@@ -1,4 +1,4 @@
-"""Which run of the embedded API a command means: by its id, by the first characters of its id, or by its automation."""
+"""The search for a run of the embedded API: by id, by the first characters of the id, or by automation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,13 +12,14 @@ from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.localapi.runs import RunQueue
 
 _MAX_CANDIDATES: Final = 100
-"""Candidates that are read."""
+"""Maximum number of candidates to read."""
 
 
 async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> str:
-    """Return the id of the run that is meant; ``by_name``: also the newest run of the automation with this name or id.
+    """Return the id of the run that matches the text.
 
-    Raises `AnswerIsNo` when there is none, or are several. Without ``by_name`` a whole id is returned as it is.
+    ``by_name``: also the newest run of the automation with this name or id. Without ``by_name``, a whole id
+    is returned unchecked. Raises `AnswerIsNo` when no run matches, or several match.
     """
     whole = _read_id(text)
     if whole is not None and (not by_name or await queue.get_run(whole)):
@@ -37,7 +38,10 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
 
 
 async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
-    """Return the id of the newest run of the one automation. Raises `AnswerIsNo` for none, for several and for one without a run."""
+    """Return the id of the newest run of the automation.
+
+    Raises `AnswerIsNo` for no automation, for several automations, and for an automation without a run.
+    """
     newest = {each["id"]: await queue.list_runs(automation=each["id"], limit=1) for each in automations[:_MAX_CANDIDATES]}
     if len(newest) > 1:
         candidates = [Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]])) for each in automations[:_MAX_CANDIDATES]]
@@ -52,13 +56,16 @@ async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Map
 
 
 async def _find_once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
-    """Return the automations whose runs show this name or automation id, deleted automations too: ``id`` and ``name``."""
+    """Return the automations whose runs show this name or automation id: ``id`` and ``name``.
+
+    Deleted automations are included.
+    """
     runs = await queue.list_runs(automation=text, limit=_MAX_CANDIDATES)
     return list({run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values())
 
 
 def _read_id(text: str) -> str | None:
-    """Return the text in the usual form of an id; None when the text is no id."""
+    """Return an id in canonical form; None when the text is no id."""
     try:
         return to_canonical_id(text)
     except InvalidAutomation:
@@ -66,7 +73,7 @@ def _read_id(text: str) -> str | None:
 
 
 async def advise_on(queue: RunQueue, text: str) -> str:
-    """Return what to do about a text that means no run and no automation."""
+    """Return the advice about a text that matches no run and no automation."""
     return advise(text, await queue.list_automation_names(), advise_run_list())
 
 
@@ -83,9 +90,10 @@ def _describe_newest(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 async def expand_automation_prefix(queue: RunQueue, text: str) -> str:
-    """Return the id of the automation that begins with the text, unless an automation is called so; else the text itself.
+    """Return the id of the automation that begins with the text.
 
-    Raises `AnswerIsNo` when several ids begin with it.
+    Return the text itself when an automation has this name, or when no id begins with the text. Raises
+    `AnswerIsNo` when several ids begin with the text.
     """
     prefix = read_prefix(text)
     if prefix is None or await queue.find_automations(text):
@@ -97,5 +105,5 @@ async def expand_automation_prefix(queue: RunQueue, text: str) -> str:
 
 
 def advise_run_list() -> str:
-    """Return the advice for somebody who looks for a run."""
+    """Return the advice for a search for a run."""
     return f"see `{format_command('runs list')}`"

@@ -1,4 +1,4 @@
-"""What there is to say of a schedule: its words, its next fires, the clock changes ahead, and what other crons make of it."""
+"""The explanation of a schedule: description, next fires, clock changes and other cron dialects."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _EFFECTS: Final[dict[Effect, Colour]] = {
 
 @dataclass(frozen=True, slots=True)
 class ScheduleExplanation:
-    """A schedule from an instant on."""
+    """The explanation of a schedule from an instant on."""
 
     planned_schedule: PlannedSchedule
     after: datetime
@@ -39,7 +39,7 @@ class ScheduleExplanation:
 
     @classmethod
     def compute(cls, planned: PlannedSchedule, after: datetime, count: int) -> "ScheduleExplanation":
-        """With its next ``count`` fires after an instant."""
+        """Compute the explanation, with the next ``count`` fires after an instant."""
         changes = tuple(find_clock_changes(planned.schedule, after, min(after, _END_OF_TIME - THIRTEEN_MONTHS) + THIRTEEN_MONTHS))
         fires = tuple(find_upcoming_fires([planned], after, count))
         return cls(planned, after, fires, changes, find_differences(planned.schedule, changes))
@@ -49,7 +49,7 @@ class ScheduleExplanation:
 
 
 def make_explanation_json(explanation: ScheduleExplanation) -> Json:
-    """A line of ``explain --json``."""
+    """Make a line of ``explain --json``."""
     schedule = explanation.planned_schedule.schedule
     return {
         "cron": schedule.expression,
@@ -65,7 +65,7 @@ def make_explanation_json(explanation: ScheduleExplanation) -> Json:
 
 
 def make_automation_json(recorded: LedgerAutomation, after: datetime, count: int) -> Json:
-    """A line of ``explain --json`` for an automation."""
+    """Make a line of ``explain --json`` for an automation."""
     whose = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
     if isinstance(recorded.schedule, InvalidSchedule):
         return {**whose, **_make_invalid_json(recorded.schedule)}
@@ -73,14 +73,17 @@ def make_automation_json(recorded: LedgerAutomation, after: datetime, count: int
 
 
 def _make_invalid_json(error: InvalidSchedule) -> Json:
-    """The same of what is no schedule."""
+    """Make a line of ``explain --json`` for an invalid schedule."""
     nothing = dict.fromkeys(("words", "dst_gap", "dst_repeat"))
     lists: dict[str, list[object]] = {"fires": [], "clock_changes": [], "differences": []}
     return {"cron": error.expression, "timezone": error.timezone, "invalid": error.reason, **nothing, **lists}
 
 
 def make_change_json(change: ClockChange) -> Json:
-    """A clock change; its local times are without an offset, since they are skipped or shown twice."""
+    """Make the JSON of a clock change.
+
+    Local times have no offset, because the clock skips the times or shows the times twice.
+    """
     return {
         "at": to_text_seconds(change.at),
         "clock_goes": "ahead" if change.is_ahead else "back",
@@ -96,7 +99,7 @@ def make_change_json(change: ClockChange) -> Json:
 
 
 def make_difference_json(difference: Difference) -> Json:
-    """A difference between crons."""
+    """Make the JSON of a difference between cron dialects."""
     return {
         "code": difference.code,
         "here": difference.here,
@@ -114,7 +117,7 @@ def _format_offset(offset: timedelta) -> str:
 
 
 def format_explanation(explanation: ScheduleExplanation) -> Iterator[str]:
-    """What is printed of it."""
+    """Format an explanation for people."""
     schedule = explanation.planned_schedule.schedule
     yield style(describe_schedule(schedule), "green")
     yield f"  {schedule.expression} in {schedule.timezone}; {_describe_policies(schedule)}"
@@ -124,7 +127,7 @@ def format_explanation(explanation: ScheduleExplanation) -> Iterator[str]:
 
 
 def format_automation(recorded: LedgerAutomation, after: datetime, count: int, *, first: bool) -> Iterator[str]:
-    """What is printed of an automation; apart from the one before."""
+    """Format the explanation of an automation, after blank lines unless ``first``."""
     if not first:
         yield from ("", "")
     yield f"{to_printable(recorded.name)} ({recorded.automation_id})"
@@ -137,7 +140,7 @@ def format_automation(recorded: LedgerAutomation, after: datetime, count: int, *
 
 
 def _format_invalid_schedule(error: InvalidSchedule) -> Iterator[str]:
-    """What is printed of what is no schedule."""
+    """Format the message for an invalid schedule."""
     yield style("it has no valid schedule, and fires nothing", "red")
     yield f"  {to_printable(str(error.expression))} in {to_printable(str(error.timezone))}"
     yield f"  {to_printable(error.reason)}"

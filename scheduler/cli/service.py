@@ -1,4 +1,4 @@
-"""What the commands that do not end by themselves have in common."""
+"""The common part of the commands that run until a signal."""
 
 import faulthandler
 import os
@@ -15,13 +15,14 @@ _T = TypeVar("_T")
 
 
 def run(main: Coroutine[Any, Any, _T], source: Source) -> _T:
-    """Carry out a process's main coroutine on the fast loop, and return its result; of several errors the first is raised alone.
+    """Run the main coroutine of a process on uvloop, and return the result.
 
-    Pages and logs have other readers than the terminal: commands name the absolute place of ``source``.
+    Of several errors, only the first error is raised. Pages and logs have other readers than the terminal. So
+    printed commands name the absolute place of ``source``.
     """
     set_caller(find_program(absolute=True), source.find_absolute(os.environ).options)
-    faulthandler.enable()  # what is aborted, as by systemd's watchdog, says where all of its threads were
-    os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
+    faulthandler.enable()  # after an abort, as by systemd's watchdog, all stacks are printed
+    os.umask(0o077)  # prompts and the hashes of keys are for the owner only
     try:
         return uvloop.run(main)
     except BaseExceptionGroup as group:

@@ -1,6 +1,7 @@
-"""A file that somebody else still writes to, read bit by bit: the output of a run.
+"""A growing file that another process writes, read piece by piece: the output of a run.
 
-The command that prints it may also do what it likes with the file, so nothing but an ordinary file is read, and nothing is waited for.
+The command of the run may change the file in any way. So only a regular file is read, and reading never
+waits.
 """
 
 import os
@@ -16,14 +17,14 @@ _PIECE: Final = 64 * 1024  # bytes
 
 
 class GrowingFile:
-    """A file, which need not be there yet."""
+    """A growing file, which may not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def read_head(self, most: int) -> bytes:
-        """So many bytes at most."""
+        """Read at most ``most`` bytes."""
         content = bytearray()
         with closing(self.read_rest()) as pieces:
             for piece in pieces:
@@ -33,9 +34,9 @@ class GrowingFile:
         return bytes(content[:most])
 
     def read_rest(self) -> Generator[bytes, None, None]:
-        """What was written since the last time, in pieces; nothing while there is no file. One that was emptied begins anew.
+        """Yield the bytes written since the last call, in pieces; nothing without a file.
 
-        Raises `Unreachable` when it cannot be read.
+        A truncated file is read from the beginning. Raises `Unreachable` when the file cannot be read.
         """
         try:
             with open(self._path, "rb", opener=_open_without_waiting) as file:
@@ -60,5 +61,5 @@ class GrowingFile:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Open without waiting for whoever is at the other end of a pipe, and without following a link."""
+    """Open a file without waiting for the other end of a pipe, and without following a link."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)

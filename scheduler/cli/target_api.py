@@ -1,4 +1,4 @@
-"""One target's API for the length of one command."""
+"""The API of a target during a command."""
 
 import asyncio
 import errno
@@ -26,7 +26,10 @@ _PASSING_ERRORS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQ
 
 
 def carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable[T]]) -> T:
-    """What ``use`` returns. What the API refuses is `ConfigurationError`, and what it does not have is `AnswerIsNo`."""
+    """Return the result of ``use``.
+
+    Raises `ConfigurationError` when the API refuses a request, and `AnswerIsNo` for an unknown object.
+    """
     return asyncio.run(_carry_out(target, use))
 
 
@@ -45,15 +48,15 @@ async def _carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable
 
 
 def _is_refused_here(error: UpstreamError, target: TargetSection) -> bool:
-    """Return whether the API would be on this machine, and nothing listens at its address."""
+    """Return whether the API should be on this machine, and nothing listens at its address."""
     refused = os.strerror(errno.ECONNREFUSED).lower()
     return error.status is None and str(error).endswith(refused) and urlsplit(target.url).hostname in _LOOPBACK
 
 
 async def find_document(api: ApiClient, automation: str) -> Document:
-    """Find the automation with this id, this name or, when no name is this text, with the only id that begins with it.
+    """Find the automation with this id or name, otherwise the only automation whose id begins with the text.
 
-    Raises `AnswerIsNo` when there is none, or are several.
+    Raises `AnswerIsNo` when no automation matches, or several match.
     """
     try:
         document = await api.read_document(to_canonical_id(automation))

@@ -1,4 +1,4 @@
-"""Time at the command line: reading an instant, telling the present, and writing both for people."""
+"""Time at the command line: parse an instant, read the present, and format both for people."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -10,23 +10,23 @@ from scheduler.core.duration import describe_span
 from scheduler.core.instants import from_text, to_text_seconds
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
-"""Later than any fire."""
+"""An instant later than any fire."""
 
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # whatever the locale: columns stay columns
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # in any locale: columns keep their width
 
 
 def now() -> datetime:
-    """The present, in UTC. A command asks once and hands it on."""
-    return datetime.now(UTC)  # noqa: TID251 -- no daemon here whose clock could be asked; commands read the time nowhere else
+    """Return the present, in UTC. A command asks once and passes the value on."""
+    return datetime.now(UTC)  # noqa: TID251 -- no daemon's clock here; commands read the time only here
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedTime:
-    """An instant, and how it was understood, where that needs saying.
+    """An instant, with a note on its interpretation where necessary.
 
-    ``later_today`` is set where the text was only a time of the clock, as ``23:00``, and means yesterday's
-    because today's is still to come:
-    then it is today's, as ``2026-11-23T23:00``.
+    ``later_today`` is set when the text was only a clock time, for example ``23:00``, and was read as
+    yesterday's because today's is still to come. Then ``later_today`` is today's time, for example
+    ``2026-11-23T23:00``.
     """
 
     instant: datetime
@@ -35,9 +35,11 @@ class ParsedTime:
 
 
 def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
-    """An instant with its offset, or a local time in a zone: ``2026-11-23T09:00``, or ``09:00`` for the last time that the clock showed it.
+    """Parse an instant with its offset, or a local time in a zone.
 
-    A time that the clock skips is the first minute after the gap; of one that it shows twice, the first. Raises `click.BadParameter`.
+    ``2026-11-23T09:00`` is a local time. ``09:00`` is the last time that the clock showed 09:00. A time
+    skipped by the clock becomes the first minute after the gap. A time shown twice becomes the first of both.
+    Raises `click.BadParameter`.
     """
     try:
         return ParsedTime(from_text(text))
@@ -60,13 +62,13 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
 
 
 def _read_as_yesterdays(reading: datetime, timezone: str) -> ParsedTime:
-    """Return yesterday's instant for a time of the clock that is still to come today, and say so."""
+    """Return yesterday's instant, with a note, for a clock time that is still to come today."""
     yesterdays, today = _resolve_local_time(reading - timedelta(days=1), timezone), reading.isoformat(timespec="minutes")
     return ParsedTime(yesterdays.instant, f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for it", today)
 
 
 def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
-    """The instant at which the zone's clock showed a reading (naive)."""
+    """Return the instant at which the zone's clock showed a reading (naive)."""
     from scheduler.core.local_time import iterate_offset_periods
     from scheduler.core.zones import load_zone
 
@@ -90,7 +92,7 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
 
 
 def find_usable_zone(timezone: str | None) -> str:
-    """Return the name of the zone; UTC when an automation has none, or none that this machine knows."""
+    """Return the name of the zone; UTC without a zone, or for a zone unknown to this machine."""
     from scheduler.core.zones import load_zone
 
     try:
@@ -100,29 +102,38 @@ def find_usable_zone(timezone: str | None) -> str:
 
 
 def format_in_zone(instant: datetime, timezone: str, *, with_seconds: bool = False) -> str:
-    """Return an instant for people as local time in a `find_usable_zone`. ``with_seconds``: also when there are none."""
+    """Format an instant as local time in a zone from `find_usable_zone`.
+
+    ``with_seconds``: show the seconds also when they are zero.
+    """
     from scheduler.core.zones import load_zone
 
     return format_local_time(instant.astimezone(load_zone(timezone)), with_seconds=with_seconds)
 
 
 def format_zone_and_utc(instant: datetime, timezone: str, *, with_seconds: bool = False) -> str:
-    """Return an instant for a sentence: ``Tue 2026-11-24 09:00 CET in Europe/Berlin (2026-11-24T08:00:00Z)``."""
+    """Format an instant for a sentence.
+
+    For example: ``Tue 2026-11-24 09:00 CET in Europe/Berlin (2026-11-24T08:00:00Z)``.
+    """
     named = "" if timezone == "UTC" else f" in {timezone}"
     return f"{format_in_zone(instant, timezone, with_seconds=with_seconds)}{named} ({to_text_seconds(instant)})"
 
 
 def format_machine_and_utc(instant: datetime) -> str:
-    """An instant for people, in this machine's zone and in UTC: ``Tue 2026-11-24 09:00:01 CET (2026-11-24T08:00:01Z)``."""
+    """Format an instant for people, in this machine's zone and in UTC.
+
+    For example: ``Tue 2026-11-24 09:00:01 CET (2026-11-24T08:00:01Z)``.
+    """
     return f"{format_local_time(instant.astimezone())} ({to_text_seconds(instant)})"
 
 
 def format_local_time(local: datetime, *, with_seconds: bool = False) -> str:
-    """Return a local time for people, with the zone's abbreviation at that time: ``Tue 2026-11-24 09:00 CET``."""
+    """Format a local time for people, with the zone's abbreviation: ``Tue 2026-11-24 09:00 CET``."""
     seconds = ":%S" if local.second or with_seconds else ""
     return f"{_DAYS[local.weekday()]} {local.isoformat(' ', 'minutes')[:16]}{local.strftime(seconds)} {local.tzname()}"
 
 
 def format_timedelta(span: timedelta) -> str:
-    """Return how far away something is: ``3 d 4 h``, ``12 min 30 s``, ``0 s``; that too for less than nothing."""
+    """Format a span of time: ``3 d 4 h``, ``12 min 30 s``; ``0 s`` also for a negative span."""
     return describe_span(span.total_seconds(), exact=True)

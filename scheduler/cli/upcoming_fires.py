@@ -1,4 +1,4 @@
-"""Coming fires, of one schedule or of many: as values, as JSON, and as columns of a table."""
+"""The upcoming fires of one or many schedules: as values, as JSON, and as table columns."""
 
 import heapq
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ _NOTES: Final[dict[FireNote, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class PlannedSchedule:
-    """What is to be evaluated: a schedule, and whose it is if it is an automation's. ``policies``: of the automation."""
+    """A schedule to evaluate, with its automation, if any. ``policies`` are of the automation."""
 
     schedule: Schedule
     automation_id: str | None = None
@@ -37,9 +37,9 @@ class PlannedSchedule:
 
     @classmethod
     def parse(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "PlannedSchedule":
-        """An expression in a zone, under the configured policies at clock changes.
+        """Parse an expression in a zone, with the configured policies at clock changes.
 
-        Raises `InvalidSchedule`, which names zones like one that does not exist.
+        Raises `InvalidSchedule`, with similar names for an unknown zone.
         """
         try:
             return cls(Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat))
@@ -49,19 +49,19 @@ class PlannedSchedule:
 
 @dataclass(frozen=True, slots=True)
 class UpcomingFire:
-    """One coming fire."""
+    """An upcoming fire."""
 
     planned_schedule: PlannedSchedule
     scheduled_for: datetime
 
     @property
     def local(self) -> datetime:
-        """When that is on the wall in the schedule's zone."""
+        """The local time of the fire, in the schedule's zone."""
         return self.scheduled_for.astimezone(load_zone(self.planned_schedule.schedule.timezone))
 
     @property
     def due(self) -> datetime | None:
-        """When it is due, by the jitter of its automation; None for an expression, which has none."""
+        """The due instant, with the automation's jitter; None for an expression without an automation."""
         planned = self.planned_schedule
         if planned.automation_id is None:
             return None
@@ -69,18 +69,18 @@ class UpcomingFire:
 
     @property
     def note(self) -> FireNote | None:
-        """What a clock change has to do with it."""
+        """The effect of a clock change on the fire; None without an effect."""
         return self.planned_schedule.schedule.find_note(self.scheduled_for)
 
 
 def _add_suggestion(reason: str, timezone: str) -> str:
-    """Return the reason with the names of zones like the one that is unknown, in place of the advice where to look names up."""
+    """Return the reason, with similar zone names instead of the advice where to look up names."""
     near = find_similar_names(timezone) if reason.endswith(ADVICE) else []
     return f"{reason.removesuffix(ADVICE)}did you mean {' or '.join(map(repr, near))}?" if near else reason
 
 
 def find_upcoming_fires(planned: Iterable[PlannedSchedule], after: datetime, count: int) -> Iterator[UpcomingFire]:
-    """The next fires after an instant, of all schedules together, the earliest first."""
+    """Find the next fires after an instant, of all schedules together, the earliest first."""
     merged = heapq.merge(*(_list_fires(one, after) for one in planned), key=lambda fire: fire.scheduled_for)
     return islice(merged, count)
 
@@ -90,7 +90,7 @@ def _list_fires(planned: PlannedSchedule, after: datetime) -> Iterator[UpcomingF
 
 
 def make_fire_json(fire: UpcomingFire) -> Json:
-    """A fire as a line of ``next --json``."""
+    """Make a line of ``next --json``."""
     whose = (
         {"automation_id": fire.planned_schedule.automation_id, "name": fire.planned_schedule.name}
         if fire.planned_schedule.automation_id
@@ -100,7 +100,7 @@ def make_fire_json(fire: UpcomingFire) -> Json:
 
 
 def make_time_json(fire: UpcomingFire) -> Json:
-    """When a fire is scheduled and due."""
+    """Make the JSON of a fire's scheduled and due instants."""
     return {
         "scheduled_for": to_text_seconds(fire.scheduled_for),
         "due": None if fire.due is None else to_text(fire.due),
@@ -111,7 +111,7 @@ def make_time_json(fire: UpcomingFire) -> Json:
 
 
 def has_any_jitter(planned: Iterable[PlannedSchedule]) -> bool:
-    """Whether any fire may be due later than at its instant."""
+    """Return whether any fire may be due later than its instant."""
     return any(each.policies.jitter for each in planned)
 
 
@@ -120,7 +120,10 @@ def _format_due(fire: UpcomingFire) -> str:
 
 
 def make_columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Column[UpcomingFire]]:
-    """The columns of ``next`` for people. ``jitter``: with the due time, in the zone of the local time."""
+    """Make the columns of ``next`` for people.
+
+    ``jitter``: add the due time, in the zone of the local time.
+    """
     due = [Column[UpcomingFire]("due", _format_due)] if jitter else []
     names = [make_name_column("automation", _get_name)] if named else []
     return [

@@ -1,6 +1,5 @@
-"""The doctor: what is wrong with an installation, or will be, and what to do about it.
+"""The doctor: the present and coming problems of an installation, with advice.
 
-`fact_collector` finds out the facts, all beside each other and each bounded in time; `checks` lists the
-checks, which are pure functions from
-those facts to findings. Nothing here starts a run, takes a lock, or writes.
+`fact_collector` collects the facts concurrently, each within a time limit. `checks` lists the checks: pure
+functions from the facts to findings. The doctor starts no run, takes no lock and writes nothing.
 """

@@ -1,6 +1,7 @@
-"""Calls that may hang, each in a thread that nobody waits for: a name server or a network disk that never answers must not keep a command.
+"""Calls that may hang, each in a daemon thread that the caller may abandon.
 
-asyncio's own threads are joined when its loop ends, so that one that hangs would hold up everything after all.
+A name server or a network disk without an answer must not block a command. asyncio's own threads are not
+suitable: asyncio joins them when the loop ends, and a hanging thread would still block the command.
 """
 
 import asyncio
@@ -12,19 +13,22 @@ T = TypeVar("T")
 
 
 async def run_abandonable(call: Callable[[], T]) -> T:
-    """What ``call`` returns or raises. Whoever stops waiting leaves it to itself."""
+    """Return the result of ``call``, or raise its exception.
+
+    When the caller stops waiting, the thread continues alone.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
     def settle(value: T | None, error: BaseException | None) -> None:
         if not done.done():
-            done.set_exception(error) if error else done.set_result(value)  # type: ignore[arg-type]  # one of the two is there
+            done.set_exception(error) if error else done.set_result(value)  # type: ignore[arg-type]  # one is set
 
     def run() -> None:
         value, error = None, None
         try:
             value = call()
-        except BaseException as raised:  # noqa: BLE001  it is raised again where it is waited for
+        except BaseException as raised:  # noqa: BLE001  raised again in the waiting caller
             error = raised
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, value, error)

@@ -1,4 +1,4 @@
-"""The addresses that we listen on: who can reach them, and whether somebody else has them."""
+"""The listen addresses: the machines that can reach them, and other programs that occupy them."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,7 +11,7 @@ ADDRESSES: Final = Check("addresses")
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the daemon's address, and with the embedded API's where that is in use."""
+    """Yield the findings about the daemon's address, and about the embedded API's address when in use."""
     if facts.configuration is None:
         return
     server, api = facts.settings.server.listen, facts.settings.api.listen

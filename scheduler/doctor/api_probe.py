@@ -1,13 +1,15 @@
-"""One target's API, asked without anything being started or changed.
+"""The examination of one target's API. Nothing is started or changed.
 
-That the key may read, the list shows. Whether it may write, only a request that writes can tell, so one is sent that cannot: a PATCH
+The list shows whether the key may read. Only a request that writes can show whether the key may write.
+Therefore this module sends a writing request that cannot change anything: a PATCH
 
-- of the nil UUID (RFC 9562, section 5.9), which no API gives to anything, so that nothing is there to be changed;
-- with an empty object, which changes nothing should there be something after all.
+- of the nil UUID (RFC 9562, section 5.9), which no API assigns to an object: nothing exists to be changed;
+- with an empty object, which would change nothing even if an object existed.
 
-An API looks at the key's scopes before it looks for the automation, so the answer is 403 without ``task:write`` and 404 with it; so do the
-hosted one and the embedded one. A POST of an empty body would be refused as well, but what stands between it and a new automation is a rule
-for the body, and not that there is nothing. The run endpoint is never asked.
+An API checks the key's scopes before the API looks for the automation. The answer is 403 without
+``task:write`` and 404 with ``task:write``. The hosted API and the embedded API do this. A POST with an empty
+body would be refused as well. But only a rule for the body would prevent a new automation, while a PATCH has
+no object to change. The run endpoint is never asked.
 """
 
 from dataclasses import replace
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
 
 NIL_ID: Final = "00000000-0000-0000-0000-000000000000"
 _PATIENCE: Final = 15.0
-"""Seconds for one request, where the target allows more."""
+"""The longest time for one request in seconds, also when the target allows more."""
 _WRITE_STATUSES: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST})
-"""What is answered to a key that may write: both come after the scopes."""
+"""The statuses of the answer to a key that may write: the API checks the scopes before both."""
 
 
 async def probe_api(config: TargetConfig, clock: ClientClock) -> ApiFacts:
-    """What the API shows, and whether the key may write. Raises nothing that a network or an API does."""
+    """Read all automations, and test whether the key may write.
+
+    Failures of the network, the API or the key are in the result and are not raised.
+    """
     ended: list[RequestEnded] = []
     try:
         async with ApiClient(replace(config, request_timeout=min(config.request_timeout, _PATIENCE)), clock, ended.append) as api:

@@ -1,4 +1,4 @@
-"""The budget of requests, set against what polls and the coming day's fires need of it."""
+"""The request budget, compared with the needs of the polls and of the coming day's fires."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,15 +22,15 @@ from scheduler.settings.durations import format_duration
 
 BUDGET: Final = Check("rate budget")
 _CLOUD: Final = ("posthog.com", 480, 4800)
-"""What a key may do there in a minute and in an hour."""
+"""The domain of the hosted service, and its limits for one key in a minute and in an hour."""
 _POLL_SHARE: Final = 0.5
-"""Of each limit that polls may use; the rest is kept for fires."""
-_ROWS_PER_PAGE: Final = 1000  # of a page, when the API could not be asked
-_MIN_POLL_INTERVAL: Final = 1.0  # seconds between two polls; more of them in a minute are not told apart
+"""The share of a limit that polls and readings may need at most; the rest is for fires."""
+_ROWS_PER_PAGE: Final = 1000  # assumed when the API could not be asked
+_MIN_POLL_INTERVAL: Final = 1.0  # seconds between two polls; shorter intervals count as this interval
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the budget of every target whose automations are known."""
+    """Yield the findings about the request budget of every target with known automations."""
     for target in facts.targets:
         yield from _check_cloud_limits(target.settings)
         automations = facts.list_automations(target)
@@ -45,7 +45,7 @@ def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAu
 
 
 def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Iterator[RecurringAutomation]:
-    """The automations that fire."""
+    """Yield the automations that fire, with schedule, jitter and policies."""
     paused = PauseLookup(facts)
     for each in automations:
         schedule = None if paused.is_paused(each) else _parse_schedule(each, facts.settings)
@@ -57,7 +57,7 @@ def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Ite
 
 
 def _group_by_schedule(automations: Iterable[RecurringAutomation]) -> Iterator[LoadGroup]:
-    """Those of one schedule together."""
+    """Group the automations by schedule."""
     fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
     for each in automations:
         offset = int(each.offset.total_seconds())
@@ -77,7 +77,7 @@ def _parse_schedule(each: KnownAutomation, settings: Settings) -> Schedule | Non
         return None
 
 
-# ---------------------------------------------------------------- what it means
+# ---------------------------------------------------------------- findings
 
 
 def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
@@ -125,7 +125,10 @@ def _find_stretch(minutes: Sequence[RequestLoad], load: RequestLoad) -> range:
 def _describe_forecast(
     limits: TargetSection, automations: Sequence[RecurringAutomation], polls: Polls, minutes: Sequence[RequestLoad], stretch: range
 ) -> str:
-    """What the budget makes of a stretch of the day, by its own arithmetic; a part of the day is named."""
+    """Describe the effect of the budget on a stretch of the day, by the budget's own arithmetic.
+
+    The text names the stretch when the stretch is not the whole day.
+    """
     begin, end = minutes[stretch[0]].at, minutes[stretch[-1]].at + timedelta(minutes=1)
     result = forecast_stretch(automations, polls, limits, begin, end)
     said = describe_shortage(result, {each.id: each.name for each in automations}, polls, begin) or "all goes in time, since polls give way"

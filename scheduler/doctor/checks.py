@@ -1,4 +1,7 @@
-"""All checks, in the order in which they are told: what the later ones rest on comes first."""
+"""All checks, in the order of the report.
+
+A check comes after the checks on which its findings depend.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -43,9 +46,12 @@ CHECKS: Final[Sequence[tuple[Check, CheckFunction]]] = (
 
 
 def run_checks(facts: Facts, checks: Sequence[tuple[Check, CheckFunction]] = CHECKS) -> Iterator[CheckFinding]:
-    """What all checks find. One that fails is a finding itself, and keeps no other from its own."""
+    """Yield the findings of all checks.
+
+    A check that raises an exception becomes a finding itself and does not stop the other checks.
+    """
     for check, examine in checks:
         try:
             yield from list(examine(facts))
-        except Exception as error:  # noqa: BLE001  a check that we got wrong must not hide what the others see
+        except Exception as error:  # noqa: BLE001  a wrong check must not hide other findings
             yield check.fault("doctor", f"the check itself failed: {type(error).__name__}: {error}", "report it, with this line")

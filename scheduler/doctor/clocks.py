@@ -1,4 +1,7 @@
-"""The clocks: this machine's against the API's, and whether anything keeps it right. The machine's zone is no matter: all is in UTC."""
+"""The clocks: this machine's clock against the API's clock, and the synchronisation of this machine's clock.
+
+The machine's time zone does not matter, because all times are in UTC.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,11 +12,11 @@ from scheduler.doctor.findings import Check, CheckFinding
 
 CLOCK: Final = Check("clock")
 _NOTABLE: Final = 2.0
-"""Seconds. Fires are that much early or late, and people begin to notice."""
+"""Clock offset in seconds. Above this offset, people begin to notice that fires are early or late."""
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the clocks."""
+    """Yield the findings about the clocks."""
     compared = [
         (each.settings.name, each.api.clock_offset[0]) for each in facts.targets if isinstance(each.api, ApiFacts) and each.api.clock_offset
     ]

@@ -1,4 +1,4 @@
-"""The configuration: its mistakes, what overrides it, and what is allowed and still most likely not meant."""
+"""The configuration: its errors, the variables that override it, and valid settings most likely not meant."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,17 +13,23 @@ from scheduler.settings.registry import format_path
 
 CONFIGURATION: Final = Check("configuration")
 _SYSTEMD_STOP_TIMEOUT: Final = timedelta(seconds=90)
-"""What systemd waits after SIGTERM where a unit does not say (systemd-system.conf(5), DefaultTimeoutStopSec)."""
+"""The time that systemd waits after SIGTERM when the unit sets no time.
+
+Source: systemd-system.conf(5), DefaultTimeoutStopSec.
+"""
 _LAST_WRITES: Final = timedelta(seconds=5)
 _MIN_SETTLE_TIME: Final = timedelta(seconds=10)
-"""A shorter ``settle_time`` takes a slow API for one that has started nothing."""
+"""With a shorter ``settle_time``, an attempt at a slow API may count as not started."""
 _ANSWER_RETENTION: Final = timedelta(days=7)
-"""For so long the embedded API keeps the answer to an Idempotency-Key; other APIs that are known keep theirs for a shorter time."""
-_MAX_FAILED_POLLS: Final = 3  # that may fail in a row
+"""The time for which the embedded API keeps the answer to an Idempotency-Key.
+
+Other known APIs keep an answer for a shorter time.
+"""
+_MAX_FAILED_POLLS: Final = 3  # polls that may fail in a row
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the configuration."""
+    """Yield the findings about the configuration."""
     for problem in facts.problems:
         yield CONFIGURATION.fault(problem.where, problem.what, problem.remedy)
     if facts.configuration is None:
@@ -83,7 +89,11 @@ def _check_times(settings: Settings) -> Iterator[CheckFinding]:
 
 
 def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
-    """A lost answer is found out after ``request_timeout`` and ``settle_time``; what has expired by then is not tried again."""
+    """Yield a notice for each ``start_within`` that ends before a lost answer is reconciled.
+
+    An unknown attempt is reconciled after ``request_timeout`` and ``settle_time``. An occurrence that has
+    expired by this time is not tried again.
+    """
     needed = (
         max((each.request_timeout for each in settings.targets if not each.idempotent), default=timedelta(0))
         + settings.schedule.settle_time
@@ -98,7 +108,10 @@ def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
 
 
 def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
-    """Warn of attempts that may be sent again when the API has forgotten its answer: that starts a second run."""
+    """Warn of attempts that may be sent again after the API has forgotten its answer.
+
+    Such an attempt starts a second run.
+    """
     if not any(target.idempotent for target in settings.targets):
         return
     kept = format_duration(_ANSWER_RETENTION)
@@ -112,7 +125,7 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
 
 
 def _list_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
-    """Return where ``start_within`` is set, and to what; None for ``auto``."""
+    """Return the path and the value of each setting ``start_within``; the value is None for ``auto``."""
     of_overrides = [(f"override[{number}].start_within", each.start_within) for number, each in enumerate(settings.overrides)]
     return [("schedule.start_within", settings.schedule.start_within), *of_overrides]
 

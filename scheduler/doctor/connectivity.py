@@ -1,9 +1,11 @@
-"""The way to an API, one step after the other: its name, a connection, TLS. Sends no request and no key.
+"""The connection to an API, step by step: name, connection, TLS. Sends no request and no key.
 
-With a proxy, name and connection are the proxy's, which is then asked for a connection to the API (CONNECT; RFC 9110, section 9.3.6).
+With a proxy, the steps name and connection concern the proxy. The proxy is then asked for a connection to the
+API (CONNECT; RFC 9110, section 9.3.6).
 
-Apart from the client, to which all of these are the same: not sent. Here they are told apart, since what to do differs. The certificates
-that are trusted are the client's.
+This module is separate from the API client. For the client, all these failures are the same: the request was
+not sent. This module distinguishes the failures, because the advice differs. The trusted certificates are the
+client's.
 """
 
 import asyncio
@@ -27,7 +29,7 @@ from scheduler.upstream.tls import make_tls_context
 
 
 async def probe_connectivity(url: str, ca_file: Path | None, proxy: Proxy | None = None, *, seconds: float) -> Connectivity:
-    """How far one gets. ``seconds`` is how long each step may take."""
+    """Connect to an API step by step, up to the first failure. ``seconds`` is the time limit of each step."""
     parts = urlsplit(url)
     tls = parts.scheme == "https"
     way = Connectivity(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls, proxy=str(proxy or ""))
@@ -39,7 +41,7 @@ async def probe_connectivity(url: str, ca_file: Path | None, proxy: Proxy | None
     try:
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(host, port)
-    except OSError as error:  # TimeoutError is one
+    except OSError as error:  # TimeoutError is a subclass
         return replace(way, broken="connection", error=_describe_error(error, seconds))
     try:
         if proxy and tls:
@@ -61,7 +63,7 @@ async def _resolve(way: Connectivity, host: str, port: int, seconds: float) -> C
 async def _connect_through(
     proxy: Proxy, way: Connectivity, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
 ) -> Connectivity:
-    """Have the proxy connect to the API."""
+    """Ask the proxy for a connection to the API."""
     api = f"[{way.host}]:{way.port}" if ":" in way.host else f"{way.host}:{way.port}"
     lines = [f"CONNECT {api} HTTP/1.1", f"Host: {api}"]
     if proxy.has_credentials:

@@ -1,4 +1,8 @@
-"""The daemon: does it run, is it ready, and is it the one that this configuration and this version would start."""
+"""The daemon: whether a daemon runs and is ready.
+
+The checks also compare the daemon's configuration and version with the configuration and version of this
+command.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -13,7 +17,7 @@ DAEMON: Final = Check("daemon")
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the daemon."""
+    """Yield the findings about the daemon."""
     if facts.configuration is None:
         return
     if isinstance(facts.daemon, UnknownFact):
@@ -50,7 +54,10 @@ def _report_silence(facts: Facts, unknown: UnknownFact) -> CheckFinding:
 
 
 def _describe_last_reading(facts: Facts) -> str:
-    """Since when the daemon does nothing, as far as the ledger shows it."""
+    """Describe the newest reading in the ledger; empty without a reading.
+
+    As far as the ledger shows, the daemon has done nothing since.
+    """
     newest = max((target.snapshot_at for target in facts.record.targets if target.snapshot_at), default=None) if facts.record else None
     return f"; its newest reading on record is of {to_text_seconds(newest)}" if newest else ""
 
@@ -90,7 +97,7 @@ def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Ite
 
 
 def _check_target_state(told: Mapping[str, object], subject: str) -> Iterator[CheckFinding]:
-    """Yield a warning for each state of a target in which less is sent, or less of its list is believed."""
+    """Yield a warning for a throttled target, for an untrusted list, and for disappeared automations."""
     if until := told.get("throttled_until"):
         yield DAEMON.warning(
             subject,

@@ -1,4 +1,4 @@
-"""The embedded API, where it is in use: can it carry out a run, and keep it."""
+"""The embedded API, when in use: whether the embedded API can execute a run and store the result."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -16,12 +16,12 @@ from scheduler.settings.models import ApiSettings, RunnerSettings
 EMBEDDED: Final = Check("embedded api")
 _WRITE: Final = 2
 _OTHERS_MASK: Final = 0o077
-_ENTER: Final = 0o011  # for others, into the folder
+_ENTER: Final = 0o011  # group and others may enter the folder
 _MAKE_ROOM: Final = "make room, or shorten [api.runner] retention"
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the embedded API."""
+    """Yield the findings about the embedded API."""
     if facts.embedded is None or facts.configuration is None:
         return
     api = facts.settings.api
@@ -92,7 +92,10 @@ def _check_relative_command(runner: RunnerSettings) -> CheckFinding:
 
 
 def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[CheckFinding]:
-    """Say whose settings the findings about the runner follow, where the server and this command have different ones."""
+    """Yield a finding when the server and this command have different settings of the runner.
+
+    The finding names the settings on which the findings about the runner are based.
+    """
     if isinstance(embedded.runner, UnknownFact):
         yield EMBEDDED.warning(
             "api.runner",
@@ -164,7 +167,7 @@ def _report_storage(subject: str, kept: StorageFacts | UnknownFact | None) -> It
 
 
 def _check_silence(facts: Facts) -> Iterator[CheckFinding]:
-    """Yield that the server accepts connections and does not answer, if its process is known."""
+    """Yield a fault when the server accepts connections and does not answer, if its process is known."""
     listen, process = facts.settings.api.listen, facts.embedded_process
     if facts.embedded_server != "silent" or listen is None or not isinstance(process, ProcessFacts):
         return
@@ -175,7 +178,10 @@ def _check_silence(facts: Facts) -> Iterator[CheckFinding]:
 
 
 def _repeat_health(listen: str, health: Mapping[str, object] | UnknownFact | None) -> Iterator[CheckFinding]:
-    """Repeat what the running server says of itself. Whether another program answers there is another check's business."""
+    """Yield a fault for each part that the running server reports as not working.
+
+    Another program at the server's address is a matter of the check of the addresses.
+    """
     parts = health if isinstance(health, Mapping) else {}
     see_log = f"{advise_log('scheduler-api')}: it names the cause; mend that, and it goes on by itself"
     for part in ("database", "runner"):

@@ -1,4 +1,7 @@
-"""Finds out the facts: everything beside everything else, each thing bounded in time, and what fails takes nothing else with it."""
+"""The collector of the facts. All facts are collected concurrently, each within a time limit.
+
+A failure concerns only its own fact.
+"""
 
 import asyncio
 import re
@@ -47,36 +50,42 @@ from scheduler.upstream.target import ClientClock
 T = TypeVar("T")
 
 PATIENCE: Final = 60.0
-"""Seconds after which a fact is unknown, whatever it is."""
-_STEP_TIMEOUT: Final = 5.0  # seconds for a step of the way to an API, where the target allows more
+"""Seconds after which any fact counts as unknown."""
+_STEP_TIMEOUT: Final = 5.0  # seconds for a connection step, also when the target allows more
 _MEASURE_TIMEOUT: Final = 10.0  # seconds for the folders of the embedded API's runs
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_API_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # no example, which ends in an ellipsis
-_RUNNER_VARIABLE: Final = make_variable_name(("api", "runner"))  # with which the names of all variables for the runner begin
-_KIND_LENGTH: Final = 4  # characters of a key that say what kind of key it is
+_API_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # does not match an example with an ellipsis at its end
+_RUNNER_VARIABLE: Final = make_variable_name(("api", "runner"))  # prefix of all runner variables
+_KIND_LENGTH: Final = 4  # first characters of a key, which show the kind of the key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """What is to be examined, and the ways to ask it that are not the doctor's own. Without a ``configuration``, its ``problems``."""
+    """The installation to examine, and the caller's functions for access to the installation.
+
+    Without a usable ``configuration``, ``problems`` explains why.
+    """
 
     version: str
     configuration: Configuration | None
     problems: Sequence[Problem] = ()
     environ: Mapping[str, str]
     clock: ClientClock
-    make_config: Callable[[TargetSection], TargetConfig]  # raises `ConfigurationError` for a key that cannot be used
+    make_config: Callable[[TargetSection], TargetConfig]  # raises `ConfigurationError` for an unusable key
     probe_ledger: Callable[[Path, datetime], Coroutine[Any, Any, LedgerFacts]]
     fetch_page: FetchPage
 
     @property
     def settings(self) -> Settings:
-        """The settings; the defaults when the configuration cannot be used."""
+        """The settings, or the default settings when the configuration cannot be used."""
         return self.configuration.settings if self.configuration else Settings()
 
 
 async def collect_facts(of: Installation, progress: Callable[[float], None] = lambda _: None, *, patience: float = PATIENCE) -> Facts:
-    """All facts. Raises nothing that an installation can be wrong with. ``progress`` is told which share of it is done."""
+    """Collect all facts. Raises no exception for a problem of the installation.
+
+    ``progress`` is called with the finished share, up to 1.
+    """
     settings, now = of.settings, of.clock.now()
     async with asyncio.TaskGroup() as group:
         begun: list[asyncio.Task[Any]] = []
@@ -135,7 +144,7 @@ async def _limit_time(seconds: float, work: Awaitable[T]) -> T | UnknownFact:
             return await work
     except TimeoutError:
         return UnknownFact(f"nothing came of it within {seconds:g} s")
-    except Exception as error:  # noqa: BLE001  whatever it is, it must not keep the other checks from their end
+    except Exception as error:  # noqa: BLE001  no error may stop the other facts
         return UnknownFact(str(error) or type(error).__name__)
 
 
@@ -187,13 +196,16 @@ def _collect_file(of: Installation) -> FileFacts | None:
 
 
 def _has_key(of: Installation) -> bool:
-    """Whether a key was written into the configuration's file, be it as a comment."""
+    """Return whether the configuration file contains a key, even in a comment."""
     file = of.configuration.file if of.configuration else None
     return file is not None and _API_KEY.search(file.read_bytes()) is not None
 
 
 def _collect_embedded(of: Installation) -> EmbeddedFacts | None:
-    """What the embedded API needs, if it is in use: a target is that API, or it has a database."""
+    """Return the facts about the embedded API; None when the embedded API is not in use.
+
+    The embedded API is in use when a target's URL leads to its address, or when its database exists.
+    """
     api = of.settings.api
     database = read_file_facts(api.database.path)
     if database is None and not any(api.listen and api.listen.is_reached_by(target.url) for target in of.settings.targets):
@@ -228,20 +240,20 @@ def _find_interrupted(database: Path) -> str | None:
 
 
 def _load_runner(of: Installation, server: ServerEnvironment) -> RunnerSettings | UnknownFact | None:
-    """Load the runner's settings with the variables of the server, which runs or which the unit starts.
+    """Load the runner's settings with the variables of the server that runs or that the unit starts.
 
-    None where these variables are not known.
+    Return None when these variables are not known.
     """
     if of.configuration is None or not server.complete:
         return None
     try:
         return load(of.configuration.file, server.variables).settings.api.runner
-    except SettingsError as error:  # without the values, which may be secret
+    except SettingsError as error:  # only paths: values may be secret
         return UnknownFact(", ".join(problem.where for problem in error.problems))
 
 
 def _list_differing(of: Installation, server: ServerEnvironment) -> tuple[str, ...]:
-    """Return the names of the variables for the runner whose values differ between the server and this command."""
+    """Return the names of the runner's variables with different values in the server and in this command."""
     without_file = of.configuration is not None and of.configuration.file is None
     return tuple(
         name
@@ -252,7 +264,7 @@ def _list_differing(of: Installation, server: ServerEnvironment) -> tuple[str, .
 
 
 async def _measure_storage(of: Installation) -> StorageFacts | None:
-    """Measure what the embedded API keeps on disk, within a time that bounds it."""
+    """Measure the disk usage of the embedded API within a time limit; None when no database exists."""
     api = of.settings.api
     database = await run_abandonable(
         lambda: [read_file_facts(api.database.path.with_name(api.database.path.name + suffix)) for suffix in ("", *SIDE_FILE_SUFFIXES)]
@@ -266,7 +278,7 @@ async def _measure_storage(of: Installation) -> StorageFacts | None:
 
 
 def _ask_health(of: Installation) -> Mapping[str, object] | None:
-    """Ask the embedded API which of its parts work."""
+    """Ask the embedded API which of its parts work; None without an answer."""
     listen = of.settings.api.listen
     if listen is None or listen.port == 0:
         return None

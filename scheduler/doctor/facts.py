@@ -1,6 +1,7 @@
-"""All that the checks know: plain values, gathered beforehand. Whatever could not be found out is `UnknownFact`, with the reason.
+"""The facts for the checks: plain values, collected before the checks run.
 
-Those of the ledger come from a process of their own, as JSON, so they hold nothing but texts, numbers and instants.
+A fact that could not be determined is an `UnknownFact` with the reason. The facts of the ledger come as JSON
+from a separate process. They hold only texts, numbers and instants.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,25 +18,35 @@ from scheduler.settings.models import RunnerSettings
 
 PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 TRUST_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-"""The variables that have to do with the way to an API: those that count for nothing here, and those that count."""
+"""The environment variables for connections to an API.
+
+The scheduler ignores the proxy variables and uses the trust variables.
+"""
 LOOK_BACK: Final = timedelta(days=7)
-"""How far back runs that nobody here started, and growth, are looked at."""
+"""The period before now in which foreign runs and the growth of the ledger are examined."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownFact:
-    """What could not be found out, and why."""
+    """A fact that could not be determined, with the reason."""
 
     reason: str
 
 
 Occupant = Literal["nobody", "scheduler", "silent", "somebody"] | UnknownFact
-"""Who answers at an address that is ours to listen on. ``silent``: somebody accepts connections, and does not answer."""
+"""The program that answers at a listen address of the configuration.
+
+``nobody``: no connection is possible, or no address is configured. ``scheduler``: a scheduler answers.
+``silent``: a program accepts connections and does not answer. ``somebody``: any other answer.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """A process of ours that holds a database. ``is_stopped``: a signal stopped it, and it does nothing."""
+    """A scheduler process that holds a database.
+
+    ``is_stopped``: a signal stopped the process, and the process does nothing.
+    """
 
     id: int
     is_stopped: bool = False
@@ -43,17 +54,17 @@ class ProcessFacts:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A file or a folder: whose it is, and who may do what with it."""
+    """The owner, the permissions and the size of a file or a folder."""
 
     path: Path
     uid: int
     gid: int
-    owner: str  # the user's name, or the number of one who has none
-    mode: int  # permissions alone
+    owner: str  # the user's name, or the user id of a user without a name
+    mode: int  # permission bits only
     size: int
 
     def is_accessible(self, uid: int, gid: int, what: int) -> bool:
-        """Whether this user may do ``what`` (4 read, 2 write) with it, as far as the mode tells."""
+        """Return whether the mode lets this user do ``what`` (4 read, 2 write). Root may do both."""
         shift = 6 if uid == self.uid else 3 if gid == self.gid else 0
         return uid == 0 or bool(self.mode >> shift & what)
 
@@ -63,7 +74,10 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """Where a key comes from. ``error`` is why there is none that can be used; ``kind`` is how it begins, never more of it."""
+    """The source of a key.
+
+    ``error``: why no usable key exists. ``kind``: the first characters of the key, never more.
+    """
 
     place: KeyPlace | None
     file: FileFacts | None = None
@@ -73,48 +87,54 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connectivity:
-    """How far one gets to an API without sending it anything. ``broken`` is the step that failed, None when none did.
+    """The result of connecting to an API, without a request.
 
-    With a ``proxy``, as it may be shown, ``name`` and ``connection`` are the proxy's; then comes the proxy's own answer.
+    ``broken``: the failed step, None without a failure. ``proxy`` is the proxy's address without credentials.
+    With a proxy, the steps ``name`` and ``connection`` concern the proxy. The next step is then ``proxy``:
+    the proxy's own answer.
     """
 
     host: str
     port: int
     tls: bool
     addresses: tuple[str, ...] = ()
-    expires: datetime | None = None  # the certificate
+    expires: datetime | None = None  # end of the certificate's validity
     issuer: str = ""
     proxy: str = ""
     broken: Literal["name", "connection", "proxy", "tls"] | None = None
     error: str = ""
-    verify_code: int | None = None  # OpenSSL's, of a certificate that is refused
+    verify_code: int | None = None  # OpenSSL's code for a refused certificate
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the API could not be asked, in the words of its client."""
+    """The reason why a request to the API failed, in the words of the API client."""
 
     text: str
     status: int | None = None
-    held: bool = False  # somebody has to mend something; the text ends with what
+    held: bool = False  # an operator has to remove the cause; the text ends with the advice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiFacts:
-    """What one reading of all automations showed, and what the probe for the right to write did."""
+    """The result of one reading of all automations, and of the test whether the key may write."""
 
     snapshot: Snapshot | None = None
     refusal: Refusal | None = None
-    requests: int = 0  # that the reading took
-    slowest_seconds: float = 0.0  # of these, in seconds
-    clock_offset: tuple[float, float] | None = None  # seconds that it is ahead of ours, and how far off that may be
-    may_write: bool | None = None  # None: it could not be told
+    requests: int = 0  # sent for the reading
+    slowest_seconds: float = 0.0  # the slowest of these requests, in seconds
+    clock_offset: tuple[float, float] | None = None  # clock offset and its possible error, in seconds
+    may_write: bool | None = None  # None: unknown
     write_refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
-    """One target. ``connectivity`` and ``api`` are `UnknownFact` when the steps before them failed."""
+    """The facts about one target.
+
+    ``connectivity`` is `UnknownFact` when the examination itself failed or took too long. ``api`` is
+    `UnknownFact` also when the API cannot be reached or no key can be used.
+    """
 
     settings: TargetSection
     key: KeyFacts
@@ -123,7 +143,7 @@ class TargetFacts:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """What the API shows; None when it could not be read."""
+        """The snapshot from the API; None when the automations could not be read."""
         return self.api.snapshot if isinstance(self.api, ApiFacts) else None
 
 
@@ -132,7 +152,11 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTarget:
-    """A target as the ledger binds it, when its automations were last read, and when the ledger was last restored from a backup."""
+    """A target in the ledger, bound to its URL and project.
+
+    ``snapshot_at``: when the automations were last read. ``restored_at``: when the ledger was last restored
+    from a backup.
+    """
 
     name: str
     url: str
@@ -143,7 +167,7 @@ class LedgerTarget:
 
 @dataclass(frozen=True, slots=True)
 class KnownAutomation:
-    """An automation, as the API or the ledger's last snapshot shows it. ``broken`` is why it has no definition."""
+    """An automation from the API or the ledger's last snapshot. ``broken``: why the definition is missing."""
 
     target: str
     id: str
@@ -153,12 +177,12 @@ class KnownAutomation:
     enabled: bool = True
     broken: str | None = None
     run_id: str | None = None
-    run_at: datetime | None = None  # on the API's clock
+    run_at: datetime | None = None  # by the API's clock
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignRunSummary:
-    """Runs of one automation that nobody here started. ``doubles``: how many of them beside an occurrence of ours."""
+    """The foreign runs of one automation. ``doubles``: the number of runs that double an occurrence."""
 
     target: str
     automation_id: str
@@ -170,42 +194,42 @@ class ForeignRunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRecord:
-    """What stands in a ledger that can be read."""
+    """The content of a readable ledger."""
 
     occurrences: int = 0
-    recent: int = 0  # of these, in the last seven days
+    recent: int = 0  # occurrences of the last seven days
     oldest: datetime | None = None
-    evaluation: tuple[str, str, int] | None = None  # by which croniter, zone data and rules version, the last time
+    evaluation: tuple[str, str, int] | None = None  # the last croniter, zone data and rules version
     targets: tuple[LedgerTarget, ...] = ()
     automations: tuple[KnownAutomation, ...] = ()
-    paused: frozenset[tuple[str, str]] = frozenset()  # target and automation; * for all
+    paused: frozenset[tuple[str, str]] = frozenset()  # target and automation id; * for all automations
     foreign_runs: tuple[ForeignRunSummary, ...] = ()
-    newest_runs: dict[str, datetime] = field(default_factory=dict)  # by automation, on the API's clock
+    newest_runs: dict[str, datetime] = field(default_factory=dict)  # start by automation id, API's clock
     failing: FailingAutomations = NONE_FAILING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFacts:
-    """The ledger's files, and what is in them. ``error``: it could not be looked at, or is none."""
+    """The ledger's files and their content. ``error``: why the file cannot be read, or is no ledger."""
 
     path: Path
     folder: FileFacts | None = None
-    files: tuple[FileFacts, ...] = ()  # the ledger itself first, if it is there
-    writable: bool = True  # for its owner, as is its folder
+    files: tuple[FileFacts, ...] = ()  # the ledger itself first, if the ledger exists
+    writable: bool = True  # the owner may write the ledger and the folder
     filesystem: str = ""
     free: int = 0  # bytes
     error: str | None = None
     application_id: int = 0
     version: int = 0
     has_wal: bool = True
-    damage: tuple[str, ...] | None = ()  # what is wrong with its pages; None: it was not looked at to its end
-    holder: int | None = None  # the process that has its lock
-    lock_text: str = ""  # what stands in the lock file
+    damage: tuple[str, ...] | None = ()  # damaged pages; None: the check was not completed
+    holder: int | None = None  # id of the process with the ledger's lock
+    lock_text: str = ""  # content of the lock file
     record: LedgerRecord | None = None
 
     @property
     def file(self) -> FileFacts | None:
-        """The ledger's own file."""
+        """The ledger's own file; None when the file does not exist."""
         return self.files[0] if self.files and self.files[0].path == self.path else None
 
 
@@ -223,7 +247,11 @@ class ZoneCopy:
 
 @dataclass(frozen=True, slots=True)
 class ZoneFacts:
-    """The copies, the one in use first, and the zones in use that another copy has otherwise, with from when on."""
+    """The copies of the zone data, and the differences between the copies.
+
+    ``copies``: the copy in use comes first. ``disagreements``: each zone in use with a different definition
+    in another copy, and the instant of the first difference.
+    """
 
     copies: tuple[ZoneCopy, ...]
     disagreements: Mapping[str, datetime]
@@ -231,7 +259,7 @@ class ZoneFacts:
 
 @dataclass(frozen=True, slots=True)
 class DiskFacts:
-    """The disk on which a file or a folder lies, or will lie. ``device`` is the same for all that lies on one disk."""
+    """The disk of an existing or future file or folder. ``device``: the same for all paths on one disk."""
 
     path: Path
     device: int
@@ -241,16 +269,17 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedFacts:
-    """What the embedded API needs on this machine. ``program`` and ``git``: where they are found for a run.
+    """The programs, files and settings of the embedded API on this machine.
 
-    They are looked up in the PATH of ``server``, which lacks the variables ``unset_variables`` of
-    ``[api.runner] environment``. ``program_fault``
-    says why the program cannot start although it is there.
+    ``program`` and ``git``: the paths of these programs for a run, looked up in the PATH of ``server``.
+    ``unset_variables``: the variables of ``[api.runner] environment`` missing in ``server``.
+    ``program_fault``: why the program cannot start although the program exists.
 
-    ``runner`` are the settings that the server loads, or would load from its unit, None where its variables are not known.
-    ``differing_variables`` names the environment variables that make these settings differ from the settings of this command.
+    ``runner``: the settings that the server loads, or would load from its unit. `UnknownFact`: the settings
+    have errors. None: the server's variables are not known. ``differing_variables``: the names of the
+    environment variables that make these settings differ from the settings of this command.
 
-    ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
+    ``disk``: the disk of the database. ``runs_disk``: the disk of the runs. None: unknown.
     """
 
     program: str | None
@@ -264,12 +293,16 @@ class EmbeddedFacts:
     differing_variables: tuple[str, ...] = ()
     disk: DiskFacts | None = None
     runs_disk: DiskFacts | None = None
-    interrupted: str | None = None  # a restore that was killed, and what to do
+    interrupted: str | None = None  # a restore was killed: the message, with advice
 
 
 @dataclass(frozen=True, slots=True)
 class StorageFacts:
-    """What the embedded API keeps on disk, in bytes, of so many ``runs``. Of fewer, when the time did not suffice, ``measured``."""
+    """The disk usage of the embedded API, in bytes.
+
+    ``runs``: the number of runs on disk. ``measured_runs``: the number of runs measured within the time
+    limit.
+    """
 
     database: int
     outputs: int
@@ -280,41 +313,47 @@ class StorageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything. Without a ``configuration`` there are only its ``problems`` and what this machine shows by itself."""
+    """All facts about an installation.
+
+    Without a usable ``configuration``: its ``problems``, no targets, and the rest by the default settings.
+    """
 
     now: datetime
     version: str
     evaluation: tuple[str, str, int]  # this process's croniter, zone data and rules version
     configuration: Configuration | None
     problems: Sequence[Problem] = ()
-    file: FileFacts | None = None  # the configuration's
-    holds_key: bool = False  # that file
-    environment: Mapping[str, str]  # the variables that matter: by name, values only of those that are no secret
+    file: FileFacts | None = None  # the configuration file
+    holds_key: bool = False  # whether the configuration file contains a key
+    environment: Mapping[str, str]  # proxy and trust variables; the value of a proxy may be secret
     targets: Sequence[TargetFacts] = ()
     ledger: LedgerFacts | UnknownFact
-    daemon: Mapping[str, object] | UnknownFact  # its own status page
-    daemon_process: ProcessFacts | UnknownFact | None = None  # None: no process holds the ledger, or nobody can tell
+    daemon: Mapping[str, object] | UnknownFact  # the daemon's own status page
+    daemon_process: ProcessFacts | UnknownFact | None = None  # None: no process holds the ledger, or unknown
     server: Occupant = "nobody"
     embedded: EmbeddedFacts | UnknownFact | None = None  # None: not in use
-    embedded_storage: StorageFacts | UnknownFact | None = None  # None: there is nothing yet
-    embedded_process: ProcessFacts | UnknownFact | None = None  # the same of the embedded API's database
+    embedded_storage: StorageFacts | UnknownFact | None = None  # None: no database yet
+    embedded_process: ProcessFacts | UnknownFact | None = None  # holder of the embedded API's database
     embedded_server: Occupant = "nobody"
-    embedded_health: Mapping[str, object] | UnknownFact | None = None  # by part, whether the part works; None: nobody answers
+    embedded_health: Mapping[str, object] | UnknownFact | None = None  # whether a part works; None: no answer
     zones: ZoneFacts | UnknownFact
-    synchronised: bool | None = None  # the machine's clock; None: it cannot be told
+    synchronised: bool | None = None  # this machine's clock; None: unknown
 
     @property
     def settings(self) -> Settings:
-        """The settings; the defaults when the configuration cannot be used."""
+        """The settings, or the default settings when the configuration cannot be used."""
         return self.configuration.settings if self.configuration else Settings()
 
     @property
     def record(self) -> LedgerRecord | None:
-        """What stands in the ledger, if it can be read."""
+        """The content of the ledger; None when the ledger cannot be read."""
         return self.ledger.record if isinstance(self.ledger, LedgerFacts) else None
 
     def list_automations(self, target: TargetFacts) -> Sequence[KnownAutomation] | None:
-        """All automations of a target, as the API shows them, else as the ledger's last snapshot has them; None: not known."""
+        """Return all automations of a target from the API, else from the ledger's last snapshot.
+
+        Return None when neither has a snapshot.
+        """
         name, snapshot = target.settings.name, target.snapshot
         if snapshot is not None:
             sound = [_make_known_automation(name, each) for each in snapshot.automations.values()]
@@ -324,7 +363,7 @@ class Facts:
         return [each for each in self.record.automations if each.target == name]
 
     def get_daemon_target(self, target: str) -> Mapping[str, object]:
-        """What the running daemon says of a target; empty when there is none, or it has no such target."""
+        """Return the running daemon's status of a target; empty without a daemon or without this target."""
         listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
         found = (each for each in listed if isinstance(each, Mapping) and each.get("name") == target) if isinstance(listed, list) else ()
         return next(iter(found), {})

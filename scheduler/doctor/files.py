@@ -1,4 +1,4 @@
-"""Whose files are they, and where do they lie: what the file system says without a file being opened."""
+"""The owners, permissions and disks of files, as the file system shows them without opening a file."""
 
 import os
 import pwd
@@ -12,7 +12,10 @@ _MOUNTS: Final = Path("/proc/self/mounts")
 
 
 def read_file_facts(path: Path) -> FileFacts | None:
-    """The file as it is now; None when it is not there. Raises OSError when nobody can tell."""
+    """Return the present facts of a file; None when the file does not exist.
+
+    Raises OSError when the file cannot be examined.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -21,13 +24,16 @@ def read_file_facts(path: Path) -> FileFacts | None:
 
 
 def get_free_bytes(folder: Path) -> int:
-    """What an ordinary user may still write there. Raises OSError."""
+    """Return the bytes that an ordinary user may still write on the folder's disk. Raises OSError."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 
 
 def find_disk(path: Path) -> DiskFacts | None:
-    """Return the disk of the nearest folder that is there, for a path that may not be there yet; None when nobody can tell."""
+    """Return the disk of the nearest existing folder at or above a path; None when unknown.
+
+    The path itself need not exist yet.
+    """
     try:
         nearest = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
         return DiskFacts(path, nearest.stat().st_dev, get_free_bytes(nearest), find_filesystem(nearest))
@@ -36,7 +42,7 @@ def find_disk(path: Path) -> DiskFacts | None:
 
 
 def find_filesystem(path: Path) -> str:
-    """The type of the file system that it lies on (``ext4``, ``nfs4``); empty when it cannot be told."""
+    """Return the type of the file system under a path (``ext4``, ``nfs4``); empty when unknown."""
     try:
         mounts = [line.split()[1:3] for line in _MOUNTS.read_text().splitlines()]
     except OSError:

@@ -1,4 +1,4 @@
-"""What a check says: how it stands with one thing, and what to do about it."""
+"""The findings of the checks: the state of one subject, and the advice."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ from scheduler.doctor.facts import ProcessFacts
 
 
 class Status(StrEnum):
-    """How it stands, the best first."""
+    """The status of a finding, from best to worst."""
 
     OK = "ok"
-    NOTICE = "notice"  # good to know; nothing has to be done
-    WARNING = "warning"  # works now, or in part; look at it
+    NOTICE = "notice"  # information; no action is needed
+    WARNING = "warning"  # works now, or in part; needs attention
     FAULT = "fault"  # does not work, or fires wrongly
 
 
 @dataclass(frozen=True, slots=True)
 class CheckFinding:
-    """One finding. ``advice`` is empty only when all is well."""
+    """A finding of a check. ``advice`` is empty only when all is well."""
 
     check: str
     subject: str
@@ -31,35 +31,35 @@ class CheckFinding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The name under which a check speaks."""
+    """The name of a check, with a method for each status that makes a finding."""
 
     name: str
 
     def ok(self, subject: str, finding: str) -> CheckFinding:
-        """All is well."""
+        """Return the finding that all is well."""
         return CheckFinding(self.name, subject, Status.OK, finding)
 
     def notice(self, subject: str, finding: str, advice: str) -> CheckFinding:
-        """Good to know."""
+        """Return a finding for information."""
         return CheckFinding(self.name, subject, Status.NOTICE, finding, advice)
 
     def warning(self, subject: str, finding: str, advice: str) -> CheckFinding:
-        """It should be looked at."""
+        """Return a finding that needs attention."""
         return CheckFinding(self.name, subject, Status.WARNING, finding, advice)
 
     def fault(self, subject: str, finding: str, advice: str) -> CheckFinding:
-        """It has to be mended."""
+        """Return a finding about a defect that has to be repaired."""
         return CheckFinding(self.name, subject, Status.FAULT, finding, advice)
 
 
 def describe_silence(subject: str, process: ProcessFacts, since: str) -> str:
-    """Say that a process of ours accepts connections and does not answer."""
+    """Describe a scheduler process that accepts connections and does not answer."""
     why = "a signal stopped it (SIGSTOP)" if process.is_stopped else "it hangs, or has too much to do"
     return f"{subject}, process {process.id}, accepts connections and does not answer{since}: {why}"
 
 
 def advise_on_silence(process: ProcessFacts, unit: str) -> str:
-    """Return what to do about a process of ours that does not answer."""
+    """Return the advice for a scheduler process that does not answer."""
     if process.is_stopped:
         return f"find out who stopped it, and let it go on: `kill -CONT {process.id}`"
     again = (
@@ -69,11 +69,14 @@ def advise_on_silence(process: ProcessFacts, unit: str) -> str:
 
 
 def count_by_status(findings: Iterable[CheckFinding]) -> Counter[Status]:
-    """How many there are of each status."""
+    """Count the findings by status."""
     return Counter(each.status for each in findings)
 
 
 def split_advice(error: str, otherwise: str) -> tuple[str, str]:
-    """An error of ours as what is wrong and what to do, which stands at its end; ``otherwise`` when it does not say."""
+    """Split an error message of the scheduler into the finding and the advice.
+
+    The advice follows the last semicolon. Without a semicolon, return the whole message and ``otherwise``.
+    """
     finding, _, advice = error.rpartition("; ")
     return (finding, advice) if finding else (error, otherwise)

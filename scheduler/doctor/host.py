@@ -1,4 +1,4 @@
-"""This machine: its clock, its zone data, who listens on its ports."""
+"""The facts about this machine: the clock, the zone data, and the programs that listen on the ports."""
 
 import asyncio
 import ctypes
@@ -16,15 +16,15 @@ from scheduler.ledger.lock import find_holding_process
 from scheduler.settings.addresses import SocketAddress
 
 _PATIENCE: Final = 3.0
-_TIMEX_SIZE: Final = 1024  # bytes; more than the kernel's struct timex, and all of it zero: nothing is set
+_TIMEX_SIZE: Final = 1024  # bytes; more than the kernel's struct timex; all are zero, and nothing is set
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 
 FetchPage = Callable[[SocketAddress, str], object]
-"""The JSON that a page on this machine answers with. Blocks; raises `SchedulerError`."""
+"""A function that returns the JSON of a page on this machine. Blocks; raises `SchedulerError`."""
 
 
 def is_clock_synchronised() -> bool | None:
-    """Whether something keeps the machine's clock right, as the kernel has it; None when it does not say."""
+    """Return whether the kernel reports this machine's clock as synchronised; None without a report."""
     try:
         state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_SIZE))
     except (OSError, AttributeError):
@@ -33,7 +33,10 @@ def is_clock_synchronised() -> bool | None:
 
 
 def read_zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
-    """The copies of the zone data, and which of these zones they do not agree on in the coming time."""
+    """Return the copies of the zone data, and the named zones on which the copies disagree.
+
+    The comparison covers thirteen months from the current hour on.
+    """
     data = zones.load_zone_data()
     copies = tuple(ZoneCopy(each.version, each.source, str(each.root)) for each in data.copies)
     begin = now.replace(minute=0, second=0, microsecond=0)
@@ -42,13 +45,13 @@ def read_zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
 
 
 async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupant:
-    """Who answers at an address of ours. Raises nothing."""
+    """Find the kind of program that answers at a listen address. Raises nothing."""
     if listen is None or listen.port == 0:
         return "nobody"
     try:
         async with asyncio.timeout(_PATIENCE):
             _, writer = await asyncio.open_connection(listen.local_address.host, listen.port)
-    except TimeoutError:  # so many connections wait that the kernel takes no more
+    except TimeoutError:  # the kernel's queue of waiting connections is full
         return "silent"
     except OSError:
         return "nobody"
@@ -63,7 +66,7 @@ async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupa
 
 
 def find_process(database: Path) -> ProcessFacts | None:
-    """Return the process that holds a database, as far as the kernel shows it here."""
+    """Return the process that holds a database, as far as the kernel shows the process here."""
     process = find_holding_process(database)
     if process is None or process <= 0:
         return None

@@ -1,4 +1,7 @@
-"""How long it is between the next two fires of a schedule. Remembered: many automations may share one."""
+"""The interval between the next two fire times of a schedule.
+
+The intervals are cached, because many automations may share one schedule.
+"""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -8,7 +11,7 @@ from scheduler.core.cron import Schedule
 
 @lru_cache(maxsize=4096)
 def find_interval(schedule: Schedule, after: datetime) -> timedelta | None:
-    """From the first fire after an instant to the one that follows it; None when there are not two any more."""
+    """Return the time between the first two fire times after an instant; None when fewer than two remain."""
     first = schedule.find_next(after)
     second = first and schedule.find_next(first)
     return second - first if first and second else None

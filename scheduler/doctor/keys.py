@@ -1,4 +1,7 @@
-"""The keys: is there one, where is it from, and who else can read it. What a key is, is never shown."""
+"""The keys: whether a key exists, the source of the key, and the other users who can read the key.
+
+The key itself is never shown.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -15,7 +18,7 @@ _WRONG_KINDS: Final[Mapping[str, str]] = {"phc_": "a project's public key", "phs
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the key of every target."""
+    """Yield the findings about the key of every target, and about secrets in the configuration file."""
     if facts.holds_key and facts.configuration:
         yield KEY.fault(
             str(facts.configuration.file),
@@ -28,7 +31,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
 
 
 def _check_proxies(facts: Facts) -> Iterator[CheckFinding]:
-    """Warn of a configuration with credentials of a proxy in it that others than its owner and group may read."""
+    """Warn of a proxy password in a configuration file that users other than its owner and group may read."""
     if facts.configuration is None or facts.file is None or not facts.file.mode & _OTHERS_READ:
         return
     origins = facts.configuration.origins
@@ -53,7 +56,7 @@ def _check_target(facts: Facts, target: TargetFacts) -> CheckFinding:
             f"put a key there that begins with {_PERSONAL_PREFIX}",
         )
     file = key.file
-    if file is None or key.place is None or key.place.kind == "credential":  # systemd's own are as they should be
+    if file is None or key.place is None or key.place.kind == "credential":  # systemd sets the modes
         return KEY.ok(subject, f"there, from {key.place}")
     if file.mode & _OTHERS_MASK:
         return KEY.warning(
@@ -63,7 +66,10 @@ def _check_target(facts: Facts, target: TargetFacts) -> CheckFinding:
 
 
 def _check_readable(facts: Facts, subject: str, file: FileFacts) -> CheckFinding:
-    """Whether whoever has the ledger, which is the daemon's user, can read the key that we could read."""
+    """Check that the daemon's user can read the key file, which this command could read.
+
+    The daemon's user is the owner of the ledger.
+    """
     ledger = None if isinstance(facts.ledger, UnknownFact) else facts.ledger.file
     if ledger is not None and not file.is_accessible(ledger.uid, ledger.gid, _READ):
         return KEY.warning(

@@ -1,4 +1,4 @@
-"""The ledger: is it whole, does its user have it, is there room, and is it this configuration's."""
+"""The ledger: its integrity, its owner, the space on its disk, and its targets against the configuration."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,9 +20,9 @@ _OTHERS_WRITE: Final = 0o022
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the ledger."""
+    """Yield the findings about the ledger."""
     if facts.configuration is None:
-        return  # it may be another one
+        return  # the examined ledger may not be the configured ledger
     ledger = facts.ledger
     if isinstance(ledger, UnknownFact):
         path = str(facts.settings.ledger.url.path)
@@ -142,7 +142,10 @@ def _check_disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Che
 
 
 def _estimate_growth(record: LedgerRecord | None, file: FileFacts | None, retention: timedelta) -> int:
-    """By how many bytes it will be larger when it holds as many rows as retention and the last week's pace make."""
+    """Estimate the growth of the ledger in bytes, up to its full size.
+
+    The full size is the size with the rows of a whole retention time at the last week's rate.
+    """
     if record is None or file is None or not record.occurrences:
         return 0
     rows = record.recent * (retention / timedelta(days=_WEEK))
@@ -151,9 +154,7 @@ def _estimate_growth(record: LedgerRecord | None, file: FileFacts | None, retent
 
 def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.holder is not None:
-        yield LEDGER.ok(
-            subject, f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process {ledger.holder})"
-        )
+        yield LEDGER.ok(subject, f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process {ledger.holder})")
     elif ledger.lock_text:
         yield LEDGER.notice(
             subject,
@@ -163,7 +164,11 @@ def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
 
 
 def _check_bindings(facts: Facts) -> Iterator[CheckFinding]:
-    """The ledger binds a target's name to its URL and project; the daemon refuses others."""
+    """Yield a fault for each target that differs from the ledger's binding.
+
+    The ledger binds a target's name to its URL and project. The daemon refuses a different URL, project or
+    name.
+    """
     recorded = facts.record.targets if facts.record else ()
     by_name = {each.name: each for each in recorded}
     by_place = {(each.url, each.project_id): each.name for each in recorded}

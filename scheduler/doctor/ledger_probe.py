@@ -1,6 +1,7 @@
-"""The ledger, looked at without leaving a trace: no lock, no write, not even a file beside it when nobody has it open.
+"""An examination of the ledger without a trace: no lock, no write, and no new file beside a closed ledger.
 
-To be called in a process of its own, which may be somebody else meanwhile, hang on a dead disk, or be taken down by a damaged file.
+Call `probe_ledger` in a separate process. The process may act as another user, hang on a dead disk, or crash
+on a damaged file.
 """
 
 import os
@@ -26,16 +27,19 @@ from scheduler.ledger.lock import find_holding_process, locate_lock_file
 from scheduler.ledger.schema import APPLICATION_ID
 
 _FILES: Final = ("", *SIDE_FILE_SUFFIXES, ".lock")
-_WAL_BYTE: Final = 18  # the byte of a database's header that is 2 with a write-ahead log (https://www.sqlite.org/fileformat.html)
-_MAX_LOCK_TEXT: Final = 200  # bytes of the lock file that anybody reads
-_MAX_DAMAGES: Final = 5  # pages that are wrong
-_FINISHED_RUNS_VERSION: Final = 6  # the version of the tables that first has them
-_RESTORATIONS_VERSION: Final = 8  # the same
-_STEPS: Final = 100_000  # of SQLite's machine, between two looks at the clock
+_WAL_BYTE: Final = 18  # header byte; 2 means a write-ahead log (https://www.sqlite.org/fileformat.html)
+_MAX_LOCK_TEXT: Final = 200  # bytes read from the lock file
+_MAX_DAMAGES: Final = 5  # damages reported at most
+_FINISHED_RUNS_VERSION: Final = 6  # the first schema version with finished runs
+_RESTORATIONS_VERSION: Final = 8  # the first schema version with ``restored_at``
+_STEPS: Final = 100_000  # of SQLite's virtual machine, between two readings of the clock
 
 
 def probe_ledger(path: Path, now: datetime, overdue: Callable[[], bool]) -> LedgerFacts:
-    """What there is to know of a ledger, as whoever calls; raises nothing. Its pages are checked until it is ``overdue``."""
+    """Return the facts about a ledger, with the caller's permissions. Raises nothing.
+
+    The check of the pages ends early when ``overdue`` returns True.
+    """
     facts = LedgerFacts(path=path)
     try:
         facts = _read_files(path)
@@ -43,7 +47,8 @@ def probe_ledger(path: Path, now: datetime, overdue: Callable[[], bool]) -> Ledg
         if facts.file is None:
             return facts
         with translate_errors(path), path.open("rb") as file:
-            facts = replace(facts, has_wal=file.read(_WAL_BYTE + 1)[-1:] == b"\2")  # closed again before SQLite has any lock on it
+            # The file is closed again before SQLite has any lock on the ledger.
+            facts = replace(facts, has_wal=file.read(_WAL_BYTE + 1)[-1:] == b"\2")
         with translate_errors(path), closing(without_a_trace(path)) as connection:
             return _read_contents(facts, connection, now, overdue)
     except SchedulerError as error:
@@ -92,7 +97,7 @@ def _read_contents(facts: LedgerFacts, connection: sqlite3.Connection, now: date
 
 
 def _find_damage(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> tuple[str, ...] | None:
-    """What SQLite finds wrong with the file; None when there was no time for all of it."""
+    """Return the damages that SQLite finds in the file; None when the time did not suffice."""
     connection.set_progress_handler(overdue, _STEPS)
     try:
         found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_MAX_DAMAGES})")]
@@ -105,7 +110,7 @@ def _find_damage(connection: sqlite3.Connection, overdue: Callable[[], bool]) ->
     return () if found == ["ok"] else tuple(found)
 
 
-# ---------------------------------------------------------------- what stands in it
+# ---------------------------------------------------------------- content
 
 
 _TARGETS: Final = "SELECT name, url, project_id, snapshot_at FROM target"

@@ -1,4 +1,4 @@
-"""Signs that somebody else fires the same automations: another scheduler, another daemon, another target of ours."""
+"""Signs that the same automations are fired elsewhere: by another scheduler, daemon or configured target."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -14,15 +14,15 @@ from scheduler.doctor.findings import Check, CheckFinding
 
 OTHER_SCHEDULERS: Final = Check("other schedulers")
 _START_DELAY: Final = timedelta(seconds=90)
-"""A run that began so soon after a scheduled instant was most likely started for it."""
+"""A run that began within this time after a scheduled instant was most likely started for the instant."""
 _MIN_INTERVAL: Final = timedelta(minutes=10)
-"""Of schedules with shorter intervals nearly every run is as near to an instant as that."""
+"""Schedules with shorter intervals are ignored: nearly every run is close to a scheduled instant."""
 _TOLERANCE: Final = timedelta(seconds=1)
 _MAX_NAMES: Final = 3
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """What signs there are."""
+    """Yield the signs of other schedulers."""
     found = [*_check_recorded(facts), *_check_unrecorded(facts), *_check_duplicates(facts)]
     yield from found
     if not found and (facts.record is not None or any(each.snapshot for each in facts.targets)):
@@ -52,7 +52,10 @@ def _describe_runs(each: ForeignRunSummary, number: int) -> str:
 
 
 def _check_unrecorded(facts: Facts) -> Iterator[CheckFinding]:
-    """Runs that began when a schedule said so, and that the ledger does not know: from before it was begun, or while nobody ran."""
+    """Warn of runs that began at a scheduled instant and are not in the ledger.
+
+    Such a run began before the ledger existed, or while no daemon ran.
+    """
     for target in facts.targets:
         if not isinstance(target.api, ApiFacts) or target.snapshot is None:
             continue
@@ -78,7 +81,10 @@ def _find_restored_at(facts: Facts, target: TargetFacts) -> datetime | None:
 
 
 def _is_before_restore(restored_at: datetime | None, automation: KnownAutomation, ahead: timedelta) -> bool:
-    """Return whether the newest run began before the ledger was restored: our own work since the backup is on no record."""
+    """Return whether the newest run began before the ledger was restored.
+
+    A restored ledger does not contain the daemon's own runs between the backup and the restore.
+    """
     return restored_at is not None and automation.run_at is not None and automation.run_at - ahead <= restored_at
 
 

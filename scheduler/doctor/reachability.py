@@ -1,4 +1,7 @@
-"""Can the API be reached: its name, a connection, TLS, the list of automations. The first that fails is told, and what mends it."""
+"""The reachability of the API: its name, a connection, TLS, the list of automations.
+
+The finding names the first failed step, with advice.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -15,7 +18,7 @@ REACHABILITY: Final = Check("reachability")
 _SOON: Final = timedelta(days=14)
 _UNKNOWN_AUTHORITY: Final = (2, 20, 21)
 _SELF_SIGNED: Final = (18, 19)
-_TLS_ADVICE: Final[Mapping[int, str]] = {  # by OpenSSL's code for why it does not trust a certificate (openssl/x509_vfy.h)
+_TLS_ADVICE: Final[Mapping[int, str]] = {  # OpenSSL's codes of untrusted certificates (openssl/x509_vfy.h)
     9: "see whether this machine's clock is right; else the API's certificate has to be replaced",
     10: "renew the API's certificate; see whether this machine's clock is right, too",
     **dict.fromkeys(_SELF_SIGNED, "if it is the right one, set ca_file on the target to a file that holds it"),
@@ -23,11 +26,11 @@ _TLS_ADVICE: Final[Mapping[int, str]] = {  # by OpenSSL's code for why it does n
     **dict.fromkeys((62, 64), "write the host in the target's url as the certificate has it"),
 }
 _SLOW_SHARE: Final = 0.5
-"""A list that takes more than this share of ``request_timeout`` is slow."""
+"""The share of ``request_timeout`` above which the list counts as slow."""
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the way to every target."""
+    """Yield the findings about the connection to every target."""
     for name in (name for name in TRUST_VARIABLES if name in facts.environment):
         yield REACHABILITY.notice(
             "environment",
@@ -94,7 +97,7 @@ def _advise_tls(target: TargetFacts, way: Connectivity) -> str:
 
 
 def _check_tls(facts: Facts, subject: str, way: Connectivity) -> Iterator[CheckFinding]:
-    if not way.tls and (way.proxy or not is_loopback(way.host)):  # a proxy is on the way, also to its own machine
+    if not way.tls and (way.proxy or not is_loopback(way.host)):  # behind a proxy, loopback is no exception
         yield REACHABILITY.warning(
             subject, f"the key is sent to {way.host} without TLS, for everybody on the way to read", "write https:// in the target's url"
         )
@@ -125,13 +128,17 @@ def _check_answer(subject: str, target: TargetFacts, way: Connectivity, api: Api
 
 
 def _describe_endpoint(way: Connectivity) -> str:
-    """What there was a connection to: without TLS the proxy alone, which is asked for a connection by each request."""
+    """Describe the endpoint of the connection.
+
+    With a proxy and without TLS, the endpoint is the proxy alone: each request asks the proxy for a
+    connection.
+    """
     return f"its proxy {way.proxy}" if way.proxy and not way.tls else f"{way.host} port {way.port}"
 
 
 def _describe_refusal(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
     otherwise = "see whether the API is well; try again"
-    says_what_to_do = refusal.held or refusal.status is None  # without a status the words are our own
+    says_what_to_do = refusal.held or refusal.status is None  # no status: the scheduler's own words
     finding, advice = split_advice(refusal.text, otherwise) if says_what_to_do else (refusal.text, otherwise)
     if refusal.status == HTTPStatus.NOT_FOUND and urlsplit(target.settings.url).path:
         return finding, f"{advice}: most APIs have no path, and url has one"

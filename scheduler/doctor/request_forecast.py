@@ -1,8 +1,12 @@
-"""How many requests a target will be sent in the coming day, minute by minute: fires, and the readings that go with them.
+"""The forecast of the requests to a target in the coming day, minute by minute: fires and their readings.
 
-An estimate from above, by the daemon's own rules: a poll every ``poll_interval``, one more shortly before something is due when the last
-one would be older than ``fresh_for`` by then, and a reading after it where ``concurrency`` has to know whether the run before has ended.
-How runs end is seen by the polls, and costs nothing more.
+The forecast is an estimate from above, by the daemon's own rules:
+
+- a poll every ``poll_interval``;
+- one more poll shortly before a due instant, when the last poll would then be older than ``fresh_for``;
+- a reading after the poll, where ``concurrency`` has to know whether the previous run has ended.
+
+The polls also show the ends of the runs, without further requests.
 """
 
 from collections import Counter
@@ -16,15 +20,19 @@ from scheduler.core.cron import Schedule
 from scheduler.core.forecast import Polls, predict_polls
 
 DAY: Final = 24 * 60
-"""Minutes that are looked ahead."""
+"""The length of the forecast in minutes."""
 _HOUR: Final = 60
 _JUST_BEFORE: Final = timedelta(microseconds=1)
-_MAX_SINGLE_READINGS: Final = 8  # automations that are read on their own; for more, the whole list is read
+_MAX_SINGLE_READINGS: Final = 8  # automations read alone; for more, the whole list is read
 
 
 @dataclass(frozen=True, slots=True)
 class LoadGroup:
-    """Automations on one schedule: how many are due so many seconds after its instants, and how many of them ask for the run before."""
+    """The automations on one schedule, counted by the seconds from the schedule's instant to the due instant.
+
+    ``fires``: the number of automations. ``readings``: the number of automations that need a reading, to know
+    whether the previous run has ended.
+    """
 
     schedule: Schedule
     fires: Mapping[int, int]
@@ -33,7 +41,7 @@ class LoadGroup:
 
 @dataclass(frozen=True, slots=True)
 class RequestLoad:
-    """Requests within a minute, or so many ``minutes``, from ``at`` on."""
+    """The requests within ``minutes`` minutes from ``at`` on."""
 
     at: datetime
     fires: int
@@ -42,13 +50,17 @@ class RequestLoad:
 
     @property
     def requests(self) -> int:
-        """All of them."""
+        """All requests: fires and readings."""
         return self.fires + self.readings
 
 
 @dataclass(frozen=True, slots=True)
 class RequestForecast:
-    """The busiest minute and hour, by requests, the minute with most fires, and all minutes of the day in their order."""
+    """The forecast of a day.
+
+    ``minute`` and ``hour``: the busiest by requests. ``most_fires``: the minute with the most fires.
+    ``minutes``: all minutes of the day, in order.
+    """
 
     minute: RequestLoad
     hour: RequestLoad
@@ -57,7 +69,7 @@ class RequestForecast:
 
 
 def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime) -> RequestForecast:
-    """What the day from the next full minute on will ask for."""
+    """Forecast the requests of the day that begins with the next full minute."""
     begin = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     fires, reads = _count_due(groups, begin)
     readings = _count_polls(sorted(fires), polling)
@@ -76,7 +88,7 @@ def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime
 
 
 def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[int], Counter[int]]:
-    """What is due, and what is read for it, by seconds from ``begin`` on."""
+    """Count the fires, and the readings for the fires, by seconds from ``begin`` on."""
     fires, reads = Counter[int](), Counter[int]()
     for group in groups:
         earliest = begin - timedelta(seconds=max(group.fires)) - _JUST_BEFORE
@@ -92,7 +104,7 @@ def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[in
 
 
 def _count_polls(due: Sequence[int], polling: Polls) -> Counter[int]:
-    """The requests of all polls, by minutes."""
+    """Count the requests of all polls, by minute."""
     requests = Counter[int]()
     for at in predict_polls(due, polling, DAY * 60):
         requests[max(int(at) // 60, 0)] += polling.pages
@@ -100,7 +112,7 @@ def _count_polls(due: Sequence[int], polling: Polls) -> Counter[int]:
 
 
 def _list_hours(minutes: Sequence[RequestLoad]) -> Iterable[RequestLoad]:
-    """Every span of an hour within the day."""
+    """Yield the load of every span of 60 minutes within the day."""
     fires = [0, *accumulate(each.fires for each in minutes)]
     readings = [0, *accumulate(each.readings for each in minutes)]
     for begin in range(len(minutes) - _HOUR + 1):

@@ -1,4 +1,4 @@
-"""The results of runs: which automations fail, as the ledger has it."""
+"""The results of runs: the failing automations in the ledger."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,7 +13,11 @@ RESULTS: Final = Check("runs")
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """Yield a warning for each automation whose newest finished run failed or was lost, as far as they are named."""
+    """Yield a warning for each failing automation that the ledger facts name.
+
+    An automation is failing when its newest finished run failed or was lost. One more warning counts the
+    failing automations without a name in the facts.
+    """
     if facts.record is None:
         return
     targets = {target.name for target in facts.settings.targets}

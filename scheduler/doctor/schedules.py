@@ -1,4 +1,8 @@
-"""Every automation's schedule: does it fire, when, and does it mean what its author most likely meant."""
+"""The schedule of every automation.
+
+The checks ask whether and when the schedule fires, and whether the schedule means the author's likely
+intention.
+"""
 
 import shlex
 from collections import Counter
@@ -22,18 +26,24 @@ from scheduler.settings.durations import format_duration
 SCHEDULES: Final = Check("schedules")
 _RARE_AFTER: Final = timedelta(days=366)
 _NO_SUBJECT: Final = ""
-"""The subject of a finding on a schedule, until it is known whose it is."""
+"""The subject of a finding about a schedule, until the automation is known."""
 _SURPRISING_CODES: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
-"""What most authors do not mean, whatever cron they think of."""
+"""Differences that most authors do not intend, whatever cron the authors have in mind."""
 _USUAL_CODES: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
-"""What nearly every schedule for working days has, and nearly every cron takes the same way: `scheduler explain` tells of it."""
+"""Differences that nearly every schedule for working days has, and that nearly every cron reads alike.
+
+`check` leaves these out; `scheduler explain` shows the differences.
+"""
 
 _MISREAD_CODES: Final[frozenset[Code]] = frozenset({"wrapping_step", "equal_range"})
-"""Ranges that croniter misreads. They come first: automations with such a range fire otherwise than before an upgrade."""
+"""Ranges that croniter misreads.
+
+These come first, because automations with such a range fire differently than before an upgrade.
+"""
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the schedules of every target whose automations are known."""
+    """Yield the findings about the schedules of every target, as far as the automations are known."""
     for target in facts.targets:
         automations = facts.list_automations(target)
         subject = f"target {target.settings.name}"
@@ -105,7 +115,10 @@ def _report_invalid(subject: str, each: KnownAutomation, error: InvalidSchedule)
 
 @lru_cache(maxsize=4096)
 def _check_schedule(schedule: Schedule, now: datetime) -> tuple[CheckFinding, ...]:
-    """What there is to say of a schedule, whichever automations have it: a hundred thousand may share some hundreds."""
+    """Return the findings about a schedule, without a subject.
+
+    The findings are cached: a hundred thousand automations may share some hundred schedules.
+    """
     return (*_check_rarity(schedule, now), *_check_meaning(schedule))
 
 
@@ -121,7 +134,11 @@ def _check_rarity(schedule: Schedule, now: datetime) -> Iterator[CheckFinding]:
 
 
 def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
-    """What surprises is told one by one; of what is merely otherwise elsewhere, the first, and how many more there are."""
+    """Yield a warning for each surprising difference, and one notice for all other differences.
+
+    The other differences are only different readings in other crons. The notice describes the first of these
+    differences and counts the rest. Ranges that croniter misreads come first.
+    """
     found = [each for each in find_differences(schedule) if each.code not in _USUAL_CODES]
     more = f"`{format_command(f'explain --cron {shlex.quote(schedule.expression)} --timezone {shlex.quote(schedule.timezone)}')}`"
     for each in found:
@@ -165,7 +182,7 @@ def _report_not_fired(facts: Facts, subject: str, automations: Sequence[KnownAut
 
 
 def _describe_ends(paused: PauseLookup, automations: Sequence[KnownAutomation]) -> str:
-    """Return how each kind of pause that covers enabled automations ends."""
+    """Describe how to end each kind of pause that covers enabled automations."""
     enabled = [automation for automation in automations if automation.enabled]
     ends = [f"; {resume_all(automation.target)} ends the pause of all" for automation in enabled[:1] if paused.is_complete(automation)]
     if any(map(paused.is_single, enabled)):

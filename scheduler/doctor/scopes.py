@@ -1,4 +1,4 @@
-"""What the keys may do, as `scheduler.doctor.api_probe` found out without doing it."""
+"""The rights of the keys, as `scheduler.doctor.api_probe` found out without using the right to write."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -11,7 +11,7 @@ SCOPES: Final = Check("scopes")
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the scopes of every key with which the API could be asked."""
+    """Yield the findings about the scopes of every key with which the API could be asked."""
     for target in facts.targets:
         if isinstance(target.api, ApiFacts):
             yield from _check_target(f"target {target.settings.name}", target.api)

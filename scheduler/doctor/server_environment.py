@@ -1,6 +1,10 @@
-"""The environment in which the embedded API runs, or would run: its programs are looked up there, and not in that of a shell.
+"""The environment in which the embedded API runs, or would run.
 
-It is that of the process that serves the database; else what the unit says that starts a server with this configuration; else ours.
+The programs of the embedded API are looked up in this environment, not in the environment of a shell.
+
+The environment comes from the process that serves the database. When no such process can be read, the
+environment comes from the unit that starts a server with this configuration. Without such a unit, the
+environment is the environment of this command.
 """
 
 import os
@@ -19,19 +23,26 @@ from scheduler.ledger.lock import find_holding_process
 UNIT: Final = "scheduler-api.service"
 _PROPERTIES: Final = ("LoadState", "ExecStart", "Environment", "EnvironmentFiles")
 _PATIENCE: Final = 5.0  # seconds for systemctl
-_MAX_ENVIRONMENT: Final = 2**20  # bytes of an environment that are read
+_MAX_ENVIRONMENT: Final = 2**20  # bytes read from an environment
 _UNIT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
-"""What systemd sets where a unit does not (systemd.exec(5), Environment Variables in Spawned Processes)."""
+"""The PATH that systemd sets for a unit without a PATH.
+
+Source: systemd.exec(5), Environment Variables in Spawned Processes.
+"""
 _SYSTEMD_VARIABLES: Final = ("HOME", "LANG", "USER", "LOGNAME", "SHELL", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR")
-"""Variables that a unit may get though it does not name them."""
+"""Variables that systemd may set although the unit does not name the variables."""
 _DEFAULT_PATH: Final = "/bin:/usr/bin"
-"""Where a command is looked up that has no ``PATH`` (posix_spawn(3))."""
+"""The search path for a command without ``PATH`` (posix_spawn(3))."""
 _LINE: Final = re.compile(r"\s*([A-Za-z_]\w*)=(.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerEnvironment:
-    """The variables of the server, and whose they are; ``process`` is the running one. Not ``complete``: there may be others."""
+    """The variables of the server, and the source of the variables.
+
+    ``owner``: the source in words, for findings. ``process``: the running server, if the variables are from a
+    running server. ``complete``: False when the server may have other variables, too.
+    """
 
     owner: str
     variables: Mapping[str, str]
@@ -39,30 +50,36 @@ class ServerEnvironment:
     complete: bool = True
 
     def find_program(self, program: str, passed: Sequence[str]) -> str | None:
-        """Return the path of a program for a command that sees the variables ``passed``; None where there is none that may be executed."""
+        """Return the path of a program for a command that gets the variables ``passed``.
+
+        Return None when no executable program is found, or when the server cannot see the program.
+        """
         path = self.variables.get("PATH", _DEFAULT_PATH) if "PATH" in passed else _DEFAULT_PATH
         found = shutil.which(program, path=path)
         return found if found is None or self._is_visible(found) else None
 
     def list_unset(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the names that the server has no variable of; none as long as that cannot be told."""
+        """Return the names without a variable of the server; empty when the variables are not complete."""
         return tuple(name for name in names if name not in self.variables) if self.complete else ()
 
     def _is_visible(self, path: str) -> bool:
-        """Whether the running server has the file too: systemd may hide homes and folders for temporary files from it (ProtectHome)."""
+        """Return whether the running server sees the file, too; True when unknown or when no server runs.
+
+        systemd may hide home folders and folders for temporary files from the server (ProtectHome).
+        """
         if self.process is None:
             return True
         try:
             Path(f"/proc/{self.process}/root{os.path.realpath(path)}").stat()
         except (FileNotFoundError, NotADirectoryError):
             return not Path(f"/proc/{self.process}").exists()
-        except OSError:  # it is not ours to look
+        except OSError:  # this user may not look there
             return True
         return True
 
 
 def find_environment(database: Path, file: Path | None, ours: Mapping[str, str]) -> ServerEnvironment:
-    """Return the environment of the server of a database, with the configuration in ``file``. Blocks."""
+    """Return the environment of the database's server, with the configuration in ``file``. Blocks."""
     process = find_holding_process(database)
     if process is not None:
         with suppress(OSError):
@@ -72,21 +89,24 @@ def find_environment(database: Path, file: Path | None, ours: Mapping[str, str])
 
 
 def _read_environ(process: int) -> dict[str, str]:
-    """Read the environment with which a process was started (proc(5), environ). Raises OSError where it is not ours to read."""
-    with open(f"/proc/{process}/environ", "rb") as content:  # noqa: PTH123 - only so much of it
+    """Read the environment at the start of a process (proc(5), environ).
+
+    Raises OSError when this user may not read the environment.
+    """
+    with open(f"/proc/{process}/environ", "rb") as content:  # noqa: PTH123 - a limited part only
         entries = content.read(_MAX_ENVIRONMENT).split(b"\0")
     return dict(os.fsdecode(entry).split("=", 1) for entry in entries if b"=" in entry)
 
 
 def _read_unit_environment(file: Path) -> ServerEnvironment | None:
-    """Return what the unit gives its server; None where no unit starts one with this configuration."""
+    """Return the environment from the unit; None when no unit starts a server with this configuration."""
     shown = _show_unit()
     if shown.get("LoadState") != ["loaded"] or not any(f" serve --config {file} " in start for start in shown.get("ExecStart", ())):
         return None
     variables = {"PATH": _UNIT_PATH, **dict.fromkeys(_SYSTEMD_VARIABLES, "")}
     complete = True
     for line in shown.get("Environment", ()):
-        with suppress(ValueError):  # quotes that do not match
+        with suppress(ValueError):  # unbalanced quotes
             variables |= dict(entry.split("=", 1) for entry in shlex.split(line) if "=" in entry)
     for entry in shown.get("EnvironmentFiles", ()):
         try:
@@ -100,10 +120,10 @@ def _read_unit_environment(file: Path) -> ServerEnvironment | None:
 
 
 def _show_unit() -> dict[str, list[str]]:
-    """Ask systemd for the unit; nothing where there is no systemd."""
+    """Ask systemd for the properties of the unit; empty when systemd is absent or does not answer."""
     command = ("systemctl", "show", UNIT, *(f"--property={name}" for name in _PROPERTIES))
     try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)  # noqa: S603 - as above
+        done = subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)  # noqa: S603 - fixed command
     except (OSError, subprocess.SubprocessError):
         return {}
     shown = dict[str, list[str]]()
@@ -114,7 +134,7 @@ def _show_unit() -> dict[str, list[str]]:
 
 
 def _read_environment_file(file: Path) -> dict[str, str]:
-    """Read the variables of an ``EnvironmentFile=`` as far as names and simple values go. Raises OSError."""
+    """Read the variables with simple values from an ``EnvironmentFile=``. Raises OSError."""
     with file.open("rb") as content:
         lines = content.read(_MAX_ENVIRONMENT).decode(errors="replace").splitlines()
     found = (match for line in lines if (match := _LINE.fullmatch(line)))

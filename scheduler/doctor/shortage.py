@@ -1,4 +1,4 @@
-"""Which automations will wait for the request budget, or lose occurrences: the forecast, on the automations that are known."""
+"""The forecast of the known automations that will wait for the request budget or lose occurrences."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,15 @@ from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_start_
 from scheduler.settings import TargetSection
 
 MAX_OCCURRENCES: Final = 20_000
-"""Occurrences that are played: some seconds. When the day has more, a stretch of the day around the busiest minute or hour is played."""
+"""The largest number of simulated occurrences; the simulation takes some seconds.
+
+On a day with more occurrences, only a stretch around the busiest minute or hour is simulated.
+"""
 _MINUTES_BEFORE: Final = 60
-"""Minutes before the minute in question that are played at most: their requests still count against requests_per_hour."""
+"""The largest number of simulated minutes before the minute in question.
+
+The requests of these minutes still count against requests_per_hour.
+"""
 _MAX_BEFORE: Final = MAX_OCCURRENCES // 4
 _MAX_EXAMPLES: Final = 3
 _NOTABLE_SECONDS: Final = 1.0  # seconds
@@ -25,7 +31,7 @@ _NOTABLE_SECONDS: Final = 1.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class RecurringAutomation:
-    """An automation that fires by a schedule, each time so much later than scheduled."""
+    """An automation that fires by a schedule. ``offset``: the delay from a scheduled to a due instant."""
 
     id: str
     name: str
@@ -35,9 +41,11 @@ class RecurringAutomation:
 
 
 def choose_stretch(fires: Sequence[int], crowded: range) -> range:
-    """Return the minutes to play, given the occurrences of each minute of the day and the minutes in question.
+    """Return the minutes to simulate.
 
-    These are all minutes of the day, or a stretch with the busiest one of ``crowded``, however many occurrences that minute has.
+    ``fires``: the number of occurrences in each minute of the day. ``crowded``: the minutes in question. The
+    result is the whole day, or a stretch with the busiest minute of ``crowded``. This minute is simulated
+    whatever the number of its occurrences.
     """
     if sum(fires) <= MAX_OCCURRENCES:
         return range(len(fires))
@@ -56,7 +64,7 @@ def choose_stretch(fires: Sequence[int], crowded: range) -> range:
 def forecast_stretch(
     automations: Sequence[RecurringAutomation], polls: Polls, target: TargetSection, begin: datetime, end: datetime
 ) -> Forecast:
-    """Return the forecast of the occurrences that come due from ``begin`` on and before ``end``."""
+    """Return the forecast for the occurrences that come due from ``begin`` on and before ``end``."""
     longest = max((each.offset for each in automations), default=timedelta(0))
     instants = {
         schedule: tuple(schedule.iterate_between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1)))
@@ -70,7 +78,11 @@ def forecast_stretch(
 def _list_dues(
     automation: RecurringAutomation, instants: Sequence[datetime], begin: datetime, end: datetime
 ) -> Iterator[ForecastOccurrence]:
-    """Yield the occurrences of a stretch. One that waits is lost at its deadline, or when the next one comes due and coalesces it."""
+    """Yield the occurrences of an automation that come due within a stretch.
+
+    A waiting occurrence is lost at its deadline, or when the next occurrence comes due and coalesces it.
+    With ``catch_up = "all"``, nothing is coalesced: only the deadline counts.
+    """
     policies, offset, length = automation.policies, automation.offset.total_seconds(), (end - begin).total_seconds()
     for instant, following in pairwise((*instants, None)):
         assert instant is not None, "only the last one has nothing that follows"
@@ -84,7 +96,7 @@ def _list_dues(
 
 
 def describe_shortage(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:
-    """Say what will wait and what will be lost; None when all goes in time."""
+    """Describe the waits, lost occurrences and late polls of a forecast; None when all are in time."""
     lost = find_losers(result)
     late = [each.longest_wait for each in result.automation_forecasts.values() if each.longest_wait > _NOTABLE_SECONDS]
     parts = []

@@ -1,4 +1,7 @@
-"""The zone data: which copy is used, how old it is, and whether another copy on this machine has a zone in use otherwise."""
+"""The zone data: the copy in use, its age, and the differences from another copy on this machine.
+
+Only differences in zones in use are reported.
+"""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ _UPDATE: Final = (
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
-    """How it stands with the zone data."""
+    """Yield the findings about the zone data."""
     if isinstance(facts.zones, UnknownFact):
         yield ZONE_DATA.fault("zone data", f"they could not be looked at: {facts.zones.reason}", "install the system's tzdata again")
     elif not facts.zones.copies:

@@ -82,7 +82,10 @@ def read_finished_runs(connection: sqlite3.Connection, automations: Collection[t
 
 
 def count_failed_runs(connection: sqlite3.Connection, since: datetime, most: int) -> Mapping[RunStatus, int]:
-    """Count the runs seen to fail or to be lost since an instant, at most ``most`` of them."""
+    """Count the runs seen to fail or to be lost since an instant, at most ``most`` runs.
+
+    Runs from before the daemon do not count.
+    """
     return {RunStatus(status): number for status, number in connection.execute(_COUNT_ENDED, (to_text(since), most))}
 
 

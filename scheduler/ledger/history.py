@@ -97,7 +97,7 @@ _OF_ID: Final = "occurrence.automation_id = :automation_id"
 
 _OF_STATUS: Final = "run.status = :run_status AND run.occurrence_id IS NOT NULL"
 
-# A span counts when any part of the span is in the time. So the walk begins at the first span that ends after
+# A span counts when any part of the span is in the time. So reading begins at the first span that ends after
 # `since`. Without the named index, SQLite searches this span from the oldest row on, through all rows.
 _SINCE: Final = """
     occurrence.last >= :since AND occurrence.scheduled_for >= min(:since, coalesce(

@@ -18,8 +18,7 @@ EVERYTHING: Final = "*"
 """Stands in place of an automation's id, and means all automations of the target."""
 
 MANUAL_RUN_WINDOW: Final = timedelta(minutes=2)
-"""How far from the request a manual run may have begun: clocks may differ, and the answer may be slow.
-"""
+"""How far from the request a manual run may have begun: clocks may differ, and the answer may be slow."""
 
 # ---------------------------------------------------------------- pauses
 

@@ -28,8 +28,7 @@ COLLECTION: Final = "/api/projects/:project_id/task_automations/"
 RUN_OUTPUT: Final = "/api/projects/:project_id/task_runs/:id/output/"
 """The only route that the hosted resource does not have."""
 OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
-"""The contract, for programs, served to everybody and as a whole: no ranges have to be parsed.
-"""
+"""The contract, for programs, served to everybody and as a whole: no ranges have to be parsed."""
 _YAML: Final = "application/yaml"  # RFC 9512
 
 

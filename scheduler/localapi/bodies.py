@@ -37,7 +37,7 @@ async def read_body(request: Request) -> bytes:
     """Read the whole body of a request.
 
     Raises `ApiError`: 413 for a body over `MAX_BODY`, 408 for a body that takes longer than `BODY_TIMEOUT`. A
-    body with a too large Content-Length is not read at all.
+    body whose Content-Length is too large is not read at all.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:

@@ -10,7 +10,7 @@ from typing import Final
 PROGRAM: Final = "git"
 _NAME: Final = re.compile(r"(?!\.{1,2}/)[a-z0-9_.][a-z0-9_.-]*/(?!\.{1,2}$)[a-z0-9_.][a-z0-9_.-]*")
 _NEVER_ASK: Final = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never"}
-"""Without a terminal, ssh cannot ask on the terminal either.
+"""The process has no terminal either, so that ssh cannot ask there.
 
 ``GIT_SSH_COMMAND`` is not set: the variable has priority over ``core.sshCommand``, where people configure
 their key.

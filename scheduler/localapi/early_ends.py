@@ -1,4 +1,4 @@
-"""Runs that end while they wait: cancelled runs, runs of deleted automations, and runs after a too long wait.
+"""Runs that end while they wait: cancelled runs, runs of deleted automations, and runs that waited too long.
 
 A cancellation of many runs is a single row of `cancellations`, for any length of the queue. The server ends
 the runs slice by slice, to keep transactions short. No run begins while a row is left: a run covered by a row
@@ -17,7 +17,7 @@ SLICE: Final = 500
 
 
 class EarlyCause(StrEnum):
-    """Why a run ends before the beginning."""
+    """Why a run ends before it begins."""
 
     CANCELLED = "cancelled"
     DELETED = "deleted"  # the automation was deleted

@@ -156,7 +156,7 @@ class Flag(Field):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference(Field):
-    """The integer id of an object elsewhere: a member of ``known``."""
+    """The integer id of an object that exists elsewhere: one of ``known``."""
 
     known: Collection[int]
 

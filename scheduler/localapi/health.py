@@ -38,7 +38,7 @@ class DatabaseHealth:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._causes: list[str] = []  # of the present failure, as logged
-        self._faults = 0  # so far; shows a probe the errors beside the probe
+        self._faults = 0  # so far, so that a probe notices an error during the probe
         self._failed = asyncio.Event()
         self._written = asyncio.Event()  # since the last probe
 

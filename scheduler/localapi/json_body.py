@@ -1,8 +1,8 @@
 """JSON of a request: Python's own decoder, with bounds on the number and the depth of values.
 
-Ten megabytes of ``[],`` are three million lists. Python's scanner in C makes all lists in a single call, and
-no other thread runs meanwhile. Python's scanner in Python has the same rules and messages, and calls this
-module for each value, to count the values. Texts are still scanned in C.
+Ten megabytes of ``[],`` are three million lists. The scanner in C makes all lists in a single call, and no
+other thread runs meanwhile. The scanner in Python has the same rules and messages, and calls this module for
+each value, to count the values. Texts are still scanned in C.
 """
 
 import json

@@ -54,7 +54,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class NewApiKey:
-    """A new key, with the key's text. The text exists only now."""
+    """A new key, with the key's text. The text exists only here."""
 
     key: ApiKey
     text: str = field(repr=False)

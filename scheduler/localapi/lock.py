@@ -1,7 +1,7 @@
 """A single server for each database: a lock file beside the database, held while the server lives.
 
 A second server would take the first server's runs for interrupted runs, and fail the runs. The lock is the
-kernel's (flock), and free the moment the holder has ended, however the holder ended.
+kernel's (flock), so that the lock is free the moment its holder has ended, however the holder ended.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
 """Long work outside the event loop: large bodies are parsed and large pages are encoded on a separate thread.
 
-Only one work runs at a time: two simultaneous works take no less time, and leave the loop less time.
+Only one task runs at a time: two simultaneous tasks take no less time, and leave the loop less time.
 """
 
 import asyncio

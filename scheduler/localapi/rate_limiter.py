@@ -1,4 +1,4 @@
-"""The limit on the requests of a key: a number in any minute, as counted by the framework's rate throttle."""
+"""The limit on the requests of a key in any minute, counted as in the framework's rate throttle."""
 
 import math
 from collections import defaultdict, deque

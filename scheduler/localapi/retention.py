@@ -38,7 +38,7 @@ _SLICE_PAUSE: Final = 0.05
 """Seconds between two slices of rows, in which other writers may write."""
 
 _MEASURE_TIMEOUT: Final = 60.0
-"""Seconds to measure the folders of runs at a time."""
+"""Seconds for one measurement of the folders of runs."""
 
 _log = structlog.get_logger(__name__)
 
@@ -244,7 +244,7 @@ def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
 
 
 def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_RunRow]:
-    """Read a slice in the order of acceptance. The walk ends at the first run that is not old."""
+    """Read a slice in the order of acceptance. Reading ends at the first run that is not old."""
     rows = connection.execute(
         "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?", (place, _SLICE)
     )

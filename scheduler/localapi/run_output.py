@@ -67,7 +67,7 @@ def read_end(path: Path, most: int = MAX_TAIL) -> tuple[int, bytes] | None:
 
 
 def _begin_with_line(end: bytes) -> bytes:
-    """Drop the text before the first line that begins here; drop a single byte without a non-blank line."""
+    """Drop the text before the first line that begins here. Without a non-blank line, drop one byte."""
     rest = end.partition(b"\n")[2]
     return rest if rest.strip() else end[1:]
 

@@ -35,7 +35,7 @@ _MAX_NAMES: Final = 5
 
 
 def describe_expiry(queue_timeout: float) -> str:
-    """Explain why a run did not begin after a too long wait."""
+    """Explain why a run that waited too long did not begin."""
     return f"The run waited for its turn for {describe_duration(queue_timeout)}, the limit of `queue_timeout`, and did not begin."
 
 

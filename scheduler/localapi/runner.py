@@ -191,7 +191,7 @@ class Runner:
                     await self._cancel()
                     faults.clear()
                 if self.queued and self.in_progress < self._config.max_parallel:
-                    self._wake_up.set()  # after a clock step, a run may have looked too old for a take
+                    self._wake_up.set()  # after a clock step, a run may have looked too old
             except Unreachable:
                 pass  # `DatabaseHealth` logs the cause, once; the next check is soon
             except Exception as error:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards

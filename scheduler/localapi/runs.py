@@ -1,7 +1,7 @@
 """The runs in the database: waiting runs, running runs, and the ends of runs.
 
-The database is the queue. A worker takes a run by the write that marks the run as running: the order survives
-a restart, and no run is taken twice. The end of a run is written together with the automation that shows the
+The database is the queue. A run is taken by the write that marks the run as running. So the order survives a
+restart, and no run is taken twice. The end of a run is written together with the automation that shows the
 end.
 """
 
@@ -88,7 +88,7 @@ class RunQueue:
         self._queue_timeout = queue_timeout
 
     async def list_running(self) -> list[str]:
-        """List the runs marked as running. Before the first take, a dead process left these runs."""
+        """List the runs marked as running. Before the first `take`, a dead process left them."""
         return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
 
     async def fail_interrupted_runs(self) -> "InterruptedRuns":

@@ -202,7 +202,7 @@ def m004_answers_by_project(tables: Tables) -> None:
 
 
 def m005_runs_that_wait(tables: Tables) -> None:
-    """Add an index for each query of the queue, to read no ended runs."""
+    """Add an index for each query of the queue, so that no query reads ended runs."""
     for statement in (
         "DROP INDEX runs_unfinished",
         "DROP INDEX runs_cancelled",

@@ -109,7 +109,7 @@ class LocalApi:
         return self._runner.is_alive()
 
     def describe_state(self) -> str:
-        """Describe the current work in a line."""
+        """Describe the current work in one line."""
         runs = f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
         return runs if self._database_health.is_working else f"the database does not work, see the log; {runs}"
 

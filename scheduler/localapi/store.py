@@ -30,8 +30,7 @@ AutomationJson = dict[str, Any]
 PAGE_CHARACTERS: Final = 4 * 2**20
 """A page ends at this number of characters, however many automations were asked for: prompts may be long."""
 _ROW_CHARACTERS: Final = 1024
-"""The largest number of characters besides prompt and last error; nearly always far fewer.
-"""
+"""The largest number of characters besides prompt and last error; nearly always far fewer."""
 _USUAL_LIMIT: Final = 1000
 """The largest number of automations on a page that delays no other look-up noticeably.
 
@@ -187,7 +186,7 @@ def _find_rows(connection: sqlite3.Connection, project_id: int, page: PageReques
 def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[AutomationJson], int]:
     """Read these automations, at least the first, until `PAGE_CHARACTERS` are reached.
 
-    Return their number of characters too.
+    Return the automations and their number of characters.
     """
     rows: list[AutomationJson] = []
     characters = 0
@@ -250,7 +249,7 @@ def _find_answer(connection: sqlite3.Connection, place: AutomationRef, idempoten
 def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], accepted: AcceptedRun, prompt_id: int, now: datetime) -> None:
     """Keep an answer, with the prompt apart, and remove a few old answers.
 
-    More answers are removed than added, in small numbers. No write is long.
+    More answers are removed than come in, but few at a time, so that no write is long.
     """
     replaced = connection.execute(
         "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id", names

@@ -1,17 +1,20 @@
 """The parent of a command: a small process between the server and the command.
 
-No process of the command escapes. ``python subreaper.py SERVER OUTPUT GRACE COMMAND…``, started by `process`.
-The subreaper is a child subreaper (prctl(2)): every descendant of the command becomes a child of this process
-when the descendant's parent ends, however often the command forks and whatever happens to session and
-environment.
+No process of the command escapes.
+
+``python subreaper.py SERVER OUTPUT GRACE COMMAND…``, started by `process`. The subreaper is a child subreaper
+(prctl(2)): every descendant of the command becomes a child of this process when the descendant's parent ends,
+however often the command forks, and also with another session or environment.
 
 ``SERVER`` is a socket to the server, for two lines of JSON. The first line is ``{"exit_status": …}`` when the
 command has ended, negative for a signal, or ``{"errno": …}`` when the command could not be started. The
 second line is ``{"left": 0, "ended": …, "names": […]}`` when no started process is left. Processes left
 behind by the command are ended: the line has their number, and the names of the first in hexadecimal. When
 the server closes the socket, or is killed, all processes are ended: SIGTERM, and SIGKILL after ``GRACE``
-seconds. ``OUTPUT`` is the pipe for the command's output. When the server is killed, this process reads the
-pipe: without a reader, the next output would end the command before any clean-up.
+seconds.
+
+``OUTPUT`` is the pipe for the command's output. When the server is killed, this process reads the pipe:
+without a reader, the next output would end the command before any clean-up.
 
 The script imports only the necessary modules (socket, json and contextlib take as long as Python itself does
 to start): the script is started for each run, and the command does not run before the start is complete.
@@ -39,8 +42,7 @@ MAX_PASSES = 50
 The search would not end only for another user's processes, which cannot be stopped.
 """
 MAX_EXAMINED = 1000
-"""Processes examined after the command's end, which may start others faster than the search.
-"""
+"""Processes examined after the command's end: processes may start others faster than the search."""
 MAX_NAMES = 100
 HANGUP_EVENTS = select.POLLHUP | select.POLLERR
 
@@ -169,8 +171,8 @@ def reap(statuses: dict[int, int]) -> bool:
 def stop_descendants() -> set[int]:
     """Stop and return all descendants of this process.
 
-    While they are killed, no descendant can start another process. Parents are stopped first. A stopped
-    parent does not reap children, and the children keep their process ids.
+    The stop prevents new processes while the descendants are killed one after the other. Parents are stopped
+    first. A stopped parent does not reap children, and the children keep their process ids.
     """
     found = set[int]()
     for _ in range(MAX_PASSES):

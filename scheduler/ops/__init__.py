@@ -1,11 +1,15 @@
-"""The observers of events: what people, Prometheus and probes see of a running daemon. The daemon names none of them.
+"""The observers of events: the daemon as people, Prometheus and probes see it.
 
-- `bus`: publishes events to whoever subscribed. `heartbeat`: when the loop was last seen alive.
-- `logs`: the process's log; `event_log`: each event as a line of it; `console_format`: lines for people; `journal`: entries for systemd's;
-  `writer`: all of these out, without waiting.
-- `systemd`: what its manager is told of the process.
-- `metrics`: counters and histograms of events; `gauges`: the state of the daemon when it is scraped.
-- `web`: the pages; `page_sources`: where they have it from; `views`: their JSON; `page`: those for people.
-- `queries`: what may be asked of them; `hosts`: under which names.
-- `http_server`: any application on an address, in the loop that runs already.
+The daemon does not know its observers.
+
+- `bus`: publishes events to its subscribers. `heartbeat`: the instant at which the loop was last alive.
+- `logs`: the log of the process. `event_log`: each event as a log line. `console_format`: log lines for
+  people. `journal`: log entries for systemd's journal. `writer`: writes all of these on its own thread,
+  without delay for the loop.
+- `systemd`: tells systemd the state of the process.
+- `metrics`: counters and histograms of events. `gauges`: the state of the daemon when it is scraped.
+- `web`: the routes. `page_sources`: the sources of their content. `views`: JSON for programs. `page`: pages
+  for people.
+- `queries`: the parameters of a request. `hosts`: the host names of the server.
+- `http_server`: serves any application on an address, in the loop of the process.
 """

@@ -1,7 +1,8 @@
-"""How large the parts of a request may be that come before its body, checked before anything reads them.
+"""Size limits for the parts of a request before its body, checked before any parser reads them.
 
-Below these bounds every parser of a header or a query takes a few milliseconds at most. They are those of common servers: Apache's
-LimitRequestLine and LimitRequestFieldSize are 8190 bytes, its LimitRequestFields is 100.
+Within these limits every parser of a header or a query takes a few milliseconds at most. Common servers have
+the same limits: Apache's LimitRequestLine and LimitRequestFieldSize are 8190 bytes, its LimitRequestFields is
+100.
 """
 
 from http import HTTPStatus
@@ -11,21 +12,24 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MAX_TARGET: Final = 8 * 1024
-"""Bytes of a path with its query."""
+"""Limit for a path with its query, in bytes."""
 MAX_FIELD: Final = 8 * 1024
-"""Bytes of one header."""
+"""Limit for one header, in bytes."""
 MAX_FIELDS: Final = 100
-"""Headers of a request."""
+"""Limit for the number of headers of a request."""
 
 
 class RequestSizeLimit:
-    """ASGI middleware that answers 414 or 431 to a request that goes beyond a bound, in the form of the embedded API's errors."""
+    """ASGI middleware for size limits: answers 414 or 431 to a larger request.
+
+    The answer has the form of the embedded API's errors.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it."""
+        """Pass a request on, or refuse a request beyond a limit."""
         refusal = _find_excess(scope) if scope["type"] == "http" else None
         if refusal is None:
             await self._app(scope, receive, send)
@@ -36,7 +40,10 @@ class RequestSizeLimit:
 
 
 def _find_excess(scope: Scope) -> tuple[HTTPStatus, str, str] | None:
-    """Return the status, the code and the sentence for the first bound that a request goes beyond, None for a request within all."""
+    """Return the status, the code and the sentence for the first limit beyond which a request goes.
+
+    Return None for a request within all limits.
+    """
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
         return HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", f"The path and its query are longer than {MAX_TARGET} bytes."
     headers: list[tuple[bytes, bytes]] = scope["headers"]

@@ -1,7 +1,7 @@
-"""Where events are published and from where they reach their observers.
+"""The bus: publishes events to their observers, and keeps the observers apart.
 
-Apart from every observer, because it is what keeps them apart: one that fails is reported, and neither the others nor the daemon, which
-publishes in the middle of its work, notice.
+The daemon publishes in the middle of its work. The bus reports an observer with an error; neither the other
+observers nor the daemon notice the error.
 """
 
 import contextlib
@@ -15,29 +15,32 @@ Observer = Callable[[Event], None]
 
 
 class Bus:
-    """Hands each event to every observer, in the order in which they subscribed. Belongs to the loop's thread."""
+    """A bus that passes each event to every observer, in the order of subscription.
+
+    Belongs to the loop's thread.
+    """
 
     def __init__(self) -> None:
         self._observers: list[Observer] = []
         self._faulty: set[Observer] = set()
 
     def subscribe(self, observer: Observer) -> None:
-        """Call ``observer`` with every event from now on. It must be quick: whoever publishes waits for it."""
+        """Call ``observer`` with every event from now on. The publisher waits for the observer."""
         self._observers.append(observer)
 
     def publish(self, event: Event) -> None:
-        """Tell every observer. What one of them raises is logged the first time that it does, and goes no further."""
+        """Pass an event to every observer. Log the first exception of each observer, and raise none."""
         for observer in self._observers:
             try:
                 observer(event)
-            except Exception as error:  # noqa: BLE001  whatever it is, whoever published has more important things to do
+            except Exception as error:  # noqa: BLE001  no error of an observer may stop the publisher
                 self._report(observer, event, error)
 
     def _report(self, observer: Observer, event: Event, error: Exception) -> None:
         if observer in self._faulty:
             return
         self._faulty.add(observer)
-        with contextlib.suppress(Exception):  # the log itself may be what is broken
+        with contextlib.suppress(Exception):  # the log itself may be broken
             name = getattr(observer, "__qualname__", type(observer).__qualname__)
             structlog.get_logger().error(
                 "observer.failed", observer=name, of=type(event).__name__, error=f"{type(error).__name__}: {error}", exc_info=error

@@ -1,7 +1,8 @@
-"""One connection of a client, which waits for nobody for ever: uvicorn's, with what it has no setting for.
+"""One connection of a client: uvicorn's protocol with the time limits for which uvicorn has no setting.
 
-uvicorn closes a connection that is idle. It waits without an end for a request that never comes to the end of its head, for the rest of a
-body that no application wants, and for a client that does not read its answer; a few hundred of those hold all that a process may open.
+uvicorn closes an idle connection. It waits without limit in three cases: for the end of a request's head, for
+the rest of a body after the application's answer, and for a client to read its answer. A few hundred such
+connections use up all the file descriptors of a process.
 """
 
 import asyncio
@@ -13,30 +14,39 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request's line and headers; more are answered with 400."""
+"""Limit for a request's line and headers, in bytes. A longer head is answered with 400."""
 ARRIVES_WITHIN: Final = 10.0
-"""Seconds for them to arrive, from the connection or the request's first byte on, and for the rest of a body after its answer."""
+"""Seconds for a head to arrive, from the connection or from the request's first byte on.
+
+The same limit holds for the rest of a body after its answer.
+"""
 MAX_PIECE: Final = 16 * 1024
-"""Bytes that are taken before anybody else may run: of a body in chunks of one byte, some 3,000 chunks and 20 ms."""
+"""Bytes to process before the loop's other tasks run.
+
+A body in chunks of one byte has some 3,000 chunks in a piece, which take 20 ms.
+"""
 READ_WITHIN: Final = 30.0
-"""Seconds in which a client must read something of what is there for it."""
+"""Seconds in which a client must read at least a part of the data that waits for it."""
 
 
 class Connection(H11Protocol):
-    """HTTP/1.1 with limits on a client's time. When one is over, the connection is closed."""
+    """HTTP/1.1 with limits on a client's time. A connection beyond a limit is closed."""
 
-    _unread = b""  # came, and was not taken yet
-    _is_paused = False  # reads nothing more until that was taken
+    _unread = b""  # received, and not processed yet
+    _is_paused = False  # reads no more from the transport until `_unread` is processed
     _arrival_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
-        """Begin to wait for a request."""
+        """Start the time limit for the first request."""
         super().connection_made(transport)
         self._arrival_timer = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, a piece at a time: a piece may be a great many chunks, and each costs a step."""
+        """Process received bytes in pieces.
+
+        A piece may hold a large number of chunks, and each chunk costs a step.
+        """
         waits = bool(self._unread)
         self._unread += data
         if not waits:
@@ -59,7 +69,11 @@ class Connection(H11Protocol):
                 self.transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
-        """Take some bytes; unless a request is under way then, all of it must have come before the time that it has is over."""
+        """Process some bytes, and set the time limit for the rest of a request.
+
+        While a request is being answered, this limit does not run. An idle connection gets uvicorn's
+        idle limit.
+        """
         super().data_received(data)
         if self._is_serving():
             self._stop_waiting()
@@ -70,7 +84,7 @@ class Connection(H11Protocol):
             self._arrival_timer = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
 
     def send_400_response(self, msg: str) -> None:
-        """Say what is wrong with a request that is none, in the form of all other errors, and close."""
+        """Answer malformed input with 400, in the form of all other errors, and close the connection."""
         body = json.dumps({"type": "invalid_request", "code": "bad_request", "detail": msg, "attr": None}).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
         for event in (
@@ -82,23 +96,26 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close what has been idle for long enough, also when the client has not read all of its last answer."""
+        """Close a connection after its idle time.
+
+        Abort the connection when the client has not read all of its last answer.
+        """
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         super().timeout_keep_alive_handler()
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to read."""
+        """Start the time limit for the client to read."""
         super().pause_writing()
         self._wait_for_reading()
 
     def resume_writing(self) -> None:
-        """Take note that the client has read."""
+        """Stop the time limit for the client to read: the client has read."""
         super().resume_writing()
         self._stop_waiting_for_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop all time limits."""
         self._stop_waiting()
         self._stop_waiting_for_reading()
         super().connection_lost(exc)
@@ -110,7 +127,8 @@ class Connection(H11Protocol):
         return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 
     def _keep_alive(self) -> None:
-        if self.timeout_keep_alive_task is None:  # uvicorn sets it at the end of an answer only, and this came after it
+        # uvicorn starts the timer at the end of an answer only; these bytes came later
+        if self.timeout_keep_alive_task is None:
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _stop_waiting(self) -> None:

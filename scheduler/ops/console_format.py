@@ -1,7 +1,8 @@
-"""Log lines for people on a terminal: what structlog draws, with nothing in it that the terminal would obey.
+"""Log lines for people on a terminal: structlog's console output, without terminal control characters.
 
-Names come from an API and are hostile until proven otherwise. A value that could be taken for something else is quoted as Python writes it,
-and what does not print is an escape, so that no name can begin a line, add a key, move the cursor or set a colour.
+Names come from an API and may be hostile. An ambiguous value is quoted as Python writes it, and a character
+that does not print is escaped. A name can therefore not begin a line, add a key, move the cursor or set a
+colour.
 """
 
 import re
@@ -18,19 +19,25 @@ _EVENT_WIDTH: Final = 22
 
 
 def may_colour(stream: TextIO, no_color: str | None, terminal: str | None) -> bool:
-    """Whether to colour what goes there: a terminal that can, and nobody has asked not to (https://no-color.org: set, and not empty)."""
+    """Return whether to colour lines for ``stream``: a terminal that is not dumb.
+
+    A ``NO_COLOR`` that is set and not empty forbids colours (https://no-color.org).
+    """
     return stream.isatty() and not no_color and terminal != "dumb"
 
 
 def indent_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """A processor: a traceback on lines of its own, which nobody can take for a log line, since those begin with an instant."""
+    """Put a traceback on lines of its own, as a structlog processor.
+
+    A reader cannot mistake these lines for log lines, since a log line begins with an instant.
+    """
     if "exception" in event:
         event["exception"] = "\n".join(f"    | {to_printable(line)}" for line in event["exception"].splitlines())
     return event
 
 
 def make_renderer(*, colours: bool) -> ConsoleRenderer:
-    """The last processor: an event as the text of its line."""
+    """Make the last structlog processor: it renders an event as the text of its line."""
     styles = ConsoleRenderer.get_default_column_styles(colours)
     levels = ConsoleRenderer.get_default_level_styles(colours)
     bare = partial(KeyValueColumnFormatter, None, reset_style=styles.reset)

@@ -1,7 +1,6 @@
-"""Every event that people should know of, as one line of the log: under which name, at which level, with which keys.
+"""The log line of each event: its name, its level and its keys.
 
-A line is made of an event's fields and nothing else, so nothing that no event holds can be logged. Apart from `logs`, which writes
-lines whatever they say.
+A line holds only the fields of its event. `logs` writes lines of any content.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +21,10 @@ _ORDER: Final = (
     *("target", "automation_id", "automation", "scheduled_for", "attempt", "attempts", "count"),
     *("lateness_seconds", "task_run_id", "status", "duration_seconds", "reason", "error"),
 )
-"""The keys that stand first, in this order; the others follow as the event declares them."""
+"""The keys at the beginning of a line, in this order. The other keys follow as the event declares them."""
 
 _NESTED_KEYS: Final = {"occurrence": ("target", "automation_id", "scheduled_for"), "definition": ("cron_expression", "timezone", "enabled")}
-"""The fields that hold more than one key, and which."""
+"""The fields with more than one key, and their keys."""
 
 _KEY_NAMES: Final = {
     "run_id": "task_run_id",
@@ -33,7 +32,8 @@ _KEY_NAMES: Final = {
     "duration": "duration_seconds",
     "clock_offset": "clock_offset_seconds",
 }
-_OMITTED_FIELDS: Final = frozenset({"first", "outcome", "gone"})  # the level, the name, the error says so
+# the level, the name or the error expresses these fields
+_OMITTED_FIELDS: Final = frozenset({"first", "outcome", "gone"})
 
 _LEVELS: Final[Mapping[type[Event], LogLevel]] = {
     events.DaemonStarted: "info",
@@ -79,8 +79,8 @@ _ATTEMPT_LINES: Final[Mapping[AttemptResult, tuple[str, LogLevel]]] = {
     AttemptResult.NOT_SENT: ("attempt.failed", "warning"),
     AttemptResult.THROTTLED: ("attempt.failed", "warning"),
     AttemptResult.UNKNOWN: ("attempt.unknown", "warning"),
-    AttemptResult.REFUSED: ("attempt.failed", "info"),  # the occurrence's own line says the rest
-    AttemptResult.HELD: ("attempt.failed", "info"),  # the target's
+    AttemptResult.REFUSED: ("attempt.failed", "info"),  # the line of the occurrence has the details
+    AttemptResult.HELD: ("attempt.failed", "info"),  # the line of the target has the details
 }
 _RUN_LEVELS: Final[Mapping[RunStatus, LogLevel]] = {
     RunStatus.RUNNING: "debug",
@@ -92,15 +92,19 @@ _RUN_LEVELS: Final[Mapping[RunStatus, LogLevel]] = {
 
 
 class EventLogger:
-    """The observer that logs. ``takes`` says of a level whether it is logged at all: an event below it costs next to nothing."""
+    """The observer that writes the log. ``takes`` returns whether lines of a level are logged.
+
+    An event below the logged levels costs next to nothing.
+    """
 
     def __init__(self, takes: Callable[[str], bool]) -> None:
         self._is_enabled_for = takes
         self._log = structlog.get_logger().bind()
-        self._situations: dict[str, str] = {}  # how the newest poll of each target, and the newest write, went
+        # the result of each target's newest poll, and of the newest ledger write
+        self._situations: dict[str, str] = {}
 
     def observe(self, event: Event) -> None:
-        """Log one line, or none for an event that is for the other observers alone."""
+        """Log one line, or none for an event without a log line."""
         name, level = self._choose_name_and_level(event)
         if name is None or not self._is_enabled_for(level):
             return
@@ -110,7 +114,7 @@ class EventLogger:
         getattr(self._log, level)(name, **keys)
 
     def _choose_name_and_level(self, event: Event) -> tuple[str | None, LogLevel]:
-        """The name of the event's line, None if it has none, and its level."""
+        """Return the name of the event's line (None for no line) and its level."""
         match event:
             case events.OccurrenceConcluded(outcome=outcome, reason=reason):
                 return f"occurrence.{outcome}", "warning" if reason is Reason.MISSED else _OUTCOME_LEVELS[outcome]
@@ -126,7 +130,11 @@ class EventLogger:
                 return event.name, _LEVELS.get(type(event)) or self._choose_level(event)
 
     def _choose_level(self, event: Event) -> LogLevel:
-        """A poll every half minute is no news, and neither is the tenth failure; that it goes differently from the one before is."""
+        """Return the level of an event, or "debug" when the situation is the same as before.
+
+        Polls and failures repeat often. Only a change from the previous poll or write is logged at its full
+        level.
+        """
         match event:
             case events.SnapshotTaken(target=target, incomplete=incomplete):
                 changed = self._update_situation(f"snapshot of {target}", "incomplete" if incomplete else "")
@@ -147,7 +155,7 @@ class EventLogger:
 
 
 def _make_keys(event: Event) -> dict[str, object]:
-    """What the line says beside its name: every field that is not what it is by default, and not None."""
+    """Return the keys of a line beside its name: every field that is neither its default nor None."""
     return {
         key: _format_value(key, value)
         for key, get, default in _PLANS[type(event)]
@@ -168,7 +176,10 @@ def _format_value(key: str, value: object) -> object:
 
 
 class _Plans(dict[type[Event], list[tuple[str, Callable[[Event], object], object]]]):
-    """For a class of events the keys of its lines in their order, each with how to get it and its default; made when first asked for."""
+    """The keys of each event class's lines, in their order, with their getters and defaults.
+
+    The plan of a class is made at its first use.
+    """
 
     def __missing__(self, kind: type[Event]) -> list[tuple[str, Callable[[Event], object], object]]:
         plan = [
@@ -188,7 +199,10 @@ def _make_getters(field: str) -> list[tuple[str, Callable[[Event], object]]]:
 
 
 def _make_part_getter(field: str, name: str) -> Callable[[Event], object]:
-    """The ``name`` of what is in that field; None when nothing is: what the API has made unusable has no definition."""
+    """Return a getter for the attribute ``name`` of a field's value.
+
+    The getter returns None when the field is None: an automation with unusable data has no definition.
+    """
     whole, part = attrgetter(field), attrgetter(name)
     return lambda event: None if (value := whole(event)) is None else part(value)
 

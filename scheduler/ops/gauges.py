@@ -1,7 +1,8 @@
-"""What is measured when somebody looks: the state of the daemon as gauges, and all metrics as text.
+"""The state of the daemon as gauges, read at each scrape, and all metrics as text.
 
-Apart from the counting, because it goes the other way: nothing tells it, it asks. It asks on the loop, where nothing changes underneath,
-and makes the text on another thread, since a thousand automations are some ten milliseconds of it and nothing slow may delay what is due.
+`metrics` receives events; this module reads the state. The module reads on the loop, where no other
+thread changes the state. Another thread makes the text: a thousand automations take some ten milliseconds,
+and no slow work may delay a due occurrence.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from functools import partial
 from platform import python_version
 from typing import Final, Literal
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric  # noqa: TID251  what metrics.py keeps is shown with this
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric  # noqa: TID251  shows the metrics of metrics.py
 from prometheus_client.exposition import choose_encoder  # noqa: TID251  the same
 
 from scheduler.core import cron
@@ -22,19 +23,23 @@ from scheduler.ops.metrics import RUN_ENDS, Metrics
 from scheduler.ops.page_worker import PageWorker
 
 MAX_DETAILED: Final = 1_000
-"""Automations for which ``auto`` keeps metrics of each."""
+"""The largest number of automations for which ``auto`` keeps metrics of each automation."""
 _BATCH: Final = 500
-"""Automations that are asked for before others have a turn: about a millisecond."""
+"""Automations to read before other tasks run: about a millisecond."""
 AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GaugeSources:
-    """Whom to ask. All but ``ledger_size``, which is asked on a thread, and in bytes, are asked on the loop."""
+    """The sources of the gauges.
+
+    All sources are called on the loop, except ``ledger_size``: it is called on a thread, and returns bytes.
+    """
 
     status: Callable[[], DaemonStatus]
     automations: Callable[[str], Iterable[AutomationStatus]]
-    is_firing: Callable[[str, str], bool]  # whether the automation of this target and id is there, enabled and not paused
+    # whether an automation, by target and id, exists, is enabled and is not paused
+    is_firing: Callable[[str, str], bool]
     per_automation: bool | Literal["auto"]
     ledger_size: Callable[[], int | None]
     progress: Callable[[], datetime]
@@ -42,7 +47,7 @@ class GaugeSources:
 
 @dataclass(frozen=True, slots=True)
 class _GaugeState:
-    """What was so at one instant."""
+    """The state of the daemon, as read for one scrape."""
 
     status: DaemonStatus
     automations: Mapping[str, Sequence[AutomationStatus]]
@@ -59,7 +64,10 @@ class Exposition:
         self._sources = sources
 
     async def render(self, accept: str) -> tuple[bytes, str]:
-        """The text for Prometheus, OpenMetrics when the ``Accept`` header asks for it, with its Content-Type."""
+        """Return the text for Prometheus with its Content-Type.
+
+        The format is OpenMetrics when the ``Accept`` header asks for OpenMetrics.
+        """
         return await self._worker.run(self._encode, await self._collect_state(), accept)
 
     async def _collect_state(self) -> _GaugeState:
@@ -70,14 +78,17 @@ class Exposition:
         return _GaugeState(status, automations, await self._find_failing(status), sources.progress())
 
     async def _find_failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
-        """Return by target the automations that fire and whose newest finished run failed. A target without known runs is left out."""
+        """Return, by target, the automations that fire and whose newest finished run failed or was lost.
+
+        A target without known runs is left out.
+        """
         failing = {target.name: self._metrics.find_failing(target.name) for target in status.targets}
         return {
             name: await self._choose_firing(name, list(automations)) for name, automations in failing.items() if automations is not None
         }
 
     async def _choose_firing(self, target: str, automations: Sequence[str]) -> Collection[str]:
-        """Return those of these automations that fire, asked for a few at a time."""
+        """Return the automations that fire. Other tasks run after every batch."""
         firing = set()
         for number, automation_id in enumerate(automations, 1):
             if self._sources.is_firing(target, automation_id):
@@ -109,7 +120,7 @@ class Exposition:
 
 
 async def _collect_statuses(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
-    """All of these, asked for a few at a time: others have their turn between."""
+    """Return all statuses. Other tasks run after every batch."""
     found = []
     for number, automation in enumerate(automations, 1):
         found.append(automation)
@@ -120,7 +131,7 @@ async def _collect_statuses(automations: Iterable[AutomationStatus]) -> Sequence
 
 @dataclass(frozen=True, slots=True)
 class _Families:
-    """What the library's encoders take for a registry."""
+    """The metric families in the form of a registry, for the encoders of the library."""
 
     collect: Callable[[], Iterable[Metric]]
 
@@ -239,7 +250,7 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
 
 
 def _make_gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:
-    """A gauge with these values; one that is None is not shown, since no number would be true."""
+    """Return a gauge with these values. A value of None has no sample, since no number would be true."""
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, value in samples:
         if value is not None:

@@ -1,4 +1,7 @@
-"""When the loop was last seen alive. Apart, because both the health check and the metrics ask it, and only its owner makes it beat."""
+"""The heartbeat: the instant at which the loop was last alive.
+
+The health check and the metrics read the heartbeat. Only the loop beats.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +13,10 @@ INTERVAL: Final = 1.0
 
 
 class Heartbeat:
-    """The last instant at which the loop turned. ``now`` is the wall clock in UTC, ``seconds`` a clock that only goes forward."""
+    """The last instant at which the loop made progress.
+
+    ``now`` is the wall clock in UTC, ``seconds`` a clock that only moves forward.
+    """
 
     def __init__(self, now: Callable[[], datetime], seconds: Callable[[], float]) -> None:
         self._now = now
@@ -18,19 +24,19 @@ class Heartbeat:
         self.beat()
 
     def beat(self) -> None:
-        """The loop turns."""
+        """Record progress of the loop."""
         self._at, self._beaten = self._now(), self._seconds()
 
     def get_last_beat(self) -> datetime:
-        """When it last turned, by the wall clock."""
+        """Return the instant of the last beat, by the wall clock."""
         return self._at
 
     def get_age(self) -> float:
-        """Seconds since then, whatever was done to the wall clock meanwhile."""
+        """Return the seconds since the last beat. Changes of the wall clock have no effect."""
         return self._seconds() - self._beaten
 
     async def run(self) -> None:
-        """Beat for ever."""
+        """Beat until the task is cancelled."""
         while True:
             self.beat()
             await asyncio.sleep(INTERVAL)

@@ -1,9 +1,13 @@
-"""Under which names the pages may be asked for.
+"""The host names under which the server answers.
 
-A page from the internet can have its own name point at this machine (DNS rebinding) and read what is served here through the browser of
-someone inside. Its requests then carry its own name as ``Host``. So that is checked: an address is always right, since no page has one
-for a name; on a loopback address so is ``localhost``; elsewhere also this machine's own names, and those that the public name system
-cannot hold, by which machines, containers and services call each other in a network of their own.
+A page on the internet can make its own name resolve to this machine (DNS rebinding) and read this server's
+pages through the browser of an internal user. Such a request has the name of the attacker as ``Host``, and
+the server therefore checks ``Host``:
+
+- An address is always accepted, since an attacker's page has a name.
+- ``localhost`` and the name in the listen address are always accepted.
+- When the server does not listen on a loopback address, it also accepts this machine's own names, and names
+  that the public DNS cannot hold. Machines, containers and services use such names in their own network.
 """
 
 import asyncio
@@ -21,28 +25,32 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(:[0-9]{1,5})?", re.IGNORECASE)
 _LOCAL_SUFFIXES: Final = ("localhost", "local", "internal", "home.arpa")
 """Reserved for local use: RFC 6761, RFC 6762, ICANN's resolution 2024.07.29.06, RFC 8375."""
-_PATIENCE: Final = 5.0  # seconds for the resolver to say what this machine is called
+_PATIENCE: Final = 5.0  # seconds for the resolver to return the names of this machine
 
 
 def find_own_names() -> Collection[str]:
-    """What this machine is called. Blocks while the resolver is asked."""
+    """Return the names of this machine. Blocks while the resolver works."""
     return {socket.gethostname(), socket.getfqdn()}
 
 
 class HostCheck:
-    """ASGI middleware that answers 421 to a name which is not one of this server's. ``listen`` is the address that it listens on."""
+    """ASGI middleware that answers 421 to a request for a foreign host name.
+
+    ``listen`` is the listen address of the server.
+    """
 
     def __init__(self, app: ASGIApp, listen: str, own_names: Callable[[], Collection[str]] = find_own_names) -> None:
         self._app = app
         self._listen = _parse_host(listen) or ""
         self._own_names = own_names
         self._known_names = {"localhost", self._listen}
-        self._is_resolved = _is_loopback(self._listen)  # then nobody calls it by the machine's name
+        # on a loopback address, clients do not use the machine's name
+        self._is_resolved = _is_loopback(self._listen)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it."""
+        """Pass a request on, or refuse a request for a foreign host name."""
         header = Headers(scope=scope).get("host") if scope["type"] == "http" else None
-        if header is None or await self._is_accepted(header):  # a browser always sends one
+        if header is None or await self._is_accepted(header):  # a browser always sends Host
             await self._app(scope, receive, send)
             return
         error = f"this server is not called {header[:255]!r}: ask for it by its address, or have it listen on that name"
@@ -59,7 +67,11 @@ class HostCheck:
         return "." not in host or host.endswith(tuple(f".{suffix}" for suffix in _LOCAL_SUFFIXES)) or await self._is_own(host)
 
     async def _is_own(self, host: str) -> bool:
-        """Asked once, when a name comes that nothing else explains: a resolver that does not answer should hold up nothing else."""
+        """Return whether ``host`` is a name of this machine.
+
+        The resolver is asked only for a name that no other rule accepts, and until its first answer: a
+        resolver without an answer must not delay other requests.
+        """
         if not self._is_resolved:
             self._is_resolved = True
             try:
@@ -72,7 +84,7 @@ class HostCheck:
 
 
 def _parse_host(address: str) -> str | None:
-    """The host of ``host:port``, in its normal form; None when it is none."""
+    """Return the host of ``host:port`` in its normal form, None for malformed text."""
     match = _HOST.fullmatch(address)
     return match["host"].lower().rstrip(".") if match else None
 

@@ -1,7 +1,7 @@
-"""Any ASGI application on an address, served by uvicorn in the loop that runs already.
+"""An HTTP server for any ASGI application, by uvicorn in the running loop.
 
-Apart from every application: the daemon's pages and the embedded API are served by the same means. The address is bound here and not by
-uvicorn, which would end the process when it cannot; signals are left to whoever owns the process.
+The daemon's pages and the embedded API use the same server. This module binds the address, because uvicorn
+ends the process when it cannot bind. Signals are left to the owner of the process.
 """
 
 import asyncio
@@ -22,15 +22,20 @@ from scheduler.ops.connection import MAX_HEAD, Connection
 _BACKLOG: Final = 2048
 _LAST_PORT: Final = 65_535
 _ABSENT_ERRORS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""No fault as long as the host has another address: many machines call ``::1`` localhost and have no IPv6."""
+"""Not an error while the host has another address.
+
+Many machines resolve localhost to ``::1`` and have no IPv6.
+"""
 
 
 class HttpServer:
-    """An application while it is being served; an async context manager.
+    """A server for one application; an async context manager.
 
-    ``listen`` is ``host:port`` or ``[IPv6]:port``, port 0 for one that the system chooses, "" for not at all; ``setting`` says where it was
-    set, for errors. ``keep_alive`` is how many seconds an idle connection stays open, ``connections`` how many may be at once (more get a
-    503), ``patience`` the whole seconds that requests have to come to their end when it stops.
+    ``listen`` is ``host:port`` or ``[IPv6]:port``. Port 0 lets the system choose a port, and "" disables the
+    server. ``setting`` is the name of the setting, for errors. ``keep_alive`` is the number of seconds for
+    which an idle connection stays open. ``connections`` is the limit for simultaneous connections; a request
+    beyond the limit gets a 503. ``patience`` is the number of whole seconds for open requests to end when the
+    server stops.
     """
 
     def __init__(
@@ -65,7 +70,10 @@ class HttpServer:
         await self.stop()
 
     async def start(self) -> None:
-        """Be reachable: ``address`` is then ``host:port`` with the port in use. Raises `ConfigurationError` when that cannot be."""
+        """Start the server. ``address`` becomes ``host:port`` with the port in use.
+
+        Raise `ConfigurationError` when the server cannot listen.
+        """
         if not self._listen:
             return
         sockets = await self._bind()
@@ -79,14 +87,14 @@ class HttpServer:
             self._task.result()
 
     async def stop(self) -> None:
-        """Take no more requests, and return when those under way are answered or were given up."""
+        """Accept no more requests. Return when all open requests are answered or abandoned."""
         if self._task is not None:
             self._server.should_exit = True
             await self._task
             self._task = None
 
     async def _bind(self) -> list[socket.socket]:
-        """A socket for every address of the host, all with the same port."""
+        """Return a socket for every address of the host, all with the same port."""
         host, port = self._parse_listen()
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -118,7 +126,7 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn as a part of a process and not as its owner."""
+    """uvicorn as a part of a process, not as its owner."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -130,7 +138,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell when that is done."""
+        """Start, and set ``ready`` at the end of the start."""
         await super().startup(sockets)
         self.ready.set()
 

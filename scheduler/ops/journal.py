@@ -1,7 +1,9 @@
-"""systemd's journal as where the log goes: each line an entry with fields of its own, so that it can be asked for by automation or event.
+"""systemd's journal as the destination of the log: each line is an entry with its own fields.
 
-Its native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram for one entry. Used when standard output is the journal
-anyway, which systemd says by ``JOURNAL_STREAM`` (systemd.exec(5)); text on that stream would come in without fields, at one priority.
+A reader can search the fields, for example by automation or event. The native protocol sends one datagram for
+one entry (https://systemd.io/JOURNAL_NATIVE_PROTOCOL). The log uses this protocol when standard
+output is the journal, as ``JOURNAL_STREAM`` shows (systemd.exec(5)). Text on standard output would arrive
+without fields, at one priority.
 """
 
 import json
@@ -16,12 +18,16 @@ IDENTIFIER: Final = "scheduler"
 
 _PRIORITIES: Final = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog(3)
 _FIELD: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
-_MAX_VALUE: Final = 48 * 1024  # bytes of a value: of two so long, the message and what is in it, a datagram has room for both
+# bytes of a value: a datagram has room for two values of this length, the message and its longest field
+_MAX_VALUE: Final = 48 * 1024
 _REDUNDANT_KEYS: Final = frozenset({"timestamp", "level"})  # the journal's own clock, and the priority
 
 
 def is_journal(stream: TextIO, journal_stream: str | None) -> bool:
-    """Whether what is written to ``stream`` ends in the journal: it is the file that ``$JOURNAL_STREAM`` names by device and inode."""
+    """Return whether ``stream`` writes to the journal.
+
+    ``$JOURNAL_STREAM`` names the file of the journal by device and inode.
+    """
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -30,9 +36,9 @@ def is_journal(stream: TextIO, journal_stream: str | None) -> bool:
 
 
 def make_entry(event: Mapping[str, object], message: str) -> bytes:
-    """The datagram for one line of the log: ``message``, its priority, and each of its keys as a field, in capitals.
+    """Return the datagram for one log line: ``message``, its priority, and each key as a field in capitals.
 
-    A value with line breaks is framed by its length, so that nothing in it can pass for a field.
+    The length of a value with line breaks precedes the value. No content can pass for a field.
     """
     fields = {"MESSAGE": message, "PRIORITY": str(_PRIORITIES[str(event["level"])]), "SYSLOG_IDENTIFIER": IDENTIFIER}
     return b"".join(_frame_field(name, value) for name, value in [*fields.items(), *_make_fields(event)])
@@ -53,18 +59,22 @@ def _frame_field(name: str, value: str) -> bytes:
 
 
 class Journal:
-    """What sends entries to the journal."""
+    """The sender of entries to the journal."""
 
     def __init__(self, address: str = ADDRESS) -> None:
         self._address = address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # from the start: later there may be no descriptor to be had
+        # open from the start: later the process may have no free descriptor
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def __call__(self, entries: Sequence[bytes]) -> int:
-        """How many could not be sent, as while the journal is being restarted."""
+        """Send entries. Return the number of entries that could not be sent.
+
+        Entries fail for example while the journal restarts.
+        """
         return sum(not self._try_send(each) for each in entries)
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Close the socket."""
         self._socket.close()
 
     def _try_send(self, content: bytes) -> bool:

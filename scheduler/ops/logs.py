@@ -1,8 +1,9 @@
-"""The process's log: structlog with one line for one event, to which the logging of the libraries is joined.
+"""The log of the process: structlog with one line for one event, joined with the logging of the libraries.
 
-JSON, in plain ASCII, wherever a program reads; for a person on a terminal the same keys, drawn. It goes to standard output, which is what
-a service's log is; where that is systemd's journal, as entries with fields (`journal`), whose message is the same text. What a command
-has to complain about before there is a log goes to standard error.
+A program reads JSON, in plain ASCII. A person on a terminal reads the same keys in structlog's console
+format. The log goes to standard output, as usual for a service. When standard output is systemd's journal,
+each line is an entry with fields (`journal`), and the message of the entry is the same text. Before the log
+is open, a command writes its errors to standard error.
 """
 
 import atexit
@@ -33,9 +34,10 @@ _ENCODE: Final = json.JSONEncoder(default=str).encode  # json.dumps would make a
 
 
 class Log:
-    """The log of this process while it is open; a context manager. ``now`` is the clock, in UTC, and ``node`` is named in every JSON line.
+    """The log of this process while it is open; a context manager.
 
-    ``auto`` is ``console`` when ``stream`` is a terminal, else ``json``. Nobody who logs waits for the stream; see `LogWriter`.
+    ``now`` is the clock, in UTC. Every JSON line contains ``node``. The format ``auto`` is ``console`` when
+    ``stream`` is a terminal, else ``json``. Logging never waits for the stream; see `LogWriter`.
     """
 
     def __init__(
@@ -72,11 +74,18 @@ class Log:
         self.close()
 
     def flush(self) -> None:
-        """Write what is left, before something else is printed. More may be logged until the process ends."""
+        """Write the remaining lines, before other text is printed.
+
+        More lines may be logged until the process ends.
+        """
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left. What is logged later goes where structlog and logging write by default. The end of the process does this."""
+        """Write the remaining lines, and end the log.
+
+        Later lines go to the default outputs of structlog and logging. The log closes by itself at the end of
+        the process.
+        """
         atexit.unregister(self.close)
         self._bridge.leave()
         structlog.reset_defaults()
@@ -85,11 +94,11 @@ class Log:
             self._journal.close()
 
     def set_level(self, level: LogLevel) -> None:
-        """Log what is at this level or above from now on."""
+        """Log only lines of this level or above from now on."""
         self._threshold = _LEVEL_NUMBERS[level]
 
     def is_enabled_for(self, level: str) -> bool:
-        """Whether a line of this level is written, for those who would have to prepare it."""
+        """Return whether lines of this level are written, for callers with costly lines."""
         return _LEVEL_NUMBERS[level] >= self._threshold
 
     def _make_pipeline(self) -> list[Processor]:
@@ -98,14 +107,14 @@ class Log:
         return [*always, partial(self._make_entry, text)] if self._journal else [*always, *text]
 
     def _make_text_processors(self) -> list[Processor]:
-        """The processors that make an event the text of its line."""
+        """Return the processors that turn an event into the text of its line."""
         if not self._is_console:
             return [self._add_common_keys, _encode_json]
         colours = console_format.may_colour(self._stream, os.environ.get("NO_COLOR"), os.environ.get("TERM"))
         return [console_format.indent_traceback, self._add_timestamp, console_format.make_renderer(colours=colours)]
 
     def _make_entry(self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict) -> bytes:
-        """The event as an entry of the journal."""
+        """Return the event as an entry of the journal."""
         return journal.make_entry(self._add_common_keys(logger, level, dict(event)), str(_apply_processors(text, level, event)))
 
     def _drop_below_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
@@ -120,27 +129,27 @@ class Log:
         return {**self._add_timestamp(logger, level, event), "node": self._node}
 
     def _make_loss_line(self, lines: int) -> str | bytes:
-        """The line that stands for those which the reader was too slow for."""
+        """Return a line with the number of lines for which the reader was too slow."""
         return _apply_processors(self._processors[1:], "warning", {"event": "log.lost", "lines": lines})
 
 
 def _apply_processors(processors: Sequence[Processor], level: str, event: EventDict) -> str | bytes:
-    """The line that these make of an event."""
+    """Return the line that the processors make of an event."""
     line: Any = event
     for process in processors:
         line = process(None, level, line)
-    return line  # type: ignore[no-any-return]  # the last one makes it
+    return line  # type: ignore[no-any-return]  # the last processor returns text or bytes
 
 
 class _Logger:
-    """What structlog hands finished lines to: every level's method writes the line."""
+    """The logger behind structlog: the method of every level writes the finished line."""
 
     def __init__(self, write: Callable[[Any], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 
 class _LibraryHandler(logging.Handler):
-    """Takes what libraries log through the standard library, warnings and worse, into the same pipeline."""
+    """The handler that logs the libraries' warnings and errors through the same processors."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -148,13 +157,13 @@ class _LibraryHandler(logging.Handler):
         self._before = self._root.handlers, self._root.level
 
     def join(self) -> None:
-        """Be the only handler from now on; Python's own warnings come this way too."""
+        """Become the only handler from now on. Also log Python's own warnings."""
         self._root.handlers = [self]
         self._root.setLevel(logging.WARNING)
         logging.captureWarnings(capture=True)
 
     def leave(self) -> None:
-        """Put everything back as it was."""
+        """Restore the handlers and the level from before `join`."""
         logging.captureWarnings(capture=False)
         self._root.handlers, level = self._before
         self._root.setLevel(level)
@@ -162,14 +171,15 @@ class _LibraryHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record's message as the event, with the name of its logger."""
         try:
-            level = min(record.levelno // 10 * 10, logging.CRITICAL)  # a level between two of ours counts as the lower one
+            # a level between two of our levels counts as the lower level
+            level = min(record.levelno // 10 * 10, logging.CRITICAL)
             structlog.get_logger().log(level, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info)
-        except Exception:  # noqa: BLE001  a logger's caller must not learn of it; so the standard library's handlers do it
+        except Exception:  # noqa: BLE001  as the standard library's handlers do
             self.handleError(record)
 
 
 def _open_null() -> TextIO:
-    """Where the log of a service goes that was started with its outputs closed."""
+    """Return the null device, the log of a service whose outputs are closed at its start."""
     return Path(os.devnull).open("w")
 
 

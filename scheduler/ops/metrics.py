@@ -1,7 +1,8 @@
-"""What is counted: every event that is a number to Prometheus. What is measured when somebody looks is in `gauges`.
+"""Counters and histograms of events, for Prometheus. `gauges` reads the state of the daemon.
 
-Counters exist with 0 from the start, for every target and every label value that can be known beforehand: an alert on an increase would
-not see the first one otherwise. No label holds a prompt, a repository or an error text.
+Each counter exists with 0 from the start, for every target and every label value known beforehand. Without
+this, an alert on an increase would miss the first event. No label contains a prompt, a repository or an error
+text.
 """
 
 from collections import Counter as Counts
@@ -11,7 +12,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
-from prometheus_client import (  # noqa: TID251  this is the room for metrics
+from prometheus_client import (  # noqa: TID251  this module keeps the metrics
     CollectorRegistry,
     Counter,
     Gauge,
@@ -30,18 +31,22 @@ KINDS: Final = ("on_time", "catch_up", "retry")
 POLLS: Final = ("ok", "error", "disagreed")
 ENDPOINTS: Final = ("list", "retrieve", "create", "update", "delete", "run")
 CODES: Final = frozenset({"unreachable", "timeout", "broken"} | {str(status.value) for status in HTTPStatus})
-"""How a request can end. A status that is not registered stands for its class, as ``5xx``: a server must not be able to make series."""
+"""The possible ends of a request.
+
+A status that is not registered is replaced by its class, such as ``5xx``: a server must not be able to create
+series.
+"""
 THROTTLED: Final = "429"
 DIRECTIONS: Final = ("forward", "backward", "suspend")
 RUN_ENDS: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
-"""What becomes of runs."""
+"""The final statuses of a run."""
 TIMED_ENDS: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
-"""The ends of runs of which is known when they came."""
+"""The final statuses of a run for which the instant of the end is known."""
 OPERATIONS: Final = (
     *("attempt", "claim", "conclude", "ended", "fire", "lock", "note", "observe", "open", "origin", "overdue"),
     *("pauses", "prune", "runs", "state", "throttle", "unsend", "withdraw"),
 )
-"""What is asked of the ledger, as `LedgerFailed` names it."""
+"""The operations of the ledger, as `LedgerFailed` names them."""
 
 _LATENESS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _NETWORK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -49,18 +54,21 @@ _RUN_BUCKETS: Final = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 2880
 _COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 AutomationLabels = tuple[str, str]
-"""An automation among those of all targets: the target's name, and its id."""
+"""An automation among all targets: the name of its target, and its id."""
 
 
 _NO_RUNS: Final[Mapping[RunStatus, int]] = Counts()
 
 
 class Metrics:
-    """The observer that counts. ``now`` is the clock, in UTC. Everything is in ``registry``, which is its own and not the library's."""
+    """The observer that counts events.
+
+    ``now`` is the clock, in UTC. All metrics are in ``registry``, not in the default registry of the library.
+    """
 
     def __init__(self, targets: Iterable[str], *, now: Callable[[], datetime]) -> None:
-        # When a counter was made, nobody asks; to say it would double the number of series.
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it so
+        # The creation times of counters are not needed, and would double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -69,7 +77,8 @@ class Metrics:
         self._succeeded: dict[AutomationLabels, float] = {}
         self._run_counts: dict[AutomationLabels, Counts[RunStatus]] = {}
         self._durations: dict[AutomationLabels, float] = {}
-        self._failing: dict[str, set[str]] = {}  # by target: the automations whose newest finished run failed or was lost
+        # by target: the automations whose newest finished run failed or was lost
+        self._failing: dict[str, set[str]] = {}
         self._per_automation: tuple[dict[AutomationLabels, Any], ...] = (self._accepted, self._succeeded, self._run_counts, self._durations)
         self._make_occurrence_metrics()
         self._make_target_metrics()
@@ -94,12 +103,12 @@ class Metrics:
         self.add_targets(targets)
 
     def observe(self, event: Event) -> None:
-        """Count it."""
+        """Count an event."""
         if (observer := self._observers.get(type(event))) is not None:
             observer(event)
 
     def add_targets(self, targets: Iterable[str]) -> None:
-        """Have the series of these targets, from 0 where they are new."""
+        """Create the series of these targets. New series begin at 0."""
         for target in targets:
             for outcome, reasons in REASONS.items():
                 for reason in reasons:
@@ -111,7 +120,8 @@ class Metrics:
             _create_series(self._polls, target, POLLS)
             _create_series(self._request_durations, target, ENDPOINTS)
             for endpoint in ENDPOINTS:
-                self._requests.labels(target, endpoint, THROTTLED)  # an alert is on the first; what other codes will come, nobody knows
+                # an alert watches the first 429; other codes are unknown beforehand
+                self._requests.labels(target, endpoint, THROTTLED)
             for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles, self._disappearances):
                 each.labels(target)
 
@@ -121,33 +131,43 @@ class Metrics:
         succeeded: Mapping[AutomationLabels, datetime],
         failing: Mapping[str, Iterable[str]] = MappingProxyType({}),
     ) -> None:
-        """Go on from what the ledger knows.
+        """Continue from the facts in the ledger.
 
-        ``accepted`` and ``succeeded``: when each automation was last accepted, and when the end of its last successful run was seen.
-        ``failing``: for each target the ids of the automations whose newest finished run failed or was lost.
+        ``accepted`` is the instant at which each automation was last accepted. ``succeeded`` is the instant
+        at which the end of each automation's last successful run was seen. ``failing`` contains, for each
+        target, the ids of the automations whose newest finished run failed or was lost.
         """
         for kept, known in ((self._accepted, accepted), (self._succeeded, succeeded)):
             kept.update({of: max(at.timestamp(), kept.get(of, 0.0)) for of, at in known.items()})
         self._failing.update({target: set(automations) for target, automations in failing.items()})
 
     def get_last_accepted(self, target: str, automation_id: str) -> float | None:
-        """When an occurrence of the automation was last accepted, in Unix time."""
+        """Return the Unix time of the automation's last acceptance, None if unknown."""
         return self._accepted.get((target, automation_id))
 
     def get_last_success(self, target: str, automation_id: str) -> float | None:
-        """When one of its runs was last seen to have succeeded, in Unix time."""
+        """Return the Unix time at which the end of the last successful run was seen, None if unknown."""
         return self._succeeded.get((target, automation_id))
 
     def find_failing(self, target: str) -> Collection[str] | None:
-        """Return the ids of the automations whose newest finished run failed or was lost, None before the ledger was read."""
+        """Return the ids of the automations whose newest finished run failed or was lost.
+
+        Return None before the ledger was read.
+        """
         return self._failing.get(target)
 
     def count_runs(self, target: str, automation_id: str, status: RunStatus) -> int:
-        """Return the number of the automation's runs that ended so since this process began."""
+        """Return the number of the automation's runs with this final status.
+
+        Only runs that ended since the start of this process count.
+        """
         return self._run_counts.get((target, automation_id), _NO_RUNS)[status]
 
     def get_last_duration(self, target: str, automation_id: str) -> float | None:
-        """Return the seconds that the automation's newest run took whose end this process saw, None if there was none."""
+        """Return the duration in seconds of the automation's newest run whose end this process saw.
+
+        Return None without such a run.
+        """
         return self._durations.get((target, automation_id))
 
     # ------------------------------------------------------------ the metrics

@@ -1,4 +1,4 @@
-"""Where the pages have their content from: questions that something else answers, put together where the daemon is."""
+"""The sources of the pages' content: functions of other packages, passed in where the daemon is set up."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,18 +29,28 @@ UpcomingBySchedule = Callable[[str, timedelta], Iterator[tuple[datetime, Sequenc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSources:
-    """What is asked on the loop. An iterator that is given there is gone through on another thread: on the ``worker``.
+    """The functions that the pages call on the loop.
 
-    ``waits`` is what the occurrences of a target wait for, ``automation_waits`` the same of one automation.
-    ``idle_seconds`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled
-    within a span, of all automations or
-    only of some, ``upcoming_by_schedule`` the same with those that share a schedule at once. ``details`` is
-    what is known of one automation of a
-    target, ``all_details`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
-    what the ledger holds since an instant. ``failing`` gives the failing automations, and
-    ``finished_runs`` the newest finished runs of some automations, by target and id; ``failing_ids`` gives target and id of each
-    automation whose newest finished run failed or was lost. These may raise `LedgerUnavailable`.
-    ``run_output`` is what a run of a target has printed, None for what is not known or not to be shown.
+    A returned iterator is read on another thread, by the ``worker``.
+
+    - ``waits`` returns the waits of a target's occurrences, and ``automation_waits`` the waits of one
+      automation.
+    - ``idle_seconds`` returns the seconds since the loop last made progress.
+    - ``upcoming`` returns the fire times of a target within a span, of all automations or of chosen
+      automations. ``upcoming_by_schedule`` returns the same fire times, with all automations of a schedule
+      together.
+    - ``details`` returns the known facts about one automation of a target, and ``all_details`` about each
+      automation.
+    - ``occurrences`` returns records with the keys of ``history --json``, the newest first. ``recent``
+      returns the facts in the ledger since an instant.
+    - ``failing`` returns the failing automations, and ``finished_runs`` the newest finished runs of chosen
+      automations, by target and id. ``failing_ids`` returns target and id of each automation whose newest
+      finished run failed or was lost.
+    - ``run_output`` returns the output of a run of a target, None for an output that is unknown or must not
+      be shown.
+
+    The functions that read the ledger may raise `LedgerUnavailable`: ``occurrences``, ``recent``,
+    ``failing``, ``failing_ids`` and ``finished_runs``.
     """
 
     worker: PageWorker

@@ -1,7 +1,7 @@
-"""Where answers are made: on another thread than the loop's, one at a time, and not while something is about to be fired.
+"""The thread for the pages: makes one answer at a time, and none while an occurrence is about to be sent.
 
-Two that are made at once take no less time and leave the loop less of it. And however little a page takes of Python's global lock: what is
-due comes first, and whoever looks can wait for a second.
+Two answers in parallel take as long as in sequence, and leave less time for the loop. Any page needs Python's
+global lock, and a due occurrence has priority over a reader, who can wait for a second.
 """
 
 import asyncio
@@ -12,26 +12,32 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_WAIT: Final = 5.0
-"""Seconds that an answer waits at most for what is due: with something due all the time, people look all the same."""
+"""Limit in seconds for which an answer waits for due occurrences.
+
+Pages stay available when occurrences are due all the time.
+"""
 _CHECK_INTERVAL: Final = 0.05
 
 
 class PageWorker:
-    """``is_busy``: whether the daemon fires or is about to; asked on the loop."""
+    """The worker that makes pages on another thread, one at a time.
+
+    ``is_busy`` returns whether the daemon fires or is about to fire. It is called on the loop.
+    """
 
     def __init__(self, is_busy: Callable[[], bool]) -> None:
         self._is_busy = is_busy
         self._lock = asyncio.Lock()
 
     async def wait_until_idle(self) -> None:
-        """Wait while the daemon is busy, `MAX_WAIT` at most."""
+        """Wait while the daemon is busy, at most `MAX_WAIT` seconds."""
         loop = asyncio.get_running_loop()
         until = loop.time() + MAX_WAIT
-        while self._is_busy() and loop.time() < until:  # noqa: ASYNC110  nobody who fires has to think of who looks
+        while self._is_busy() and loop.time() < until:  # noqa: ASYNC110  deliveries notify no pages
             await asyncio.sleep(_CHECK_INTERVAL)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what ``work`` returns, made on another thread when nobody else's is being made."""
+        """Run ``work`` on another thread, after earlier work, and return its result."""
         async with self._lock:
             await self.wait_until_idle()
             return await asyncio.to_thread(work, *args, **kwargs)

@@ -1,6 +1,6 @@
-"""What a request may ask for, read strictly: a parameter that is misspelt or out of bounds is an error and not something else's answer.
+"""The parameters of a request, read strictly: a misspelt or out-of-range parameter is an error.
 
-All that is wrong with a query is said together.
+An answer reports all problems of a query together.
 """
 
 import re
@@ -20,14 +20,14 @@ _T = TypeVar("_T")
 _D = TypeVar("_D")
 
 MAX_RECORDS: Final = 1_000
-"""Records in one answer."""
+"""Limit for the records in one answer."""
 _DEFAULT_LIMIT: Final = 100
 FAILING: Final = "failing"
 """The last result of automations whose newest finished run failed or was lost."""
 OPEN: Final = "open"
-"""In place of an outcome: it has none yet."""
+"""The value in place of an outcome for an occurrence without an outcome."""
 _MAX_UNKNOWN: Final = 10
-"""Parameters that are told to be unknown; who sends more learns as much from these."""
+"""Limit for reported unknown parameters. More reports would not help the caller."""
 _MAX_OFFSET: Final = 1_000_000
 _DEFAULT_SPAN: Final = timedelta(hours=24)
 _MAX_SPAN: Final = timedelta(days=366)
@@ -35,7 +35,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class BadQuery(ValueError):
-    """The query cannot be answered. ``problems`` says why, by parameter."""
+    """An invalid query. ``problems`` contains the problem of each parameter."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name} {problem}" for name, problem in problems.items()))
@@ -44,10 +44,11 @@ class BadQuery(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceQuery:
-    """Which occurrences, the newest first: ``limit`` of them, after ``offset`` that are left out.
+    """A choice of occurrences, the newest first: ``limit`` occurrences after the first ``offset``.
 
-    ``automation`` is an id, a name or a pattern for the name; they were scheduled for ``since`` or later, and before ``until``.
-    ``run_status`` is the status of the run that an occurrence started.
+    ``automation`` is an id, a name or a pattern for the name. ``since`` is inclusive and ``until`` exclusive;
+    both compare with the scheduled instant. ``run_status`` is the status of the run that an occurrence
+    started.
     """
 
     target: str | None = None
@@ -61,13 +62,16 @@ class OccurrenceQuery:
     offset: int = 0
 
     def extend_by_one(self) -> "OccurrenceQuery":
-        """The same, and one record further: so it shows whether there is more."""
+        """Return this query with one more record, which shows whether another page follows."""
         return replace(self, limit=self.limit + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpcomingQuery:
-    """Which coming fires, the next first, within ``span`` from now: ``limit`` of them, after ``offset``. ``automation`` as above."""
+    """A choice of coming fires, the next first: ``limit`` fires after the first ``offset``.
+
+    ``span`` begins now. ``automation`` is as in `OccurrenceQuery`.
+    """
 
     automation: str | None = None
     span: timedelta = _DEFAULT_SPAN
@@ -77,9 +81,10 @@ class UpcomingQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationQuery:
-    """Which automations, by name: ``limit`` of them, after ``offset``. ``state`` is one of `AUTOMATION_STATES`; ``automation`` as above.
+    """A choice of automations, by name: ``limit`` automations after the first ``offset``.
 
-    ``only_failing``: the newest finished run failed or was lost.
+    ``state`` is one of `AUTOMATION_STATES`. ``automation`` is as in `OccurrenceQuery`. ``only_failing``
+    chooses automations whose newest finished run failed or was lost.
     """
 
     target: str | None = None
@@ -91,7 +96,7 @@ class AutomationQuery:
 
 
 def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
-    """Read the parameters of ``/automations``. Raises `BadQuery`."""
+    """Read the parameters of ``/automations``. Raise `BadQuery`."""
     reader = _Reader(parameters)
     query = AutomationQuery(
         target=reader.read("target", _parse_name, None),
@@ -106,7 +111,7 @@ def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
 
 
 def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
-    """Read the parameters of the page of one automation, which can be paged through and no more. Raises `BadQuery`."""
+    """Read the parameters of the page of one automation, which only has paging. Raise `BadQuery`."""
     reader = _Reader(parameters)
     query = OccurrenceQuery(limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT), offset=reader.read("offset", _parse_offset, 0))
     reader.end()
@@ -114,7 +119,7 @@ def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
 
 
 def parse_occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
-    """Read the parameters of ``/api/v1/occurrences``. Raises `BadQuery`."""
+    """Read the parameters of ``/api/v1/occurrences``. Raise `BadQuery`."""
     reader = _Reader(parameters)
     outcome = reader.read("outcome", _parse_outcome, None)
     query = OccurrenceQuery(
@@ -133,7 +138,7 @@ def parse_occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
 
 
 def parse_upcoming_query(parameters: QueryParams) -> UpcomingQuery:
-    """Read the parameters of ``/api/v1/upcoming``. Raises `BadQuery`."""
+    """Read the parameters of ``/api/v1/upcoming``. Raise `BadQuery`."""
     reader = _Reader(parameters)
     query = UpcomingQuery(
         automation=reader.read("automation", _parse_name, None),
@@ -146,7 +151,7 @@ def parse_upcoming_query(parameters: QueryParams) -> UpcomingQuery:
 
 
 class _Reader:
-    """Reads parameters one by one, and keeps what is wrong until the end."""
+    """A reader of single parameters that collects all problems until the end."""
 
     def __init__(self, parameters: QueryParams) -> None:
         self._parameters = parameters
@@ -166,7 +171,7 @@ class _Reader:
         return default
 
     def end(self) -> None:
-        """Raise `BadQuery` if anything was wrong, or is left over."""
+        """Raise `BadQuery` if a parameter was invalid or is unknown."""
         unknown = (name for name in self._parameters if name not in self._known)
         for name in islice(unknown, _MAX_UNKNOWN):
             self._problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(self._known))}"

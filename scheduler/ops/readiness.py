@@ -1,7 +1,8 @@
 """``/readyz``: its status says whether the daemon can fire, and its warnings are the findings of the page.
 
-Some findings come from the ledger, and a probe must not wait for a ledger that hangs or for a daemon that fires.
-So the ledger is read beside the answer, at most every `_FRESH_FOR` seconds, and an answer waits for it `_PATIENCE` seconds at most.
+Some findings come from the ledger. A probe must not wait for a hanging ledger or for a daemon that fires. A
+separate task therefore reads the ledger, at most every `_FRESH_FOR` seconds. An answer waits at most
+`_PATIENCE` seconds for this task.
 """
 
 import asyncio
@@ -21,25 +22,25 @@ from scheduler.ops.page_sources import PageSources
 
 _FRESH_FOR: Final = 10.0
 _MAX_AGE: Final = 60.0
-"""Seconds after which a reading is no longer told."""
+"""Seconds after which a reading of the ledger is no longer shown."""
 _PATIENCE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerReading:
-    """What the ledger holds of late; ``error`` is why it could not be read."""
+    """The recent facts in the ledger. ``error`` is the reason why the ledger could not be read."""
 
     recent: RecentActivity | None = None
     failing: FailingAutomations | None = None
     error: str | None = None
 
     def list_warnings(self, status: DaemonStatus) -> Sequence[str]:
-        """Return the findings of the page that do not keep the daemon from being ready, in words."""
+        """Return, in words, the findings of the page that do not affect readiness."""
         return describe_warnings(status, self.recent, self.failing, self.error)
 
 
 async def read_ledger(content: PageSources) -> LedgerReading:
-    """Read what the ledger holds of late, when the daemon does not fire."""
+    """Read the recent facts in the ledger, while the daemon does not fire."""
     await content.worker.wait_until_idle()
     try:
         return LedgerReading(await content.recent(content.status().at - LOOK_BACK), await content.failing())
@@ -48,7 +49,7 @@ async def read_ledger(content: PageSources) -> LedgerReading:
 
 
 class Readiness:
-    """The page ``/readyz``, made of this content."""
+    """The page ``/readyz``, made from ``content``."""
 
     def __init__(self, content: PageSources) -> None:
         self._content = content
@@ -57,7 +58,7 @@ class Readiness:
         self._task: asyncio.Task[None] | None = None
 
     async def serve(self, _: Request) -> Response:
-        """``/readyz``: 200 when everything is there that firing needs."""
+        """Serve ``/readyz``: 200 when the daemon has everything for firing."""
         now = asyncio.get_running_loop().time
         if now() - self._read_at > _FRESH_FOR:
             if self._task is None or self._task.done():

@@ -1,9 +1,11 @@
-"""What systemd is told of this process: that it is up, what it is at, that it reloads or stops, and that it makes progress.
+"""Notifications to systemd: ready, status, reload, stop and watchdog.
 
-The protocol of sd_notify(3): one datagram to the socket in ``$NOTIFY_SOCKET``. It is these few lines; the bindings that there are need a
-compiler, or are not kept up. Where no socket is named nothing is sent.
+The protocol of sd_notify(3) is one datagram to the socket in ``$NOTIFY_SOCKET``. The protocol takes few
+lines, and the available bindings need a compiler or are not maintained. Without a socket in the environment
+nothing is sent.
 
-The watchdog is fed only while what the process is for goes on: a loop that turns while nothing is planned any more looks well from outside.
+The watchdog is fed only while the actual work of the process makes progress. A loop that runs without
+planning anything would look healthy from outside.
 """
 
 import asyncio
@@ -19,26 +21,33 @@ from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStoppin
 from scheduler.core.terminal_text import to_printable
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks at the process, or less where the watchdog wants that."""
+"""Seconds between two updates. Half the watchdog interval is used where it is shorter."""
 _STATUS_INTERVAL: Final = 10
-"""Looks after which a process that is up says again what it is at."""
+"""Updates after which a ready process sends its status again."""
 _MAX_STATUS: Final = 500
 
 
 class Supervisor:
-    """The way to systemd. ``environ`` names its socket, and how often the watchdog is to be fed (sd_watchdog_enabled(3))."""
+    """The connection to systemd.
+
+    ``environ`` contains the socket and the watchdog interval (sd_watchdog_enabled(3)).
+    """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        # Open from the start: a process that has run out of file descriptors is alive, and has to be able to say so.
+        # Open from the start: a process without free file descriptors is alive, and must be able
+        # to notify systemd.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
         is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if is_for_us else 0.0
-        """Seconds within which it has to be fed; 0 for no watchdog."""
+        """Seconds within which the watchdog must be fed; 0 for no watchdog."""
 
     def send(self, *lines: str) -> bool:
-        """Send these assignments, such as ``READY=1``; whether they were taken, or nobody wants to be told."""
+        """Send assignments such as ``READY=1``.
+
+        Return whether systemd received the assignments, and True without a socket.
+        """
         if self._socket is None:
             return True
         try:
@@ -48,16 +57,16 @@ class Supervisor:
         return True
 
     def close(self) -> None:
-        """Tell nothing more."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
 
 
 class Notifier:
-    """Keeps systemd informed of one process; also an observer of events.
+    """The notifier of systemd about one process; also an observer of events.
 
-    ``is_up`` is whether the process has begun to do what it is for, and ``is_alive`` whether it still makes progress; ``status`` says in a
-    line what it is at. All are asked on the loop.
+    ``is_up`` returns whether the process has begun its work. ``is_alive`` returns whether the process still
+    makes progress. ``status`` returns the current work in one line. All three are called on the loop.
     """
 
     def __init__(
@@ -69,11 +78,12 @@ class Notifier:
         self._format_status = status
         self._up = False
         self._updates = 0
-        self._faulty = False  # a look has failed
-        self._unsent: deque[str] = deque()  # what has to arrive, in order: systemd would wait for it for ever
+        self._faulty = False  # an update has failed
+        # messages that must arrive, in order: systemd would wait for them without limit
+        self._unsent: deque[str] = deque()
 
     async def run(self) -> None:
-        """Look until it is cancelled."""
+        """Send updates until the task is cancelled."""
         watchdog = self._supervisor.watchdog
         try:
             while True:
@@ -83,17 +93,20 @@ class Notifier:
             self._supervisor.close()
 
     def _update_safely(self) -> None:
-        """Look. What goes wrong is logged the first time that it does: the watchdog must not end the daemon without a reason on record."""
+        """Update, and log the first exception.
+
+        An error must not stop the updates: the watchdog would end the daemon without a recorded reason.
+        """
         try:
             self.update()
-        except Exception as error:  # noqa: BLE001  whatever it is, the next look comes
+        except Exception as error:  # noqa: BLE001  no error may prevent the next update
             if not self._faulty:
                 self._faulty = True
                 what = f"{type(error).__name__}: {error}"
                 structlog.get_logger().error("observer.failed", observer="Notifier.update", error=what, exc_info=error)
 
     def update(self) -> None:
-        """Tell what there is to tell now; that it is alive first, whatever else there is to say."""
+        """Send the watchdog message first, then readiness and status."""
         if self._supervisor.watchdog and self._is_alive():
             self._send("WATCHDOG=1")
         lines = []
@@ -106,7 +119,7 @@ class Notifier:
         self._send(*lines)
 
     def observe(self, event: Event) -> None:
-        """Tell of a reload, of its end, and that the end has begun."""
+        """Tell systemd the start and the end of a reload, and the start of the stop."""
         match event:
             case ConfigReloading():
                 self._unsent.append("RELOADING=1")
@@ -119,12 +132,15 @@ class Notifier:
                 self.announce_stop()
 
     def announce_stop(self) -> None:
-        """Tell that the end has begun."""
+        """Tell systemd that the stop has begun."""
         self._unsent.append("STOPPING=1")
         self._send(self._make_status_line())
 
     def _send(self, *lines: str) -> None:
-        """Send what is owed, each by itself, and then these lines. What systemd does not take now is told at the next look."""
+        """Send the unsent messages one by one, then ``lines``.
+
+        An unreceived message stays unsent until the next update, and ``lines`` are then dropped.
+        """
         while self._unsent and self._supervisor.send(self._unsent[0]):
             self._unsent.popleft()
         if lines and not self._unsent:
@@ -135,5 +151,8 @@ class Notifier:
 
 
 def _format_status(text: str) -> str:
-    """One line, whatever is in it: names and errors come from elsewhere, and a line break would begin another assignment."""
+    """Return the status assignment in one line.
+
+    Names and errors are foreign text, and a line break would begin another assignment.
+    """
     return f"STATUS={to_printable(text)[:_MAX_STATUS]}"

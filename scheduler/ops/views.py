@@ -1,6 +1,6 @@
-"""What the pages show, as JSON: the daemon's state, what comes next, and what happened.
+"""The content of the pages as JSON: the state of the daemon, coming fires, and past occurrences.
 
-Every answer is made of values that hold neither a prompt nor a key, so none can be in it.
+Every answer consists of values without prompts and keys, and can therefore contain neither.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,10 @@ Json = Mapping[str, object]
 
 
 def make_health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
-    """Whether the loop makes progress, and ``/healthz``. ``idle`` is the seconds since it last turned."""
+    """Return whether the loop makes progress, and the body of ``/healthz``.
+
+    ``idle`` is the number of seconds since the loop last made progress.
+    """
     alive = idle < STALLED_AFTER
     return alive, {
         "alive": alive,
@@ -32,12 +35,12 @@ def make_health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
 
 
 def list_missing(status: DaemonStatus) -> list[str]:
-    """What keeps the daemon from doing its work, in words; empty when it is ready."""
+    """Return, in words, the reasons why the daemon is not ready; empty when it is ready."""
     return status.problems or ([] if status.targets else ["no target is served yet"])
 
 
 def describe_status(status: DaemonStatus) -> str:
-    """What the daemon is at, in a line: for who looks at its service."""
+    """Return the current work of the daemon in one line, for the status of its service."""
     problems = list_missing(status)
     if problems:
         return f"not ready: {'; '.join(problems)}"
@@ -46,7 +49,10 @@ def describe_status(status: DaemonStatus) -> str:
 
 
 def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
-    """Return when something fires next; a throttled target fires nothing before the end of its throttle."""
+    """Return the instant of the next fire, in words.
+
+    A throttled target fires nothing before the end of its throttle.
+    """
     firing = [target for target in targets if not target.is_paused]
     fires = [max(target.next_fire, target.throttled_until or target.next_fire) for target in firing if target.next_fire]
     if not fires:
@@ -57,7 +63,10 @@ def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
 
 
 def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool, Json]:
-    """Return whether the daemon is ready, and ``/readyz``. ``warnings`` are findings that change nothing of that."""
+    """Return whether the daemon is ready, and the body of ``/readyz``.
+
+    ``warnings`` are findings without effect on readiness.
+    """
     problems = list_missing(status)
     return not problems, {"ready": not problems, "missing": problems, "warnings": list(warnings)}
 
@@ -65,9 +74,10 @@ def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool,
 def make_status(
     status: DaemonStatus, failing: FailingAutomations | None, waits: Mapping[str, WaitsStatus], warnings: Sequence[str] = ()
 ) -> Json:
-    """Return ``/api/v1/status``. ``failing`` is None when the ledger cannot be read.
+    """Return the body of ``/api/v1/status``.
 
-    ``waits``: by target, what its occurrences wait for. ``warnings`` are those of `make_readiness`.
+    ``failing`` is None when the ledger cannot be read. ``waits`` contains the waits of each target's
+    occurrences. ``warnings`` are the warnings of `make_readiness`.
     """
     return {
         "node": status.node,
@@ -139,7 +149,7 @@ def _make_run(run: FinishedRun) -> Json:
 
 
 def make_wait(wait: WaitStatus) -> Json:
-    """An occurrence without an outcome, and what it waits for."""
+    """Return an occurrence without an outcome, and the cause of its wait."""
     return {
         "automation_id": wait.automation_id,
         "name": wait.name,
@@ -167,7 +177,7 @@ def _make_recovering(target: TargetStatus) -> Json | None:
 
 
 def make_automation_filter(automation: str) -> Callable[[Automation], bool]:
-    """Whether an automation is meant by an id, a name, or a pattern for the name (``nightly-*``)."""
+    """Return a predicate for an automation's id, name, or pattern for the name (``nightly-*``)."""
     automation_id = find_id(automation)
     if automation_id is None:
         return lambda each: each.name == automation or fnmatchcase(each.name, automation)
@@ -175,7 +185,7 @@ def make_automation_filter(automation: str) -> Callable[[Automation], bool]:
 
 
 def find_id(automation: str) -> str | None:
-    """Return the id that the text is; None for a name or a pattern for the name."""
+    """Return the text as an id in its normal form, None for a name or a pattern for the name."""
     try:
         return to_canonical_id(automation)
     except InvalidAutomation:
@@ -183,13 +193,19 @@ def find_id(automation: str) -> str | None:
 
 
 def make_page(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -> Json:
-    """One page of records, of which there may be one too many: then there is ``more``."""
+    """Return one page of records.
+
+    ``records`` may contain one more record than the page has; then ``more`` is true.
+    """
     taken = list(records)
     return {"results": taken[: query.limit], "limit": query.limit, "offset": query.offset, "more": len(taken) > query.limit}
 
 
 def make_fires(upcoming: Iterator[tuple[datetime, str, TimetableEntry]], query: UpcomingQuery) -> Sequence[Json]:
-    """The fires of the page, and one more. Evaluates schedules, so it belongs on another thread than the loop's."""
+    """Return the fires of the page, and one more.
+
+    Evaluates schedules, and must therefore not run on the loop's thread.
+    """
     return [_make_fire(*each) for each in islice(upcoming, query.offset, query.offset + query.limit + 1)]
 
 

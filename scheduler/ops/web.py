@@ -1,7 +1,8 @@
-"""The daemon's pages: metrics, health, readiness, its state as JSON, and those for people (`scheduler.ops.page`). Read-only.
+"""The routes of the daemon: metrics, health, readiness, state as JSON, and the pages for people. Read-only.
 
-Nothing here may delay what is due: what has to be evaluated or written out at length is done on another thread, the ledger is read on its
-own, and everything but health and readiness waits while the daemon fires (`PageWorker`).
+No request may delay a due occurrence. Another thread evaluates schedules and writes long answers, and the
+ledger is read on its own thread. While the daemon fires, all routes wait except health, readiness and the
+files of a page (`PageWorker`). `scheduler.ops.page` makes the pages for people.
 """
 
 import heapq
@@ -45,28 +46,31 @@ class Pages(PageSources):
     __slots__ = ()
 
     async def serve_metrics(self, request: Request) -> Response:
-        """``/metrics``."""
+        """Serve ``/metrics``."""
         content, content_type = await self.exposition.render(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
     async def serve_health(self, _: Request) -> Response:
-        """``/healthz``: 200 while the loop makes progress, whatever is overdue."""
+        """Serve ``/healthz``: 200 while the loop makes progress.
+
+        Overdue occurrences do not change the status.
+        """
         return _make_response(*views.make_health(self.status(), self.idle_seconds()))
 
     async def serve_status(self, _: Request) -> Response:
-        """``/api/v1/status``."""
+        """Serve ``/api/v1/status``."""
         reading = await read_ledger(self)
         status = self.status()
         waits = {target.name: await self.waits(target.name) for target in status.targets}
         return JSONResponse(views.make_status(status, reading.failing, waits, reading.list_warnings(status)))
 
     async def serve_upcoming(self, request: Request) -> Response:
-        """``/api/v1/upcoming``."""
+        """Serve ``/api/v1/upcoming``."""
         query = parse_upcoming_query(request.query_params)
         return JSONResponse(views.make_page(await self._list_fires(query), query))
 
     async def serve_occurrences(self, request: Request) -> Response:
-        """``/api/v1/occurrences``."""
+        """Serve ``/api/v1/occurrences``."""
         query = parse_occurrence_query(request.query_params)
         await self.worker.wait_until_idle()
         return JSONResponse(views.make_page(await self.occurrences(query.extend_by_one()), query))
@@ -78,7 +82,10 @@ class Pages(PageSources):
 
 
 def build_app(pages: Pages, *, listen: str) -> ASGIApp:
-    """The application, to be served on ``listen``; by other names than that it does not answer."""
+    """Return the application for the address ``listen``.
+
+    The application refuses requests for foreign host names (`HostCheck`).
+    """
     site = Site(pages)
     routes = {
         "/": site.show_overview,
@@ -103,7 +110,10 @@ def build_app(pages: Pages, *, listen: str) -> ASGIApp:
 
 
 class _HeaderDefaults:
-    """Middleware that has every answer say what a browser may do with it: show it, and nothing else, unless the answer itself says more."""
+    """Middleware for default headers: a browser may show an answer, and nothing else.
+
+    The headers of an answer itself have priority.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -123,7 +133,7 @@ def _add_target(target: str, upcoming: Iterator[tuple[datetime, TimetableEntry]]
     return ((instant, target, entry) for instant, entry in upcoming)
 
 
-def _make_response(good: bool, body: views.Json) -> Response:  # noqa: FBT001  the first of a pair that belongs together
+def _make_response(good: bool, body: views.Json) -> Response:  # noqa: FBT001  both values come from one function of `views`
     return JSONResponse(dict(body), HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
 

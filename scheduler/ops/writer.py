@@ -1,8 +1,9 @@
-"""Lines on their way out, so that whoever writes them never waits for a slow reader.
+"""The writer of log lines: a thread of its own, so slow readers never delay the caller.
 
-A terminal that is stopped with Ctrl-S, a pipe that nobody empties, a disk that hangs: each would stop the one loop that fires, if it wrote
-there itself. So a thread of its own writes, all that waits in one call, and what exceeds the limit meanwhile is left out and counted.
-It only ever copies bytes: what costs time is done before, since two busy threads take turns of milliseconds.
+A terminal stopped with Ctrl-S, a full pipe without a reader, and a hanging disk would each stop the loop that
+fires, if the loop wrote there. The thread writes all waiting lines in one call. Lines beyond the limit are
+dropped and counted. The thread only copies bytes. Costly work happens before, since two busy threads take
+turns of milliseconds.
 """
 
 import contextlib
@@ -16,41 +17,49 @@ from typing import Final, Generic, TextIO, TypeVar
 T = TypeVar("T")
 
 MAX_LINES: Final = 20_000
-"""Lines that may wait, a few megabytes."""
-_PATIENCE: Final = 2.0  # seconds in which a reader may take what is left at the end
+"""Limit for waiting lines, a few megabytes."""
+_PATIENCE: Final = 2.0  # seconds for a reader to read the remaining lines at the end
 
 
 class LogWriter(Generic[T]):
-    """Hands lines to ``out`` in order, on its own thread. ``lost`` makes the line that says how many were left out.
+    """A queue of lines, and the thread that writes the lines to ``out`` in order.
 
-    ``out`` writes as many of the lines that it gets as it can, and says how many it could not.
+    ``out`` writes as many lines as possible, and returns the number of lines not written. ``lost`` makes the
+    line with the number of lost lines.
     """
 
     def __init__(self, out: Callable[[Sequence[T]], int], *, lost: Callable[[int], T], limit: int = MAX_LINES) -> None:
         self._out = out
         self._limit = limit
         self._make_loss_line = lost
-        self._lines: SimpleQueue[T | threading.Event | None] = SimpleQueue()  # an event: is set when all before is written
+        # an event is set when all earlier lines are written
+        self._lines: SimpleQueue[T | threading.Event | None] = SimpleQueue()
         self._lost = 0
         self._count_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def write(self, line: T) -> None:
-        """Take one line. Never waits and never raises."""
+        """Queue one line. Never waits and never raises."""
         if self._lines.qsize() < self._limit:
             self._lines.put(line)
         else:
             self._count_lost(1)
 
     def flush(self, patience: float = _PATIENCE) -> None:
-        """Wait until all lines so far are written, for at most so many seconds. More lines may follow."""
+        """Wait until all earlier lines are written, at most ``patience`` seconds.
+
+        More lines may follow.
+        """
         written = threading.Event()
         self._lines.put(written)
         written.wait(patience)
 
     def close(self, patience: float = _PATIENCE) -> None:
-        """Write what is left, for at most so many seconds: a reader that does not read must not keep the process from ending."""
+        """Write the remaining lines, for at most ``patience`` seconds.
+
+        A blocked reader must not keep the process from ending.
+        """
         self._lines.put(None)
         self._thread.join(patience)
 
@@ -67,7 +76,10 @@ class LogWriter(Generic[T]):
                 end.set()
 
     def _take_batch(self) -> tuple[list[T], threading.Event | None]:
-        """Wait for lines. Return all that are there, and the event to set when they are written; None: nothing follows them."""
+        """Wait for lines. Return all waiting lines, and the event to set when they are written.
+
+        The event is None when no lines follow.
+        """
         batch: list[T] = []
         line = self._lines.get()
         try:
@@ -79,10 +91,13 @@ class LogWriter(Generic[T]):
         return batch, line
 
     def _try_write(self, lines: Sequence[T]) -> bool:
-        """Whether the way out is open. The daemon goes on without its log when it must: the ledger is the record."""
+        """Write lines. Return whether the output works: at least one line was written, or none was lost.
+
+        Without a working log the daemon continues: the ledger is the record.
+        """
         try:
             lost = self._out(lines)
-        except Exception:  # noqa: BLE001  whatever it is, the next lines may get out, and to log it here is to lose it too
+        except Exception:  # noqa: BLE001  a log line about the error would be lost too
             lost = len(lines)
         self._count_lost(lost)
         return lost == 0 or lost < len(lines)
@@ -93,17 +108,20 @@ class LogWriter(Generic[T]):
 
 
 class StreamOutput:
-    """What writes lines, without their ends, to the file under ``stream``: all of them or, when that fails, none that count."""
+    """The output of lines, given without line ends, to the file under ``stream``.
+
+    A failed write counts as no line written.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         with contextlib.suppress(OSError):
-            stream.flush()  # what was printed before stays before
+            stream.flush()  # earlier output stays before the log
         self._file = stream.fileno()
         self._encoding = stream.encoding or "utf-8"
         self._is_torn = False  # the last line in the file has no end
 
     def __call__(self, lines: Sequence[str]) -> int:
-        """How many could not be written."""
+        """Write lines. Return the number of lines that could not be written."""
         content = "".join(f"{line}\n" for line in lines).encode(self._encoding, "backslashreplace")
         try:
             self._send(b"\n" + content if self._is_torn else content)
@@ -115,7 +133,7 @@ class StreamOutput:
         while content:
             try:
                 sent = os.write(self._file, content)
-            except BlockingIOError:  # somebody who shares the terminal has set it so
+            except BlockingIOError:  # another process on the same terminal has set it non-blocking
                 poll = select.poll()
                 poll.register(self._file, select.POLLOUT)
                 poll.poll()

@@ -101,7 +101,7 @@ class SocketAddress:
 
     @property
     def local_address(self) -> "SocketAddress":
-        """The address for requests from this machine."""
+        """The address at which this machine itself reaches the listener."""
         return SocketAddress(_EVERY_ADDRESS.get(self.host, self.host), self.port)
 
     def is_reached_by(self, url: str) -> bool:
@@ -148,7 +148,7 @@ def _parse_host(host: str, value: str) -> str:
 class DatabaseUrl:
     """A database in SQLAlchemy's form of URL.
 
-    ``path`` is the file, relative to the working directory if relative.
+    ``path`` is the file; a relative path counts from the working directory.
     """
 
     url: str

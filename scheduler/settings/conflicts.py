@@ -1,7 +1,7 @@
 """Mistakes in the combination of values: two targets with the same API, two databases in the same file.
 
-The module reads the values as written and skips values with a mistake of their own: both kinds of mistakes
-are reported together.
+The module reads the values as written and skips values with a mistake of their own, so that both kinds of
+mistakes are reported together.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping

@@ -38,9 +38,9 @@ class Configuration:
     origins: Mapping[SettingPath, Origin]
 
     def list_effective(self) -> Iterator[EffectiveSetting]:
-        """Yield every setting, in the order of the file; of an override only the configured settings.
+        """Yield every setting, in the order of the file. No key is included.
 
-        No key is included.
+        Of an override, only the settings that the override sets are included.
         """
         shown = self.settings.model_dump(mode="json", by_alias=True)
         shown["override"] = [override.model_dump(mode="json", exclude_unset=True) for override in self.settings.overrides]

@@ -354,7 +354,10 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
 
     def find_policies(self, automation_id: str, name: str) -> Policies:
-        """Find the policies of an automation: the first matching override, then ``[schedule]``."""
+        """Find the policies of an automation.
+
+        The first matching override counts. ``[schedule]`` sets the policies that the override leaves open.
+        """
         place = self.patterns.find_first(automation_id, name)
         return self._all_policies[-1 if place is None else place]
 

@@ -38,7 +38,7 @@ class PatternIndex:
     def find_first(self, automation_id: str, name: str) -> int | None:
         """Return the position of the first pattern for the automation; None without a match.
 
-        A pattern matches when equal to the id or the name, or when the name fits the pattern.
+        A pattern matches when the pattern is the id or the name, or when the name fits the pattern.
         """
         exact = [self._exact[text][0] for text in (automation_id, name) if text in self._exact]
         fitting = (self._find_first_match(places, name) for places in self._find_candidates(name))

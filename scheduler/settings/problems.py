@@ -39,7 +39,10 @@ class SettingsError(ConfigurationError):
 
 
 class SettingsUnreadable(SettingsError):
-    """The requested configuration file is missing or cannot be read; the content is unknown."""
+    """The requested configuration file is missing or cannot be read.
+
+    Nothing can be said about its content.
+    """
 
 
 class InvalidSetting(ValueError):

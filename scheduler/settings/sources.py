@@ -1,6 +1,6 @@
 """The sources of settings: a file, the environment, the command line. Later assignments replace earlier ones.
 
-Only the form is checked here; the models judge the values, whatever the source.
+Only the form is checked here; the models judge the values of all sources.
 """
 
 import contextlib

@@ -1,10 +1,14 @@
-"""The status page: what an operator wants to know in five seconds, as HTML that a browser only has to show.
+"""The status page: it answers an operator's main questions within five seconds.
 
-- `site`: the pages for people, asked and answered. `renderer`: templates into text; `assets`: style, script and icon.
-- `overview`, `automation`, `automation_list`, `occurrences`: what is on each page, as values; the templates lay it out and decide nothing.
-- `timeline`: what fires next, as a drawing. `findings`: what is wrong, and what to do. `filters`: what was asked for in a form.
-- `times`, `rows`: instants and records as people read them.
+The server makes complete HTML, and a browser only displays it.
 
-Whatever comes from elsewhere is hostile: every text is made printable and escaped on its way into a template, and the browser is told
-to run and fetch nothing but what is served here.
+- `site`: the routes for people. `renderer`: renders templates. `assets`: style, script and icon.
+- `overview`, `automation`, `automation_list`: the content of each page, as values. The templates lay out
+  these values and decide nothing.
+- `timeline`: the coming fires as a drawing. `findings`: problems and advice. `filters`: the fields of a form.
+  `output`: the output of a run.
+- `times`, `rows`: instants and records in readable form.
+
+Foreign text may be hostile. Every text is made printable and escaped before a template shows it, and the
+browser may run and fetch only files of this server.
 """

@@ -1,6 +1,7 @@
-"""What a page asks for beside itself: its style, its script and its icon.
+"""The files of a page: its style, its script and its icon.
 
-A name holds a digest of its content, so that a browser may keep it for ever and still never has that of another version.
+A file name contains a digest of the content. A browser may keep a file forever, and never uses the file of
+another version.
 """
 
 import hashlib
@@ -12,13 +13,13 @@ _TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; chars
 _DIGITS: Final = 12
 
 CACHE_FOREVER: Final = "public, max-age=31536000, immutable"
-"""The Cache-Control of what never changes under its name."""
+"""The Cache-Control of a file whose content never changes under its name."""
 ROOT: Final = "/assets/"
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file as it is served."""
+    """One file with its name and content type."""
 
     name: str
     content: bytes

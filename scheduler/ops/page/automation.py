@@ -1,4 +1,4 @@
-"""The page of one automation, as values: its schedule in words, what it fires next, what the clock does to it, its policies, its state."""
+"""The page of one automation, as values: schedule in words, next fires, clock changes, policies, state."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,10 @@ _CONCURRENCY_MEANINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StateNotice:
-    """Whether it fires, and if not, why, and what to do. ``advice`` has code between backticks."""
+    """The state of an automation: whether the automation fires, the reason, and advice.
+
+    ``advice`` has code between backticks.
+    """
 
     tone: str
     word: str
@@ -41,7 +44,7 @@ class StateNotice:
 
 @dataclass(frozen=True, slots=True)
 class ClockChangeRow:
-    """A change of the clock, and what it does to the schedule."""
+    """A change of the clock, and its effect on the schedule."""
 
     when: DisplayTime
     words: str
@@ -59,7 +62,7 @@ class PolicySummary:
 
 @dataclass(frozen=True, slots=True)
 class NewestRun:
-    """The run that the API showed last."""
+    """The newest run shown by the API."""
 
     id: str
     began: DisplayTime | None
@@ -70,7 +73,10 @@ class NewestRun:
 
 @dataclass(frozen=True, slots=True)
 class AutomationPage:
-    """All of it but the history. ``words`` is None when there is no schedule that could be told."""
+    """All parts of the page except the history.
+
+    ``words`` is None without a valid schedule.
+    """
 
     details: AutomationDetails
     now: datetime
@@ -86,9 +92,9 @@ class AutomationPage:
 def make_automation_page(
     details: AutomationDetails, target: TargetStatus, recent: RecentActivity | None, run: FinishedRun | None, now: datetime
 ) -> AutomationPage:
-    """Make the page; ``run`` is the automation's newest finished run.
+    """Make the page. ``run`` is the automation's newest finished run.
 
-    Evaluates the schedule, so it belongs on another thread than the loop's.
+    Evaluates the schedule, and must therefore not run on the loop's thread.
     """
     schedule = _parse_schedule(details)
     firing = details.schedule
@@ -107,7 +113,7 @@ def make_automation_page(
 
 
 def _parse_schedule(details: AutomationDetails) -> Schedule | None:
-    """The schedule; also of an automation that is disabled."""
+    """Return the schedule, also of a disabled automation, or None for an invalid schedule."""
     definition = details.automation.definition
     try:
         return details.schedule or Schedule.parse(definition.cron_expression, definition.timezone)
@@ -116,7 +122,10 @@ def _parse_schedule(details: AutomationDetails) -> Schedule | None:
 
 
 def _find_next_instants(schedule: Schedule, now: datetime) -> Sequence[datetime]:
-    """The next instants; one alone when it is far away."""
+    """Return the next instants within a year, at most one more than `MAX_NEXT`.
+
+    When no instant is within a year, return the next instant alone.
+    """
     near = list(islice(schedule.iterate_between(now, now + _YEAR), MAX_NEXT + 1))
     far = None if near else schedule.find_next(now)
     return near if far is None else [far]
@@ -145,7 +154,7 @@ def _list_states(details: AutomationDetails, target: TargetStatus, pauses: Seque
 
 
 def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateNotice]:
-    """Yield that the newest finished run failed or was lost, if it was."""
+    """Yield a notice if the newest finished run failed or was lost."""
     if run is None or not run.failures:
         return
     finished = DisplayTime(run.finished_at, now)

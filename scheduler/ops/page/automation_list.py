@@ -1,4 +1,4 @@
-"""The page of all automations, as values: which there are, in which state, and when each fires next."""
+"""The page of all automations, as values: their states, next fires and last results."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ STATE_TONES = {"enabled": "good", "disabled": "soft", "paused": "warn", "invalid
 
 @dataclass(frozen=True, slots=True)
 class LastResult:
-    """What became of the newest finished run of an automation."""
+    """The result of the newest finished run of an automation."""
 
     word: str
     tone: str
@@ -30,9 +30,10 @@ class LastResult:
 
 @dataclass(frozen=True, slots=True)
 class AutomationListRow:
-    """One automation as a row. ``due`` is None when it is due at its instant.
+    """One automation as a row.
 
-    ``result`` is None while no run has finished, and when the ledger cannot be read.
+    ``due`` is None when the due instant equals the instant of the fire time. ``result`` is None while no run
+    has finished, and when the ledger cannot be read.
     """
 
     details: AutomationDetails
@@ -47,7 +48,10 @@ class AutomationListRow:
 def choose_automations(
     automations: Iterable[AutomationDetails], query: AutomationQuery, failing: Collection[AutomationKey]
 ) -> Sequence[AutomationDetails]:
-    """Return the automations of the page by their names, and one more. ``failing`` counts when only the failing ones are wanted."""
+    """Return the automations of the page in the order of their names, and one more.
+
+    ``failing`` matters only when the query asks for failing automations alone.
+    """
     of_result = (each for each in _filter_automations(automations, query) if not query.only_failing or (each.target, each.id) in failing)
     chosen = sorted(of_result, key=lambda each: (each.name.casefold(), each.target, each.id))
     return list(islice(chosen, query.offset, query.offset + query.limit + 1))
@@ -59,7 +63,11 @@ def make_rows(
     now: datetime,
     throttles: Mapping[str, datetime | None],
 ) -> Sequence[AutomationListRow]:
-    """Make a row for each automation. ``runs`` are the newest finished runs, by target and id; ``throttles`` end then, by target."""
+    """Make a row for each automation.
+
+    ``runs`` contains the newest finished runs, by target and id. ``throttles`` contains the end of each
+    target's throttle.
+    """
     return [
         _make_row(automation, runs.get((automation.target, automation.id)), now, throttles.get(automation.target))
         for automation in automations

@@ -1,6 +1,7 @@
-"""What was asked for in a form, read by the rules of `scheduler.ops.queries`, and kept for showing the form again.
+"""The fields of a form, read by the rules of `scheduler.ops.queries`, and kept to show the form again.
 
-A form sends every field, also the empty ones, and a browser's field for a time knows no offset: that much is made right first.
+A form sends every field, even empty fields. A browser's time field has no offset. This module removes empty
+fields and adds the offset first.
 """
 
 import re
@@ -21,34 +22,40 @@ _PAGING_FIELDS: Final = ("limit", "offset")
 
 @dataclass(frozen=True, slots=True)
 class FilterForm(Generic[_Q]):
-    """A form as it was filled in: its texts, what they mean (None when that cannot be told), and what is wrong with which."""
+    """A completed form: its texts, the resulting query, and the problem of each field.
+
+    ``query`` is None when a parameter has a problem.
+    """
 
     texts: Mapping[str, str]
     query: _Q | None
     problems: Mapping[str, str]
 
     def get_text(self, name: str) -> str:
-        """What a field held; nothing when it held nothing."""
+        """Return the text of a field, empty without a text."""
         return self.texts.get(name, "")
 
     def get_utc_time(self, name: str) -> str:
-        """The same for a browser's field of a time, which takes no offset: in UTC."""
+        """Return the text of a field for a browser's time field: in UTC, without an offset."""
         text = self.get_text(name).removesuffix("Z")
         return text if _WITHOUT_OFFSET.fullmatch(text) else ""
 
     @property
     def is_filtered(self) -> bool:
-        """Whether anything was asked for."""
+        """Whether any field except paging has a text."""
         return any(name not in _PAGING_FIELDS for name in self.texts)
 
     def make_link(self, path: str, **changes: int | str) -> str:
-        """The page with the same filters and what is changed; None of what is empty."""
+        """Return a link to the page with the same filters and ``changes``.
+
+        Empty texts and an offset of 0 are left out.
+        """
         kept = {name: text for name, text in {**self.texts, **changes}.items() if text not in {"", 0}}
         return f"{path}?{urlencode(kept)}" if kept else path
 
 
 def read_form(parameters: QueryParams, read: Callable[[QueryParams], _Q], *, limit: int) -> FilterForm[_Q]:
-    """Read a form. ``limit`` is how many records a page has when nothing else is said."""
+    """Read a form. ``limit`` is the default for the records of a page."""
     pairs = [(name, _add_offset(name, text.strip())) for name, text in parameters.multi_items() if text.strip()]
     texts = dict(pairs)
     if "limit" not in texts:

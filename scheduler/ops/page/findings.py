@@ -1,6 +1,6 @@
-"""What is wrong, and what to do about it: read off the state of the daemon and what the ledger holds of late.
+"""The findings of the page and of ``/readyz``, with advice: from the daemon's state and the recent ledger.
 
-The advice is that of the runbook in ``docs/operations.md``, word for word; a test holds the two together.
+The advice equals the runbook in ``docs/operations.md``, word for word; a test compares both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,11 +29,11 @@ from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.queries import FAILING
 
 BAD: Final = "bad"
-"""Something that should happen does not."""
+"""A defect: something that should happen does not happen."""
 WARN: Final = "warn"
-"""Something to look at."""
+"""A state that an operator should examine."""
 NOTE: Final = "note"
-"""Somebody wanted it so; it is said in order that nobody forgets."""
+"""A state that an operator wanted. The note keeps the state from being forgotten."""
 _ORDER: Final = (BAD, WARN, NOTE)
 
 ADVICE: Final[Mapping[str, str]] = {
@@ -69,11 +69,11 @@ ADVICE: Final[Mapping[str, str]] = {
     "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
     "What is there again in the list is fired again",
 }
-"""What to do, by the log event that tells of it."""
+"""The advice for each log event."""
 
 _MEND_CONNECTION: Final = "mend the API or the way to it"
 _MAX_ITEMS: Final = 10
-_MAX_FAILING: Final = 5  # each is a finding of its own
+_MAX_FAILING: Final = 5  # each failing automation is a finding of its own
 _TALLY_TEXTS: Final = {
     (Outcome.UNRESOLVED, None): (BAD, "occurrence.unresolved", "cannot be told to have started or not, and will not be sent again"),
     (Outcome.REJECTED, None): (WARN, "occurrence.rejected", "refused by the API for good"),
@@ -84,7 +84,7 @@ _TALLY_TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FindingItem:
-    """One thing that a finding is about, in more words if need be, and the page that tells more."""
+    """One subject of a finding, with an optional longer text and a link to a page with more."""
 
     text: str
     more: str | None = None
@@ -93,9 +93,9 @@ class FindingItem:
 
 @dataclass(frozen=True, slots=True)
 class PageFinding:
-    """One thing that is wrong. ``advice`` has code between backticks. ``more`` items are not shown.
+    """One finding. ``advice`` has code between backticks. ``more`` is the number of items not shown.
 
-    ``is_missing``: the daemon is not ready because of it.
+    ``is_missing`` means that the finding keeps the daemon from being ready.
     """
 
     severity: str
@@ -111,7 +111,10 @@ class PageFinding:
 def describe_warnings(
     status: DaemonStatus, recent: RecentActivity | None, failing: FailingAutomations | None, ledger_error: str | None
 ) -> Sequence[str]:
-    """Return what is wrong although the daemon may be ready, in words: the same findings that the page shows."""
+    """Return, in words, the problems that do not affect readiness.
+
+    The page shows the same findings.
+    """
     found = list_findings(status, (), recent, failing, ledger_error)
     return [
         f"{each.title}. {each.detail}" if each.detail else each.title
@@ -127,9 +130,10 @@ def list_findings(
     failing: FailingAutomations | None,
     ledger_error: str | None,
 ) -> Sequence[PageFinding]:
-    """All that is wrong, the worst first. ``troubled``: automations that are invalid, as far as they are to be named.
+    """Return all findings, the worst first.
 
-    ``recent`` and ``failing`` are None when the ledger cannot be read.
+    ``troubled`` contains the invalid automations to name. ``recent`` and ``failing`` are None when the ledger
+    cannot be read.
     """
     found = [*_check_daemon(status, ledger_error)]
     for target in status.targets:
@@ -193,7 +197,7 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
 
 
 def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
-    """What is wrong with the list itself, though it could be read."""
+    """Yield the problems of the list itself, although the list could be read."""
     if target.unidentified:
         items = [FindingItem(each) for each in target.anonymous[:_MAX_ITEMS]]
         fire = "fires" if target.unidentified == 1 else "fire"
@@ -265,7 +269,7 @@ def _check_outcomes(recent: RecentActivity) -> Iterator[PageFinding]:
 
 _HOURS: Final = 24
 LOOK_BACK: Final = timedelta(hours=_HOURS)
-"""How far back what the ledger holds is something to look at."""
+"""The stretch of the past whose outcomes and runs in the ledger are findings."""
 
 
 def _describe_tally(tally: OutcomeTally) -> str:

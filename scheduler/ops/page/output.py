@@ -1,4 +1,4 @@
-"""What a run has printed, as lines for its automation's page: without what steers a terminal, and no more than somebody reads."""
+"""The output of a run for its automation's page: the last lines, without terminal control codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,11 @@ MAX_LINES: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class OutputView:
-    """The last lines of an output. ``is_cut``: there are more before these. ``size`` is in bytes. ``error``: why there is none."""
+    """The last lines of an output.
+
+    ``is_cut`` means that earlier lines are left out. ``size`` is in bytes. ``error`` is the reason for a
+    missing output.
+    """
 
     lines: Sequence[str]
     size: int
@@ -21,7 +25,7 @@ class OutputView:
 
 
 def make_output_view(output: RunOutputTail | None) -> OutputView | None:
-    """Make the lines; None when nothing is known of an output."""
+    """Return the last lines, None when no output is known."""
     if output is None or (output.text is None and output.error is None):
         return None
     text, size = output.text or "", output.size or 0
@@ -31,5 +35,5 @@ def make_output_view(output: RunOutputTail | None) -> OutputView | None:
 
 
 def _apply_carriage_returns(line: str) -> str:
-    """Keep what a terminal would show of a line that begins anew, as progress bars do."""
+    """Return the text that a terminal shows after carriage returns, as in progress bars."""
     return line.rstrip("\r").rpartition("\r")[2].expandtabs()

@@ -1,4 +1,4 @@
-"""The first page, as values: is it well, what is wrong, what fires next, what fired, and each target."""
+"""The first page, as values: verdict, findings, next fires, last occurrences, and each target."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +23,11 @@ from scheduler.ops.views import Json, list_missing
 
 LOOK_AHEAD: Final = DAY.span
 MAX_INSTANTS: Final = 30_000
-"""Instants of schedules that are evaluated for one drawing: some tens of milliseconds, on another thread."""
-_PAUSE_EVERY: Final = 10  # in some tenths of a millisecond
+"""Limit for the evaluated instants of one drawing.
+
+The evaluation takes some tens of milliseconds, on another thread.
+"""
+_PAUSE_EVERY: Final = 10  # items, which take some tenths of a millisecond
 MAX_NEXT: Final = 10
 MAX_WAITS: Final = 20
 MAX_LAST: Final = 12
@@ -35,7 +38,10 @@ FireStream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverviewData:
-    """What the page is made of, as it was when it was asked for. ``ledger_error``: why something of the ledger could not be read."""
+    """The data for the page at the time of the request.
+
+    ``ledger_error`` is the reason why a part of the ledger could not be read.
+    """
 
     status: DaemonStatus
     streams: Sequence[FireStream]
@@ -50,7 +56,7 @@ class OverviewData:
 
 @dataclass(frozen=True, slots=True)
 class OverviewVerdict:
-    """Is it well, in a word and a sentence."""
+    """The overall state of the daemon, in a word and a sentence."""
 
     tone: str
     word: str
@@ -59,7 +65,7 @@ class OverviewVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number that says how much of something there is, and where there is more about it."""
+    """A number on the page, with an optional link to the details."""
 
     label: str
     value: str
@@ -69,7 +75,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class TargetSummary:
-    """A target, with what needs a calculation or a word."""
+    """A target with its computed values and words."""
 
     status: TargetStatus
     state: str
@@ -104,7 +110,10 @@ class Overview:
 
 
 def make_overview(gathered: OverviewData) -> Overview:
-    """Make the page of what it is made of. Evaluates schedules, so it belongs on another thread than the loop's."""
+    """Make the page from its data.
+
+    Evaluates schedules, and must therefore not run on the loop's thread.
+    """
     status, now = gathered.status, gathered.status.at
     fires = list(islice(iterate_with_pauses(merge(*gathered.streams, key=itemgetter(0)), _PAUSE_EVERY), MAX_INSTANTS + 1))
     cut = fires.pop()[0] if len(fires) > MAX_INSTANTS else None
@@ -140,7 +149,7 @@ def make_overview(gathered: OverviewData) -> Overview:
 def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mapping[str, datetime]:
     """Return for each target the due time of the first instant in the drawn day that fires.
 
-    An automation that is paused does not fire, and nothing does before the end of a throttle.
+    A paused automation does not fire, and no automation fires before the end of a throttle.
     """
     found: dict[str, datetime] = {}
     for instant, automation in flatten(fires):
@@ -178,7 +187,7 @@ def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> Overvie
 
 
 def _describe_firing(status: DaemonStatus) -> str:
-    """Return the beginning of a sentence that goes on with a problem: what the daemon fires."""
+    """Return the beginning of a sentence about the daemon's fires; the number of problems follows."""
     ends = [target.throttled_until for target in status.targets if target.throttled_until is not None]
     if not ends:
         return "It fires what is due, but"
@@ -188,7 +197,7 @@ def _describe_firing(status: DaemonStatus) -> str:
 
 
 def _is_starting(status: DaemonStatus) -> bool:
-    """Whether nothing is wrong but that it has not been there for long."""
+    """Return whether the daemon has only just started: no target is read yet, and nothing has failed."""
     if status.lock_holder or status.ledger_error or status.clock_in_doubt:
         return False
     return all(each.snapshot_at is None and not each.error and not each.held for each in status.targets)
@@ -232,7 +241,10 @@ def _make_day_figure(recent: RecentActivity, what: Outcome | RunStatus, count: i
 
 
 def _make_target_summary(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime) -> TargetSummary:
-    """Return a target with words. ``next_fire`` is when the first fire of the coming day is due."""
+    """Return a target with words.
+
+    ``next_fire`` is the due instant of the first fire in the coming day.
+    """
     opened = Counter(target.open)
     opened[State.WAITING] += waits.unclaimed
     state, tone = "serving", "good"
@@ -260,7 +272,10 @@ def _make_target_summary(target: TargetStatus, next_fire: datetime | None, waits
 
 
 def _choose_next_fire(target: TargetStatus, next_fire: datetime | None, now: datetime) -> datetime | None:
-    """Return the next instant that fires. Beyond the drawn day any instant counts, unless automations of the target are paused."""
+    """Return the next instant that fires.
+
+    Beyond the drawn day any instant counts, unless automations of the target are paused.
+    """
     is_beyond = target.next_fire is not None and target.next_fire > now + LOOK_AHEAD and not target.automations.get("paused")
     return target.next_fire if next_fire is None and is_beyond else next_fire
 
@@ -277,7 +292,10 @@ def _describe_hindrance(target: TargetStatus) -> str | None:
 
 
 def _describe_clock_offset(seconds: float | None) -> str | None:
-    """The difference of the clocks in words; what is less than a second is no news, since HTTP tells whole ones."""
+    """Return the clock offset in words.
+
+    Below a second the clocks agree, since HTTP dates have whole seconds.
+    """
     if seconds is None:
         return None
     if abs(seconds) < 1:

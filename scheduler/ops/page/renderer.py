@@ -1,9 +1,9 @@
-"""Templates into text, with nothing in them that a name could have put there.
+"""The renderer of templates as text, safe from markup in names.
 
-Every value that is shown passes `_finalize_value` and then Jinja's escaping, whether a template thinks of it
-or not. Rendering takes milliseconds
-of pure Python, so it is done on another thread than the loop's, with a pause after each few values: a thread that does not pause lets
-another one have Python's lock only every five milliseconds, and the loop may want it for each request that it sends.
+Every shown value passes `_finalize_value` and then Jinja's escaping, independent of the template. Rendering
+takes milliseconds of pure Python, and therefore runs on another thread with frequent pauses. Without pauses,
+another thread gets Python's lock only every five milliseconds, and the loop may need the lock for each
+request to the API.
 """
 
 import time
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Final, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: TID251  here pages are made
+from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: TID251  this module makes pages
 from markupsafe import Markup, escape  # noqa: TID251  the same
 
 from scheduler.core.command_line import format_command, help_command
@@ -24,14 +24,14 @@ CONTENT_POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-"""The Content-Security-Policy of a page for people: what is served here, and nothing else."""
+"""The Content-Security-Policy of a page for people: only files of this server."""
 
-_PAUSE_EVERY: Final = 100  # in some tenths of a millisecond
+_PAUSE_EVERY: Final = 100  # items, which take some tenths of a millisecond
 _PAUSE_SECONDS: Final = 0.00005
 
 
 def iterate_with_pauses(items: Iterable[_T], every: int = _PAUSE_EVERY) -> Iterator[_T]:
-    """The same items, with a moment after each so many in which other threads have their turn."""
+    """Yield the same items, with a short pause for other threads after every ``every`` items."""
     for number, item in enumerate(items, 1):
         yield item
         if number % every == 0:
@@ -39,7 +39,7 @@ def iterate_with_pauses(items: Iterable[_T], every: int = _PAUSE_EVERY) -> Itera
 
 
 def render(template: str, **values: object) -> str:
-    """The text of a page."""
+    """Return the text of a page."""
     return _environment.get_template(template).render(**values)
 
 
@@ -47,14 +47,17 @@ _value_count: Final = count()
 
 
 def _finalize_value(value: object) -> object:
-    """On one line, with everything that does not print itself as an escape; what is markup already is left as it is."""
+    """Return a text on one line, with characters that do not print as escapes.
+
+    Markup stays unchanged. After each `_PAUSE_EVERY` values, other threads get a pause.
+    """
     if next(_value_count) % _PAUSE_EVERY == 0:
         time.sleep(_PAUSE_SECONDS)
     return to_printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _mark_code(text: str) -> Markup:
-    """A sentence of our own, with what stands between backticks as code."""
+    """Return one of our own sentences as markup, with the text between backticks as code."""
     parts = (str(escape(to_printable(part))) for part in text.split("`"))
     return Markup("".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts)))  # noqa: S704  escaped above
 

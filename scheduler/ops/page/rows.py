@@ -1,4 +1,4 @@
-"""Records as the rows of a table: what happened, in words, with a tone that says how to take it."""
+"""Records as the rows of a table: events in words, with a tone for their importance."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.views import Json
 
 FindZone = Callable[[str, str], str | None]
-"""The zone of an automation, by target and id; None when it is not known any more."""
+"""A function for the zone of an automation, by target and id; None for an unknown automation."""
 
 TONES: Final[Mapping[str, str]] = {
     Outcome.ACCEPTED: "soft",
@@ -55,13 +55,13 @@ NOTES: Final[Mapping[FireNote, str]] = {
 
 
 def make_automation_link(target: str, automation_id: str) -> str:
-    """Where the page of an automation is."""
+    """Return the path of an automation's page."""
     return f"/automations/{quote(target, safe='')}/{quote(automation_id, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One occurrence, or a span of them."""
+    """A row for one occurrence, or for a span of occurrences."""
 
     when: DisplayTime
     name: str
@@ -81,7 +81,7 @@ class HistoryRow:
 
 
 def make_history_rows(records: Sequence[Json], zone_of: FindZone, now: datetime) -> Iterator[HistoryRow]:
-    """The records of ``history --json`` as rows."""
+    """Yield the records of ``history --json`` as rows."""
     for each in records:
         target, automation_id = str(each["target"]), str(each["automation_id"])
         outcome, reason, late = each["outcome"], each["reason"], each["lateness_seconds"]
@@ -106,7 +106,10 @@ def make_history_rows(records: Sequence[Json], zone_of: FindZone, now: datetime)
 
 
 def _choose_tone(record: Json) -> str:
-    """Return the tone of an outcome. What was accepted is good when its run succeeded, and not before."""
+    """Return the tone of an outcome.
+
+    An accepted occurrence is "good" only after its run succeeded.
+    """
     outcome = record["outcome"]
     if outcome is None:
         return "open"
@@ -116,14 +119,14 @@ def _choose_tone(record: Json) -> str:
 
 
 def _describe_open_state(record: Json, now: datetime) -> str:
-    """Return the state of a record without an outcome; of one without a claim, when it is due."""
+    """Return the state of an open record. Without a claim, add when the occurrence is due."""
     state = str(record.get("state"))
     return state if record["claimed_at"] else f"{state}, due {DisplayTime(from_text(str(record['due'])), now).relative}"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitRow:
-    """One occurrence without an outcome, and what it waits for."""
+    """A row for one occurrence without an outcome, with the cause of its wait."""
 
     when: DisplayTime
     due: DisplayTime
@@ -138,7 +141,7 @@ class WaitRow:
 
 
 def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | None, throttled_until: datetime | None = None) -> WaitRow:
-    """Return a wait as a row. ``throttled_until``: the end of the throttle of its target."""
+    """Return a wait as a row. ``throttled_until`` is the end of the throttle of its target."""
     return WaitRow(
         DisplayTime(wait.scheduled_for, now, timezone),
         DisplayTime(wait.due, now, timezone),
@@ -155,7 +158,10 @@ def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | 
 
 @dataclass(frozen=True, slots=True)
 class UpcomingRow:
-    """One fire to come. ``due`` is None when it is due at its instant."""
+    """A row for one coming fire.
+
+    ``due`` is None when the due instant equals the instant of the fire time.
+    """
 
     when: DisplayTime
     due: DisplayTime | None
@@ -168,7 +174,10 @@ class UpcomingRow:
 
 
 def make_upcoming_row(instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None) -> UpcomingRow:
-    """Return a fire of an automation as a row. ``throttled_until``: the end of the throttle of its target."""
+    """Return a fire of an automation as a row.
+
+    ``throttled_until`` is the end of the throttle of its target.
+    """
     note = details.schedule and details.schedule.find_note(instant)
     due = compute_due(details.policies, details.target, details.id, details.schedule, instant)
     return UpcomingRow(

@@ -1,6 +1,6 @@
-"""The pages for people: asked on the loop, made on the `PageWorker`.
+"""The pages for people: their data is read on the loop, and the `PageWorker` makes the pages.
 
-A ledger that cannot be read leaves its place on a page empty, and the rest is there all the same.
+Without a readable ledger, its parts of a page stay empty, and the page shows the rest.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -38,13 +38,13 @@ _MAX_AUTOMATIONS: Final = 100
 
 
 class Site:
-    """The pages, made of this content."""
+    """The pages for people, made from ``content``."""
 
     def __init__(self, content: PageSources) -> None:
         self._content = content
 
     async def show_overview(self, _: Request) -> Response:
-        """``/``."""
+        """Serve ``/``."""
         content = self._content
         records, error = await _try_read(content.occurrences(OccurrenceQuery(limit=MAX_LAST)))
         recent, error = (None, error) if error else await _try_read(content.recent(content.status().at - LOOK_BACK))
@@ -68,7 +68,7 @@ class Site:
         return await self._make_page("overview.html", status, lambda: {"page": make_overview(gathered)})
 
     async def show_occurrences(self, request: Request) -> Response:
-        """``/occurrences``."""
+        """Serve ``/occurrences``."""
         form = read_form(request.query_params, parse_occurrence_query, limit=_MAX_RECORDS)
         records, error = (None, None) if form.query is None else await _try_read(self._content.occurrences(form.query.extend_by_one()))
         status = self._content.status()
@@ -80,7 +80,7 @@ class Site:
         return await self._make_page("occurrences.html", status, make_values, _choose_status(form))
 
     async def show_automations(self, request: Request) -> Response:
-        """``/automations``."""
+        """Serve ``/automations``."""
         form = read_form(request.query_params, parse_automation_query, limit=_MAX_AUTOMATIONS)
         query, status = form.query, self._content.status()
         everything = chain.from_iterable([self._content.all_details(target.name) for target in status.targets])
@@ -101,7 +101,7 @@ class Site:
         return await self._make_page("automations.html", status, make_values, _choose_status(form))
 
     async def show_automation(self, request: Request) -> Response:
-        """``/automations/{target}/{automation_id}``."""
+        """Serve ``/automations/{target}/{automation_id}``."""
         content, name = self._content, request.path_params["target"]
         automation_id = find_id(request.path_params["automation_id"])
         form = read_form(request.query_params, parse_paging_query, limit=_AUTOMATION_RECORDS)
@@ -134,7 +134,7 @@ class Site:
         return await self._make_page("automation.html", status, make_values, _choose_status(form))
 
     async def serve_asset(self, request: Request) -> Response:
-        """``/assets/{name}``."""
+        """Serve ``/assets/{name}``."""
         asset = assets.ASSETS.get(request.path_params["name"])
         if asset is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
@@ -145,7 +145,10 @@ class Site:
         return await self._make_page("absent.html", status, lambda: values, HTTPStatus.NOT_FOUND)
 
     def _make_zone_finder(self, records: Sequence[Json]) -> FindZone:
-        """The zones of the automations in these records, as they are known now; asked on the loop."""
+        """Return a function for the current zones of the automations in these records.
+
+        Must be called on the loop.
+        """
         keys = {(str(each["target"]), str(each["automation_id"])) for each in records}
         found: dict[tuple[str, str], AutomationDetails | None] = {key: self._content.details(*key) for key in keys}
 
@@ -158,7 +161,7 @@ class Site:
     async def _make_page(
         self, template: str, status: DaemonStatus, values: Callable[[], _Values], code: HTTPStatus = HTTPStatus.OK
     ) -> Response:
-        """The page, of values that are worked out where it is made."""
+        """Return the page. ``values`` computes the template's values on the worker's thread."""
 
         def render_page() -> str:
             return render(template, status=status, now=status.at, up=DisplayTime(status.started_at, status.at), **values())
@@ -168,7 +171,7 @@ class Site:
 
 
 class _History:
-    """Records with the links to those before and after."""
+    """Records with links to the newer and the older page."""
 
     def __init__(self, form: FilterForm[OccurrenceQuery], records: Sequence[Json] | None, zone_of: FindZone, path: str) -> None:
         self._form = form
@@ -177,7 +180,7 @@ class _History:
         self._path = path
 
     def make_values(self, status: DaemonStatus) -> _Values:
-        """What a template needs of them."""
+        """Return the values for the template."""
         query = self._form.query
         records = None if query is None or self._records is None else self._records
         limit, offset = (query.limit, query.offset) if query else (0, 0)
@@ -187,7 +190,7 @@ class _History:
 
 
 def _make_links(form: FilterForm[_T], path: str, limit: int, offset: int, *, is_more: bool) -> _Values:
-    """Where the page before and the page after are."""
+    """Return the links to the newer and the older page."""
     return {
         "newer": form.make_link(path, offset=max(offset - limit, 0)) if offset else None,
         "older": form.make_link(path, offset=offset + limit) if is_more else None,
@@ -199,7 +202,7 @@ def _choose_status(form: FilterForm[_T]) -> HTTPStatus:
 
 
 async def _try_read(asked_for: Awaitable[_T]) -> tuple[_T | None, str | None]:
-    """What came of it, or why nothing did."""
+    """Return the result and None, or None and the reason for an unreachable source."""
     try:
         return await asked_for, None
     except Unreachable as error:

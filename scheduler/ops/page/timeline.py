@@ -1,8 +1,9 @@
-"""What fires next, as a drawing: the present at the left, and a bar wherever something is scheduled.
+"""The coming fires as a drawing: the present at the left, and a bar for each stretch of time with fires.
 
-A few automations have a lane each. Where there are more, each target has one, whose bars are as high as there are fires: so that thirty
-fires a day can be told apart, and three thousand show where they are many. What is paused is drawn too, on top and hollow. Places across
-are in percent of the width, so that the drawing fits any window and its text keeps its size.
+A few automations have a row each. With more automations, each target has a row, and the height of a bar shows
+its number of fires. Thirty fires a day are then distinguishable, and three thousand show their distribution.
+Paused fires are drawn too, on top and hollow. Horizontal positions are in percent of the width: the drawing
+fits any window, and its text keeps its size.
 """
 
 from collections import Counter, defaultdict
@@ -17,24 +18,27 @@ from scheduler.ops.page.renderer import iterate_with_pauses
 from scheduler.ops.page.times import format_clock, format_day
 
 Fires = Sequence[tuple[datetime, Sequence[AutomationDetails]]]
-"""What fires at each instant, in order; those that share a schedule together."""
+"""The fires at each instant, in order. Automations with the same schedule are together."""
 
 MAX_ROWS: Final = 8
 _FULL_WIDTH: Final = 100.0
 _GAP: Final = 0.22  # percent, between two bars
-_LABEL_HEIGHT: Final = 16  # height, as all below
-_LOW_ROW: Final = 18  # a lane of one automation
-_HIGH_ROW: Final = 44  # a lane of many
+_LABEL_HEIGHT: Final = 16  # a height, like the next five constants
+_LOW_ROW: Final = 18  # a row of one automation
+_HIGH_ROW: Final = 44  # a row of many automations
 _ROW_GAP: Final = 8
 _AXIS_HEIGHT: Final = 24
 _MIN_BAR: Final = 3.0
-_EDGE: Final = 11.0  # percent from an edge in which a tick has no room for its time
+_EDGE: Final = 11.0  # percent from an edge: a tick nearer to the edge has no room for its time
 _PHONE_EDGE: Final = 17.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of the future a drawing shows, in how many bars, and where its ticks are. ``parts``: that of them which always fit."""
+    """The time span of a drawing, the number of its bars, and the distances of its ticks.
+
+    ``tick`` is the distance of all ticks, ``major`` the distance of the ticks for which a phone has room too.
+    """
 
     words: str
     span: timedelta
@@ -44,7 +48,7 @@ class Scale:
 
     @property
     def bar(self) -> timedelta:
-        """How much time a bar stands for."""
+        """The length of time of one bar."""
         return self.span / self.bars
 
 
@@ -54,7 +58,7 @@ DAY: Final = Scale("coming day", timedelta(days=1), 96, timedelta(hours=3), time
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Fires that are next to each other; ``paused`` ones are recorded and not fired."""
+    """The fires of one stretch of time. ``paused`` fires are recorded and not fired."""
 
     x: float
     y: float
@@ -67,10 +71,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """One line of bars, and the same as text: ``parts`` are stretches of time with the fires in each."""
+    """One row of bars, with the same information as text.
+
+    ``parts`` contains stretches of time with the number of fires in each.
+    """
 
     label: str
-    automation: AutomationDetails | None  # None: all of a target, or all there are
+    automation: AutomationDetails | None  # None: all automations of a target, or of all targets
     y: float
     base: float
     bars: Sequence[Bar]
@@ -80,7 +87,7 @@ class TimelineRow:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A time on the axis, in UTC. For one that is ``minor`` a phone has no room."""
+    """A time on the axis, in UTC. A phone has no room for a ``minor`` tick."""
 
     x: float
     label: str
@@ -89,9 +96,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The drawing. ``count`` fires, and ``paused`` ones that are recorded and not fired, ``most`` of both in one bar.
+    """The drawing.
 
-    ``cut`` is the instant after which nothing is drawn, because there was too much before it.
+    ``count`` is the number of fires, and ``paused`` the number of paused fires, which are recorded and not
+    fired. ``most`` is the largest number of both in one bar. ``cut`` is the instant after which nothing is
+    drawn, because the limit of instants is reached.
     """
 
     scale: Scale
@@ -107,7 +116,7 @@ class Timeline:
 
     @property
     def description(self) -> str:
-        """All of it in a sentence or two."""
+        """The whole drawing in one to three sentences."""
         if not self.count + self.paused:
             return f"Nothing is scheduled in the {self.scale.words}."
         fires, those = pluralize(self.count, "fire"), pluralize(self.automations, "automation")
@@ -119,10 +128,14 @@ class Timeline:
 
 
 def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) -> Timeline:
-    """Draw what is within the scale. ``cut``: up to where ``fires`` go, if there was more than was asked for."""
+    """Draw the fires within the scale.
+
+    ``cut`` is the end of ``fires`` when more fires exist than the caller asked for.
+    """
     begin = now.astimezone(UTC).replace(second=0, microsecond=0)
     shown = [each for each in fires if each[0] < begin + scale.span]
-    automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]  # each has one schedule
+    # each automation has one schedule
+    automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]
     counted = _count_fires(shown, _make_row_key(automations), begin, scale)
     sums = [both for counts in counted.values() for both in counts.bars.values()]
     most = max(map(sum, sums), default=0)
@@ -147,14 +160,14 @@ _RowKey = AutomationDetails | str
 
 @dataclass(slots=True)
 class _Counts:
-    """Of one lane: by the number of the bar, fires and paused ones; and all of them by the tick before."""
+    """The counts of one row: fires and paused fires by bar number, and all fires by the tick before."""
 
     bars: dict[int, tuple[int, int]] = field(default_factory=dict)
     parts: Counter[datetime] = field(default_factory=Counter)
 
 
 def _make_row_key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _RowKey]:
-    """What has a lane: each automation, each target, or all together."""
+    """Return the key function of the rows: each automation, each target, or all together."""
     if len(automations) <= MAX_ROWS:
         return lambda each: each
     if len({each.target for each in automations}) <= MAX_ROWS:
@@ -163,7 +176,10 @@ def _make_row_key(automations: Sequence[AutomationDetails]) -> Callable[[Automat
 
 
 def _count_fires(fires: Fires, key: Callable[[AutomationDetails], _RowKey], begin: datetime, scale: Scale) -> Mapping[_RowKey, _Counts]:
-    """Fires by lane. What shares a schedule is divided into lanes once, however often it fires."""
+    """Return the fires by row.
+
+    The automations of a schedule are divided into rows once, however often the schedule fires.
+    """
     divided: dict[int, Mapping[_RowKey, tuple[int, int]]] = {}
     counted: defaultdict[_RowKey, _Counts] = defaultdict(_Counts)
     bar, tick = scale.bar, scale.tick
@@ -229,11 +245,11 @@ _MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def _make_parts(parts: Mapping[datetime, int], begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
-    """The fires between each two ticks, where there are any."""
+    """Return the stretches between two ticks with at least one fire, and their number of fires."""
     end = begin + scale.span
     return [(f"{format_clock(max(at, begin))} to {format_clock(min(at + scale.tick, end))}", parts[at]) for at in sorted(parts)]
 
 
 def flatten(fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]]) -> Iterator[tuple[datetime, AutomationDetails]]:
-    """One by one."""
+    """Yield the fires one by one."""
     return ((instant, each) for instant, group in fires for each in group)

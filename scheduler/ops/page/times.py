@@ -1,4 +1,4 @@
-"""Instants and durations as people read them: local and UTC side by side, and how far away they are."""
+"""Instants and durations in readable form: local time, UTC, and the distance from now."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,13 +8,16 @@ from scheduler.core.duration import describe_span
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.zones import load_zone
 
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # whatever the locale
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # in any locale
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
 class DisplayTime:
-    """An instant, seen from ``now``. ``timezone`` is whose local time is shown beside it; None, or no zone that there is: none."""
+    """An instant, seen from ``now``.
+
+    ``timezone`` is the zone of the local time beside UTC. No local time is shown for None or an unknown zone.
+    """
 
     instant: datetime
     now: datetime
@@ -22,12 +25,15 @@ class DisplayTime:
 
     @property
     def utc(self) -> str:
-        """As commands take it: ``2026-11-23T19:30:00Z``."""
+        """The instant as commands read it: ``2026-11-23T19:30:00Z``."""
         return to_text_seconds(self.instant)
 
     @property
     def local(self) -> str | None:
-        """``Mon 23 Nov 20:30``, with the year when it is another one, and with seconds when there are any."""
+        """The local time, such as ``Mon 23 Nov 20:30``.
+
+        The year is included when it differs from the year of ``now``, and seconds when they are not 0.
+        """
         at = self._local_time
         if at is None:
             return None
@@ -36,17 +42,17 @@ class DisplayTime:
 
     @property
     def time_of_day(self) -> str:
-        """The time of day with seconds, local where the zone is known, else in UTC: ``20:37:13``, ``19:37:13Z``."""
+        """The time of day with seconds: local (``20:37:13``), or UTC (``19:37:13Z``) without a known zone."""
         return f"{self.instant:%H:%M:%S}Z" if self._local_time is None else f"{self._local_time:%H:%M:%S}"
 
     @property
     def abbreviation(self) -> str:
-        """Of the zone at that time: ``CET``, or ``+0530`` where it has none."""
+        """The zone's abbreviation at the instant: ``CET``, or ``+0530`` for a zone without one."""
         return "" if self._local_time is None else self._local_time.strftime("%Z")
 
     @property
     def relative(self) -> str:
-        """``in 4 min``, ``2 h 10 min ago``, ``now``."""
+        """The distance from now: ``in 4 min``, ``2 h 10 min ago``, ``now``."""
         seconds = (self.instant - self.now).total_seconds()
         if abs(seconds) < 1:
             return "now"
@@ -61,17 +67,17 @@ class DisplayTime:
 
 
 def make_display_time(instant: datetime | None, now: datetime, timezone: str | None = None) -> DisplayTime | None:
-    """The same of what may not be there."""
+    """Return the instant as a `DisplayTime`, None for None."""
     return None if instant is None else DisplayTime(instant, now, timezone)
 
 
 def format_day(at: datetime) -> str:
-    """``Mon 23 Nov``."""
+    """Return the day: ``Mon 23 Nov``."""
     return f"{_DAYS[at.weekday()]} {at.day} {_MONTHS[at.month - 1]}"
 
 
 def format_clock(at: datetime) -> str:
-    """``20:30``."""
+    """Return the time of day: ``20:30``."""
     return f"{at.hour:02}:{at.minute:02}"
 
 
