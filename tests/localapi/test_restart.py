@@ -15,6 +15,7 @@ from scheduler.core.errors import ConfigurationError, DatabaseRefused, Unreachab
 from scheduler.localapi import orphans
 from scheduler.localapi.runs import INTERRUPTED_ERROR
 from scheduler.localapi.server import LocalApi
+from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Clock, alive, configured, eventually, serving
 
 
@@ -88,7 +89,8 @@ def test_kill_after_kill_leaves_no_process_and_no_run_without_an_end(tmp_path: P
             ended = await eventually(lambda: served.api.runs.list_runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
             assert len(ended) == 2 * len(ways)
             assert {run["error"] for run in ended} - {None} == {INTERRUPTED_ERROR}
-            assert [each for run in ended for each in orphans.find_processes(run["id"])] == []
+            outputs = [Workspace.locate(tmp_path / "runs", run["id"]).output for run in ended]
+            assert [process for output in outputs for process in orphans.find_processes(output)] == []
 
     asyncio.run(story())
 

@@ -370,10 +370,11 @@ def test_an_output_is_kept_up_to_its_limit_and_its_end(tmp_path: Path) -> None:
 
 def test_a_command_ends_though_what_it_left_prints_on_and_cannot_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As another user's process would: here one that hears of nothing, since the subreaper is made to send nothing."""
-    lazy = tmp_path / "subreaper.py"
-    lazy.write_text(
-        process._SUBREAPER.read_text().replace("os.kill(child, number)", "pass").replace("KILL_TIMEOUT = 5.0", "KILL_TIMEOUT = 0.1")
-    )
+    lazy, source = tmp_path / "subreaper.py", process._SUBREAPER.read_text()
+    for text, other in (("os.kill(process, number)", "pass"), ("KILL_TIMEOUT = 5.0", "KILL_TIMEOUT = 0.1")):
+        assert text in source
+        source = source.replace(text, other)
+    lazy.write_text(source)
     monkeypatch.setattr(process, "_SUBREAPER", lazy)
 
     async def story() -> None:
