@@ -192,6 +192,9 @@ def _late(evidence: Evidence, row: Row) -> Check:
     policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), sent[0].at)
     if any(each.concurrency is not Concurrency.ALLOW or each.catch_up is CatchUp.ALL for each in policies):
         return
+    known = evidence.known_since(row)  # the end of a broken object is seen as late as an edit
+    if known is None or known > row.due:
+        return
     if not _is_known(evidence, row, sent[0].at) or evidence.is_budget_busy(row.target, row.due, sent[0].at):
         return  # it may be due by a definition that nobody knew at the time
     begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
