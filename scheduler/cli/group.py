@@ -85,10 +85,16 @@ class Source:
         return file
 
 
-HELP_OPTIONS: Final = ["-h", "--help"]
+class _WithHelp(click.Command):
+    """A command whose help has two names."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Return the same names for every context: click keeps the option that the first call makes."""
+        del ctx
+        return ["-h", "--help"]
 
 
-class SchedulerCommand(click.Command):
+class SchedulerCommand(_WithHelp):
     """A command with examples in its help, and with the common options ``--config`` and ``--state-dir``."""
 
     def __init__(
@@ -100,15 +106,9 @@ class SchedulerCommand(click.Command):
         params: Iterable[click.Parameter] = (),
         **attributes: Any,
     ) -> None:
-        settings = {"help_option_names": HELP_OPTIONS}  # for each command: click keeps the option made first
-        super().__init__(name, params=[*params, *_make_configuration_options()], context_settings=settings, **attributes)
+        super().__init__(name, params=[*params, *_make_configuration_options()], **attributes)
         self.examples = tuple(examples)
         self.section = section
-
-    def get_help_option_names(self, ctx: click.Context) -> list[str]:
-        """Return the same names for every context: click keeps the option that the first call makes."""
-        del ctx
-        return HELP_OPTIONS
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its `Source` as the context's object."""
@@ -132,19 +132,14 @@ class SchedulerCommand(click.Command):
                 formatter.write(f"{'':{formatter.current_indent}}$ {example}\n")
 
 
-class SchedulerGroup(click.Group):
+class SchedulerGroup(_WithHelp, click.Group):
     """Several commands under one name."""
 
     command_class = SchedulerCommand
 
     def __init__(self, *arguments: Any, section: str = "", **attributes: Any) -> None:
-        super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **attributes)
+        super().__init__(*arguments, **attributes)
         self.section = section
-
-    def get_help_option_names(self, ctx: click.Context) -> list[str]:
-        """Return the same names for every context: click keeps the option that the first call makes."""
-        del ctx
-        return HELP_OPTIONS
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command named by the first argument.

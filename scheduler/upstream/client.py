@@ -24,7 +24,6 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import Automation, Snapshot, parse_automation, to_canonical_id
 from scheduler.core.request_budget import compute_need
-from scheduler.core.secret import SecretKey
 from scheduler.core.status import RunOutputTail
 from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import answers
@@ -114,10 +113,6 @@ class ApiClient:
         self._offset = predecessor._offset  # noqa: SLF001  the same
         self._snapshots.continue_from(predecessor._snapshots)  # noqa: SLF001  the same
         self._budget.set_limits(per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour)
-
-    def use_key(self, key: SecretKey) -> None:
-        """Send this key from now on."""
-        self._key = key
 
     @property
     def clock_offset(self) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ import pytest
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import DeliveryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp, Policies
-from scheduler.daemon import context
+from scheduler.daemon import context, planner
 from scheduler.daemon.context import LedgerHealth
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, Deed, answered
@@ -69,6 +69,23 @@ def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(monkeypa
         concluded = world.row(automation, "13:00").steps[-1]
         assert concluded.until is not None
         assert concluded.until < NOON + timedelta(hours=1, minutes=3, seconds=55)
+
+    in_world(story, begin=NOON + timedelta(minutes=58))
+
+
+def test_what_could_not_be_claimed_is_claimed_with_the_next_write_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to an earlier request is recorded first; no poll comes in between."""
+    monkeypatch.setattr(planner, "back_off", lambda _failures: context.LONGEST_BACK_OFF)
+
+    async def story(world: World) -> None:
+        world.set(poll_interval=timedelta(minutes=10), fresh_for=timedelta(hours=1))
+        flying, due = world.api.create("0 13 * * *"), world.api.create("1 13 * * *")
+        world.api.script(flying, Deed(took=67.0))
+        world.start()
+        await trouble(world, "13:00:55", "13:01:05")
+        await world.until("13:01:20")
+        assert world.fates(flying) == {"13:00": "accepted: answered"}
+        assert world.fates(due) == {"13:01": "accepted: answered"}
 
     in_world(story, begin=NOON + timedelta(minutes=58))
 

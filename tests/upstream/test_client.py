@@ -306,16 +306,6 @@ def test_cookies_are_not_given_back() -> None:
     asyncio.run(main())
 
 
-def test_a_new_key_is_used_from_then_on() -> None:
-    async def main() -> None:
-        async with fault_server(always(response(200, AUTOMATION))) as server, client(server) as api:
-            api.use_key(SecretKey("phx_new"))
-            await api.run(ID, "key")
-            assert server.received[0].headers["authorization"] == "Bearer phx_new"
-
-    asyncio.run(main())
-
-
 def test_no_repr_shows_the_key() -> None:
     api = client("http://127.0.0.1:1")
     assert KEY not in f"{api!r} {vars(api)!r} {api._config!r} {api._make_request('GET', 'http://127.0.0.1:1/')!r}"
