@@ -3,7 +3,19 @@
 import importlib
 import sys
 
-NAMES = ("evaluate", "next_lines", "ledger", "transport", "idle", "fire", "isolation", "downtime", "audit", "api", "clients")
+NAMES = (
+    "evaluate",
+    "next_lines",
+    "ledger",
+    "transport",
+    "idle",
+    "fire",
+    "isolation",
+    "downtime",
+    "audit",
+    "api",
+    "clients",
+)
 
 for name in NAMES:
     print(f"\n== {name}", flush=True)

@@ -1,8 +1,9 @@
 """How soon does the embedded API answer? ``python -m bench.api [LARGE]``.
 
-First alone: one client, a store with a hundred automations and one with LARGE (100,000). Then under load: 300 automations are started
-within a second, while 20 other clients read and write; each run must be carried out once then, in order. Twice: with clients that pause
-between a request and the next, and with clients that never do, where the answers wait for each other as long as there are clients.
+First alone: one client, a store with a hundred automations and one with LARGE (100,000). Then under load: 300
+automations are started within a second, while 20 other clients read and write; each run must be carried out
+once then, in order. Twice: with clients that pause between a request and the next, and with clients that
+never do, where the answers wait for each other as long as there are clients.
 """
 
 import asyncio
@@ -82,7 +83,9 @@ database = "sqlite:///{folder}/api.db"
 [api.runner]
 command = ["true"]
 """)
-    with parts.process("-m", "scheduler", "serve", "--config", str(folder / "scheduler.toml"), log=folder / "log") as server:
+    with parts.process(
+        "-m", "scheduler", "serve", "--config", str(folder / "scheduler.toml"), log=folder / "log"
+    ) as server:
         parts.wait_for(f"http://127.0.0.1:{parts.PORT}/healthz", server, folder / "log")
         yield key, ids
 
@@ -99,7 +102,10 @@ def seeded(path: Path, count: int) -> tuple[str, list[str]]:
         connection.executemany(
             "INSERT INTO automations (id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, "
             "created_at, updated_at) VALUES (?, 1, ?, 'Tidy up', 'acme/app', '0 3 * * *', 'UTC', 1, ?, ?, ?)",
-            [(each, f"automation {number:06}", str(uuid.uuid4()), NOW, NOW) for number, each in enumerate(ids)],
+            [
+                (each, f"automation {number:06}", str(uuid.uuid4()), NOW, NOW)
+                for number, each in enumerate(ids)
+            ],
         )
     return made, ids
 
@@ -140,7 +146,11 @@ async def under_load(key: str, ids: list[str], pause: float) -> tuple[dict[str, 
                     "retrieve": ("GET", automation, None),
                     "list": ("GET", COLLECTION, None),
                     "update": ("PATCH", automation, {"prompt": f"Tidy up {chance.random()}"}),
-                    "create": ("POST", COLLECTION, {"name": "new", "prompt": "p", "repository": "a/b", "cron_expression": "0 3 * * *"}),
+                    "create": (
+                        "POST",
+                        COLLECTION,
+                        {"name": "new", "prompt": "p", "repository": "a/b", "cron_expression": "0 3 * * *"},
+                    ),
                 }
                 (kind,) = chance.choices(list(kinds), weights=[4, 2, 2, 2])
                 taken[kind].append((await asking.ask(*kinds[kind]))[0])
@@ -155,7 +165,9 @@ async def under_load(key: str, ids: list[str], pause: float) -> tuple[dict[str, 
 
     clients = [asyncio.create_task(busy(number)) for number in range(CLIENTS)]
     begin = loop.time() + 2.0
-    await asyncio.gather(*(start(automation, begin + number / STARTS) for number, automation in enumerate(ids[:STARTS])))
+    await asyncio.gather(
+        *(start(automation, begin + number / STARTS) for number, automation in enumerate(ids[:STARTS]))
+    )
     await asyncio.sleep(2.0)
     done.set()
     await asyncio.gather(*clients)
@@ -165,7 +177,9 @@ async def under_load(key: str, ids: list[str], pause: float) -> tuple[dict[str, 
 def ended(path: Path, started: list[str]) -> str:
     """Wait until all runs have ended, and say whether each was carried out once and in order."""
     with closing(sqlite3.connect(path)) as connection:
-        while connection.execute("SELECT count(*) FROM runs WHERE status IN ('queued', 'running')").fetchone()[0]:
+        while connection.execute(
+            "SELECT count(*) FROM runs WHERE status IN ('queued', 'running')"
+        ).fetchone()[0]:
             time.sleep(0.1)
         rows = connection.execute("SELECT id, status, started_at FROM runs ORDER BY sequence").fetchall()
     begun = [started_at for _, _, started_at in rows]
@@ -177,8 +191,15 @@ def ended(path: Path, started: list[str]) -> str:
 
 
 def line(kind: str, *taken: list[float]) -> str:
-    figures = [f"{statistics.median(each) * 1000:>9.2f} {parts.quantile(sorted(each), 0.99) * 1000:>9.2f}" for each in taken]
-    ratio = f" {statistics.median(taken[1]) / statistics.median(taken[0]):>8.2f}" if len(taken) > 1 else f" {max(taken[0]) * 1000:>9.2f}"
+    figures = [
+        f"{statistics.median(each) * 1000:>9.2f} {parts.quantile(sorted(each), 0.99) * 1000:>9.2f}"
+        for each in taken
+    ]
+    ratio = (
+        f" {statistics.median(taken[1]) / statistics.median(taken[0]):>8.2f}"
+        if len(taken) > 1
+        else f" {max(taken[0]) * 1000:>9.2f}"
+    )
     return f"{kind:<28}" + "".join(figures) + ratio
 
 
@@ -188,14 +209,18 @@ def main() -> None:
     for count in (SMALL, large):
         with parts.folder() as folder, served(folder, count) as (key, ids):
             found.append(uvloop.run(alone(key, ids)))
-    print(f"{'one client; ms':<28}{f'p50 of {SMALL}':>9} {'p99':>9}{f'of {large}':>9} {'p99':>9} {'p50 / p50':>8}")
+    print(
+        f"{'one client; ms':<28}{f'p50 of {SMALL}':>9} {'p99':>9}{f'of {large}':>9} {'p99':>9} {'p50 / p50':>8}"
+    )
     for kind in found[0]:
         print(line(kind, found[0][kind], found[1][kind]), flush=True)
     for pause, how in ((PAUSE, f"that pause for {PAUSE * 1000:g} ms"), (0.0, "that never pause")):
         with parts.folder() as folder, served(folder, 1000) as (key, ids):
             taken, started = uvloop.run(under_load(key, ids, pause))
             verdict = ended(folder / "api.db", started)
-        print(f"\n{STARTS} runs in 1 s, {CLIENTS} clients {how}\n{'ms':<28}{'p50':>9} {'p99':>9} {'most':>9}  requests")
+        print(
+            f"\n{STARTS} runs in 1 s, {CLIENTS} clients {how}\n{'ms':<28}{'p50':>9} {'p99':>9} {'most':>9}  requests"
+        )
         for kind, seconds in [*sorted(taken.items()), ("all", list(chain(*taken.values())))]:
             print(f"{line(kind, seconds)} {len(seconds):>9}", flush=True)
         print(verdict)

@@ -1,7 +1,9 @@
-"""How long an audit takes: a year of 1,000 automations, each every hour, by 300 schedules, every occurrence with its attempt and run.
+"""How long an audit takes: a year of 1,000 automations, each every hour, by 300 schedules, every occurrence
+with its attempt and run.
 
-``python -m bench.audit [DAYS]`` builds such a ledger (of a year: 8.76 million occurrences, some gigabytes, a few minutes), and times
-``scheduler audit`` as a process of its own, on all cores and on one. Other days give proportionate times.
+``python -m bench.audit [DAYS]`` builds such a ledger (of a year: 8.76 million occurrences, some gigabytes, a
+few minutes), and times ``scheduler audit`` as a process of its own, on all cores and on one. Other days give
+proportionate times.
 """
 
 import os
@@ -25,7 +27,10 @@ from scheduler.ledger.schema import open_ledger
 
 BEGIN: Final = datetime(2025, 11, 1, tzinfo=UTC)
 ZONES: Final = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Tokyo", "America/Sao_Paulo")
-AUTOMATIONS: Final = [(str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))), number % 60, ZONES[number // 60 % 5]) for number in range(1_000)]
+AUTOMATIONS: Final = [
+    (str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))), number % 60, ZONES[number // 60 % 5])
+    for number in range(1_000)
+]
 AT_ONCE: Final = timedelta(days=7)
 
 _OCCURRENCES: Final = """
@@ -54,7 +59,8 @@ def build(path: Path, end: datetime) -> None:
         connection.execute("CREATE TEMP TABLE automation (automation_id TEXT, name TEXT, minute TEXT)")
         connection.execute("CREATE TEMP TABLE hour (hour TEXT)")
         rows = [
-            (automation_id, f"nightly report {number}", f"{minute:02}") for number, (automation_id, minute, _) in enumerate(AUTOMATIONS)
+            (automation_id, f"nightly report {number}", f"{minute:02}")
+            for number, (automation_id, minute, _) in enumerate(AUTOMATIONS)
         ]
         connection.executemany("INSERT INTO temp.automation VALUES (?, ?, ?)", rows)
         _define(connection, end)
@@ -71,7 +77,8 @@ def _define(connection: sqlite3.Connection, end: datetime) -> None:
     connection.execute("INSERT INTO target VALUES (?, ?, ?, ?, ?)", target)
     rules = (since, evaluated.croniter, evaluated.tzdata, RULES_VERSION)
     connection.execute(
-        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)", rules
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)",
+        rules,
     )
     connection.executemany(
         "INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, removed, "
@@ -83,7 +90,9 @@ def _define(connection: sqlite3.Connection, end: datetime) -> None:
 def _fill(connection: sqlite3.Connection, begin: datetime, end: datetime) -> None:
     connection.execute("BEGIN")
     connection.execute("DELETE FROM temp.hour")
-    connection.executemany("INSERT INTO temp.hour VALUES (?)", ((to_text_seconds(each),) for each in _hours(begin, end)))
+    connection.executemany(
+        "INSERT INTO temp.hour VALUES (?)", ((to_text_seconds(each),) for each in _hours(begin, end))
+    )
     (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
     connection.execute(_OCCURRENCES)
     connection.execute(_ATTEMPTS, (before,))
@@ -98,16 +107,33 @@ def _hours(begin: datetime, end: datetime) -> Iterator[datetime]:
 
 
 def timed(path: Path, end: datetime, *, cores: int) -> None:
-    command = [sys.executable, "-m", "scheduler", "audit", "--offline", "--since", to_text_seconds(BEGIN), "--until", to_text_seconds(end)]
+    command = [
+        sys.executable,
+        "-m",
+        "scheduler",
+        "audit",
+        "--offline",
+        "--since",
+        to_text_seconds(BEGIN),
+        "--until",
+        to_text_seconds(end),
+    ]
     environ = {**os.environ, "SCHEDULER_CONFIG": "/dev/null", "SCHEDULER_LEDGER__URL": f"sqlite:///{path}"}
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     allowed = set(sorted(os.sched_getaffinity(0))[:cores])
     done = subprocess.run(
-        command, env=environ, capture_output=True, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, allowed)
+        command,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
     )
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{cores} cores: {wall:6.1f} s, cpu {cpu:6.1f} s, at most {after.ru_maxrss / 2**10:,.0f} MiB for each process")
+    print(
+        f"{cores} cores: {wall:6.1f} s, cpu {cpu:6.1f} s, at most {after.ru_maxrss / 2**10:,.0f} MiB for each process"
+    )
     print("  " + "\n  ".join((done.stdout + done.stderr).strip().splitlines()))
 
 
@@ -117,7 +143,9 @@ def main() -> None:
     with parts.folder() as folder:
         path, begun = folder.absolute() / "ledger.db", time.perf_counter()
         build(path, end)
-        print(f"{days} days, {path.stat().st_size / 2**30:.1f} GiB, built in {time.perf_counter() - begun:.0f} s")
+        print(
+            f"{days} days, {path.stat().st_size / 2**30:.1f} GiB, built in {time.perf_counter() - begun:.0f} s"
+        )
         for cores in (len(os.sched_getaffinity(0)), 1):
             timed(path, end, cores=cores)
 

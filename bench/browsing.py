@@ -1,4 +1,6 @@
-"""Clients that ask for the daemon's pages, each one after the other without a pause. ``python -m bench.browsing PORT CLIENTS``."""
+"""Clients that ask for the daemon's pages, each one after the other without a pause. ``python -m
+bench.browsing PORT CLIENTS``.
+"""
 
 import contextlib
 import itertools
@@ -6,12 +8,23 @@ import sys
 import threading
 import urllib.request
 
-PAGES = ("/", "/automations", "/occurrences", "/metrics", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences")
+PAGES = (
+    "/",
+    "/automations",
+    "/occurrences",
+    "/metrics",
+    "/api/v1/status",
+    "/api/v1/upcoming",
+    "/api/v1/occurrences",
+)
 
 
 def ask(port: int, first: int) -> None:
     for page in itertools.islice(itertools.cycle(PAGES), first, None):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=10) as answer:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=10) as answer,
+        ):
             answer.read()
 
 

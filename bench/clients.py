@@ -1,7 +1,9 @@
-"""How long one client's request holds up another's: `scheduler serve` as a process, costly requests, and somebody who asks for its health.
+"""How long one client's request holds up another's: `scheduler serve` as a process, costly requests, and
+somebody who asks for its health.
 
-``python -m bench.clients``. For each costly request: how long it took, the slowest answer of ``/healthz`` meanwhile, and the memory that
-the server had at most by then. Run it with ``PYTHONPATH`` set to another version's folder to compare.
+``python -m bench.clients``. For each costly request: how long it took, the slowest answer of ``/healthz``
+meanwhile, and the memory that the server had at most by then. Run it with ``PYTHONPATH`` set to another
+version's folder to compare.
 """
 
 import asyncio
@@ -47,7 +49,15 @@ def _fill(database: Path) -> None:
         connection.executemany(
             f"INSERT INTO automations ({_COLUMNS}) VALUES (?, ?, ?, ?, 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)",
             (
-                (str(uuid.uuid4()), _PROJECT, f"automation {number:06}", "p" * 500, str(uuid.uuid4()), _NOW, _NOW)
+                (
+                    str(uuid.uuid4()),
+                    _PROJECT,
+                    f"automation {number:06}",
+                    "p" * 500,
+                    str(uuid.uuid4()),
+                    _NOW,
+                    _NOW,
+                )
                 for number in range(_AUTOMATIONS)
             ),
         )
@@ -58,11 +68,15 @@ def _asks(writer: str, reader: str) -> dict[str, Ask]:
 
     def post(content: bytes, content_type: str) -> Ask:
         headers = {"Authorization": f"Bearer {writer}", "Content-Type": content_type}
-        return lambda client: client.post("/api/projects/1/task_automations/", content=content, headers=headers)
+        return lambda client: client.post(
+            "/api/projects/1/task_automations/", content=content, headers=headers
+        )
 
     def page(limit: int) -> Ask:
         headers = {"Authorization": f"Bearer {reader}"}
-        return lambda client: client.get(f"/api/projects/{_PROJECT}/task_automations/?limit={limit}", headers=headers)
+        return lambda client: client.get(
+            f"/api/projects/{_PROJECT}/task_automations/?limit={limit}", headers=headers
+        )
 
     form = "application/x-www-form-urlencoded"
     return {
@@ -97,7 +111,10 @@ async def _measure(client: httpx.AsyncClient, ask: Ask, times: int) -> tuple[flo
         took = time.perf_counter() - began
         await asyncio.sleep(0.05)
         done.set()
-        statuses = {str(each.status_code) if isinstance(each, httpx.Response) else type(each).__name__ for each in answers}
+        statuses = {
+            str(each.status_code) if isinstance(each, httpx.Response) else type(each).__name__
+            for each in answers
+        }
         return took, await watching, ", ".join(sorted(statuses))
 
 
@@ -115,12 +132,17 @@ async def _ask_all(url: str, pid: int, asks: dict[str, Ask]) -> None:
                 break
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
-        print(f"{'request':28} {'at once':>7} {'took':>9} {'/serve_health took at most':>22} {'memory':>8}  answer")
+        print(
+            f"{'request':28} {'at once':>7} {'took':>9} {'/serve_health took at most':>22} {'memory':>8}  answer"
+        )
         for name, ask in asks.items():
             for times in (1, _AT_ONCE):
                 took, slowest, answered = await _measure(client, ask, times)
                 memory = _memory(pid) / _MEBIBYTE
-                print(f"{name:28} {times:7} {took:7.2f} s {slowest:20.3f} s {memory:4.0f} MiB  {answered}", flush=True)
+                print(
+                    f"{name:28} {times:7} {took:7.2f} s {slowest:20.3f} s {memory:4.0f} MiB  {answered}",
+                    flush=True,
+                )
 
 
 def main() -> None:
@@ -133,7 +155,9 @@ def main() -> None:
         writer, reader = _create_key(folder, "task:write", 1), _create_key(folder, "task:read", _PROJECT)
         _fill(folder / "api.db")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SCHEDULER_")}
-        with subprocess.Popen(_scheduler(folder, "serve"), env=environment, stdout=subprocess.DEVNULL) as server:
+        with subprocess.Popen(
+            _scheduler(folder, "serve"), env=environment, stdout=subprocess.DEVNULL
+        ) as server:
             try:
                 asyncio.run(_ask_all(f"http://127.0.0.1:{port}", server.pid, _asks(writer, reader)))
             finally:

@@ -1,8 +1,10 @@
-"""A start after a long downtime: ``python -m bench.downtime [AUTOMATIONS] [DAYS] [JITTER]``, by default 1,000, 30 and 0s.
+"""A start after a long downtime: ``python -m bench.downtime [AUTOMATIONS] [DAYS] [JITTER]``, by default
+1,000, 30 and 0s.
 
-The daemon is started once for its ledger, which is then set back by so many days: as if the daemon had stopped then. At the next start each
-automation, due every minute, has missed 1,440 occurrences a day. Told are: the first fire and the last first fire of an automation after
-readiness, the longest time for which the event loop answered nothing, the peak of memory, and when the past was on record as well.
+The daemon is started once for its ledger, which is then set back by so many days: as if the daemon had
+stopped then. At the next start each automation, due every minute, has missed 1,440 occurrences a day. Told
+are: the first fire and the last first fire of an automation after readiness, the longest time for which the
+event loop answered nothing, the peak of memory, and when the past was on record as well.
 """
 
 import os
@@ -97,7 +99,9 @@ def measure(count: int, days: float, jitter: str, folder: Path) -> str:
     with parts.daemon(folder, PORT, settings):
         until(lambda: asked(path, "SELECT count(*) FROM automation") >= count, 60)
     set_back(path, days)
-    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{PORT}/forget", method="POST"), timeout=10):
+    with urllib.request.urlopen(
+        urllib.request.Request(f"http://127.0.0.1:{PORT}/forget", method="POST"), timeout=10
+    ):
         pass
     prober = Prober(PORT + 1)
     began = time.monotonic()
@@ -121,10 +125,15 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     days = float(sys.argv[2]) if len(sys.argv) > 2 else 30.0
     jitter = sys.argv[3] if len(sys.argv) > 3 else "0s"
-    print("| every-minute automations | ready s | first fire s | one of each s | all on record s | loop blocked s | MiB | rows |")
+    print(
+        "| every-minute automations | ready s | first fire s | one of each s | all on record s | loop blocked s | MiB | rows |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     os.environ.setdefault("PYTHONHASHSEED", "0")
-    with parts.folder() as folder, parts.process("-m", "bench.server", str(PORT), str(count), "* * * * *") as server:
+    with (
+        parts.folder() as folder,
+        parts.process("-m", "bench.server", str(PORT), str(count), "* * * * *") as server,
+    ):
         parts.wait_for(f"http://127.0.0.1:{PORT}/arrivals", server)
         print(measure(count, days, jitter, folder), flush=True)
 

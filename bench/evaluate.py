@@ -1,4 +1,5 @@
-"""What it costs to evaluate a schedule, beside croniter and cronsim, which are asked the same things in the same run.
+"""What it costs to evaluate a schedule, beside croniter and cronsim, which are asked the same things in the
+same run.
 
 Trust the ratios, not the times. Run as ``python -m bench.evaluate``.
 """
@@ -18,7 +19,14 @@ from scheduler.core.cron import Schedule, read_versions
 from scheduler.core.zones import load_zone
 
 NOW: Final = datetime(2026, 11, 23, 19, 18, 7, tzinfo=UTC)
-ZONES: Final = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Sydney", "America/Sao_Paulo", "UTC")
+ZONES: Final = (
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Australia/Sydney",
+    "America/Sao_Paulo",
+    "UTC",
+)
 DAYS: Final = ("* * *", "* * 1-5", "1 * *", "1,15 * *", "* * 0", "* */3 *")
 ROUNDS: Final = 5
 MAKERS: Final = ("ours", "croniter", "cronsim")
@@ -52,7 +60,9 @@ def minutely(by: str) -> tuple[float, int]:
     berlin = NOW.astimezone(load_zone("Europe/Berlin"))
     dates = croniter("* * * * *", berlin, ret_type=datetime)
     found: dict[str, Callable[[], Iterator[object]]] = {
-        "ours": lambda: Schedule.parse("* * * * *", "Europe/Berlin").iterate_between(NOW, NOW + timedelta(days=30)),
+        "ours": lambda: Schedule.parse("* * * * *", "Europe/Berlin").iterate_between(
+            NOW, NOW + timedelta(days=30)
+        ),
         "croniter": lambda: (dates.get_next() for _ in range(4320)),
         "cronsim": lambda: islice(CronSim("* * * * *", berlin), 4320),
     }
@@ -84,7 +94,10 @@ def single() -> None:
 
 
 def dense() -> None:
-    rounds = [{name: seconds / count for name in MAKERS for seconds, count in [minutely(name)]} for _ in range(ROUNDS)]
+    rounds = [
+        {name: seconds / count for name in MAKERS for seconds, count in [minutely(name)]}
+        for _ in range(ROUNDS)
+    ]
     show("each minute of a month", {name: median(each[name] for each in rounds) for name in MAKERS})
 
 
@@ -92,7 +105,9 @@ def many() -> None:
     unique, draw = specs(2400), random.Random(2)
     automations = [draw.choice(unique) for _ in range(100_000)]
     begun = perf_counter()
-    nexts = {schedule: schedule.find_next(NOW) for schedule in {Schedule.parse(*spec) for spec in automations}}
+    nexts = {
+        schedule: schedule.find_next(NOW) for schedule in {Schedule.parse(*spec) for spec in automations}
+    }
     print(f"100,000 automations on {len(nexts):,} schedules: {perf_counter() - begun:.2f} s")
 
 

@@ -1,7 +1,8 @@
 """How late are all of 1,000 automations that are due at one full minute? ``python -m bench.fire [COUNT]``.
 
-The daemon, with its durable ledger, then APScheduler 3 with httpx, which records nothing: as documented, and tuned. All against the same
-server, each at a full minute of its own. Lateness is when the request arrived there after the minute; cpu is from 5 s before it on.
+The daemon, with its durable ledger, then APScheduler 3 with httpx, which records nothing: as documented, and
+tuned. All against the same server, each at a full minute of its own. Lateness is when the request arrived
+there after the minute; cpu is from 5 s before it on.
 """
 
 import sys
@@ -19,13 +20,18 @@ PATIENCE = 40.0
 
 
 def next_minute() -> datetime:
-    return (datetime.now(UTC) + timedelta(seconds=LEAD)).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    return (datetime.now(UTC) + timedelta(seconds=LEAD)).replace(second=0, microsecond=0) + timedelta(
+        minutes=1
+    )
 
 
 def measure(name: str, count: int, start: Callable[[Path, datetime], "Iterator[int]"]) -> str:
     """One line: what starts is given the minute, and has to fire everything then."""
     minute = next_minute()
-    with parts.folder() as folder, parts.process("-m", "bench.server", str(parts.PORT), str(count), f"{minute:%-M %-H} * * *") as server:
+    with (
+        parts.folder() as folder,
+        parts.process("-m", "bench.server", str(parts.PORT), str(count), f"{minute:%-M %-H} * * *") as server,
+    ):
         parts.wait_for(f"http://127.0.0.1:{parts.PORT}/arrivals", server)
         with contextmanager(start)(folder, minute) as pid:
             time.sleep(max(minute.timestamp() - 5 - time.time(), 0))
@@ -38,7 +44,9 @@ def measure(name: str, count: int, start: Callable[[Path, datetime], "Iterator[i
 
 
 def wait_for_all(count: int) -> None:
-    """Until everything arrived and a second more, in case there is too much; or until it is clear that it will not."""
+    """Until everything arrived and a second more, in case there is too much; or until it is clear that it
+    will not.
+    """
     deadline = time.monotonic() + PATIENCE
     while len(parts.arrivals(parts.PORT)) < count and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -53,7 +61,9 @@ def ours(folder: Path, minute: datetime) -> Iterator[int]:
 
 def apscheduler(kind: str) -> Callable[[Path, datetime], Iterator[int]]:
     def start(folder: Path, minute: datetime) -> Iterator[int]:
-        with parts.process("-m", "bench.apscheduler_httpx", str(parts.PORT), kind, minute.isoformat(), log=folder / "log") as started:
+        with parts.process(
+            "-m", "bench.apscheduler_httpx", str(parts.PORT), kind, minute.isoformat(), log=folder / "log"
+        ) as started:
             yield started.pid
 
     return start

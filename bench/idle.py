@@ -1,4 +1,6 @@
-"""What does a daemon cost that knows 1,000 automations and has nothing to do? ``python -m bench.idle [SECONDS]``."""
+"""What does a daemon cost that knows 1,000 automations and has nothing to do? ``python -m bench.idle
+[SECONDS]``.
+"""
 
 import sys
 import time
@@ -8,7 +10,10 @@ from bench import parts
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 90.0
-    with parts.folder() as folder, parts.process("-m", "bench.server", str(parts.PORT), "1000", "0 0 29 2 *") as server:
+    with (
+        parts.folder() as folder,
+        parts.process("-m", "bench.server", str(parts.PORT), "1000", "0 0 29 2 *") as server,
+    ):
         parts.wait_for(f"http://127.0.0.1:{parts.PORT}/arrivals", server)
         with parts.daemon(folder, parts.PORT) as started:
             time.sleep(5)
@@ -16,7 +21,9 @@ def main() -> None:
             time.sleep(seconds)
             after = parts.Usage.of(started.pid)
     share = (after.cpu - before.cpu) / seconds
-    print(f"idle with 1,000 automations: {share:.2%} of one core over {seconds:.0f} s, {after.memory / 2**20:.0f} MiB")
+    print(
+        f"idle with 1,000 automations: {share:.2%} of one core over {seconds:.0f} s, {after.memory / 2**20:.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Does a target that is dead make another one late, or somebody who looks? ``python -m bench.isolation [COUNT]``.
+"""Does a target that is dead make another one late, or somebody who looks? ``python -m bench.isolation
+[COUNT]``.
 
-The daemon with one target, then with a second one that has as many automations due at the same minute: one that lives, and one whose
-server stands still from a few seconds before, so that it takes connections and requests and answers nothing. Then with one target, while
-five clients ask for the daemon's pages without a pause. Lateness is that of the first target.
+The daemon with one target, then with a second one that has as many automations due at the same minute: one
+that lives, and one whose server stands still from a few seconds before, so that it takes connections and
+requests and answers nothing. Then with one target, while five clients ask for the daemon's pages without a
+pause. Lateness is that of the first target.
 """
 
 import signal
@@ -46,7 +48,10 @@ requests_per_hour = 1000000
 
 def beside_clients(folder: Path, minute: datetime) -> Iterator[int]:
     del minute
-    with parts.daemon(folder, parts.PORT) as started, parts.process("-m", "bench.browsing", str(parts.PORT + 1), "5"):
+    with (
+        parts.daemon(folder, parts.PORT) as started,
+        parts.process("-m", "bench.browsing", str(parts.PORT + 1), "5"),
+    ):
         yield started.pid
 
 

@@ -1,8 +1,9 @@
 """What durability costs: claims and outcomes in groups, beside a busy event loop, and on a long history.
 
-``python -m bench.ledger`` prints fires a second (a claim with its first attempt, and an outcome with its run, both durable) by the size of
-the groups in which they come; then what 1,000 claims take while another thread keeps Python busy, against one statement for each row; then
-claims, outcomes and reading when the ledger holds many occurrences.
+``python -m bench.ledger`` prints fires a second (a claim with its first attempt, and an outcome with its run,
+both durable) by the size of the groups in which they come; then what 1,000 claims take while another thread
+keeps Python busy, against one statement for each row; then claims, outcomes and reading when the ledger holds
+many occurrences.
 """
 
 import asyncio
@@ -76,7 +77,10 @@ def ledger(on_commit: Callable[[float], None] | None = None) -> Iterator[tuple[D
 def claims(minute: int, automations: Sequence[str]) -> list[Claim]:
     at = START + timedelta(minutes=minute)
     attempt = Attempt(1, at, None)
-    return [Claim(Occurrence("main", each, at), "nightly report", at, at + timedelta(minutes=5), at, attempt) for each in automations]
+    return [
+        Claim(Occurrence("main", each, at), "nightly report", at, at + timedelta(minutes=5), at, attempt)
+        for each in automations
+    ]
 
 
 def outcome(made: Claim) -> tuple[Occurrence, Conclusion, AttemptEnd]:
@@ -86,7 +90,9 @@ def outcome(made: Claim) -> tuple[Occurrence, Conclusion, AttemptEnd]:
     return made.occurrence, Conclusion(Outcome.ACCEPTED, Reason.ANSWERED, at, at, 0.1, None, run), end
 
 
-async def fire(to: SqliteLedger, minute: int, automations: Sequence[str], claiming: Cost, concluding: Cost) -> None:
+async def fire(
+    to: SqliteLedger, minute: int, automations: Sequence[str], claiming: Cost, concluding: Cost
+) -> None:
     """Claim for all of them at once, and conclude all of them at once, each by a caller of its own."""
     wanted = claims(minute, automations)
     outcomes = [outcome(each) for each in wanted]
@@ -123,7 +129,9 @@ async def groups() -> None:
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Another thread that gives Python's lock back only when it must, as an event loop does that has much to do."""
+    """Another thread that gives Python's lock back only when it must, as an event loop does that has much to
+    do.
+    """
     stop = threading.Event()
 
     def work() -> None:
@@ -149,7 +157,8 @@ def one_by_one(connection: sqlite3.Connection, wanted: Sequence[Claim]) -> None:
             (each.occurrence.automation_id, at, each.name, to_text(each.due), to_text(each.deadline)),
         )
         connection.execute(
-            "INSERT INTO attempt (occurrence_id, number, written_at) VALUES (last_insert_rowid(), 1, ?)", (to_text(each.due),)
+            "INSERT INTO attempt (occurrence_id, number, written_at) VALUES (last_insert_rowid(), 1, ?)",
+            (to_text(each.due),),
         )
 
 
@@ -193,7 +202,10 @@ async def long_history() -> None:
         minutes = HISTORY // len(AUTOMATIONS)
         for minute in range(minutes):
             at = START + timedelta(minutes=minute)
-            skips = [Skip(Occurrence("main", each, at), "nightly report", at, [at], Reason.PAUSED, at) for each in AUTOMATIONS]
+            skips = [
+                Skip(Occurrence("main", each, at), "nightly report", at, [at], Reason.PAUSED, at)
+                for each in AUTOMATIONS
+            ]
             await to.claim("main", [], skips, at)
         claiming, concluding = Cost(), Cost()
         for minute in range(minutes, minutes + 5):
@@ -204,7 +216,10 @@ async def long_history() -> None:
         for name, selection in (
             ("the newest 50 of all", history.Selection(limit=50)),
             ("the newest 50 of one automation", history.Selection(automation=AUTOMATIONS[7], limit=50)),
-            ("all that there is of one automation", history.Selection(automation=AUTOMATIONS[7], limit=10**6)),
+            (
+                "all that there is of one automation",
+                history.Selection(automation=AUTOMATIONS[7], limit=10**6),
+            ),
         ):
             reading = database.read(partial(history.read_occurrences, selection=selection))
             print(f"  {name}: {await timed(reading) * 1e3:.1f} ms")

@@ -1,7 +1,9 @@
-"""What a long history costs a start, and what retention costs whoever claims. ``python -m bench.maintenance [ROWS ...]``.
+"""What a long history costs a start, and what retention costs whoever claims. ``python -m bench.maintenance
+[ROWS ...]``.
 
-A ledger with so many occurrences of 1,000 automations, by default a million and ten million; what a start reads of it; then the removal of
-a tenth, while somebody reads and writes as a planner does: the slowest of those is shown.
+A ledger with so many occurrences of 1,000 automations, by default a million and ten million; what a start
+reads of it; then the removal of a tenth, while somebody reads and writes as a planner does: the slowest of
+those is shown.
 """
 
 import asyncio
@@ -24,7 +26,9 @@ from scheduler.ledger.sqlite import SqliteLedger
 
 AUTOMATIONS: Final = 1_000
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
-_NUMBERS: Final = "WITH RECURSIVE row (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM row WHERE number < ? - 1)"
+_NUMBERS: Final = (
+    "WITH RECURSIVE row (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM row WHERE number < ? - 1)"
+)
 _FILL_AUTOMATIONS: Final = f"""
     INSERT INTO automation (target, automation_id, name, cron_expression, timezone, enabled, effective_from)
     {_NUMBERS} SELECT 'main', 'a' || number, 'n', '* * * * *', 'UTC', 1, '2026-01-01T00:00:00.000000Z' FROM row
@@ -54,7 +58,9 @@ def filled(rows: int) -> Iterator[Database]:
         path = folder / "ledger.db"
         open_ledger(path).close()
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("INSERT INTO target (name, url, project_id) VALUES ('main', 'https://us.posthog.com', '1')")
+            connection.execute(
+                "INSERT INTO target (name, url, project_id) VALUES ('main', 'https://us.posthog.com', '1')"
+            )
             connection.execute(_FILL_AUTOMATIONS, (AUTOMATIONS,))
             connection.execute(_FILL_OCCURRENCES, (rows,))
         database = open_ledger(path)
@@ -74,7 +80,9 @@ async def read_as_a_start(database: Database, ledger: SqliteLedger) -> None:
 async def read_and_write(database: Database, ledger: SqliteLedger, cost: Cost) -> None:
     async def once() -> None:
         await ledger.read_pauses("main")
-        await database.write(lambda connection: connection.execute("UPDATE target SET watermark = NULL").rowcount)
+        await database.write(
+            lambda connection: connection.execute("UPDATE target SET watermark = NULL").rowcount
+        )
 
     while True:
         await cost.count(once())

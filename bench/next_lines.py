@@ -1,4 +1,6 @@
-"""10,000 different JSON lines through ``scheduler next --input -``: how long, as a whole process? ``python -m bench.next_lines``."""
+"""10,000 different JSON lines through ``scheduler next --input -``: how long, as a whole process? ``python -m
+bench.next_lines``.
+"""
 
 import json
 import subprocess
@@ -22,7 +24,11 @@ def main(count: int = 10_000) -> None:
     )
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "scheduler", "next", "--input", "-"], input=lines, text=True, capture_output=True, check=True
+        [sys.executable, "-m", "scheduler", "next", "--input", "-"],
+        input=lines,
+        text=True,
+        capture_output=True,
+        check=True,
     )
     took = time.monotonic() - begun
     answers = [json.loads(line) for line in done.stdout.splitlines()]

@@ -18,10 +18,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
-def process(*argv: str, environ: dict[str, str] | None = None, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    *argv: str, environ: dict[str, str] | None = None, log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process for as long as the block lasts."""
     output = log.open("wb") if log else subprocess.DEVNULL
-    with subprocess.Popen([sys.executable, *argv], env={**os.environ, **(environ or {})}, stdout=output, stderr=output) as started:
+    with subprocess.Popen(
+        [sys.executable, *argv], env={**os.environ, **(environ or {})}, stdout=output, stderr=output
+    ) as started:
         try:
             yield started
         finally:
@@ -30,8 +34,12 @@ def process(*argv: str, environ: dict[str, str] | None = None, log: Path | None 
 
 
 @contextmanager
-def daemon(folder: Path, port: int, settings: str = "", *, patience: float = 30) -> Iterator[subprocess.Popen[bytes]]:
-    """The real daemon, with its durable ledger, against a server on this machine; it has ``patience`` seconds to be ready."""
+def daemon(
+    folder: Path, port: int, settings: str = "", *, patience: float = 30
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The real daemon, with its durable ledger, against a server on this machine; it has ``patience`` seconds
+    to be ready.
+    """
     (folder / "key").write_text("bench")
     (folder / "scheduler.toml").write_text(f"""
 [[target]]
@@ -48,12 +56,16 @@ listen = "127.0.0.1:{port + 1}"
 format = "json"
 {settings}
 """)
-    with process("-m", "scheduler", "run", "--config", str(folder / "scheduler.toml"), log=folder / "log") as started:
+    with process(
+        "-m", "scheduler", "run", "--config", str(folder / "scheduler.toml"), log=folder / "log"
+    ) as started:
         wait_for(f"http://127.0.0.1:{port + 1}/readyz", started, folder / "log", patience)
         yield started
 
 
-def wait_for(url: str, started: subprocess.Popen[bytes], log: Path | None = None, seconds: float = 30) -> None:
+def wait_for(
+    url: str, started: subprocess.Popen[bytes], log: Path | None = None, seconds: float = 30
+) -> None:
     """Wait until a URL answers 200."""
     deadline = time.monotonic() + seconds
     while True:

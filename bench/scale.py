@@ -1,11 +1,13 @@
-"""Do ten times the automations cost more than ten times? ``python -m bench.scale [SIZE ...]``, by default 1,000, 10,000 and 100,000.
+"""Do ten times the automations cost more than ten times? ``python -m bench.scale [SIZE ...]``, by default
+1,000, 10,000 and 100,000.
 
-For each size, real processes. The daemon starts with an empty ledger, reads all automations and is ready. Then every automation gets
-another name and another schedule, while somebody asks for ``/healthz`` all the time: the slowest answer is the lag. Then 1,000 of them
-are due at one full minute. Then the daemon is started again on its ledger. ``DUE=10000`` in the environment has more of them due.
+For each size, real processes. The daemon starts with an empty ledger, reads all automations and is ready.
+Then every automation gets another name and another schedule, while somebody asks for ``/healthz`` all the
+time: the slowest answer is the lag. Then 1,000 of them are due at one full minute. Then the daemon is started
+again on its ledger. ``DUE=10000`` in the environment has more of them due.
 
-Prints the figures, and the ratios of each size to the one before. Exit status 1: a fire was lost or doubled, or ten times the automations
-cost more than `MOST` times.
+Prints the figures, and the ratios of each size to the one before. Exit status 1: a fire was lost or doubled,
+or ten times the automations cost more than `MOST` times.
 """
 
 import json
@@ -82,7 +84,10 @@ class Probe:
 def measure(size: int) -> Figures:
     """Raises `SystemExit` when a fire is lost or doubled."""
     due = min(size, DUE)
-    with parts.folder() as folder, parts.process("-m", "bench.server", str(parts.PORT), str(size), NEVER, str(due)) as server:
+    with (
+        parts.folder() as folder,
+        parts.process("-m", "bench.server", str(parts.PORT), str(size), NEVER, str(due)) as server,
+    ):
         parts.wait_for(f"{SERVER}/arrivals", server)
         with started(folder) as (pid, ready):
             memory = parts.Usage.of(pid).memory / 2**20
@@ -99,12 +104,16 @@ def measure(size: int) -> Figures:
 def started(folder: Path) -> Iterator[tuple[int, float]]:
     """The daemon's process id, and the seconds until it was ready."""
     began = time.monotonic()
-    with parts.daemon(folder, parts.PORT, f'[schedule]\npoll_interval = "{INTERVAL:.0f}s"', patience=PATIENCE) as process:
+    with parts.daemon(
+        folder, parts.PORT, f'[schedule]\npoll_interval = "{INTERVAL:.0f}s"', patience=PATIENCE
+    ) as process:
         yield process.pid, time.monotonic() - began
 
 
 def change_all(folder: Path, size: int, ready: float) -> tuple[datetime, float]:
-    """Change every automation. Returns the minute at which the first ones are due, and the seconds from the poll's begin to its record."""
+    """Change every automation. Returns the minute at which the first ones are due, and the seconds from the
+    poll's begin to its record.
+    """
     soon = datetime.now(UTC) + timedelta(seconds=INTERVAL + 10 + 3 * ready)
     minute = soon.replace(second=0, microsecond=0) + timedelta(minutes=1)
     ask(f"{SERVER}/change?cron={quote_plus(f'{minute:%-M %-H} * * *')}")
@@ -147,14 +156,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def peak_of(pid: int) -> float:
     """The most memory that the process has had, in MiB."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    (line,) = (
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:")
+    )
     return int(line.split()[1]) / 2**10
 
 
 def ratios(size: int, now: Figures, before: tuple[int, Figures]) -> list[float]:
     """The ratio of each figure to the size before, as for ten times the automations."""
     factor = size / before[0] / 10
-    return [mine / max(its, 0.01) / factor for mine, its in zip(astuple(now), astuple(before[1]), strict=True)]
+    return [
+        mine / max(its, 0.01) / factor for mine, its in zip(astuple(now), astuple(before[1]), strict=True)
+    ]
 
 
 def main() -> None:
@@ -168,7 +181,11 @@ def main() -> None:
         if before is not None:
             times = ratios(size, figures, before)
             print(f"{'ratio':>12} " + " ".join(f"{each:>10.1f}" for each in times), flush=True)
-            exceeded += [title for title, ratio, limit in zip(TITLES, times, LIMITS, strict=True) if limit is not None and ratio > limit]
+            exceeded += [
+                title
+                for title, ratio, limit in zip(TITLES, times, LIMITS, strict=True)
+                if limit is not None and ratio > limit
+            ]
         before = size, figures
     if exceeded:
         raise SystemExit(f"more than {MOST:.0f} times for ten times the automations: {', '.join(exceeded)}")

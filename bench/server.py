@@ -1,9 +1,11 @@
-"""An API that costs next to nothing: it lists automations, starts runs, and notes when each request for a run arrived.
+"""An API that costs next to nothing: it lists automations, starts runs, and notes when each request for a run
+arrived.
 
-``python -m bench.server PORT COUNT CRON [DUE]`` serves; ``GET /arrivals`` gives the instants, ``POST /forget`` drops them. Only the first
-DUE automations have CRON, the others one of 1,440 daily schedules each. ``POST /change?cron=CRON`` gives CRON to the first, another
-schedule to the others, and another name to all of them, from the next reading of the list on: no reading shows one part of the list
-before the change and another one after it. ``GET /seen`` gives the instant at which that reading began, or null.
+``python -m bench.server PORT COUNT CRON [DUE]`` serves; ``GET /arrivals`` gives the instants, ``POST
+/forget`` drops them. Only the first DUE automations have CRON, the others one of 1,440 daily schedules each.
+``POST /change?cron=CRON`` gives CRON to the first, another schedule to the others, and another name to all of
+them, from the next reading of the list on: no reading shows one part of the list before the change and
+another one after it. ``GET /seen`` gives the instant at which that reading began, or null.
 """
 
 import asyncio
@@ -31,7 +33,9 @@ class Api:
         self.seen: float | None = None
         self.next_cron: str | None = None
         self.updated_at = "2026-01-01T00:00:00.000000Z"
-        self.ids = [str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))) for number in range(count)]  # in no order, like real ones
+        self.ids = [
+            str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))) for number in range(count)
+        ]  # in no order, like real ones
         self.numbers = {each: number for number, each in enumerate(self.ids)}
         self.arrivals: list[float] = []
 
@@ -39,7 +43,12 @@ class Api:
         """Change every automation, when that was asked for."""
         if self.next_cron is None:
             return
-        self.cron, self.version, self.seen, self.next_cron = self.next_cron, self.version + 1, time.time(), None
+        self.cron, self.version, self.seen, self.next_cron = (
+            self.next_cron,
+            self.version + 1,
+            time.time(),
+            None,
+        )
         self.updated_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
     def cron_of(self, number: int) -> str:
@@ -60,7 +69,9 @@ class Api:
             automation_id[-6:].encode(),
             self.version,
             self.cron_of(number).encode(),
-            b"null" if run == b"null" else b'"%b"' % time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()).encode(),
+            b"null"
+            if run == b"null"
+            else b'"%b"' % time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()).encode(),
             automation_id.encode(),
             run,
             self.updated_at.encode(),
@@ -106,7 +117,10 @@ class Connection(asyncio.Protocol):
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end].decode("latin-1")
-            length = next((int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:")), 0)
+            length = next(
+                (int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:")),
+                0,
+            )
             if len(self.buffer) < end + 4 + length:
                 return
             self.buffer = self.buffer[end + 4 + length :]
@@ -114,16 +128,23 @@ class Connection(asyncio.Protocol):
             body = self.api.answer(method, path)
             date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()
             self.transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %b\r\nContent-Length: %d\r\n\r\n%b" % (date, len(body), body)
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %b\r\nContent-Length: %d\r\n\r\n%b"
+                % (date, len(body), body)
             )
 
 
 async def serve(port: int, count: int, cron: str, due: int | None) -> None:
     api = Api(count, cron, due)
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(api), "127.0.0.1", port, backlog=4096)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(api), "127.0.0.1", port, backlog=4096
+    )
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else None))
+    uvloop.run(
+        serve(
+            int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else None
+        )
+    )

@@ -1,8 +1,10 @@
-"""What an attempt costs on each of the transports that httpx can have: the measurement by which `scheduler.upstream` chose its own.
+"""What an attempt costs on each of the transports that httpx can have: the measurement by which
+`scheduler.upstream` chose its own.
 
-``python -m bench.transport`` posts to a server in a process of its own, as many requests at once as the table says, each candidate in a
-process of its own, in rounds that take turns; the figures are medians. Then it measures what open connections are worth over TLS: the time
-to the last of 64 answers when all 64 attempts start on no connection, and when `ApiClient.warm` came before.
+``python -m bench.transport`` posts to a server in a process of its own, as many requests at once as the table
+says, each candidate in a process of its own, in rounds that take turns; the figures are medians. Then it
+measures what open connections are worth over TLS: the time to the last of 64 answers when all 64 attempts
+start on no connection, and when `ApiClient.warm` came before.
 
 Measured on a shared machine with two cores, Python 3.11, httpx 0.28, aiohttp 3.14; trust the ratios::
 
@@ -24,10 +26,11 @@ Measured on a shared machine with two cores, Python 3.11, httpx 0.28, aiohttp 3.
     cold                               71.1     81.1
     warm                               11.5     17.7
 
-All of httpx's own cost is its pool and its client layer: the same requests on aiohttp's connections, handed to the transport without a
-client between, are fifteen times as many. uvloop gains nothing here. httpx-aiohttp's transport and ours are equally fast; ours tells
-what was never sent from what may have been carried out, and does not use a connection that may be closing. What "all of an attempt" adds
-is the bounds of time and size, the parsing, the clock's offset and the event.
+All of httpx's own cost is its pool and its client layer: the same requests on aiohttp's connections, handed
+to the transport without a client between, are fifteen times as many. uvloop gains nothing here.
+httpx-aiohttp's transport and ours are equally fast; ours tells what was never sent from what may have been
+carried out, and does not use a connection that may be closing. What "all of an attempt" adds is the bounds of
+time and size, the parsing, the clock's offset and the event.
 """
 
 import asyncio
@@ -63,7 +66,12 @@ from scheduler.upstream.transport import PooledTransport
 ROUNDS: Final = 5
 REQUESTS: Final = 2_048
 AUTOMATION: Final = str(uuid.UUID(int=1))
-HEADERS: Final = {"Authorization": "Bearer bench", "Accept": "application/json", "Accept-Encoding": "identity", "Idempotency-Key": "bench"}
+HEADERS: Final = {
+    "Authorization": "Bearer bench",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "Idempotency-Key": "bench",
+}
 
 Send = Callable[[], Awaitable[object]]
 
@@ -99,7 +107,9 @@ def handed_over(transport: httpx.AsyncBaseTransport, url: str) -> Send:
 
 @asynccontextmanager
 async def httpx_aiohttp_handed_over(url: str) -> AsyncIterator[Send]:
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+    )
     async with AiohttpTransport(client=session) as transport:
         yield handed_over(transport, url)
 
@@ -130,7 +140,10 @@ async def aiohttp_itself(url: str) -> AsyncIterator[Send]:
 
 def client_of(url: str, ca_file: Path | None = None) -> ApiClient:
     origin = url.partition("/api/")[0]
-    return ApiClient(TargetConfig(name="bench", url=origin, project_id="1", key=SecretKey("bench"), ca_file=ca_file), SystemClock())
+    return ApiClient(
+        TargetConfig(name="bench", url=origin, project_id="1", key=SecretKey("bench"), ca_file=ca_file),
+        SystemClock(),
+    )
 
 
 CANDIDATES: Final = {
@@ -216,7 +229,9 @@ async def serve(certificate: str | None) -> None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate)
     api = Api(1, "* * * * *")
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(api), "127.0.0.1", 0, backlog=1024, ssl=tls)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(api), "127.0.0.1", 0, backlog=1024, ssl=tls
+    )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -236,7 +251,9 @@ def served(certificate: Path | None = None) -> Iterator[str]:
 
 def measured(*argv: str) -> dict[str, float]:
     """The figures that a process of its own prints."""
-    done = subprocess.run([sys.executable, "-m", "bench.transport", *argv], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.transport", *argv], check=True, capture_output=True, text=True
+    )
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
 
@@ -252,7 +269,9 @@ def compare_transports() -> None:
             for name, loop, at_once in RUNS:
                 found[name, loop, at_once].append(measured("throughput", loop, name, url, str(at_once)))
     base = medians(found[RUNS[0]])["rate"]
-    print(f"{'':<30} {'loop':<8} {'at once':>7} {'requests/s':>10} {'ratio':>6} {'cpu s / 1000':>12} {'p50 ms':>7} {'p99 ms':>7}")
+    print(
+        f"{'':<30} {'loop':<8} {'at once':>7} {'requests/s':>10} {'ratio':>6} {'cpu s / 1000':>12} {'p50 ms':>7} {'p99 ms':>7}"
+    )
     for (name, loop, at_once), rounds in found.items():
         of = medians(rounds)
         print(
@@ -269,7 +288,10 @@ def compare_bursts() -> None:
         authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
         with served(certificate) as url:
             kinds = ("cold", "warm")
-            rounds = [{kind: measured("burst", "uvloop", kind, url, str(ca_file)) for kind in kinds} for _ in range(ROUNDS)]
+            rounds = [
+                {kind: measured("burst", "uvloop", kind, url, str(ca_file)) for kind in kinds}
+                for _ in range(ROUNDS)
+            ]
     print(f"{'64 attempts at once, TLS':<30} {'first ms':>8} {'last ms':>8}")
     for kind in kinds:
         of = medians([each[kind] for each in rounds])

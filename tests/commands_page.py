@@ -1,4 +1,6 @@
-"""Make docs/commands.md from the help of the program: ``make docs`` writes the page, and tests compare it with the help."""
+"""Make docs/commands.md from the help of the program: ``make docs`` writes the page, and tests compare it
+with the help.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,8 @@ What `scheduler COMMAND --help` says, for all of them. Made by `make docs`.
 def leaves(context: click.Context) -> Iterator[click.Context]:
     """Yield a context for every command that does something, in alphabetical order of the full names.
 
-    Each context descends from the context of the program, and so has its settings, such as the names of the help option.
+    Each context descends from the context of the program, and so has its settings, such as the names of the
+    help option.
     """
     group = context.command
     assert isinstance(group, click.Group)
@@ -35,7 +38,9 @@ def page() -> str:
     """Return the page as it should be."""
     context = program.make_context(PROGRAM, [], resilient_parsing=True, terminal_width=WIDTH)
     sections = [f"```\n{program.get_help(context)}\n```\n"]
-    sections += [f"## {leaf.command_path}\n\n```\n{leaf.command.get_help(leaf)}\n```\n" for leaf in leaves(context)]
+    sections += [
+        f"## {leaf.command_path}\n\n```\n{leaf.command.get_help(leaf)}\n```\n" for leaf in leaves(context)
+    ]
     return "\n".join([_HEAD, *sections])
 
 

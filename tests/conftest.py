@@ -1,4 +1,6 @@
-"""Which tests mostly wait, for the full minute or for what takes its time: many of them run beside each other (see the Makefile)."""
+"""Which tests mostly wait, for the full minute or for what takes its time: many of them run beside each other
+(see the Makefile).
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,9 @@ HERE: Final = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not read the files of the tests that the Makefile leaves out: every worker would read all of them."""
+    """Do not read the files of the tests that the Makefile leaves out: every worker would read all of
+    them.
+    """
     waiting = {"waiting": True, "not waiting": False}.get(config.option.markexpr)
     if waiting is None or collection_path.parent != HERE:
         return None

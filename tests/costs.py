@@ -1,8 +1,10 @@
-"""Whether a parser's time is linear in its input: inputs of repeated pieces, at half of the limit and at the limit.
+"""Whether a parser's time is linear in its input: inputs of repeated pieces, at half of the limit and at the
+limit.
 
-Time is that of the thread alone, so that a busy machine does not count; the garbage collector, which looks at the whole test process,
-rests meanwhile. Each measurement is the shortest of several, and an input that looks too steep is measured again until it does not, or
-stays so. A quadratic parser takes four times as long for twice the input.
+Time is that of the thread alone, so that a busy machine does not count; the garbage collector, which looks at
+the whole test process, rests meanwhile. Each measurement is the shortest of several, and an input that looks
+too steep is measured again until it does not, or stays so. A quadratic parser takes four times as long for
+twice the input.
 """
 
 import gc
@@ -23,10 +25,17 @@ _PATIENCE = 4.0
 Parse = Callable[[str], object]
 
 
-def draw_inputs(pieces: Sequence[str], *, count: int, seed: int, prefix: str = "") -> Iterator[Callable[[int], str]]:
-    """Draw ``count`` inputs: each makes a text of a given length by repeating a few of the pieces, and every piece alone is among them."""
+def draw_inputs(
+    pieces: Sequence[str], *, count: int, seed: int, prefix: str = ""
+) -> Iterator[Callable[[int], str]]:
+    """Draw ``count`` inputs: each makes a text of a given length by repeating a few of the pieces, and every
+    piece alone is among them.
+    """
     draw = random.Random(seed)
-    units = [*pieces, *("".join(draw.choices(pieces, k=draw.randint(2, 5))) for _ in range(count - len(pieces)))]
+    units = [
+        *pieces,
+        *("".join(draw.choices(pieces, k=draw.randint(2, 5))) for _ in range(count - len(pieces))),
+    ]
     for unit in units:
         end = draw.choice(("", draw.choice(pieces)))
 
@@ -37,13 +46,19 @@ def draw_inputs(pieces: Sequence[str], *, count: int, seed: int, prefix: str = "
         yield make
 
 
-def assert_linear(parse: Parse, pieces: Sequence[str], limit: int, *, prefix: str = "", count: int = 40) -> None:
-    """Assert that the parser takes at most `STEEPEST` times as long at its limit as at half of it, for each of the drawn inputs."""
+def assert_linear(
+    parse: Parse, pieces: Sequence[str], limit: int, *, prefix: str = "", count: int = 40
+) -> None:
+    """Assert that the parser takes at most `STEEPEST` times as long at its limit as at half of it, for each
+    of the drawn inputs.
+    """
     gc.disable()
     try:
         for make in draw_inputs(pieces, count=count, seed=limit, prefix=prefix):
             steepness = _measure_steepness(parse, make(limit // 2), whole := make(limit))
-            assert steepness <= STEEPEST, f"{whole[:80]!r}… of {limit} characters takes {steepness:.1f} times as long as half of it"
+            assert steepness <= STEEPEST, (
+                f"{whole[:80]!r}… of {limit} characters takes {steepness:.1f} times as long as half of it"
+            )
     finally:
         gc.enable()
 
@@ -56,7 +71,9 @@ def _measure_steepness(parse: Parse, half: str, whole: str) -> float:
     repeats = max(1, int(_LONG_ENOUGH / longer))
     shorter, longer = _time(parse, half, repeats), min(longer, _time(parse, whole, repeats))
     tries, began = 0, time.thread_time()
-    while longer > max(STEEPEST * shorter, _COPIED * len(whole)) and (tries < _TRIES or time.thread_time() - began < _PATIENCE):
+    while longer > max(STEEPEST * shorter, _COPIED * len(whole)) and (
+        tries < _TRIES or time.thread_time() - began < _PATIENCE
+    ):
         tries += 1
         shorter, longer = min(shorter, _time(parse, half, repeats)), min(longer, _time(parse, whole, repeats))
     return 1.0 if longer <= _COPIED * len(whole) else longer / shorter

@@ -29,7 +29,9 @@ STEPS_BETWEEN_COUNTS = 20
 
 
 def count_steps(connection: sqlite3.Connection, operation: Callable[[sqlite3.Connection], object]) -> int:
-    """How many steps SQLite's machine takes for the operation, rounded down to a multiple of `STEPS_BETWEEN_COUNTS`."""
+    """How many steps SQLite's machine takes for the operation, rounded down to a multiple of
+    `STEPS_BETWEEN_COUNTS`.
+    """
     counts = [0]
 
     def count() -> int:

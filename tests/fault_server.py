@@ -1,7 +1,8 @@
-"""A TCP server that misbehaves on purpose: what a broken API, proxy or network can do to a client, on real sockets.
+"""A TCP server that misbehaves on purpose: what a broken API, proxy or network can do to a client, on real
+sockets.
 
-A behaviour is a coroutine that is given one connection. It reads requests and writes bytes as it pleases; what it read is kept in
-`FaultServer.received`, so that a test can count what really arrived.
+A behaviour is a coroutine that is given one connection. It reads requests and writes bytes as it pleases;
+what it read is kept in `FaultServer.received`, so that a test can count what really arrived.
 """
 
 import asyncio
@@ -89,8 +90,12 @@ class FaultServer:
 
 
 @asynccontextmanager
-async def fault_server(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[FaultServer]:
-    """Serve on a free port until the block ends. Errors of a behaviour whose client went away are its business."""
+async def fault_server(
+    behaviour: Behaviour, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[FaultServer]:
+    """Serve on a free port until the block ends. Errors of a behaviour whose client went away are its
+    business.
+    """
     visits: set[asyncio.Task[None]] = set()
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +129,12 @@ async def fault_server(behaviour: Behaviour, *, tls: ssl.SSLContext | None = Non
 def response(status: int = 200, body: bytes | object = b"", headers: dict[str, str] | None = None) -> bytes:
     """A whole response; a ``body`` that is no bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    all_headers = {"Date": DATE, "Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
+    all_headers = {
+        "Date": DATE,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(content)),
+        **(headers or {}),
+    }
     lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
     return f"HTTP/1.1 {status} Whatever\r\n{lines}\r\n".encode() + content
 

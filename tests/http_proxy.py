@@ -1,4 +1,6 @@
-"""A small HTTP proxy on real sockets: CONNECT for TLS, absolute addresses for the rest. A behaviour of `tests.fault_server`."""
+"""A small HTTP proxy on real sockets: CONNECT for TLS, absolute addresses for the rest. A behaviour of
+`tests.fault_server`.
+"""
 
 import asyncio
 import base64
@@ -57,7 +59,11 @@ async def _pass_on(request: Received) -> bytes:
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         writer.write(f"{request.method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + request.body)
         head = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        length = next(
+            int(line.split(b":")[1])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        )
         return head + await reader.readexactly(length)
     finally:
         writer.transport.abort()

@@ -1,4 +1,6 @@
-"""Processes as an operator starts them: a folder with a configuration, what they print, and waiting for what they say."""
+"""Processes as an operator starts them: a folder with a configuration, what they print, and waiting for what
+they say.
+"""
 
 import json
 import os
@@ -26,7 +28,9 @@ KEY = "phx_" + "k" * 43
 def environment() -> dict[str, str]:
     """This process's own, without anything that could configure a scheduler."""
     foreign = ("SCHEDULER_", "POSTHOG_", "NO_COLOR")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {"SCHEDULER_CONFIG": "/dev/null"}
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
+        "SCHEDULER_CONFIG": "/dev/null"
+    }
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = PATIENCE) -> T:
@@ -77,7 +81,9 @@ class Running:
         """The event of this name, once there are so many of it: the last of them."""
 
         def look() -> bool:
-            assert self.process.poll() is None or len(self.events(name)) >= count, f"it ended without {name}:\n{self.text}"
+            assert self.process.poll() is None or len(self.events(name)) >= count, (
+                f"it ended without {name}:\n{self.text}"
+            )
             return len(self.events(name)) >= count
 
         until(look, f"{name}, the {count}th in:\n{self.text}")
@@ -166,7 +172,9 @@ command = ["true"]
         return self.running[-1]
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.server_port}/metrics", timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.server_port}/metrics", timeout=PATIENCE
+        ) as answer:
             return str(answer.read().decode())
 
     def ready(self) -> tuple[int, Any]:

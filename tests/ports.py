@@ -1,7 +1,8 @@
 """Ports for servers that tests start, stop and start again.
 
-A port that the system has chosen (port 0) is from the range of outgoing connections: between two starts, any connection of any process may
-be given it, and the next start fails. These are below that range (ip(7), ip_local_port_range).
+A port that the system has chosen (port 0) is from the range of outgoing connections: between two starts, any
+connection of any process may be given it, and the next start fails. These are below that range (ip(7),
+ip_local_port_range).
 """
 
 import os

@@ -1,8 +1,9 @@
 """What SQLite makes of each statement of ours: none may go through a table that grows.
 
-`watch` has every connection note the statements that modules of `scheduler` execute, and `take_findings` explains the new ones
-(https://www.sqlite.org/eqp.html) on empty databases with our tables, which have no statistics, as ours never have. So whatever statement
-the suite executes is judged, and the first test that executes a bad one fails; see `tests/conftest.py`.
+`watch` has every connection note the statements that modules of `scheduler` execute, and `take_findings`
+explains the new ones (https://www.sqlite.org/eqp.html) on empty databases with our tables, which have no
+statistics, as ours never have. So whatever statement the suite executes is judged, and the first test that
+executes a bad one fails; see `tests/conftest.py`.
 
 A plan is a list of nested loops. The rules:
 
@@ -61,7 +62,9 @@ _STEP: Final = re.compile(
     r"(?: USING (?P<automatic>AUTOMATIC )?(?:PARTIAL )?(?:COVERING )?(?:INDEX (?P<index>\S+)|INTEGER PRIMARY KEY|PRIMARY KEY))?"
     r"(?: \((?P<constraints>.+)\))?"
 )
-_TEMPORARY: Final = "CREATE TEMP TABLE weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID"
+_TEMPORARY: Final = (
+    "CREATE TEMP TABLE weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID"
+)
 
 _connect: Final = sqlite3.connect
 _seen: Final[set[str]] = set()
@@ -162,7 +165,9 @@ def take_findings() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One line of a plan. ``correlated``: the part of the plan that the line is in is carried out for each row of another."""
+    """One line of a plan. ``correlated``: the part of the plan that the line is in is carried out for each
+    row of another.
+    """
 
     detail: str
     is_first: bool
@@ -233,7 +238,11 @@ def _judge_node(node: Node, sql: str) -> str | None:
     if step["table"] in SMALL or (step["index"] in SHORT_INDEXES and node.is_first and not node.correlated):
         return None
     if step["json"] or step["table"].startswith("("):
-        return None if node.is_first and not node.correlated else f"a list is gone through for each row of another ({node.detail})"
+        return (
+            None
+            if node.is_first and not node.correlated
+            else f"a list is gone through for each row of another ({node.detail})"
+        )
     if step["verb"] == "SCAN" or step["constraints"] is None:
         return f"a table that grows is gone through ({node.detail})"
     return _judge_search(node, step["table"], step["constraints"], sql)
@@ -247,7 +256,11 @@ def _judge_search(node: Node, table: str, constraints: str, sql: str) -> str | N
         return None
     if len(exact) == len(terms):
         return f"all rows that share a value are gone through ({node.detail})"
-    return None if node.is_first and not node.correlated else f"a stretch of rows is gone through for each row of another ({node.detail})"
+    return (
+        None
+        if node.is_first and not node.correlated
+        else f"a stretch of rows is gone through for each row of another ({node.detail})"
+    )
 
 
 @cache
@@ -276,7 +289,8 @@ def _schemas() -> tuple[sqlite3.Connection, ...]:
 class Allowance:
     """A plan that is as it should be, although a rule says otherwise.
 
-    ``function`` executes the statement, and ``step`` is found in the finding. ``reason`` says why nothing that is due waits for it.
+    ``function`` executes the statement, and ``step`` is found in the finding. ``reason`` says why nothing
+    that is due waits for it.
     """
 
     function: str
@@ -288,7 +302,9 @@ class Allowance:
 
 
 _OWN_PROCESS: Final = "a command, in a process of its own"
-_BROWSER: Final = "for people, on the thread that browses or in a process of its own; given up after two seconds"
+_BROWSER: Final = (
+    "for people, on the thread that browses or in a process of its own; given up after two seconds"
+)
 _MIGRATION: Final = "a migration, once for each file"
 _START: Final = "a start, which takes up all automations"
 _ONE_SPAN: Final = "LIMIT 1: the first span that ends then or later, and no other, since spans of an automation never overlap"
@@ -299,42 +315,90 @@ _LATER_SPANS: Final = "(SEARCH span USING INDEX occurrence_spans (target=? AND a
 
 EXCEPTIONS: Final = (
     Allowance("cli.automation_lookup._search", "(SCAN found", _OWN_PROCESS),
-    Allowance("cli.automation_lookup._search", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone"),
+    Allowance(
+        "cli.automation_lookup._search",
+        f"{_VERSIONS_OF_ONE})",
+        f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone",
+    ),
     Allowance("cli.automation_lookup.read_names", "(SCAN automation", _OWN_PROCESS),
     Allowance("cli.ledger_automations.read_automations", "(SCAN automation)", _OWN_PROCESS),
     Allowance("cli.jitter_waits._list_versions", "(SCAN automation)", _OWN_PROCESS),
     Allowance("doctor.ledger_probe._read_record", "(SCAN automation)", _OWN_PROCESS),
-    Allowance("doctor.ledger_probe._read_record", "(SCAN occurrence USING COVERING INDEX", f"{_OWN_PROCESS}, which counts all of them"),
-    Allowance("doctor.ledger_probe._read_record", "(SCAN run)", f"{_OWN_PROCESS}, which looks at the newest run of each automation"),
-    Allowance("audit.ledger_queries.read_versions", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
+    Allowance(
+        "doctor.ledger_probe._read_record",
+        "(SCAN occurrence USING COVERING INDEX",
+        f"{_OWN_PROCESS}, which counts all of them",
+    ),
+    Allowance(
+        "doctor.ledger_probe._read_record",
+        "(SCAN run)",
+        f"{_OWN_PROCESS}, which looks at the newest run of each automation",
+    ),
+    Allowance(
+        "audit.ledger_queries.read_versions", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"
+    ),
     Allowance(
         "audit.ledger_queries.read_automation_versions",
         f"{_VERSIONS_OF_ONE})",
         f"{_OWN_PROCESS}, which tells of all versions of one automation",
     ),
-    Allowance("ledger.history.read_occurrences", "(SCAN occurrence USING INDEX", f"walks back in time up to LIMIT; {_BROWSER}"),
-    Allowance("ledger.history.read_occurrences", "run_by_status (status=?)", f"walks back in time up to LIMIT; {_BROWSER}"),
-    Allowance("ledger.history.read_occurrences", "occurrence_by_outcome (outcome=?)", f"walks back in time up to LIMIT; {_BROWSER}"),
+    Allowance(
+        "ledger.history.read_occurrences",
+        "(SCAN occurrence USING INDEX",
+        f"walks back in time up to LIMIT; {_BROWSER}",
+    ),
+    Allowance(
+        "ledger.history.read_occurrences",
+        "run_by_status (status=?)",
+        f"walks back in time up to LIMIT; {_BROWSER}",
+    ),
+    Allowance(
+        "ledger.history.read_occurrences",
+        "occurrence_by_outcome (outcome=?)",
+        f"walks back in time up to LIMIT; {_BROWSER}",
+    ),
     Allowance("ledger.history.read_occurrences", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
-    Allowance("ledger.history.read_last_times", _ALL_AUTOMATIONS, "the last times of all automations, once, at a start"),
+    Allowance(
+        "ledger.history.read_last_times",
+        _ALL_AUTOMATIONS,
+        "the last times of all automations, once, at a start",
+    ),
     Allowance("ledger.snapshots.read_target", _ALL_AUTOMATIONS, _START),
-    Allowance("ledger.snapshots.read_target", f"{_VERSIONS_OF_ONE} AND id<?", "max(id): the last version before another"),
+    Allowance(
+        "ledger.snapshots.read_target",
+        f"{_VERSIONS_OF_ONE} AND id<?",
+        "max(id): the last version before another",
+    ),
     Allowance("ledger.snapshots._read_recent_removals", _ALL_AUTOMATIONS, _START),
     Allowance(
-        "ledger.snapshots._read_recent_removals", f"{_VERSIONS_OF_ONE})", "LIMIT 1: an automation's first version, which is never a removal"
+        "ledger.snapshots._read_recent_removals",
+        f"{_VERSIONS_OF_ONE})",
+        "LIMIT 1: an automation's first version, which is never a removal",
     ),
     Allowance("ledger.snapshots.read_newest_runs", _ALL_AUTOMATIONS, _START),
     Allowance(
-        "ledger.snapshots.record_runs", "attempt_unknown_of (automation_id=? AND written_at>? AND written_at<?)", "the attempts of a day"
+        "ledger.snapshots.record_runs",
+        "attempt_unknown_of (automation_id=? AND written_at>? AND written_at<?)",
+        "the attempts of a day",
     ),
     Allowance("ledger.unattributed_runs.select", "unattributed_run USING PRIMARY KEY (target=?)", _START),
     Allowance("ledger.outcomes.rewind", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
-    Allowance("ledger.claims._insert_claims", "(SEARCH occurrence)", "max(id): the last row of the table alone"),
+    Allowance(
+        "ledger.claims._insert_claims", "(SEARCH occurrence)", "max(id): the last row of the table alone"
+    ),
     Allowance("ledger.claims._insert_claims", _LATER_SPANS, _ONE_SPAN),
     Allowance("ledger.claims.find_missing", _LATER_SPANS, _ONE_SPAN),
-    Allowance("ledger.claims._read_rows_between", "(SCAN at)", "the instants of a downtime, each found by the index"),
-    Allowance("ledger.claims._read_rows_between", "(scheduled_for>?)", "min(scheduled_for): the next instant alone"),
-    Allowance("ledger.retention._read_slice", f"{_VERSIONS_OF_ONE} AND id>?", "LIMIT 1: the version that follows another"),
+    Allowance(
+        "ledger.claims._read_rows_between", "(SCAN at)", "the instants of a downtime, each found by the index"
+    ),
+    Allowance(
+        "ledger.claims._read_rows_between", "(scheduled_for>?)", "min(scheduled_for): the next instant alone"
+    ),
+    Allowance(
+        "ledger.retention._read_slice",
+        f"{_VERSIONS_OF_ONE} AND id>?",
+        "LIMIT 1: the version that follows another",
+    ),
     Allowance("ledger.schema.add_explanations", "(SCAN occurrence", _MIGRATION),
     Allowance("ledger.schema.add_gaps_and_indexes", "(SCAN attempt", _MIGRATION),
     Allowance("ledger.schema.add_gaps_and_indexes", "occurrence_by_outcome (outcome=?)", _MIGRATION),
@@ -342,13 +406,27 @@ EXCEPTIONS: Final = (
     Allowance("ledger.schema.add_gaps_and_indexes", "(SCAN last)", _MIGRATION),
     Allowance("ledger.schema.add_finished_runs", "(SCAN run)", _MIGRATION),
     Allowance("ledger.schema.add_finished_runs", "(SCAN newest)", _MIGRATION),
-    Allowance("ledger.schema.add_gaps_and_indexes", "no database of ours takes it", f"{_MIGRATION}, which takes a table away"),
+    Allowance(
+        "ledger.schema.add_gaps_and_indexes",
+        "no database of ours takes it",
+        f"{_MIGRATION}, which takes a table away",
+    ),
     Allowance("localapi.runs._list_automation_names", "(SCAN automations USING COVERING INDEX", _OWN_PROCESS),
     Allowance("localapi.runs._list_runs", "(SCAN runs)", "walks back from the newest run up to LIMIT"),
     Allowance(
-        "localapi.runs._list_runs", "runs_of_automation (automation_id=?)", "walks back from the newest run of one automation up to LIMIT"
+        "localapi.runs._list_runs",
+        "runs_of_automation (automation_id=?)",
+        "walks back from the newest run of one automation up to LIMIT",
     ),
-    Allowance("localapi.runs._list_runs", "(SCAN automations USING COVERING INDEX", f"names by a pattern; {_OWN_PROCESS}"),
+    Allowance(
+        "localapi.runs._list_runs",
+        "(SCAN automations USING COVERING INDEX",
+        f"names by a pattern; {_OWN_PROCESS}",
+    ),
     Allowance("localapi.runs._find_automations", "(SCAN automations", _OWN_PROCESS),
-    Allowance("localapi.store._find_rows", "automations_in_order (project_id=?)", "skips to a page in the index alone"),
+    Allowance(
+        "localapi.store._find_rows",
+        "automations_in_order (project_id=?)",
+        "skips to a page in the index alone",
+    ),
 )

@@ -37,7 +37,9 @@ def test_every_link_leads_to_a_file_and_a_heading(document: str, link: str) -> N
     assert found.exists(), f"{document} links to {link}"
     if anchor:
         headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
-        assert anchor in {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}, f"{document}: {link}"
+        assert anchor in {
+            re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings
+        }, f"{document}: {link}"
 
 
 @pytest.mark.parametrize(("document", "picture"), sorted(set(named(r'(?:src|srcset)="([^"]+)"'))))
@@ -60,7 +62,9 @@ def test_every_recipe_for_an_agent_is_a_configuration(tmp_path: Path, settings: 
 
 @pytest.mark.parametrize("script", blocks("sh"))
 def test_every_script_for_an_agent_can_be_read(script: str) -> None:
-    assert subprocess.run(["sh", "-n"], input=script, check=False, capture_output=True, text=True).stderr == ""
+    assert (
+        subprocess.run(["sh", "-n"], input=script, check=False, capture_output=True, text=True).stderr == ""
+    )
 
 
 def test_there_are_recipes_and_scripts() -> None:

@@ -1,7 +1,7 @@
 """Every command, option, setting, metric and log event that a document names is there.
 
-That each of them is in its own document is said by the tests of those: docs/commands.md here, docs/configuration.md in tests/settings,
-docs/metrics.md in tests/ops, docs/api.md in tests/localapi.
+That each of them is in its own document is said by the tests of those: docs/commands.md here,
+docs/configuration.md in tests/settings, docs/metrics.md in tests/ops, docs/api.md in tests/localapi.
 """
 
 import re
@@ -38,7 +38,11 @@ CALL = re.compile(r"(?:^|[;&|(] *|sudo |-- )(?:\S*/)?scheduler ((?:[a-z]|--)[^|;
 
 def calls() -> list[tuple[str, str]]:
     found = {
-        (name, call.strip()) for name, text in TEXTS.items() if name != PAGE.name for line in code(text) for call in CALL.findall(line)
+        (name, call.strip())
+        for name, text in TEXTS.items()
+        if name != PAGE.name
+        for line in code(text)
+        for call in CALL.findall(line)
     }
     return sorted(found)
 
@@ -57,7 +61,11 @@ def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
 @pytest.mark.parametrize(("document", "call"), calls())
 def test_every_command_and_option_that_is_named_is_there(document: str, call: str) -> None:
     command, words = resolved(shlex.split(call.replace("…", ""), comments=True))
-    known = {option for parameter in command.get_params(click.Context(command)) for option in (*parameter.opts, *parameter.secondary_opts)}
+    known = {
+        option
+        for parameter in command.get_params(click.Context(command))
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
     named = {word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2}
     assert named <= known, f"{document}: scheduler {call}"
 
@@ -87,14 +95,25 @@ def test_every_setting_that_is_named_is_there(document: str, path: tuple[str, ..
     assert path in SETTINGS, f"{document}: [{'.'.join(path[:-1])}] {path[-1]}"
 
 
-MISTAKEN_ON_PURPOSE = {"SCHEDULER_SECTION__KEY", "SCHEDULER_SERVER__LISTEM", "SCHEDULER_SERVICE_HOST", "SCHEDULER_API__RUNNER"}
+MISTAKEN_ON_PURPOSE = {
+    "SCHEDULER_SECTION__KEY",
+    "SCHEDULER_SERVER__LISTEM",
+    "SCHEDULER_SERVICE_HOST",
+    "SCHEDULER_API__RUNNER",
+}
 """Forms, and what docs/configuration.md shows to be refused or left alone."""
 VARIABLES = {setting.variable for setting in SETTINGS.values()} | {"SCHEDULER_CONFIG"}
 
 
 @pytest.mark.parametrize(
     ("document", "variable"),
-    sorted({(name, each) for name, text in TEXTS.items() for each in re.findall(r"\bSCHEDULER_[A-Z_]+[A-Z]\b", text)}),
+    sorted(
+        {
+            (name, each)
+            for name, text in TEXTS.items()
+            for each in re.findall(r"\bSCHEDULER_[A-Z_]+[A-Z]\b", text)
+        }
+    ),
 )
 def test_every_variable_that_is_named_is_there(document: str, variable: str) -> None:
     assert variable in VARIABLES | MISTAKEN_ON_PURPOSE, f"{document}: {variable}"
@@ -105,7 +124,11 @@ def test_every_variable_that_is_named_is_there(document: str, variable: str) -> 
 
 def first_cells(pattern: str) -> set[str]:
     """What the tables that are held against the code say there is."""
-    return {cell for page in ("metrics.md", "api.md") for cell in re.findall(rf"^\| `({pattern})`", TEXTS[page], re.MULTILINE)}
+    return {
+        cell
+        for page in ("metrics.md", "api.md")
+        for cell in re.findall(rf"^\| `({pattern})`", TEXTS[page], re.MULTILINE)
+    }
 
 
 METRICS = {*first_cells(r"scheduler_\w+"), "scheduler_api_"}  # the last one as what their names begin with
@@ -114,7 +137,10 @@ SUFFIXES = ("_bucket", "_count", "_sum")
 
 
 @pytest.mark.parametrize(
-    ("document", "metric"), sorted({(name, each) for name, text in TEXTS.items() for each in re.findall(r"\bscheduler_[a-z_]+", text)})
+    ("document", "metric"),
+    sorted(
+        {(name, each) for name, text in TEXTS.items() for each in re.findall(r"\bscheduler_[a-z_]+", text)}
+    ),
 )
 def test_every_metric_that_is_named_is_there(document: str, metric: str) -> None:
     assert {metric, *(metric.removesuffix(suffix) for suffix in SUFFIXES)} & METRICS, f"{document}: {metric}"
@@ -123,7 +149,12 @@ def test_every_metric_that_is_named_is_there(document: str, metric: str) -> None
 @pytest.mark.parametrize(
     ("document", "event"),
     sorted(
-        {(name, each) for name, text in TEXTS.items() for span in code(text) for each in re.findall(r"^[a-z]+\.[a-z]+(?:ed|ing|d)$", span)}
+        {
+            (name, each)
+            for name, text in TEXTS.items()
+            for span in code(text)
+            for each in re.findall(r"^[a-z]+\.[a-z]+(?:ed|ing|d)$", span)
+        }
     ),
 )
 def test_every_log_event_that_is_named_is_there(document: str, event: str) -> None:

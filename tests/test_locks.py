@@ -1,4 +1,6 @@
-"""requirements-run.lock, for `make run` and `make install`, is a part of requirements.lock, which the tests use."""
+"""requirements-run.lock, for `make run` and `make install`, is a part of requirements.lock, which the tests
+use.
+"""
 
 import re
 import subprocess
@@ -32,7 +34,9 @@ def test_what_the_project_needs_is_installed_and_no_tool_of_its_developers() -> 
 
 
 def test_every_package_has_its_hashes() -> None:
-    assert [name for name, entry in locked("requirements-run.lock").items() if "--hash=sha256:" not in entry] == []
+    assert [
+        name for name, entry in locked("requirements-run.lock").items() if "--hash=sha256:" not in entry
+    ] == []
 
 
 def make(*arguments: str) -> str:

@@ -45,7 +45,9 @@ PARTICIPLES = frozenset(
         "written",
     ]
 )
-ADJECTIVES = frozenset(["embed", "feed", "need", "proceed", "red", "seed", "shed", "speed"])  # that end as participles do
+ADJECTIVES = frozenset(
+    ["embed", "feed", "need", "proceed", "red", "seed", "shed", "speed"]
+)  # that end as participles do
 PREPOSITIONS = frozenset(
     [
         "after",
@@ -78,7 +80,9 @@ EXCEPTIONS = {
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield the functions and methods of a module, without properties and magic methods: those are nouns, and Python's."""
+    """Yield the functions and methods of a module, without properties and magic methods: those are nouns, and
+    Python's.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             decorators = " ".join(ast.unparse(decorator) for decorator in node.decorator_list)

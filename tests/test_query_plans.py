@@ -1,4 +1,6 @@
-"""The plan of every statement that the suite executes is judged; and who judges them notices a bad one, in whichever way it is bad."""
+"""The plan of every statement that the suite executes is judged; and who judges them notices a bad one, in
+whichever way it is bad.
+"""
 
 import ast
 import inspect
@@ -19,7 +21,16 @@ from scheduler.cli import automation_lookup, jitter_waits, ledger_automations, p
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.database.files import connect_for_reading
 from scheduler.doctor import ledger_probe
-from scheduler.ledger import claims, finished_runs, history, outcomes, retention, schema, snapshots, unattributed_runs
+from scheduler.ledger import (
+    claims,
+    finished_runs,
+    history,
+    outcomes,
+    retention,
+    schema,
+    snapshots,
+    unattributed_runs,
+)
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.localapi import runs, store
 from scheduler.localapi.page_bookmarks import PageBookmarks
@@ -113,11 +124,18 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.mark.parametrize("call", ["connection.execute(sql)", "connection.cursor().execute(sql)"])
-def test_a_bad_statement_that_a_module_of_ours_executes_is_noticed(connection: sqlite3.Connection, call: str) -> None:
+def test_a_bad_statement_that_a_module_of_ours_executes_is_noticed(
+    connection: sqlite3.Connection, call: str
+) -> None:
     assert take_findings() == []
     sql = f"SELECT 1 FROM attempt WHERE http_status = {len(call)}"
-    exec(f"def add(): {call}\nadd()", {"__name__": "scheduler.ledger.added", "connection": connection, "sql": sql})
-    assert take_findings() == [f"a table that grows is gone through (SCAN attempt) in scheduler.ledger.added.add: {sql}"]
+    exec(
+        f"def add(): {call}\nadd()",
+        {"__name__": "scheduler.ledger.added", "connection": connection, "sql": sql},
+    )
+    assert take_findings() == [
+        f"a table that grows is gone through (SCAN attempt) in scheduler.ledger.added.add: {sql}"
+    ]
     assert take_findings() == [], "once is enough"
 
 
@@ -127,7 +145,9 @@ def test_what_the_tests_themselves_execute_is_not_judged(connection: sqlite3.Con
 
 
 def written(module: ModuleType) -> Iterator[Statement]:
-    """The statements that a module is written with: the texts in its functions, and the constants that these name."""
+    """The statements that a module is written with: the texts in its functions, and the constants that these
+    name.
+    """
     for function in vars(module).values():
         if inspect.isfunction(function) and function.__module__ == module.__name__:
             for sql in _texts_of(function):
@@ -136,7 +156,9 @@ def written(module: ModuleType) -> Iterator[Statement]:
 
 def _texts_of(function: FunctionType) -> Iterator[str]:
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
-        value = function.__globals__.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
+        value = (
+            function.__globals__.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
+        )
         for text in value if isinstance(value, tuple) else (value,):
             if isinstance(text, str):
                 yield text
@@ -174,7 +196,10 @@ def api(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_no_exception_outlives_its_statement(connection: sqlite3.Connection, api: sqlite3.Connection) -> None:
     """Each exception still covers a finding; a statement that is written anew has to be judged anew."""
-    statements = [*(statement for module in MODULES for statement in written(module)), *put_together(connection, api)]
+    statements = [
+        *(statement for module in MODULES for statement in written(module)),
+        *put_together(connection, api),
+    ]
     found = [(statement, finding) for statement in statements for finding in judge(statement.sql)]
     idle = [allowance for allowance in EXCEPTIONS if not any(allowance.covers(*each) for each in found)]
     assert not idle, "\n".join(map(str, idle))

@@ -1,7 +1,8 @@
-"""Virtual time: an event loop whose clock jumps to its next timer, and the two clocks of a machine on top of it.
+"""Virtual time: an event loop whose clock jumps to its next timer, and the two clocks of a machine on top of
+it.
 
-What is awaited must come from timers and from other tasks; there is no I/O. So days pass in seconds, nothing depends on how busy the
-machine is, and a test that waits for what will never happen is told so at once.
+What is awaited must come from timers and from other tasks; there is no I/O. So days pass in seconds, nothing
+depends on how busy the machine is, and a test that waits for what will never happen is told so at once.
 """
 
 import asyncio

@@ -38,11 +38,17 @@ async def run_api(settings: Settings) -> AsyncIterator[LocalApi]:
     `Unreachable`.
     """
     if settings.api.listen is None:
-        raise ConfigurationError('the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"')
+        raise ConfigurationError(
+            'the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"'
+        )
     api = await LocalApi.start(make_api_config(settings.api), now=SystemClock().now)
     try:
         async with HttpServer(
-            api.app, str(settings.api.listen), setting="[api] listen", keep_alive=_KEEP_ALIVE, connections=_MAX_CONNECTIONS
+            api.app,
+            str(settings.api.listen),
+            setting="[api] listen",
+            keep_alive=_KEEP_ALIVE,
+            connections=_MAX_CONNECTIONS,
         ):
             yield api
     finally:
@@ -61,7 +67,9 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
         parent.watch(stopping.set)
     for number in (signal.SIGTERM,) if parent is not None else (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: os._exit(0) if stopping.is_set() else stopping.set())
-    log = Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now)
+    log = Log(
+        format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now
+    )
     try:
         async with run_api(settings) as api:
             announce()

@@ -88,7 +88,9 @@ class Child:
         try:
             return await asyncio.wait_for(self.wait(), STOP_WITHIN)
         except TimeoutError:
-            sys.stderr.write(f"error: the embedded API has not stopped within {STOP_WITHIN:.0f} s; it is killed\n")
+            sys.stderr.write(
+                f"error: the embedded API has not stopped within {STOP_WITHIN:.0f} s; it is killed\n"
+            )
         kill_child(self._process)
         return await self.wait()
 

@@ -17,7 +17,12 @@ from typing import Any, Final
 from scheduler import __version__
 from scheduler.app.ledger_startup import LedgerStartup
 from scheduler.app.observability import Observability
-from scheduler.app.settings_mapping import make_parser, make_policy_texts, make_target_settings, make_upstream_config
+from scheduler.app.settings_mapping import (
+    make_parser,
+    make_policy_texts,
+    make_target_settings,
+    make_upstream_config,
+)
 from scheduler.core.cron import read_versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped, WakeFailed
@@ -107,7 +112,13 @@ class Daemon:
         self._announce()
         gc.freeze()  # loaded objects stay; repeated collection would stop the loop for 10 ms
         async with asyncio.TaskGroup() as group:
-            work = (self._guard(lock), self._prune(), self._start_backfills(), self._freeze(), self._refresh())
+            work = (
+                self._guard(lock),
+                self._prune(),
+                self._start_backfills(),
+                self._freeze(),
+                self._refresh(),
+            )
             background = [group.create_task(each) for each in work]
             await self._service.run(self._targets, self._get_drain_seconds)
             for task in background:
@@ -135,7 +146,9 @@ class Daemon:
 
         Return None when the daemon is told to stop before. ``closing`` closes everything again.
         """
-        opening = LedgerStartup(self._settings.ledger.url.path, self._service, self._health, self._observability.publish)
+        opening = LedgerStartup(
+            self._settings.ledger.url.path, self._service, self._health, self._observability.publish
+        )
         lock = await opening.acquire_lock(self._settings.daemon.node, self._clock.now)
         if lock is None:
             return None
@@ -146,7 +159,10 @@ class Daemon:
         closing.push_async_callback(asyncio.to_thread, database.close)
         self._ledger, self._evaluation_since = self._make_ledger(database), self._clock.now()
         self._targets = [self._make_target(number) for number in range(len(self._clients))]
-        steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observability.recall, database)]
+        steps: list[Callable[[], Awaitable[None]]] = [
+            self._record_evaluation,
+            partial(self._observability.recall, database),
+        ]
         for step in (*steps, *(target.open for target in self._targets)):
             await opening.retry(step)
         return None if self._service.is_stopping else lock
@@ -159,7 +175,9 @@ class Daemon:
     async def _record_evaluation(self) -> None:
         schedule = self._settings.schedule
         texts = make_policy_texts(self._settings)
-        await self._ledger.record_evaluation(self._evaluation_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
+        await self._ledger.record_evaluation(
+            self._evaluation_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat
+        )
         await self._ledger.record_policies(self._evaluation_since, schedule=texts[0], overrides=texts[1])
 
     def _make_clients(self, settings: Settings) -> list[ApiClient]:
@@ -247,7 +265,9 @@ class Daemon:
                     await asyncio.sleep(_HEAR_EVERY)
         except OSError as error:
             reason = f"{locate_wake_file(ledger)}: {error.strerror or error}"
-            self._observability.publish(WakeFailed(error=f"{reason}; what commands change takes effect at the next poll"))
+            self._observability.publish(
+                WakeFailed(error=f"{reason}; what commands change takes effect at the next poll")
+            )
 
     async def _refresh_targets(self) -> None:
         for target in self._targets:
@@ -307,7 +327,13 @@ class Daemon:
         settings = self._settings
         self._ledger, self._evaluation_since = self._make_ledger(self._ledger.database), now
         for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True):
-            target.reconfigure(make_target_settings(setting, settings), client, self._ledger, make_parser(settings), since=now)
+            target.reconfigure(
+                make_target_settings(setting, settings),
+                client,
+                self._ledger,
+                make_parser(settings),
+                since=now,
+            )
         self._run_in_background(self._record_reload())
 
     async def _record_reload(self) -> None:
@@ -340,7 +366,9 @@ def _require_target(settings: Settings) -> Settings:
 
 
 def _refuse_restart_settings(old: Settings, new: Settings) -> None:
-    changed = [f"[{section}]" for section in _RESTART_SECTIONS if getattr(old, section) != getattr(new, section)]
+    changed = [
+        f"[{section}]" for section in _RESTART_SECTIONS if getattr(old, section) != getattr(new, section)
+    ]
     if old.log.format != new.log.format:
         changed.append("[log] format")
     if _list_bindings(old) != _list_bindings(new):

@@ -11,7 +11,14 @@ from typing import Final
 from scheduler.app.run_output import RunOutputReader
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
-from scheduler.core.status import STALLED_AFTER, AutomationDetails, AutomationStatus, FailingAutomations, FinishedRun, RecentActivity
+from scheduler.core.status import (
+    STALLED_AFTER,
+    AutomationDetails,
+    AutomationStatus,
+    FailingAutomations,
+    FinishedRun,
+    RecentActivity,
+)
 from scheduler.core.timetable import TimetableEntry
 from scheduler.daemon.ports import DaemonClock
 from scheduler.daemon.service import Service
@@ -47,7 +54,9 @@ class Observability:
 
     def __init__(self, settings: Settings, clock: DaemonClock) -> None:
         self._settings = settings
-        self._log = Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=clock.now)
+        self._log = Log(
+            format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=clock.now
+        )
         self._metrics = Metrics([target.name for target in settings.targets], now=clock.now)
         self._heartbeat = Heartbeat(clock.now, clock.boottime)
         self._database: Database | None = None
@@ -71,8 +80,16 @@ class Observability:
         for target in self._settings.targets:
             times = await database.read(partial(history.read_last_times, target=target.name))
             self._metrics.recall(
-                {(target.name, each): last.accepted_at for each, last in times.items() if last.accepted_at is not None},
-                {(target.name, each): last.succeeded_at for each, last in times.items() if last.succeeded_at is not None},
+                {
+                    (target.name, each): last.accepted_at
+                    for each, last in times.items()
+                    if last.accepted_at is not None
+                },
+                {
+                    (target.name, each): last.succeeded_at
+                    for each, last in times.items()
+                    if last.succeeded_at is not None
+                },
                 {target.name: await database.read(partial(read_failing_ids, target=target.name))},
             )
 
@@ -114,7 +131,9 @@ class Observability:
             upcoming_by_schedule=partial(_group_upcoming, service),
             details=partial(_find_details, service),
             waits=lambda target: _find_target(service, target).waits.make_status(),
-            automation_waits=lambda target, automation_id: _find_target(service, target).waits.list_for_automation(automation_id),
+            automation_waits=lambda target, automation_id: _find_target(
+                service, target
+            ).waits.list_for_automation(automation_id),
             all_details=partial(_iterate_details, service),
             occurrences=partial(self._read_occurrences, service),
             recent=self._read_recent,
@@ -136,8 +155,12 @@ class Observability:
             limit=query.limit,
             offset=query.offset,
         )
-        derived = await _list_not_due(service, query) if query.outcome is None and query.run_status is None else []
-        return await self._require_database().browse(partial(not_due_lines.select_with_derived, selection=selection, derived=derived))
+        derived = (
+            await _list_not_due(service, query) if query.outcome is None and query.run_status is None else []
+        )
+        return await self._require_database().browse(
+            partial(not_due_lines.select_with_derived, selection=selection, derived=derived)
+        )
 
     async def _read_recent(self, since: datetime) -> RecentActivity:
         return await self._require_database().browse(partial(history.read_recent, since=since))
@@ -148,10 +171,15 @@ class Observability:
 
     async def _read_failing_ids(self) -> Collection[AutomationKey]:
         names = [target.name for target in self._settings.targets]
-        ids = {name: await self._require_database().browse(partial(read_failing_ids, target=name)) for name in names}
+        ids = {
+            name: await self._require_database().browse(partial(read_failing_ids, target=name))
+            for name in names
+        }
         return {(name, automation_id) for name, some in ids.items() for automation_id in some}
 
-    async def _read_finished_runs(self, automations: Collection[AutomationKey]) -> Mapping[AutomationKey, FinishedRun]:
+    async def _read_finished_runs(
+        self, automations: Collection[AutomationKey]
+    ) -> Mapping[AutomationKey, FinishedRun]:
         return await self._require_database().browse(partial(read_finished_runs, automations=automations))
 
     def _require_database(self) -> Database:
@@ -186,14 +214,20 @@ def _list_upcoming(
     return _find_target(service, name).iterate_upcoming(span, only)
 
 
-def _group_upcoming(service: Service, name: str, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+def _group_upcoming(
+    service: Service, name: str, span: timedelta
+) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
     return _find_target(service, name).iterate_by_schedule(span)
 
 
 async def _list_not_due(service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
     """List the lines of occurrences before their due instant: such occurrences have no row."""
     automation_id = None if query.automation is None else find_id(query.automation)
-    only = make_automation_filter(query.automation) if query.automation is not None and automation_id is None else None
+    only = (
+        make_automation_filter(query.automation)
+        if query.automation is not None and automation_id is None
+        else None
+    )
     return [
         not_due_lines.make_line(target.context.target, wait)
         for target in service.targets
@@ -204,7 +238,9 @@ async def _list_not_due(service: Service, query: OccurrenceQuery) -> Sequence[hi
 
 def _find_details(service: Service, name: str, automation_id: str) -> AutomationDetails | None:
     served = (target for target in service.targets if target.context.target == name)
-    return next((details for target in served if (details := target.find_details(automation_id)) is not None), None)
+    return next(
+        (details for target in served if (details := target.find_details(automation_id)) is not None), None
+    )
 
 
 def _iterate_details(service: Service, name: str) -> Iterator[AutomationDetails]:

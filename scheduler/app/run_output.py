@@ -61,7 +61,9 @@ class RunOutputReader:
         if target not in self._targets:
             return None
         if self._waiting >= _MAX_WAITING:
-            return RunOutputTail(error=f"{self._waiting} pages wait for the outputs of runs already; look again in some seconds")
+            return RunOutputTail(
+                error=f"{self._waiting} pages wait for the outputs of runs already; look again in some seconds"
+            )
         self._waiting += 1
         try:
             return await self._read_in_turn(target, run_id)
@@ -90,7 +92,10 @@ class RunOutputReader:
     async def _ask(self, target: TargetSection, run_id: str) -> RunOutputTail | None:
         try:
             config = await asyncio.to_thread(make_upstream_config, target)  # the key may have been rotated
-            async with ApiClient(replace(config, connect_timeout=_ANSWER_TIMEOUT / 2, request_timeout=_ANSWER_TIMEOUT), self._clock) as api:
+            async with ApiClient(
+                replace(config, connect_timeout=_ANSWER_TIMEOUT / 2, request_timeout=_ANSWER_TIMEOUT),
+                self._clock,
+            ) as api:
                 return await api.read_run_output(run_id)
         except InvalidAutomation:  # an invalid id, and so no run of the embedded API
             return None

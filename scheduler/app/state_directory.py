@@ -78,7 +78,9 @@ def prepare_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> Pat
         if not file.exists():
             _write(file, _make_configuration(folder, environ), 0o644)
     except OSError as error:
-        raise ConfigurationError(f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir") from None
+        raise ConfigurationError(
+            f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir"
+        ) from None
     return file
 
 
@@ -88,10 +90,18 @@ def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
     Raises `ConfigurationError`, and `SettingsError` for errors in the environment.
     """
     if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
-        raise ConfigurationError(f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another")
+        raise ConfigurationError(
+            f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another"
+        )
     api, server = (f"{_HOST}:{_find_free_port(first)}" for first in (_API_PORT, _SERVER_PORT))
     places = _Places(
-        f"http://{api}", _PROJECT, f"{folder}/{KEY_NAME}", f"sqlite:///{folder}/scheduler.db", server, api, f"sqlite:///{folder}/api.db"
+        f"http://{api}",
+        _PROJECT,
+        f"{folder}/{KEY_NAME}",
+        f"sqlite:///{folder}/scheduler.db",
+        server,
+        api,
+        f"sqlite:///{folder}/api.db",
     )
     draft = folder / f"{FILE_NAME}.draft"
     try:
@@ -103,7 +113,9 @@ def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def _format_configuration(places: _Places) -> str:
-    return _CONFIGURATION.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(places).items()})
+    return _CONFIGURATION.format(
+        **{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(places).items()}
+    )
 
 
 def _apply_environment(places: _Places, settings: Settings) -> _Places:

@@ -32,7 +32,9 @@ DEMO: Final[NewAutomation] = {
 }
 
 
-async def run_up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
+async def run_up(
+    folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool
+) -> int:
     """Run both until a signal says stop, or until one of them ends; return the exit status.
 
     The exit status is the status of the API. The status is never 0 when the API ended although nobody asked
@@ -110,12 +112,16 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
             return target
     here = f"no [[target]] has its url http://{listen.local_address if listen else ''}"
     if demo:
-        raise ConfigurationError(f"--demo adds an automation to the embedded API, but {here}; start without --demo")
+        raise ConfigurationError(
+            f"--demo adds an automation to the embedded API, but {here}; start without --demo"
+        )
     named: list[tuple[SettingPath, str]] = [(("api", "listen"), str(listen or ""))]
     named += [(("target", number, "url"), target.url) for number, target in enumerate(settings.targets)]
     moved = any(path in origins and origins[path].kind == "environment" for path, _ in named)
     if moved or _get_key_file(folder) in {target.key_file for target in settings.targets}:
-        said = ", ".join(f"{format_path(path)} is {value} ({origins.get(path, 'default')})" for path, value in named)
+        said = ", ".join(
+            f"{format_path(path)} is {value} ({origins.get(path, 'default')})" for path, value in named
+        )
         raise ConfigurationError(
             f"the embedded API would be served, but {here}: {said}; have both alike, in the environment and in {configuration.file}, "
             f"or start `{format_command('run')}` for another API"

@@ -74,7 +74,11 @@ def _derive_span_instants(account: Evidence, row: OccurrenceRow | None) -> tuple
     since, evaluation = row.scheduled_for - _JUST_BEFORE, account.evaluation
     found: set[datetime] = set()
     for force in account.periods:
-        definition, begin, end = force.version.firing_definition, max(since, force.begin), min(row.last, force.end)
+        definition, begin, end = (
+            force.version.firing_definition,
+            max(since, force.begin),
+            min(row.last, force.end),
+        )
         if definition is not None and begin < end:
             found.update(evaluation.list_instants(definition, begin, end))
     if len(found) != row.count or account.instant not in found:

@@ -32,13 +32,19 @@ class Discrepancy:
     fate: str = ""  # outcome and reason, or state, of the row
 
 
-def find_differing_instants(expectation: AuditExpectation, counted: Mapping[datetime, Tally]) -> list[datetime]:
+def find_differing_instants(
+    expectation: AuditExpectation, counted: Mapping[datetime, Tally]
+) -> list[datetime]:
     """Find the instants at which the rows differ from the expected rows, by count or weight."""
     tally = expectation.tally
-    return sorted(each for each in tally.keys() | counted.keys() if tally.get(each, (0, 0)) != counted.get(each, (0, 0)))
+    return sorted(
+        each for each in tally.keys() | counted.keys() if tally.get(each, (0, 0)) != counted.get(each, (0, 0))
+    )
 
 
-def split_off_gaps(instants: Sequence[datetime], gaps: Sequence[Gap]) -> tuple[list[datetime], list[datetime]]:
+def split_off_gaps(
+    instants: Sequence[datetime], gaps: Sequence[Gap]
+) -> tuple[list[datetime], list[datetime]]:
     """Split the instants into instants outside all gaps and instants inside a gap.
 
     An occurrence without a row inside a gap is not decided yet.
@@ -47,12 +53,18 @@ def split_off_gaps(instants: Sequence[datetime], gaps: Sequence[Gap]) -> tuple[l
     return (list(instants), []) if not undecided else (sorted(set(instants) - set(undecided)), undecided)
 
 
-def count_missing_rows(instants: Sequence[datetime], expectation: AuditExpectation, counted: Mapping[datetime, Tally]) -> int:
+def count_missing_rows(
+    instants: Sequence[datetime], expectation: AuditExpectation, counted: Mapping[datetime, Tally]
+) -> int:
     """Count the rows missing at these instants, compared with the expectation."""
-    return sum(max(expectation.tally.get(each, (0, 0))[0] - counted.get(each, (0, 0))[0], 0) for each in instants)
+    return sum(
+        max(expectation.tally.get(each, (0, 0))[0] - counted.get(each, (0, 0))[0], 0) for each in instants
+    )
 
 
-def find_discrepancies(expectation: AuditExpectation, instant: datetime, rows: Mapping[str, str]) -> Iterator[Discrepancy]:
+def find_discrepancies(
+    expectation: AuditExpectation, instant: datetime, rows: Mapping[str, str]
+) -> Iterator[Discrepancy]:
     """Yield the discrepancies at one instant.
 
     ``rows`` maps an automation to the fate of the row that begins at the instant: a row for a single
@@ -66,7 +78,9 @@ def find_discrepancies(expectation: AuditExpectation, instant: datetime, rows: M
     for automation_id in sorted(rows.keys() & covered.keys()):
         yield Discrepancy(instant, automation_id, FindingKind.DOUBLE, rows[automation_id])
     for automation_id, fate in sorted((covered | dict(rows)).items()):
-        if automation_id not in required and not expectation.find_tolerated_instants(automation_id, instant - _JUST_BEFORE, instant):
+        if automation_id not in required and not expectation.find_tolerated_instants(
+            automation_id, instant - _JUST_BEFORE, instant
+        ):
             yield Discrepancy(instant, automation_id, FindingKind.UNEXPLAINED, fate)
 
 
@@ -99,7 +113,9 @@ def find_miscounted_spans(expectation: AuditExpectation) -> Iterator[tuple[Occur
 class Judge:
     """Turns the discrepancies of one target into findings."""
 
-    def __init__(self, target: str, lineages: PeriodsByAutomation, evaluation: Evaluation, evaluator: tuple[str, str]) -> None:
+    def __init__(
+        self, target: str, lineages: PeriodsByAutomation, evaluation: Evaluation, evaluator: tuple[str, str]
+    ) -> None:
         self._target = target
         self._periods = lineages
         self._evaluation = evaluation
@@ -122,7 +138,13 @@ class Judge:
         kind = FindingKind.MISSING if span.count < implied else FindingKind.UNEXPLAINED
         if self._was_evaluated_otherwise(span.first):
             kind, text = FindingKind.DIFFERENTLY, f"{text}; {self._describe_evaluators(span.first)}"
-        return self._make_finding(span.automation_id, span.first, kind, text, "nothing of it was sent; keep the ledger, and report this")
+        return self._make_finding(
+            span.automation_id,
+            span.first,
+            kind,
+            text,
+            "nothing of it was sent; keep the ledger, and report this",
+        )
 
     def _judge_automation(self, found: list[Discrepancy]) -> Iterator[AuditFinding]:
         missing = [each for each in found if each.kind is FindingKind.MISSING]
@@ -140,7 +162,9 @@ class Judge:
     ) -> list[tuple[Discrepancy, Discrepancy]]:
         left, pairs = list(extra), []
         for each in missing:
-            near = [other for other in left if abs(other.scheduled_for - each.scheduled_for) <= MAX_ZONE_SHIFT]
+            near = [
+                other for other in left if abs(other.scheduled_for - each.scheduled_for) <= MAX_ZONE_SHIFT
+            ]
             if near and self._was_evaluated_otherwise(each.scheduled_for):
                 nearest = min(near, key=lambda other: abs(other.scheduled_for - each.scheduled_for))
                 left.remove(nearest)
@@ -160,7 +184,11 @@ class Judge:
             f"({recorded.fate}): {self._describe_evaluators(each.scheduled_for)}"
         )
         return self._make_finding(
-            each.automation_id, each.scheduled_for, FindingKind.DIFFERENTLY, text, "nothing: it happened once, by what was known then"
+            each.automation_id,
+            each.scheduled_for,
+            FindingKind.DIFFERENTLY,
+            text,
+            "nothing: it happened once, by what was known then",
         )
 
     def _make_missing_finding(self, each: Discrepancy) -> AuditFinding:
@@ -184,22 +212,49 @@ class Judge:
         """
         definition, kind = self._find_definition(each), each.kind
         if definition is not None and self._evaluation.is_uncertain(definition, each.scheduled_for):
-            kind, text, advice = FindingKind.DIFFERENTLY, f"{text} by the rules of then; a start with other rules decided it", "nothing"
+            kind, text, advice = (
+                FindingKind.DIFFERENTLY,
+                f"{text} by the rules of then; a start with other rules decided it",
+                "nothing",
+            )
         if self._was_evaluated_otherwise(each.scheduled_for):
             text = f"{text}; {self._describe_evaluators(each.scheduled_for)}"
         return self._make_finding(each.automation_id, each.scheduled_for, kind, text, advice)
 
     def _make_double_finding(self, each: Discrepancy) -> AuditFinding:
         text = f"has a row of its own ({each.fate}), and lies in a span too"
-        return self._make_finding(each.automation_id, each.scheduled_for, FindingKind.DOUBLE, text, "keep the ledger, and report this")
+        return self._make_finding(
+            each.automation_id,
+            each.scheduled_for,
+            FindingKind.DOUBLE,
+            text,
+            "keep the ledger, and report this",
+        )
 
     def _find_definition(self, each: Discrepancy) -> Definition | None:
         forces = self._periods.get(each.automation_id, ())
-        return next((force.version.firing_definition for force in forces if force.begin < each.scheduled_for <= force.end), None)
+        return next(
+            (
+                force.version.firing_definition
+                for force in forces
+                if force.begin < each.scheduled_for <= force.end
+            ),
+            None,
+        )
 
-    def _make_finding(self, automation_id: str, instant: datetime, kind: FindingKind, text: str, advice: str) -> AuditFinding:
+    def _make_finding(
+        self, automation_id: str, instant: datetime, kind: FindingKind, text: str, advice: str
+    ) -> AuditFinding:
         forces = self._periods.get(automation_id)
-        return AuditFinding(self._target, automation_id, forces[-1].version.name if forces else automation_id, instant, kind, text, advice)
+        return AuditFinding(
+            self._target,
+            automation_id,
+            forces[-1].version.name if forces else automation_id,
+            instant,
+            kind,
+            text,
+            advice,
+        )
 
 
 def _format_command(name: str, each: Discrepancy) -> str:

@@ -39,9 +39,17 @@ def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
         advice += f"`{format_command(f'automations run {wrong.automation_id}', target=target)}`"
         return FindingKind.UNEXPLAINED, text, advice
     if wrong.outcome != Outcome.ACCEPTED:
-        return FindingKind.DOUBLE, f"{wrong.outcome or 'open'}, and run {wrong.linked_run_id} is on record as its own", _KEEP_ADVICE
+        return (
+            FindingKind.DOUBLE,
+            f"{wrong.outcome or 'open'}, and run {wrong.linked_run_id} is on record as its own",
+            _KEEP_ADVICE,
+        )
     if wrong.run_recorded_for is None:
-        return FindingKind.UNEXPLAINED, f"accepted with run {wrong.run_id}, which is not on record as its own", _KEEP_ADVICE
+        return (
+            FindingKind.UNEXPLAINED,
+            f"accepted with run {wrong.run_id}, which is not on record as its own",
+            _KEEP_ADVICE,
+        )
     return (
         FindingKind.DOUBLE,
         f"accepted with run {wrong.run_id}, which is that of {wrong.run_recorded_for}: one run for two occurrences",
@@ -53,10 +61,14 @@ def make_double_finding(target: str, doubled: LateDouble, name: str) -> AuditFin
     """A late double that the daemon has noticed."""
     text = f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody knows when'}, is most likely a late attempt for it"
     advice = "stop one of the two runs; if that happens again, raise settle_time and request_timeout"
-    return AuditFinding(target, doubled.automation_id, name, doubled.scheduled_for, FindingKind.DOUBLE, text, advice)
+    return AuditFinding(
+        target, doubled.automation_id, name, doubled.scheduled_for, FindingKind.DOUBLE, text, advice
+    )
 
 
-def make_open_finding(target: str, opened: OpenRow, now: datetime, patience: timedelta) -> AuditFinding | None:
+def make_open_finding(
+    target: str, opened: OpenRow, now: datetime, patience: timedelta
+) -> AuditFinding | None:
     """What is open for longer than it may be. ``patience``: how long after it is due it may wait for the run before it."""
     if opened.state in {"unknown", "in_flight"} and opened.tried_at is not None:
         until = opened.tried_at + RECONCILE_LIMIT
@@ -66,7 +78,9 @@ def make_open_finding(target: str, opened: OpenRow, now: datetime, patience: tim
         return None
     text = f"open ({opened.state}), and should have had its outcome by {to_text_seconds(until)}"
     advice = f"start the daemon if it does not run; else see what keeps it: `{format_command('status')}`"
-    return AuditFinding(target, opened.automation_id, opened.name, opened.scheduled_for, FindingKind.UNEXPLAINED, text, advice)
+    return AuditFinding(
+        target, opened.automation_id, opened.name, opened.scheduled_for, FindingKind.UNEXPLAINED, text, advice
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +98,18 @@ def find_unknown_runs(
 ) -> Iterator[AuditFinding]:
     """Runs that the newest snapshot must have shown, and that are not on record. ``known``: by run id, whether it is."""
     for each in shown:
-        seen = snapshot_at is not None and (each.run_at is None or each.run_at < snapshot_at - CLOCK_TOLERANCE)
+        seen = snapshot_at is not None and (
+            each.run_at is None or each.run_at < snapshot_at - CLOCK_TOLERANCE
+        )
         if seen and not known[each.run_id]:
             began = "" if each.run_at is None else f", begun {to_text(each.run_at)}"
             text = f"the API shows run {each.run_id}{began}, which the ledger does not know"
             yield AuditFinding(
-                target, each.automation_id, each.name, None, FindingKind.UNEXPLAINED, text, f"see who starts its runs; {_KEEP_ADVICE}"
+                target,
+                each.automation_id,
+                each.name,
+                None,
+                FindingKind.UNEXPLAINED,
+                text,
+                f"see who starts its runs; {_KEEP_ADVICE}",
             )

@@ -45,7 +45,11 @@ class EvaluationRules:
         """Parse the definition. Raises `InvalidSchedule`, for example because of the present zone data."""
         gap, repeat = cast("GapPolicy", self.dst_gap), cast("RepeatPolicy", self.dst_repeat)
         return Schedule.parse(
-            definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat, rules_version=self.rules_version
+            definition.cron_expression,
+            definition.timezone,
+            dst_gap=gap,
+            dst_repeat=repeat,
+            rules_version=self.rules_version,
         )
 
 
@@ -85,9 +89,21 @@ class Evaluation:
         The result is empty for a definition that cannot be evaluated now.
         """
         if self._window[0] <= begin and end <= self._window[1]:
-            found = tuple(each for number in self._list_indexes(*self._window) for each in self._get_cached_instants(definition, number))
-            return found if (begin, end) == self._window else found[bisect_right(found, begin) : bisect_right(found, end)]
-        return tuple(each for number in self._list_indexes(begin, end) for each in self._evaluate(definition, number, begin, end))
+            found = tuple(
+                each
+                for number in self._list_indexes(*self._window)
+                for each in self._get_cached_instants(definition, number)
+            )
+            return (
+                found
+                if (begin, end) == self._window
+                else found[bisect_right(found, begin) : bisect_right(found, end)]
+            )
+        return tuple(
+            each
+            for number in self._list_indexes(begin, end)
+            for each in self._evaluate(definition, number, begin, end)
+        )
 
     def implies(self, definition: Definition, instant: datetime) -> bool:
         """Return whether the definition is scheduled at exactly this instant."""
@@ -98,7 +114,12 @@ class Evaluation:
         if not any(begin < instant <= end for begin, end in self._transitions):
             return False
         try:
-            return len({rules.parse_schedule(definition).is_fire_time(instant) for rules in self._distinct_rules}) > 1
+            return (
+                len(
+                    {rules.parse_schedule(definition).is_fire_time(instant) for rules in self._distinct_rules}
+                )
+                > 1
+            )
         except InvalidSchedule:
             return False
 
@@ -114,10 +135,16 @@ class Evaluation:
             self._memo[key] = tuple(self._evaluate(definition, number, *self._window))
         return self._memo[key]
 
-    def _evaluate(self, definition: Definition, number: int, begin: datetime, end: datetime) -> Iterator[datetime]:
+    def _evaluate(
+        self, definition: Definition, number: int, begin: datetime, end: datetime
+    ) -> Iterator[datetime]:
         until = self._starts[number + 1] if number + 1 < len(self._starts) else FOREVER
         since = self._starts[number] if number else begin
         try:
-            return self._rules[number].parse_schedule(definition).iterate_between(max(begin, since), min(end, until))
+            return (
+                self._rules[number]
+                .parse_schedule(definition)
+                .iterate_between(max(begin, since), min(end, until))
+            )
         except InvalidSchedule:
             return iter(())

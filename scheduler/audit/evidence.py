@@ -126,7 +126,11 @@ class Evidence:
 
 
 def collect_evidence(
-    connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime, evaluator: tuple[str, str]
+    connection: sqlite3.Connection,
+    target: str,
+    automation_id: str,
+    instant: datetime,
+    evaluator: tuple[str, str],
 ) -> Evidence:
     """Collect the evidence from the ledger.
 
@@ -147,10 +151,20 @@ def collect_evidence(
         periods=forces,
         evaluation=Evaluation(ledger_queries.read_rules(connection, evaluator)),
         row=None if found is None else _make_row(found),
-        attempts=[] if found is None else [_make_attempt(each) for each in connection.execute(_ATTEMPTS, (found["id"],))],
-        steps=[] if found is None else [_make_step(each) for each in connection.execute(_STEPS, (found["id"],))],
-        runs=[*(_make_run(each, is_own=True) for each in runs), *(_make_run(each, is_own=False) for each in doubles)],
-        pauses=[_make_pause(each) for each in connection.execute(_PAUSES, (target, automation_id, to_text(instant)))],
+        attempts=[]
+        if found is None
+        else [_make_attempt(each) for each in connection.execute(_ATTEMPTS, (found["id"],))],
+        steps=[]
+        if found is None
+        else [_make_step(each) for each in connection.execute(_STEPS, (found["id"],))],
+        runs=[
+            *(_make_run(each, is_own=True) for each in runs),
+            *(_make_run(each, is_own=False) for each in doubles),
+        ],
+        pauses=[
+            _make_pause(each)
+            for each in connection.execute(_PAUSES, (target, automation_id, to_text(instant)))
+        ],
         policy=_read_policy(connection, instant if found is None else _read_decision_time(found)),
         watermark=_parse_instant(watermark),
         snapshot_at=_parse_instant(snapshot_at),
@@ -174,7 +188,9 @@ def _select_row(connection: sqlite3.Connection, occurrence: Occurrence) -> sqlit
     own: sqlite3.Row | None = connection.execute(_OWN_ROW, to_identity(occurrence)).fetchone()
     if own is not None or (span := find_span_id(connection, occurrence)) is None:
         return own
-    found: sqlite3.Row | None = connection.execute("SELECT * FROM occurrence WHERE id = ?", (span,)).fetchone()
+    found: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM occurrence WHERE id = ?", (span,)
+    ).fetchone()
     return found
 
 
@@ -182,7 +198,9 @@ _OWN_ROW: Final = "SELECT * FROM occurrence WHERE target = ?1 AND automation_id 
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE occurrence_id = ? ORDER BY number"
 _STEPS: Final = "SELECT * FROM step WHERE occurrence_id = ? ORDER BY at"
 _RUNS: Final = "SELECT * FROM run WHERE occurrence_id = ?"
-_DOUBLES: Final = "SELECT * FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
+_DOUBLES: Final = (
+    "SELECT * FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
+)
 _PAUSES: Final = """
     SELECT automation_id, since, "by", until, ended_by FROM past_pause
     WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3 AND until >= ?3
@@ -199,13 +217,23 @@ def _read_decision_time(row: sqlite3.Row) -> datetime:
 
 def _read_policy(connection: sqlite3.Connection, instant: datetime) -> RecordedPolicy | None:
     found = connection.execute(_POLICY, (to_text(instant),)).fetchone()
-    return None if found is None else RecordedPolicy(from_text(found["since"]), found["schedule"], found["overrides"])
+    return (
+        None
+        if found is None
+        else RecordedPolicy(from_text(found["since"]), found["schedule"], found["overrides"])
+    )
 
 
 def read_newest_policy(connection: sqlite3.Connection) -> RecordedPolicy | None:
     """Read the newest recorded policy settings; None when no daemon has recorded any."""
-    found = connection.execute("SELECT since, schedule, overrides FROM policy ORDER BY id DESC LIMIT 1").fetchone()
-    return None if found is None else RecordedPolicy(from_text(found["since"]), found["schedule"], found["overrides"])
+    found = connection.execute(
+        "SELECT since, schedule, overrides FROM policy ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return (
+        None
+        if found is None
+        else RecordedPolicy(from_text(found["since"]), found["schedule"], found["overrides"])
+    )
 
 
 def _make_row(row: sqlite3.Row) -> OccurrenceRow:
@@ -246,15 +274,30 @@ def _make_attempt(row: sqlite3.Row) -> AttemptRow:
 
 
 def _make_step(row: sqlite3.Row) -> Step:
-    return Step(from_text(row["at"]), Cause(row["cause"]), _parse_instant(row["until"]), row["detail"], row["by"])
+    return Step(
+        from_text(row["at"]), Cause(row["cause"]), _parse_instant(row["until"]), row["detail"], row["by"]
+    )
 
 
 def _make_run(row: sqlite3.Row, *, is_own: bool) -> RunRow:
-    return RunRow(row["run_id"], row["status"], _parse_instant(row["started_at"]), _parse_instant(row["finished_at"]), row["error"], is_own)
+    return RunRow(
+        row["run_id"],
+        row["status"],
+        _parse_instant(row["started_at"]),
+        _parse_instant(row["finished_at"]),
+        row["error"],
+        is_own,
+    )
 
 
 def _make_pause(row: sqlite3.Row) -> PauseRow:
-    return PauseRow(row["automation_id"] == "*", from_text(row["since"]), row["by"], _parse_instant(row["until"]), row["ended_by"])
+    return PauseRow(
+        row["automation_id"] == "*",
+        from_text(row["since"]),
+        row["by"],
+        _parse_instant(row["until"]),
+        row["ended_by"],
+    )
 
 
 def _parse_instant(text: str | None) -> datetime | None:

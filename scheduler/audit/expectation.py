@@ -137,8 +137,12 @@ class AuditExpectation:
         self.evaluation.set_window(self.begin, self.end)
         self._group_due_automations()
         for due in self._due_groups:
-            self._add_to_tally(due.instants, len(due.members), sum(self.weights[each] for each in due.members))
-        by_schedule: defaultdict[tuple[Schedule, datetime, datetime], list[OccurrenceSpan]] = defaultdict(list)
+            self._add_to_tally(
+                due.instants, len(due.members), sum(self.weights[each] for each in due.members)
+            )
+        by_schedule: defaultdict[tuple[Schedule, datetime, datetime], list[OccurrenceSpan]] = defaultdict(
+            list
+        )
         for span in self.spans:
             if span.schedule is None:
                 self._subtract_span(span)
@@ -152,7 +156,11 @@ class AuditExpectation:
 
         A span that begins at the instant is left out, because the span has a row there.
         """
-        found = {automation_id: fates[instant] for automation_id, fates in self._span_fates.items() if instant in fates}
+        found = {
+            automation_id: fates[instant]
+            for automation_id, fates in self._span_fates.items()
+            if instant in fates
+        }
         for covered in self._span_groups:
             at = bisect_left(covered.instants, instant)
             if at < len(covered.instants) and covered.instants[at] == instant:
@@ -167,17 +175,27 @@ class AuditExpectation:
         self.span_counts.update(dict.fromkeys(spans, len(instants)))
         behind = instants[1:] if instants and instants[0] == first else instants
         self._span_groups.append(_SpanGroup(behind, {span.automation_id: span.fate for span in spans}))
-        self._add_to_tally(behind, -len(spans), -sum(self.weights.get(span.automation_id, 0) for span in spans))
+        self._add_to_tally(
+            behind, -len(spans), -sum(self.weights.get(span.automation_id, 0) for span in spans)
+        )
 
     def _subtract_span(self, span: OccurrenceSpan) -> None:
-        instants = list(span.list_instants(self.begin, self.end)) if span.intervals is not None else self._derive_span_instants(span)
+        instants = (
+            list(span.list_instants(self.begin, self.end))
+            if span.intervals is not None
+            else self._derive_span_instants(span)
+        )
         self.span_counts[span] = len(instants)
         behind = [each for each in instants if each != span.first]
         self._span_fates[span.automation_id].update(dict.fromkeys(behind, span.fate))
         self._add_to_tally(behind, -1, -self.weights.get(span.automation_id, 0))
 
     def _derive_span_instants(self, span: OccurrenceSpan) -> list[datetime]:
-        return [each for each in self.list_required_instants(span.automation_id, self.begin, self.end) if span.first <= each <= span.last]
+        return [
+            each
+            for each in self.list_required_instants(span.automation_id, self.begin, self.end)
+            if span.first <= each <= span.last
+        ]
 
     def list_required_instants(self, automation_id: str, begin: datetime, end: datetime) -> list[datetime]:
         """List the instants of an automation required on record, after ``begin`` and up to ``end``.
@@ -185,7 +203,11 @@ class AuditExpectation:
         ``begin`` and ``end`` may lie outside the stretch.
         """
         return sorted(
-            {each for force in self.periods.get(automation_id, ()) for each in self._list_period_instants(force, begin, end, force.end)}
+            {
+                each
+                for force in self.periods.get(automation_id, ())
+                for each in self._list_period_instants(force, begin, end, force.end)
+            }
         )
 
     def find_tolerated_instants(self, automation_id: str, begin: datetime, end: datetime) -> set[datetime]:
@@ -206,20 +228,32 @@ class AuditExpectation:
         although the edit counts from before the instant; later the clock is set back.
         """
         forces = [force for force in self.periods.get(automation_id, ()) if force.known_until >= sent_at]
-        return any(self._list_period_instants(force, instant - _JUST_BEFORE, instant, FOREVER) for force in forces)
+        return any(
+            self._list_period_instants(force, instant - _JUST_BEFORE, instant, FOREVER) for force in forces
+        )
 
     def find_required_automations(self, instant: datetime) -> set[str]:
         """Find the automations required on record at this instant, automations in spans included."""
         return {each for due in self._due_groups if due.has_instant(instant) for each in due.members}
 
-    def _list_period_instants(self, force: VersionPeriod, begin: datetime, end: datetime, until: datetime) -> tuple[datetime, ...]:
+    def _list_period_instants(
+        self, force: VersionPeriod, begin: datetime, end: datetime, until: datetime
+    ) -> tuple[datetime, ...]:
         definition, since = force.version.firing_definition, max(begin, force.begin)
-        return () if definition is None or since >= min(end, until) else self.evaluation.list_instants(definition, since, min(end, until))
+        return (
+            ()
+            if definition is None or since >= min(end, until)
+            else self.evaluation.list_instants(definition, since, min(end, until))
+        )
 
     def _group_due_automations(self) -> None:
         members: defaultdict[tuple[Definition, datetime, datetime], list[str]] = defaultdict(list)
         for automation_id, force in self._list_periods():
-            definition, begin, end = force.version.firing_definition, max(self.begin, force.begin), min(self.end, force.end)
+            definition, begin, end = (
+                force.version.firing_definition,
+                max(self.begin, force.begin),
+                min(self.end, force.end),
+            )
             if definition is not None and begin < end:
                 members[definition, begin, end].append(automation_id)
         for (definition, begin, end), sharing in members.items():

@@ -75,7 +75,9 @@ class OccurrenceExplanation:
     wait: OccurrenceWait | None
 
 
-def explain_occurrence(account: Evidence, now: datetime, policies: Policies | None = None) -> OccurrenceExplanation:
+def explain_occurrence(
+    account: Evidence, now: datetime, policies: Policies | None = None
+) -> OccurrenceExplanation:
     """Explain the occurrence, as known at ``now``.
 
     ``policies`` are the policies of the automation at the instant; None: unknown.
@@ -87,10 +89,15 @@ def explain_occurrence(account: Evidence, now: datetime, policies: Policies | No
     if wait is not None and account.row is not None:
         why = _describe_wait(wait)
     deadline = _find_deadline(account, force, policies, wait)
-    if expects := _describe_hindrance(account, verdict, wait, now=now, due=due, deadline=deadline, policies=policies):
+    if expects := _describe_hindrance(
+        account, verdict, wait, now=now, due=due, deadline=deadline, policies=policies
+    ):
         why = f"{why}; {expects}"
     entries = tuple(sorted(_list_entries(account, due, deadline, wait), key=lambda each: each.at))
-    before, after = find_nearest_before(account, account.instant), find_nearest_after(account, account.instant)
+    before, after = (
+        find_nearest_before(account, account.instant),
+        find_nearest_after(account, account.instant),
+    )
     return OccurrenceExplanation(account, verdict, why, force, entries, before, after, due, wait)
 
 
@@ -100,7 +107,9 @@ def _find_due(account: Evidence, force: VersionPeriod | None, policies: Policies
         return account.instant + (account.row.due - account.row.scheduled_for)
     if force is None or policies is None or not is_implied(account, account.instant):
         return None
-    return compute_due(policies, account.target, account.automation_id, _parse_schedule(account, force), account.instant)
+    return compute_due(
+        policies, account.target, account.automation_id, _parse_schedule(account, force), account.instant
+    )
 
 
 def _find_deadline(
@@ -119,7 +128,9 @@ def _find_deadline(
     schedule = None if force is None else _parse_schedule(account, force)
     if wait is None or policies is None or schedule is None:
         return None
-    return make_fire_time(policies, account.target, account.automation_id, instant, schedule.find_next(instant)).deadline
+    return make_fire_time(
+        policies, account.target, account.automation_id, instant, schedule.find_next(instant)
+    ).deadline
 
 
 def _has_queued(account: Evidence, row: OccurrenceRow) -> bool:
@@ -159,7 +170,9 @@ def find_nearest_after(account: Evidence, instant: datetime) -> datetime | None:
     found = []
     for each in account.periods:
         schedule = _parse_schedule(account, each)
-        following = None if schedule is None or each.end <= instant else schedule.find_next(max(each.begin, instant))
+        following = (
+            None if schedule is None or each.end <= instant else schedule.find_next(max(each.begin, instant))
+        )
         if following is not None and following <= each.end:
             found.append(following)
     return min(found, default=None)
@@ -179,7 +192,9 @@ def _parse_schedule(account: Evidence, force: VersionPeriod) -> Schedule | None:
 # ---------------------------------------------------------------- the answer
 
 
-def _judge(account: Evidence, force: VersionPeriod | None, now: datetime, due: datetime | None) -> tuple[ExplanationVerdict, str]:
+def _judge(
+    account: Evidence, force: VersionPeriod | None, now: datetime, due: datetime | None
+) -> tuple[ExplanationVerdict, str]:
     row, instant = account.row, account.instant
     if row is not None:
         return ExplanationVerdict.ON_RECORD, _describe_row(row)
@@ -193,16 +208,26 @@ def _judge(account: Evidence, force: VersionPeriod | None, now: datetime, due: d
     if instant > now or (due is not None and due > now):
         return ExplanationVerdict.TO_COME, _describe_time_until_due(instant, due, now)
     if account.is_undecided:
-        return ExplanationVerdict.TO_COME, f"it is due, and not decided yet{_describe_reach(account)}; when no daemon runs, start it"
+        return (
+            ExplanationVerdict.TO_COME,
+            f"it is due, and not decided yet{_describe_reach(account)}; when no daemon runs, start it",
+        )
     fire = format_command(f"fire {account.automation_id} {to_text_seconds(instant)}")
-    return ExplanationVerdict.MISSING, f"it was due, and is not on record, which must not be: make up for it with `{fire}`, and report this"
+    return (
+        ExplanationVerdict.MISSING,
+        f"it was due, and is not on record, which must not be: make up for it with `{fire}`, and report this",
+    )
 
 
 def _describe_time_until_due(instant: datetime, due: datetime | None, now: datetime) -> str:
     if due is None or due == instant:
         return "it is still to come"
     jitter = f"{to_text(due)}: jitter delays it by {describe_duration((due - instant).total_seconds())}"
-    return f"it is still to come, and due at {jitter}" if instant > now else f"it waits for its due time, {jitter}"
+    return (
+        f"it is still to come, and due at {jitter}"
+        if instant > now
+        else f"it waits for its due time, {jitter}"
+    )
 
 
 def _describe_reach(account: Evidence) -> str:
@@ -217,13 +242,17 @@ def _describe_row(row: OccurrenceRow) -> str:
     together = (
         ""
         if row.count == 1
-        else (f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} to {to_text_seconds(row.last)}")
+        else (
+            f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} to {to_text_seconds(row.last)}"
+        )
     )
     return f"{sentence}{together}" + (f" ({row.error})" if row.error else "")
 
 
 def _describe_wait(wait: OccurrenceWait) -> str:
-    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}" + (f" ({wait.detail})" if wait.detail else "")
+    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}" + (
+        f" ({wait.detail})" if wait.detail else ""
+    )
 
 
 def _describe_hindrance(
@@ -241,9 +270,13 @@ def _describe_hindrance(
     Return None when neither has an effect.
     """
     is_open = account.row is not None and account.row.outcome is None
-    if not (is_open or verdict is ExplanationVerdict.TO_COME) or (wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}):
+    if not (is_open or verdict is ExplanationVerdict.TO_COME) or (
+        wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}
+    ):
         return None
-    if not is_open and ((policies is not None and policies.paused) or any(pause.until is None for pause in account.pauses)):
+    if not is_open and (
+        (policies is not None and policies.paused) or any(pause.until is None for pause in account.pauses)
+    ):
         return "it will be recorded and not fired, because it is paused"
     end = account.throttled_until
     if end is None or end <= now:
@@ -251,7 +284,11 @@ def _describe_hindrance(
     if deadline is not None and (expiry := describe_expiry(deadline, end)):
         return f"it {expiry}"
     is_before = (due or account.instant) < end
-    return f"nothing is sent before the throttle ends at {to_text_seconds(end)}" if is_before and not is_open else None
+    return (
+        f"nothing is sent before the throttle ends at {to_text_seconds(end)}"
+        if is_before and not is_open
+        else None
+    )
 
 
 def _explain_absence(account: Evidence, force: VersionPeriod | None) -> str:
@@ -287,12 +324,18 @@ def _explain_mismatch(account: Evidence, force: VersionPeriod) -> str:
 # ---------------------------------------------------------------- the steps
 
 
-def _find_wait(account: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None) -> OccurrenceWait | None:
+def _find_wait(
+    account: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None
+) -> OccurrenceWait | None:
     """Find the present wait of the occurrence, as far as the record shows."""
     row, instant = account.row, account.instant
     is_before_due = due is not None and instant <= now < due
     if row is None:
-        return OccurrenceWait(Cause.DUE, instant) if verdict is ExplanationVerdict.TO_COME and is_before_due else None
+        return (
+            OccurrenceWait(Cause.DUE, instant)
+            if verdict is ExplanationVerdict.TO_COME and is_before_due
+            else None
+        )
     if row.outcome is not None:
         return None
     if (step := _find_lasting_step(account)) is not None:
@@ -303,7 +346,11 @@ def _find_wait(account: Evidence, verdict: ExplanationVerdict, now: datetime, du
 def _find_lasting_step(account: Evidence) -> Step | None:
     """Find the newest wait without a recorded end, begun in the process that has the occurrence now."""
     begin = max((step.at for step in account.steps if step.cause is Cause.ADOPTED), default=None)
-    lasting = [step for step in account.steps if step.cause in WAITS_FOR and step.until is None and (begin is None or step.at >= begin)]
+    lasting = [
+        step
+        for step in account.steps
+        if step.cause in WAITS_FOR and step.until is None and (begin is None or step.at >= begin)
+    ]
     return max(lasting, key=lambda step: step.at, default=None)
 
 
@@ -327,7 +374,9 @@ def _list_entries(
     if deadline is not None:
         yield ExplanationEntry(deadline, "the deadline: it may not start after this")
     if due is not None and due != account.instant:
-        yield ExplanationEntry(due, f"due, by {describe_duration((due - account.instant).total_seconds())} of jitter")
+        yield ExplanationEntry(
+            due, f"due, by {describe_duration((due - account.instant).total_seconds())} of jitter"
+        )
     for step in account.steps:
         yield _make_step_entry(step, wait)
     for attempt in account.attempts:
@@ -347,7 +396,8 @@ def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[Explana
     if row.claimed_at is not None:
         late = (row.claimed_at - row.due).total_seconds()
         yield ExplanationEntry(
-            row.claimed_at, f"claimed by {row.node}" + (f", {describe_duration(late)} after it was due" if late >= 1 else "")
+            row.claimed_at,
+            f"claimed by {row.node}" + (f", {describe_duration(late)} after it was due" if late >= 1 else ""),
         )
     if row.asked_at is not None:
         yield ExplanationEntry(row.asked_at, "asked for by hand")
@@ -361,7 +411,9 @@ def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntr
         return ExplanationEntry(step.at, CAUSES[step.cause] + detail, step.until)
     if wait is not None and (wait.cause, wait.since) == (step.cause, step.at):
         return ExplanationEntry(step.at, f"waits for {WAITS_FOR[step.cause]}{detail}")
-    return ExplanationEntry(step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, since the process was killed")
+    return ExplanationEntry(
+        step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, since the process was killed"
+    )
 
 
 def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
@@ -374,7 +426,9 @@ def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
     elif attempt.result is not None:
         http = "" if attempt.http_status is None else f" (HTTP {attempt.http_status})"
         error = f": {attempt.error}" if attempt.error else ""
-        yield ExplanationEntry(attempt.ended_at, f"{which} {RESULTS[AttemptResult(attempt.result)]}{http}{error}")
+        yield ExplanationEntry(
+            attempt.ended_at, f"{which} {RESULTS[AttemptResult(attempt.result)]}{http}{error}"
+        )
 
 
 def _describe_offset(seconds: float | None) -> str:
@@ -391,5 +445,7 @@ def _list_run_entries(run: RunRow) -> Iterator[ExplanationEntry]:
     if run.finished_at is not None:
         is_read = run.status in {RunStatus.SUCCESS, RunStatus.FAILED}
         seen = ", as a poll showed then" if is_read else ""  # only the API knows when the run ended
-        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}{seen}" + (f": {run.error}" if run.error else "")
+        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}{seen}" + (
+            f": {run.error}" if run.error else ""
+        )
         yield ExplanationEntry(run.finished_at, text, is_failure=run.status in FAILURES)

@@ -31,10 +31,15 @@ _MAX_ROWS: Final = 1_000
 
 def read_versions(connection: sqlite3.Connection, target: str) -> list[RecordedVersion]:
     """Read every definition version of a target, in the order of recording."""
-    return [_make_version(row) for row in connection.execute("SELECT * FROM definition WHERE target = ? ORDER BY id", (target,))]
+    return [
+        _make_version(row)
+        for row in connection.execute("SELECT * FROM definition WHERE target = ? ORDER BY id", (target,))
+    ]
 
 
-def read_automation_versions(connection: sqlite3.Connection, target: str, automation_id: str) -> list[RecordedVersion]:
+def read_automation_versions(
+    connection: sqlite3.Connection, target: str, automation_id: str
+) -> list[RecordedVersion]:
     """Read every definition version of one automation, in the order of recording."""
     select = "SELECT * FROM definition WHERE target = ? AND automation_id = ? ORDER BY id"
     return [_make_version(row) for row in connection.execute(select, (target, automation_id))]
@@ -68,7 +73,9 @@ def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> li
             "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
         )
     ]
-    return _drop_superseded_rules(found) or [EvaluationRules(_BEGINNING_OF_TIME, *evaluator, "after", "once", RULES_VERSION)]
+    return _drop_superseded_rules(found) or [
+        EvaluationRules(_BEGINNING_OF_TIME, *evaluator, "after", "once", RULES_VERSION)
+    ]
 
 
 _DECIDED_BEFORE: Final = """
@@ -77,7 +84,9 @@ _DECIDED_BEFORE: Final = """
 """
 
 
-def read_transitions(connection: sqlite3.Connection, target: str, rules: Sequence[EvaluationRules]) -> list[Transition]:
+def read_transitions(
+    connection: sqlite3.Connection, target: str, rules: Sequence[EvaluationRules]
+) -> list[Transition]:
     """Read a transition for each change of the settings that decide beside the versions.
 
     A transition reaches from the last occurrence decided before the change up to the change. Occurrences in
@@ -89,7 +98,9 @@ def read_transitions(connection: sqlite3.Connection, target: str, rules: Sequenc
         if before.settings != after.settings:
             bounds = target, to_text_seconds(after.since), to_text(after.since)
             row = connection.execute(_DECIDED_BEFORE, bounds).fetchone()
-            found.append((_BEGINNING_OF_TIME if row is None else from_text(row["scheduled_for"]), after.since))
+            found.append(
+                (_BEGINNING_OF_TIME if row is None else from_text(row["scheduled_for"]), after.since)
+            )
     return found
 
 
@@ -115,7 +126,9 @@ def read_prune_limit(connection: sqlite3.Connection) -> datetime | None:
 def store_weights(connection: sqlite3.Connection, weights: Mapping[str, int]) -> None:
     """Store the weight of each automation in the connection, for `count_rows`."""
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID"
+    )
     connection.execute("DELETE FROM temp.weight")
     connection.executemany("INSERT INTO temp.weight VALUES (?, ?)", weights.items())
 
@@ -144,10 +157,15 @@ def count_rows(
 def read_fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dict[str, str]:
     """Read the fate of each row that begins at this instant, by automation."""
     select = f"SELECT automation_id, {_FATE} AS fate FROM occurrence WHERE scheduled_for = ? AND target = ?"  # noqa: S608 -- a literal
-    return {row["automation_id"]: row["fate"] for row in connection.execute(select, (to_text_seconds(instant), target))}
+    return {
+        row["automation_id"]: row["fate"]
+        for row in connection.execute(select, (to_text_seconds(instant), target))
+    }
 
 
-def find_sending(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime) -> datetime | None:
+def find_sending(
+    connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime
+) -> datetime | None:
     """Find the instant when the first attempt of an occurrence was sent, on the API's clock.
 
     Return None without an attempt, or when the offset of the API's clock is unknown.
@@ -178,14 +196,27 @@ def read_spans(connection: sqlite3.Connection, stretch: TargetStretch) -> list[O
     """Read the spans of which any part lies in the stretch."""
     return [
         OccurrenceSpan(
-            automation_id, from_text(first), from_text(last), count, outcome, reason, _parse_intervals(intervals), _parse_schedule(*by)
+            automation_id,
+            from_text(first),
+            from_text(last),
+            count,
+            outcome,
+            reason,
+            _parse_intervals(intervals),
+            _parse_schedule(*by),
         )
-        for automation_id, first, last, count, outcome, reason, intervals, *by in connection.execute(_SPANS, _format_bounds(stretch))
+        for automation_id, first, last, count, outcome, reason, intervals, *by in connection.execute(
+            _SPANS, _format_bounds(stretch)
+        )
     ]
 
 
 def _parse_schedule(
-    expression: str | None, timezone: str | None, gap: str | None, repeat: str | None, rules_version: int | None
+    expression: str | None,
+    timezone: str | None,
+    gap: str | None,
+    repeat: str | None,
+    rules_version: int | None,
 ) -> Schedule | None:
     """Parse the schedule named by a span.
 
@@ -195,7 +226,13 @@ def _parse_schedule(
         return None
     rules = cast("CronGap", gap or "after"), cast("RepeatPolicy", repeat or "once")
     try:
-        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1], rules_version=rules_version or RULES_VERSION)
+        return Schedule.parse(
+            expression,
+            timezone,
+            dst_gap=rules[0],
+            dst_repeat=rules[1],
+            rules_version=rules_version or RULES_VERSION,
+        )
     except InvalidSchedule:
         return None
 
@@ -248,9 +285,14 @@ class OutcomeCount:
     inconsistent: int
 
 
-def count_outcomes(connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool) -> list[OutcomeCount]:
+def count_outcomes(
+    connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool
+) -> list[OutcomeCount]:
     """Count the occurrences with their own row, by outcome and reason."""
-    return [OutcomeCount(*row) for row in connection.execute(_COUNT_OUTCOMES, (*_format_bounds(stretch), all_of_them))]
+    return [
+        OutcomeCount(*row)
+        for row in connection.execute(_COUNT_OUTCOMES, (*_format_bounds(stretch), all_of_them))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +324,9 @@ _SELECT_INCONSISTENT: Final = f"""
 """  # noqa: S608 -- literals of this module
 
 
-def find_inconsistent_rows(connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool) -> Iterator[InconsistentRow]:
+def find_inconsistent_rows(
+    connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool
+) -> Iterator[InconsistentRow]:
     """Find the occurrences counted as inconsistent by `count_outcomes`."""
     for row in connection.execute(_SELECT_INCONSISTENT, (*_format_bounds(stretch), all_of_them, _MAX_ROWS)):
         automation_id, name, scheduled_for, *rest = row
@@ -354,7 +398,11 @@ def find_known_runs(connection: sqlite3.Connection, target: str, runs: Iterable[
 
     The answer to a manual request is on record too.
     """
-    return {run_id for run_id in runs if connection.execute(_SELECT_KNOWN_RUN, (target, run_id)).fetchone() is not None}
+    return {
+        run_id
+        for run_id in runs
+        if connection.execute(_SELECT_KNOWN_RUN, (target, run_id)).fetchone() is not None
+    }
 
 
 _SELECT_KNOWN_RUN: Final = """

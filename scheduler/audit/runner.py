@@ -28,7 +28,13 @@ from scheduler.audit.comparison import (
 )
 from scheduler.audit.consistency import make_double_finding, make_inconsistent_finding, make_open_finding
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.expectation import AuditExpectation, PeriodsByAutomation, Tally, draw_weights, group_periods
+from scheduler.audit.expectation import (
+    AuditExpectation,
+    PeriodsByAutomation,
+    Tally,
+    draw_weights,
+    group_periods,
+)
 from scheduler.audit.findings import AuditFinding, FindingKind
 from scheduler.core.cron import read_versions
 from scheduler.core.errors import ConfigurationError, Unreachable
@@ -123,10 +129,14 @@ class _Auditor:
         with closing(open_for_reading(path)) as connection:
             recorded = group_periods(ledger_queries.read_versions(connection, bounds.target))
             rules = ledger_queries.read_rules(connection, evaluator)
-            self.evaluation = Evaluation(rules, ledger_queries.read_transitions(connection, bounds.target, rules))
+            self.evaluation = Evaluation(
+                rules, ledger_queries.read_transitions(connection, bounds.target, rules)
+            )
         self.all_of_them = wanted.automation is None
         self.periods: PeriodsByAutomation = {
-            each: forces for each, forces in recorded.items() if _is_selected(wanted.automation, each, recorded)
+            each: forces
+            for each, forces in recorded.items()
+            if _is_selected(wanted.automation, each, recorded)
         }
         self.weights = draw_weights(self.periods)
         self.judge = Judge(bounds.target, self.periods, self.evaluation, evaluator)
@@ -151,9 +161,13 @@ class _Auditor:
         end = max(bounds.end, wanted)
         return replace(bounds, end=end, is_complete=end >= whole)
 
-    def _find_first_missing(self, connection: Connection, stretch: ledger_queries.TargetStretch) -> datetime | None:
+    def _find_first_missing(
+        self, connection: Connection, stretch: ledger_queries.TargetStretch
+    ) -> datetime | None:
         expectation, instants, _ = self._find_differences(connection, stretch)
-        found = (each for instant in instants for each in self._compare_instant(connection, expectation, instant))
+        found = (
+            each for instant in instants for each in self._compare_instant(connection, expectation, instant)
+        )
         return next((each.scheduled_for for each in found if each.kind is FindingKind.MISSING), None)
 
     def _find_differences(
@@ -165,18 +179,29 @@ class _Auditor:
         gaps.
         """
         _, begin, end = stretch
-        gaps = [gap for gap in ledger_queries.read_gaps(connection, self.target) if gap.since < end and begin < gap.until]
+        gaps = [
+            gap
+            for gap in ledger_queries.read_gaps(connection, self.target)
+            if gap.since < end and begin < gap.until
+        ]
         expectation, counted = self._tally_stretch(connection, stretch, gaps)
         decided, undecided = split_off_gaps(find_differing_instants(expectation, counted), gaps)
         lacking = count_missing_rows(undecided, expectation, counted)
         if undecided and (first := min(gap.automation_id for gap in gaps)):
             of_decided, counted = self._tally_stretch(connection, stretch, gaps, before=first)
-            decided = sorted({*decided, *(set(find_differing_instants(of_decided, counted)) & set(undecided))})
+            decided = sorted(
+                {*decided, *(set(find_differing_instants(of_decided, counted)) & set(undecided))}
+            )
             lacking -= count_missing_rows(undecided, of_decided, counted)
         return expectation, decided, lacking
 
     def _tally_stretch(
-        self, connection: Connection, stretch: ledger_queries.TargetStretch, gaps: Sequence[Gap], *, before: str | None = None
+        self,
+        connection: Connection,
+        stretch: ledger_queries.TargetStretch,
+        gaps: Sequence[Gap],
+        *,
+        before: str | None = None,
     ) -> tuple[AuditExpectation, dict[datetime, Tally]]:
         """Tally the implied and the recorded occurrences of the stretch.
 
@@ -190,7 +215,9 @@ class _Auditor:
             if (self.all_of_them and before is None) or each.automation_id in lineages
         ]
         expectation = AuditExpectation(lineages, self.weights, self.evaluation, begin, end, spans, gaps)
-        return expectation, ledger_queries.count_rows(connection, stretch, all_of_them=self.all_of_them, before=before)
+        return expectation, ledger_queries.count_rows(
+            connection, stretch, all_of_them=self.all_of_them, before=before
+        )
 
     def connect(self) -> Connection:
         """Open a connection for the audit, for one process."""
@@ -210,13 +237,20 @@ class _Auditor:
         target, stretch = self.target, (self.target, begin, end)
         connection.execute("BEGIN")  # one state of the ledger, also while a daemon writes
         expectation, instants, undecided = self._find_differences(connection, stretch)
-        found = [each for instant in instants for each in self._compare_instant(connection, expectation, instant)]
+        found = [
+            each for instant in instants for each in self._compare_instant(connection, expectation, instant)
+        ]
         counts = ledger_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
-        findings = [self.judge.judge_miscounted_span(span, implied) for span, implied in find_miscounted_spans(expectation)]
+        findings = [
+            self.judge.judge_miscounted_span(span, implied)
+            for span, implied in find_miscounted_spans(expectation)
+        ]
         if any(each.inconsistent for each in counts):
             findings += [
                 make_inconsistent_finding(target, each)
-                for each in ledger_queries.find_inconsistent_rows(connection, stretch, all_of_them=self.all_of_them)
+                for each in ledger_queries.find_inconsistent_rows(
+                    connection, stretch, all_of_them=self.all_of_them
+                )
             ]
         connection.execute("ROLLBACK")
         outcomes: Counter[Fate] = Counter({(each.outcome, each.reason): each.number for each in counts})
@@ -224,27 +258,40 @@ class _Auditor:
             outcomes[span.outcome, span.reason] += covered
         return _Part(end, found, findings, outcomes, undecided)
 
-    def _compare_instant(self, connection: Connection, expectation: AuditExpectation, instant: datetime) -> Iterator[Discrepancy]:
+    def _compare_instant(
+        self, connection: Connection, expectation: AuditExpectation, instant: datetime
+    ) -> Iterator[Discrepancy]:
         rows = ledger_queries.read_fates(connection, self.target, instant)
         if not self.all_of_them:
             rows = {each: fate for each, fate in rows.items() if each in self.periods}
         for found in find_discrepancies(expectation, instant, rows):
-            if found.kind is not FindingKind.UNEXPLAINED or not self._was_sent_ahead(connection, expectation, found):
+            if found.kind is not FindingKind.UNEXPLAINED or not self._was_sent_ahead(
+                connection, expectation, found
+            ):
                 yield found
 
-    def _was_sent_ahead(self, connection: Connection, expectation: AuditExpectation, found: Discrepancy) -> bool:
+    def _was_sent_ahead(
+        self, connection: Connection, expectation: AuditExpectation, found: Discrepancy
+    ) -> bool:
         """Return whether the occurrence was sent under a definition not known to have ended.
 
         A local clock that was ahead sent the occurrence before the daemon knew the end.
         """
-        sent_at = ledger_queries.find_sending(connection, self.target, found.automation_id, found.scheduled_for)
-        return sent_at is not None and expectation.was_implied_when_sent(found.automation_id, found.scheduled_for, sent_at)
+        sent_at = ledger_queries.find_sending(
+            connection, self.target, found.automation_id, found.scheduled_for
+        )
+        return sent_at is not None and expectation.was_implied_when_sent(
+            found.automation_id, found.scheduled_for, sent_at
+        )
 
 
 def _is_selected(automation: str | None, automation_id: str, recorded: PeriodsByAutomation) -> bool:
     if automation is None or automation.lower() == automation_id:
         return True
-    return any(fnmatch.fnmatchcase(force.version.name, automation) or force.version.name == automation for force in recorded[automation_id])
+    return any(
+        fnmatch.fnmatchcase(force.version.name, automation) or force.version.name == automation
+        for force in recorded[automation_id]
+    )
 
 
 class Audit:
@@ -275,7 +322,11 @@ class Audit:
 
         ``progress`` is called with the share already done, between 0 and 1.
         """
-        total = sum((each.bounds.end - each.bounds.begin).total_seconds() for each in self._auditors if not each.bounds.is_empty)
+        total = sum(
+            (each.bounds.end - each.bounds.begin).total_seconds()
+            for each in self._auditors
+            if not each.bounds.is_empty
+        )
         done = 0.0
         for auditor in self._auditors:
             if auditor.bounds.is_empty:
@@ -317,14 +368,21 @@ class Audit:
         bounds, wanted, names = auditor.bounds, self._wanted, self.list_names(auditor.bounds.target)
         stretch = (bounds.target, bounds.begin, bounds.end)
         with closing(open_for_reading(self._path)) as connection:
-            opened, doubled = ledger_queries.find_open_rows(connection, stretch), ledger_queries.find_late_doubles(connection, stretch)
+            opened, doubled = (
+                ledger_queries.find_open_rows(connection, stretch),
+                ledger_queries.find_late_doubles(connection, stretch),
+            )
         for each in opened:
-            late = make_open_finding(bounds.target, each, wanted.now, wanted.patience(each.automation_id, each.name))
+            late = make_open_finding(
+                bounds.target, each, wanted.now, wanted.patience(each.automation_id, each.name)
+            )
             if late is not None and (auditor.all_of_them or each.automation_id in names):
                 yield late
         for double in doubled:
             if auditor.all_of_them or double.automation_id in names:
-                yield make_double_finding(bounds.target, double, names.get(double.automation_id, double.automation_id))
+                yield make_double_finding(
+                    bounds.target, double, names.get(double.automation_id, double.automation_id)
+                )
 
     def _audit_stretches(self, auditor: _Auditor) -> Iterator[_Part]:
         stretches = list(auditor.split_into_stretches())
@@ -335,11 +393,15 @@ class Audit:
         # Forked: so a worker runs as the ledger's owner, to whom this process may have switched. This process
         # has no other threads here.
         forked = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(self._processes, mp_context=forked, initializer=_start_worker, initargs=(auditor,)) as pool:
+        with ProcessPoolExecutor(
+            self._processes, mp_context=forked, initializer=_start_worker, initargs=(auditor,)
+        ) as pool:
             try:
                 yield from pool.map(_audit_in_worker, stretches)
             except BrokenProcessPool:
-                raise Unreachable("a process of the audit was killed; when memory is short, audit a shorter time, or one target") from None
+                raise Unreachable(
+                    "a process of the audit was killed; when memory is short, audit a shorter time, or one target"
+                ) from None
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -78,6 +78,10 @@ def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
     for version in reversed(versions):
         begin = version.effective_from
         went_back = seen < version.observed_at  # the clock went back: the end is unknown
-        forces.append(VersionPeriod(version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen), seen))
+        forces.append(
+            VersionPeriod(
+                version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen), seen
+            )
+        )
         end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: the clock may have gone back
     return forces[::-1]

@@ -47,7 +47,9 @@ def lock_database(path: Path) -> Iterator[None]:
     """
     with act_as_owner(path):
         if not path.parent.is_dir():
-            raise ConfigurationError(f"there is no folder {path.parent}; name another in [api] database, or install the API first")
+            raise ConfigurationError(
+                f"there is no folder {path.parent}; name another in [api] database, or install the API first"
+            )
         lock = ServerLock.acquire(path)
     try:
         yield

@@ -36,7 +36,9 @@ def make_patience(settings: Settings) -> Callable[[str, str], timedelta]:
     return find_patience
 
 
-def compare_with_api(settings: Settings, path: Path, audit: Audit, notes: list[str]) -> Iterator[AuditFinding]:
+def compare_with_api(
+    settings: Settings, path: Path, audit: Audit, notes: list[str]
+) -> Iterator[AuditFinding]:
     """Find the runs that the API shows and the ledger does not know.
 
     A note on whether the API could be asked is added to ``notes`` for each target.
@@ -45,18 +47,24 @@ def compare_with_api(settings: Settings, path: Path, audit: Audit, notes: list[s
     for known in audit.targets:
         target = configured.get(known.name)
         if target is None:
-            notes.append(f"target {known.name}: the API was not asked for the newest runs, since the target is not configured")
+            notes.append(
+                f"target {known.name}: the API was not asked for the newest runs, since the target is not configured"
+            )
             continue
         try:
             snapshot = asyncio.run(_fetch_snapshot(target))
         except SchedulerError as error:
             notes.append(f"target {known.name}: the API could not be asked for the newest runs: {error}")
             continue
-        shown = [each for each in _list_newest_runs(snapshot) if each.automation_id in audit.list_names(known.name)]
+        shown = [
+            each for each in _list_newest_runs(snapshot) if each.automation_id in audit.list_names(known.name)
+        ]
         with open_read_only(path) as connection:
             recorded = find_known_runs(connection, known.name, [each.run_id for each in shown])
         were = "was" if len(shown) == 1 else "were"
-        notes.append(f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which {were} compared")
+        notes.append(
+            f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which {were} compared"
+        )
         is_known = {each.run_id: each.run_id in recorded for each in shown}
         for finding in find_unknown_runs(known.name, shown, is_known, known.snapshot_at):
             yield audit.count_finding(finding)
@@ -71,4 +79,6 @@ def _list_newest_runs(snapshot: Snapshot) -> Iterator[ApiRun]:
     ahead = timedelta(seconds=snapshot.clock_offset or 0.0)
     for each in snapshot.automations.values():
         if each.run_id is not None:
-            yield ApiRun(each.id, each.name, each.run_id, None if each.run_at is None else each.run_at - ahead)
+            yield ApiRun(
+                each.id, each.name, each.run_id, None if each.run_at is None else each.run_at - ahead
+            )

@@ -5,7 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scheduler.cli.lookup import Candidate, advise, make_ambiguous_error, make_prefix_end, make_unknown_error, read_prefix
+from scheduler.cli.lookup import (
+    Candidate,
+    advise,
+    make_ambiguous_error,
+    make_prefix_end,
+    make_unknown_error,
+    read_prefix,
+)
 from scheduler.core.model import InvalidAutomation, to_canonical_id
 
 
@@ -27,15 +34,21 @@ def find_automation(connection: sqlite3.Connection, target: str | None, automati
 
     Removed automations count too. Raises `AnswerIsNo` when no automation matches, or several match.
     """
-    return _choose(connection, target, automation, (_SELECT_NAME, _SELECT_FORMER_NAME, _SELECT_PREFIX), "in the ledger")
+    return _choose(
+        connection, target, automation, (_SELECT_NAME, _SELECT_FORMER_NAME, _SELECT_PREFIX), "in the ledger"
+    )
 
 
-def find_present_automation(connection: sqlite3.Connection, target: str | None, automation: str) -> AutomationMatch:
+def find_present_automation(
+    connection: sqlite3.Connection, target: str | None, automation: str
+) -> AutomationMatch:
     """Find an automation of the newest snapshot by id, by name or by the beginning of its id.
 
     Raises `AnswerIsNo` when no automation matches, or several match.
     """
-    return _choose(connection, target, automation, (_SELECT_PRESENT, _SELECT_PRESENT_PREFIX), "in the newest snapshot")
+    return _choose(
+        connection, target, automation, (_SELECT_PRESENT, _SELECT_PRESENT_PREFIX), "in the newest snapshot"
+    )
 
 
 def expand_prefix(connection: sqlite3.Connection, target: str | None, automation: str | None) -> str | None:
@@ -46,7 +59,9 @@ def expand_prefix(connection: sqlite3.Connection, target: str | None, automation
     """
     if automation is None or read_prefix(automation) is None:
         return automation
-    if _search(connection, _SELECT_NAME, target, automation) or _search(connection, _SELECT_FORMER_NAME, target, automation):
+    if _search(connection, _SELECT_NAME, target, automation) or _search(
+        connection, _SELECT_FORMER_NAME, target, automation
+    ):
         return automation
     found = _search(connection, _SELECT_PREFIX, target, automation)
     if len({each.automation_id for each in found}) > 1:
@@ -60,12 +75,16 @@ def advise_on(connection: sqlite3.Connection, target: str | None, automation: st
     return f"; {advice}" if advice else ""
 
 
-def _choose(connection: sqlite3.Connection, target: str | None, automation: str, selects: Sequence[str], where: str) -> AutomationMatch:
+def _choose(
+    connection: sqlite3.Connection, target: str | None, automation: str, selects: Sequence[str], where: str
+) -> AutomationMatch:
     for select in selects:
         found = _search(connection, select, target, automation)
         if len(found) > 1:
             several = len({each.target for each in found}) > 1
-            raise make_ambiguous_error(automation, _make_candidates(found), advice=", or --target" if several else "")
+            raise make_ambiguous_error(
+                automation, _make_candidates(found), advice=", or --target" if several else ""
+            )
         if found:
             return found[0]
     of_target = "" if target is None else f", target {target}"
@@ -84,11 +103,18 @@ def _read_id(text: str) -> str:
         return text
 
 
-def _search(connection: sqlite3.Connection, select: str, target: str | None, automation: str) -> list[AutomationMatch]:
+def _search(
+    connection: sqlite3.Connection, select: str, target: str | None, automation: str
+) -> list[AutomationMatch]:
     prefix = read_prefix(automation)
     if prefix is None and select in {_SELECT_PREFIX, _SELECT_PRESENT_PREFIX}:
         return []
-    values = {"target": target, "text": _read_id(automation), "begin": prefix, "end": make_prefix_end(prefix or "")}
+    values = {
+        "target": target,
+        "text": _read_id(automation),
+        "begin": prefix,
+        "end": make_prefix_end(prefix or ""),
+    }
     return [AutomationMatch(*row) for row in connection.execute(select, values)]
 
 
@@ -103,7 +129,9 @@ _FIELDS: Final = """
     coalesce((SELECT timezone FROM definition WHERE target = found.target AND automation_id = found.automation_id
               AND timezone IS NOT NULL ORDER BY id DESC LIMIT 1), 'UTC')
 """
-_SELECT_TARGET: Final = f"SELECT {_FIELDS} FROM automation AS found WHERE (:target IS NULL OR target = :target)"  # noqa: S608 -- a literal
+_SELECT_TARGET: Final = (
+    f"SELECT {_FIELDS} FROM automation AS found WHERE (:target IS NULL OR target = :target)"  # noqa: S608 -- a literal
+)
 _SELECT_NAME: Final = f"{_SELECT_TARGET} AND (automation_id = :text OR (name = :text AND removed_at IS NULL))"
 _SELECT_PRESENT: Final = f"{_SELECT_TARGET} AND removed_at IS NULL AND :text IN (automation_id, name)"
 _SELECT_PREFIX: Final = f"{_SELECT_TARGET} AND automation_id >= :begin AND automation_id < :end"

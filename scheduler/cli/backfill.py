@@ -54,17 +54,23 @@ class BackfillClient:
                 if row is None or row.outcome is not None:
                     break
                 if not is_locked(self.path):
-                    raise Unreachable("the daemon has gone, and the occurrence is open: the next one goes on with it")
+                    raise Unreachable(
+                        "the daemon has gone, and the occurrence is open: the next one goes on with it"
+                    )
                 time.sleep(_LOOK_INTERVAL)
         if row is None:
-            raise AnswerIsNo(f"its row is gone: the clock went back to before it; see `{format_command('history')}`")
+            raise AnswerIsNo(
+                f"its row is gone: the clock went back to before it; see `{format_command('history')}`"
+            )
         return row
 
     def _wait_until_taken_up(self) -> None:
         occurrence, until = self.request.occurrence, time.perf_counter() + PATIENCE
         with open_read_only(self.path) as connection:
             while is_requested(connection, occurrence):
-                if time.perf_counter() > until and write(self.path, partial(withdraw_request, occurrence=occurrence)):
+                if time.perf_counter() > until and write(
+                    self.path, partial(withdraw_request, occurrence=occurrence)
+                ):
                     raise AnswerIsNo(
                         f"the daemon has not looked for {PATIENCE:.0f} s, so it is not asked for any more; see `{format_command('status')}`"
                     )

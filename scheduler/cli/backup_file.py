@@ -31,14 +31,18 @@ from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
 
 LEDGER: Final = DatabaseKind("ledger", "ledger.db", ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS)
-API: Final = DatabaseKind("database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS)
+API: Final = DatabaseKind(
+    "database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS
+)
 KINDS: Final = (LEDGER, API)
 """The kinds of databases, in the order of copying.
 
 A run accepted meanwhile is in the later copy, and a ledger without the run reconciles the attempt.
 """
 
-PLAIN_COPY: Final = "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
+PLAIN_COPY: Final = (
+    "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
+)
 
 
 def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at: datetime) -> None:
@@ -60,7 +64,12 @@ def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at:
 
 
 def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> None:
-    with fill_copy(part, kind, file) as into, act_as_owner(path), open_source(path) as source, translate_errors(file):
+    with (
+        fill_copy(part, kind, file) as into,
+        act_as_owner(path),
+        open_source(path) as source,
+        translate_errors(file),
+    ):
         copy_database(source, into)
 
 
@@ -86,7 +95,12 @@ def open_backup(file: Path) -> Iterator[Backup]:
         if beginning != SQLITE_HEADER:
             by_member = {kind.member: kind for kind in KINDS}
             members = read_members(content, file, by_member)
-            yield Backup({by_member[name]: partial(_stage_member, file, content, member) for name, member in members.items()})
+            yield Backup(
+                {
+                    by_member[name]: partial(_stage_member, file, content, member)
+                    for name, member in members.items()
+                }
+            )
             return
     with open_copy(file, file) as connection:
         kind = _find_kind(file, connection)
@@ -102,11 +116,15 @@ def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
         if kind.application_id == application_id:
             require_whole(file, connection, kind)
             return kind
-    raise DatabaseRefused(f"{file} is an SQLite database of something else; name a file that `scheduler backup` made")
+    raise DatabaseRefused(
+        f"{file} is an SQLite database of something else; name a file that `scheduler backup` made"
+    )
 
 
 def _make_no_tables_error(file: Path) -> ConfigurationError:
-    return ConfigurationError(f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; name a file that `scheduler backup` made")
+    return ConfigurationError(
+        f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; name a file that `scheduler backup` made"
+    )
 
 
 def _stage_database(file: Path, connection: sqlite3.Connection, kind: DatabaseKind, staged: Path) -> None:
@@ -119,4 +137,6 @@ def _stage_member(file: Path, content: BinaryIO, member: Member, staged: Path) -
     kind = next(kind for kind in KINDS if kind.member == member.name)
     with open_copy(staged, file) as connection:
         if _find_kind(file, connection) is not kind:
-            raise DatabaseRefused(f"{file} is no backup: what is called {member.name} there is no {kind.name}")
+            raise DatabaseRefused(
+                f"{file} is no backup: what is called {member.name} there is no {kind.name}"
+            )

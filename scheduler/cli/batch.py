@@ -44,7 +44,12 @@ def _answer(number: int, text: bytes, defaults: BatchDefaults) -> Json:
         asked = _parse_object(text)
     except _BadLine as error:
         return {"line": number, "error": str(error)}
-    echo = {"cron": None, "timezone": "UTC", "from": to_text(defaults.after), **{name: asked[name] for name in FIELDS[:3] if name in asked}}
+    echo = {
+        "cron": None,
+        "timezone": "UTC",
+        "from": to_text(defaults.after),
+        **{name: asked[name] for name in FIELDS[:3] if name in asked},
+    }
     try:
         return {**echo, "fires": _list_fires(asked, defaults)}
     except (_BadLine, InvalidSchedule) as error:
@@ -69,7 +74,9 @@ def _describe_reason(error: ValueError) -> str:
     return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-_FORM: Final = '{"cron": "0 9 * * *", "timezone": "Europe/Berlin", "from": "2026-11-23T19:20:00Z", "count": 3}'
+_FORM: Final = (
+    '{"cron": "0 9 * * *", "timezone": "Europe/Berlin", "from": "2026-11-23T19:20:00Z", "count": 3}'
+)
 
 
 def _list_fires(asked: Mapping[str, object], defaults: BatchDefaults) -> list[str]:
@@ -78,10 +85,14 @@ def _list_fires(asked: Mapping[str, object], defaults: BatchDefaults) -> list[st
     if "cron" not in asked:
         raise _BadLine(f"the field 'cron' is missing; write {_FORM}")
     timezone = asked.get("timezone", "UTC")
-    schedule = Schedule.parse(asked["cron"], timezone, dst_gap=defaults.dst_gap, dst_repeat=defaults.dst_repeat)
+    schedule = Schedule.parse(
+        asked["cron"], timezone, dst_gap=defaults.dst_gap, dst_repeat=defaults.dst_repeat
+    )
     after = _parse_instant(asked["from"]) if "from" in asked else defaults.after
     count = _parse_count(asked["count"]) if "count" in asked else defaults.count
-    return [to_text_seconds(instant) for instant in islice(schedule.iterate_between(after, END_OF_TIME), count)]
+    return [
+        to_text_seconds(instant) for instant in islice(schedule.iterate_between(after, END_OF_TIME), count)
+    ]
 
 
 def _parse_instant(value: object) -> datetime:

@@ -71,7 +71,9 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
         return
 
     async def count_remaining() -> int:
-        return await queue.count_waiting(automation_id, cancelled.up_to) + await queue.count_unfinished_among(cancelled.running)
+        return await queue.count_waiting(automation_id, cancelled.up_to) + await queue.count_unfinished_among(
+            cancelled.running
+        )
 
     await _wait(count_remaining, total)
     print_line(f"cancelled {_describe(cancelled)}")
@@ -86,7 +88,9 @@ async def _identify(queue: RunQueue, text: str) -> str:
         what = f"no automation is called {text!r}, and no run of a deleted one has not ended"
         raise AnswerIsNo(f"{what}; {await advise_on(queue, text)}")
     if len(ids) > 1:
-        raise make_ambiguous_error(text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())])
+        raise make_ambiguous_error(
+            text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())]
+        )
     return str(next(iter(ids)))
 
 

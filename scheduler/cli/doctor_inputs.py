@@ -28,7 +28,9 @@ async def examine_installation(source: Source, progress: Callable[[float], None]
 
     Raises `ConfigurationError` when no configuration can be read.
     """
-    return await collect_facts(_make_installation(source, _add_credentials(os.environ, _CREDENTIALS)), progress)
+    return await collect_facts(
+        _make_installation(source, _add_credentials(os.environ, _CREDENTIALS)), progress
+    )
 
 
 def _make_installation(source: Source, environ: Mapping[str, str]) -> Installation:

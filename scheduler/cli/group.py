@@ -48,7 +48,11 @@ class Source:
         """
         from scheduler.settings import load
 
-        configuration = load(self.file if self.state_dir is None else self._find_state_file(self.state_dir), os.environ, command_line)
+        configuration = load(
+            self.file if self.state_dir is None else self._find_state_file(self.state_dir),
+            os.environ,
+            command_line,
+        )
         set_targets(len(configuration.settings.targets))
         if self.state_dir is not None:
             from scheduler.cli.moved_directory import refuse_moved_directory
@@ -119,7 +123,10 @@ class SchedulerCommand(_WithHelp):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description, and the forms of the argument AUTOMATION."""
         super().format_help_text(ctx, formatter)
-        if any(parameter.name == "automation" and isinstance(parameter, click.Argument) for parameter in self.params):
+        if any(
+            parameter.name == "automation" and isinstance(parameter, click.Argument)
+            for parameter in self.params
+        ):
             formatter.write_paragraph()
             with formatter.indentation():
                 formatter.write_text(f"AUTOMATION is {AUTOMATION_FORMS}.")
@@ -141,7 +148,9 @@ class SchedulerGroup(_WithHelp, click.Group):
         super().__init__(*arguments, **attributes)
         self.section = section
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command named by the first argument.
 
         Raises `click.UsageError` for an unknown name, with the nearest known name.
@@ -151,7 +160,9 @@ class SchedulerGroup(_WithHelp, click.Group):
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, known, n=1)
             raise click.UsageError(
-                f"there is no command {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"), ctx
+                f"there is no command {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"),
+                ctx,
             )
         return super().resolve_command(ctx, args)
 
@@ -167,7 +178,9 @@ class CommandFolder(SchedulerGroup):
     def names(self) -> tuple[str, ...]:
         """The names of the commands, in alphabetical order."""
         package = importlib.import_module(self.folder)
-        return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)))
+        return tuple(
+            sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the names of the commands."""
@@ -188,7 +201,11 @@ class CommandFolder(SchedulerGroup):
         commands = [command for name in self.names if (command := self.get_command(ctx, name))]
         room = formatter.width - max(map(len, self.names)) - 6  # indentation and gap between both columns
         for section in SECTIONS:
-            rows = [(str(one.name), one.get_short_help_str(room)) for one in commands if getattr(one, "section", "") == section]
+            rows = [
+                (str(one.name), one.get_short_help_str(room))
+                for one in commands
+                if getattr(one, "section", "") == section
+            ]
             if rows:
                 with formatter.section(section):
                     formatter.write_dl(rows)
@@ -200,7 +217,12 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 
 def _make_configuration_options() -> list[click.Option]:
     return [
-        click.Option(["--config"], type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The configuration, in TOML."),
+        click.Option(
+            ["--config"],
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="The configuration, in TOML.",
+        ),
         click.Option(
             ["--state-dir"],
             type=click.Path(file_okay=False, path_type=Path),
@@ -213,5 +235,7 @@ def _make_configuration_options() -> list[click.Option]:
 def make_source(file: Path | None, state_dir: Path | None) -> Source:
     """Return the source named by the options. Raises `click.UsageError` when both options are given."""
     if file is not None and state_dir is not None:
-        raise click.UsageError("--config and --state-dir both say where the configuration is; give one of them")
+        raise click.UsageError(
+            "--config and --state-dir both say where the configuration is; give one of them"
+        )
     return Source(file, state_dir)

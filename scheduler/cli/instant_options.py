@@ -42,10 +42,16 @@ class InstantType(click.ParamType[datetime]):
             local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC_KEY) else instant.astimezone()
             instant = local.astimezone(UTC)
         except (ValueError, OverflowError, OSError):  # OSError: the zone arithmetic of the C library
-            self.fail(f"{text!r} is no time; {_FORMS}" + (", or how long ago it was (24h)" if self._ago else ""), param, ctx)
+            self.fail(
+                f"{text!r} is no time; {_FORMS}" + (", or how long ago it was (24h)" if self._ago else ""),
+                param,
+                ctx,
+            )
         zone = "in UTC" if local.tzinfo is UTC else "in the zone of this machine; --utc reads UTC"
         option = param.opts[0] if param else "the time"
-        print_to_stderr(f"{option}: {text} is {format_local_time(local)} ({to_text_seconds(instant)}), read {zone}")
+        print_to_stderr(
+            f"{option}: {text} is {format_local_time(local)} ({to_text_seconds(instant)}), read {zone}"
+        )
         return instant
 
 

@@ -37,7 +37,9 @@ _RULES: Final = "SELECT dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIM
 _ROW: Final = "SELECT 1 FROM occurrence WHERE target = ? AND automation_id = ? AND scheduled_for = ?"
 
 
-def derive_lines(connection: sqlite3.Connection, settings: Settings, automation: str | None, now: datetime) -> list[Line]:
+def derive_lines(
+    connection: sqlite3.Connection, settings: Settings, automation: str | None, now: datetime
+) -> list[Line]:
     """Derive the lines of all automations, or of the automations that match an id, a name or a pattern."""
     policy = read_newest_policy(connection)
     settings = (None if policy is None else parse_settings(policy)) or settings
@@ -47,7 +49,10 @@ def derive_lines(connection: sqlite3.Connection, settings: Settings, automation:
     return [
         make_line(target, wait)
         for target, wait in _derive(connection, settings, is_wanted, now)
-        if connection.execute(_ROW, (target, wait.automation_id, to_text_seconds(wait.scheduled_for))).fetchone() is None
+        if connection.execute(
+            _ROW, (target, wait.automation_id, to_text_seconds(wait.scheduled_for))
+        ).fetchone()
+        is None
     ]
 
 
@@ -58,23 +63,36 @@ def _derive(
 
     Jitter is less than half the time to the next instant, so an automation has only one such instant.
     """
-    gap, repeat = connection.execute(_RULES).fetchone() or (settings.schedule.dst_gap, settings.schedule.dst_repeat)
+    gap, repeat = connection.execute(_RULES).fetchone() or (
+        settings.schedule.dst_gap,
+        settings.schedule.dst_repeat,
+    )
 
     @cache
     def parse(definition: Definition) -> Schedule | None:
         cron, timezone = definition.cron_expression, definition.timezone
         try:
-            return Schedule.parse(cron, timezone, dst_gap=cast("GapPolicy", gap), dst_repeat=cast("RepeatPolicy", repeat))
+            return Schedule.parse(
+                cron, timezone, dst_gap=cast("GapPolicy", gap), dst_repeat=cast("RepeatPolicy", repeat)
+            )
         except InvalidSchedule:  # because of the zone data of this process
             return None
 
     find_cached_newest = cache(find_last_instant)
     for each in _list_versions(connection, now - max(policies.jitter for policies in settings.all_policies)):
         policies, schedule = settings.find_policies(each.automation_id, each.name), parse(each.definition)
-        if not policies.jitter or schedule is None or not is_wanted(Automation(each.automation_id, each.name, each.definition)):
+        if (
+            not policies.jitter
+            or schedule is None
+            or not is_wanted(Automation(each.automation_id, each.name, each.definition))
+        ):
             continue
         instant = find_cached_newest(schedule, max(each.begin, now - policies.jitter), min(each.end, now))
-        due = now if instant is None else compute_due(policies, each.target, each.automation_id, schedule, instant)
+        due = (
+            now
+            if instant is None
+            else compute_due(policies, each.target, each.automation_id, schedule, instant)
+        )
         if instant is not None and due > now:
             yield each.target, WaitStatus(each.automation_id, each.name, instant, due, Cause.DUE, instant)
 
@@ -96,12 +114,24 @@ def _list_versions(connection: sqlite3.Connection, since: datetime) -> Iterator[
 
     An edit does not remove occurrences scheduled before the edit.
     """
-    changed = {(target, automation_id) for target, automation_id in connection.execute(_SELECT_CHANGED, (to_text(since),))}
+    changed = {
+        (target, automation_id)
+        for target, automation_id in connection.execute(_SELECT_CHANGED, (to_text(since),))
+    }
     for target, automation_id, name, cron, timezone in connection.execute(_AUTOMATIONS):
         if (target, automation_id) not in changed:
-            yield _Version(target, automation_id, name, Definition(cron, timezone, enabled=True), since, END_OF_TIME)
+            yield _Version(
+                target, automation_id, name, Definition(cron, timezone, enabled=True), since, END_OF_TIME
+            )
     for target, automation_id in sorted(changed):
         recorded = read_automation_versions(connection, target, automation_id)
         for force in find_periods(recorded):
             if force.version.firing_definition is not None and force.end > since:
-                yield _Version(target, automation_id, recorded[-1].name, force.version.firing_definition, force.begin, force.end)
+                yield _Version(
+                    target,
+                    automation_id,
+                    recorded[-1].name,
+                    force.version.firing_definition,
+                    force.begin,
+                    force.end,
+                )

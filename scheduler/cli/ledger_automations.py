@@ -53,7 +53,9 @@ def read_planned_schedules(settings: Settings, automation: str | None) -> list[P
     _print_pauses(enabled, settings)
     for target, until in read_throttles(settings, now()).items():
         if any(each.target == target for each in enabled):
-            print_to_stderr(f"throttled: target {to_printable(target)}; nothing fires before {format_machine_and_utc(until)}")
+            print_to_stderr(
+                f"throttled: target {to_printable(target)}; nothing fires before {format_machine_and_utc(until)}"
+            )
     return [plan for each in enabled if (plan := _plan_automation(each))]
 
 
@@ -73,11 +75,20 @@ def _make_automation(row: sqlite3.Row, settings: Settings) -> LedgerAutomation:
     target, automation_id, name, cron, timezone, enabled = row
     schedule: Schedule | InvalidSchedule
     try:
-        schedule = Schedule.parse(cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
+        schedule = Schedule.parse(
+            cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat
+        )
     except InvalidSchedule as error:
         schedule = error
     return LedgerAutomation(
-        target, automation_id, name, cron, timezone, bool(enabled), schedule, settings.find_policies(automation_id, name)
+        target,
+        automation_id,
+        name,
+        cron,
+        timezone,
+        bool(enabled),
+        schedule,
+        settings.find_policies(automation_id, name),
     )
 
 
@@ -86,13 +97,22 @@ def _print_pauses(found: list[LedgerAutomation], settings: Settings) -> None:
 
     A pause is of all automations of a target, of a single automation, or of the configuration.
     """
-    pauses, meaning = ActivePauses(settings, read_pauses(settings)), "what comes due is recorded and not fired"
+    pauses, meaning = (
+        ActivePauses(settings, read_pauses(settings)),
+        "what comes due is recorded and not fired",
+    )
     for target in sorted({each.target for each in found if pauses.is_complete(each.target)}):
-        print_to_stderr(f"paused: all automations of {to_printable(target)}; {meaning} until {resume_all(target)}")
+        print_to_stderr(
+            f"paused: all automations of {to_printable(target)}; {meaning} until {resume_all(target)}"
+        )
     if single := [each.name for each in found if pauses.is_single(each.target, each.automation_id)]:
-        print_to_stderr(f"paused: {_describe(single)}; {meaning} until `{format_command('resume AUTOMATION')}`")
+        print_to_stderr(
+            f"paused: {_describe(single)}; {meaning} until `{format_command('resume AUTOMATION')}`"
+        )
     if configured := [each.name for each in found if pauses.is_configured(each.automation_id, each.name)]:
-        print_to_stderr(f"paused by the configuration: {_describe(configured)}; {meaning}; see `paused` in [schedule] and [[override]]")
+        print_to_stderr(
+            f"paused by the configuration: {_describe(configured)}; {meaning}; see `paused` in [schedule] and [[override]]"
+        )
 
 
 def _describe(names: list[str]) -> str:
@@ -101,6 +121,8 @@ def _describe(names: list[str]) -> str:
 
 def _plan_automation(one: LedgerAutomation) -> PlannedSchedule | None:
     if isinstance(one.schedule, InvalidSchedule):
-        print_to_stderr(f"{to_printable(one.name)} ({one.automation_id}) fires nothing: {to_printable(one.schedule.reason)}")
+        print_to_stderr(
+            f"{to_printable(one.name)} ({one.automation_id}) fires nothing: {to_printable(one.schedule.reason)}"
+        )
         return None
     return one.plan(one.schedule)

@@ -70,7 +70,9 @@ def lock_existing_ledger(path: Path, at: datetime) -> Iterator[None]:
 def _acquire_lock(path: Path, at: datetime) -> LedgerLock:
     lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
     if lock is None:
-        raise ConfigurationError(f"the ledger {path} is in use by {read_holder(path)}; stop that daemon first")
+        raise ConfigurationError(
+            f"the ledger {path} is in use by {read_holder(path)}; stop that daemon first"
+        )
     return lock
 
 
@@ -83,7 +85,9 @@ def lock_ledger(path: Path, at: datetime) -> Iterator[None]:
     """
     with act_as_owner(path), translate_errors(path):
         if not path.parent.is_dir():
-            raise ConfigurationError(f"there is no folder {path.parent}; name the ledger by --config, or install the daemon first")
+            raise ConfigurationError(
+                f"there is no folder {path.parent}; name the ledger by --config, or install the daemon first"
+            )
         lock = _acquire_lock(path, at)
     try:
         yield

@@ -38,7 +38,14 @@ async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
     found_in = (str(Path(scheduler.__file__).parents[1]), os.environ.get("PYTHONPATH"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found_in))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", __name__, str(path), to_text(now), stdout=asyncio.subprocess.PIPE, env=environment
+        sys.executable,
+        "-P",
+        "-m",
+        __name__,
+        str(path),
+        to_text(now),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
     )
     try:
         printed, _ = await process.communicate()

@@ -31,7 +31,8 @@ def make_time_columns(
     with_seconds = any(instant(record).second for record in records)  # all rows show seconds, or no row
     only = zones.pop() if len(zones) == 1 else None
     local = Column[_Record](
-        _make_title(title, only), lambda record: format_in_zone(instant(record), find_zone(record), with_seconds=with_seconds)
+        _make_title(title, only),
+        lambda record: format_in_zone(instant(record), find_zone(record), with_seconds=with_seconds),
     )
     utc: Column[_Record] = make_detail_column("UTC", lambda record: to_text_seconds(instant(record)))
     return [local, utc] if only else [local, utc, make_detail_column("zone", find_zone, rank=5)]

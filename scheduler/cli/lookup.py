@@ -49,17 +49,23 @@ def make_prefix_end(prefix: str) -> str:
     return f"{prefix}g"
 
 
-def make_ambiguous_error(text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = "") -> AnswerIsNo:
+def make_ambiguous_error(
+    text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = ""
+) -> AnswerIsNo:
     """Return the error that lists the candidates with their ids.
 
     ``advice`` names alternatives to an id.
     """
     width = max(len(candidate.id) for candidate in candidates)
-    details = [f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_MAX_LISTED]]
+    details = [
+        f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_MAX_LISTED]
+    ]
     if len(candidates) > _MAX_LISTED:
         details.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
     how = "called" if any(candidate.name == text for candidate in candidates) else "whose ids begin with"
-    return AnswerIsNo(f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}", details)
+    return AnswerIsNo(
+        f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}", details
+    )
 
 
 def make_unknown_error(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
@@ -75,7 +81,10 @@ def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:
     """
     near = " or ".join(map(repr, find_near(text, names)))
     short = _SHORT_PREFIX.fullmatch(text.lower())
-    parts = [f"the beginning of an id has {LEAST_PREFIX} characters or more" if short else "", f"did you mean {near}?" if near else ""]
+    parts = [
+        f"the beginning of an id has {LEAST_PREFIX} characters or more" if short else "",
+        f"did you mean {near}?" if near else "",
+    ]
     return "; ".join(filter(None, parts)) or otherwise
 
 
@@ -89,5 +98,10 @@ def find_near(text: str, names: Iterable[str]) -> list[str]:
     by_word = {word: folded for folded in by_folded for word in _WORD.findall(folded)}
     close = difflib.get_close_matches(wanted, by_folded, n=_MAX_SUGGESTIONS, cutoff=0.7)
     holding = [folded for folded in by_folded if wanted in folded] if len(wanted) >= _SHORTEST_PART else []
-    words = [by_word[word] for word in difflib.get_close_matches(wanted, by_word, n=_MAX_SUGGESTIONS, cutoff=0.8)]
-    return [by_folded[folded] for folded in list(dict.fromkeys([*close, *sorted(holding, key=len), *words]))[:_MAX_SUGGESTIONS]]
+    words = [
+        by_word[word] for word in difflib.get_close_matches(wanted, by_word, n=_MAX_SUGGESTIONS, cutoff=0.8)
+    ]
+    return [
+        by_folded[folded]
+        for folded in list(dict.fromkeys([*close, *sorted(holding, key=len), *words]))[:_MAX_SUGGESTIONS]
+    ]

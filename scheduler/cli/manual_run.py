@@ -41,19 +41,30 @@ def start_run(settings: Settings, target_name: str | None, automation: str) -> D
 async def _start_run(ledger: Path, target: TargetSection, automation: str, api: ApiClient) -> Document:
     document = await find_document(api, automation)
     automation_id = str(document["id"])
-    intent = await _write_to_ledger(ledger, lambda connection: announce_run(connection, target.name, automation_id, now()))
+    intent = await _write_to_ledger(
+        ledger, lambda connection: announce_run(connection, target.name, automation_id, now())
+    )
     before = document.get("last_task_run_id")
     await api.admit()
-    verdict = judge(await api.run(automation_id, str(uuid4())), automation_id=automation_id, taken=lambda run_id: run_id == before)
+    verdict = judge(
+        await api.run(automation_id, str(uuid4())),
+        automation_id=automation_id,
+        taken=lambda run_id: run_id == before,
+    )
     if isinstance(verdict, AttemptAccepted):
         started = _make_run(verdict.automation)
         if intent is not None:
-            await _write_to_ledger(ledger, lambda connection: record_started_run(connection, intent, started, now()))
+            await _write_to_ledger(
+                ledger, lambda connection: record_started_run(connection, intent, started, now())
+            )
         return await api.read_document(automation_id) or document
     maybe = isinstance(verdict, MaybeStarted)
     if intent is not None:
         await _write_to_ledger(
-            ledger, lambda connection: record_failed_run(connection, intent, verdict.error, refused_at=None if maybe else now())
+            ledger,
+            lambda connection: record_failed_run(
+                connection, intent, verdict.error, refused_at=None if maybe else now()
+            ),
         )
     if maybe:
         raise UpstreamError(

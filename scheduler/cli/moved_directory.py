@@ -16,7 +16,11 @@ from scheduler.settings.registry import SettingPath, format_path
 
 def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
     """Raise `ConfigurationError` when `up` made the configuration for another state directory."""
-    made = [(place, path) for place, path in _list_files(configuration) if configuration.origins[place].kind == "file"]
+    made = [
+        (place, path)
+        for place, path in _list_files(configuration)
+        if configuration.origins[place].kind == "file"
+    ]
     if any(path.parent.resolve() == folder.resolve() for _, path in made):
         return
     for place, path in made:
@@ -36,11 +40,18 @@ def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Pat
     """
     settings, origins = configuration.settings, configuration.origins
     found: list[tuple[SettingPath, Path | None, str]] = [
-        *((("target", number, "key_file"), target.key_file, "api-key") for number, target in enumerate(settings.targets)),
+        *(
+            (("target", number, "key_file"), target.key_file, "api-key")
+            for number, target in enumerate(settings.targets)
+        ),
         (("ledger", "url"), settings.ledger.url.path, "scheduler.db"),
         (("api", "database"), settings.api.database.path, "api.db"),
     ]
-    yield from ((place, path) for place, path, name in found if path is not None and path.name == name and place in origins)
+    yield from (
+        (place, path)
+        for place, path, name in found
+        if path is not None and path.name == name and place in origins
+    )
 
 
 def _make_sed_expression(old: Path, new: Path) -> str:

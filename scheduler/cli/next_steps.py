@@ -23,7 +23,9 @@ def check_schedule(fields: Mapping[str, Any], settings: Settings) -> None:
     ``explain`` raises the same error.
     """
     if "cron_expression" in fields or "timezone" in fields:
-        PlannedSchedule.parse(fields.get("cron_expression", "* * * * *"), fields.get("timezone", "UTC"), settings.schedule)
+        PlannedSchedule.parse(
+            fields.get("cron_expression", "* * * * *"), fields.get("timezone", "UTC"), settings.schedule
+        )
 
 
 def describe_first_fire(document: Document, settings: Settings, target: TargetSection, now: datetime) -> str:
@@ -32,11 +34,16 @@ def describe_first_fire(document: Document, settings: Settings, target: TargetSe
         return "none: the automation is disabled"
     automation_id, name = str(document.get("id")), str(document.get("name"))
     try:
-        schedule = PlannedSchedule.parse(str(document.get("cron_expression")), str(document.get("timezone")), settings.schedule).schedule
+        schedule = PlannedSchedule.parse(
+            str(document.get("cron_expression")), str(document.get("timezone")), settings.schedule
+        ).schedule
     except InvalidSchedule as error:
         return f"none: {error.reason}"
     policies = settings.find_policies(automation_id, name)
-    fire = next(find_upcoming_fires([PlannedSchedule(schedule, automation_id, name, target.name, policies)], now, 1), None)
+    fire = next(
+        find_upcoming_fires([PlannedSchedule(schedule, automation_id, name, target.name, policies)], now, 1),
+        None,
+    )
     if fire is None:
         return "none: the expression names no time to come"
     due = fire.due or fire.scheduled_for
@@ -45,7 +52,9 @@ def describe_first_fire(document: Document, settings: Settings, target: TargetSe
     return f"{format_zone_and_utc(fire.scheduled_for, schedule.timezone)}{delayed}, in {format_timedelta(due - now)}{hindrance}"
 
 
-def _describe_hindrance(settings: Settings, target: str, automation_id: str, name: str, *, due: datetime, now: datetime) -> str:
+def _describe_hindrance(
+    settings: Settings, target: str, automation_id: str, name: str, *, due: datetime, now: datetime
+) -> str:
     """Return the reason why the fire will not happen on time.
 
     The result is empty without a ledger, because pauses and throttles are in the ledger.
@@ -59,7 +68,11 @@ def _describe_hindrance(settings: Settings, target: str, automation_id: str, nam
         return ""
     if is_paused:
         return "; recorded and not fired, because it is paused"
-    return "" if end is None or due >= end else f"; not before the throttle of the target ends at {to_text_seconds(end)}"
+    return (
+        ""
+        if end is None or due >= end
+        else f"; not before the throttle of the target ends at {to_text_seconds(end)}"
+    )
 
 
 def describe_follow(document: Document, settings: Settings, target: TargetSection) -> str:

@@ -71,7 +71,9 @@ WHOLE: Final = 10_000
 """The least width of a column that is never cut: the column is shown whole, or disappears."""
 
 
-def make_detail_column(title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1) -> Column[_Record]:
+def make_detail_column(
+    title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1
+) -> Column[_Record]:
     """Make a column that only a wide table shows."""
     return Column(title, cell, rank, least=WHOLE, drops=True)
 
@@ -117,7 +119,9 @@ def show(
         print_to_stderr(empty)
 
 
-def format_table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None) -> list[str]:
+def format_table(
+    records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None
+) -> list[str]:
     """Format the lines of a table, the titles first; no lines without records.
 
     ``width`` is the width of the terminal in cells; None: unlimited.
@@ -132,12 +136,28 @@ def format_table(records: Sequence[_Record], columns: Sequence[Column[_Record]],
         fitted = _fit(widths, columns, rows, width)
         below = [number for number, column in enumerate(columns) if column.below and not fitted[number]]
         # Without the columns that go below, there may be room for details again.
-        widths = _fit([0 if number in below else cells for number, cells in enumerate(widths)], columns, rows, width) if below else fitted
+        widths = (
+            _fit(
+                [0 if number in below else cells for number, cells in enumerate(widths)], columns, rows, width
+            )
+            if below
+            else fitted
+        )
     lines: list[str] = []
     for row in rows:
-        lines.append(_GAP.join(_pad(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip())
-        texts = [f"{columns[number].title}: {row[number].text}" for number in below if row[number].text and row is not titles]
-        lines += [_INDENT + part for text in texts for part in _break(text, max(_MIN_WIDTH, (width or 0) - len(_INDENT)))]
+        lines.append(
+            _GAP.join(_pad(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip()
+        )
+        texts = [
+            f"{columns[number].title}: {row[number].text}"
+            for number in below
+            if row[number].text and row is not titles
+        ]
+        lines += [
+            _INDENT + part
+            for text in texts
+            for part in _break(text, max(_MIN_WIDTH, (width or 0) - len(_INDENT)))
+        ]
     return lines
 
 
@@ -230,7 +250,9 @@ def style(text: str, colour: Colour | None, *, error: bool = False) -> str:
 
     ``error``: the stream is standard error.
     """
-    return click.style(text, fg=colour) if colour and _has_colours(sys.stderr if error else sys.stdout) else text
+    return (
+        click.style(text, fg=colour) if colour and _has_colours(sys.stderr if error else sys.stdout) else text
+    )
 
 
 def get_terminal_width() -> int | None:
@@ -251,7 +273,12 @@ def _find_width(stream: TextIO | None) -> int | None:
 
 def _has_colours(stream: TextIO | None) -> bool:
     # https://no-color.org: set and not empty means no colours
-    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return (
+        stream is not None
+        and stream.isatty()
+        and not os.environ.get("NO_COLOR")
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 def _make_cell(content: str | Cell) -> Cell:
@@ -259,16 +286,24 @@ def _make_cell(content: str | Cell) -> Cell:
     return Cell(to_printable(cell.text), cell.colour)
 
 
-def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
+def _fit(
+    widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequence[Sequence[Cell]], room: int
+) -> list[int]:
     """Return the column widths with which the table fits into the room; 0 hides a column."""
     fitted = list(widths)
     for rank in sorted({column.rank for column in columns if column.rank}):
-        least = {number: _find_least_width(number, column, rows) for number, column in enumerate(columns) if column.rank == rank}
+        least = {
+            number: _find_least_width(number, column, rows)
+            for number, column in enumerate(columns)
+            if column.rank == rank
+        }
         for number, width in least.items():
             if columns[number].is_id and _compute_excess(fitted, room) > 0:  # at once, not cell by cell
                 fitted[number] = min(fitted[number], width)
         _narrow(fitted, least, room)
-        for number in sorted((number for number in least if columns[number].drops), key=lambda number: -widths[number]):
+        for number in sorted(
+            (number for number in least if columns[number].drops), key=lambda number: -widths[number]
+        ):
             if _compute_excess(fitted, room) > 0:
                 fitted[number] = 0
     least = {number: min(_MIN_WIDTH, width) for number, width in enumerate(fitted)}
@@ -306,7 +341,10 @@ def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Seque
 
 def _count_alike(one: str, other: str) -> int:
     """Return the length of the common beginning of both texts."""
-    return next((number for number, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), min(len(one), len(other)))
+    return next(
+        (number for number, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
+        min(len(one), len(other)),
+    )
 
 
 def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
@@ -317,4 +355,8 @@ def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
 def _break(text: str, width: int) -> list[str]:
     """Break a text into lines, and cut a text with too many lines."""
     lines = wrap(text, width, margin=0)
-    return [*lines[: _MAX_LINES - 1], cut(" ".join(lines[_MAX_LINES - 1 :]), width)] if len(lines) > _MAX_LINES else lines
+    return (
+        [*lines[: _MAX_LINES - 1], cut(" ".join(lines[_MAX_LINES - 1 :]), width)]
+        if len(lines) > _MAX_LINES
+        else lines
+    )

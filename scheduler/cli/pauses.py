@@ -28,7 +28,9 @@ class PauseScope:
     name: str
 
 
-def choose_scope(settings: Settings, target_name: str | None, automation: str | None, *, everything: bool) -> PauseScope:
+def choose_scope(
+    settings: Settings, target_name: str | None, automation: str | None, *, everything: bool
+) -> PauseScope:
     """Choose the scope of a pause, as the newest snapshot in the ledger knows the automation.
 
     Raises `AnswerIsNo` when no automation matches, or several match.
@@ -45,10 +47,17 @@ def choose_scope(settings: Settings, target_name: str | None, automation: str | 
 
 def describe_remaining_pause(settings: Settings, which: PauseScope) -> str | None:
     """Describe the pause that remains after the end of the scope's own pause; None when no pause remains."""
-    if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in read_pauses(settings)):
+    if any(
+        each["target"] == which.target and each["automation_id"] == EVERYTHING
+        for each in read_pauses(settings)
+    ):
         return f"all automations of {which.target} are paused, {which.name} too; end that with {resume_all(which.target)}"
     everything = which.automation_id == EVERYTHING
-    if settings.schedule.paused if everything else settings.find_policies(which.automation_id, which.name).paused:
+    if (
+        settings.schedule.paused
+        if everything
+        else settings.find_policies(which.automation_id, which.name).paused
+    ):
         return f"the configuration pauses {which.name}; see `paused` in [schedule] and [[override]]"
     return None
 
@@ -96,4 +105,8 @@ class ActivePauses:
 
     def covers(self, target: str, automation_id: str, name: str) -> bool:
         """Return whether any pause covers the automation."""
-        return self.is_complete(target) or self.is_single(target, automation_id) or self.is_configured(automation_id, name)
+        return (
+            self.is_complete(target)
+            or self.is_single(target, automation_id)
+            or self.is_configured(automation_id, name)
+        )

@@ -18,4 +18,7 @@ def has_jitter(connection: sqlite3.Connection, settings: Settings) -> bool:
     found = connection.execute(_NEWEST).fetchone()
     if found is None:
         return any(policies.jitter for policies in settings.all_policies)
-    return any(each.get("jitter") not in _NO_JITTER for each in (json.loads(found["schedule"]), *json.loads(found["overrides"])))
+    return any(
+        each.get("jitter") not in _NO_JITTER
+        for each in (json.loads(found["schedule"]), *json.loads(found["overrides"]))
+    )

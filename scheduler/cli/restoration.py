@@ -60,9 +60,16 @@ def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) ->
     embedded = _find_embedded_targets(settings) if len(kinds) == len(paths) else []
     with ExitStack() as stack:
         for kind in kinds:
-            stack.enter_context(ledger_file.lock_ledger(paths[kind], at) if kind is LEDGER else api_database.lock_database(paths[kind]))
+            stack.enter_context(
+                ledger_file.lock_ledger(paths[kind], at)
+                if kind is LEDGER
+                else api_database.lock_database(paths[kind])
+            )
         try:
-            written = [_write(backup, kind, paths[kind], at, [] if kind is API else embedded, moved=moved) for kind in kinds]
+            written = [
+                _write(backup, kind, paths[kind], at, [] if kind is API else embedded, moved=moved)
+                for kind in kinds
+            ]
         except BaseException:
             for kind in kinds:
                 _remove(make_staged_path(paths[kind]))
@@ -88,7 +95,13 @@ def _remove(staged: Path) -> None:
 
 
 def _write(
-    backup: Backup, kind: DatabaseKind, path: Path, at: datetime, embedded: Sequence[TargetSection], *, moved: bool
+    backup: Backup,
+    kind: DatabaseKind,
+    path: Path,
+    at: datetime,
+    embedded: Sequence[TargetSection],
+    *,
+    moved: bool,
 ) -> RestoredDatabase:
     """Write a database beside its place, migrate the file, and prevent past work from starting by itself."""
     staged = make_staged_path(path)
@@ -104,19 +117,27 @@ def _write(
             restored = ledger_file.write(staged, change)
         else:
             restored = RestoredDatabase(
-                path, None, ended_runs=api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved))
+                path,
+                None,
+                ended_runs=api_database.carry_out(
+                    staged, lambda database: _end_runs(database, at, moved=moved)
+                ),
             )
         _require_complete_file(staged)
         return restored
 
 
-def _move_targets(connection: sqlite3.Connection, embedded: Sequence[TargetSection]) -> Iterator[tuple[TargetSection, str]]:
+def _move_targets(
+    connection: sqlite3.Connection, embedded: Sequence[TargetSection]
+) -> Iterator[tuple[TargetSection, str]]:
     """Bind the embedded API's targets to the API's new URL.
 
     The API is restored with the ledger, and so is the same API.
     """
     for target in embedded:
-        known = connection.execute("SELECT url FROM target WHERE name = ? AND project_id = ?", (target.name, target.project_id)).fetchone()
+        known = connection.execute(
+            "SELECT url FROM target WHERE name = ? AND project_id = ?", (target.name, target.project_id)
+        ).fetchone()
         if known is None or not is_loopback(urlsplit(known[0]).hostname or ""):
             continue
         with suppress(ConfigurationError):  # another target has the URL: the daemon reports the conflict
@@ -131,7 +152,9 @@ def _require_complete_file(staged: Path) -> None:
     SQLite reports no error when the disk is full.
     """
     if any(staged.with_name(staged.name + suffix).exists() for suffix in SIDE_FILE_SUFFIXES):
-        raise LedgerUnavailable(f"{staged} could not be written to its end; make room on its disk. Nothing was changed")
+        raise LedgerUnavailable(
+            f"{staged} could not be written to its end; make room on its disk. Nothing was changed"
+        )
 
 
 def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
@@ -139,7 +162,11 @@ def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
     note_restoration(connection, at)
     by = f"{getpass.getuser()} (restore)"
     targets = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
-    return [wanted for wanted in (Pause(target, EVERYTHING, at, by) for target in targets) if pause(connection, wanted)]
+    return [
+        wanted
+        for wanted in (Pause(target, EVERYTHING, at, by) for target in targets)
+        if pause(connection, wanted)
+    ]
 
 
 async def _end_runs(database: Database, at: datetime, *, moved: bool) -> int:

@@ -34,7 +34,11 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
     if not by_name:
         advice = advise(text, (), f"{advise_run_list()}, or name an automation with --automation")
         raise AnswerIsNo(f"there is no run {text!r}; {advice}")
-    return await _find_newest_run(queue, text, named or await _find_once_named(queue, whole or await expand_automation_prefix(queue, text)))
+    return await _find_newest_run(
+        queue,
+        text,
+        named or await _find_once_named(queue, whole or await expand_automation_prefix(queue, text)),
+    )
 
 
 async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
@@ -42,9 +46,15 @@ async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Map
 
     Raises `AnswerIsNo` for no automation, for several automations, and for an automation without a run.
     """
-    newest = {each["id"]: await queue.list_runs(automation=each["id"], limit=1) for each in automations[:_MAX_CANDIDATES]}
+    newest = {
+        each["id"]: await queue.list_runs(automation=each["id"], limit=1)
+        for each in automations[:_MAX_CANDIDATES]
+    }
     if len(newest) > 1:
-        candidates = [Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]])) for each in automations[:_MAX_CANDIDATES]]
+        candidates = [
+            Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]]))
+            for each in automations[:_MAX_CANDIDATES]
+        ]
         raise make_ambiguous_error(text, candidates)
     found = [run for runs in newest.values() for run in runs]
     if found:
@@ -61,7 +71,9 @@ async def _find_once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]
     Deleted automations are included.
     """
     runs = await queue.list_runs(automation=text, limit=_MAX_CANDIDATES)
-    return list({run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values())
+    return list(
+        {run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values()
+    )
 
 
 def _read_id(text: str) -> str | None:

@@ -7,7 +7,14 @@ from typing import Final
 
 from scheduler.cli.ledger_automations import LedgerAutomation
 from scheduler.cli.output import Colour, Json, format_table, get_terminal_width, style
-from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, find_upcoming_fires, has_any_jitter, make_columns, make_time_json
+from scheduler.cli.upcoming_fires import (
+    PlannedSchedule,
+    UpcomingFire,
+    find_upcoming_fires,
+    has_any_jitter,
+    make_columns,
+    make_time_json,
+)
 from scheduler.core.clock_changes import THIRTEEN_MONTHS, ClockChange, Effect, find_clock_changes
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.dialect_difference import Difference
@@ -40,7 +47,11 @@ class ScheduleExplanation:
     @classmethod
     def compute(cls, planned: PlannedSchedule, after: datetime, count: int) -> "ScheduleExplanation":
         """Compute the explanation, with the next ``count`` fires after an instant."""
-        changes = tuple(find_clock_changes(planned.schedule, after, min(after, _END_OF_TIME - THIRTEEN_MONTHS) + THIRTEEN_MONTHS))
+        changes = tuple(
+            find_clock_changes(
+                planned.schedule, after, min(after, _END_OF_TIME - THIRTEEN_MONTHS) + THIRTEEN_MONTHS
+            )
+        )
         fires = tuple(find_upcoming_fires([planned], after, count))
         return cls(planned, after, fires, changes, find_differences(planned.schedule, changes))
 
@@ -69,7 +80,10 @@ def make_automation_json(recorded: LedgerAutomation, after: datetime, count: int
     whose = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
     if isinstance(recorded.schedule, InvalidSchedule):
         return {**whose, **_make_invalid_json(recorded.schedule)}
-    return {**whose, **make_explanation_json(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count))}
+    return {
+        **whose,
+        **make_explanation_json(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count)),
+    }
 
 
 def _make_invalid_json(error: InvalidSchedule) -> Json:
@@ -103,7 +117,9 @@ def make_difference_json(difference: Difference) -> Json:
     return {
         "code": difference.code,
         "here": difference.here,
-        "elsewhere": [{"dialects": list(other.dialects), "does": other.does} for other in difference.elsewhere],
+        "elsewhere": [
+            {"dialects": list(other.dialects), "does": other.does} for other in difference.elsewhere
+        ],
         "instead": difference.instead,
         "words": difference.words,
     }
@@ -126,7 +142,9 @@ def format_explanation(explanation: ScheduleExplanation) -> Iterator[str]:
     yield from _format_differences(explanation.differences)
 
 
-def format_automation(recorded: LedgerAutomation, after: datetime, count: int, *, first: bool) -> Iterator[str]:
+def format_automation(
+    recorded: LedgerAutomation, after: datetime, count: int, *, first: bool
+) -> Iterator[str]:
     """Format the explanation of an automation, after blank lines unless ``first``."""
     if not first:
         yield from ("", "")
@@ -136,7 +154,9 @@ def format_automation(recorded: LedgerAutomation, after: datetime, count: int, *
     if isinstance(recorded.schedule, InvalidSchedule):
         yield from _format_invalid_schedule(recorded.schedule)
     else:
-        yield from format_explanation(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count))
+        yield from format_explanation(
+            ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count)
+        )
 
 
 def _format_invalid_schedule(error: InvalidSchedule) -> Iterator[str]:
@@ -158,7 +178,9 @@ def _format_fires(explanation: ScheduleExplanation) -> Iterator[str]:
     width = get_terminal_width()
     shown = [
         column
-        for column in make_columns(explanation.after, named=False, jitter=has_any_jitter([explanation.planned_schedule]))
+        for column in make_columns(
+            explanation.after, named=False, jitter=has_any_jitter([explanation.planned_schedule])
+        )
         if column.title != "zone"
     ]
     yield from (f"  {text}" for text in format_table(explanation.fires, shown, width and width - 2))

@@ -50,7 +50,9 @@ async def _carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable
 def _is_refused_here(error: UpstreamError, target: TargetSection) -> bool:
     """Return whether the API should be on this machine, and nothing listens at its address."""
     refused = os.strerror(errno.ECONNREFUSED).lower()
-    return error.status is None and str(error).endswith(refused) and urlsplit(target.url).hostname in _LOOPBACK
+    return (
+        error.status is None and str(error).endswith(refused) and urlsplit(target.url).hostname in _LOOPBACK
+    )
 
 
 async def find_document(api: ApiClient, automation: str) -> Document:
@@ -70,5 +72,7 @@ async def find_document(api: ApiClient, automation: str) -> Document:
     if not matching:
         raise make_unknown_error(automation, (str(each["name"]) for each in documents if each.get("name")))
     if len(matching) > 1:
-        raise make_ambiguous_error(automation, [Candidate(str(each.get("id")), str(each.get("name"))) for each in matching])
+        raise make_ambiguous_error(
+            automation, [Candidate(str(each.get("id")), str(each.get("name"))) for each in matching]
+        )
     return matching[0]

@@ -63,8 +63,15 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
 
 def _read_as_yesterdays(reading: datetime, timezone: str) -> ParsedTime:
     """Return yesterday's instant, with a note, for a clock time that is still to come today."""
-    yesterdays, today = _resolve_local_time(reading - timedelta(days=1), timezone), reading.isoformat(timespec="minutes")
-    return ParsedTime(yesterdays.instant, f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for it", today)
+    yesterdays, today = (
+        _resolve_local_time(reading - timedelta(days=1), timezone),
+        reading.isoformat(timespec="minutes"),
+    )
+    return ParsedTime(
+        yesterdays.instant,
+        f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for it",
+        today,
+    )
 
 
 def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
@@ -83,10 +90,14 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
             for each in iterate_offset_periods(local, day)
             if each.shown_until <= reading < each.local_begin
         ]
-        return ParsedTime(gaps[0] if gaps else instants[0], f"{said}, which the clock skips that day: taken as the first minute after")
+        return ParsedTime(
+            gaps[0] if gaps else instants[0],
+            f"{said}, which the clock skips that day: taken as the first minute after",
+        )
     if instants[0] != instants[1]:
         return ParsedTime(
-            min(instants), f"{said}, which the clock shows twice that day: taken as the first, not {to_text_seconds(max(instants))}"
+            min(instants),
+            f"{said}, which the clock shows twice that day: taken as the first, not {to_text_seconds(max(instants))}",
         )
     return ParsedTime(instants[0], said)
 
@@ -117,7 +128,9 @@ def format_zone_and_utc(instant: datetime, timezone: str, *, with_seconds: bool 
     For example: ``Tue 2026-11-24 09:00 CET in Europe/Berlin (2026-11-24T08:00:00Z)``.
     """
     named = "" if timezone == "UTC" else f" in {timezone}"
-    return f"{format_in_zone(instant, timezone, with_seconds=with_seconds)}{named} ({to_text_seconds(instant)})"
+    return (
+        f"{format_in_zone(instant, timezone, with_seconds=with_seconds)}{named} ({to_text_seconds(instant)})"
+    )
 
 
 def format_machine_and_utc(instant: datetime) -> str:

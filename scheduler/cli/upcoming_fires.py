@@ -42,7 +42,9 @@ class PlannedSchedule:
         Raises `InvalidSchedule`, with similar names for an unknown zone.
         """
         try:
-            return cls(Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat))
+            return cls(
+                Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat)
+            )
         except InvalidSchedule as error:
             raise InvalidSchedule(cron, timezone, _add_suggestion(error.reason, timezone)) from None
 
@@ -65,7 +67,9 @@ class UpcomingFire:
         planned = self.planned_schedule
         if planned.automation_id is None:
             return None
-        return compute_due(planned.policies, planned.target, planned.automation_id, planned.schedule, self.scheduled_for)
+        return compute_due(
+            planned.policies, planned.target, planned.automation_id, planned.schedule, self.scheduled_for
+        )
 
     @property
     def note(self) -> FireNote | None:
@@ -79,14 +83,18 @@ def _add_suggestion(reason: str, timezone: str) -> str:
     return f"{reason.removesuffix(ADVICE)}did you mean {' or '.join(map(repr, near))}?" if near else reason
 
 
-def find_upcoming_fires(planned: Iterable[PlannedSchedule], after: datetime, count: int) -> Iterator[UpcomingFire]:
+def find_upcoming_fires(
+    planned: Iterable[PlannedSchedule], after: datetime, count: int
+) -> Iterator[UpcomingFire]:
     """Find the next fires after an instant, of all schedules together, the earliest first."""
     merged = heapq.merge(*(_list_fires(one, after) for one in planned), key=lambda fire: fire.scheduled_for)
     return islice(merged, count)
 
 
 def _list_fires(planned: PlannedSchedule, after: datetime) -> Iterator[UpcomingFire]:
-    return (UpcomingFire(planned, instant) for instant in planned.schedule.iterate_between(after, END_OF_TIME))
+    return (
+        UpcomingFire(planned, instant) for instant in planned.schedule.iterate_between(after, END_OF_TIME)
+    )
 
 
 def make_fire_json(fire: UpcomingFire) -> Json:

@@ -60,7 +60,11 @@ class Backlog:
         """
         self._widen_gaps(stretch)
         if automation_id in self._late:
-            _keep_or_remove(self._late, automation_id, [left for late in self._late[automation_id] for left in _subtract(late, stretch)])
+            _keep_or_remove(
+                self._late,
+                automation_id,
+                [left for late in self._late[automation_id] for left in _subtract(late, stretch)],
+            )
         unexamined = self._unexamined.setdefault(automation_id, [])
         for part in _find_uncovered_parts(stretch, tuple(unexamined)):
             _insert(unexamined, part)
@@ -109,7 +113,9 @@ class Backlog:
 
     def postpone(self, automation_id: str, stretch: BacklogInterval) -> None:
         """Keep an interval for later: the zone data lack the schedule's time zone at present."""
-        self._late[automation_id] = [late for late in self._late.get(automation_id, ()) if late is not stretch]
+        self._late[automation_id] = [
+            late for late in self._late.get(automation_id, ()) if late is not stretch
+        ]
         _keep_or_remove(self._late, automation_id, self._late[automation_id])
         self._postponed.setdefault(automation_id, []).append(stretch)
 
@@ -134,7 +140,11 @@ class Backlog:
 
     def has_automation(self, automation_id: str) -> bool:
         """Return whether the backlog holds anything undecided of the automation, postponed intervals too."""
-        return automation_id in self._unexamined or automation_id in self._late or automation_id in self._postponed
+        return (
+            automation_id in self._unexamined
+            or automation_id in self._late
+            or automation_id in self._postponed
+        )
 
     def is_unexamined(self, automation_id: str) -> bool:
         """Return whether newer instants of the automation have to wait for an unexamined interval."""
@@ -142,7 +152,11 @@ class Backlog:
 
     def iterate_late(self) -> Iterator[tuple[str, BacklogInterval]]:
         """Return every late interval with its automation's id, by id, each automation's oldest first."""
-        return ((automation_id, stretch) for automation_id in self._sort_late_ids() for stretch in self._late.get(automation_id, ()))
+        return (
+            (automation_id, stretch)
+            for automation_id in self._sort_late_ids()
+            for stretch in self._late.get(automation_id, ())
+        )
 
     def find_gaps(self, without: Sequence[tuple[str, BacklogInterval]] = ()) -> Sequence[Gap]:
         """Return the gaps around every interval, or around every interval except these late intervals.
@@ -150,7 +164,9 @@ class Backlog:
         A gap may cover more than the intervals.
         """
         done = {id(stretch) for _, stretch in without}
-        late = next((automation_id for automation_id, stretch in self.iterate_late() if id(stretch) not in done), None)
+        late = next(
+            (automation_id for automation_id, stretch in self.iterate_late() if id(stretch) not in done), None
+        )
         ids = [*([] if late is None else [late]), *self._unexamined, *self._postponed]
         return tuple(replace(gap, automation_id=min(ids)) for gap in self._gaps) if ids else ()
 
@@ -163,7 +179,9 @@ class Backlog:
 
     def find_earliest(self) -> datetime | None:
         """Return the beginning of the earliest interval; postponed intervals do not count."""
-        return min((stretch.begin for stretches in self._iterate_all() for stretch in stretches), default=None)
+        return min(
+            (stretch.begin for stretches in self._iterate_all() for stretch in stretches), default=None
+        )
 
     def move_to(self, other: "Backlog") -> None:
         """Move every unexamined interval to another backlog."""
@@ -227,7 +245,9 @@ def _subtract(late: BacklogInterval, stretch: BacklogInterval) -> Iterator[Backl
         yield replace(late, begin=stretch.end)
 
 
-def _find_uncovered_parts(stretch: BacklogInterval, others: Iterable[BacklogInterval]) -> Iterator[BacklogInterval]:
+def _find_uncovered_parts(
+    stretch: BacklogInterval, others: Iterable[BacklogInterval]
+) -> Iterator[BacklogInterval]:
     """Yield the parts of an interval not covered by the other intervals, which are in order of time."""
     begin = stretch.begin
     for other in others:
@@ -244,7 +264,9 @@ def _cut(stretches: Sequence[BacklogInterval], after: datetime) -> list[BacklogI
     return [stretch for stretch in kept if stretch.begin < stretch.end]
 
 
-def _keep_or_remove(stretches: dict[str, list[BacklogInterval]], automation_id: str, kept: list[BacklogInterval]) -> None:
+def _keep_or_remove(
+    stretches: dict[str, list[BacklogInterval]], automation_id: str, kept: list[BacklogInterval]
+) -> None:
     if kept:
         stretches[automation_id] = kept
     else:

@@ -15,7 +15,14 @@ from typing import Final
 from scheduler.core.backlog import BacklogInterval
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Reason
-from scheduler.core.policy import RESTART_GRACE, CatchUp, FireTime, Policies, compute_longest_delay, make_fire_time
+from scheduler.core.policy import (
+    RESTART_GRACE,
+    CatchUp,
+    FireTime,
+    Policies,
+    compute_longest_delay,
+    make_fire_time,
+)
 
 JUST_BEFORE: Final = timedelta(microseconds=1)
 MOST_LISTED: Final = 16
@@ -114,7 +121,9 @@ class Examiner:
         """Number of schedule evaluations up to now."""
         return len(self._listed) + len(self._following)
 
-    def examine(self, automation_id: str, policies: Policies, stretches: Sequence[BacklogInterval]) -> ExaminedIntervals:
+    def examine(
+        self, automation_id: str, policies: Policies, stretches: Sequence[BacklogInterval]
+    ) -> ExaminedIntervals:
         """Take the occurrences that may still start out of an automation's intervals, the oldest first.
 
         Under ``latest`` this is the newest due occurrence; the older occurrences are coalesced into it. Under
@@ -133,21 +142,35 @@ class Examiner:
             if not found or first != found[0].scheduled_for:
                 late.append(replace(stretch, end=found[0].scheduled_for - JUST_BEFORE) if found else stretch)
                 break
-        return _limit_claims(stretches, moments, late) if policies.catch_up is CatchUp.ALL else ExaminedIntervals(moments, late)
+        return (
+            _limit_claims(stretches, moments, late)
+            if policies.catch_up is CatchUp.ALL
+            else ExaminedIntervals(moments, late)
+        )
 
     def _is_enough(self, moments: Sequence[FireTime], policies: Policies) -> bool:
         return policies.catch_up is CatchUp.LATEST and bool(moments) and moments[0].due <= self._until
 
-    def _find_startable(self, automation_id: str, policies: Policies, stretch: BacklogInterval) -> list[FireTime]:
+    def _find_startable(
+        self, automation_id: str, policies: Policies, stretch: BacklogInterval
+    ) -> list[FireTime]:
         """Return the newest fire times of an interval that may start or are not due yet, in order.
 
         Under ``latest`` return no more than necessary.
         """
-        begin, end, schedule = max(stretch.begin, self._find_earliest(policies)), stretch.end, stretch.schedule
+        begin, end, schedule = (
+            max(stretch.begin, self._find_earliest(policies)),
+            stretch.end,
+            stretch.schedule,
+        )
         if begin >= end:
             return []
         is_latest = policies.catch_up is CatchUp.LATEST
-        instants = self._find_last_two(schedule, begin, end) if is_latest else self._list_instants(schedule, begin, end)
+        instants = (
+            self._find_last_two(schedule, begin, end)
+            if is_latest
+            else self._list_instants(schedule, begin, end)
+        )
         found: list[FireTime] = []
         following = self._find_next(schedule, instants[-1]) if instants else None
         for instant in reversed(instants):
@@ -188,11 +211,15 @@ class Examiner:
         return near if before is None else (before, *near)
 
 
-def _limit_claims(stretches: Sequence[BacklogInterval], moments: Sequence[FireTime], late: Sequence[BacklogInterval]) -> ExaminedIntervals:
+def _limit_claims(
+    stretches: Sequence[BacklogInterval], moments: Sequence[FireTime], late: Sequence[BacklogInterval]
+) -> ExaminedIntervals:
     if len(moments) <= _MOST_AT_ONCE:
         return ExaminedIntervals(moments, late)
     taken = moments[_MOST_AT_ONCE - 1].scheduled_for
-    behind = [replace(stretch, begin=max(stretch.begin, taken)) for stretch in stretches if stretch.end > taken]
+    behind = [
+        replace(stretch, begin=max(stretch.begin, taken)) for stretch in stretches if stretch.end > taken
+    ]
     return ExaminedIntervals(moments[:_MOST_AT_ONCE], late, behind)
 
 
@@ -204,7 +231,9 @@ class SkippedExtent:
     reason: Reason
 
 
-def decide_late(stretch: BacklogInterval, policies: Policies, *, paused: bool, claimed: datetime | None) -> list[SkippedExtent]:
+def decide_late(
+    stretch: BacklogInterval, policies: Policies, *, paused: bool, claimed: datetime | None
+) -> list[SkippedExtent]:
     """Decide a late interval, in which nothing may start, by the rules of `scheduler.core.policy.decide`.
 
     ``claimed`` is the automation's newest scheduled instant with a claim. Under ``latest`` the older
@@ -217,5 +246,7 @@ def decide_late(stretch: BacklogInterval, policies: Policies, *, paused: bool, c
         parts = [(stretch.begin, middle, Reason.COALESCED), (middle, stretch.end, Reason.MISSED)]
     else:
         parts = [(stretch.begin, stretch.end, Reason.MISSED)]
-    measured = [(measure_extent(stretch.schedule, begin, end), reason) for begin, end, reason in parts if begin < end]
+    measured = [
+        (measure_extent(stretch.schedule, begin, end), reason) for begin, end, reason in parts if begin < end
+    ]
     return [SkippedExtent(extent, reason) for extent, reason in measured if extent is not None]

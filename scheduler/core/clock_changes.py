@@ -67,7 +67,9 @@ def find_clock_changes(schedule: Schedule, after: datetime, until: datetime) -> 
 
 
 @lru_cache(maxsize=64)
-def _find_offset_changes(zone: tzinfo, first: date, last: date) -> tuple[tuple[OffsetPeriod, OffsetPeriod], ...]:
+def _find_offset_changes(
+    zone: tzinfo, first: date, last: date
+) -> tuple[tuple[OffsetPeriod, OffsetPeriod], ...]:
     """Return the offset periods before and after each change on these UTC days.
 
     The results are cached, since many schedules share few zones and are described together.
@@ -85,14 +87,20 @@ class _ChangeEffect(NamedTuple):
     sentence: str
 
 
-def _describe_change(schedule: Schedule, zone: tzinfo, before: OffsetPeriod, stretch: OffsetPeriod) -> ClockChange:
+def _describe_change(
+    schedule: Schedule, zone: tzinfo, before: OffsetPeriod, stretch: OffsetPeriod
+) -> ClockChange:
     # the reading without the change, and the reading with the change
     old, new = before.local_end, stretch.local_begin
     begin, end = sorted((old, new))
     times = _find_named_times(schedule, begin, end)
     outcome = _ChangeEffect("untouched", (), "nothing of this schedule is touched")
     if times:
-        outcome = _describe_skip(schedule, zone, stretch, times) if new > old else _describe_repeat(schedule, stretch, end - begin, times)
+        outcome = (
+            _describe_skip(schedule, zone, stretch, times)
+            if new > old
+            else _describe_repeat(schedule, stretch, end - begin, times)
+        )
     names = [(stretch.begin - back).astimezone(zone).tzname() or "" for back in (_JUST_BEFORE, timedelta())]
     return ClockChange(
         stretch.begin,
@@ -119,26 +127,40 @@ def _find_named_times(schedule: Schedule, begin: datetime, end: datetime) -> tup
     return tuple(instant.replace(tzinfo=None) for instant in level.iterate_between(after, until))
 
 
-def _describe_skip(schedule: Schedule, zone: tzinfo, stretch: OffsetPeriod, times: tuple[datetime, ...]) -> _ChangeEffect:
+def _describe_skip(
+    schedule: Schedule, zone: tzinfo, stretch: OffsetPeriod, times: tuple[datetime, ...]
+) -> _ChangeEffect:
     one = len(times) == 1
     told = f"{_list_times(times)} {'does' if one else 'do'} not exist"
     fire = schedule.find_next(stretch.begin - _JUST_BEFORE)
     if fire is None or schedule.find_note(fire) != "after_gap":
         none = "it does not fire" if one else "it fires for none of them"
-        return _ChangeEffect("not_fired", (), f"{told}; {none}, as {_explain_effect(schedule, 'dst_gap is skip')}")
+        return _ChangeEffect(
+            "not_fired", (), f"{told}; {none}, as {_explain_effect(schedule, 'dst_gap is skip')}"
+        )
     reading = fire.astimezone(zone).replace(tzinfo=None)
     shown = _format_reading(reading, times[-1].date())
     if _find_named_times(schedule, reading, reading + _JUST_BEFORE):
-        return _ChangeEffect("made_up", (fire,), f"{told}; the fire at {shown} stands for {'it' if one else 'them'} too")
+        return _ChangeEffect(
+            "made_up", (fire,), f"{told}; the fire at {shown} stands for {'it' if one else 'them'} too"
+        )
     return _ChangeEffect("made_up", (fire,), f"{told}; it fires {'' if one else 'once '}at {shown} instead")
 
 
-def _describe_repeat(schedule: Schedule, stretch: OffsetPeriod, span: timedelta, times: tuple[datetime, ...]) -> _ChangeEffect:
+def _describe_repeat(
+    schedule: Schedule, stretch: OffsetPeriod, span: timedelta, times: tuple[datetime, ...]
+) -> _ChangeEffect:
     told = f"{_list_times(times)} {'comes' if len(times) == 1 else 'come'} twice"
-    fires = tuple(schedule.iterate_between(stretch.begin - span - _JUST_BEFORE, stretch.begin + span - _JUST_BEFORE))
+    fires = tuple(
+        schedule.iterate_between(stretch.begin - span - _JUST_BEFORE, stretch.begin + span - _JUST_BEFORE)
+    )
     if fires[-1] < stretch.begin:
         return _ChangeEffect("first_pass", fires, f"{told}; it fires the first time only")
-    return _ChangeEffect("both_passes", fires, f"{told}; it fires both times, as {_explain_effect(schedule, 'dst_repeat is twice')}")
+    return _ChangeEffect(
+        "both_passes",
+        fires,
+        f"{told}; it fires both times, as {_explain_effect(schedule, 'dst_repeat is twice')}",
+    )
 
 
 def _explain_effect(schedule: Schedule, policy: str) -> str:

@@ -62,7 +62,9 @@ def format_command(words: str, *, target: str | None = None) -> str:
 
 def resume_all(target: str) -> str:
     """Return the command that ends the pause of all automations of a target, between backticks, and say what it leaves."""
-    return f"`{format_command('resume --all --keep-single', target=target)}` (pauses of single automations stay)"
+    return (
+        f"`{format_command('resume --all --keep-single', target=target)}` (pauses of single automations stay)"
+    )
 
 
 def help_command(*words: str) -> str:

@@ -103,9 +103,17 @@ class Schedule:
         Rules other than the current rules are for `audit`.
         """
         try:
-            return _make_schedule(strip_expression(expression), zones.check_zone_name(timezone), dst_gap, dst_repeat, rules_version)
+            return _make_schedule(
+                strip_expression(expression),
+                zones.check_zone_name(timezone),
+                dst_gap,
+                dst_repeat,
+                rules_version,
+            )
         except (BadExpression, zones.BadZone) as error:
-            raise InvalidSchedule(expression, timezone, _describe_errors(expression, timezone, rules_version)) from error
+            raise InvalidSchedule(
+                expression, timezone, _describe_errors(expression, timezone, rules_version)
+            ) from error
 
     def find_next(self, after: datetime) -> datetime | None:
         """Return the first instant strictly later than ``after``.
@@ -150,7 +158,9 @@ class Schedule:
             if offsets[0] == offsets[1] == offsets[2] and offsets[1] is not None:
                 total += self._count_plain_day(midnight.replace(tzinfo=None) + offsets[1])
             else:
-                total += sum(1 for _ in self.iterate_between(midnight - _JUST_BEFORE, midnight + DAY - _JUST_BEFORE))
+                total += sum(
+                    1 for _ in self.iterate_between(midnight - _JUST_BEFORE, midnight + DAY - _JUST_BEFORE)
+                )
             midnight += DAY
             offsets = [*offsets[1:], (midnight + DAY).astimezone(zone).utcoffset()]
         return total
@@ -199,7 +209,8 @@ class Schedule:
         utc = _to_utc(instant)
         zone = zones.load_zone(self.timezone)
         if any(
-            self._has_skipped_times(stretch) and _find_first_minute(stretch) == utc for stretch in iterate_offset_periods(zone, utc.date())
+            self._has_skipped_times(stretch) and _find_first_minute(stretch) == utc
+            for stretch in iterate_offset_periods(zone, utc.date())
         ):
             return "after_gap"
         local = utc.astimezone(zone)
@@ -248,16 +259,24 @@ class Schedule:
 
     def _has_skipped_times(self, stretch: OffsetPeriod) -> bool:
         """Return whether fixed times were skipped just before this offset period."""
-        if self._parsed_expression.wildcard or self.dst_gap == "skip" or stretch.shown_until >= stretch.local_begin:
+        if (
+            self._parsed_expression.wildcard
+            or self.dst_gap == "skip"
+            or stretch.shown_until >= stretch.local_begin
+        ):
             return False
-        return any(True for _ in self._iterate_instants(stretch.offset, stretch.shown_until, stretch.local_begin))
+        return any(
+            True for _ in self._iterate_instants(stretch.offset, stretch.shown_until, stretch.local_begin)
+        )
 
     def _iterate_instants(self, offset: timedelta, begin: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the instants of matching readings from ``begin`` up to ``end`` (exclusive), at one offset."""
         day = self._parsed_expression.find_day(begin.date())
         while day is not None and (midnight := datetime.combine(day, _MIDNIGHT)) < end:
             origin = midnight.replace(tzinfo=UTC) - offset
-            for minute in self._parsed_expression.iterate_minutes(_to_minutes(begin - midnight), _to_minutes(end - midnight)):
+            for minute in self._parsed_expression.iterate_minutes(
+                _to_minutes(begin - midnight), _to_minutes(end - midnight)
+            ):
                 yield origin + _MINUTES[minute]
             day = self._parsed_expression.find_day(day + DAY)
 
@@ -283,9 +302,13 @@ def read_versions() -> EvaluatorVersions:
 
 
 @lru_cache(maxsize=16384)
-def _make_schedule(expression: str, timezone: str, dst_gap: GapPolicy, dst_repeat: RepeatPolicy, rules_version: int) -> Schedule:
+def _make_schedule(
+    expression: str, timezone: str, dst_gap: GapPolicy, dst_repeat: RepeatPolicy, rules_version: int
+) -> Schedule:
     """Make a schedule, shared by the many automations with the same expression, zone and policies."""
-    return Schedule(expression, timezone, dst_gap, dst_repeat, rules_version, Expression.read(expression, rules_version))
+    return Schedule(
+        expression, timezone, dst_gap, dst_repeat, rules_version, Expression.read(expression, rules_version)
+    )
 
 
 @cache

@@ -17,8 +17,13 @@ MINUTE, HOUR, DATE, MONTH, WEEKDAY = range(5)
 
 _FIRST: Final = (0, 0, 1, 1, 0)
 _LAST: Final = (59, 23, 31, 12, 6)
-_NAMES: Final = {MONTH: ["", *(name[:3].lower() for name in MONTHS)], WEEKDAY: [name[:3].lower() for name in WEEKDAYS]}
-_ITEM: Final = re.compile(r"(?P<low>\*|\d+|[a-z]{3})(?:-(?P<high>\d+|[a-z]{3}|l))?(?:/(?P<step>\d+))?", re.ASCII)
+_NAMES: Final = {
+    MONTH: ["", *(name[:3].lower() for name in MONTHS)],
+    WEEKDAY: [name[:3].lower() for name in WEEKDAYS],
+}
+_ITEM: Final = re.compile(
+    r"(?P<low>\*|\d+|[a-z]{3})(?:-(?P<high>\d+|[a-z]{3}|l))?(?:/(?P<step>\d+))?", re.ASCII
+)
 _SHORTEST_RANGE: Final = 3
 
 
@@ -95,7 +100,13 @@ class FieldItem(NamedTuple):
         fields[self.field] = self.text
         alone = Expression.read(" ".join(fields), rules_version)
         return set(
-            (alone.minutes, alone.hours, alone.matching_days.dates, alone.matching_days.months, alone.matching_days.weekdays)[self.field]
+            (
+                alone.minutes,
+                alone.hours,
+                alone.matching_days.dates,
+                alone.matching_days.months,
+                alone.matching_days.weekdays,
+            )[self.field]
         )
 
     def to_number(self, end: str) -> int:
@@ -126,14 +137,20 @@ class CronText(NamedTuple):
     def format_field(self, field: int) -> str:
         """Return a field for people, with its signs in the usual form: ``L``, ``15W``."""
         text = self.fields[field]
-        return re.sub("[lw]", lambda sign: sign[0].upper(), text) if field == DATE else re.sub(r"l(?=\d)", "L", text)
+        return (
+            re.sub("[lw]", lambda sign: sign[0].upper(), text)
+            if field == DATE
+            else re.sub(r"l(?=\d)", "L", text)
+        )
 
     def iterate_items(self) -> Iterator[FieldItem]:
         """Yield the items that name values. ``L``, ``15W`` and ``5#2`` are left out."""
         for field, text in enumerate(self.fields):
             for item in text.split(","):
                 if said := _ITEM.fullmatch(item):
-                    yield FieldItem(field, item, said["low"], said["high"], int(said["step"]) if said["step"] else None)
+                    yield FieldItem(
+                        field, item, said["low"], said["high"], int(said["step"]) if said["step"] else None
+                    )
 
     def replace_field(self, field: int, text: str) -> str:
         """Return the expression with ``text`` in place of a field, whatever the meaning of the result."""

@@ -28,7 +28,9 @@ def _check_wrapping_step(item: FieldItem, written: CronText) -> Iterator[Differe
         return
     here, others = (_find_value_after_wrap(item, rules) for rules in (RULES_VERSION, CRONITERS_RULES))
     if here != others:
-        last = _format_value(item, max(value for value in item.find_values() if value >= item.to_number(item.low)))
+        last = _format_value(
+            item, max(value for value in item.find_values() if value >= item.to_number(item.low))
+        )
         yield Difference(
             "wrapping_step",
             f"{item.description} keeps its step from the last value to the first: {here} comes after {last}",
@@ -55,7 +57,11 @@ def _check_wrapping_range(item: FieldItem, written: CronText) -> Iterator[Differ
         # APScheduler's week begins with Monday
         from_monday = item.field == WEEKDAY and item.is_named and (low - 1) % 7 <= (high - 1) % 7
         taken = from_monday or _is_read_as_name(item)
-        nothing = [DialectBehaviour((DEBIAN,), "it stands for nothing")] if high >= item.first else [make_refusal(DEBIAN)]
+        nothing = (
+            [DialectBehaviour((DEBIAN,), "it stands for nothing")]
+            if high >= item.first
+            else [make_refusal(DEBIAN)]
+        )
         yield Difference(
             "wrapping_range",
             f"{item.description} goes on from the last value to the first",
@@ -74,7 +80,11 @@ def _check_sunday_first(item: FieldItem, written: CronText) -> Iterator[Differen
 
 def _check_mixed_range(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.is_mixed and not (item.is_one_value and item.is_named):
-        others = DialectBehaviour((APSCHEDULER,), f"{item.low} alone is read") if item.is_named else make_refusal(APSCHEDULER)
+        others = (
+            DialectBehaviour((APSCHEDULER,), f"{item.low} alone is read")
+            if item.is_named
+            else make_refusal(APSCHEDULER)
+        )
         yield Difference(
             "mixed_range",
             f"{item.description} has a name at one end and a number at the other",
@@ -91,17 +101,25 @@ def _is_read_as_name(item: FieldItem) -> bool:
 def _check_equal_range(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.is_one_value:
         here = f"{item.description} is the one value {item.low}"
-        yield Difference("equal_range", here, tuple(_find_equal_range_dialects(item)), written.replace_item(item, item.low))
+        yield Difference(
+            "equal_range", here, tuple(_find_equal_range_dialects(item)), written.replace_item(item, item.low)
+        )
 
 
 def _find_equal_range_dialects(item: FieldItem) -> Iterator[DialectBehaviour]:
     step = item.step or 1
     if set(range(item.first, item.last + 1, step)) != item.find_values():
-        yield DialectBehaviour((CRONITER,), "it is the whole field" + (f" in steps of {item.step}" if item.step else ""))
+        yield DialectBehaviour(
+            (CRONITER,), "it is the whole field" + (f" in steps of {item.step}" if item.step else "")
+        )
     if item.ends == (7, 0):  # written as a wrapping range
         yield DialectBehaviour((DEBIAN,), "it stands for nothing")
         yield make_refusal(CRONSIM)
-    elif item.step and item.high != "l" and item.to_number(item.low) + item.step <= (7 if item.field == WEEKDAY else item.last):
+    elif (
+        item.step
+        and item.high != "l"
+        and item.to_number(item.low) + item.step <= (7 if item.field == WEEKDAY else item.last)
+    ):
         yield DialectBehaviour((CRONSIM,), f"it goes on to the end in steps of {item.step}")
     if item.step and not item.is_named and item.to_number(item.low) > 0:
         yield make_refusal(APSCHEDULER)
@@ -111,7 +129,9 @@ def _check_large_step(item: FieldItem, written: CronText) -> Iterator[Difference
     low, high = item.ends or (item.to_number(item.low), item.last)
     if item.step is not None and not item.is_named and 0 <= high - low < item.step and item.low != item.high:
         here = f"{item.description} is the one value {low}, since the step goes beyond the range"
-        yield Difference("large_step", here, (make_refusal(APSCHEDULER),), written.replace_item(item, str(low)))
+        yield Difference(
+            "large_step", here, (make_refusal(APSCHEDULER),), written.replace_item(item, str(low))
+        )
 
 
 def _check_start_with_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
@@ -127,14 +147,24 @@ def _find_seven_dialects(item: FieldItem, step: int) -> Iterator[DialectBehaviou
     """Yield the behaviour of cronsim, whose week ends with Sunday as 7."""
     if item.is_seven and step < item.size:
         yield DialectBehaviour((CRONSIM,), "it is the one value 7")
-    elif item.field == WEEKDAY and item.to_number(item.low) > 0 and (7 - item.to_number(item.low)) % step == 0 and not item.is_seven:
+    elif (
+        item.field == WEEKDAY
+        and item.to_number(item.low) > 0
+        and (7 - item.to_number(item.low)) % step == 0
+        and not item.is_seven
+    ):
         yield DialectBehaviour((CRONSIM,), "it goes on to Sunday as 7")
 
 
 def _check_named_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.step is not None and item.step > 1 and item.is_named:
         not_read = DialectBehaviour((APSCHEDULER,), "a step after a name is not read")
-        yield Difference("named_step", f"{item.description} takes steps of {item.step}", (not_read,), written.expand_field(item.field))
+        yield Difference(
+            "named_step",
+            f"{item.description} takes steps of {item.step}",
+            (not_read,),
+            written.expand_field(item.field),
+        )
 
 
 def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
@@ -151,7 +181,12 @@ def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Differenc
 def _check_stepped_weekday(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.field == WEEKDAY and item.low == "*" and item.step is not None and 1 < item.step < item.size:
         others = (DialectBehaviour((APSCHEDULER,), "they begin with Monday"),)
-        yield Difference("stepped_weekday", f"the steps of {item.description} begin with Sunday", others, written.expand_field(WEEKDAY))
+        yield Difference(
+            "stepped_weekday",
+            f"the steps of {item.description} begin with Sunday",
+            others,
+            written.expand_field(WEEKDAY),
+        )
 
 
 _ITEM_RULES: Final = (
@@ -170,18 +205,26 @@ _ITEM_RULES: Final = (
 
 def check_items(written: CronText) -> Iterator[Difference]:
     """Return an iterator of the differences of single items."""
-    return (found for item in written.iterate_items() for rule in _ITEM_RULES for found in rule(item, written))
+    return (
+        found for item in written.iterate_items() for rule in _ITEM_RULES for found in rule(item, written)
+    )
 
 
 def check_weekday_numbers(written: CronText) -> Iterator[Difference]:
     """Yield the differences of weekdays written as numbers."""
-    items = [item for item in written.iterate_items() if item.field == WEEKDAY and (item.low.isdecimal() or (item.high or "").isdecimal())]
+    items = [
+        item
+        for item in written.iterate_items()
+        if item.field == WEEKDAY and (item.low.isdecimal() or (item.high or "").isdecimal())
+    ]
     read_as_numbers = {item for item in items if not _is_read_as_name(item)}
     if sevens := {item for item in items if 7 in {item.to_number(item.low), *(item.ends or ())}}:  # noqa: PLR2004 -- Sunday's other number
         refusing = [KUBERNETES, *([APSCHEDULER] if sevens & read_as_numbers else [])]
         instead = written.expand_field(WEEKDAY) or written.keep_if_equal(written.replace_field(WEEKDAY, "*"))
         saturday = DialectBehaviour((QUARTZ, EVENTBRIDGE), "it is Saturday")
-        yield Difference("seven_is_sunday", "7 is Sunday, as 0 is", (saturday, make_refusal(*refusing)), instead)
+        yield Difference(
+            "seven_is_sunday", "7 is Sunday, as 0 is", (saturday, make_refusal(*refusing)), instead
+        )
     elif items and written.days.weekdays:
         monday_first = [DialectBehaviour((APSCHEDULER,), "Monday is 0")] if read_as_numbers else []
         others = (*monday_first, DialectBehaviour((QUARTZ, EVENTBRIDGE), "Sunday is 1"))

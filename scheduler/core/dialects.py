@@ -38,7 +38,10 @@ def find_differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) ->
     ``changes`` are the clock changes ahead, when the differences at clock changes are wanted too.
     """
     written = CronText.parse(schedule.expression)
-    return [*(found for rule in _RULES for found in rule(written)), *_check_clock_changes(schedule, written, list(changes))]
+    return [
+        *(found for rule in _RULES for found in rule(written)),
+        *_check_clock_changes(schedule, written, list(changes)),
+    ]
 
 
 _BOTH_REFUSED: Final = make_refusal(QUARTZ, EVENTBRIDGE, why=", since one of the two must be ?")
@@ -57,7 +60,12 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
             f"two automations, {written.replace_field(WEEKDAY, '*')} and "
             f"{written.replace_field(DATE, '*')}; a day that matches both has both",
         )
-    elif _is_restricting(date) and _is_restricting(weekday) and "*/" in (date[:2], weekday[:2]) and _is_plain(written):
+    elif (
+        _is_restricting(date)
+        and _is_restricting(weekday)
+        and "*/" in (date[:2], weekday[:2])
+        and _is_plain(written)
+    ):
         yield Difference(
             "day_fields_and",
             f"a day must match both day of month {written.format_field(DATE)} and day of week {weekday}, since one of them begins with *",
@@ -68,11 +76,21 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
 def _check_star_in_list(written: CronText) -> Iterator[Difference]:
     for field, other in ((DATE, WEEKDAY), (WEEKDAY, DATE)):
         text = written.fields[field]
-        if "*" in text.split(",") and text[0] != "*" and _is_restricting(written.fields[other]) and _is_plain(written):
+        if (
+            "*" in text.split(",")
+            and text[0] != "*"
+            and _is_restricting(written.fields[other])
+            and _is_plain(written)
+        ):
             yield Difference(
                 "star_in_list",
                 f"the {FIELDS[field]} {text} does not begin with *, so one of the day fields is enough, and every day matches",
-                (DialectBehaviour((CRONITER, APSCHEDULER), f"the {FIELDS[other]} {written.format_field(other)} must match"),),
+                (
+                    DialectBehaviour(
+                        (CRONITER, APSCHEDULER),
+                        f"the {FIELDS[other]} {written.format_field(other)} must match",
+                    ),
+                ),
                 written.keep_if_equal(" ".join([*written.fields[:DATE], "*", written.fields[MONTH], "*"])),
             )
 
@@ -108,7 +126,11 @@ def _check_date_signs(written: CronText) -> Iterator[Difference]:
     text = written.format_field(DATE)
     if "W" in text:
         others = make_refusal(DEBIAN, KUBERNETES, CRONSIM, APSCHEDULER)
-        yield Difference("nearest_weekday", f"the day of month {text} is the weekday nearest to that date, within the month", (others,))
+        yield Difference(
+            "nearest_weekday",
+            f"the day of month {text} is the weekday nearest to that date, within the month",
+            (others,),
+        )
     elif "L" in text:
         others = make_refusal(DEBIAN, KUBERNETES, APSCHEDULER, *([CRONSIM] if "-" in text else []))
         yield Difference("last_day", f"L in the day of month {text} is the last day of the month", (others,))
@@ -123,7 +145,9 @@ def _check_last_weekday(written: CronText) -> Iterator[Difference]:
             (
                 make_refusal(*([] if "#" in text else [DEBIAN]), KUBERNETES, APSCHEDULER),
                 DialectBehaviour((CRONSIM,), "L stands after the number"),
-                DialectBehaviour((QUARTZ, EVENTBRIDGE), "L stands after the number, which counts from Sunday as 1"),
+                DialectBehaviour(
+                    (QUARTZ, EVENTBRIDGE), "L stands after the number, which counts from Sunday as 1"
+                ),
             ),
         )
 
@@ -139,9 +163,17 @@ def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
     if before.isalpha() and "," not in text:
         unread.append(APSCHEDULER)
     others = (
-        *([DialectBehaviour(tuple(unread), "what comes after it is not read, and every week counts")] if unread else []),
+        *(
+            [DialectBehaviour(tuple(unread), "what comes after it is not read, and every week counts")]
+            if unread
+            else []
+        ),
         make_refusal(KUBERNETES, *([APSCHEDULER] if numbered else [])),
-        *([DialectBehaviour((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")] if numbered else []),
+        *(
+            [DialectBehaviour((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")]
+            if numbered
+            else []
+        ),
     )
     yield Difference("nth_weekday", f"# in the day of week {text} says which one of the month", others)
 
@@ -149,7 +181,9 @@ def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
 def _check_question_mark(written: CronText) -> Iterator[Difference]:
     if "?" in written.fields:
         instead = written.keep_if_equal(" ".join(written.fields).replace("?", "*"))
-        yield Difference("question_mark", "? is the same as *", (make_refusal(DEBIAN, CRONSIM, APSCHEDULER),), instead)
+        yield Difference(
+            "question_mark", "? is the same as *", (make_refusal(DEBIAN, CRONSIM, APSCHEDULER),), instead
+        )
 
 
 _RULES: Final = (
@@ -178,17 +212,25 @@ _ELSEWHERE: Final[dict[Effect, tuple[DialectBehaviour, ...]]] = {
     "made_up": (_LATER, DialectBehaviour((KUBERNETES, "EventBridge Scheduler", SYSTEMD), "it does not fire")),
     "not_fired": (_LATER, DialectBehaviour((DEBIAN, CRONITER), "it fires at the end of the gap")),
     "first_pass": (DialectBehaviour((CRONITER, APSCHEDULER, KUBERNETES), "it fires both times"),),
-    "both_passes": (DialectBehaviour((DEBIAN, "EventBridge Scheduler", SYSTEMD), "it fires the first time only"),),
+    "both_passes": (
+        DialectBehaviour((DEBIAN, "EventBridge Scheduler", SYSTEMD), "it fires the first time only"),
+    ),
 }
 
 
-def _check_clock_changes(schedule: Schedule, written: CronText, changes: Sequence[ClockChange]) -> Iterator[Difference]:
+def _check_clock_changes(
+    schedule: Schedule, written: CronText, changes: Sequence[ClockChange]
+) -> Iterator[Difference]:
     """Yield the differences at clock changes, and for the zone.
 
     For fixed times, the first change of each kind that affects a time is described. A schedule that follows
     the wall clock behaves alike in most crons.
     """
-    touched = {} if written.expression.wildcard else {change.is_ahead: change for change in reversed(changes) if change.times}
+    touched = (
+        {}
+        if written.expression.wildcard
+        else {change.is_ahead: change for change in reversed(changes) if change.times}
+    )
     if skips := touched.get(True):
         here = f"when the clock skips {skips.times[0]:%H:%M}, {_HERE[skips.effect]}"
         yield Difference("clock_skips", here, _ELSEWHERE[skips.effect])
@@ -200,4 +242,6 @@ def _check_clock_changes(schedule: Schedule, written: CronText, changes: Sequenc
             DialectBehaviour((GITHUB,), "they are UTC unless its timezone is set"),
             DialectBehaviour(("EventBridge rules",), "they are UTC"),
         )
-        yield Difference("utc_only", f"times are those of {schedule.timezone}, where the clock changes", others)
+        yield Difference(
+            "utc_only", f"times are those of {schedule.timezone}, where the clock changes", others
+        )

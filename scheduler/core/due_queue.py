@@ -64,7 +64,9 @@ class DueQueue:
 
     def find_overfull(self, most: int) -> list[tuple[str, Sequence[FireTime]]]:
         """Return the automations with more than ``most`` due fire times, with these fire times."""
-        return [(automation_id, moments) for automation_id, moments in self._ready.items() if len(moments) > most]
+        return [
+            (automation_id, moments) for automation_id, moments in self._ready.items() if len(moments) > most
+        ]
 
     def discard(self, automation_id: str, moments: Sequence[FireTime]) -> None:
         """Remove fire times with a durable row, or without need of a row."""
@@ -72,7 +74,10 @@ class DueQueue:
 
     def cut(self, automation_id: str, after: datetime) -> None:
         """Remove the automation's fire times scheduled after ``after``."""
-        self._keep_ready(automation_id, [each for each in self._ready.pop(automation_id, ()) if each.scheduled_for <= after])
+        self._keep_ready(
+            automation_id,
+            [each for each in self._ready.pop(automation_id, ()) if each.scheduled_for <= after],
+        )
         waiting = self._delayed_by_automation.get(automation_id, {})
         for number in [number for number, each in waiting.items() if each.scheduled_for > after]:
             self._forget(automation_id, number)
@@ -135,7 +140,11 @@ class DueQueue:
 
         Every earlier instant is in the ledger or belongs to ``but``.
         """
-        ready = (left[0].scheduled_for for each, moments in self._ready.items() if (left := _subtract(moments, but.get(each, ()))))
+        ready = (
+            left[0].scheduled_for
+            for each, moments in self._ready.items()
+            if (left := _subtract(moments, but.get(each, ())))
+        )
         return min(chain(ready, self._delayed_instants), default=None)
 
     def _make_ready(self, automation_id: str, moments: Sequence[FireTime]) -> None:

@@ -50,7 +50,9 @@ class LedgerUnavailable(Unreachable):
 class UpstreamError(Unreachable):
     """The API could not be asked, or its answer is not usable."""
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None, held: bool = False) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None, held: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after  # seconds

@@ -54,7 +54,9 @@ class ExpectedOccurrences:
         self._cursor = min(self._cursor, now)
         self._next.clear()
         self._is_restarted = True
-        self._open = {each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now}
+        self._open = {
+            each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now
+        }
 
     def derive(self, entries: Mapping[str, TimetableEntry], now: datetime) -> Iterator[None]:
         """Derive the occurrences scheduled in `LOOK_BACK` up to ``now``, at most `MOST_UNCONFIRMED`.
@@ -80,7 +82,11 @@ class ExpectedOccurrences:
 
     def find_due(self, now: datetime) -> dict[Occurrence, ExpectedOccurrence]:
         """Return every derived occurrence with due before ``now`` and without confirmation."""
-        self._open = {each: expectation for each, expectation in self._open.items() if _is_implied(expectation.entry, each)}
+        self._open = {
+            each: expectation
+            for each, expectation in self._open.items()
+            if _is_implied(expectation.entry, each)
+        }
         return {each: expectation for each, expectation in self._open.items() if expectation.due < now}
 
     def confirm(self, occurrences: Iterable[Occurrence]) -> None:
@@ -88,11 +94,17 @@ class ExpectedOccurrences:
         for each in occurrences:
             self._open.pop(each, None)
 
-    def _derive_steps(self, sharing: Mapping[Schedule, list[TimetableEntry]], now: datetime) -> Iterator[None]:
+    def _derive_steps(
+        self, sharing: Mapping[Schedule, list[TimetableEntry]], now: datetime
+    ) -> Iterator[None]:
         """Check a schedule, or derive an occurrence, in each step."""
         earliest = now - LOOK_BACK
         for schedule, sharers in sharing.items():
-            instant = self._next[schedule] if schedule in self._next else schedule.find_next(max(self._cursor, earliest))
+            instant = (
+                self._next[schedule]
+                if schedule in self._next
+                else schedule.find_next(max(self._cursor, earliest))
+            )
             if instant is not None and instant <= earliest:
                 instant = schedule.find_next(earliest)
             while instant is not None and instant <= now and len(self._open) < MOST_UNCONFIRMED:

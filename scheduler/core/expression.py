@@ -122,7 +122,9 @@ class Expression:
     def _read(cls, text: str, rules_version: int) -> "Expression":
         fields = _split(text)
         _refuse_random(fields)
-        minute, hour, *day_fields = (_rewrite_field(field, index, rules_version) for index, field in enumerate(fields))
+        minute, hour, *day_fields = (
+            _rewrite_field(field, index, rules_version) for index, field in enumerate(fields)
+        )
         days = " ".join(day_fields)
         try:
             minutes, hours = _parse_minutes(minute), _parse_hours(hour)
@@ -168,10 +170,14 @@ def strip_expression(expression: object) -> str:
     Raise BadExpression when the expression is no text, or is too long to be read.
     """
     if not isinstance(expression, str):
-        raise BadExpression(f"the expression is {type(expression).__name__}, not text; write five fields, for example '0 9 * * 1-5'")
+        raise BadExpression(
+            f"the expression is {type(expression).__name__}, not text; write five fields, for example '0 9 * * 1-5'"
+        )
     text = expression.strip()
     if len(text) > MAX_LENGTH:
-        raise BadExpression(f"the expression has {len(text)} characters, more than {MAX_LENGTH}; ranges and steps say more than lists")
+        raise BadExpression(
+            f"the expression has {len(text)} characters, more than {MAX_LENGTH}; ranges and steps say more than lists"
+        )
     return text
 
 
@@ -191,9 +197,14 @@ def _split(text: str) -> list[str]:
             "and only the five fields here"
         )
     if _COMMENT.search(text):
-        raise BadExpression("the expression ends with a comment; remove everything from # on, and write five fields")
+        raise BadExpression(
+            "the expression ends with a comment; remove everything from # on, and write five fields"
+        )
     if text.startswith("@"):
-        raise BadExpression(f"{text!r} is an alias; write its five fields" + (f": {_ALIASES[text]}" if text in _ALIASES else ""))
+        raise BadExpression(
+            f"{text!r} is an alias; write its five fields"
+            + (f": {_ALIASES[text]}" if text in _ALIASES else "")
+        )
     fields: list[str] = _FIELD.findall(text)
     if len(fields) != len(_FIELDS):
         raise BadExpression(
@@ -208,7 +219,9 @@ def _refuse_random(fields: list[str]) -> None:
         for item in field.split(","):
             drawn = _RANDOM_OR_HASHED.fullmatch(item)
             if drawn and drawn["kind"] == "r":
-                raise BadExpression(f"the {name} {field!r} is random: each evaluation would draw another time; write the values")
+                raise BadExpression(
+                    f"the {name} {field!r} is random: each evaluation would draw another time; write the values"
+                )
             if drawn:
                 raise BadExpression(
                     f"the {name} {field!r} is hashed: it stands for a value that another scheduler would derive; write that value"
@@ -219,12 +232,16 @@ def _describe_invalid_fields(fields: list[str]) -> str:
     """Return an error message with the fields that croniter refuses and their valid values."""
     wrong = [index for index, field in enumerate(fields) if not _is_valid_alone(index, field)]
     if not wrong:
-        return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
+        return (
+            "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
+        )
     which = " and ".join(f"the {_FIELDS[index]} {fields[index]!r}" for index in wrong)
     if len(wrong) == 1:
         takes = f"is not valid; it takes {_TAKES[wrong[0]]}"
     else:
-        takes = "are not valid; " + ", ".join(f"the {_FIELDS[index]} takes {_TAKES[index]}" for index in wrong)
+        takes = "are not valid; " + ", ".join(
+            f"the {_FIELDS[index]} takes {_TAKES[index]}" for index in wrong
+        )
     hint = _suggest_last_weekday(fields[-1]) if wrong[-1] == len(_FIELDS) - 1 else ""
     return f"{which} {takes}, and lists, ranges and steps of these{hint}"
 
@@ -238,7 +255,11 @@ def _is_valid_alone(index: int, field: str) -> bool:
 def _suggest_last_weekday(field: str) -> str:
     """Return a hint when the field has Quartz's form of the last such weekday (``5L``), otherwise nothing."""
     number = _WEEKDAY_BEFORE_L.fullmatch(field)
-    return f". For the last such weekday of the month write L before the number: 'L{number['weekday']}'" if number else ""
+    return (
+        f". For the last such weekday of the month write L before the number: 'L{number['weekday']}'"
+        if number
+        else ""
+    )
 
 
 def describe_hidden_characters(text: str) -> str | None:
@@ -246,7 +267,9 @@ def describe_hidden_characters(text: str) -> str | None:
 
     Such a character looks like another character or like nothing. The message gives its code point.
     """
-    characters = [character for character in text if not " " <= character <= "~" and character not in "\t\n\r\f\v"]
+    characters = [
+        character for character in text if not " " <= character <= "~" and character not in "\t\n\r\f\v"
+    ]
     if not characters:
         return None
     names = [_describe_character(character) for character in dict.fromkeys(characters)]
@@ -256,7 +279,9 @@ def describe_hidden_characters(text: str) -> str | None:
 
 def _describe_character(character: str) -> str:
     """Return the code point and name of a character, and its ASCII equivalent, if any."""
-    name = unicodedata.name(character, "control character" if character < " " else "a character without a name")
+    name = unicodedata.name(
+        character, "control character" if character < " " else "a character without a name"
+    )
     text = f"U+{ord(character):04X} {name}"
     if unicodedata.category(character) == "Pd" or character == "\N{MINUS SIGN}":
         return f"{text} (write '-')"
@@ -274,7 +299,9 @@ def _rewrite_field(field: str, index: int, rules_version: int) -> str:
     if field.startswith("*"):
         return field
     items = field.split(",")  # no item may look like a "*" at the beginning of the field
-    return ",".join(_WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items)
+    return ",".join(
+        _WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -335,7 +362,13 @@ def _pick_integers(expanded: Expanded) -> tuple[int, ...]:
 
 
 def _make_nth(nth: dict[int, set[int | str]]) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted((day, number if isinstance(number, int) else LAST) for day, numbers in nth.items() for number in numbers))
+    return tuple(
+        sorted(
+            (day, number if isinstance(number, int) else LAST)
+            for day, numbers in nth.items()
+            for number in numbers
+        )
+    )
 
 
 def _find_day(days: str, day: date) -> date | None:
@@ -378,4 +411,6 @@ def _ask_croniter(days: str, day: date) -> date | None:
 def _make_calendar(days: str) -> "croniter[datetime]":
     # implement_cron_bug: both day fields must match when either begins with "*", as in Debian's cron;
     # otherwise either is enough.
-    return croniter(f"0 0 {days}", datetime.combine(_ANY_DAY, _MIDNIGHT), ret_type=datetime, implement_cron_bug=True)
+    return croniter(
+        f"0 0 {days}", datetime.combine(_ANY_DAY, _MIDNIGHT), ret_type=datetime, implement_cron_bug=True
+    )

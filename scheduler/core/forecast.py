@@ -65,7 +65,9 @@ class Forecast:
     binds_at: float | None = None
 
 
-def make_forecast(dues: Sequence[ForecastOccurrence], polls: Polls, *, per_minute: int, per_hour: int) -> Forecast:
+def make_forecast(
+    dues: Sequence[ForecastOccurrence], polls: Polls, *, per_minute: int, per_hour: int
+) -> Forecast:
     """Simulate ``dues``, in the order of time, against the limits."""
     return _ForecastSimulation(dues, polls, RequestBudget(per_minute=per_minute, per_hour=per_hour)).run()
 
@@ -114,12 +116,19 @@ class _ForecastSimulation:
 
     def run(self) -> Forecast:
         rate = sum(1 for _ in predict_polls([due.at for due in self._dues], self._polls, HOUR)) / HOUR
-        self._budget.expect(compute_need(poll_interval=self._polls.interval, polls=rate, pages=self._polls.pages), 0.0)
+        self._budget.expect(
+            compute_need(poll_interval=self._polls.interval, polls=rate, pages=self._polls.pages), 0.0
+        )
         now: float | None = 0.0
         while now is not None:
             self._take_due(now)  # before losses: an occurrence coalesced now passes its waiting time on
             self._lose_expired_occurrences(now)
-            now = min(filter(None, (self._send_background(now), self._send_fires(now), self._find_next_instant(now))), default=None)
+            now = min(
+                filter(
+                    None, (self._send_background(now), self._send_fires(now), self._find_next_instant(now))
+                ),
+                default=None,
+            )
         return self._result
 
     def _find_next_instant(self, now: float) -> float | None:
@@ -128,7 +137,10 @@ class _ForecastSimulation:
             return None
         following = [self._dues[self._next].at] if self._next < len(self._dues) else []
         polled = [] if self._page or self._next >= len(self._dues) else [self._compute_next_poll()]
-        return min((at for at in (*following, *polled, *(end for end, _, _ in self._ends[:1])) if at > now), default=None)
+        return min(
+            (at for at in (*following, *polled, *(end for end, _, _ in self._ends[:1])) if at > now),
+            default=None,
+        )
 
     def _compute_next_poll(self) -> float:
         following = self._dues[self._next].at if self._next < len(self._dues) else None

@@ -266,7 +266,11 @@ def _clip_text(found: object, longest: int) -> str | None:
 
     Only people read the text; no decision depends on the text.
     """
-    return found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd") if isinstance(found, str) else None
+    return (
+        found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd")
+        if isinstance(found, str)
+        else None
+    )
 
 
 @dataclass(frozen=True, slots=True)

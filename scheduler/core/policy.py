@@ -71,7 +71,9 @@ def compute_longest_delay(policies: Policies) -> timedelta:
     return policies.jitter + (_LONGEST if policies.start_within is None else policies.start_within)
 
 
-def compute_jitter(policies: Policies, target: str, automation_id: str, to_the_next: timedelta | None) -> timedelta:
+def compute_jitter(
+    policies: Policies, target: str, automation_id: str, to_the_next: timedelta | None
+) -> timedelta:
     """Return the automation's own share of its jitter.
 
     The share is always the same, and less than half the time to the next occurrence.
@@ -94,18 +96,24 @@ class FireTime:
     deadline: datetime
 
 
-def make_fire_time(policies: Policies, target: str, automation_id: str, scheduled_for: datetime, following: datetime | None) -> FireTime:
+def make_fire_time(
+    policies: Policies, target: str, automation_id: str, scheduled_for: datetime, following: datetime | None
+) -> FireTime:
     """Return the fire time of ``scheduled_for``, given the schedule's following instant."""
     to_the_next = None if following is None else following - scheduled_for
     due = scheduled_for + compute_jitter(policies, target, automation_id, to_the_next)
     return FireTime(scheduled_for, due, due + compute_start_within(policies, to_the_next))
 
 
-def compute_due(policies: Policies, target: str, automation_id: str, schedule: "Schedule | None", scheduled_for: datetime) -> datetime:
+def compute_due(
+    policies: Policies, target: str, automation_id: str, schedule: "Schedule | None", scheduled_for: datetime
+) -> datetime:
     """Return the due instant of a scheduled instant. The schedule is evaluated only with jitter."""
     if not policies.jitter or schedule is None:
         return scheduled_for
-    return make_fire_time(policies, target, automation_id, scheduled_for, schedule.find_next(scheduled_for)).due
+    return make_fire_time(
+        policies, target, automation_id, scheduled_for, schedule.find_next(scheduled_for)
+    ).due
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,10 @@ def decide(
     missed = [now > each.deadline or _is_forgone(each, policies, absent_until) for each in moments]
     able = [each.scheduled_for for each, is_missed in zip(moments, missed, strict=True) if not is_missed]
     newest = max(able if claimed is None else [*able, claimed], default=None)
-    reasons = [_find_skip_reason(each, policies, newest, is_missed=is_missed) for each, is_missed in zip(moments, missed, strict=True)]
+    reasons = [
+        _find_skip_reason(each, policies, newest, is_missed=is_missed)
+        for each, is_missed in zip(moments, missed, strict=True)
+    ]
     return list(_group_decisions(moments, reasons))
 
 
@@ -155,7 +166,9 @@ def _is_forgone(each: FireTime, policies: Policies, absent_until: datetime) -> b
     return policies.catch_up is CatchUp.NONE and absent_until - each.due > RESTART_GRACE
 
 
-def _find_skip_reason(each: FireTime, policies: Policies, newest: datetime | None, *, is_missed: bool) -> Reason | None:
+def _find_skip_reason(
+    each: FireTime, policies: Policies, newest: datetime | None, *, is_missed: bool
+) -> Reason | None:
     """Return why the occurrence is not started; None when it is started.
 
     ``newest`` is the scheduled instant of the newest occurrence that may start or has a claim.

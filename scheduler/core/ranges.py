@@ -26,7 +26,10 @@ CRONITERS_RULES: Final = 1
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_RANGE: Final = re.compile(r"(?P<low>\d+|[a-z]{3})-(?P<high>\d+|[a-z]{3}|l)(/(?P<step>0*[1-9]\d*)|(?<=[a-z])(?P<nth>#\d+))?", re.ASCII)
+_RANGE: Final = re.compile(
+    r"(?P<low>\d+|[a-z]{3})-(?P<high>\d+|[a-z]{3}|l)(/(?P<step>0*[1-9]\d*)|(?<=[a-z])(?P<nth>#\d+))?",
+    re.ASCII,
+)
 
 
 class _Field(NamedTuple):

@@ -72,7 +72,9 @@ class Need:
     at_once: int = 0
 
 
-def compute_need(*, poll_interval: float, polls: float, pages: int, readings: float = 0.0, at_once: int = 0) -> Need:
+def compute_need(
+    *, poll_interval: float, polls: float, pages: int, readings: float = 0.0, at_once: int = 0
+) -> Need:
     """Return the need of a target whose list takes ``pages`` requests.
 
     ``polls`` is the number of polls wanted per second, including polls before due instants. ``readings`` is
@@ -145,7 +147,9 @@ class RecentRequests:
             # number of requests that must have left the window by then
             excess = used + min(number + step, most) - usable
             last = self._first + excess - 1
-            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.compute_delay(number + 1):
+            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.compute_delay(
+                number + 1
+            ):
                 return False
         return True
 
@@ -264,7 +268,10 @@ class RequestBudget:
             return free_at
         return min(
             self._find_reserve_instant(self._least, now, requests),
-            max(self._find_reserve_instant(self._polls, now, requests), self._find_room_instant(now, (self._least,))),
+            max(
+                self._find_reserve_instant(self._polls, now, requests),
+                self._find_room_instant(now, (self._least,)),
+            ),
             self._find_spare_instant(now, requests),
         )
 
@@ -279,8 +286,13 @@ class RequestBudget:
             return free_at
         recent = zip(self._windows, self._background[Purpose.READING], strict=True)
         held = self._held[Purpose.READING]
-        within_at = max(each.find_free_instant(now, held, self._compute_readings_maximum(window)) for window, each in recent)
-        in_reserve_at = max(self._readings.find_full_instant(now, 1), self._find_room_instant(now, (self._least, self._polls)))
+        within_at = max(
+            each.find_free_instant(now, held, self._compute_readings_maximum(window))
+            for window, each in recent
+        )
+        in_reserve_at = max(
+            self._readings.find_full_instant(now, 1), self._find_room_instant(now, (self._least, self._polls))
+        )
         spare_at = max(self._find_room_instant(now, self._reserves), self._refused_at + 2 * RECHECK_INTERVAL)
         return max(within_at, min(in_reserve_at, spare_at))
 
@@ -314,11 +326,16 @@ class RequestBudget:
         if requests == 1 and self._series in reserves:
             reserves = (self._series, *reserves)
         whole = (each for each in reserves if each.find_full_instant(now, requests) <= now)
-        return next(whole, None) or next((each for each in reserves if each.find_full_instant(now, 1) <= now), None)
+        return next(whole, None) or next(
+            (each for each in reserves if each.find_full_instant(now, 1) <= now), None
+        )
 
     def _find_free_instant(self, now: float) -> float:
         held = self._held.total()
-        return max(self.blocked_until, *(window.find_free_instant(now, held, window.limit) for window in self._windows))
+        return max(
+            self.blocked_until,
+            *(window.find_free_instant(now, held, window.limit) for window in self._windows),
+        )
 
     def _find_reserve_instant(self, reserve: Reserve, now: float, requests: int) -> float:
         """Return when a reserve admits the first request of a series.
@@ -353,7 +370,9 @@ class RequestBudget:
         for window, recent in zip(self._windows, self._background[Purpose.POLL], strict=True):
             usable = int(self._compute_share(window, 3 / 4) - self._compute_readings_minimum(window))
             more = self._held[Purpose.POLL] + max(1, min(requests, usable))
-            if not recent.has_room(now, more, self._estimate_coming(window, now, (self._least, self._polls)), usable):
+            if not recent.has_room(
+                now, more, self._estimate_coming(window, now, (self._least, self._polls)), usable
+            ):
                 return False
         return True
 
@@ -380,7 +399,10 @@ class RequestBudget:
     def _has_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
         """Return whether one more request leaves room for all coming requests of the reserves."""
         more = self._held.total() + 1
-        return all(window.has_room(now, more, self._estimate_coming(window, now, reserves), window.limit) for window in self._windows)
+        return all(
+            window.has_room(now, more, self._estimate_coming(window, now, reserves), window.limit)
+            for window in self._windows
+        )
 
     def _estimate_coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> ComingRequests:
         level, rate = sum(each.compute_level(now) for each in reserves), sum(each.rate for each in reserves)

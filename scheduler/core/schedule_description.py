@@ -49,7 +49,11 @@ def describe_schedule(schedule: Schedule) -> str:
     """
     read = Expression.read(schedule.expression)
     times, days = _describe_times(read.minutes, read.hours), _describe_days(read.matching_days)
-    if times.startswith("At ") and len(read.hours) < _HOURS and not (read.matching_days.by_date or read.matching_days.by_week):
+    if (
+        times.startswith("At ")
+        and len(read.hours) < _HOURS
+        and not (read.matching_days.by_date or read.matching_days.by_week)
+    ):
         days = [" ".join(["every day", *days])]
     return ", ".join([times, *days])
 
@@ -118,7 +122,9 @@ def _describe_day_fields(days: Days, month: str) -> str:
     if not days.by_week:
         return f"on {_describe_dates(days, month)}"
     if not days.by_date:
-        return f"on {_describe_nth(days, 'and')} of the month" if days.nth else _describe_weekdays(days.weekdays)
+        return (
+            f"on {_describe_nth(days, 'and')} of the month" if days.nth else _describe_weekdays(days.weekdays)
+        )
     if days.either:
         return f"on {_describe_dates(days, month)} or on {join_words(_name_weekdays(days.weekdays), 'or')}"
     return (
@@ -182,6 +188,12 @@ def _find_run(values: Sequence[int], circle: Sequence[int]) -> tuple[int, int] |
 
     Return None when the values are no run or fill the circle.
     """
-    first = [each for number, each in enumerate(circle) if each in values and circle[number - 1] not in values]
-    last = [each for number, each in enumerate(circle) if each in values and circle[(number + 1) % len(circle)] not in values]
+    first = [
+        each for number, each in enumerate(circle) if each in values and circle[number - 1] not in values
+    ]
+    last = [
+        each
+        for number, each in enumerate(circle)
+        if each in values and circle[(number + 1) % len(circle)] not in values
+    ]
     return (first[0], last[0]) if len(first) == 1 and len(values) >= _SHORTEST_RUN else None

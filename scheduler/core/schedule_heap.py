@@ -74,7 +74,11 @@ class ScheduleHeap:
             slot.next = slot.schedule.find_next(until)
             self._push(slot)
             yield ScheduleInstants(
-                slot.schedule, begin, instants if len(instants) <= MOST_LISTED else None, slot.next, frozenset(slot.members)
+                slot.schedule,
+                begin,
+                instants if len(instants) <= MOST_LISTED else None,
+                slot.next,
+                frozenset(slot.members),
             )
 
     def rewind(self, cursor: datetime) -> None:
@@ -115,7 +119,10 @@ class ScheduleHeap:
 
 
 def _merge_schedules(
-    slots: Sequence[HeapEntry], after: datetime, until: datetime, find_wanted: Callable[[], AbstractSet[str]] | None
+    slots: Sequence[HeapEntry],
+    after: datetime,
+    until: datetime,
+    find_wanted: Callable[[], AbstractSet[str]] | None,
 ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
     """Yield the instants of these schedules in order of time.
 
@@ -134,7 +141,13 @@ def _merge_schedules(
 
 
 def _iterate_schedule(
-    number: int, first: datetime, schedule: Schedule, in_order: Sequence[str], *, after: datetime, until: datetime
+    number: int,
+    first: datetime,
+    schedule: Schedule,
+    in_order: Sequence[str],
+    *,
+    after: datetime,
+    until: datetime,
 ) -> Iterator[tuple[datetime, int, Schedule, Sequence[str]]]:
     """Yield the instants of a schedule. ``number`` decides the order of schedules at the same instant."""
     if first > after:

@@ -119,7 +119,13 @@ class FinishedRun:
     @property
     def description(self) -> str:
         """Result of the run, with the number of failures in a row when there are several."""
-        text = "was lost" if self.status is RunStatus.LOST else "failed" if self.status is RunStatus.FAILED else "succeeded"
+        text = (
+            "was lost"
+            if self.status is RunStatus.LOST
+            else "failed"
+            if self.status is RunStatus.FAILED
+            else "succeeded"
+        )
         return f"{text}, {self.failures:,} failures in a row" if self.failures > 1 else text
 
 
@@ -335,12 +341,16 @@ class DaemonStatus:
         if self.ledger_error is not None:
             problems.append(f"the ledger cannot be written: {self.ledger_error}")
         if self.clock_in_doubt:
-            problems.append("the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet")
+            problems.append(
+                "the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet"
+            )
         if self.stopping:
             problems.append("stopping")
         is_explained = bool(problems)
         for target in self.targets:
-            problems.extend(_find_target_problems(target) or ([] if is_explained else _find_planning_problems(target)))
+            problems.extend(
+                _find_target_problems(target) or ([] if is_explained else _find_planning_problems(target))
+            )
         return problems
 
 
@@ -357,7 +367,9 @@ def _find_target_problems(target: TargetStatus) -> list[str]:
 
 def _find_planning_problems(target: TargetStatus) -> list[str]:
     if target.stalled_for >= STALLED_AFTER:
-        return [f"target {target.name} has planned nothing for {target.stalled_for:.0f} s although something is due"]
+        return [
+            f"target {target.name} has planned nothing for {target.stalled_for:.0f} s although something is due"
+        ]
     if not target.planned:
         return [f"target {target.name} has not planned yet what is due"]
     return []

@@ -41,7 +41,10 @@ def to_printable(text: str) -> str:
 def _escape_characters(text: str) -> str:
     if text.isprintable():
         return text
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def strip_terminal_codes(text: str) -> str:

@@ -33,7 +33,15 @@ from scheduler.core.backlog_decisions import (
 )
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.due_queue import DueQueue
-from scheduler.core.model import NO_DEFINITION, Automation, Definition, DefinitionVersion, Gap, InvalidAutomation, Snapshot
+from scheduler.core.model import (
+    NO_DEFINITION,
+    Automation,
+    Definition,
+    DefinitionVersion,
+    Gap,
+    InvalidAutomation,
+    Snapshot,
+)
 from scheduler.core.policy import FireTime, Policies, compute_effective_from, make_fire_time
 from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
 from scheduler.core.schedule_heap import ScheduleHeap
@@ -84,7 +92,9 @@ class TimetableEntry:
         """
         decisive, following = self, self.following
         while following is not None:
-            if following.effective_from < instant and not (following.broken and following.following is not None):
+            if following.effective_from < instant and not (
+                following.broken and following.following is not None
+            ):
                 decisive = following
             following = following.following
         return decisive
@@ -226,7 +236,11 @@ class Timetable:
     def doubtful(self) -> Collection[str]:
         """Ids of the enabled automations with a run answered by 404, and present in each snapshot since."""
         entries = ((automation_id, self._entries.get(automation_id)) for automation_id in self._denied)
-        return [automation_id for automation_id, entry in entries if entry is not None and entry.automation.definition.enabled]
+        return [
+            automation_id
+            for automation_id, entry in entries
+            if entry is not None and entry.automation.definition.enabled
+        ]
 
     def needs_reading(self, automation_id: str) -> bool:
         """Return whether the automation must be read alone to find out whether it still exists.
@@ -293,7 +307,11 @@ class Timetable:
         if watermark is not None and watermark > self._schedule_heap.cursor:
             # The clock went back, or is not right yet. The caller handles a clock set back with `rewind`.
             self._schedule_heap = ScheduleHeap(watermark)
-        unseen = {automation_id: each.unseen_since for automation_id, each in recorded.items() if each.unseen_since is not None}
+        unseen = {
+            automation_id: each.unseen_since
+            for automation_id, each in recorded.items()
+            if each.unseen_since is not None
+        }
         self._unseen, self._reported_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
         undecided = [] if watermark is None else [*gaps, Gap(watermark, self._schedule_heap.cursor)]
         for some in _divide(ended, _LOADED_AT_ONCE):
@@ -331,7 +349,9 @@ class Timetable:
         automation = Automation(version.automation_id, version.name, version.definition or NO_DEFINITION)
         schedule, _ = self._evaluate(automation.definition)
         policies = self._policies(automation.id, automation.name)
-        entry = TimetableEntry(automation, version.effective_from, policies, schedule, removed=True, until=each.until)
+        entry = TimetableEntry(
+            automation, version.effective_from, policies, schedule, removed=True, until=each.until
+        )
         self._past.setdefault(automation.id, []).append(entry)
         return entry
 
@@ -345,32 +365,49 @@ class Timetable:
         moments = span.get_fire_times(entry)
         if moments and moments[-1].due > self._schedule_heap.cursor:
             self._due_queue.add(
-                entry.automation.id, [each for each in moments if each.due > self._schedule_heap.cursor], self._schedule_heap.cursor
+                entry.automation.id,
+                [each for each in moments if each.due > self._schedule_heap.cursor],
+                self._schedule_heap.cursor,
             )
             moments = [each for each in moments if each.due <= self._schedule_heap.cursor]
         if moments:
             before = self._unconfirmed.get(entry.automation.id)
             self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
 
-    def _recall_interval(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+    def _recall_interval(
+        self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime
+    ) -> None:
         """Keep an interval with many instants until an `update` confirms the interval.
 
         With jitter, only the newest instant may lie in the past and not be due yet.
         """
-        last = None if not entry.policies.jitter else find_last_near(schedule, max(begin, end - entry.policies.jitter), end)
+        last = (
+            None
+            if not entry.policies.jitter
+            else find_last_near(schedule, max(begin, end - entry.policies.jitter), end)
+        )
         if last is not None:
-            late = make_fire_time(entry.policies, self._target, entry.automation.id, last, find_first_after(schedule, last))
+            late = make_fire_time(
+                entry.policies, self._target, entry.automation.id, last, find_first_after(schedule, last)
+            )
             if late.due > self._schedule_heap.cursor and last > entry.effective_from:
                 self._due_queue.add(entry.automation.id, [late], self._schedule_heap.cursor)
                 end = last - JUST_BEFORE
         self._add_interval(self._unconfirmed_backlog, entry, schedule, begin, end)
 
-    def _add_interval(self, backlog: Backlog, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+    def _add_interval(
+        self, backlog: Backlog, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime
+    ) -> None:
         first = find_first_after(schedule, max(begin, entry.effective_from))
         if first is not None and first <= end:
-            backlog.add(entry.automation.id, BacklogInterval(entry.automation.definition, schedule, first - JUST_BEFORE, end))
+            backlog.add(
+                entry.automation.id,
+                BacklogInterval(entry.automation.definition, schedule, first - JUST_BEFORE, end),
+            )
 
-    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None) -> SnapshotChanges:
+    def update(
+        self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None
+    ) -> SnapshotChanges:
         """Apply a snapshot and return its changes.
 
         An automation is removed when every complete snapshot during ``confirm_after`` seconds lacked the
@@ -387,12 +424,22 @@ class Timetable:
         for automation in snapshot.automations.values():
             known = self._entries.get(automation.id)
             if known is None:
-                added.append(self._edit(automation, since.find_effective_from(automation.id, automation, None), snapshot))
+                added.append(
+                    self._edit(
+                        automation, since.find_effective_from(automation.id, automation, None), snapshot
+                    )
+                )
             elif known.automation is automation and not known.broken:
                 # The usual case: unchanged automations are the same objects as in the snapshot before.
                 continue
             elif known.broken or known.automation.definition != automation.definition:
-                changed.append(self._edit(automation, since.find_effective_from(automation.id, automation, known.automation), snapshot))
+                changed.append(
+                    self._edit(
+                        automation,
+                        since.find_effective_from(automation.id, automation, known.automation),
+                        snapshot,
+                    )
+                )
                 updated.append(automation)
             elif known.automation != automation:
                 self._refresh(known, automation)
@@ -403,11 +450,17 @@ class Timetable:
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:
-                version = self._break(automation_id, error, since.find_effective_from(automation_id, None, None), snapshot)
+                version = self._break(
+                    automation_id, error, since.find_effective_from(automation_id, None, None), snapshot
+                )
                 (added if known is None else changed).append(version)
-        removed = [] if confirm_after is None else self._remove_absent(snapshot, confirm_after, since.previous_poll)
+        removed = (
+            [] if confirm_after is None else self._remove_absent(snapshot, confirm_after, since.previous_poll)
+        )
         self._confirm_all()
-        return SnapshotChanges(added, changed, removed, updated, {} if confirm_after is None else self._find_unseen_changes())
+        return SnapshotChanges(
+            added, changed, removed, updated, {} if confirm_after is None else self._find_unseen_changes()
+        )
 
     @property
     def is_confirmed(self) -> bool:
@@ -433,7 +486,9 @@ class Timetable:
         self._states[entry.state] -= 1
         self._leave(entry, at)
         entry.removed = True
-        return DefinitionVersion(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
+        return DefinitionVersion(
+            automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at
+        )
 
     def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[DefinitionVersion]:
         """Evaluate all automations again from the cursor on: the settings or the zone data changed.
@@ -460,7 +515,9 @@ class Timetable:
         self._states[entry.state] -= 1
         entry.policies = self._policies(entry.automation.id, entry.automation.name)
         self._states[entry.state] += 1
-        schedule, invalid = (None, entry.invalid) if entry.broken else self._evaluate(entry.automation.definition)
+        schedule, invalid = (
+            (None, entry.invalid) if entry.broken else self._evaluate(entry.automation.definition)
+        )
         if invalid == entry.invalid:
             entry.schedule = schedule
             return True
@@ -477,7 +534,11 @@ class Timetable:
         """
         self._move_to_backlog()
         for collected in self._schedule_heap.collect(until):
-            span = None if collected.instants is None else _EvaluatedSpan(self._target, collected.instants, collected.following)
+            span = (
+                None
+                if collected.instants is None
+                else _EvaluatedSpan(self._target, collected.instants, collected.following)
+            )
             for automation_id in collected.members:
                 entry = self._entries[automation_id]
                 if self._backlog.is_unexamined(automation_id):
@@ -487,7 +548,10 @@ class Timetable:
                 elif moments := span.get_fire_times(entry):
                     self._due_queue.add(automation_id, moments, until)
         self._examine(until, absent_until)
-        return [DueFireTimes(self._find_last_entry(each), moments) for each, moments in self._due_queue.find_due(until).items()]
+        return [
+            DueFireTimes(self._find_last_entry(each), moments)
+            for each, moments in self._due_queue.find_due(until).items()
+        ]
 
     def _add_many(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         """Add the many instants of a schedule for a version, which may have come into force recently."""
@@ -515,28 +579,43 @@ class Timetable:
 
     def list_first_delayed(self, limit: int) -> list[tuple[TimetableEntry, FireTime]]:
         """Return the first ``limit`` fire times with a past instant and a future due time, in due order."""
-        return [(self._find_last_entry(automation_id), each) for automation_id, each in self._due_queue.list_first_delayed(limit)]
+        return [
+            (self._find_last_entry(automation_id), each)
+            for automation_id, each in self._due_queue.list_first_delayed(limit)
+        ]
 
-    def iterate_delayed_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
+    def iterate_delayed_fires(
+        self, automation_id: str | None = None
+    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
         """Yield the fire times with a past instant and a future due time, of all automations or of one.
 
         The order is undefined. The timetable may change during the iteration.
         """
-        return self._iterate_fire_times(_copy_ids(self._due_queue.delayed_automations, automation_id), self._due_queue.list_delayed_fires)
+        return self._iterate_fire_times(
+            _copy_ids(self._due_queue.delayed_automations, automation_id), self._due_queue.list_delayed_fires
+        )
 
-    def iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
+    def iterate_unplanned_fires(
+        self, automation_id: str | None = None
+    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
         """Yield the fire times that are due and not durable yet, as `iterate_delayed_fires` does.
 
         Fire times waiting for the first good poll are left out.
         """
-        return self._iterate_fire_times(_copy_ids(self._due_queue.ready, automation_id), lambda each: self._due_queue.ready.get(each, ()))
+        return self._iterate_fire_times(
+            _copy_ids(self._due_queue.ready, automation_id), lambda each: self._due_queue.ready.get(each, ())
+        )
 
-    def iterate_unconfirmed_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
+    def iterate_unconfirmed_fires(
+        self, automation_id: str | None = None
+    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
         """Yield the fire times that came due before this daemon ran and wait for the first good poll.
 
         The order is undefined. The timetable may change during the iteration.
         """
-        return self._iterate_fire_times(_copy_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ()))
+        return self._iterate_fire_times(
+            _copy_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ())
+        )
 
     def _iterate_fire_times(
         self, ids: Iterable[str], moments_of: Callable[[str], Sequence[FireTime]]
@@ -601,7 +680,9 @@ class Timetable:
         for automation_id in self._backlog.unexamined:
             stretches = self._backlog.pop_unexamined_intervals(automation_id)
             try:
-                examined = examiner.examine(automation_id, self._find_last_entry(automation_id).policies, stretches)
+                examined = examiner.examine(
+                    automation_id, self._find_last_entry(automation_id).policies, stretches
+                )
             except ZoneInfoNotFoundError:
                 for stretch in stretches:
                     self._backlog.postpone(automation_id, stretch)
@@ -624,16 +705,23 @@ class Timetable:
         for automation_id, moments in self._due_queue.find_overfull(MOST_LISTED):
             begin, end = moments[0].scheduled_for - JUST_BEFORE, moments[-1].scheduled_for
             stretches = list(self._find_intervals(automation_id, begin, end))
-            if all(any(each.begin < moment.scheduled_for <= each.end for each in stretches) for moment in moments):
+            if all(
+                any(each.begin < moment.scheduled_for <= each.end for each in stretches) for moment in moments
+            ):
                 self._due_queue.discard(automation_id, moments)
                 for stretch in stretches:
                     self._backlog.add(automation_id, stretch)
 
-    def _find_intervals(self, automation_id: str, begin: datetime, end: datetime) -> Iterator[BacklogInterval]:
+    def _find_intervals(
+        self, automation_id: str, begin: datetime, end: datetime
+    ) -> Iterator[BacklogInterval]:
         """Yield the intervals of the automation's versions after ``begin`` and up to ``end``."""
         current = self._entries.get(automation_id)
         for entry in (*self._past.get(automation_id, ()), *([] if current is None else [current])):
-            since, until = max(begin, entry.effective_from), end if entry.until is None else min(end, entry.until)
+            since, until = (
+                max(begin, entry.effective_from),
+                end if entry.until is None else min(end, entry.until),
+            )
             if entry.schedule is not None and since < until:
                 yield BacklogInterval(entry.automation.definition, entry.schedule, since, until)
 
@@ -657,7 +745,14 @@ class Timetable:
 
         The instant lies in the past while something due is not planned.
         """
-        return min((each for each in (self._schedule_heap.next_instant, self._due_queue.earliest_due) if each is not None), default=None)
+        return min(
+            (
+                each
+                for each in (self._schedule_heap.next_instant, self._due_queue.earliest_due)
+                if each is not None
+            ),
+            default=None,
+        )
 
     @property
     def next_fire(self) -> datetime | None:
@@ -675,7 +770,9 @@ class Timetable:
         """
         waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
         if (
-            earliest := self._due_queue.find_earliest_scheduled({each.entry.automation.id: each.fire_times for each in planned})
+            earliest := self._due_queue.find_earliest_scheduled(
+                {each.entry.automation.id: each.fire_times for each in planned}
+            )
         ) is not None:
             waiting.append(earliest)
         begin = self._unconfirmed_backlog.find_earliest() or now
@@ -731,7 +828,9 @@ class Timetable:
             if (entry := self._entries.get(automation_id)) is not None
         )
 
-    def iterate_by_schedule(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
+    def iterate_by_schedule(
+        self, after: datetime, until: datetime
+    ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
         """Return the same instants as `iterate_upcoming`, with the schedule and the ids of its automations.
 
         Automations with the same schedule come together: many of them cost no more than one.
@@ -743,7 +842,12 @@ class Timetable:
     def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> TimetableEntry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
         entry = TimetableEntry(
-            automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None
+            automation,
+            since,
+            self._policies(automation.id, automation.name),
+            schedule,
+            invalid,
+            broken=broken is not None,
         )
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
@@ -786,7 +890,9 @@ class Timetable:
             self._add_past(entry, entry.schedule, since, self._schedule_heap.cursor)
         return entry
 
-    def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> DefinitionVersion:
+    def _break(
+        self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot
+    ) -> DefinitionVersion:
         known = self._entries.get(automation_id)
         if known is not None:
             self._leave(known, since)
@@ -805,7 +911,9 @@ class Timetable:
         entry.automation = automation
         self._states[entry.state] += 1
 
-    def _remove_absent(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[DefinitionVersion]:
+    def _remove_absent(
+        self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime
+    ) -> list[DefinitionVersion]:
         """Note the absent automations. Remove automations absent for long enough, and denied automations.
 
         An unidentified object may be one of the absent automations: a snapshot with such an object counts
@@ -813,9 +921,15 @@ class Timetable:
         to remove an automation denied since the snapshot before.
         """
         begun = inf if snapshot.unidentified else snapshot.begun
-        missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]
+        missed = [
+            each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken
+        ]
         self._unseen = {each: self._unseen.get(each, previous_poll) for each in missed}
-        gone = {each for each in missed if (denied := self._denied.get(each)) is not None and denied >= self._snapshot_begun}
+        gone = {
+            each
+            for each in missed
+            if (denied := self._denied.get(each)) is not None and denied >= self._snapshot_begun
+        }
         self._snapshot_begun = snapshot.begun
         if snapshot.complete:
             self._absent = {each: min(self._absent.get(each, inf), begun) for each in missed}
@@ -824,12 +938,18 @@ class Timetable:
         if snapshot.complete and not snapshot.unidentified:
             long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never a single snapshot
             gone |= {each for each, since in self._absent.items() if snapshot.begun - since >= long_enough}
-        return [version for each in sorted(gone) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
+        return [
+            version
+            for each in sorted(gone)
+            if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None
+        ]
 
     def _find_unseen_changes(self) -> Mapping[str, datetime | None]:
         """Return the differences from the last report, also differences caused by a change of the clock."""
         told, self._reported_unseen = self._reported_unseen, dict(self._unseen)
-        shown_again: dict[str, datetime | None] = {each: None for each in told if each not in self._unseen and each in self._entries}
+        shown_again: dict[str, datetime | None] = {
+            each: None for each in told if each not in self._unseen and each in self._entries
+        }
         return shown_again | {each: since for each, since in self._unseen.items() if told.get(each) != since}
 
     def _confirm_all(self) -> None:
@@ -881,7 +1001,9 @@ class _EvaluatedSpan:
         self._shared: dict[Policies, Sequence[FireTime]] = {}
 
     @classmethod
-    def evaluate(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_EvaluatedSpan | None":
+    def evaluate(
+        cls, target: str, schedule: Schedule, begin: datetime, end: datetime
+    ) -> "_EvaluatedSpan | None":
         """Evaluate the instants after ``begin`` and up to ``end``; None for more than `MOST_LISTED`."""
         instants = tuple(islice(schedule.iterate_between(begin, end), MOST_LISTED + 1))
         if len(instants) > MOST_LISTED:
@@ -903,7 +1025,9 @@ class _EvaluatedSpan:
     def _make_fire_times(self, entry: TimetableEntry) -> Sequence[FireTime]:
         ends = pairwise(chain(self._instants, (self._following,)))
         return tuple(
-            make_fire_time(entry.policies, self._target, entry.automation.id, each, then) for each, then in ends if each is not None
+            make_fire_time(entry.policies, self._target, entry.automation.id, each, then)
+            for each, then in ends
+            if each is not None
         )
 
 
@@ -922,12 +1046,18 @@ class _EditStart:
     snapshot: Snapshot
     unseen: Mapping[str, datetime]
 
-    def find_effective_from(self, automation_id: str, automation: Automation | None, before: Automation | None) -> datetime:
+    def find_effective_from(
+        self, automation_id: str, automation: Automation | None, before: Automation | None
+    ) -> datetime:
         """Return the instant from which the edit of ``before`` to ``automation`` counts.
 
         When the instant is unknown, return the last poll with the automation.
         """
-        moved = bool(before and automation and (before.run_id, before.run_status) != (automation.run_id, automation.run_status))
+        moved = bool(
+            before
+            and automation
+            and (before.run_id, before.run_status) != (automation.run_id, automation.run_status)
+        )
         return compute_effective_from(
             automation.updated_at if automation else None,
             clock_offset=self.snapshot.clock_offset or 0.0,
@@ -951,4 +1081,6 @@ def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
 
 def _make_version(entry: TimetableEntry, since: datetime, observed_at: datetime) -> DefinitionVersion:
     definition = None if entry.broken else entry.automation.definition
-    return DefinitionVersion(entry.automation.id, entry.automation.name, definition, since, observed_at, entry.invalid)
+    return DefinitionVersion(
+        entry.automation.id, entry.automation.name, definition, since, observed_at, entry.invalid
+    )

@@ -108,13 +108,17 @@ class AutomationNotFound:
     result = AttemptResult.REFUSED
 
 
-AttemptVerdict = AttemptAccepted | NotStarted | Throttled | MaybeStarted | Held | Rejected | AutomationNotFound
+AttemptVerdict = (
+    AttemptAccepted | NotStarted | Throttled | MaybeStarted | Held | Rejected | AutomationNotFound
+)
 
 _FINISHED: Final = frozenset({RunStatus.SUCCESS, RunStatus.FAILED})
 _MAYBE_CARRIED_OUT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 
 
-def judge(came_back: AttemptResponse | NotSent | NoResponse, *, automation_id: str, taken: Callable[[str], bool]) -> AttemptVerdict:
+def judge(
+    came_back: AttemptResponse | NotSent | NoResponse, *, automation_id: str, taken: Callable[[str], bool]
+) -> AttemptVerdict:
     """Return the verdict on an attempt for ``automation_id``.
 
     ``taken`` returns whether a run is known already: the baseline, or a run with another known origin.
@@ -130,16 +134,24 @@ def judge(came_back: AttemptResponse | NotSent | NoResponse, *, automation_id: s
             return _judge_refusal(came_back)
 
 
-def _judge_success(answer: AttemptResponse, automation_id: str, taken: Callable[[str], bool]) -> AttemptVerdict:
+def _judge_success(
+    answer: AttemptResponse, automation_id: str, taken: Callable[[str], bool]
+) -> AttemptVerdict:
     automation = answer.automation
     if automation is None:
-        return MaybeStarted(f"HTTP {answer.status} without the automation: {answer.error}", answer.retry_after)
+        return MaybeStarted(
+            f"HTTP {answer.status} without the automation: {answer.error}", answer.retry_after
+        )
     if automation.id != automation_id:
-        return MaybeStarted(f"HTTP {answer.status} with another automation, {automation.id}", answer.retry_after)
+        return MaybeStarted(
+            f"HTTP {answer.status} with another automation, {automation.id}", answer.retry_after
+        )
     if automation.run_id is None:
         return MaybeStarted(f"HTTP {answer.status} without a run", answer.retry_after)
     if taken(automation.run_id):
-        return MaybeStarted(f"HTTP {answer.status} with a run that was there before, {automation.run_id}", answer.retry_after)
+        return MaybeStarted(
+            f"HTTP {answer.status} with a run that was there before, {automation.run_id}", answer.retry_after
+        )
     return AttemptAccepted(automation)
 
 
@@ -151,10 +163,15 @@ def _judge_refusal(answer: AttemptResponse) -> AttemptVerdict:
     if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and answer.missing_scope):
         return Held(error)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        return Held(f"HTTP {status}: a redirect to {answer.location}; set the target's url to where the API really is")
+        return Held(
+            f"HTTP {status}: a redirect to {answer.location}; set the target's url to where the API really is"
+        )
     if status == HTTPStatus.NOT_FOUND:
         return AutomationNotFound(error)
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _MAYBE_CARRIED_OUT:
+    if (
+        HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+        and status not in _MAYBE_CARRIED_OUT
+    ):
         return Rejected(error)
     return MaybeStarted(error, answer.retry_after)
 
@@ -230,7 +247,12 @@ ReconcileResult = FoundRun | Covered | NothingStarted | Undecided
 
 
 def reconcile(
-    doubt: UnknownAttempt, reading: RunReading, earlier: RunReading | None, *, margin: float, taken: Callable[[str], bool]
+    doubt: UnknownAttempt,
+    reading: RunReading,
+    earlier: RunReading | None,
+    *,
+    margin: float,
+    taken: Callable[[str], bool],
 ) -> ReconcileResult:
     """Return what a reading proves about an unknown attempt.
 
@@ -251,7 +273,9 @@ def reconcile(
     return Undecided()
 
 
-def has_appeared_late(doubt: UnknownAttempt, reading: RunReading, *, margin: float, taken: Callable[[str], bool]) -> bool:
+def has_appeared_late(
+    doubt: UnknownAttempt, reading: RunReading, *, margin: float, taken: Callable[[str], bool]
+) -> bool:
     """Return whether ``reading`` shows a run that began since an attempt taken for not started.
 
     The API executed the attempt late, or another client started a run just then. The two cases look the same.

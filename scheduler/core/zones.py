@@ -88,7 +88,10 @@ class ZoneData:
 
         Copies with the same release keep their order.
         """
-        return cls(tuple(sorted(copies, key=lambda copy: copy.release, reverse=True)), frozenset(available_timezones()))
+        return cls(
+            tuple(sorted(copies, key=lambda copy: copy.release, reverse=True)),
+            frozenset(available_timezones()),
+        )
 
     @property
     def version(self) -> str:
@@ -114,9 +117,18 @@ class ZoneData:
         The hours are counted from ``begin`` up to ``end`` (exclusive). Return None when the copies agree.
         Copies without the zone do not count.
         """
-        found = [zone for copy in self.copies if name in self.names and (zone := copy.read_zone(name)) is not None]
+        found = [
+            zone for copy in self.copies if name in self.names and (zone := copy.read_zone(name)) is not None
+        ]
         hours = (begin + number * _HOUR for number in range(-(-(end - begin) // _HOUR)))
-        return next((hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1), None) if found else None
+        return (
+            next(
+                (hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1),
+                None,
+            )
+            if found
+            else None
+        )
 
     def _open_zone(self, name: str) -> ZoneInfo:
         if name in self.names:  # a known name is no path to another directory
@@ -147,7 +159,9 @@ def load_zone(name: str) -> ZoneInfo:
 def check_zone_name(timezone: object) -> str:
     """Return the name of a readable zone. Raise BadZone for any other value."""
     if not isinstance(timezone, str):
-        raise BadZone(f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'")
+        raise BadZone(
+            f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'"
+        )
     data = load_zone_data()
     if timezone in PLACEHOLDERS:
         raise BadZone(
@@ -158,7 +172,9 @@ def check_zone_name(timezone: object) -> str:
     try:
         data.load_zone(timezone)
     except ZoneInfoNotFoundError as error:
-        raise BadZone(f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's tzdata again") from error
+        raise BadZone(
+            f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's tzdata again"
+        ) from error
     return timezone
 
 

@@ -127,13 +127,19 @@ class Admission:
         if self.is_stale:
             self.fresh_since = self._context.clock.boottime()
         if self.absent_until is not None:
-            self.first_poll_wait = Step(self.absent_until, Cause.UNCONFIRMED, max(self.absent_until, self._context.clock.now()))
+            self.first_poll_wait = Step(
+                self.absent_until, Cause.UNCONFIRMED, max(self.absent_until, self._context.clock.now())
+            )
         self.absent_until = None
         self.snapshot_at = at
 
     def _find_policies(self, carried: Delivery) -> Policies:
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
-        return self._context.settings.policies(carried.occurrence.automation_id, carried.name) if entry is None else entry.policies
+        return (
+            self._context.settings.policies(carried.occurrence.automation_id, carried.name)
+            if entry is None
+            else entry.policies
+        )
 
     def note_clock_step(self, seconds: float) -> None:
         """Shift all instants of the wall clock after a clock step of ``seconds`` (positive: ahead)."""
@@ -145,7 +151,10 @@ class Admission:
     @property
     def is_stale(self) -> bool:
         """Whether the newest snapshot is older than `stale_limit`, or missing."""
-        return self.snapshot_at is None or self._context.clock.now() - self.snapshot_at > self._context.settings.stale_limit
+        return (
+            self.snapshot_at is None
+            or self._context.clock.now() - self.snapshot_at > self._context.settings.stale_limit
+        )
 
     def _check_knowledge(self, carried: Delivery) -> AdmissionDecision | None:
         unconfirmed = self.absent_until is not None and carried.due <= self.absent_until
@@ -163,7 +172,9 @@ class Admission:
         """
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
         if entry is None:
-            return EndUnsent(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+            return EndUnsent(
+                Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent"
+            )
         if entry is carried.entry:
             return None
         scheduled_for = carried.occurrence.scheduled_for
@@ -173,7 +184,11 @@ class Admission:
             if not still_meant:
                 return self._withdraw_or_end(carried, decisive)
         if entry.end_reason is not None:
-            return EndUnsent(Outcome.SKIPPED, Reason.DELETED, f"the automation was {entry.end_reason} before it could be sent")
+            return EndUnsent(
+                Outcome.SKIPPED,
+                Reason.DELETED,
+                f"the automation was {entry.end_reason} before it could be sent",
+            )
         return None
 
     def _withdraw_or_end(self, carried: Delivery, entry: TimetableEntry) -> AdmissionDecision:
@@ -185,8 +200,12 @@ class Admission:
         """
         if self._context.clock.now() < carried.due and not carried.is_attempted and not carried.has_coalesced:
             return Withdraw()
-        change = "edited with effect from before this instant" if entry.end_reason is None else entry.end_reason
-        return EndUnsent(Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started")
+        change = (
+            "edited with effect from before this instant" if entry.end_reason is None else entry.end_reason
+        )
+        return EndUnsent(
+            Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started"
+        )
 
     def _explain_lateness(self, carried: Delivery) -> str | None:
         """Return the reason of a late or missing start; None when no reason but time is known."""
@@ -199,7 +218,9 @@ class Admission:
         Edits, pauses and unfinished runs do not count: the operator knows about edits, pauses and runs.
         """
         if carried.occurrence.automation_id not in self._context.timetable.entries:
-            return EndUnsent(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+            return EndUnsent(
+                Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent"
+            )
         left = (carried.deadline - now).total_seconds()
         if left < 0:
             return EndUnsent(Outcome.EXPIRED, Reason.NOT_STARTED, self._explain_lateness(carried))
@@ -219,8 +240,12 @@ class Admission:
             return MustWait((carried.due - now).total_seconds())
         if carried.due_seen is None:
             carried.due_seen = self._context.clock.boottime()
-        may_be_overtaken = (policies.catch_up is not CatchUp.ALL or carried.is_queued) and not carried.maybe_sent
-        if may_be_overtaken and any(self._check_definition(each) is None for each in lane.iterate_newer_due(carried, now)):
+        may_be_overtaken = (
+            policies.catch_up is not CatchUp.ALL or carried.is_queued
+        ) and not carried.maybe_sent
+        if may_be_overtaken and any(
+            self._check_definition(each) is None for each in lane.iterate_newer_due(carried, now)
+        ):
             return EndUnsent(Outcome.SKIPPED, Reason.COALESCED, carried.error)
         left = (self.find_deadline(carried) - now).total_seconds()
         if left < 0:
@@ -237,7 +262,11 @@ class Admission:
         if own >= common:
             cause, detail = Cause.BACK_OFF, carried.error
         else:
-            cause, detail = (Cause.THROTTLED, gate.throttle_end) if gate.hold_error is None else (Cause.HELD, gate.hold_error)
+            cause, detail = (
+                (Cause.THROTTLED, gate.throttle_end)
+                if gate.hold_error is None
+                else (Cause.HELD, gate.hold_error)
+            )
         return MustWait(min(wait, left + 0.001), cause, detail)
 
     def _check_presence(self, carried: Delivery, now: datetime) -> AdmissionDecision | None:
@@ -276,5 +305,8 @@ class Admission:
         if newest.run_id is None or is_finished(newest.run_status):
             return False
         offset, _ = self._context.upstream.clock_offset or (0.0, 0.0)
-        lost = newest.run_at is not None and now + timedelta(seconds=offset) - newest.run_at > self._context.settings.run_timeout
+        lost = (
+            newest.run_at is not None
+            and now + timedelta(seconds=offset) - newest.run_at > self._context.settings.run_timeout
+        )
         return not lost

@@ -11,7 +11,15 @@ from typing import Final
 
 from scheduler.core.model import AttemptEnd, Outcome, Reason, Run
 from scheduler.core.occurrence_log import Cause
-from scheduler.daemon.admission import Admission, EndUnsent, MaySend, MustWait, NeedPresence, NeedReading, Withdraw
+from scheduler.daemon.admission import (
+    Admission,
+    EndUnsent,
+    MaySend,
+    MustWait,
+    NeedPresence,
+    NeedReading,
+    Withdraw,
+)
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
 from scheduler.daemon.delivery import AutomationQueue, Delivery
@@ -45,7 +53,9 @@ class DecideAgain:
 class AdmissionWait:
     """Waits for admission of one target."""
 
-    def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
+    def __init__(
+        self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence
+    ) -> None:
         self._context = context
         self._cache = readings
         self._presence = presence
@@ -53,7 +63,9 @@ class AdmissionWait:
         self._pauses_lock = asyncio.Lock()
         self._pauses_read_at = float("-inf")
 
-    async def wait_for_permission(self, lane: AutomationQueue, carried: Delivery) -> DeliveryOutcome | Withdraw | DecideAgain | None:
+    async def wait_for_permission(
+        self, lane: AutomationQueue, carried: Delivery
+    ) -> DeliveryOutcome | Withdraw | DecideAgain | None:
         """Wait for permission to send.
 
         Return None when the occurrence may be sent. Otherwise return its outcome, its withdrawal, or
@@ -83,7 +95,11 @@ class AdmissionWait:
                     carried.begin_wait(Cause.READING, clock)
                     if await self._wait_for_reading(carried, since):
                         carried.end_wait(clock)
-                        return DeliveryOutcome(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+                        return DeliveryOutcome(
+                            Outcome.SKIPPED,
+                            Reason.DELETED,
+                            "the automation was deleted before it could be sent",
+                        )
                     continue
             carried.end_wait(clock)
             if isinstance(answer, EndUnsent) and answer.reason is Reason.COALESCED:
@@ -177,7 +193,9 @@ class AdmissionWait:
             return  # another occurrence read the pauses meanwhile
         context = self._context
         failed = partial(carried.begin_wait, Cause.LEDGER, context.clock)
-        self._admission.paused_ids = await context.retry_read("pauses", lambda: context.ledger.read_pauses(context.target), failed)
+        self._admission.paused_ids = await context.retry_read(
+            "pauses", lambda: context.ledger.read_pauses(context.target), failed
+        )
         self._pauses_read_at = context.clock.boottime()
 
     def _has_fresh_pauses(self) -> bool:
@@ -185,7 +203,10 @@ class AdmissionWait:
 
     def is_attempt_fresh(self, carried: Delivery) -> bool:
         """Return whether the attempt may be sent under its durable instant, within `SEND_WITHIN` seconds."""
-        return carried.written_boottime is not None and self._context.clock.boottime() - carried.written_boottime <= SEND_WITHIN
+        return (
+            carried.written_boottime is not None
+            and self._context.clock.boottime() - carried.written_boottime <= SEND_WITHIN
+        )
 
     async def _wait_for_reading(self, carried: Delivery, since: float) -> bool:
         """Wait until the deadline for a reading that begins at ``since`` or later.
@@ -197,5 +218,8 @@ class AdmissionWait:
             async with asyncio.timeout(max(left, 0.0) + 0.001):
                 return await self._cache.read(carried.occurrence.automation_id, since=since) is None
         except TimeoutError:
-            carried.error = carried.error or "the automation could not be read, so it could not be told whether its newest run was finished"
+            carried.error = (
+                carried.error
+                or "the automation could not be read, so it could not be told whether its newest run was finished"
+            )
             return False

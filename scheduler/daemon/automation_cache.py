@@ -58,11 +58,19 @@ class AutomationCache:
         The snapshot says nothing about automations that are not in the snapshot.
         """
         begun = self._snapshot_begun = snapshot.begun
-        self._unseen_ids = frozenset(each for each in self._context.timetable.entries if each not in snapshot.automations)
+        self._unseen_ids = frozenset(
+            each for each in self._context.timetable.entries if each not in snapshot.automations
+        )
         self._single_readings = {
-            each: seen for each, seen in self._single_readings.items() if seen.begun > begun or each in self._unseen_ids
+            each: seen
+            for each, seen in self._single_readings.items()
+            if seen.begun > begun or each in self._unseen_ids
         }
-        self._newest_own_runs = {each: own for each, own in self._newest_own_runs.items() if own[1] >= begun or each in self._unseen_ids}
+        self._newest_own_runs = {
+            each: own
+            for each, own in self._newest_own_runs.items()
+            if own[1] >= begun or each in self._unseen_ids
+        }
         self._own_run_ids = {own[0] for own in self._newest_own_runs.values()}
         self._snapshot_event.set()
         self._snapshot_event = asyncio.Event()
@@ -84,7 +92,9 @@ class AutomationCache:
         entry = self._context.timetable.entries.get(automation_id)
         if entry is None:
             return None
-        return AutomationReading(entry.automation, float("-inf") if automation_id in self._unseen_ids else self._snapshot_begun)
+        return AutomationReading(
+            entry.automation, float("-inf") if automation_id in self._unseen_ids else self._snapshot_begun
+        )
 
     def recall_runs(self, runs: Iterable[Run]) -> None:
         """Load the newest runs known to the ledger.
@@ -137,7 +147,11 @@ class AutomationCache:
                 except (UpstreamError, InvalidAutomation) as error:
                     failures += 1
                     self._context.note_refused_reading(error)
-                    await self._wait_for_snapshot(automation_id, since, max(back_off(failures), getattr(error, "retry_after", None) or 0.0))
+                    await self._wait_for_snapshot(
+                        automation_id,
+                        since,
+                        max(back_off(failures), getattr(error, "retry_after", None) or 0.0),
+                    )
         finally:
             self._change_demand(-1)
 

@@ -45,7 +45,9 @@ class Backfill:
         opened = await context.ledger.reopen(request, reopening)
         context.health.note_success()
         if isinstance(opened, OpenOccurrence):
-            context.publish(OccurrenceReopened(occurrence=request.occurrence, automation=opened.name, by=request.by))
+            context.publish(
+                OccurrenceReopened(occurrence=request.occurrence, automation=opened.name, by=request.by)
+            )
             self._dispatcher.take_backfill(opened)
         else:
             self._publish_refusal(request, opened)
@@ -57,7 +59,9 @@ class Backfill:
         """
         scheduled_for = request.occurrence.scheduled_for
         following = None if entry.schedule is None else entry.schedule.find_next(scheduled_for)
-        planned = make_fire_time(entry.policies, self._context.target, entry.automation.id, scheduled_for, following)
+        planned = make_fire_time(
+            entry.policies, self._context.target, entry.automation.id, scheduled_for, following
+        )
         deadline = request.at + (planned.deadline - planned.due)
         return Reopening(entry.automation.name, planned.due, deadline, self._context.clock.now())
 

@@ -133,7 +133,11 @@ class ClockWatch:
         A small clock offset confirms the local clock. A reading begun before a step says nothing about the
         clock after the step.
         """
-        if abs(clock_offset) <= MAX_TRUSTED_STEP and self._doubted_seconds and not self.has_stepped_since(begun):
+        if (
+            abs(clock_offset) <= MAX_TRUSTED_STEP
+            and self._doubted_seconds
+            and not self.has_stepped_since(begun)
+        ):
             was_in_doubt, self._doubted_seconds = self.is_in_doubt, 0.0
             if was_in_doubt:
                 for wake in self._confirmation_listeners:

@@ -248,7 +248,11 @@ class Context:
 
     def note_refused_reading(self, error: Exception) -> None:
         """Throttle the target when a 429 with ``Retry-After`` refused the reading of an automation."""
-        if isinstance(error, UpstreamError) and error.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after:
+        if (
+            isinstance(error, UpstreamError)
+            and error.status == HTTPStatus.TOO_MANY_REQUESTS
+            and error.retry_after
+        ):
             self.breaker.throttle(error.retry_after)
 
     async def publish_all(self, events: Iterable[Event]) -> None:
@@ -267,7 +271,9 @@ class Context:
         self.health.note_success()
         return done
 
-    async def retry_read(self, operation: str, read: Callable[[], Awaitable[_T]], failed: Callable[[], None] | None = None) -> _T:
+    async def retry_read(
+        self, operation: str, read: Callable[[], Awaitable[_T]], failed: Callable[[], None] | None = None
+    ) -> _T:
         """Read the ledger, with retries until the read works. A read says nothing about the health of writes.
 
         ``failed`` is called after each failure.

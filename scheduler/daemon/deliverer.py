@@ -9,7 +9,17 @@ from dataclasses import replace
 from itertools import takewhile
 
 from scheduler.core.events import OccurrenceConcluded
-from scheduler.core.model import AttemptEnd, AttemptResult, Conclusion, Outcome, Reason, Run, RunOrigin, RunStatus, State
+from scheduler.core.model import (
+    AttemptEnd,
+    AttemptResult,
+    Conclusion,
+    Outcome,
+    Reason,
+    Run,
+    RunOrigin,
+    RunStatus,
+    State,
+)
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.daemon.admission import Admission, Withdraw
 from scheduler.daemon.admission_wait import AdmissionWait, DecideAgain, DeliveryOutcome
@@ -25,7 +35,12 @@ class Deliverer:
     """Delivers the occurrences of one target. ``started`` is called with every run from an attempt."""
 
     def __init__(
-        self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence, started: Callable[[Run], None]
+        self,
+        context: Context,
+        readings: AutomationCache,
+        clearance: Admission,
+        presence: Presence,
+        started: Callable[[Run], None],
     ) -> None:
         self._context = context
         self._cache = readings
@@ -45,7 +60,9 @@ class Deliverer:
                     continue
                 if isinstance(ending, Withdraw):
                     with carried.record_wait(Cause.LEDGER, self._context.clock):
-                        await self._context.retry_write("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
+                        await self._context.retry_write(
+                            "withdraw", lambda: self._context.ledger.withdraw([carried.occurrence])
+                        )
                     carried.is_concluded = True
                     return
                 if carried.unknown_attempt is None or ending.outcome is Outcome.ACCEPTED:
@@ -56,7 +73,9 @@ class Deliverer:
                     await self.sender.record_attempt_end(carried, ending.end, State.UNKNOWN)
                 # No second send is allowed: only readings can tell whether a run started.
                 carried.may_resend = False
-            elif (found := await self._reconcile(lane, carried)) is not None and await self._record_outcome(carried, found):
+            elif (found := await self._reconcile(lane, carried)) is not None and await self._record_outcome(
+                carried, found
+            ):
                 return
         if not self.is_stopping:
             await self._discard_attempt(carried)
@@ -67,7 +86,10 @@ class Deliverer:
         Stop before a delivery whose run may have appeared late.
         """
         return list(
-            takewhile(lambda each: self._reconciler.find_late_run(each[0]) is None, await self._admission_wait.find_unsent_outcomes(lane))
+            takewhile(
+                lambda each: self._reconciler.find_late_run(each[0]) is None,
+                await self._admission_wait.find_unsent_outcomes(lane),
+            )
         )
 
     async def record_outcomes(self, stopped: Iterable[tuple[Delivery, DeliveryOutcome]]) -> None:
@@ -76,15 +98,22 @@ class Deliverer:
         Each write is tried once. After a failed write, the delivery is not concluded, and becomes the head of
         the queue. As the head, the delivery is decided again, and a further error is reported.
         """
-        await asyncio.gather(*(self._record_outcome(carried, ending, once=True) for carried, ending in stopped), return_exceptions=True)
+        await asyncio.gather(
+            *(self._record_outcome(carried, ending, once=True) for carried, ending in stopped),
+            return_exceptions=True,
+        )
 
-    async def _wait_and_attempt(self, lane: AutomationQueue, carried: Delivery) -> DeliveryOutcome | Withdraw | DecideAgain | None:
+    async def _wait_and_attempt(
+        self, lane: AutomationQueue, carried: Delivery
+    ) -> DeliveryOutcome | Withdraw | DecideAgain | None:
         """Wait for admission and make an attempt. Return the outcome; None: the delivery goes on.
 
         When the run of an earlier attempt appears only now, return the outcome of the earlier attempt.
         `Withdraw` and `DecideAgain` come from the admission.
         """
-        ending = await self._admission_wait.wait_for_permission(lane, carried) or await self.sender.make_attempt(lane, carried)
+        ending = await self._admission_wait.wait_for_permission(
+            lane, carried
+        ) or await self.sender.make_attempt(lane, carried)
         late = self._reconciler.find_late_run(carried)
         if late is not None and await self._is_run_known(carried, late):
             carried.unstarted_attempt = late = None
@@ -100,7 +129,8 @@ class Deliverer:
         run_id = late.run_id
         with carried.record_wait(Cause.LEDGER, context.clock):
             origin = await context.retry_read(
-                "origin", lambda: context.ledger.find_run_origin(of.target, run_id, of.automation_id, late.run_at)
+                "origin",
+                lambda: context.ledger.find_run_origin(of.target, run_id, of.automation_id, late.run_at),
             )
         return origin not in {None, RunOrigin.FOREIGN}
 
@@ -110,16 +140,26 @@ class Deliverer:
         Otherwise the next process would recover an unknown attempt, hidden by the run of the occurrence that
         went first.
         """
-        if carried.attempt is None or carried.state is not State.CLAIMED or carried.unknown_attempt is not None:
+        if (
+            carried.attempt is None
+            or carried.state is not State.CLAIMED
+            or carried.unknown_attempt is not None
+        ):
             return
         with carried.record_wait(Cause.LEDGER, self._context.clock):
-            await self._context.retry_write("unsend", lambda: self._context.ledger.discard_attempts([carried.occurrence]))
+            await self._context.retry_write(
+                "unsend", lambda: self._context.ledger.discard_attempts([carried.occurrence])
+            )
         number = carried.attempt.number - 1
         carried.attempt = replace(carried.attempt, number=number) if number else None
         carried.written_boottime, carried.state = None, State.WAITING
 
     def _may_resend(self, carried: Delivery) -> bool:
-        return self._context.settings.idempotent and carried.may_resend and self._context.clock.now() <= carried.deadline
+        return (
+            self._context.settings.idempotent
+            and carried.may_resend
+            and self._context.clock.now() <= carried.deadline
+        )
 
     async def _reconcile(self, lane: AutomationQueue, carried: Delivery) -> DeliveryOutcome | None:
         assert carried.unknown_attempt is not None
@@ -128,13 +168,20 @@ class Deliverer:
         )
         if isinstance(resolved, NotStartedProof):
             await self._resolve_together(
-                carried, [each for each in lane.deliveries if each is not carried and self._is_not_started(each, resolved)]
+                carried,
+                [
+                    each
+                    for each in lane.deliveries
+                    if each is not carried and self._is_not_started(each, resolved)
+                ],
             )
             return None
         return _to_delivery_outcome(carried, resolved)
 
     def _is_not_started(self, carried: Delivery, by: NotStartedProof) -> bool:
-        return carried.unknown_attempt is not None and self._reconciler.is_not_started(carried.unknown_attempt, by)
+        return carried.unknown_attempt is not None and self._reconciler.is_not_started(
+            carried.unknown_attempt, by
+        )
 
     async def _resolve_together(self, carried: Delivery, others: Sequence[Delivery]) -> None:
         """Resolve the unknown attempts of a delivery and of ``others`` as not started, all at once.
@@ -143,7 +190,10 @@ class Deliverer:
         failure the attempt stays unknown, is reconciled as the head of its queue, and the error is reported
         there.
         """
-        settled = [self._context.retry_write("state", lambda: self._resolve_not_started(carried)), *map(self._resolve_not_started, others)]
+        settled = [
+            self._context.retry_write("state", lambda: self._resolve_not_started(carried)),
+            *map(self._resolve_not_started, others),
+        ]
         with carried.record_wait(Cause.LEDGER, self._context.clock):
             head, *_ = await asyncio.gather(*settled, return_exceptions=True)
         if isinstance(head, BaseException):
@@ -156,11 +206,15 @@ class Deliverer:
         """
         step = Step(self._context.clock.now(), Cause.NOTHING_STARTED)
         await persist_once(
-            self._context, carried, lambda steps: self._context.ledger.resolve_not_started(carried.occurrence, (*steps, step))
+            self._context,
+            carried,
+            lambda steps: self._context.ledger.resolve_not_started(carried.occurrence, (*steps, step)),
         )
         carried.mark_not_started()
 
-    async def _record_outcome(self, carried: Delivery, ending: DeliveryOutcome, *, once: bool = False) -> bool:
+    async def _record_outcome(
+        self, carried: Delivery, ending: DeliveryOutcome, *, once: bool = False
+    ) -> bool:
         """Make the outcome durable.
 
         Return False when the answer named the run of another occurrence: the attempt is unknown then.
@@ -168,16 +222,32 @@ class Deliverer:
         """
         # Another process sent its attempt at the due instant or later. Only the reconciler's window begins
         # with the row.
-        sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
+        sent_at = (
+            max(carried.sent_at, carried.due)
+            if carried.sent_at is not None and ending.run is not None
+            else None
+        )
         if carried.is_backfill and ending.run is not None:
             ending = replace(ending, reason=Reason.MANUAL)
         lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
-        conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
+        conclusion = Conclusion(
+            ending.outcome,
+            ending.reason,
+            self._context.clock.now(),
+            sent_at,
+            lateness,
+            ending.error,
+            ending.run,
+        )
 
         def conclude(steps: Sequence[Step]) -> Awaitable[bool]:
             return self._context.ledger.conclude(carried.occurrence, conclusion, ending.end, steps)
 
-        done = await (persist_once(self._context, carried, conclude) if once else persist(self._context, "conclude", carried, conclude))
+        done = await (
+            persist_once(self._context, carried, conclude)
+            if once
+            else persist(self._context, "conclude", carried, conclude)
+        )
         if not done:
             return await self._handle_taken_run(carried, ending)
         if ending.run is not None:
@@ -195,11 +265,20 @@ class Deliverer:
         """
         if ending.end is None or ending.run is None:
             covered = DeliveryOutcome(
-                Outcome.UNRESOLVED, Reason.COVERED, f"run {ending.run.id if ending.run else ''} belongs to another occurrence"
+                Outcome.UNRESOLVED,
+                Reason.COVERED,
+                f"run {ending.run.id if ending.run else ''} belongs to another occurrence",
             )
             return await self._record_outcome(carried, covered)
         error = f"the answer named run {ending.run.id}, which belongs to another occurrence"
-        end = AttemptEnd(ending.end.number, AttemptResult.UNKNOWN, ending.end.ended_at, ending.end.sent_at, ending.end.http_status, error)
+        end = AttemptEnd(
+            ending.end.number,
+            AttemptResult.UNKNOWN,
+            ending.end.ended_at,
+            ending.end.sent_at,
+            ending.end.http_status,
+            error,
+        )
         carried.mark_unknown(self._context.clock.boottime(), self._context.settings.settle_time)
         carried.error = error
         await self.sender.record_attempt_end(carried, end, State.UNKNOWN)

@@ -208,7 +208,11 @@ class Delivery:
     def _is_unrecorded(self, lasting: WaitStatus, now: datetime) -> bool:
         """Return whether the ledger lacks the wait, or, once a minute, whether a throttle has a new end."""
         noted = self.noted_wait
-        if noted is None or self.noted_at is None or (noted.at, noted.cause) != (lasting.since, lasting.cause):
+        if (
+            noted is None
+            or self.noted_at is None
+            or (noted.at, noted.cause) != (lasting.since, lasting.cause)
+        ):
             return True
         is_changed = noted.cause is Cause.THROTTLED and noted.detail != lasting.detail
         return is_changed and abs(now - self.noted_at) >= _NOTE_INTERVAL
@@ -229,14 +233,19 @@ class Delivery:
         if self.state is State.IN_FLIGHT:
             return self._make_wait_status(Cause.ANSWER, self.sent_at or now)
         if self.unknown_attempt is not None:
-            return self._make_wait_status(Cause.OUTCOME, now - timedelta(seconds=max(clock.boottime() - self.unknown_attempt.ended, 0.0)))
+            return self._make_wait_status(
+                Cause.OUTCOME,
+                now - timedelta(seconds=max(clock.boottime() - self.unknown_attempt.ended, 0.0)),
+            )
         return self._make_wait_status(Cause.DUE, self.occurrence.scheduled_for) if now < self.due else None
 
     def find_wait_behind(self, head: "Delivery", now: datetime) -> WaitStatus:
         """Return the current wait behind the head of the automation queue."""
         if now < self.due and not self.is_backfill:
             return self._make_wait_status(Cause.DUE, self.occurrence.scheduled_for)
-        return self._make_wait_status(Cause.TURN, self.turn_since, to_text_seconds(head.occurrence.scheduled_for))
+        return self._make_wait_status(
+            Cause.TURN, self.turn_since, to_text_seconds(head.occurrence.scheduled_for)
+        )
 
     def note_turn_wait(self, head: "Delivery", now: datetime) -> None:
         """Note the wait behind the head until now.
@@ -245,7 +254,9 @@ class Delivery:
         """
         if now - self.turn_since >= timedelta(seconds=_MIN_WAIT):
             self.steps[:] = [step for step in self.steps if step.cause is not Cause.TURN]
-            self.steps.append(Step(self.turn_since, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for)))
+            self.steps.append(
+                Step(self.turn_since, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for))
+            )
 
     @property
     def turn_since(self) -> datetime:
@@ -261,7 +272,14 @@ class Delivery:
     def _make_wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
         of = self.occurrence
         return WaitStatus(
-            of.automation_id, self.name, of.scheduled_for, self.due, cause, since, detail, None if self.is_queued else self.deadline
+            of.automation_id,
+            self.name,
+            of.scheduled_for,
+            self.due,
+            cause,
+            since,
+            detail,
+            None if self.is_queued else self.deadline,
         )
 
     def mark_unknown(self, ended: float, settle_time: timedelta) -> None:
@@ -273,7 +291,9 @@ class Delivery:
         if earlier is not None:
             self.sent_boottime, self.sent_by_api = earlier.sent, earlier.sent_by_api
         baseline = self.attempt.baseline if self.attempt else None
-        self.unknown_attempt = UnknownAttempt(baseline, self.sent_boottime, ended, settle_time.total_seconds(), self.sent_by_api)
+        self.unknown_attempt = UnknownAttempt(
+            baseline, self.sent_boottime, ended, settle_time.total_seconds(), self.sent_by_api
+        )
         self.state, self.maybe_sent, self.unstarted_attempt = State.UNKNOWN, True, None
 
     def mark_not_started(self) -> None:
@@ -295,7 +315,10 @@ class AutomationQueue:
         A delivery that is due earlier precedes a head that is not under way. Such a head may wait for hours
         when a clock that was ahead claimed it.
         """
-        self.deliveries.insert(self._find_backfill_position() if carried.is_backfill else self._find_position_by_due(carried), carried)
+        self.deliveries.insert(
+            self._find_backfill_position() if carried.is_backfill else self._find_position_by_due(carried),
+            carried,
+        )
         self.alarm.ring()
 
     def iterate_waits(self, clock: DaemonClock) -> Iterator[tuple[Delivery, WaitStatus | None]]:
@@ -303,7 +326,9 @@ class AutomationQueue:
         if self.deliveries:
             head, now = self.deliveries[0], clock.now()
             yield head, head.find_current_wait(clock)
-            yield from ((each, each.find_wait_behind(head, now)) for each in self.deliveries if each is not head)
+            yield from (
+                (each, each.find_wait_behind(head, now)) for each in self.deliveries if each is not head
+            )
 
     def end_waits(self, clock: DaemonClock, stopped_at: datetime) -> None:
         """End every wait now, because the process ends and records the waits until now.
@@ -316,7 +341,11 @@ class AutomationQueue:
             carried.end_wait(clock)
             if head is not None and carried is not head:
                 carried.note_turn_wait(head, now)
-            elif carried.steps and carried.steps[-1].until is not None and stopped_at <= carried.steps[-1].until < now:
+            elif (
+                carried.steps
+                and carried.steps[-1].until is not None
+                and stopped_at <= carried.steps[-1].until < now
+            ):
                 carried.steps[-1] = replace(carried.steps[-1], until=now)
 
     def reorder_head(self) -> None:
@@ -326,7 +355,12 @@ class AutomationQueue:
         attempt of the head was unknown.
         """
         head = self.deliveries[0]
-        if head.is_under_way or head.is_backfill or len(self.deliveries) == 1 or self.deliveries[1].due >= head.due:
+        if (
+            head.is_under_way
+            or head.is_backfill
+            or len(self.deliveries) == 1
+            or self.deliveries[1].due >= head.due
+        ):
             return
         self.deliveries.popleft()
         self.deliveries.insert(self._find_position_by_due(head), head)
@@ -347,7 +381,10 @@ class AutomationQueue:
             if self.deliveries and self.deliveries[0].is_queued and self.deliveries[0].unknown_attempt is None
             else min(1, len(self.deliveries))
         )
-        return next((place for place in range(at, len(self.deliveries)) if not self.deliveries[place].is_backfill), len(self.deliveries))
+        return next(
+            (place for place in range(at, len(self.deliveries)) if not self.deliveries[place].is_backfill),
+            len(self.deliveries),
+        )
 
     def coalesce_into_newest(self, coalesced: Sequence[Delivery], now: datetime) -> Delivery | None:
         """Coalesce occurrences, the oldest first, into the newest due occurrence, and return the newest.
@@ -358,7 +395,9 @@ class AutomationQueue:
         for each in newer:
             each.has_coalesced = True
         heir = max(newer, key=lambda each: each.due, default=None)
-        since = min((each.waiting_since for each in coalesced if each.waiting_since is not None), default=None)
+        since = min(
+            (each.waiting_since for each in coalesced if each.waiting_since is not None), default=None
+        )
         if heir is not None and since is not None:
             heir.waiting_since = since if heir.waiting_since is None else min(heir.waiting_since, since)
         return heir
@@ -370,7 +409,9 @@ class AutomationQueue:
 
     def find_next_due(self, now: datetime) -> datetime | None:
         """Return the first due instant after ``now``, without backfills."""
-        return min((each.due for each in self.deliveries if each.due > now and not each.is_backfill), default=None)
+        return min(
+            (each.due for each in self.deliveries if each.due > now and not each.is_backfill), default=None
+        )
 
     def iterate_newer_due(self, carried: Delivery, now: datetime) -> Iterator[Delivery]:
         """Yield the due occurrences newer than ``carried``, from the end of the queue, without backfills.
@@ -380,5 +421,7 @@ class AutomationQueue:
         """
         than = carried.occurrence.scheduled_for
         return (
-            each for each in reversed(self.deliveries) if each.occurrence.scheduled_for > than and each.due <= now and not each.is_backfill
+            each
+            for each in reversed(self.deliveries)
+            if each.occurrence.scheduled_for > than and each.due <= now and not each.is_backfill
         )

@@ -45,7 +45,9 @@ _LastWrite = tuple[Occurrence, Sequence[Step] | None]
 class Dispatcher:
     """Delivers the claimed occurrences of one target."""
 
-    def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
+    def __init__(
+        self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence
+    ) -> None:
         self._context = context
         self._deliverer = Deliverer(context, readings, clearance, presence, self._note_run_start)
         self._recovery = OccurrenceRecovery(context)
@@ -68,7 +70,9 @@ class Dispatcher:
         """
         for lane in self.list_queues():
             yield from list(lane.iterate_waits(self._context.clock))
-        yield from [(carried, carried.find_current_wait(self._context.clock)) for carried in self.abandoned_deliveries]
+        yield from [
+            (carried, carried.find_current_wait(self._context.clock)) for carried in self.abandoned_deliveries
+        ]
 
     def list_queues(self) -> list[AutomationQueue]:
         """Return the automation queues of all automations with open occurrences."""
@@ -119,7 +123,11 @@ class Dispatcher:
         Occurrences with an unknown attempt come first: the run of another occurrence would hide their own
         run. After the clock was set back, the order of due may put them later.
         """
-        self.take(sorted(map(self._recovery.recover_delivery, opened), key=lambda each: each.unknown_attempt is None))
+        self.take(
+            sorted(
+                map(self._recovery.recover_delivery, opened), key=lambda each: each.unknown_attempt is None
+            )
+        )
 
     def take_backfill(self, opened: OpenOccurrence) -> None:
         """Take a backfill. The occurrence had an outcome, and has no attempt under way."""
@@ -167,11 +175,20 @@ class Dispatcher:
         """
         clock = self._context.clock
         ends_at = clock.boottime() + seconds
-        unsent = [each for each in self.iterate_open() if each.state is not State.IN_FLIGHT and each.unknown_attempt is None]
+        unsent = [
+            each
+            for each in self.iterate_open()
+            if each.state is not State.IN_FLIGHT and each.unknown_attempt is None
+        ]
         # Few occurrences in another state have an unsent attempt.
         unsent.sort(key=lambda each: each.state is not State.CLAIMED)
-        work: Iterator[_LastWrite] = chain(((each.occurrence, None) for each in unsent), self._iterate_last_steps())
-        attempts, waits = len(unsent), sum(len(lane.deliveries) for lane in self._queues.values()) + len(self.abandoned_deliveries)
+        work: Iterator[_LastWrite] = chain(
+            ((each.occurrence, None) for each in unsent), self._iterate_last_steps()
+        )
+        attempts, waits = (
+            len(unsent),
+            sum(len(lane.deliveries) for lane in self._queues.values()) + len(self.abandoned_deliveries),
+        )
         while part := list(islice(work, _AT_ONCE)):
             occurrences = [occurrence for occurrence, steps in part if steps is None]
             taken = [(occurrence, steps) for occurrence, steps in part if steps]
@@ -183,7 +200,11 @@ class Dispatcher:
                 self._context.health.note_failure("unsend", str(error))
                 return
             except TimeoutError:
-                self._context.publish(StopShortened(target=self._context.target, attempts=attempts, waits=waits, seconds=seconds))
+                self._context.publish(
+                    StopShortened(
+                        target=self._context.target, attempts=attempts, waits=waits, seconds=seconds
+                    )
+                )
                 return
             attempts -= len(occurrences)
             waits -= len(part) - len(occurrences)
@@ -227,7 +248,9 @@ class Dispatcher:
                 try:
                     await self._conclude_behind_head(lane, head)
                 except Exception as error:  # noqa: BLE001  the deliveries are then concluded one by one
-                    self._context.publish(DeliveryFailed(occurrence=head.occurrence, automation=head.name, error=error))
+                    self._context.publish(
+                        DeliveryFailed(occurrence=head.occurrence, automation=head.name, error=error)
+                    )
             elif lane.deliveries[0] is not head:  # an older occurrence is the head now
                 lane.deliveries[0].note_turn_wait(head, self._context.clock.now())
         if not lane.deliveries:
@@ -251,7 +274,9 @@ class Dispatcher:
 
     async def _handle_fault(self, carried: Delivery, error: Exception) -> None:
         carried.faults += 1
-        self._context.publish(DeliveryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
+        self._context.publish(
+            DeliveryFailed(occurrence=carried.occurrence, automation=carried.name, error=error)
+        )
         if carried.state is State.IN_FLIGHT:
             carried.mark_unknown(self._context.clock.boottime(), self._context.settings.settle_time)
         with carried.record_wait(Cause.BACK_OFF, self._context.clock, _FAULT):

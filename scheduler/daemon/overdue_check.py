@@ -52,7 +52,9 @@ class OverdueOccurrence:
 class OverdueCheck:
     """Overdue occurrences of one target."""
 
-    def __init__(self, context: Context, clearance: Admission, dispatcher: Dispatcher, stalled_for: Callable[[], float]) -> None:
+    def __init__(
+        self, context: Context, clearance: Admission, dispatcher: Dispatcher, stalled_for: Callable[[], float]
+    ) -> None:
         self._context = context
         self._measure_stall = stalled_for
         self._admission = clearance
@@ -76,12 +78,17 @@ class OverdueCheck:
         if self._context.watch.is_in_doubt:
             return
         before, self._last_late = self._last_late, await self._find_late(self._context.clock.now())
-        known, self.overdue = self.overdue, {each: late for each, late in self._last_late.items() if each in before}
+        known, self.overdue = (
+            self.overdue,
+            {each: late for each, late in self._last_late.items() if each in before},
+        )
         self.first_lines = self._format_first()
         self._publish_overdue([each for each in self.overdue if each not in known])
 
     def _format_first(self) -> Sequence[str]:
-        first = nsmallest(MOST_NAMED, self.overdue.items(), key=lambda pair: (pair[0].scheduled_for, pair[1].name))
+        first = nsmallest(
+            MOST_NAMED, self.overdue.items(), key=lambda pair: (pair[0].scheduled_for, pair[1].name)
+        )
         return [f"{late.name} {to_text_seconds(each.scheduled_for)} ({late.state})" for each, late in first]
 
     def restart(self) -> None:
@@ -101,7 +108,13 @@ class OverdueCheck:
         first = min(new, key=lambda each: each.scheduled_for)
         late = self.overdue[first]
         self._context.publish(
-            OccurrenceOverdue(occurrence=first, automation=late.name, state=late.state, count=len(new), overdue=len(self.overdue))
+            OccurrenceOverdue(
+                occurrence=first,
+                automation=late.name,
+                state=late.state,
+                count=len(new),
+                overdue=len(self.overdue),
+            )
         )
 
     async def _find_late(self, now: datetime) -> dict[Occurrence, OverdueOccurrence]:
@@ -119,7 +132,11 @@ class OverdueCheck:
             late = self._find_known_late(now)
         rightly = self._find_rightly_open(now)
         unplanned = self._find_unplanned_occurrences(self._expected.find_due(now), now)
-        return unplanned | {each.occurrence: OverdueOccurrence(each.name, each.state) for each in late if each.occurrence not in rightly}
+        return unplanned | {
+            each.occurrence: OverdueOccurrence(each.name, each.state)
+            for each in late
+            if each.occurrence not in rightly
+        }
 
     async def _confirm_rows(self, expected: Sequence[Occurrence]) -> None:
         """Ask the ledger which expected occurrences have a row, in parts."""

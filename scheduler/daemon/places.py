@@ -72,7 +72,9 @@ class AttemptPlace:
     parts.
     """
 
-    def __init__(self, places: "Places", carried: Delivery, urgency: Urgency, ring: Callable[[], None]) -> None:
+    def __init__(
+        self, places: "Places", carried: Delivery, urgency: Urgency, ring: Callable[[], None]
+    ) -> None:
         self.delivery = carried
         self.automation_id = carried.occurrence.automation_id
         self.urgency = urgency
@@ -88,7 +90,9 @@ class AttemptPlace:
         self._places.enter(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._places.leave(self)
 
     @property
@@ -108,7 +112,11 @@ class AttemptPlace:
 
     def find_current_wait(self) -> Step | None:
         """Return the current wait; None when the attempt does not wait."""
-        return None if self.is_granted or self.wait_start is None else self._places.shortages.find_current_wait(self.wait_start)
+        return (
+            None
+            if self.is_granted or self.wait_start is None
+            else self._places.shortages.find_current_wait(self.wait_start)
+        )
 
     def list_steps(self) -> list[Step]:
         """Return all waits so far as steps."""
@@ -187,7 +195,9 @@ class Places:
             reservation = upstream.reserve()
             if reservation is None:
                 lack = self._find_shortage()
-                self.shortages.set_cause(lack, self._context.breaker.throttle_end if lack is Cause.THROTTLED else None)
+                self.shortages.set_cause(
+                    lack, self._context.breaker.throttle_end if lack is Cause.THROTTLED else None
+                )
                 self._note_shortage()
                 self._serve_later(min(upstream.estimate_wait(), _LOOK_AGAIN))
                 return
@@ -337,7 +347,11 @@ class Places:
 
     def _schedule_end(self) -> None:
         """Schedule a check: an episode must end even when nothing else happens."""
-        if not self._is_closed and self._end_timer is None and (self._exhaustion.since or self._saturation.since):
+        if (
+            not self._is_closed
+            and self._end_timer is None
+            and (self._exhaustion.since or self._saturation.since)
+        ):
             self._end_timer = asyncio.get_running_loop().call_later(_LOOK_FOR_END, self._end_episodes)
 
     def _end_episodes(self) -> None:

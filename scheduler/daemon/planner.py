@@ -12,7 +12,16 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
 from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, SkippedSpan, State
 from scheduler.core.occurrence_log import Cause, Step
-from scheduler.core.policy import Concurrency, Decision, FireTime, Policies, SkipDecision, StartDecision, decide, make_fire_time
+from scheduler.core.policy import (
+    Concurrency,
+    Decision,
+    FireTime,
+    Policies,
+    SkipDecision,
+    StartDecision,
+    decide,
+    make_fire_time,
+)
 from scheduler.core.timetable import DueFireTimes, LateInterval, TimetableEntry
 from scheduler.daemon.admission import Admission
 from scheduler.daemon.automation_cache import AutomationCache
@@ -55,7 +64,12 @@ class Planner:
     """Planner of one target: sleeps until a fire time is due, or until the next due time changes."""
 
     def __init__(
-        self, context: Context, readings: AutomationCache, clearance: Admission, record: SnapshotOutbox, dispatcher: Dispatcher
+        self,
+        context: Context,
+        readings: AutomationCache,
+        clearance: Admission,
+        record: SnapshotOutbox,
+        dispatcher: Dispatcher,
     ) -> None:
         self._context = context
         self._cache = readings
@@ -227,7 +241,9 @@ class Planner:
         self._hand_over(plan, won, written)
         self._warm_queue.put_nowait(min(len(won), context.settings.max_in_flight))
         await context.publish_all(
-            _make_concluded_event(skip, first, count) for skip in plan.skips for first, count in _iterate_skip_rows(skip, won)
+            _make_concluded_event(skip, first, count)
+            for skip in plan.skips
+            for first, count in _iterate_skip_rows(skip, won)
         )
 
     async def _plan_late_slice(self) -> None:
@@ -242,12 +258,15 @@ class Planner:
         now, began = context.clock.now(), context.clock.boottime()
         spans = [span for each in overdue for span in self._make_spans(each, now)]
         gaps = timetable.find_gaps(overdue)
-        won = await context.ledger.claim(context.target, [], [], timetable.compute_watermark(now), spans=spans, gaps=gaps)
+        won = await context.ledger.claim(
+            context.target, [], [], timetable.compute_watermark(now), spans=spans, gaps=gaps
+        )
         context.health.note_success()
         timetable.mark_late_durable(overdue)
         self._adapt_slice(context.clock.boottime() - began)
         await context.publish_all(
-            _make_concluded_event(span, occurrence, count) for occurrence, span, count in _iterate_span_rows(spans, won)
+            _make_concluded_event(span, occurrence, count)
+            for occurrence, span, count in _iterate_span_rows(spans, won)
         )
 
     def _adapt_slice(self, took: float) -> None:
@@ -266,10 +285,20 @@ class Planner:
         paused = self._admission.is_paused(automation.id)
         for passed in decide_late(stretch, entry.policies, paused=paused, claimed=entry.claimed):
             extent = passed.extent
-            due = make_fire_time(entry.policies, self._context.target, automation.id, extent.first, extent.second).due
+            due = make_fire_time(
+                entry.policies, self._context.target, automation.id, extent.first, extent.second
+            ).due
             occurrence = Occurrence(self._context.target, automation.id, extent.first)
             yield SkippedSpan(
-                occurrence, automation.name, due, stretch.definition, stretch.schedule, extent.last, extent.count, passed.reason, now
+                occurrence,
+                automation.name,
+                due,
+                stretch.definition,
+                stretch.schedule,
+                extent.last,
+                extent.count,
+                passed.reason,
+                now,
             )
 
     def _note_hindrance(self, cause: Cause, detail: str | None = None) -> None:
@@ -300,7 +329,9 @@ class Planner:
             if self._outbox.is_behind:  # changes that arrived meanwhile are not in ``recorded``
                 await self._outbox.write_prerequisites()
                 continue
-            context.timetable.rewind(self._rewind_to, watermark=recorded.watermark or self._rewind_to, ended=recorded.ended)
+            context.timetable.rewind(
+                self._rewind_to, watermark=recorded.watermark or self._rewind_to, ended=recorded.ended
+            )
             self._rewind_to = None
 
     # ------------------------------------------------------------ decisions
@@ -314,7 +345,14 @@ class Planner:
             policies, claimed = due.entry.policies, due.entry.claimed
             key = (id(due.fire_times), policies, paused, claimed)
             if key not in shared:
-                shared[key] = decide(due.fire_times, policies, now=now, absent_until=self.absent_until, paused=paused, claimed=claimed)
+                shared[key] = decide(
+                    due.fire_times,
+                    policies,
+                    now=now,
+                    absent_until=self.absent_until,
+                    paused=paused,
+                    claimed=claimed,
+                )
             for decision in shared[key]:
                 self._add_decision(plan, due.entry, decision, now)
         return plan
@@ -334,13 +372,28 @@ class Planner:
             plan.claims.append((self._make_claim(entry, decision, now, first=first), entry))
 
     def _make_skip(
-        self, entry: TimetableEntry, moments: Sequence[FireTime], reason: Reason, now: datetime, error: str | None = None
+        self,
+        entry: TimetableEntry,
+        moments: Sequence[FireTime],
+        reason: Reason,
+        now: datetime,
+        error: str | None = None,
     ) -> Skip:
         automation = entry.automation
         occurrence = Occurrence(self._context.target, automation.id, moments[0].scheduled_for)
-        return Skip(occurrence, automation.name, moments[0].due, [each.scheduled_for for each in moments], reason, now, error)
+        return Skip(
+            occurrence,
+            automation.name,
+            moments[0].due,
+            [each.scheduled_for for each in moments],
+            reason,
+            now,
+            error,
+        )
 
-    def _make_claim(self, entry: TimetableEntry, decision: StartDecision, now: datetime, *, first: bool) -> Claim:
+    def _make_claim(
+        self, entry: TimetableEntry, decision: StartDecision, now: datetime, *, first: bool
+    ) -> Claim:
         automation, moment = entry.automation, decision.fire_time
         occurrence = Occurrence(self._context.target, automation.id, moment.scheduled_for)
         attempt = None
@@ -367,7 +420,9 @@ class Planner:
         ours = [(claim, entry) for claim, entry in plan.claims if claim.occurrence in won]
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
-        self._dispatcher.take(_make_delivery(claim, entry, written, self._explain_late_claim(claim)) for claim, entry in ours)
+        self._dispatcher.take(
+            _make_delivery(claim, entry, written, self._explain_late_claim(claim)) for claim, entry in ours
+        )
         self._note_coalescences(plan)
 
     def _note_coalescences(self, plan: _Plan) -> None:
@@ -376,7 +431,10 @@ class Planner:
         Such a delivery keeps its row, even when the delivery is not due yet.
         """
         for skip in plan.skips:
-            if skip.reason is Reason.COALESCED and (lane := self._dispatcher.find_queue(skip.occurrence.automation_id)) is not None:
+            if (
+                skip.reason is Reason.COALESCED
+                and (lane := self._dispatcher.find_queue(skip.occurrence.automation_id)) is not None
+            ):
                 lane.note_coalescence(skip.instants[-1])
 
     def _explain_late_claim(self, claim: Claim) -> list[Step]:
@@ -391,8 +449,14 @@ class Planner:
             since = first_poll.until
             steps.append(first_poll)
         for hindrance in self._hindrances:
-            steps.append(replace(hindrance, at=max(hindrance.at, since), until=hindrance.until or claim.claimed_at))
-        return [step for step in steps if step.cause is Cause.ABSENT or (step.until is not None and step.until - step.at >= AHEAD)]
+            steps.append(
+                replace(hindrance, at=max(hindrance.at, since), until=hindrance.until or claim.claimed_at)
+            )
+        return [
+            step
+            for step in steps
+            if step.cause is Cause.ABSENT or (step.until is not None and step.until - step.at >= AHEAD)
+        ]
 
 
 def _make_delivery(claim: Claim, entry: TimetableEntry, written: float, steps: list[Step]) -> Delivery:
@@ -421,7 +485,9 @@ def _iterate_skip_rows(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tu
             yield occurrence, count
 
 
-def _iterate_span_rows(spans: Sequence[SkippedSpan], won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, SkippedSpan, int]]:
+def _iterate_span_rows(
+    spans: Sequence[SkippedSpan], won: Mapping[Occurrence, int]
+) -> Iterator[tuple[Occurrence, SkippedSpan, int]]:
     """Yield the rows made for spans, with the span of each row and the number of occurrences in the row."""
     of_each: dict[str, list[SkippedSpan]] = {}
     for span in spans:
@@ -434,4 +500,6 @@ def _iterate_span_rows(spans: Sequence[SkippedSpan], won: Mapping[Occurrence, in
 
 
 def _make_concluded_event(skip: Skip | SkippedSpan, first: Occurrence, count: int) -> OccurrenceConcluded:
-    return OccurrenceConcluded(occurrence=first, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=count)
+    return OccurrenceConcluded(
+        occurrence=first, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=count
+    )

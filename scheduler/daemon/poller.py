@@ -42,7 +42,12 @@ class Poller:
     """Poller of one target."""
 
     def __init__(
-        self, context: Context, background_need: BackgroundNeed, readings: AutomationCache, clearance: Admission, record: SnapshotOutbox
+        self,
+        context: Context,
+        background_need: BackgroundNeed,
+        readings: AutomationCache,
+        clearance: Admission,
+        record: SnapshotOutbox,
     ) -> None:
         self._context = context
         self._background_need = background_need
@@ -137,7 +142,11 @@ class Poller:
             self._context.breaker.hold(str(error), by_list=True)
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._context.breaker.throttle(error.retry_after)
-        self._context.publish(SnapshotFailed(target=self._context.target, error=str(error), seconds=seconds, first=self._failures == 1))
+        self._context.publish(
+            SnapshotFailed(
+                target=self._context.target, error=str(error), seconds=seconds, first=self._failures == 1
+            )
+        )
         self._cache.note_poll_end(self._poll_begun)
 
     async def _take_snapshot(self, snapshot: Snapshot) -> None:
@@ -151,7 +160,9 @@ class Poller:
         if in_parts is None:
             self._is_requested = True  # the clock was set meanwhile: the rest of the snapshot does not fit
             return
-        changes = context.timetable.update(snapshot, previous_poll=self._admission.snapshot_at, confirm_after=interval)
+        changes = context.timetable.update(
+            snapshot, previous_poll=self._admission.snapshot_at, confirm_after=interval
+        )
         # before other tasks have a turn: plans may use only versions in the outbox
         self._outbox.add(snapshot, changes)
         changes = merge_changes([*in_parts, changes])
@@ -181,7 +192,9 @@ class Poller:
         for first in range(0, len(differing) - _CHANGES_AT_ONCE + 1, _CHANGES_AT_ONCE):
             some = differing[first : first + _CHANGES_AT_ONCE]
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
-            taken.append(context.timetable.update(part, previous_poll=self._admission.snapshot_at, confirm_after=None))
+            taken.append(
+                context.timetable.update(part, previous_poll=self._admission.snapshot_at, confirm_after=None)
+            )
             self._outbox.add(part, taken[-1], whole=False)
             await asyncio.sleep(0)
             context.watch.check()
@@ -246,7 +259,11 @@ def _make_events(target: str, snapshot: Snapshot, changes: SnapshotChanges) -> I
     yield from (_make_added_event(target, each) for each in changes.added)
     yield from (_make_changed_event(target, each) for each in changes.changed)
     yield from (_make_removed_event(target, each) for each in changes.removed)
-    yield from (make_quarantined_event(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None)
+    yield from (
+        make_quarantined_event(target, each)
+        for each in (*changes.added, *changes.changed)
+        if each.invalid is not None
+    )
 
 
 def _make_removed_event(target: str, version: DefinitionVersion) -> Event:
@@ -276,5 +293,8 @@ def _make_changed_event(target: str, version: DefinitionVersion) -> Event:
 def make_quarantined_event(target: str, version: DefinitionVersion) -> Event:
     """Return the event for a definition version that cannot be evaluated."""
     return AutomationQuarantined(
-        target=target, automation_id=version.automation_id, automation=version.name, reason=version.invalid or "no usable definition"
+        target=target,
+        automation_id=version.automation_id,
+        automation=version.name,
+        reason=version.invalid or "no usable definition",
     )

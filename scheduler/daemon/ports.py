@@ -158,20 +158,28 @@ class Ledger(Protocol):
         row.
         """
 
-    async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
+    async def write_attempt(
+        self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()
+    ) -> None:
         """Write an attempt before its first byte leaves.
 
         The same attempt number again replaces the instant and the baseline.
         """
 
-    async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
+    async def end_attempt(
+        self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()
+    ) -> None:
         """Record the end of an attempt without an outcome. The occurrence continues in ``state``."""
 
     async def resolve_not_started(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """Resolve the unknown attempt as "not started". The occurrence waits for the next attempt."""
 
     async def conclude(
-        self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
+        self,
+        occurrence: Occurrence,
+        conclusion: Conclusion,
+        end: AttemptEnd | None = None,
+        steps: Sequence[Step] = (),
     ) -> bool:
         """Give the occurrence its outcome. Return False when the run belongs to another occurrence already.
 
@@ -184,7 +192,9 @@ class Ledger(Protocol):
         Raises an error when an occurrence has an outcome, or an attempt with a result.
         """
 
-    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+    async def discard_attempts(
+        self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
+    ) -> None:
         """Remove the newest attempt of each occurrence: the attempt was written and is never sent.
 
         The occurrences continue to wait. ``steps`` are written as in `record_steps`.
@@ -253,7 +263,9 @@ class Ledger(Protocol):
     async def read_unattributed_runs(self, target: str) -> list[Run]:
         """Return the runs noted as unattributed, in the order of their ids."""
 
-    async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+    async def find_run_origin(
+        self, target: str, run_id: str, automation_id: str, started_at: datetime | None
+    ) -> RunOrigin | None:
         """Return the recorded origin of a run, or None when the ledger does not know the run.
 
         A manual run counts as known when it was requested around ``started_at``.

@@ -49,7 +49,9 @@ class Presence:
             await self._poll_event.wait()
             self._poll_event.clear()
             doubtful = sorted(self._context.timetable.doubtful)
-            following = [automation_id for automation_id in doubtful if automation_id > self._last_read_id] or doubtful
+            following = [
+                automation_id for automation_id in doubtful if automation_id > self._last_read_id
+            ] or doubtful
             if following and self.reserve_reading(following[0]):
                 self._last_read_id = following[0]
                 await self.read(following[0])
@@ -159,7 +161,11 @@ class SnapshotWatch:
         A disappearance is shown for a day, or until half of the automations are there again.
         """
         newest = self._disappearances.newest
-        return None if newest is None or self._context.clock.now() - newest.at > DISAPPEARANCE_SHOWN_FOR else newest
+        return (
+            None
+            if newest is None or self._context.clock.now() - newest.at > DISAPPEARANCE_SHOWN_FOR
+            else newest
+        )
 
     def check(self, snapshot: Snapshot) -> None:
         """Check a snapshot. An incomplete snapshot cannot show a disappearance."""
@@ -168,13 +174,19 @@ class SnapshotWatch:
         shown = len(snapshot.automations) + len(snapshot.broken)
         begun = self._disappearances.note(snapshot.begun_at, shown) if snapshot.complete else None
         if begun is not None:
-            self._context.publish(AutomationsDisappeared(target=self._context.target, count=begun.gone, automations=begun.known))
+            self._context.publish(
+                AutomationsDisappeared(target=self._context.target, count=begun.gone, automations=begun.known)
+            )
 
     def _check_unidentified_objects(self, snapshot: Snapshot) -> None:
         count, objects = self._unidentified = (snapshot.unidentified, tuple(snapshot.anonymous))
         told, self._last_unidentified = self._last_unidentified, (count, snapshot.fingerprint)
         if told != self._last_unidentified:
-            self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))
+            self._context.publish(
+                AutomationsUnidentified(
+                    target=self._context.target, count=count, objects="; ".join(objects) or None
+                )
+            )
 
     def _check_consistency(self, snapshot: Snapshot) -> None:
         """Distrust a list with denied automations, or with disagreeing pages in two snapshots in a row.
@@ -197,7 +209,11 @@ class SnapshotWatch:
         self.inconsistency = self._suspicion if before is not None or denied else None
         if distrusted is None and self.inconsistency is not None:
             self._context.publish(
-                ListDisagreed(target=self._context.target, since=self.inconsistency.since, reason=self.inconsistency.reason)
+                ListDisagreed(
+                    target=self._context.target,
+                    since=self.inconsistency.since,
+                    reason=self.inconsistency.reason,
+                )
             )
         elif distrusted is not None and self.inconsistency is None:
             self._context.publish(ListAgreed(target=self._context.target, since=distrusted.since))

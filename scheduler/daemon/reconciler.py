@@ -6,7 +6,15 @@ from datetime import datetime
 from typing import Final
 
 from scheduler.core.model import Outcome, Reason
-from scheduler.core.verdict import Covered, FoundRun, NothingStarted, RunReading, UnknownAttempt, has_appeared_late, reconcile
+from scheduler.core.verdict import (
+    Covered,
+    FoundRun,
+    NothingStarted,
+    RunReading,
+    UnknownAttempt,
+    has_appeared_late,
+    reconcile,
+)
 from scheduler.daemon.automation_cache import AutomationCache, AutomationReading
 from scheduler.daemon.context import Context
 from scheduler.daemon.delivery import Delivery
@@ -50,7 +58,9 @@ class Reconciler:
         self._cache = readings
         self._since = context.clock.boottime()
 
-    async def reconcile(self, automation_id: str, doubt: UnknownAttempt, *, not_before: float = 0.0) -> ReconciledOutcome | NotStartedProof:
+    async def reconcile(
+        self, automation_id: str, doubt: UnknownAttempt, *, not_before: float = 0.0
+    ) -> ReconciledOutcome | NotStartedProof:
         """Read the automation until the attempt is resolved.
 
         After 24 h of this process without a result, the outcome is unresolved.
@@ -62,7 +72,9 @@ class Reconciler:
                 return await self._read_until_resolved(automation_id, doubt, not_before)
         except TimeoutError:
             return ReconciledOutcome(
-                Outcome.UNRESOLVED, Reason.UNREADABLE, "it could not be found out for 24 hours whether a run was started"
+                Outcome.UNRESOLVED,
+                Reason.UNREADABLE,
+                "it could not be found out for 24 hours whether a run was started",
             )
 
     async def _read_until_resolved(
@@ -75,7 +87,9 @@ class Reconciler:
             seen = await self._cache.read(automation_id, since=since)
             if seen is None:
                 return ReconciledOutcome(
-                    Outcome.UNRESOLVED, Reason.GONE, "the automation was deleted before it could be found out whether a run was started"
+                    Outcome.UNRESOLVED,
+                    Reason.GONE,
+                    "the automation was deleted before it could be found out whether a run was started",
                 )
             if self._has_clock_stepped_since(seen):
                 since = self._context.clock.boottime()
@@ -84,10 +98,14 @@ class Reconciler:
             doubt = self._adjust_to_clock(doubt)
             match reconcile(doubt, reading, earlier, margin=margin, taken=self._cache.is_taken):
                 case FoundRun(run_id=run_id):
-                    return ReconciledOutcome(Outcome.ACCEPTED, Reason.FOUND, None, run_id, seen.automation.run_at)
+                    return ReconciledOutcome(
+                        Outcome.ACCEPTED, Reason.FOUND, None, run_id, seen.automation.run_at
+                    )
                 case Covered(run_id=run_id):
                     return ReconciledOutcome(
-                        Outcome.UNRESOLVED, Reason.COVERED, f"run {run_id} began later and hides whether ours was started"
+                        Outcome.UNRESOLVED,
+                        Reason.COVERED,
+                        f"run {run_id} began later and hides whether ours was started",
                     )
                 case NothingStarted():
                     assert earlier is not None
@@ -109,7 +127,11 @@ class Reconciler:
 
         Return None when the newest reading shows no late run.
         """
-        seen = None if carried.unstarted_attempt is None else self._cache.find_newest(carried.occurrence.automation_id)
+        seen = (
+            None
+            if carried.unstarted_attempt is None
+            else self._cache.find_newest(carried.occurrence.automation_id)
+        )
         if carried.unstarted_attempt is None or seen is None or self._has_clock_stepped_since(seen):
             return None
         reading, margin = self._make_reading(seen)

@@ -37,8 +37,14 @@ class OccurrenceRecovery:
         attempt, end = found.attempt, found.end
         if attempt is not None and end is None:
             carried.sent_at = attempt.written_at
-            self._mark_unknown(carried, self._find_first_unknown(found, attempt), attempt.written_at + _ABANDONED_AFTER)
-        elif attempt is not None and end is not None and (found.state is State.UNKNOWN or end.result is AttemptResult.UNKNOWN):
+            self._mark_unknown(
+                carried, self._find_first_unknown(found, attempt), attempt.written_at + _ABANDONED_AFTER
+            )
+        elif (
+            attempt is not None
+            and end is not None
+            and (found.state is State.UNKNOWN or end.result is AttemptResult.UNKNOWN)
+        ):
             carried.sent_at = end.sent_at or end.ended_at
             self._mark_unknown(carried, self._find_first_unknown(found, attempt), end.ended_at)
             if found.state is State.WAITING:
@@ -47,7 +53,11 @@ class OccurrenceRecovery:
                 # The occurrence had an outcome since the attempt. A run from before the request does not
                 # answer the request.
                 carried.unstarted_attempt = None
-        elif attempt is not None and found.state is State.WAITING and (earlier := self._find_unstarted_attempt(found)) is not None:
+        elif (
+            attempt is not None
+            and found.state is State.WAITING
+            and (earlier := self._find_unstarted_attempt(found)) is not None
+        ):
             carried.sent_at = earlier.written_at
             self._mark_unknown(carried, earlier, attempt.written_at)
             carried.mark_not_started()
@@ -58,8 +68,20 @@ class OccurrenceRecovery:
 
     def make_backfill_delivery(self, found: OpenOccurrence) -> Delivery:
         """Make the delivery of a backfill. The occurrence had an outcome, and no attempt is under way."""
-        carried = Delivery(found.occurrence, found.name, found.due, found.deadline, is_late=True, entry=None, state=State.WAITING)
-        carried.attempt, carried.is_backfill, carried.maybe_sent = found.attempt, found.asked_at is not None, found.maybe_sent
+        carried = Delivery(
+            found.occurrence,
+            found.name,
+            found.due,
+            found.deadline,
+            is_late=True,
+            entry=None,
+            state=State.WAITING,
+        )
+        carried.attempt, carried.is_backfill, carried.maybe_sent = (
+            found.attempt,
+            found.asked_at is not None,
+            found.maybe_sent,
+        )
         carried.error = None if found.end is None else found.end.error
         return carried
 
@@ -93,7 +115,11 @@ class OccurrenceRecovery:
         before the request do not count.
         """
         first = found.first_in_doubt
-        return None if first is None or (found.asked_at is not None and first.written_at < found.asked_at) else first
+        return (
+            None
+            if first is None or (found.asked_at is not None and first.written_at < found.asked_at)
+            else first
+        )
 
     def _find_first_unknown(self, found: OpenOccurrence, newest: Attempt) -> Attempt:
         """Return the first attempt with a possible run: the API may show or start such a run late.

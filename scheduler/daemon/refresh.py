@@ -21,7 +21,9 @@ The readings may wait for the request budget for long, and the next refresh must
 class Refresh:
     """Refresh of one target. All requests during a refresh lead together to one more refresh."""
 
-    def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
+    def __init__(
+        self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence
+    ) -> None:
         self._context = context
         self._cache = readings
         self._admission = clearance

@@ -41,7 +41,12 @@ class Sender:
     """Makes the attempts of one target, each in a separate place."""
 
     def __init__(
-        self, context: Context, readings: AutomationCache, clearance: Admission, waiting: AdmissionWait, inquiry: Reconciler
+        self,
+        context: Context,
+        readings: AutomationCache,
+        clearance: Admission,
+        waiting: AdmissionWait,
+        inquiry: Reconciler,
     ) -> None:
         self._context = context
         self._cache = readings
@@ -62,7 +67,9 @@ class Sender:
     ) -> tuple[AttemptVerdict, AttemptEnd] | None:
         """Wait for the place, and send. Return the verdict and the attempt's end; None: nothing was sent."""
         try:
-            if not await self._wait_for_place(lane, carried, place) or not await self._prepare_attempt(lane, carried):
+            if not await self._wait_for_place(lane, carried, place) or not await self._prepare_attempt(
+                lane, carried
+            ):
                 return None
             before = carried.sent_at, carried.sent_boottime, carried.sent_by_api
             place.send()
@@ -88,10 +95,17 @@ class Sender:
         lost_at = seconds + (min(ends) - now).total_seconds()
         return self.places.get_place(carried, Urgency(lost_at, carried.waiting_since), lane.alarm.ring)
 
-    def _iterate_next_instants(self, lane: AutomationQueue, carried: Delivery, now: datetime) -> Iterator[datetime]:
+    def _iterate_next_instants(
+        self, lane: AutomationQueue, carried: Delivery, now: datetime
+    ) -> Iterator[datetime]:
         """Yield the known due instants of newer occurrences that would coalesce this occurrence."""
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
-        if carried.is_backfill or carried.maybe_sent or entry is None or entry.policies.catch_up is CatchUp.ALL:
+        if (
+            carried.is_backfill
+            or carried.maybe_sent
+            or entry is None
+            or entry.policies.catch_up is CatchUp.ALL
+        ):
             return
         if (due := lane.find_next_due(now)) is not None:
             yield due
@@ -119,18 +133,25 @@ class Sender:
                     break
         return place.is_granted and lane.deliveries[0] is carried and isinstance(answer, MaySend)
 
-    def _note_unsent_end(self, lane: AutomationQueue, carried: Delivery, place: AttemptPlace, ending: EndUnsent) -> None:
+    def _note_unsent_end(
+        self, lane: AutomationQueue, carried: Delivery, place: AttemptPlace, ending: EndUnsent
+    ) -> None:
         """Note that the occurrence ended while it waited for a place.
 
         After a coalescence, the newer occurrence takes over the wait before the place goes to another
         automation. An occurrence with an earlier send is not counted as lost for want of a place: an
         automation with nothing but failing attempts must not precede the others.
         """
-        if not carried.maybe_sent and (ending.outcome is Outcome.EXPIRED or ending.reason is Reason.COALESCED):
+        if not carried.maybe_sent and (
+            ending.outcome is Outcome.EXPIRED or ending.reason is Reason.COALESCED
+        ):
             self.places.record_loss(place)
         if ending.outcome is Outcome.EXPIRED:
             carried.error = carried.error or (None if place.is_granted else place.shortage_text)
-        elif ending.reason is Reason.COALESCED and (heir := lane.coalesce_into_newest([carried], self._context.clock.now())) is not None:
+        elif (
+            ending.reason is Reason.COALESCED
+            and (heir := lane.coalesce_into_newest([carried], self._context.clock.now())) is not None
+        ):
             self.places.hand_over(self._make_place(lane, heir))
 
     def _measure_sleep(self, lane: AutomationQueue, carried: Delivery) -> float:
@@ -151,7 +172,11 @@ class Sender:
             await self._write_attempt(carried)
             if not self._may_send(await self._admission_wait.decide(lane, carried)):
                 return False
-        if self._is_too_late(carried) or self._reconciler.find_late_run(carried) is not None or not gate.admit(carried):
+        if (
+            self._is_too_late(carried)
+            or self._reconciler.find_late_run(carried) is not None
+            or not gate.admit(carried)
+        ):
             return False
         gate.note_send(carried)
         return True
@@ -163,7 +188,9 @@ class Sender:
 
     def _is_too_late(self, carried: Delivery) -> bool:
         """Return whether the write of the attempt took too long: beyond `SEND_WITHIN` or the deadline."""
-        return not self._admission_wait.is_attempt_fresh(carried) or self._context.clock.now() > self._admission.find_deadline(carried)
+        return not self._admission_wait.is_attempt_fresh(
+            carried
+        ) or self._context.clock.now() > self._admission.find_deadline(carried)
 
     def _is_outdated(self, carried: Delivery) -> bool:
         """Return whether the newest known run changed since the attempt was written.
@@ -171,11 +198,17 @@ class Sender:
         The new run is not the attempt's, and must become the baseline of the attempt.
         """
         assert carried.attempt is not None
-        return carried.unknown_attempt is None and carried.attempt.baseline != self._cache.find_baseline(carried.occurrence.automation_id)
+        return carried.unknown_attempt is None and carried.attempt.baseline != self._cache.find_baseline(
+            carried.occurrence.automation_id
+        )
 
     async def _write_attempt(self, carried: Delivery) -> None:
         """Make the attempt durable before its first byte."""
-        number = carried.attempt_count if carried.state is State.CLAIMED and carried.attempt else carried.attempt_count + 1
+        number = (
+            carried.attempt_count
+            if carried.state is State.CLAIMED and carried.attempt
+            else carried.attempt_count + 1
+        )
         baseline = (
             self._cache.find_baseline(carried.occurrence.automation_id)
             if carried.unknown_attempt is None
@@ -184,7 +217,10 @@ class Sender:
         attempt = Attempt(number, self._context.clock.now(), baseline, self._context.clock_offset)
         written = self._context.clock.boottime()
         await persist(
-            self._context, "attempt", carried, lambda steps: self._context.ledger.write_attempt(carried.occurrence, attempt, steps)
+            self._context,
+            "attempt",
+            carried,
+            lambda steps: self._context.ledger.write_attempt(carried.occurrence, attempt, steps),
         )
         carried.attempt, carried.written_boottime, carried.state = attempt, written, State.CLAIMED
 
@@ -192,7 +228,9 @@ class Sender:
         context, automation_id = self._context, carried.occurrence.automation_id
         attempt = carried.attempt
         assert attempt is not None
-        key = make_idempotency_key(context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for)
+        key = make_idempotency_key(
+            context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for
+        )
         carried.state, carried.written_boottime = State.IN_FLIGHT, None
         carried.sent_at, carried.sent_boottime = context.clock.now(), context.clock.boottime()
         carried.sent_by_api = to_api_time(carried.sent_at, context.clock_offset)
@@ -201,7 +239,9 @@ class Sender:
         came_back = await context.upstream.run(automation_id, key)
         took = context.clock.boottime() - carried.sent_boottime
         verdict = judge(
-            came_back, automation_id=automation_id, taken=lambda run_id: run_id == attempt.baseline or self._cache.is_taken(run_id)
+            came_back,
+            automation_id=automation_id,
+            taken=lambda run_id: run_id == attempt.baseline or self._cache.is_taken(run_id),
         )
         end = AttemptEnd(
             number=attempt.number,
@@ -223,7 +263,9 @@ class Sender:
         )
         return verdict, end
 
-    async def _handle_verdict(self, carried: Delivery, verdict: AttemptVerdict, end: AttemptEnd) -> DeliveryOutcome | None:
+    async def _handle_verdict(
+        self, carried: Delivery, verdict: AttemptVerdict, end: AttemptEnd
+    ) -> DeliveryOutcome | None:
         """Handle the verdict on an attempt. Return the outcome, or None when the delivery goes on."""
         carried.error = end.error
         # After an accepted attempt, the throttle ends when the outcome is durable.
@@ -263,7 +305,10 @@ class Sender:
         if carried.unknown_attempt is not None:
             state = State.UNKNOWN  # an earlier attempt is still unknown
         await persist(
-            self._context, "ended", carried, lambda steps: self._context.ledger.end_attempt(carried.occurrence, end, state, steps)
+            self._context,
+            "ended",
+            carried,
+            lambda steps: self._context.ledger.end_attempt(carried.occurrence, end, state, steps),
         )
         carried.state = state  # only now: earlier, a stop would take the attempt for unsent
 
@@ -283,7 +328,9 @@ class Sender:
         return None
 
 
-async def persist(context: Context, operation: str, carried: Delivery, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
+async def persist(
+    context: Context, operation: str, carried: Delivery, write: Callable[[Sequence[Step]], Awaitable[_T]]
+) -> _T:
     """Write a change of the delivery and its unrecorded steps, with retries until the write is durable.
 
     A wait for an unavailable ledger is among the steps.
@@ -292,7 +339,9 @@ async def persist(context: Context, operation: str, carried: Delivery, write: Ca
         return await context.retry_write(operation, lambda: persist_once(context, carried, write))
 
 
-async def persist_once(context: Context, carried: Delivery, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
+async def persist_once(
+    context: Context, carried: Delivery, write: Callable[[Sequence[Step]], Awaitable[_T]]
+) -> _T:
     """Write a change like `persist`, but try once. Raise `LedgerUnavailable` when the write fails."""
     steps = carried.list_steps(context.clock)
     done = await write(steps)

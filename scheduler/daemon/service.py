@@ -14,7 +14,16 @@ from scheduler.daemon.target_worker import TargetWorker
 class Service:
     """Service of all targets until `stop` is called."""
 
-    def __init__(self, *, node: str, version: str, clock: DaemonClock, watch: ClockWatch, health: LedgerHealth, publish: Publish) -> None:
+    def __init__(
+        self,
+        *,
+        node: str,
+        version: str,
+        clock: DaemonClock,
+        watch: ClockWatch,
+        health: LedgerHealth,
+        publish: Publish,
+    ) -> None:
         self._node = node
         self._version = version
         self._clock = clock
@@ -69,7 +78,9 @@ class Service:
 
         The time is in seconds. The result is 0 when all is well, or when the service stops.
         """
-        return 0.0 if self.is_stopping else max((target.measure_stall() for target in self.targets), default=0.0)
+        return (
+            0.0 if self.is_stopping else max((target.measure_stall() for target in self.targets), default=0.0)
+        )
 
     def make_status(self) -> DaemonStatus:
         """Return the current state of the daemon and all targets."""

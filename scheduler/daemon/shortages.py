@@ -77,7 +77,12 @@ class Shortages:
         """Return the wait of an attempt: one step for each cause that held for `MIN_WAIT` or more in all."""
         self._end_stretch()
         return [
-            Step(self._find_begin(cause, joined), cause, max(streak.end, self._find_begin(cause, joined)), streak.detail)
+            Step(
+                self._find_begin(cause, joined),
+                cause,
+                max(streak.end, self._find_begin(cause, joined)),
+                streak.detail,
+            )
             for cause, streak in self._streaks.items()
             if self._is_notable(cause, joined)
         ]

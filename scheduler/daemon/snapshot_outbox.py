@@ -41,9 +41,13 @@ class _SnapshotUpdate:
         Each part contains all changes of its automations. The parts are in the order of automation ids:
         neighbours in a part are neighbours in the tables, so that a part writes few pages.
         """
-        told_of = chain((each.automation_id for each in self.versions), (each.id for each in self.changed), self.unseen)
+        told_of = chain(
+            (each.automation_id for each in self.versions), (each.id for each in self.changed), self.unseen
+        )
         automation_ids = sorted(set(told_of))
-        number_of = {automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(automation_ids)}
+        number_of = {
+            automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(automation_ids)
+        }
         count = max(number_of.values(), default=0) + 1
         versions: list[list[DefinitionVersion]] = [[] for _ in range(count)]
         changed: list[list[Automation]] = [[] for _ in range(count)]
@@ -59,7 +63,9 @@ class _SnapshotUpdate:
             unseen[number_of[automation_id]][automation_id] = since
         for number in range(count):
             whole = self.whole and number == count - 1
-            yield _SnapshotUpdate(self.at, versions[number], changed[number], removed[number], unseen[number], whole)
+            yield _SnapshotUpdate(
+                self.at, versions[number], changed[number], removed[number], unseen[number], whole
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +142,34 @@ class SnapshotOutbox:
         match news:
             case _SnapshotUpdate():
                 await context.ledger.record_snapshot(
-                    context.target, news.at, news.versions, news.changed, news.removed, unseen=news.unseen, whole=news.whole
+                    context.target,
+                    news.at,
+                    news.versions,
+                    news.changed,
+                    news.removed,
+                    unseen=news.unseen,
+                    whole=news.whole,
                 )
             case _ClockReturn():
                 await context.ledger.rewind(context.target, news.now)
 
 
 def _is_empty(news: _SnapshotUpdate | _ClockReturn) -> bool:
-    return isinstance(news, _SnapshotUpdate) and news.whole and not news.versions and not news.changed and not news.unseen
+    return (
+        isinstance(news, _SnapshotUpdate)
+        and news.whole
+        and not news.versions
+        and not news.changed
+        and not news.unseen
+    )
 
 
 def _make_update(snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool) -> _SnapshotUpdate:
-    fresh = [snapshot.automations[each.automation_id] for each in changes.added if each.automation_id in snapshot.automations]
+    fresh = [
+        snapshot.automations[each.automation_id]
+        for each in changes.added
+        if each.automation_id in snapshot.automations
+    ]
     return _SnapshotUpdate(
         snapshot.begun_at,
         [*changes.added, *changes.changed, *changes.removed],

@@ -66,7 +66,9 @@ class TargetWorker:
         watch.check()
         self._parse, self._begun_at = parse, clock.now()
         self._reloads = 0
-        self.context = Context(settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name))
+        self.context = Context(
+            settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name)
+        )
         need = BackgroundNeed(self.context)
         self._cache = readings = AutomationCache(self.context, need, self._request_poll)
         self._admission = Admission(self.context, readings)
@@ -76,10 +78,14 @@ class TargetWorker:
         self._planner = Planner(self.context, readings, self._admission, self._outbox, self._dispatcher)
         self._poller = Poller(self.context, need, readings, self._admission, self._outbox)
         self._tracker = Tracker(self.context, self._dispatcher)
-        self._overdue_check = OverdueCheck(self.context, self._admission, self._dispatcher, self._planner.measure_stall)
+        self._overdue_check = OverdueCheck(
+            self.context, self._admission, self._dispatcher, self._planner.measure_stall
+        )
         self._backfill = Backfill(self.context, self._dispatcher)
         self._refresh = Refresh(self.context, readings, self._admission, self._presence)
-        self._wait_recorder = WaitRecorder(self.context, self._dispatcher, lambda: self._planner.is_due_within(BUSY_BEFORE))
+        self._wait_recorder = WaitRecorder(
+            self.context, self._dispatcher, lambda: self._planner.is_due_within(BUSY_BEFORE)
+        )
         self.waits = Waits(self.context, self._planner, self._dispatcher)
         readings.listen(self._tracker.queue_reading)
         self._dispatcher.listen(self._tracker.note_own_run)
@@ -141,8 +147,14 @@ class TargetWorker:
         which affects only the previous timetable, the new timetable is filled again from the beginning.
         """
         while True:
-            reloads, timetable, versions = self._reloads, self._make_timetable(self.context.target), list[DefinitionVersion]()
-            slices = timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps)
+            reloads, timetable, versions = (
+                self._reloads,
+                self._make_timetable(self.context.target),
+                list[DefinitionVersion](),
+            )
+            slices = timetable.load(
+                recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps
+            )
             for some in slices:
                 versions += some
                 await asyncio.sleep(0)
@@ -191,7 +203,9 @@ class TargetWorker:
             async with asyncio.timeout(_LAST_WRITES):
                 await self.context.throttle.record(self._write_throttle)
         except (LedgerUnavailable, TimeoutError) as error:
-            self.context.health.note_failure("throttle", str(error) or f"it took longer than {_LAST_WRITES:g} s")
+            self.context.health.note_failure(
+                "throttle", str(error) or f"it took longer than {_LAST_WRITES:g} s"
+            )
 
     async def _write_throttle(self, span: ThrottleSpan | None) -> None:
         await self.context.ledger.record_throttle(self.context.target, span)
@@ -213,7 +227,9 @@ class TargetWorker:
         The recorded instant was in the past when it was written. When it lies in the future, the clock went
         back while no daemon ran, or the clock is wrong now.
         """
-        known = self._planner.known_until = max((each for each in (recorded.snapshot_at, recorded.watermark) if each), default=None)
+        known = self._planner.known_until = max(
+            (each for each in (recorded.snapshot_at, recorded.watermark) if each), default=None
+        )
         if known is not None:
             self.context.watch.check_known_instant(known)
 
@@ -224,7 +240,9 @@ class TargetWorker:
         """
         self.context.timetable.collect_due(until)
 
-    def reconfigure(self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse, *, since: datetime) -> None:
+    def reconfigure(
+        self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse, *, since: datetime
+    ) -> None:
         """Apply other settings, another key or newer zone data, in force from ``since``.
 
         Call `evaluate` up to ``since`` before this method. The caller closes the old upstream. This method
@@ -275,7 +293,11 @@ class TargetWorker:
         A hanging attempt counts only for a short time.
         """
         claimed = self._planner.measure_time_since_claims()
-        return self._planner.is_due_within(BUSY_BEFORE) or claimed < BUSY_AFTER or (claimed < BUSY_LONGEST and self._dispatcher.is_sending)
+        return (
+            self._planner.is_due_within(BUSY_BEFORE)
+            or claimed < BUSY_AFTER
+            or (claimed < BUSY_LONGEST and self._dispatcher.is_sending)
+        )
 
     def measure_stall(self) -> float:
         """Return the seconds without planning although a fire time is due; see `Planner.measure_stall`."""
@@ -320,7 +342,11 @@ class TargetWorker:
         gaps = self.context.timetable.find_gaps()
         if not gaps:
             return None
-        return BacklogStatus(self.context.timetable.backlog_count, min(gap.since for gap in gaps), max(gap.until for gap in gaps))
+        return BacklogStatus(
+            self.context.timetable.backlog_count,
+            min(gap.since for gap in gaps),
+            max(gap.until for gap in gaps),
+        )
 
     def iterate_automations(self) -> Iterator[AutomationStatus]:
         """Yield every automation with its next scheduled instant."""
@@ -361,7 +387,9 @@ class TargetWorker:
         found: dict[Schedule, Sequence[AutomationDetails]] = {}
         for instant, schedule, members in together:
             if schedule not in found:
-                found[schedule] = [details for each in members if (details := self.find_details(each)) is not None]
+                found[schedule] = [
+                    details for each in members if (details := self.find_details(each)) is not None
+                ]
             yield instant, found[schedule]
 
     def iterate_details(self) -> Iterator[AutomationDetails]:
@@ -393,7 +421,9 @@ class TargetWorker:
         if self._admission.is_paused(EVERYTHING):
             paused = states["enabled"]
         else:
-            paused = sum(each in entries and entries[each].state == "enabled" for each in self._admission.paused_ids)
+            paused = sum(
+                each in entries and entries[each].state == "enabled" for each in self._admission.paused_ids
+            )
         return +(states + Counter(paused=paused) - Counter(enabled=paused))
 
     def _find_state(self, entry: TimetableEntry) -> str:

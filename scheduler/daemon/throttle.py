@@ -119,7 +119,9 @@ class TargetThrottle:
         """Publish the wait once, and again when its end moves by more than `LONG_WAIT`."""
         if self._span is not None and self.end > self._logged_end + LONG_WAIT:
             self._logged_end = self.end
-            self._publish(TargetThrottled(target=self._target, until=self._span.until, seconds=self.seconds_left))
+            self._publish(
+                TargetThrottled(target=self._target, until=self._span.until, seconds=self.seconds_left)
+            )
 
     def _set_record(self, span: ThrottleSpan | None) -> None:
         self._span_to_record = span

@@ -28,9 +28,12 @@ _MAX_UNSEEN: Final = 600.0
 """Maximum number of seconds between two readings for which the duration of a run is still meaningful."""
 DOUBLE_SCHEDULE_WINDOW: Final = timedelta(minutes=1)
 """Window around a scheduled instant. A foreign run within the window suggests a second scheduler."""
-_DELETED: Final = "the automation was deleted while this run was in progress, so nobody can see how the run ended"
+_DELETED: Final = (
+    "the automation was deleted while this run was in progress, so nobody can see how the run ended"
+)
 _LATE_DOUBLE: Final = (
-    "the API carried out a request after it had been given up: if that happens again, raise settle_time and request_timeout"
+    "the API carried out a request after it had been given up: "
+    "if that happens again, raise settle_time and request_timeout"
 )
 
 
@@ -135,21 +138,30 @@ class Tracker:
         ``restored_at`` may be the daemon's own work, lost from a ledger that was restored from a backup.
         """
         self._restored_at = restored_at
-        self._recorded_run_ids = {automation_id: automation.run_id for automation_id, automation in shown.items()}
+        self._recorded_run_ids = {
+            automation_id: automation.run_id for automation_id, automation in shown.items()
+        }
         self._unattributed_readings, self._loaded_findings = {}, _Findings()
         noted = list(unattributed)
         self._noted_run_ids = frozenset(run.id for run in noted)
         for run in noted:
-            self._set_aside(AutomationReading(_make_automation(run, shown.get(run.automation_id)), float("-inf")), _Findings())
+            self._set_aside(
+                AutomationReading(_make_automation(run, shown.get(run.automation_id)), float("-inf")),
+                _Findings(),
+            )
         for automation in (shown[each] for each in undecided if each in shown):
             if automation.run_id is not None:
                 self._set_aside(AutomationReading(automation, float("-inf")), self._loaded_findings)
         on_record = {run.id for run in runs}
-        self._loaded_findings.unattributed = [run for run in self._loaded_findings.unattributed if run.id not in on_record]
+        self._loaded_findings.unattributed = [
+            run for run in self._loaded_findings.unattributed if run.id not in on_record
+        ]
         # a later instant was recorded under a clock that was ahead
         if snapshot_at is not None and snapshot_at <= self._context.clock.now():
             self._snapshot_at = snapshot_at
-            self._read_at = self._context.clock.boottime() - (self._context.clock.now() - snapshot_at).total_seconds()
+            self._read_at = (
+                self._context.clock.boottime() - (self._context.clock.now() - snapshot_at).total_seconds()
+            )
         self._newest = {run.automation_id: _FollowedRun(run, float("-inf")) for run in runs}
 
     def note_own_run(self, run: Run) -> None:
@@ -168,7 +180,10 @@ class Tracker:
             wanted = snapshot.automations.values()
             self._is_first = False
         else:
-            wanted = [*changes.updated, *(snapshot.automations[each] for each in added if each in snapshot.automations)]
+            wanted = [
+                *changes.updated,
+                *(snapshot.automations[each] for each in added if each in snapshot.automations),
+            ]
         self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
 
     def queue_reading(self, seen: AutomationReading) -> None:
@@ -185,7 +200,9 @@ class Tracker:
                 # also when the automation was removed since and is added again by this batch
                 await self._track_reading(seen, findings, first=False)
             for number, automation in enumerate(batch.automations, 1):
-                await self._track_reading(AutomationReading(automation, batch.begun), findings, first=automation.id in batch.added)
+                await self._track_reading(
+                    AutomationReading(automation, batch.begun), findings, first=automation.id in batch.added
+                )
                 if number % _AUTOMATIONS_AT_ONCE == 0:
                     await asyncio.sleep(0)
             self._end_covered_runs(findings)
@@ -201,7 +218,9 @@ class Tracker:
     def _publish_unrecorded_runs(self) -> None:
         count, self._unrecorded_count = self._unrecorded_count, 0
         if count and self._restored_at is not None:
-            self._context.publish(LedgerRestored(target=self._context.target, runs=count, restored_at=self._restored_at))
+            self._context.publish(
+                LedgerRestored(target=self._context.target, runs=count, restored_at=self._restored_at)
+            )
 
     async def _record_findings(self, findings: _Findings) -> None:
         context, at = self._context, self._context.clock.now()
@@ -224,12 +243,24 @@ class Tracker:
 
         rest = max(0, len(findings.records) - 1) // _RUNS_AT_ONCE * _RUNS_AT_ONCE
         for first in range(0, rest, _RUNS_AT_ONCE):
-            take(await context.retry_write("runs", partial(follow, findings.records[first : first + _RUNS_AT_ONCE], at)))
+            take(
+                await context.retry_write(
+                    "runs", partial(follow, findings.records[first : first + _RUNS_AT_ONCE], at)
+                )
+            )
         attribution = {"attributed": findings.attributed, "unattributed": findings.unattributed}
         take(await context.retry_write("runs", partial(follow, findings.records[rest:], at, **attribution)))
-        foreign = (self._make_foreign_event(run, find_name(run, name), doubles.get(run.id)) for run, name in findings.foreign)
-        finished = (self._make_finished_event(run, find_name(run, name), scheduled_for.get(run.id), at) for run, name in findings.finished)
-        were_there = (self._make_earlier_run_event(run, find_name(run, name)) for run, name in findings.earlier)
+        foreign = (
+            self._make_foreign_event(run, find_name(run, name), doubles.get(run.id))
+            for run, name in findings.foreign
+        )
+        finished = (
+            self._make_finished_event(run, find_name(run, name), scheduled_for.get(run.id), at)
+            for run, name in findings.finished
+        )
+        were_there = (
+            self._make_earlier_run_event(run, find_name(run, name)) for run, name in findings.earlier
+        )
         await context.publish_all(chain(foreign, finished, were_there))
 
     def _take_decided_readings(self, batch: _Batch, findings: _Findings) -> Iterator[AutomationReading]:
@@ -238,7 +269,9 @@ class Tracker:
         With a snapshot, all automations are considered; otherwise only the automations of the batch.
         """
         readings = (
-            self._unattributed_readings if batch.whole else {each.id for each in batch.automations} & self._unattributed_readings.keys()
+            self._unattributed_readings
+            if batch.whole
+            else {each.id for each in batch.automations} & self._unattributed_readings.keys()
         )
         for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
             runs = self._unattributed_readings.pop(automation_id)
@@ -285,7 +318,9 @@ class Tracker:
         known.run = replace(known.run, status=status, error=automation.run_error)
         self._add_finished_run(known.run, automation.name, findings)
 
-    async def _track_new_run(self, seen: AutomationReading, known: _FollowedRun | None, findings: _Findings, *, first: bool) -> None:
+    async def _track_new_run(
+        self, seen: AutomationReading, known: _FollowedRun | None, findings: _Findings, *, first: bool
+    ) -> None:
         """Handle a run other than the newest known run.
 
         The run is either newer than the newest known run, or covered by a newer run by now.
@@ -308,7 +343,9 @@ class Tracker:
             findings.foreign.append((run, automation.name))
         findings.records.append((run, origin or RunOrigin.FOREIGN))
         if run.status is not RunStatus.RUNNING:
-            (findings.earlier if origin is RunOrigin.BEFORE else findings.finished).append((run, automation.name))
+            (findings.earlier if origin is RunOrigin.BEFORE else findings.finished).append(
+                (run, automation.name)
+            )
 
     def _is_from_earlier_process(self, run: Run) -> bool:
         """Return whether an earlier process saw the run, as the first run of its automation.
@@ -331,15 +368,24 @@ class Tracker:
     async def _find_origin(self, run: Run) -> RunOrigin | None:
         context = self._context
         return await context.retry_read(
-            "origin", lambda: context.ledger.find_run_origin(context.target, run.id, run.automation_id, run.started_at)
+            "origin",
+            lambda: context.ledger.find_run_origin(context.target, run.id, run.automation_id, run.started_at),
         )
 
     def _make_foreign_event(self, run: Run, name: str, doubles: datetime | None) -> Event:
-        of: _EventKeys = {"target": self._context.target, "automation_id": run.automation_id, "automation": name}
+        of: _EventKeys = {
+            "target": self._context.target,
+            "automation_id": run.automation_id,
+            "automation": name,
+        }
         if doubles is not None:
-            return RunDoubled(**of, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE)
+            return RunDoubled(
+                **of, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE
+            )
         beside = self._find_near_instant(run)
-        hint = (_advise_alone if beside is None else _advise_double_schedule)(self._context.target, run.automation_id)
+        hint = (_advise_alone if beside is None else _advise_double_schedule)(
+            self._context.target, run.automation_id
+        )
         return RunForeign(**of, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
 
     def _find_near_instant(self, run: Run) -> datetime | None:
@@ -351,18 +397,26 @@ class Tracker:
         began = self._find_run_begin(run)
         if entry is None or entry.schedule is None or began is None:
             return None
-        instants = entry.schedule.iterate_between(began - DOUBLE_SCHEDULE_WINDOW, began + DOUBLE_SCHEDULE_WINDOW)
+        instants = entry.schedule.iterate_between(
+            began - DOUBLE_SCHEDULE_WINDOW, began + DOUBLE_SCHEDULE_WINDOW
+        )
         return min(instants, key=lambda instant: abs(instant - began), default=None)
 
     def _find_run_begin(self, run: Run) -> datetime | None:
         """Return the start of a run on the local clock. None when the API gives no start instant."""
-        return None if run.started_at is None else run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
+        return (
+            None
+            if run.started_at is None
+            else run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
+        )
 
     def _follow(self, run: Run, *, since: float | None = None) -> None:
         known = self._newest.get(run.automation_id)
         if known is not None and known.run.id != run.id and known.run.status is RunStatus.RUNNING:
             self._covered_runs.append(known.run)
-        self._newest[run.automation_id] = _FollowedRun(run, self._context.clock.boottime() if since is None else since)
+        self._newest[run.automation_id] = _FollowedRun(
+            run, self._context.clock.boottime() if since is None else since
+        )
 
     def _end_covered_runs(self, findings: _Findings) -> None:
         covered, self._covered_runs = self._covered_runs, []
@@ -378,21 +432,27 @@ class Tracker:
         for automation_id in [each for each in self._newest if each not in entries]:
             run = self._newest.pop(automation_id).run
             if run.status is RunStatus.RUNNING:
-                self._add_finished_run(replace(run, status=RunStatus.SUPERSEDED, error=_DELETED), automation_id, findings)
+                self._add_finished_run(
+                    replace(run, status=RunStatus.SUPERSEDED, error=_DELETED), automation_id, findings
+                )
 
     def _end_lost_runs(self, findings: _Findings) -> None:
         oldest = self._context.clock.now() - self._context.settings.run_timeout
         for known in self._newest.values():
             started_at = known.run.started_at
             if known.run.status is RunStatus.RUNNING and started_at is not None and started_at < oldest:
-                known.run = replace(known.run, status=RunStatus.LOST, error="the run did not end within run_timeout")
+                known.run = replace(
+                    known.run, status=RunStatus.LOST, error="the run did not end within run_timeout"
+                )
                 self._add_finished_run(known.run, self._find_name(known.run), findings)
 
     def _add_finished_run(self, run: Run, name: str, findings: _Findings) -> None:
         findings.records.append((run, RunOrigin.OCCURRENCE))
         findings.finished.append((run, name))
 
-    def _make_finished_event(self, run: Run, name: str, scheduled_for: datetime | None, at: datetime) -> Event:
+    def _make_finished_event(
+        self, run: Run, name: str, scheduled_for: datetime | None, at: datetime
+    ) -> Event:
         return RunFinished(
             target=self._context.target,
             automation_id=run.automation_id,
@@ -406,7 +466,9 @@ class Tracker:
         )
 
     def _make_earlier_run_event(self, run: Run, name: str) -> Event:
-        return EarlierRunSeen(target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status)
+        return EarlierRunSeen(
+            target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status
+        )
 
     def _measure_duration(self, run: Run, at: datetime) -> float | None:
         """Return the seconds from the start of a run to ``at``, when its end was seen.
@@ -419,7 +481,11 @@ class Tracker:
             return None
         duration = max(0.0, (at - began).total_seconds())
         unseen = min(duration, self._context.clock.boottime() - self._read_at)
-        return round(duration, 3) if unseen <= max(_MAX_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds()) else None
+        return (
+            round(duration, 3)
+            if unseen <= max(_MAX_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds())
+            else None
+        )
 
     def _find_name(self, run: Run) -> str:
         entry = self._context.timetable.entries.get(run.automation_id)
@@ -428,7 +494,13 @@ class Tracker:
 
 def _to_newest_run(automation: Automation) -> Run:
     """Return the run in a reading of the automation."""
-    return Run(automation.run_id or "", automation.id, automation.run_at, _parse_status(automation.run_status), automation.run_error)
+    return Run(
+        automation.run_id or "",
+        automation.id,
+        automation.run_at,
+        _parse_status(automation.run_status),
+        automation.run_error,
+    )
 
 
 def _make_automation(run: Run, automation: Automation | None) -> Automation:
@@ -439,7 +511,9 @@ def _make_automation(run: Run, automation: Automation | None) -> Automation:
     """
     if automation is None:
         automation = Automation(run.automation_id, run.automation_id, NO_DEFINITION)
-    return replace(automation, run_id=run.id, run_at=run.started_at, run_status=run.status, run_error=run.error)
+    return replace(
+        automation, run_id=run.id, run_at=run.started_at, run_status=run.status, run_error=run.error
+    )
 
 
 def _parse_status(text: str | None) -> RunStatus:

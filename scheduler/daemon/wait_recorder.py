@@ -47,14 +47,18 @@ class WaitRecorder:
         """Check once, and record the lasting waits. After a failed write, the next check tries again."""
         clock, some = self._context.clock, list[tuple[Delivery, WaitStatus | None]]()
         for lane in self._dispatcher.list_queues():
-            some += ((carried, wait) for carried, wait in lane.iterate_waits(clock) if not carried.is_concluded)
+            some += (
+                (carried, wait) for carried, wait in lane.iterate_waits(clock) if not carried.is_concluded
+            )
             if len(some) < AT_ONCE:
                 continue
             if self._is_postponed() or not await self._record_steps(some):
                 return
             some = []
             await asyncio.sleep(0)
-        some += ((carried, carried.find_current_wait(clock)) for carried in self._dispatcher.abandoned_deliveries)
+        some += (
+            (carried, carried.find_current_wait(clock)) for carried in self._dispatcher.abandoned_deliveries
+        )
         if not self._is_postponed() and await self._record_steps(some):
             self._looked_at = clock.boottime()
 
@@ -64,10 +68,14 @@ class WaitRecorder:
     async def _record_steps(self, waits: Sequence[tuple[Delivery, WaitStatus | None]]) -> bool:
         """Record the unrecorded steps of these deliveries. Return whether the ledger took all steps."""
         now = self._context.clock.now()
-        noted = [(carried, steps) for carried, wait in waits if (steps := carried.find_unrecorded_steps(wait, now))]
+        noted = [
+            (carried, steps) for carried, wait in waits if (steps := carried.find_unrecorded_steps(wait, now))
+        ]
         for some in (noted[place : place + AT_ONCE] for place in range(0, len(noted), AT_ONCE)):
             try:
-                await self._context.ledger.record_steps([(carried.occurrence, steps) for carried, steps in some])
+                await self._context.ledger.record_steps(
+                    [(carried.occurrence, steps) for carried, steps in some]
+                )
             except LedgerUnavailable as error:
                 self._context.health.note_failure("note", str(error))
                 return False

@@ -41,7 +41,9 @@ class Waits:
         The cost is linear in the open occurrences. Other tasks run after each part.
         """
         timetable = self._context.timetable
-        claimed, first = await _count_waits(wait for _, wait in self._dispatcher.iterate_waits() if wait is not None)
+        claimed, first = await _count_waits(
+            wait for _, wait in self._dispatcher.iterate_waits() if wait is not None
+        )
         unplanned, more = await _count_waits(self._iterate_unplanned_fires())
         later = (_make_due_wait(entry, moment) for entry, moment in timetable.list_first_delayed(MOST_NAMED))
         first = nsmallest(MOST_NAMED, chain(first, more, later), key=_to_sort_key)
@@ -54,11 +56,21 @@ class Waits:
         Other automations cost nothing.
         """
         lane = self._dispatcher.find_queue(automation_id)
-        claimed = () if lane is None else (wait for _, wait in lane.iterate_waits(self._context.clock) if wait is not None)
-        later = (_make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id))
-        return nsmallest(MOST_NAMED, chain(claimed, self._iterate_unplanned_fires(automation_id), later), key=_to_sort_key)
+        claimed = (
+            ()
+            if lane is None
+            else (wait for _, wait in lane.iterate_waits(self._context.clock) if wait is not None)
+        )
+        later = (
+            _make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id)
+        )
+        return nsmallest(
+            MOST_NAMED, chain(claimed, self._iterate_unplanned_fires(automation_id), later), key=_to_sort_key
+        )
 
-    async def list_not_due(self, automation_id: str | None = None, *, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
+    async def list_not_due(
+        self, automation_id: str | None = None, *, only: Callable[[Automation], bool] | None = None
+    ) -> list[WaitStatus]:
         """Return the waits of occurrences between scheduled instant and due instant.
 
         The waits are in the order of due, at most `MOST_LISTED`. Occurrences before the due instant have no
@@ -78,10 +90,18 @@ class Waits:
     def _iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
         """Yield the waits of fire times without a row, of all automations or of one automation."""
         now, hindrance = self._context.clock.now(), self._planner.hindrance
-        cause, since, detail = (Cause.LEDGER, now, None) if hindrance is None else (hindrance.cause, hindrance.at, hindrance.detail)
+        cause, since, detail = (
+            (Cause.LEDGER, now, None)
+            if hindrance is None
+            else (hindrance.cause, hindrance.at, hindrance.detail)
+        )
         for entry, moment in self._context.timetable.iterate_unplanned_fires(automation_id):
             is_due = moment.due <= now
-            yield _make_wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _make_due_wait(entry, moment)
+            yield (
+                _make_wait(entry, moment, cause, max(since, moment.due), detail)
+                if is_due
+                else _make_due_wait(entry, moment)
+            )
         for entry, moment in self._context.timetable.iterate_unconfirmed_fires(automation_id):
             yield _make_wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
 
@@ -104,6 +124,17 @@ def _make_due_wait(entry: TimetableEntry, moment: FireTime) -> WaitStatus:
     return _make_wait(entry, moment, Cause.DUE, moment.scheduled_for)
 
 
-def _make_wait(entry: TimetableEntry, moment: FireTime, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
+def _make_wait(
+    entry: TimetableEntry, moment: FireTime, cause: Cause, since: datetime, detail: str | None = None
+) -> WaitStatus:
     automation = entry.automation
-    return WaitStatus(automation.id, automation.name, moment.scheduled_for, moment.due, cause, since, detail, moment.deadline)
+    return WaitStatus(
+        automation.id,
+        automation.name,
+        moment.scheduled_for,
+        moment.due,
+        cause,
+        since,
+        detail,
+        moment.deadline,
+    )

@@ -51,11 +51,17 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
     while (header := _read_header(file, path, position)) is not None:
         member = Member(header.name, position + tarfile.BLOCKSIZE, header.size)
         if header.name not in allowed or header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
-            raise _make_refusal(path, f"it holds {header.name!r}, and only plain files called {_join_names(allowed)} are restored")
+            raise _make_refusal(
+                path,
+                f"it holds {header.name!r}, and only plain files called {_join_names(allowed)} are restored",
+            )
         if header.name in members:
             raise _make_refusal(path, f"it holds {header.name} twice")
         if not len(SQLITE_HEADER) <= member.size <= total - member.offset:
-            raise _make_refusal(path, f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong")
+            raise _make_refusal(
+                path,
+                f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong",
+            )
         file.seek(member.offset)
         if file.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
             raise _make_refusal(path, f"its {header.name} is no SQLite database")
@@ -78,7 +84,9 @@ def unpack(file: BinaryIO, member: Member, into: Path) -> None:
         while left:
             chunk = file.read(min(_CHUNK, left))
             if not chunk:
-                raise OSError(None, f"the archive ended {pluralize(left, 'byte')} before its {member.name} did")
+                raise OSError(
+                    None, f"the archive ended {pluralize(left, 'byte')} before its {member.name} did"
+                )
             content.write(chunk)
             left -= len(chunk)
         content.flush()
@@ -95,7 +103,9 @@ def _read_header(file: BinaryIO, path: Path, position: int) -> tarfile.TarInfo |
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         if position == 0:
-            raise _make_refusal(path, "it is neither a database nor a tar file (decompress it first if it is compressed)") from None
+            raise _make_refusal(
+                path, "it is neither a database nor a tar file (decompress it first if it is compressed)"
+            ) from None
         raise _make_refusal(path, "it is cut short, or wrong") from None
 
 
@@ -104,4 +114,6 @@ def _join_names(names: Collection[str]) -> str:
 
 
 def _make_refusal(path: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(f"{path} is no backup: {why}. Nothing was changed; name a file that `scheduler backup` made")
+    return ConfigurationError(
+        f"{path} is no backup: {why}. Nothing was changed; name a file that `scheduler backup` made"
+    )

@@ -19,7 +19,13 @@ from typing import Final
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUnavailable
 from scheduler.database.errors import describe_damage, make_unavailable_error, translate_errors
-from scheduler.database.files import SIDE_FILE_SUFFIXES, Migration, connect_for_reading, open_without_trace, require_kind
+from scheduler.database.files import (
+    SIDE_FILE_SUFFIXES,
+    Migration,
+    connect_for_reading,
+    open_without_trace,
+    require_kind,
+)
 
 _PAGES: Final = 4096  # pages of a copy made between two checks for signals
 
@@ -60,7 +66,9 @@ def make_temporary_file(file: Path) -> Iterator[Path]:
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be made: {error.strerror}; name a file in a folder that you may write to") from None
+        raise ConfigurationError(
+            f"{file} cannot be made: {error.strerror}; name a file in a folder that you may write to"
+        ) from None
     os.close(descriptor)
     part = Path(name)
     try:
@@ -165,7 +173,9 @@ def move_into_place(staged: Path, path: Path, at: datetime) -> Path | None:
 
 
 def _set_aside(path: Path, at: datetime) -> Path | None:
-    there = [each for suffix in ("", *SIDE_FILE_SUFFIXES) if (each := path.with_name(path.name + suffix)).exists()]
+    there = [
+        each for suffix in ("", *SIDE_FILE_SUFFIXES) if (each := path.with_name(path.name + suffix)).exists()
+    ]
     if not there:
         return None
     aside = path.with_name(f"{path.name}.before-{at:%Y%m%dT%H%M%SZ}")

@@ -25,8 +25,21 @@ from typing import Final, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.errors import get_primary_code, is_fault, make_unavailable_error
-from scheduler.database.files import Migration, Schema, connect_for_reading, open_for_writing, reopen_for_writing
-from scheduler.database.operations import Operation, PendingOperation, PendingOperations, SingleOperation, carry_out, complete_all
+from scheduler.database.files import (
+    Migration,
+    Schema,
+    connect_for_reading,
+    open_for_writing,
+    reopen_for_writing,
+)
+from scheduler.database.operations import (
+    Operation,
+    PendingOperation,
+    PendingOperations,
+    SingleOperation,
+    carry_out,
+    complete_all,
+)
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -86,7 +99,11 @@ class _Worker:
                 connection.close()
 
     def _make_error(self, error: BaseException) -> LedgerUnavailable:
-        return make_unavailable_error(self._path, error) if isinstance(error, (sqlite3.Error, OSError)) else LedgerUnavailable(str(error))
+        return (
+            make_unavailable_error(self._path, error)
+            if isinstance(error, (sqlite3.Error, OSError))
+            else LedgerUnavailable(str(error))
+        )
 
 
 class _Reader(_Worker):
@@ -133,7 +150,10 @@ class _Browser(_Reader):
     def _execute_query(self, request: PendingOperation[object, object]) -> LedgerUnavailable | None:
         self._time_limit = time.perf_counter() + BROWSING_SECONDS
         fault = super()._execute_query(request)
-        if isinstance(request.result, sqlite3.Error) and get_primary_code(request.result) == sqlite3.SQLITE_INTERRUPT:
+        if (
+            isinstance(request.result, sqlite3.Error)
+            and get_primary_code(request.result) == sqlite3.SQLITE_INTERRUPT
+        ):
             request.result = LedgerUnavailable(
                 f"going through {self._path} took more than {BROWSING_SECONDS:g} s and was given up: ask for a shorter time"
             )
@@ -141,7 +161,9 @@ class _Browser(_Reader):
 
     def _get_connection(self) -> sqlite3.Connection:
         if self._connection is None:
-            super()._get_connection().set_progress_handler(lambda: time.perf_counter() > self._time_limit, _STEPS_BETWEEN_CHECKS)
+            super()._get_connection().set_progress_handler(
+                lambda: time.perf_counter() > self._time_limit, _STEPS_BETWEEN_CHECKS
+            )
         return super()._get_connection()
 
 
@@ -151,7 +173,9 @@ class _Writer(_Worker):
     After a fault, the connection is dropped. The next group opens a new connection.
     """
 
-    def __init__(self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None, on_fault: OnFault | None) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None, on_fault: OnFault | None
+    ) -> None:
         self._schema = schema
         self._on_commit = on_commit
         self._on_fault = on_fault
@@ -181,7 +205,10 @@ class _Writer(_Worker):
         return group, False
 
     def _wait(self) -> PendingOperation[object, object] | None:
-        if self._connection is None or self._connection.total_changes - self._checkpoint_changes < _CHECKPOINT_ROWS:
+        if (
+            self._connection is None
+            or self._connection.total_changes - self._checkpoint_changes < _CHECKPOINT_ROWS
+        ):
             return self._queue.get()
         try:
             return self._queue.get(timeout=_IDLE_SECONDS)
@@ -303,7 +330,10 @@ class Database:
         refused file stays unchanged. Raises `LedgerUnavailable` when the file cannot be opened now.
         """
         writer = _Writer(path, Schema(application_id, migrations), on_commit, on_fault)
-        reader, background = _Reader("database-reader", path, on_fault), _Reader("database-background", path, on_fault)
+        reader, background = (
+            _Reader("database-reader", path, on_fault),
+            _Reader("database-background", path, on_fault),
+        )
         return cls(writer, reader, background, _Browser("database-browser", path, on_fault))
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:

@@ -110,14 +110,18 @@ def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
         return connection
 
 
-def open_for_reading(path: Path, *, application_id: int, migrations: Sequence[Migration]) -> sqlite3.Connection:
+def open_for_reading(
+    path: Path, *, application_id: int, migrations: Sequence[Migration]
+) -> sqlite3.Connection:
     """Open a read-only connection with rows by name, for commands, also while a daemon writes.
 
     Raises `DatabaseRefused` for a file of another application, a damaged file, or another version. Raises
     `LedgerUnavailable` when the file does not exist or cannot be read now.
     """
     if not path.exists():
-        raise LedgerUnavailable(f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name another file")
+        raise LedgerUnavailable(
+            f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name another file"
+        )
     with translate_errors(path):
         connection = connect_for_reading(path)
         try:
@@ -138,7 +142,11 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     # Autocommit: every BEGIN is written out. The threads that share a connection take turns by themselves.
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
     )
 
 
@@ -149,7 +157,9 @@ def _require_writable(path: Path) -> None:
     rights. These rights would remain after the mistake is corrected.
     """
     if not os.access(path, os.W_OK, effective_ids=True):
-        raise LedgerUnavailable(f"{path} is read-only; give the daemon's user the right to write to it, or mount its disk for writing")
+        raise LedgerUnavailable(
+            f"{path} is read-only; give the daemon's user the right to write to it, or mount its disk for writing"
+        )
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -171,7 +181,9 @@ def _enable_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
     else:
         raise LedgerUnavailable(f"{path} is locked; another process holds it: end its transaction, or wait")
     if mode != "wal":
-        raise LedgerUnavailable(f"{path} cannot have a write-ahead log, only {mode!r}: put it on a local disk")
+        raise LedgerUnavailable(
+            f"{path} cannot have a write-ahead log, only {mode!r}: put it on a local disk"
+        )
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
 
@@ -220,7 +232,9 @@ def open_without_trace(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro" if logged else "ro&immutable=1")
 
 
-def require_kind(path: Path, connection: sqlite3.Connection, *, application_id: int, migrations: Sequence[Migration]) -> int:
+def require_kind(
+    path: Path, connection: sqlite3.Connection, *, application_id: int, migrations: Sequence[Migration]
+) -> int:
     """Return the number of migrations in an open database.
 
     Raises `DatabaseRefused` for another kind of database, and for a newer version.

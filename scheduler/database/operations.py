@@ -34,7 +34,9 @@ class PendingOperation(Generic[Item, T]):
         if self._future.done():
             return
         if isinstance(self.result, StopIteration):
-            self._future.set_exception(RuntimeError("the operation raised StopIteration, which no future takes"))
+            self._future.set_exception(
+                RuntimeError("the operation raised StopIteration, which no future takes")
+            )
         elif isinstance(self.result, BaseException):
             self._future.set_exception(self.result)
         else:

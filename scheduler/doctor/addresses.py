@@ -30,7 +30,11 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
 
 
 def _check_address(
-    subject: str, listen: SocketAddress, occupant: Occupant, exposed: str, process: ProcessFacts | UnknownFact | None
+    subject: str,
+    listen: SocketAddress,
+    occupant: Occupant,
+    exposed: str,
+    process: ProcessFacts | UnknownFact | None,
 ) -> CheckFinding:
     is_ours = isinstance(process, ProcessFacts)
     if occupant == "silent" and not is_ours:

@@ -38,9 +38,13 @@ async def probe_api(config: TargetConfig, clock: ClientClock) -> ApiFacts:
     """
     ended: list[RequestEnded] = []
     try:
-        async with ApiClient(replace(config, request_timeout=min(config.request_timeout, _PATIENCE)), clock, ended.append) as api:
+        async with ApiClient(
+            replace(config, request_timeout=min(config.request_timeout, _PATIENCE)), clock, ended.append
+        ) as api:
             facts = await _read_snapshot(api)
-            facts = replace(facts, requests=len(ended), slowest_seconds=max((each.seconds for each in ended), default=0.0))
+            facts = replace(
+                facts, requests=len(ended), slowest_seconds=max((each.seconds for each in ended), default=0.0)
+            )
             if facts.refusal is None or facts.refusal.status == HTTPStatus.FORBIDDEN:
                 facts = await _probe_write_scope(api, facts)
             return replace(facts, clock_offset=api.clock_offset)
@@ -61,7 +65,11 @@ async def _probe_write_scope(api: ApiClient, facts: ApiFacts) -> ApiFacts:
     except UpstreamError as error:
         if error.status in _WRITE_STATUSES:
             return replace(facts, may_write=True)
-        return replace(facts, may_write=False if error.status == HTTPStatus.FORBIDDEN else None, write_refusal=_make_refusal(error))
+        return replace(
+            facts,
+            may_write=False if error.status == HTTPStatus.FORBIDDEN else None,
+            write_refusal=_make_refusal(error),
+        )
     return replace(facts, may_write=True)
 
 

@@ -35,13 +35,26 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield from _check_cloud_limits(target.settings)
         automations = facts.list_automations(target)
         if automations is not None:
-            yield from _check_target(target, facts, list(_list_recurring(facts, automations)), _make_polls(facts, target, automations))
+            yield from _check_target(
+                target,
+                facts,
+                list(_list_recurring(facts, automations)),
+                _make_polls(facts, target, automations),
+            )
 
 
 def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAutomation]) -> Polls:
     schedule = facts.settings.schedule
-    pages = target.api.requests if isinstance(target.api, ApiFacts) and target.api.requests else -(-len(automations) // _ROWS_PER_PAGE)
-    return Polls(max(schedule.poll_interval.total_seconds(), _MIN_POLL_INTERVAL), schedule.fresh_for.total_seconds(), max(pages, 1))
+    pages = (
+        target.api.requests
+        if isinstance(target.api, ApiFacts) and target.api.requests
+        else -(-len(automations) // _ROWS_PER_PAGE)
+    )
+    return Polls(
+        max(schedule.poll_interval.total_seconds(), _MIN_POLL_INTERVAL),
+        schedule.fresh_for.total_seconds(),
+        max(pages, 1),
+    )
 
 
 def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Iterator[RecurringAutomation]:
@@ -52,8 +65,14 @@ def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Ite
         if schedule is None:
             continue
         policies = facts.settings.find_policies(each.id, each.name)
-        after = compute_jitter(policies, each.target, each.id, find_interval(schedule, facts.now)) if policies.jitter else timedelta(0)
-        yield RecurringAutomation(each.id, each.name, schedule, timedelta(seconds=int(after.total_seconds())), policies)
+        after = (
+            compute_jitter(policies, each.target, each.id, find_interval(schedule, facts.now))
+            if policies.jitter
+            else timedelta(0)
+        )
+        yield RecurringAutomation(
+            each.id, each.name, schedule, timedelta(seconds=int(after.total_seconds())), policies
+        )
 
 
 def _group_by_schedule(automations: Iterable[RecurringAutomation]) -> Iterator[LoadGroup]:
@@ -71,7 +90,10 @@ def _parse_schedule(each: KnownAutomation, settings: Settings) -> Schedule | Non
         return None
     try:
         return Schedule.parse(
-            each.cron_expression, each.timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat
+            each.cron_expression,
+            each.timezone,
+            dst_gap=settings.schedule.dst_gap,
+            dst_repeat=settings.schedule.dst_repeat,
         )
     except InvalidSchedule:
         return None
@@ -94,13 +116,18 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
         )
 
 
-def _check_target(target: TargetFacts, facts: Facts, automations: Sequence[RecurringAutomation], polls: Polls) -> Iterator[CheckFinding]:
+def _check_target(
+    target: TargetFacts, facts: Facts, automations: Sequence[RecurringAutomation], polls: Polls
+) -> Iterator[CheckFinding]:
     subject, limits = f"target {target.settings.name}", target.settings
     needed = forecast_requests(_group_by_schedule(automations), polls, facts.now)
     minute, hour = needed.minute, needed.hour
     problems = [*_check_minute(limits, minute), *_check_hour(limits, hour, facts.settings)]
     stretches = [_find_stretch(needed.minutes, load) for load, _, _ in problems]
-    foreseen = {stretch: _describe_forecast(limits, automations, polls, needed.minutes, stretch) for stretch in set(stretches)}
+    foreseen = {
+        stretch: _describe_forecast(limits, automations, polls, needed.minutes, stretch)
+        for stretch in set(stretches)
+    }
     for (_, finding, advice), stretch in zip(problems, stretches, strict=True):
         yield BUDGET.warning(subject, f"{finding}: {foreseen[stretch]}", advice)
     if not problems:
@@ -123,7 +150,11 @@ def _find_stretch(minutes: Sequence[RequestLoad], load: RequestLoad) -> range:
 
 
 def _describe_forecast(
-    limits: TargetSection, automations: Sequence[RecurringAutomation], polls: Polls, minutes: Sequence[RequestLoad], stretch: range
+    limits: TargetSection,
+    automations: Sequence[RecurringAutomation],
+    polls: Polls,
+    minutes: Sequence[RequestLoad],
+    stretch: range,
 ) -> str:
     """Describe the effect of the budget on a stretch of the day, by the budget's own arithmetic.
 
@@ -131,7 +162,10 @@ def _describe_forecast(
     """
     begin, end = minutes[stretch[0]].at, minutes[stretch[-1]].at + timedelta(minutes=1)
     result = forecast_stretch(automations, polls, limits, begin, end)
-    said = describe_shortage(result, {each.id: each.name for each in automations}, polls, begin) or "all goes in time, since polls give way"
+    said = (
+        describe_shortage(result, {each.id: each.name for each in automations}, polls, begin)
+        or "all goes in time, since polls give way"
+    )
     if len(stretch) == len(minutes):
         return said
     return f"{said} (forecast from {to_text_seconds(begin)} to {to_text_seconds(end)}, not of the rest of the day)"
@@ -141,10 +175,16 @@ def _check_minute(limits: TargetSection, minute: RequestLoad) -> Iterator[tuple[
     limit = limits.requests_per_minute
     if minute.requests > limit:
         needs = f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}, and requests_per_minute is {limit:,}"
-        yield minute, needs, "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows"
+        yield (
+            minute,
+            needs,
+            "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows",
+        )
 
 
-def _check_hour(limits: TargetSection, hour: RequestLoad, settings: Settings) -> Iterator[tuple[RequestLoad, str, str]]:
+def _check_hour(
+    limits: TargetSection, hour: RequestLoad, settings: Settings
+) -> Iterator[tuple[RequestLoad, str, str]]:
     limit, when = limits.requests_per_hour, f"the hour from {to_text_seconds(hour.at)} on"
     shorter = f"raise poll_interval ({format_duration(settings.schedule.poll_interval)})"
     if hour.requests > limit:
@@ -152,7 +192,11 @@ def _check_hour(limits: TargetSection, hour: RequestLoad, settings: Settings) ->
         yield hour, f"{when} needs {_describe_needs(hour)}, and requests_per_hour is {limit:,}", advice
     elif hour.readings > _POLL_SHARE * limit:
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
-        yield hour, f"{when} needs {_describe_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings", advice
+        yield (
+            hour,
+            f"{when} needs {_describe_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings",
+            advice,
+        )
 
 
 def _describe_needs(load: RequestLoad) -> str:

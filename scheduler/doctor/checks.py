@@ -45,7 +45,9 @@ CHECKS: Final[Sequence[tuple[Check, CheckFunction]]] = (
 )
 
 
-def run_checks(facts: Facts, checks: Sequence[tuple[Check, CheckFunction]] = CHECKS) -> Iterator[CheckFinding]:
+def run_checks(
+    facts: Facts, checks: Sequence[tuple[Check, CheckFunction]] = CHECKS
+) -> Iterator[CheckFinding]:
     """Yield the findings of all checks.
 
     A check that raises an exception becomes a finding itself and does not stop the other checks.
@@ -54,4 +56,8 @@ def run_checks(facts: Facts, checks: Sequence[tuple[Check, CheckFunction]] = CHE
         try:
             yield from list(examine(facts))
         except Exception as error:  # noqa: BLE001  a wrong check must not hide other findings
-            yield check.fault("doctor", f"the check itself failed: {type(error).__name__}: {error}", "report it, with this line")
+            yield check.fault(
+                "doctor",
+                f"the check itself failed: {type(error).__name__}: {error}",
+                "report it, with this line",
+            )

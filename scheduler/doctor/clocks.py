@@ -18,7 +18,9 @@ _NOTABLE: Final = 2.0
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the clocks."""
     compared = [
-        (each.settings.name, each.api.clock_offset[0]) for each in facts.targets if isinstance(each.api, ApiFacts) and each.api.clock_offset
+        (each.settings.name, each.api.clock_offset[0])
+        for each in facts.targets
+        if isinstance(each.api, ApiFacts) and each.api.clock_offset
     ]
     for name, ahead in compared:
         yield _check_offset(f"target {name}", ahead)
@@ -34,12 +36,16 @@ def _check_offset(subject: str, ahead: float) -> CheckFinding:
     finding = f"the API's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     advice = "find out which of the two is wrong; for this machine: timedatectl set-ntp true"
     if abs(ahead) > MAX_TRUSTED_STEP:
-        return CLOCK.fault(subject, f"{finding}; fires come that much {'late' if ahead > 0 else 'early'}", advice)
+        return CLOCK.fault(
+            subject, f"{finding}; fires come that much {'late' if ahead > 0 else 'early'}", advice
+        )
     return CLOCK.warning(subject, finding, advice)
 
 
 def _report_unsynchronised(*, agrees: bool) -> CheckFinding:
     advice = "timedatectl set-ntp true, or install chrony; in a container that is for its host to do"
     if agrees:
-        return CLOCK.notice("this machine", "nothing keeps its clock right, though it is now, as an API's shows", advice)
+        return CLOCK.notice(
+            "this machine", "nothing keeps its clock right, though it is now, as an API's shows", advice
+        )
     return CLOCK.warning("this machine", "nothing keeps its clock right", advice)

@@ -37,9 +37,14 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     where = f"{facts.configuration.file}" if facts.configuration.file else "no file"
     if not facts.settings.targets:
         yield CONFIGURATION.fault(
-            where, "no target is configured", "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
+            where,
+            "no target is configured",
+            "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID",
         )
-    yield CONFIGURATION.ok(where, f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}")
+    yield CONFIGURATION.ok(
+        where,
+        f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}",
+    )
     yield from _check_variables(facts)
     yield from _check_times(facts.settings)
     yield from _check_overrides(facts)
@@ -126,7 +131,10 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
 
 def _list_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
     """Return the path and the value of each setting ``start_within``; the value is None for ``auto``."""
-    of_overrides = [(f"override[{number}].start_within", each.start_within) for number, each in enumerate(settings.overrides)]
+    of_overrides = [
+        (f"override[{number}].start_within", each.start_within)
+        for number, each in enumerate(settings.overrides)
+    ]
     return [("schedule.start_within", settings.schedule.start_within), *of_overrides]
 
 
@@ -141,10 +149,15 @@ def _check_overrides(facts: Facts) -> Iterator[CheckFinding]:
             counting.add(min(places))
     for number, override in enumerate(facts.settings.overrides):
         if number not in matching:
-            yield _warn_useless_override(number, override.automation, "matches no automation", "correct it, or remove it")
+            yield _warn_useless_override(
+                number, override.automation, "matches no automation", "correct it, or remove it"
+            )
         elif number not in counting:
             yield _warn_useless_override(
-                number, override.automation, "never counts: earlier ones match all that it matches", "move it up, or remove it"
+                number,
+                override.automation,
+                "never counts: earlier ones match all that it matches",
+                "move it up, or remove it",
             )
 
 

@@ -28,11 +28,15 @@ from scheduler.doctor.facts import Connectivity
 from scheduler.upstream.tls import make_tls_context
 
 
-async def probe_connectivity(url: str, ca_file: Path | None, proxy: Proxy | None = None, *, seconds: float) -> Connectivity:
+async def probe_connectivity(
+    url: str, ca_file: Path | None, proxy: Proxy | None = None, *, seconds: float
+) -> Connectivity:
     """Connect to an API step by step, up to the first failure. ``seconds`` is the time limit of each step."""
     parts = urlsplit(url)
     tls = parts.scheme == "https"
-    way = Connectivity(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls, proxy=str(proxy or ""))
+    way = Connectivity(
+        host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls, proxy=str(proxy or "")
+    )
     first = urlsplit(proxy.url) if proxy else None
     host, port = (first.hostname or "", first.port or 80) if first else (way.host, way.port)
     way = await _resolve(way, host, port, seconds)
@@ -61,7 +65,11 @@ async def _resolve(way: Connectivity, host: str, port: int, seconds: float) -> C
 
 
 async def _connect_through(
-    proxy: Proxy, way: Connectivity, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float
+    proxy: Proxy,
+    way: Connectivity,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    seconds: float,
 ) -> Connectivity:
     """Ask the proxy for a connection to the API."""
     api = f"[{way.host}]:{way.port}" if ":" in way.host else f"{way.host}:{way.port}"
@@ -84,7 +92,9 @@ async def _connect_through(
     return way
 
 
-async def _start_tls(way: Connectivity, writer: asyncio.StreamWriter, ca_file: Path | None, seconds: float) -> Connectivity:
+async def _start_tls(
+    way: Connectivity, writer: asyncio.StreamWriter, ca_file: Path | None, seconds: float
+) -> Connectivity:
     try:
         async with asyncio.timeout(seconds):
             await writer.start_tls(make_tls_context(ca_file), server_hostname=way.host)

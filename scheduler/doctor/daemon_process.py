@@ -27,9 +27,17 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     node = f"node {status.get('node')}"
     missing = status.get("missing")
     for problem in missing if isinstance(missing, list) else ():
-        yield DAEMON.fault(node, f"it is not ready: {problem}", "mend that; it goes on by itself. docs/operations.md says what each means")
+        yield DAEMON.fault(
+            node,
+            f"it is not ready: {problem}",
+            "mend that; it goes on by itself. docs/operations.md says what each means",
+        )
     if status.get("version") != facts.version:
-        yield DAEMON.warning(node, f"it runs version {status.get('version')}, and this command is {facts.version}", "restart the daemon")
+        yield DAEMON.warning(
+            node,
+            f"it runs version {status.get('version')}, and this command is {facts.version}",
+            "restart the daemon",
+        )
     yield from _check_targets(facts, node, status)
     if status.get("ready"):
         yield DAEMON.ok(node, f"it runs and is ready, version {status.get('version')}")
@@ -39,7 +47,9 @@ def _report_silence(facts: Facts, unknown: UnknownFact) -> CheckFinding:
     process, ledger = facts.daemon_process, facts.ledger
     if facts.server == "silent" and isinstance(process, ProcessFacts):
         return DAEMON.fault(
-            "daemon", describe_silence("the daemon", process, _describe_last_reading(facts)), advise_on_silence(process, "scheduler")
+            "daemon",
+            describe_silence("the daemon", process, _describe_last_reading(facts)),
+            advise_on_silence(process, "scheduler"),
         )
     if isinstance(ledger, LedgerFacts) and ledger.holder is not None:
         return DAEMON.warning(
@@ -58,14 +68,22 @@ def _describe_last_reading(facts: Facts) -> str:
 
     As far as the ledger shows, the daemon has done nothing since.
     """
-    newest = max((target.snapshot_at for target in facts.record.targets if target.snapshot_at), default=None) if facts.record else None
+    newest = (
+        max((target.snapshot_at for target in facts.record.targets if target.snapshot_at), default=None)
+        if facts.record
+        else None
+    )
     return f"; its newest reading on record is of {to_text_seconds(newest)}" if newest else ""
 
 
 def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[CheckFinding]:
     listed = status.get("targets")
     served = (
-        {(each.get("name"), each.get("url"), each.get("project_id")) for each in listed if isinstance(each, dict)}
+        {
+            (each.get("name"), each.get("url"), each.get("project_id"))
+            for each in listed
+            if isinstance(each, dict)
+        }
         if isinstance(listed, list)
         else set()
     )

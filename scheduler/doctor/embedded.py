@@ -26,9 +26,15 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         return
     api = facts.settings.api
     if isinstance(facts.embedded, UnknownFact):
-        yield EMBEDDED.notice(str(api.database.path), f"it could not be looked at: {facts.embedded.reason}", "ask as root, or as its user")
+        yield EMBEDDED.notice(
+            str(api.database.path),
+            f"it could not be looked at: {facts.embedded.reason}",
+            "ask as root, or as its user",
+        )
         return
-    yield from _check_runner(api, facts.settings.schedule.run_timeout, facts.embedded, runs=facts.embedded_process is not None)
+    yield from _check_runner(
+        api, facts.settings.schedule.run_timeout, facts.embedded, runs=facts.embedded_process is not None
+    )
     yield _check_database(api, facts.embedded)
     yield from _judge_disks(facts.embedded)
     yield from _report_storage(str(api.database.path), facts.embedded_storage)
@@ -36,13 +42,17 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     yield from _repeat_health(str(api.listen), facts.embedded_health)
 
 
-def _check_runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *, runs: bool) -> Iterator[CheckFinding]:
+def _check_runner(
+    api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *, runs: bool
+) -> Iterator[CheckFinding]:
     runner = embedded.runner if isinstance(embedded.runner, RunnerSettings) else api.runner
     yield from _compare_settings(embedded, runs=runs)
     command = runner.command
     if not command:
         yield EMBEDDED.warning(
-            "api.runner.command", "there is none: every run fails, and says so", "set it to your agent; see docs/agents.md"
+            "api.runner.command",
+            "there is none: every run fails, and says so",
+            "set it to your agent; see docs/agents.md",
         )
     elif "/" in command[0] and not command[0].startswith("/"):
         yield _check_relative_command(runner)
@@ -54,7 +64,9 @@ def _check_runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFa
             "correct it, or write its absolute path",
         )
     elif embedded.program_fault is not None:
-        yield EMBEDDED.fault("api.runner.command", f"{command[0]} cannot start: every run fails", embedded.program_fault)
+        yield EMBEDDED.fault(
+            "api.runner.command", f"{command[0]} cannot start: every run fails", embedded.program_fault
+        )
     else:
         yield EMBEDDED.ok("api.runner.command", f"{embedded.program} is there, for {embedded.server}")
     longest = runner.queue_timeout + runner.clone_timeout + runner.timeout
@@ -67,7 +79,9 @@ def _check_runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFa
         )
     if runner.clone_url and embedded.git is None:
         yield EMBEDDED.fault(
-            "api.runner.clone_url", f"there is no git in the PATH of {embedded.server}: every run fails", "apt-get install git"
+            "api.runner.clone_url",
+            f"there is no git in the PATH of {embedded.server}: every run fails",
+            "apt-get install git",
         )
     unset = [name for name in embedded.unset_variables if name not in DEFAULT_ENVIRONMENT]
     if command and unset:
@@ -82,7 +96,9 @@ def _check_relative_command(runner: RunnerSettings) -> CheckFinding:
     command = runner.command[0]
     if runner.clone_url:
         return EMBEDDED.notice(
-            "api.runner.command", f"{command} is looked for in each run's clone", "nothing, if it is in every repository"
+            "api.runner.command",
+            f"{command} is looked for in each run's clone",
+            "nothing, if it is in every repository",
         )
     return EMBEDDED.fault(
         "api.runner.command",
@@ -117,17 +133,25 @@ def _check_database(api: ApiSettings, embedded: EmbeddedFacts) -> CheckFinding:
         return EMBEDDED.fault(subject, *split_advice(embedded.interrupted.removeprefix(f"{subject}: "), ""))
     if folder is None:
         return EMBEDDED.fault(
-            subject, "not even its folder is there", f"make {api.database.path.parent} for the API's user, or correct [api] database"
+            subject,
+            "not even its folder is there",
+            f"make {api.database.path.parent} for the API's user, or correct [api] database",
         )
     if database is None:
-        return EMBEDDED.notice(subject, "it is not there yet", f"nothing: `{format_api_command()}` makes it when it starts")
+        return EMBEDDED.notice(
+            subject, "it is not there yet", f"nothing: `{format_api_command()}` makes it when it starts"
+        )
     if not folder.is_accessible(database.uid, database.gid, _WRITE):
         return EMBEDDED.fault(
-            subject, f"{database.owner}, whose it is, may not write in its folder", f"chown {database.owner} {folder.path}"
+            subject,
+            f"{database.owner}, whose it is, may not write in its folder",
+            f"chown {database.owner} {folder.path}",
         )
     if database.mode & _OTHERS_MASK and folder.mode & _ENTER:
         return EMBEDDED.warning(
-            subject, f"others than {database.owner} may read it, prompts too, mode {database.mode:04o}", f"chmod 0600 {database.path}"
+            subject,
+            f"others than {database.owner} may read it, prompts too, mode {database.mode:04o}",
+            f"chmod 0600 {database.path}",
         )
     return EMBEDDED.ok(subject, f"{database.owner}'s alone")
 
@@ -142,7 +166,9 @@ def _judge_disks(embedded: EmbeddedFacts) -> Iterator[CheckFinding]:
                 f"it lies on {disk.filesystem}, where neither locks nor the write-ahead log can be relied on",
                 "put it on a local disk",
             )
-        yield _judge_room(disk, "every request that writes is answered with 503, and no end of a run is recorded")
+        yield _judge_room(
+            disk, "every request that writes is answered with 503, and no end of a run is recorded"
+        )
     if runs_disk is not None and (disk is None or disk.device != runs_disk.device):
         yield _judge_room(runs_disk, "runs fail, and their output is cut short")
 
@@ -158,10 +184,20 @@ def _judge_room(disk: DiskFacts, consequence: str) -> CheckFinding:
 
 def _report_storage(subject: str, kept: StorageFacts | UnknownFact | None) -> Iterator[CheckFinding]:
     if isinstance(kept, UnknownFact):
-        yield EMBEDDED.notice(subject, f"what the runs take on disk could not be measured: {kept.reason}", "ask as root, or as its user")
+        yield EMBEDDED.notice(
+            subject,
+            f"what the runs take on disk could not be measured: {kept.reason}",
+            "ask as root, or as its user",
+        )
     elif kept is not None:
-        least = "" if kept.measured_runs == kept.runs else f"; at least, since the time sufficed for {kept.measured_runs:,} of them"
-        database, outputs, clones = (format_bytes(size) for size in (kept.database, kept.outputs, kept.clones))
+        least = (
+            ""
+            if kept.measured_runs == kept.runs
+            else f"; at least, since the time sufficed for {kept.measured_runs:,} of them"
+        )
+        database, outputs, clones = (
+            format_bytes(size) for size in (kept.database, kept.outputs, kept.clones)
+        )
         folders = f"the folders of {pluralize(kept.runs, 'run')}: outputs {outputs}, working directories {clones}{least}"
         yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
@@ -172,9 +208,15 @@ def _check_silence(facts: Facts) -> Iterator[CheckFinding]:
     if facts.embedded_server != "silent" or listen is None or not isinstance(process, ProcessFacts):
         return
     served = [target.name for target in facts.settings.targets if listen.is_reached_by(target.url)]
-    read = max((str(at) for name in served if (at := facts.get_daemon_target(name).get("snapshot_at"))), default=None)
+    read = max(
+        (str(at) for name in served if (at := facts.get_daemon_target(name).get("snapshot_at"))), default=None
+    )
     since = f"; the daemon read it last at {read}" if read else ""
-    yield EMBEDDED.fault(str(listen), describe_silence("the embedded API", process, since), advise_on_silence(process, "scheduler-api"))
+    yield EMBEDDED.fault(
+        str(listen),
+        describe_silence("the embedded API", process, since),
+        advise_on_silence(process, "scheduler-api"),
+    )
 
 
 def _repeat_health(listen: str, health: Mapping[str, object] | UnknownFact | None) -> Iterator[CheckFinding]:

@@ -34,7 +34,13 @@ from scheduler.doctor.facts import (
     UnknownFact,
 )
 from scheduler.doctor.files import find_disk, read_file_facts
-from scheduler.doctor.host import FetchPage, find_occupant, find_process, is_clock_synchronised, read_zone_facts
+from scheduler.doctor.host import (
+    FetchPage,
+    find_occupant,
+    find_process,
+    is_clock_synchronised,
+    read_zone_facts,
+)
 from scheduler.doctor.server_environment import ServerEnvironment, find_environment
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.start_failure import explain_start_failure
@@ -81,7 +87,9 @@ class Installation:
         return self.configuration.settings if self.configuration else Settings()
 
 
-async def collect_facts(of: Installation, progress: Callable[[float], None] = lambda _: None, *, patience: float = PATIENCE) -> Facts:
+async def collect_facts(
+    of: Installation, progress: Callable[[float], None] = lambda _: None, *, patience: float = PATIENCE
+) -> Facts:
     """Collect all facts. Raises no exception for a problem of the installation.
 
     ``progress`` is called with the finished share, up to 1.
@@ -118,7 +126,9 @@ async def collect_facts(of: Installation, progress: Callable[[float], None] = la
         problems=of.problems,
         file=None if isinstance(found := file.result(), UnknownFact) else found,
         holds_key=holds_key.result() is True,
-        environment={name: of.environ[name] for name in (*PROXY_VARIABLES, *TRUST_VARIABLES) if of.environ.get(name)},
+        environment={
+            name: of.environ[name] for name in (*PROXY_VARIABLES, *TRUST_VARIABLES) if of.environ.get(name)
+        },
         targets=[each.result() for each in targets],
         ledger=ledger.result(),
         daemon=daemon.result(),
@@ -133,7 +143,9 @@ async def collect_facts(of: Installation, progress: Callable[[float], None] = la
         synchronised=is_clock_synchronised(),
     )
     used = {each.timezone for target in facts.targets for each in facts.list_automations(target) or ()}
-    facts = replace(facts, zones=await _limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now))))
+    facts = replace(
+        facts, zones=await _limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now)))
+    )
     progress(1.0)
     return facts
 
@@ -155,8 +167,12 @@ async def _collect_target(of: Installation, target: TargetSection, patience: flo
     found = await _limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
     facts, config = (KeyFacts(None, error=found.reason), None) if isinstance(found, UnknownFact) else found
     step = min(target.connect_timeout.total_seconds(), _STEP_TIMEOUT)
-    way = await _limit_time(patience, probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step))
-    return TargetFacts(settings=target, key=facts, connectivity=way, api=await _collect_api(of, way, config, patience))
+    way = await _limit_time(
+        patience, probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step)
+    )
+    return TargetFacts(
+        settings=target, key=facts, connectivity=way, api=await _collect_api(of, way, config, patience)
+    )
 
 
 async def _collect_api(
@@ -208,9 +224,13 @@ def _collect_embedded(of: Installation) -> EmbeddedFacts | None:
     """
     api = of.settings.api
     database = read_file_facts(api.database.path)
-    if database is None and not any(api.listen and api.listen.is_reached_by(target.url) for target in of.settings.targets):
+    if database is None and not any(
+        api.listen and api.listen.is_reached_by(target.url) for target in of.settings.targets
+    ):
         return None
-    server = find_environment(api.database.path, of.configuration.file if of.configuration else None, of.environ)
+    server = find_environment(
+        api.database.path, of.configuration.file if of.configuration else None, of.environ
+    )
     server_runner = _load_runner(of, server)
     runner = server_runner if isinstance(server_runner, RunnerSettings) else api.runner
     passed = runner.environment
@@ -267,14 +287,23 @@ async def _measure_storage(of: Installation) -> StorageFacts | None:
     """Measure the disk usage of the embedded API within a time limit; None when no database exists."""
     api = of.settings.api
     database = await run_abandonable(
-        lambda: [read_file_facts(api.database.path.with_name(api.database.path.name + suffix)) for suffix in ("", *SIDE_FILE_SUFFIXES)]
+        lambda: [
+            read_file_facts(api.database.path.with_name(api.database.path.name + suffix))
+            for suffix in ("", *SIDE_FILE_SUFFIXES)
+        ]
     )
     if database[0] is None:
         return None
-    run_ids = [name for name in await run_abandonable(lambda: Workspace.list_names(api.runs_folder)) if _RUN_ID.fullmatch(name)]
+    run_ids = [
+        name
+        for name in await run_abandonable(lambda: Workspace.list_names(api.runs_folder))
+        if _RUN_ID.fullmatch(name)
+    ]
     sizes = await measure(api.runs_folder, run_ids, _MEASURE_TIMEOUT) if run_ids else {}
     total = sum(sizes.values(), RunSize())
-    return StorageFacts(sum(file.size for file in database if file), total.outputs, total.clones, len(run_ids), len(sizes))
+    return StorageFacts(
+        sum(file.size for file in database if file), total.outputs, total.clones, len(run_ids), len(sizes)
+    )
 
 
 def _ask_health(of: Installation) -> Mapping[str, object] | None:

@@ -357,15 +357,27 @@ class Facts:
         name, snapshot = target.settings.name, target.snapshot
         if snapshot is not None:
             sound = [_make_known_automation(name, each) for each in snapshot.automations.values()]
-            return [*sound, *(KnownAutomation(name, id_, error.name or id_, broken=error.reason) for id_, error in snapshot.broken.items())]
-        if self.record is None or not any(each.name == name and each.snapshot_at for each in self.record.targets):
+            return [
+                *sound,
+                *(
+                    KnownAutomation(name, id_, error.name or id_, broken=error.reason)
+                    for id_, error in snapshot.broken.items()
+                ),
+            ]
+        if self.record is None or not any(
+            each.name == name and each.snapshot_at for each in self.record.targets
+        ):
             return None
         return [each for each in self.record.automations if each.target == name]
 
     def get_daemon_target(self, target: str) -> Mapping[str, object]:
         """Return the running daemon's status of a target; empty without a daemon or without this target."""
         listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
-        found = (each for each in listed if isinstance(each, Mapping) and each.get("name") == target) if isinstance(listed, list) else ()
+        found = (
+            (each for each in listed if isinstance(each, Mapping) and each.get("name") == target)
+            if isinstance(listed, list)
+            else ()
+        )
         return next(iter(found), {})
 
 

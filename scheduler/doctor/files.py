@@ -20,7 +20,14 @@ def read_file_facts(path: Path) -> FileFacts | None:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return FileFacts(path, found.st_uid, found.st_gid, _find_user_name(found.st_uid), stat.S_IMODE(found.st_mode), found.st_size)
+    return FileFacts(
+        path,
+        found.st_uid,
+        found.st_gid,
+        _find_user_name(found.st_uid),
+        stat.S_IMODE(found.st_mode),
+        found.st_size,
+    )
 
 
 def get_free_bytes(folder: Path) -> int:
@@ -49,7 +56,9 @@ def find_filesystem(path: Path) -> str:
         return ""
     here = path.absolute()
     over = [(Path(point.encode().decode("unicode_escape")), kind) for point, kind in mounts]
-    return max(((len(point.parts), kind) for point, kind in over if here.is_relative_to(point)), default=(0, ""))[1]
+    return max(
+        ((len(point.parts), kind) for point, kind in over if here.is_relative_to(point)), default=(0, "")
+    )[1]
 
 
 def _find_user_name(uid: int) -> str:

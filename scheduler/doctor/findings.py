@@ -63,7 +63,9 @@ def advise_on_silence(process: ProcessFacts, unit: str) -> str:
     if process.is_stopped:
         return f"find out who stopped it, and let it go on: `kill -CONT {process.id}`"
     again = (
-        f"end it (`kill {process.id}`) and start it again: `{format_daemon_command()}`" if is_state_dir() else f"`systemctl restart {unit}`"
+        f"end it (`kill {process.id}`) and start it again: `{format_daemon_command()}`"
+        if is_state_dir()
+        else f"`systemctl restart {unit}`"
     )
     return f"{advise_log(unit)}; if it stays so, {again}"
 

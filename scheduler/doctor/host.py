@@ -40,7 +40,9 @@ def read_zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
     data = zones.load_zone_data()
     copies = tuple(ZoneCopy(each.version, each.source, str(each.root)) for each in data.copies)
     begin = now.replace(minute=0, second=0, microsecond=0)
-    found = ((name, data.find_disagreement(name, begin, begin + THIRTEEN_MONTHS)) for name in sorted(set(names)))
+    found = (
+        (name, data.find_disagreement(name, begin, begin + THIRTEEN_MONTHS)) for name in sorted(set(names))
+    )
     return ZoneFacts(copies, {name: since for name, since in found if since is not None})
 
 
@@ -58,7 +60,11 @@ async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupa
     writer.transport.abort()
     try:
         async with asyncio.timeout(_PATIENCE):
-            return "scheduler" if isinstance(await run_abandonable(lambda: page(listen, "/healthz")), dict) else "somebody"
+            return (
+                "scheduler"
+                if isinstance(await run_abandonable(lambda: page(listen, "/healthz")), dict)
+                else "somebody"
+            )
     except (NoAnswer, TimeoutError):
         return "silent"
     except SchedulerError:

@@ -37,7 +37,12 @@ def _check_proxies(facts: Facts) -> Iterator[CheckFinding]:
     origins = facts.configuration.origins
     for number, target in enumerate(facts.settings.targets):
         origin = origins.get(("target", number, "proxy"))
-        if target.proxy is not None and target.proxy.has_credentials and origin is not None and origin.kind == "file":
+        if (
+            target.proxy is not None
+            and target.proxy.has_credentials
+            and origin is not None
+            and origin.kind == "file"
+        ):
             yield KEY.warning(
                 str(facts.file.path),
                 f"everybody on this machine may read the password of the proxy of target {target.name}, mode {facts.file.mode:04o}",
@@ -60,7 +65,9 @@ def _check_target(facts: Facts, target: TargetFacts) -> CheckFinding:
         return KEY.ok(subject, f"there, from {key.place}")
     if file.mode & _OTHERS_MASK:
         return KEY.warning(
-            subject, f"others than {file.owner} may use the file {file.path}, mode {file.mode:04o}", f"chmod 0600 {file.path}"
+            subject,
+            f"others than {file.owner} may use the file {file.path}, mode {file.mode:04o}",
+            f"chmod 0600 {file.path}",
         )
     return _check_readable(facts, subject, file)
 
@@ -82,7 +89,12 @@ def _check_readable(facts: Facts, subject: str, file: FileFacts) -> CheckFinding
 
 def _report_unusable(facts: Facts, target: TargetFacts, subject: str) -> CheckFinding:
     status = facts.get_daemon_target(target.settings.name)
-    if target.key.place is None and status.get("snapshot_at") and not status.get("held") and not status.get("error"):
+    if (
+        target.key.place is None
+        and status.get("snapshot_at")
+        and not status.get("held")
+        and not status.get("error")
+    ):
         return KEY.notice(
             subject,
             "there is none for this command; the running daemon has one that works",

@@ -26,11 +26,16 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     ledger = facts.ledger
     if isinstance(ledger, UnknownFact):
         path = str(facts.settings.ledger.url.path)
-        yield LEDGER.fault(path, f"it could not be looked at: {ledger.reason}", "see its disk, and the system log")
+        yield LEDGER.fault(
+            path, f"it could not be looked at: {ledger.reason}", "see its disk, and the system log"
+        )
         return
     subject = str(ledger.path)
     if ledger.error is not None:
-        finding, advice = split_advice(ledger.error.removeprefix(f"{subject}: "), "restore a backup, or name another file in [ledger] url")
+        finding, advice = split_advice(
+            ledger.error.removeprefix(f"{subject}: "),
+            "restore a backup, or name another file in [ledger] url",
+        )
         yield LEDGER.fault(subject, finding, advice)
     elif ledger.file is None or not ledger.file.size:
         yield _report_absent(subject, ledger, facts)
@@ -46,22 +51,36 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
 def _report_absent(subject: str, ledger: LedgerFacts, facts: Facts) -> CheckFinding:
     if not isinstance(facts.daemon, UnknownFact):
         return LEDGER.fault(
-            subject, "it is not there, though a daemon runs: that one has another", "name in [ledger] url the one that is meant"
+            subject,
+            "it is not there, though a daemon runs: that one has another",
+            "name in [ledger] url the one that is meant",
         )
     if ledger.folder is None:
         return LEDGER.fault(
-            subject, "neither it nor its folder is there", f"make {ledger.path.parent} for the daemon's user, or correct [ledger] url"
+            subject,
+            "neither it nor its folder is there",
+            f"make {ledger.path.parent} for the daemon's user, or correct [ledger] url",
         )
     if not ledger.writable:
         return LEDGER.fault(
-            subject, f"it is not there, and {ledger.folder.owner} may not write in its folder", f"chmod u+w {ledger.path.parent}"
+            subject,
+            f"it is not there, and {ledger.folder.owner} may not write in its folder",
+            f"chmod u+w {ledger.path.parent}",
         )
-    return LEDGER.notice(subject, "it is not there yet, or empty: nothing has been recorded", "nothing: the daemon makes it when it starts")
+    return LEDGER.notice(
+        subject,
+        "it is not there yet, or empty: nothing has been recorded",
+        "nothing: the daemon makes it when it starts",
+    )
 
 
 def _check_content(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.application_id != APPLICATION_ID:
-        yield LEDGER.fault(subject, "it is an SQLite database of something else", "name the ledger, or a new file, in [ledger] url")
+        yield LEDGER.fault(
+            subject,
+            "it is an SQLite database of something else",
+            "name the ledger, or a new file, in [ledger] url",
+        )
     elif ledger.version > _NEWEST_VERSION:
         yield LEDGER.fault(
             subject,
@@ -89,7 +108,9 @@ def _check_undamaged(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding
         )
     if not ledger.has_wal:
         yield LEDGER.warning(
-            subject, "it has no write-ahead log: commands and the daemon hold each other up", "start the daemon, which sets it"
+            subject,
+            "it has no write-ahead log: commands and the daemon hold each other up",
+            "start the daemon, which sets it",
         )
     if ledger.damage is None:
         yield LEDGER.notice(
@@ -98,7 +119,9 @@ def _check_undamaged(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding
             f"on a copy: sqlite3 COPY 'PRAGMA quick_check'; {ledger.path} was checked in part",
         )
     else:
-        yield LEDGER.ok(subject, f"whole, {size}, occurrences: {ledger.record.occurrences if ledger.record else 0:,}")
+        yield LEDGER.ok(
+            subject, f"whole, {size}, occurrences: {ledger.record.occurrences if ledger.record else 0:,}"
+        )
 
 
 def _check_owners(ledger: LedgerFacts) -> Iterator[CheckFinding]:
@@ -112,7 +135,11 @@ def _check_owners(ledger: LedgerFacts) -> Iterator[CheckFinding]:
                 f"chown {main.owner} {each.path}",
             )
         if each.mode & _OTHERS_WRITE:
-            yield LEDGER.warning(str(each.path), f"others than {each.owner} may write it, mode {each.mode:04o}", f"chmod go-w {each.path}")
+            yield LEDGER.warning(
+                str(each.path),
+                f"others than {each.owner} may write it, mode {each.mode:04o}",
+                f"chmod go-w {each.path}",
+            )
     if not ledger.writable:
         yield LEDGER.fault(
             str(main.path),
@@ -130,14 +157,25 @@ def _check_disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Che
         )
     growth = _estimate_growth(ledger.record, ledger.file, facts.settings.ledger.retention)
     if ledger.free < FULL:
-        yield LEDGER.fault(subject, f"its disk has {format_bytes(ledger.free)} left; nothing is sent that cannot be recorded", "make room")
+        yield LEDGER.fault(
+            subject,
+            f"its disk has {format_bytes(ledger.free)} left; nothing is sent that cannot be recorded",
+            "make room",
+        )
     elif ledger.free < max(TIGHT, growth):
-        more = f", and it will grow by {format_bytes(growth)} within retention" if growth > ledger.free else ""
-        yield LEDGER.warning(subject, f"its disk has {format_bytes(ledger.free)} left{more}", "make room, or shorten [ledger] retention")
+        more = (
+            f", and it will grow by {format_bytes(growth)} within retention" if growth > ledger.free else ""
+        )
+        yield LEDGER.warning(
+            subject,
+            f"its disk has {format_bytes(ledger.free)} left{more}",
+            "make room, or shorten [ledger] retention",
+        )
     else:
         yield LEDGER.ok(
             subject,
-            f"its disk has {format_bytes(ledger.free)} left" + (f"; it will grow by {format_bytes(growth)}" if growth > MIB else ""),
+            f"its disk has {format_bytes(ledger.free)} left"
+            + (f"; it will grow by {format_bytes(growth)}" if growth > MIB else ""),
         )
 
 
@@ -154,7 +192,10 @@ def _estimate_growth(record: LedgerRecord | None, file: FileFacts | None, retent
 
 def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.holder is not None:
-        yield LEDGER.ok(subject, f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process {ledger.holder})")
+        yield LEDGER.ok(
+            subject,
+            f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process {ledger.holder})",
+        )
     elif ledger.lock_text:
         yield LEDGER.notice(
             subject,

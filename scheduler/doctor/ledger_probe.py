@@ -20,7 +20,14 @@ from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.database.files import open_without_trace as without_a_trace
-from scheduler.doctor.facts import LOOK_BACK, ForeignRunSummary, KnownAutomation, LedgerFacts, LedgerRecord, LedgerTarget
+from scheduler.doctor.facts import (
+    LOOK_BACK,
+    ForeignRunSummary,
+    KnownAutomation,
+    LedgerFacts,
+    LedgerRecord,
+    LedgerTarget,
+)
 from scheduler.doctor.files import find_filesystem, get_free_bytes, read_file_facts
 from scheduler.ledger.finished_runs import read_failing
 from scheduler.ledger.lock import find_holding_process, locate_lock_file
@@ -55,7 +62,8 @@ def probe_ledger(path: Path, now: datetime, overdue: Callable[[], bool]) -> Ledg
         return replace(facts, error=str(error))
     except OSError as error:
         return replace(
-            facts, error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root, or as the user that the daemon runs as"
+            facts,
+            error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root, or as the user that the daemon runs as",
         )
 
 
@@ -85,7 +93,9 @@ def _read_lock_text(path: Path) -> str:
         return ""
 
 
-def _read_contents(facts: LedgerFacts, connection: sqlite3.Connection, now: datetime, overdue: Callable[[], bool]) -> LedgerFacts:
+def _read_contents(
+    facts: LedgerFacts, connection: sqlite3.Connection, now: datetime, overdue: Callable[[], bool]
+) -> LedgerFacts:
     connection.row_factory = sqlite3.Row
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -129,19 +139,34 @@ _FOREIGN: Final = """
 def _read_record(connection: sqlite3.Connection, now: datetime, version: int) -> LedgerRecord:
     (occurrences, oldest), (recent,) = (
         connection.execute("SELECT count(*), min(scheduled_for) FROM occurrence").fetchone(),
-        connection.execute("SELECT count(*) FROM occurrence WHERE scheduled_for > ?", (to_text_seconds(now - LOOK_BACK),)).fetchone(),
+        connection.execute(
+            "SELECT count(*) FROM occurrence WHERE scheduled_for > ?", (to_text_seconds(now - LOOK_BACK),)
+        ).fetchone(),
     )
-    evaluated = connection.execute("SELECT croniter, tzdata, rules_version FROM evaluation ORDER BY id DESC LIMIT 1").fetchone()
-    newest = connection.execute("SELECT automation_id, max(started_at) FROM run WHERE started_at IS NOT NULL GROUP BY automation_id")
+    evaluated = connection.execute(
+        "SELECT croniter, tzdata, rules_version FROM evaluation ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    newest = connection.execute(
+        "SELECT automation_id, max(started_at) FROM run WHERE started_at IS NOT NULL GROUP BY automation_id"
+    )
     return LedgerRecord(
         occurrences=occurrences,
         recent=recent,
         oldest=_parse_instant(oldest),
         evaluation=None if evaluated is None else (evaluated[0], evaluated[1], evaluated[2]),
-        targets=tuple(map(_read_target, connection.execute(_RESTORED_TARGETS if version >= _RESTORATIONS_VERSION else _TARGETS))),
+        targets=tuple(
+            map(
+                _read_target,
+                connection.execute(_RESTORED_TARGETS if version >= _RESTORATIONS_VERSION else _TARGETS),
+            )
+        ),
         automations=tuple(map(_read_automation, connection.execute(_AUTOMATIONS))),
-        paused=frozenset((row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")),
-        foreign_runs=tuple(map(_read_foreign_runs, connection.execute(_FOREIGN, (to_text(now - LOOK_BACK),)))),
+        paused=frozenset(
+            (row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")
+        ),
+        foreign_runs=tuple(
+            map(_read_foreign_runs, connection.execute(_FOREIGN, (to_text(now - LOOK_BACK),)))
+        ),
         newest_runs={row[0]: from_text(row[1]) for row in newest},
         failing=_read_failing(connection) if version >= _FINISHED_RUNS_VERSION else NONE_FAILING,
     )
@@ -160,12 +185,25 @@ def _read_automation(row: Any) -> KnownAutomation:
     broken = (row["invalid"] or "it has no usable definition") if row["cron_expression"] is None else None
     definition = (row["cron_expression"] or "", row["timezone"] or "", bool(row["enabled"]))
     return KnownAutomation(
-        row["target"], row["automation_id"], row["name"], *definition, broken, row["run_id"], _parse_instant(row["run_at"])
+        row["target"],
+        row["automation_id"],
+        row["name"],
+        *definition,
+        broken,
+        row["run_id"],
+        _parse_instant(row["run_at"]),
     )
 
 
 def _read_foreign_runs(row: Any) -> ForeignRunSummary:
-    return ForeignRunSummary(row["target"], row["automation_id"], row["name"], row["count"], from_text(row["newest"]), row["doubles"])
+    return ForeignRunSummary(
+        row["target"],
+        row["automation_id"],
+        row["name"],
+        row["count"],
+        from_text(row["newest"]),
+        row["doubles"],
+    )
 
 
 def _parse_instant(text: str | None) -> datetime | None:

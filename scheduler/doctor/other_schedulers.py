@@ -36,11 +36,15 @@ def _check_recorded(facts: Facts) -> Iterator[CheckFinding]:
         advice = f"switch off the other scheduler, or pause the automation here: `{pause}`"
         if each.doubles:
             yield OTHER_SCHEDULERS.fault(
-                subject, f"fired twice: {_describe_runs(each, each.doubles)} within a minute of an instant of its schedule", advice
+                subject,
+                f"fired twice: {_describe_runs(each, each.doubles)} within a minute of an instant of its schedule",
+                advice,
             )
         else:
             yield OTHER_SCHEDULERS.warning(
-                subject, f"{_describe_runs(each, each.count)}", f"nothing, if somebody started that by hand; else {advice}"
+                subject,
+                f"{_describe_runs(each, each.count)}",
+                f"nothing, if somebody started that by hand; else {advice}",
             )
 
 
@@ -64,10 +68,13 @@ def _check_unrecorded(facts: Facts) -> Iterator[CheckFinding]:
         suspects = [
             automation
             for automation in facts.list_automations(target) or ()
-            if _is_suspect(facts, automation, ahead) and not _is_before_restore(restored_at, automation, ahead)
+            if _is_suspect(facts, automation, ahead)
+            and not _is_before_restore(restored_at, automation, ahead)
         ]
         if suspects:
-            names = ", ".join(each.name for each in suspects[:_MAX_NAMES]) + (", …" if len(suspects) > _MAX_NAMES else "")
+            names = ", ".join(each.name for each in suspects[:_MAX_NAMES]) + (
+                ", …" if len(suspects) > _MAX_NAMES else ""
+            )
             yield OTHER_SCHEDULERS.warning(
                 f"target {target.settings.name}",
                 f"newest runs that began by their schedules and that the ledger does not know, of {len(suspects):,}: {names}",
@@ -85,11 +92,18 @@ def _is_before_restore(restored_at: datetime | None, automation: KnownAutomation
 
     A restored ledger does not contain the daemon's own runs between the backup and the restore.
     """
-    return restored_at is not None and automation.run_at is not None and automation.run_at - ahead <= restored_at
+    return (
+        restored_at is not None and automation.run_at is not None and automation.run_at - ahead <= restored_at
+    )
 
 
 def _is_suspect(facts: Facts, each: KnownAutomation, ahead: timedelta) -> bool:
-    if each.run_at is None or not each.enabled or each.broken is not None or facts.now - each.run_at > LOOK_BACK:
+    if (
+        each.run_at is None
+        or not each.enabled
+        or each.broken is not None
+        or facts.now - each.run_at > LOOK_BACK
+    ):
         return False
     known = facts.record.newest_runs.get(each.id) if facts.record else None
     if known is not None and each.run_at - known < _TOLERANCE:

@@ -10,7 +10,16 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.facts import PROXY_VARIABLES, TRUST_VARIABLES, ApiFacts, Connectivity, Facts, Refusal, TargetFacts, UnknownFact
+from scheduler.doctor.facts import (
+    PROXY_VARIABLES,
+    TRUST_VARIABLES,
+    ApiFacts,
+    Connectivity,
+    Facts,
+    Refusal,
+    TargetFacts,
+    UnknownFact,
+)
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
 from scheduler.settings.addresses import is_loopback
 
@@ -21,8 +30,13 @@ _SELF_SIGNED: Final = (18, 19)
 _TLS_ADVICE: Final[Mapping[int, str]] = {  # OpenSSL's codes of untrusted certificates (openssl/x509_vfy.h)
     9: "see whether this machine's clock is right; else the API's certificate has to be replaced",
     10: "renew the API's certificate; see whether this machine's clock is right, too",
-    **dict.fromkeys(_SELF_SIGNED, "if it is the right one, set ca_file on the target to a file that holds it"),
-    **dict.fromkeys(_UNKNOWN_AUTHORITY, "for a private CA set ca_file on the target; for a public one install ca-certificates"),
+    **dict.fromkeys(
+        _SELF_SIGNED, "if it is the right one, set ca_file on the target to a file that holds it"
+    ),
+    **dict.fromkeys(
+        _UNKNOWN_AUTHORITY,
+        "for a private CA set ca_file on the target; for a public one install ca-certificates",
+    ),
     **dict.fromkeys((62, 64), "write the host in the target's url as the certificate has it"),
 }
 _SLOW_SHARE: Final = 0.5
@@ -52,7 +66,9 @@ def _check_target(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterat
     subject, way, api = f"target {target.settings.name}", target.connectivity, target.api
     if isinstance(way, UnknownFact):
         yield REACHABILITY.fault(
-            subject, f"the way to it could not be looked at: {way.reason}", "try again; see the network of this machine"
+            subject,
+            f"the way to it could not be looked at: {way.reason}",
+            "try again; see the network of this machine",
         )
     elif way.broken:
         yield REACHABILITY.fault(subject, *_describe_failure(target, way, proxied=proxied))
@@ -65,7 +81,10 @@ def _describe_failure(target: TargetFacts, way: Connectivity, *, proxied: bool) 
     if way.proxy and way.broken != "tls":
         return _describe_proxy_failure(way)
     if way.broken == "name":
-        return f"the name {way.host} cannot be resolved: {way.error}", "correct the target's url, or mend this machine's name service"
+        return (
+            f"the name {way.host} cannot be resolved: {way.error}",
+            "correct the target's url, or mend this machine's name service",
+        )
     if way.broken == "connection":
         advice = f"see that the API runs and that no firewall keeps this machine from port {way.port}"
         advice += "; a proxy of the environment is not used, only the target's proxy" if proxied else ""
@@ -80,7 +99,10 @@ def _describe_proxy_failure(way: Connectivity) -> tuple[str, str]:
         host = urlsplit(way.proxy).hostname
         return f"the name {host} of its proxy cannot be resolved: {way.error}", "correct the target's proxy"
     if way.broken == "connection":
-        return f"no connection to its proxy {way.proxy}: {way.error}", "see that the proxy runs, or correct the target's proxy"
+        return (
+            f"no connection to its proxy {way.proxy}: {way.error}",
+            "see that the proxy runs, or correct the target's proxy",
+        )
     advice = f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password stand in the target's proxy"
     return f"its proxy {way.proxy} made no connection to {way.host} port {way.port}: {way.error}", advice
 
@@ -93,13 +115,18 @@ def _advise_tls(target: TargetFacts, way: Connectivity) -> str:
         return f"add the authority that signed it to {ca_file}"
     if way.verify_code is None and ca_file:
         return f"see that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in PEM form"
-    return _TLS_ADVICE.get(way.verify_code or 0, f"see that the API speaks TLS on port {way.port}, or write http:// if it does not")
+    return _TLS_ADVICE.get(
+        way.verify_code or 0,
+        f"see that the API speaks TLS on port {way.port}, or write http:// if it does not",
+    )
 
 
 def _check_tls(facts: Facts, subject: str, way: Connectivity) -> Iterator[CheckFinding]:
     if not way.tls and (way.proxy or not is_loopback(way.host)):  # behind a proxy, loopback is no exception
         yield REACHABILITY.warning(
-            subject, f"the key is sent to {way.host} without TLS, for everybody on the way to read", "write https:// in the target's url"
+            subject,
+            f"the key is sent to {way.host} without TLS, for everybody on the way to read",
+            "write https:// in the target's url",
         )
     if way.expires is not None and way.expires - facts.now < _SOON:
         yield REACHABILITY.warning(
@@ -109,10 +136,14 @@ def _check_tls(facts: Facts, subject: str, way: Connectivity) -> Iterator[CheckF
         )
 
 
-def _check_answer(subject: str, target: TargetFacts, way: Connectivity, api: ApiFacts | UnknownFact) -> CheckFinding:
+def _check_answer(
+    subject: str, target: TargetFacts, way: Connectivity, api: ApiFacts | UnknownFact
+) -> CheckFinding:
     if isinstance(api, UnknownFact):
         return REACHABILITY.notice(
-            subject, f"{_describe_endpoint(way)} can be connected to; the API was not asked: {api.reason}", "mend that first"
+            subject,
+            f"{_describe_endpoint(way)} can be connected to; the API was not asked: {api.reason}",
+            "mend that first",
         )
     if api.refusal is not None:
         return REACHABILITY.fault(subject, *_describe_refusal(target, api.refusal))

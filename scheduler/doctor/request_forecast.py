@@ -78,7 +78,10 @@ def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime
     by_minute = Counter[int]()
     for second, number in fires.items():
         by_minute[second // 60] += number
-    minutes = [RequestLoad(begin + timedelta(minutes=minute), by_minute[minute], readings[minute]) for minute in range(DAY)]
+    minutes = [
+        RequestLoad(begin + timedelta(minutes=minute), by_minute[minute], readings[minute])
+        for minute in range(DAY)
+    ]
     return RequestForecast(
         minute=max(minutes, key=lambda load: load.requests),
         hour=max(_list_hours(minutes), key=lambda load: load.requests),
@@ -93,7 +96,8 @@ def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[in
     for group in groups:
         earliest = begin - timedelta(seconds=max(group.fires)) - _JUST_BEFORE
         instants = [
-            int((fire - begin).total_seconds()) for fire in group.schedule.iterate_between(earliest, begin + timedelta(minutes=DAY))
+            int((fire - begin).total_seconds())
+            for fire in group.schedule.iterate_between(earliest, begin + timedelta(minutes=DAY))
         ]
         for offset, count in group.fires.items():
             for second in (instant + offset for instant in instants):
@@ -117,4 +121,6 @@ def _list_hours(minutes: Sequence[RequestLoad]) -> Iterable[RequestLoad]:
     readings = [0, *accumulate(each.readings for each in minutes)]
     for begin in range(len(minutes) - _HOUR + 1):
         end = begin + _HOUR
-        yield RequestLoad(minutes[begin].at, fires[end] - fires[begin], readings[end] - readings[begin], _HOUR)
+        yield RequestLoad(
+            minutes[begin].at, fires[end] - fires[begin], readings[end] - readings[begin], _HOUR
+        )

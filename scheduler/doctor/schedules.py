@@ -49,7 +49,9 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         subject = f"target {target.settings.name}"
         if automations is None:
             yield SCHEDULES.notice(
-                subject, "its automations are not known: the API could not be read, and the ledger has none", "mend that first"
+                subject,
+                "its automations are not known: the API could not be read, and the ledger has none",
+                "mend that first",
             )
             continue
         if target.snapshot is None:
@@ -59,7 +61,10 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         found = [finding for each in automations for finding in _check_automation(facts, each)]
         yield from found
         yield from _report_not_fired(facts, subject, automations)
-        yield SCHEDULES.ok(subject, f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here")
+        yield SCHEDULES.ok(
+            subject,
+            f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here",
+        )
 
 
 def _check_unidentified(subject: str, target: TargetFacts) -> Iterator[CheckFinding]:
@@ -86,18 +91,26 @@ def _report_recorded(facts: Facts, subject: str, target: TargetFacts) -> CheckFi
     at = next((each.snapshot_at for each in recorded if each.name == target.settings.name), None)
     taken = f", of {to_text_seconds(at)}" if at else ""
     return SCHEDULES.notice(
-        subject, f"the API could not be read: its automations are those of the ledger's last snapshot{taken}", "mend that first"
+        subject,
+        f"the API could not be read: its automations are those of the ledger's last snapshot{taken}",
+        "mend that first",
     )
 
 
 def _check_automation(facts: Facts, each: KnownAutomation) -> Iterator[CheckFinding]:
     subject = f"automation {each.name} ({each.id})"
     if each.broken is not None:
-        yield SCHEDULES.fault(subject, f"the API's object is broken, so it never fires: {each.broken}", "edit or delete it at the API")
+        yield SCHEDULES.fault(
+            subject,
+            f"the API's object is broken, so it never fires: {each.broken}",
+            "edit or delete it at the API",
+        )
         return
     rules = facts.settings.schedule
     try:
-        schedule = Schedule.parse(each.cron_expression, each.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat)
+        schedule = Schedule.parse(
+            each.cron_expression, each.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat
+        )
     except InvalidSchedule as error:
         yield _report_invalid(subject, each, error)
         return
@@ -144,7 +157,11 @@ def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
     for each in found:
         if each.code in _SURPRISING_CODES:
             instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
-            yield SCHEDULES.warning(_NO_SUBJECT, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
+            yield SCHEDULES.warning(
+                _NO_SUBJECT,
+                f"'{schedule.expression}': {each.here}",
+                f"nothing, if that is meant; else {instead}",
+            )
     ordered = sorted(found, key=lambda difference: difference.code not in _MISREAD_CODES)
     others = [difference.words for difference in ordered if difference.code not in _SURPRISING_CODES]
     if others:
@@ -156,7 +173,9 @@ def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
         )
 
 
-def _check_policies(subject: str, facts: Facts, each: KnownAutomation, schedule: Schedule) -> Iterator[CheckFinding]:
+def _check_policies(
+    subject: str, facts: Facts, each: KnownAutomation, schedule: Schedule
+) -> Iterator[CheckFinding]:
     jitter = facts.settings.find_policies(each.id, each.name).jitter
     if not jitter:
         return
@@ -169,9 +188,15 @@ def _check_policies(subject: str, facts: Facts, each: KnownAutomation, schedule:
         )
 
 
-def _report_not_fired(facts: Facts, subject: str, automations: Sequence[KnownAutomation]) -> Iterator[CheckFinding]:
+def _report_not_fired(
+    facts: Facts, subject: str, automations: Sequence[KnownAutomation]
+) -> Iterator[CheckFinding]:
     paused = PauseLookup(facts)
-    states = Counter("disabled" if not each.enabled else "paused" for each in automations if not each.enabled or paused.is_paused(each))
+    states = Counter(
+        "disabled" if not each.enabled else "paused"
+        for each in automations
+        if not each.enabled or paused.is_paused(each)
+    )
     if states:
         counts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
         yield SCHEDULES.notice(
@@ -184,7 +209,11 @@ def _report_not_fired(facts: Facts, subject: str, automations: Sequence[KnownAut
 def _describe_ends(paused: PauseLookup, automations: Sequence[KnownAutomation]) -> str:
     """Describe how to end each kind of pause that covers enabled automations."""
     enabled = [automation for automation in automations if automation.enabled]
-    ends = [f"; {resume_all(automation.target)} ends the pause of all" for automation in enabled[:1] if paused.is_complete(automation)]
+    ends = [
+        f"; {resume_all(automation.target)} ends the pause of all"
+        for automation in enabled[:1]
+        if paused.is_complete(automation)
+    ]
     if any(map(paused.is_single, enabled)):
         ends.append(f"; `{format_command('resume AUTOMATION')}` ends the pause of one")
     if any(map(paused.is_configured, enabled)):

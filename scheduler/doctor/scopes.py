@@ -20,12 +20,16 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
 def _check_target(subject: str, api: ApiFacts) -> Iterator[CheckFinding]:
     reads = api.snapshot is not None
     if api.refusal is not None and api.refusal.status == HTTPStatus.FORBIDDEN:
-        yield SCOPES.fault(subject, f"the key may not read automations: {api.refusal.text}", "give it the scope task:read")
+        yield SCOPES.fault(
+            subject, f"the key may not read automations: {api.refusal.text}", "give it the scope task:read"
+        )
     if api.may_write:
         yield SCOPES.ok(subject, "the key may read and write" if reads else "the key may write")
     elif api.may_write is False and api.write_refusal is not None:
         yield SCOPES.fault(
-            subject, f"the key may not start runs: {split_advice(api.write_refusal.text, '')[0]}", "give it the scope task:write"
+            subject,
+            f"the key may not start runs: {split_advice(api.write_refusal.text, '')[0]}",
+            "give it the scope task:write",
         )
     elif api.write_refusal is not None:
         yield SCOPES.warning(

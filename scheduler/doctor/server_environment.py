@@ -29,7 +29,16 @@ _UNIT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
 Source: systemd.exec(5), Environment Variables in Spawned Processes.
 """
-_SYSTEMD_VARIABLES: Final = ("HOME", "LANG", "USER", "LOGNAME", "SHELL", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR")
+_SYSTEMD_VARIABLES: Final = (
+    "HOME",
+    "LANG",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "CREDENTIALS_DIRECTORY",
+    "STATE_DIRECTORY",
+    "XDG_RUNTIME_DIR",
+)
 """Variables that systemd may set although the unit does not name the variables."""
 _DEFAULT_PATH: Final = "/bin:/usr/bin"
 """The search path for a command without ``PATH`` (posix_spawn(3))."""
@@ -85,7 +94,9 @@ def find_environment(database: Path, file: Path | None, ours: Mapping[str, str])
         with suppress(OSError):
             return ServerEnvironment(f"the server, process {process}", _read_environ(process), process)
     why = "since no server runs" if process is None else "since that of the server may not be read"
-    return (None if file is None else _read_unit_environment(file)) or ServerEnvironment(f"this command, {why}", ours, complete=False)
+    return (None if file is None else _read_unit_environment(file)) or ServerEnvironment(
+        f"this command, {why}", ours, complete=False
+    )
 
 
 def _read_environ(process: int) -> dict[str, str]:
@@ -101,7 +112,9 @@ def _read_environ(process: int) -> dict[str, str]:
 def _read_unit_environment(file: Path) -> ServerEnvironment | None:
     """Return the environment from the unit; None when no unit starts a server with this configuration."""
     shown = _show_unit()
-    if shown.get("LoadState") != ["loaded"] or not any(f" serve --config {file} " in start for start in shown.get("ExecStart", ())):
+    if shown.get("LoadState") != ["loaded"] or not any(
+        f" serve --config {file} " in start for start in shown.get("ExecStart", ())
+    ):
         return None
     variables = {"PATH": _UNIT_PATH, **dict.fromkeys(_SYSTEMD_VARIABLES, "")}
     complete = True
@@ -123,7 +136,9 @@ def _show_unit() -> dict[str, list[str]]:
     """Ask systemd for the properties of the unit; empty when systemd is absent or does not answer."""
     command = ("systemctl", "show", UNIT, *(f"--property={name}" for name in _PROPERTIES))
     try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)  # noqa: S603 - fixed command
+        done = subprocess.run(  # noqa: S603 - fixed command
+            command, capture_output=True, check=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     shown = dict[str, list[str]]()

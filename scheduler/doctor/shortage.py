@@ -62,17 +62,25 @@ def choose_stretch(fires: Sequence[int], crowded: range) -> range:
 
 
 def forecast_stretch(
-    automations: Sequence[RecurringAutomation], polls: Polls, target: TargetSection, begin: datetime, end: datetime
+    automations: Sequence[RecurringAutomation],
+    polls: Polls,
+    target: TargetSection,
+    begin: datetime,
+    end: datetime,
 ) -> Forecast:
     """Return the forecast for the occurrences that come due from ``begin`` on and before ``end``."""
     longest = max((each.offset for each in automations), default=timedelta(0))
     instants = {
-        schedule: tuple(schedule.iterate_between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1)))
+        schedule: tuple(
+            schedule.iterate_between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1))
+        )
         for schedule in {each.schedule for each in automations}
     }
     dues = [due for each in automations for due in _list_dues(each, instants[each.schedule], begin, end)]
     dues.sort(key=lambda due: due.at)
-    return make_forecast(dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour)
+    return make_forecast(
+        dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour
+    )
 
 
 def _list_dues(
@@ -83,7 +91,11 @@ def _list_dues(
     A waiting occurrence is lost at its deadline, or when the next occurrence comes due and coalesces it.
     With ``catch_up = "all"``, nothing is coalesced: only the deadline counts.
     """
-    policies, offset, length = automation.policies, automation.offset.total_seconds(), (end - begin).total_seconds()
+    policies, offset, length = (
+        automation.policies,
+        automation.offset.total_seconds(),
+        (end - begin).total_seconds(),
+    )
     for instant, following in pairwise((*instants, None)):
         assert instant is not None, "only the last one has nothing that follows"
         to_the_next = None if following is None else following - instant
@@ -92,13 +104,22 @@ def _list_dues(
         if to_the_next is not None and policies.catch_up is not CatchUp.ALL:
             patience = min(patience, to_the_next)
         if 0 <= at < length:
-            yield ForecastOccurrence(at, at + patience.total_seconds(), automation.id, reads=policies.concurrency is not Concurrency.ALLOW)
+            yield ForecastOccurrence(
+                at,
+                at + patience.total_seconds(),
+                automation.id,
+                reads=policies.concurrency is not Concurrency.ALLOW,
+            )
 
 
 def describe_shortage(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:
     """Describe the waits, lost occurrences and late polls of a forecast; None when all are in time."""
     lost = find_losers(result)
-    late = [each.longest_wait for each in result.automation_forecasts.values() if each.longest_wait > _NOTABLE_SECONDS]
+    late = [
+        each.longest_wait
+        for each in result.automation_forecasts.values()
+        if each.longest_wait > _NOTABLE_SECONDS
+    ]
     parts = []
     if late and result.binds_at is not None:
         since = to_text_seconds(begin + timedelta(seconds=int(result.binds_at)))

@@ -14,14 +14,19 @@ from scheduler.doctor.findings import Check, CheckFinding
 ZONE_DATA: Final = Check("zone data")
 _YEARS: Final = 2
 _UPDATE: Final = (
-    "apt-get install --only-upgrade tzdata for the system's, pip install --upgrade tzdata for the package's; then reload the daemon"
+    "apt-get install --only-upgrade tzdata for the system's, "
+    "pip install --upgrade tzdata for the package's; then reload the daemon"
 )
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the zone data."""
     if isinstance(facts.zones, UnknownFact):
-        yield ZONE_DATA.fault("zone data", f"they could not be looked at: {facts.zones.reason}", "install the system's tzdata again")
+        yield ZONE_DATA.fault(
+            "zone data",
+            f"they could not be looked at: {facts.zones.reason}",
+            "install the system's tzdata again",
+        )
     elif not facts.zones.copies:
         yield ZONE_DATA.fault("zone data", "there are none on this machine", "apt-get install tzdata")
     else:
@@ -34,7 +39,9 @@ def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
     beside = f"; beside it, the {others[0].source}'s {others[0].version}" if others else ""
     year = re.match(r"\d{4}", used.version)
     if year is not None and facts.now.year - int(year[0]) >= _YEARS:
-        yield ZONE_DATA.warning("zone data", f"the newest copy is {used.version}; laws have changed since", _UPDATE)
+        yield ZONE_DATA.warning(
+            "zone data", f"the newest copy is {used.version}; laws have changed since", _UPDATE
+        )
     else:
         yield ZONE_DATA.ok("zone data", f"{used.version} of the {used.source} is used{beside}")
     for name, since in zones.disagreements.items():
@@ -47,7 +54,12 @@ def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
 
 def _check_daemon(facts: Facts) -> Iterator[CheckFinding]:
     ledger = facts.ledger
-    if not isinstance(ledger, LedgerFacts) or ledger.holder is None or ledger.record is None or ledger.record.evaluation is None:
+    if (
+        not isinstance(ledger, LedgerFacts)
+        or ledger.holder is None
+        or ledger.record is None
+        or ledger.record.evaluation is None
+    ):
         return
     (croniter, tzdata, rules), here = ledger.record.evaluation, facts.evaluation
     if (croniter, tzdata, rules) != here:

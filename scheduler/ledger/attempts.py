@@ -139,7 +139,13 @@ def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> Sequ
 
 def _make_attempt_row(written: AttemptWrite) -> tuple[Value, ...]:
     attempt = written.attempt
-    return (*to_identity(written.occurrence), attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
+    return (
+        *to_identity(written.occurrence),
+        attempt.number,
+        to_text(attempt.written_at),
+        attempt.baseline,
+        attempt.clock_offset,
+    )
 
 
 def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Sequence[None]:
@@ -162,7 +168,16 @@ def make_end_row(ended: AttemptEndWrite) -> tuple[Value, ...]:
     """Make the row of an attempt's end for `end_rows`."""
     end = ended.end
     sent_at = None if end.sent_at is None else to_text(end.sent_at)
-    return (*to_identity(ended.occurrence), ended.state, end.number, end.result, to_text(end.ended_at), sent_at, end.http_status, end.error)
+    return (
+        *to_identity(ended.occurrence),
+        ended.state,
+        end.number,
+        end.result,
+        to_text(end.ended_at),
+        sent_at,
+        end.http_status,
+        end.error,
+    )
 
 
 def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStartedWrite]) -> Sequence[None]:

@@ -16,8 +16,24 @@ from typing import Final
 
 from scheduler.core.instants import from_text
 from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedSpan
-from scheduler.ledger.spans import SpanPart, SpanRow, divide_span, divide_spans, encode_intervals, make_part, read_spans_around
-from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text, to_text_seconds
+from scheduler.ledger.spans import (
+    SpanPart,
+    SpanRow,
+    divide_span,
+    divide_spans,
+    encode_intervals,
+    make_part,
+    read_spans_around,
+)
+from scheduler.ledger.sql_batch import (
+    Contradiction,
+    Value,
+    make_statement,
+    pack_rows,
+    to_identity,
+    to_text,
+    to_text_seconds,
+)
 
 # Spans of an automation never overlap. So only the first span that ends at an instant or later can hold the
 # instant.
@@ -49,7 +65,9 @@ _INSERT_FIRST_ATTEMPTS: Final = make_statement(
     """,
 )
 
-_SELECT_OURS: Final = "SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM occurrence WHERE id > ?"
+_SELECT_OURS: Final = (
+    "SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM occurrence WHERE id > ?"
+)
 
 _INSERT_SKIPS: Final = make_statement(
     "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node",
@@ -165,7 +183,9 @@ def claim(connection: sqlite3.Connection, target: str, plan: ClaimPlan, node: st
     if plan.spans:
         made |= _insert_spans(connection, target, plan.spans, node)
     _record_gaps(connection, target, plan.gaps)
-    moved = connection.execute("UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target))
+    moved = connection.execute(
+        "UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target)
+    )
     if moved.rowcount != 1:
         raise Contradiction(f"the target {target!r} was never bound")
     return made
@@ -177,25 +197,37 @@ def _record_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap
     connection.executemany("INSERT INTO gap (target, since, until, automation_id) VALUES (?, ?, ?, ?)", rows)
 
 
-def _claim_occurrences(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
+def _claim_occurrences(
+    connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
+) -> set[Occurrence]:
     made = _insert_claims(connection, target, claims, node)
     refused = [each for each in claims if each.occurrence not in made]
-    if divide_spans(connection, target, _group_by_automation((each.occurrence, [each.occurrence.scheduled_for]) for each in refused)):
+    if divide_spans(
+        connection,
+        target,
+        _group_by_automation((each.occurrence, [each.occurrence.scheduled_for]) for each in refused),
+    ):
         made |= _insert_claims(connection, target, refused, node)
     return made
 
 
-def _group_by_automation(wanted: Iterable[tuple[Occurrence, Sequence[datetime]]]) -> Mapping[str, Sequence[datetime]]:
+def _group_by_automation(
+    wanted: Iterable[tuple[Occurrence, Sequence[datetime]]],
+) -> Mapping[str, Sequence[datetime]]:
     instants: defaultdict[str, list[datetime]] = defaultdict(list)
     for occurrence, each in wanted:
         instants[occurrence.automation_id].extend(each)
     return instants
 
 
-def _insert_claims(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
+def _insert_claims(
+    connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
+) -> set[Occurrence]:
     (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
     connection.execute(_INSERT_CLAIMS, (pack_rows([_make_claim_row(each) for each in claims]), target, node))
-    first_attempts = pack_rows([_make_attempt_row(each.occurrence, each.attempt) for each in claims if each.attempt is not None])
+    first_attempts = pack_rows(
+        [_make_attempt_row(each.occurrence, each.attempt) for each in claims if each.attempt is not None]
+    )
     connection.execute(_INSERT_FIRST_ATTEMPTS, (first_attempts, target, before))
     (made,) = connection.execute(_SELECT_OURS, (before,)).fetchone()
     ours = {(automation_id, scheduled_for) for automation_id, scheduled_for in json.loads(made)}
@@ -214,10 +246,18 @@ def _make_claim_row(claim: Claim) -> tuple[Value, ...]:
 
 
 def _make_attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
-    return (*to_identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
+    return (
+        *to_identity(occurrence)[1:],
+        attempt.number,
+        to_text(attempt.written_at),
+        attempt.baseline,
+        attempt.clock_offset,
+    )
 
 
-def find_missing(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+def find_missing(
+    connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]
+) -> set[Occurrence]:
     """Find the target's occurrences that have no row, neither their own nor a span, and lie in no gap."""
     by_identity = {to_identity(each)[1:]: each for each in expected}
     (without,) = connection.execute(_SELECT_MISSING, (pack_rows(list(by_identity)), target)).fetchone()
@@ -227,10 +267,16 @@ def find_missing(connection: sqlite3.Connection, target: str, expected: Sequence
 # ---------------------------------------------------------------- skips
 
 
-def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> dict[Occurrence, int]:
+def _insert_skips(
+    connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str
+) -> dict[Occurrence, int]:
     divide_spans(connection, target, _group_by_automation((skip.occurrence, skip.instants) for skip in skips))
     are_many = _has_many_rows(connection, skips, sum(len(skip.instants) for skip in skips))
-    taken = _read_rows_at(connection, target, skips) if are_many else _read_rows_between(connection, target, skips)
+    taken = (
+        _read_rows_at(connection, target, skips)
+        if are_many
+        else _read_rows_between(connection, target, skips)
+    )
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for skip in skips:
@@ -267,19 +313,33 @@ def _read_rows_between(
     if not _has_many_rows(connection, skips, 0):
         (found,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
     else:
-        (found,) = connection.execute(_SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))).fetchone()
+        (found,) = connection.execute(
+            _SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))
+        ).fetchone()
     return _sort_intervals(found)
 
 
-def _read_rows_at(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
+def _read_rows_at(
+    connection: sqlite3.Connection, target: str, skips: Sequence[Skip]
+) -> defaultdict[str, list[_Interval]]:
     """Read the rows at the instants of the skips, and the covering spans, by automation and in order.
 
     Other rows in between are not read. The cost depends on the number of skips, however many rows other
     automations have in the same time.
     """
     automations = list({skip.occurrence.automation_id for skip in skips})
-    at = pack_rows([(skip.occurrence.automation_id, to_text_seconds(instant)) for skip in skips for instant in skip.instants])
-    return _sort_intervals(connection.execute(_SELECT_AT, (at, target, *_find_bounds(skips), json.dumps(automations))).fetchone()[0])
+    at = pack_rows(
+        [
+            (skip.occurrence.automation_id, to_text_seconds(instant))
+            for skip in skips
+            for instant in skip.instants
+        ]
+    )
+    return _sort_intervals(
+        connection.execute(
+            _SELECT_AT, (at, target, *_find_bounds(skips), json.dumps(automations))
+        ).fetchone()[0]
+    )
 
 
 def _sort_intervals(found: str) -> defaultdict[str, list[_Interval]]:
@@ -342,7 +402,9 @@ Listing is faster than measuring the extent between each two rows.
 """
 
 
-def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str) -> dict[Occurrence, int]:
+def _insert_spans(
+    connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str
+) -> dict[Occurrence, int]:
     """Write spans by their bounds, around existing rows."""
     _divide_others(connection, target, spans)
     taken = _read_rows_between(connection, target, spans)
@@ -368,7 +430,9 @@ def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[
         ours[span.occurrence.automation_id].append(span)
     begin, end = min(span.occurrence.scheduled_for for span in spans), max(span.last for span in spans)
     for there in read_spans_around(connection, target, ours, begin, end):
-        wanted = [instant for span in ours[there.automation_id] for instant in _find_instants_within(span, there)]
+        wanted = [
+            instant for span in ours[there.automation_id] for instant in _find_instants_within(span, there)
+        ]
         divide_span(connection, there, wanted)
 
 
@@ -378,7 +442,11 @@ def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterator[datetim
     None are yielded when both spans have the same schedule.
     """
     since, until = max(there.first, span.occurrence.scheduled_for - _JUST_BEFORE), min(there.last, span.last)
-    return iter(()) if span.schedule == there.schedule or since >= until else span.schedule.iterate_between(since, until)
+    return (
+        iter(())
+        if span.schedule == there.schedule or since >= until
+        else span.schedule.iterate_between(since, until)
+    )
 
 
 def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[SpanPart]:
@@ -393,7 +461,11 @@ def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[
     for rows in _group_near(in_the_way):
         before = make_part(span.schedule, begin, from_text(rows[0][1]) - _JUST_BEFORE)
         yield from () if before is None else (before,)
-        between = list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1]))) if len(rows) > 1 else []
+        between = (
+            list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1])))
+            if len(rows) > 1
+            else []
+        )
         yield from (SpanPart(group[0], group[-1], len(group)) for group in _find_free(between, rows))
         begin = from_text(rows[-1][0])
     behind = make_part(span.schedule, begin, last)
@@ -419,7 +491,13 @@ def _make_span_row(span: SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
     """Make one row. A row of a single occurrence names no definition: the instant is enough."""
     first, last, count, _ = part.extent
     schedule = span.schedule
-    by = (span.definition.cron_expression, span.definition.timezone, schedule.dst_gap, schedule.dst_repeat, schedule.rules_version)
+    by = (
+        span.definition.cron_expression,
+        span.definition.timezone,
+        schedule.dst_gap,
+        schedule.dst_repeat,
+        schedule.rules_version,
+    )
     return (
         span.occurrence.automation_id,
         first,

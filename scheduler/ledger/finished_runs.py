@@ -56,7 +56,9 @@ _COUNT_ENDED: Final = """
 """
 
 
-def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED) -> FailingAutomations:
+def read_failing(
+    connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED
+) -> FailingAutomations:
     """Count the failing automations of these targets, and read the newest ``most`` of their last results.
 
     Removed and disabled automations do not count: such automations start no further runs, and nobody has to
@@ -64,7 +66,9 @@ def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: i
     """
     wanted = json.dumps(list(targets))
     counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())
-    return FailingAutomations(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))])
+    return FailingAutomations(
+        counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))]
+    )
 
 
 def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
@@ -72,7 +76,9 @@ def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
     return [automation_id for (automation_id,) in connection.execute(_SELECT_FAILING_IDS, (target,))]
 
 
-def read_finished_runs(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:
+def read_finished_runs(
+    connection: sqlite3.Connection, automations: Collection[tuple[str, str]]
+) -> Mapping[tuple[str, str], FinishedRun]:
     """Read the newest finished runs of these automations, by target and id.
 
     An automation without a finished run has no entry.
@@ -86,12 +92,24 @@ def count_failed_runs(connection: sqlite3.Connection, since: datetime, most: int
 
     Runs from before the daemon do not count.
     """
-    return {RunStatus(status): number for status, number in connection.execute(_COUNT_ENDED, (to_text(since), most))}
+    return {
+        RunStatus(status): number
+        for status, number in connection.execute(_COUNT_ENDED, (to_text(since), most))
+    }
 
 
 def _read_run(row: sqlite3.Row) -> FinishedRun:
     target, automation_id, name, run_id, status, finished_at, failures, error = row
-    return FinishedRun(target, automation_id, name, run_id, RunStatus(status), from_text(finished_at), failures, read_last_line(error))
+    return FinishedRun(
+        target,
+        automation_id,
+        name,
+        run_id,
+        RunStatus(status),
+        from_text(finished_at),
+        failures,
+        read_last_line(error),
+    )
 
 
 def read_last_line(text: str | None) -> str | None:

@@ -23,7 +23,11 @@ _CHANGED: Final = "what is on record of it has changed meanwhile; ask again"
 
 def request_fire(connection: sqlite3.Connection, request: FireRequest) -> bool:
     """Write the request. Return False when a request waits for the daemon already."""
-    span = (to_text_seconds(request.instants[0]), encode_intervals(request.instants)) if request.instants else (None, None)
+    span = (
+        (to_text_seconds(request.instants[0]), encode_intervals(request.instants))
+        if request.instants
+        else (None, None)
+    )
     row = (*to_identity(request.occurrence), to_text(request.at), request.by, *span)
     return connection.execute(_ASK, row).rowcount == 1
 
@@ -50,7 +54,10 @@ def read_refusal(connection: sqlite3.Connection, occurrence: Occurrence) -> str 
 
 def is_requested(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
     """Return whether a request waits for the daemon."""
-    return connection.execute(f"SELECT 1 {_OF} AND refused IS NULL", to_identity(occurrence)).fetchone() is not None
+    return (
+        connection.execute(f"SELECT 1 {_OF} AND refused IS NULL", to_identity(occurrence)).fetchone()
+        is not None
+    )
 
 
 _OF: Final = "FROM fire_request WHERE target = ? AND automation_id = ? AND scheduled_for = ?"
@@ -63,7 +70,9 @@ def has_request(connection: sqlite3.Connection) -> bool:
     return connection.execute(_ANY_REQUEST).fetchone() is not None
 
 
-_ANY_REQUEST: Final = "SELECT 1 FROM fire_request INDEXED BY fire_request_waiting WHERE refused IS NULL LIMIT 1"
+_ANY_REQUEST: Final = (
+    "SELECT 1 FROM fire_request INDEXED BY fire_request_waiting WHERE refused IS NULL LIMIT 1"
+)
 
 
 def read_requests(connection: sqlite3.Connection, target: str) -> list[FireRequest]:
@@ -78,7 +87,9 @@ _REQUESTS: Final = """
 
 def _parse_request(row: sqlite3.Row) -> FireRequest:
     occurrence = Occurrence(row["target"], row["automation_id"], from_text(row["scheduled_for"]))
-    instants = () if row["intervals"] is None else tuple(decode_intervals(from_text(row["span"]), row["intervals"]))
+    instants = (
+        () if row["intervals"] is None else tuple(decode_intervals(from_text(row["span"]), row["intervals"]))
+    )
     return FireRequest(occurrence, from_text(row["requested_at"]), row["by"], instants)
 
 
@@ -87,10 +98,14 @@ def refuse(connection: sqlite3.Connection, request: FireRequest, why: str) -> No
     connection.execute(_REFUSE, (*to_identity(request.occurrence), why))
 
 
-_REFUSE: Final = "UPDATE fire_request SET refused = ?4 WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3"
+_REFUSE: Final = (
+    "UPDATE fire_request SET refused = ?4 WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3"
+)
 
 
-def reopen(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
+def reopen(
+    connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str
+) -> str | None:
     """Open the occurrence again, keep the old outcome as a step, and remove the request.
 
     Otherwise refuse the request, and return the reason.
@@ -104,7 +119,9 @@ def reopen(connection: sqlite3.Connection, request: FireRequest, reopening: Reop
     return None
 
 
-def _reopen_row(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
+def _reopen_row(
+    connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str
+) -> str | None:
     row = connection.execute(_SELECT, to_identity(request.occurrence)).fetchone()
     if row is None:
         return _insert_row(connection, request, reopening, node)
@@ -121,12 +138,21 @@ def _reopen_row(connection: sqlite3.Connection, request: FireRequest, reopening:
     return None
 
 
-def _insert_row(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
+def _insert_row(
+    connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str
+) -> str | None:
     """Insert a row for an occurrence without a row.
 
     An occurrence within the bounds of a remaining span is refused: the record has changed since the request.
     """
-    values = (reopening.name, to_text(reopening.due), to_text(reopening.deadline), to_text(reopening.at), to_text(request.at), node)
+    values = (
+        reopening.name,
+        to_text(reopening.due),
+        to_text(reopening.deadline),
+        to_text(reopening.at),
+        to_text(request.at),
+        node,
+    )
     if connection.execute(_MAKE, (*to_identity(request.occurrence), *values)).rowcount != 1:
         return _CHANGED
     _record_reopening(connection, request, request.at, reopening.at, "not on record")
@@ -139,10 +165,14 @@ def _find_late_run(connection: sqlite3.Connection, occurrence: Occurrence) -> st
     return None if found is None else found[0]
 
 
-_DOUBLE: Final = "SELECT run_id FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
+_DOUBLE: Final = (
+    "SELECT run_id FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
+)
 
 
-def _record_reopening(connection: sqlite3.Connection, request: FireRequest, at: datetime, until: datetime, detail: str) -> None:
+def _record_reopening(
+    connection: sqlite3.Connection, request: FireRequest, at: datetime, until: datetime, detail: str
+) -> None:
     steps.record(connection, [(request.occurrence, [Step(at, Cause.REOPENED, until, detail, request.by)])])
 
 

@@ -66,16 +66,30 @@ def read_occurrences(connection: sqlite3.Connection, selection: Selection) -> li
 
 def _may_match(selection: Selection) -> bool:
     """Return whether an occurrence can match: only accepted occurrences have a run, see `Conclusion`."""
-    return selection.run_status is None or (selection.outcome in {None, Outcome.ACCEPTED} and not selection.only_open)
+    return selection.run_status is None or (
+        selection.outcome in {None, Outcome.ACCEPTED} and not selection.only_open
+    )
 
 
 def _choose_tables(selection: Selection) -> tuple[str, str]:
     """Return the tables of a selection and the first of them, read in the order of time."""
     if selection.run_status is not None:
-        return "run INDEXED BY run_by_status CROSS JOIN occurrence ON occurrence.id = run.occurrence_id", "run"
-    index = "occurrence_open" if selection.only_open else None if selection.outcome is None else "occurrence_by_outcome"
+        return (
+            "run INDEXED BY run_by_status CROSS JOIN occurrence ON occurrence.id = run.occurrence_id",
+            "run",
+        )
+    index = (
+        "occurrence_open"
+        if selection.only_open
+        else None
+        if selection.outcome is None
+        else "occurrence_by_outcome"
+    )
     occurrences = "occurrence" if index is None else f"occurrence INDEXED BY {index}"
-    return f"{occurrences} LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id", "occurrence"
+    return (
+        f"{occurrences} LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id",
+        "occurrence",
+    )
 
 
 _COLUMNS: Final = """
@@ -147,7 +161,9 @@ def _to_canonical_id(automation: str | None) -> str | None:
         return None
 
 
-def read_timezones(connection: sqlite3.Connection, lines: Iterable[Line]) -> Mapping[tuple[str, str], str | None]:
+def read_timezones(
+    connection: sqlite3.Connection, lines: Iterable[Line]
+) -> Mapping[tuple[str, str], str | None]:
     """Return the zone in the newest definition of each automation in these lines, by target and id."""
     select = "SELECT timezone FROM automation WHERE target = ? AND automation_id = ?"
     keys = {(str(line["target"]), str(line["automation_id"])) for line in lines}
@@ -187,10 +203,14 @@ def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivi
         ],
         foreign=[
             ForeignRunTally(target, automation_id, name, count, doubled, _parse_instant(newest))
-            for target, automation_id, name, count, doubled, newest in connection.execute(_FOREIGN, (to_text(since), _MOST_FOREIGN))
+            for target, automation_id, name, count, doubled, newest in connection.execute(
+                _FOREIGN, (to_text(since), _MOST_FOREIGN)
+            )
         ],
         pauses=[
-            OperatorPause(target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by)
+            OperatorPause(
+                target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by
+            )
             for target, automation_id, name, since, by in connection.execute(_PAUSES)
         ],
         failed_runs=failed_runs,
@@ -234,7 +254,9 @@ class KnownTarget:
 def read_targets(connection: sqlite3.Connection) -> list[KnownTarget]:
     """Read the targets, ordered by name."""
     return [
-        KnownTarget(name, url, project_id, snapshot_at and from_text(snapshot_at), watermark and from_text(watermark))
+        KnownTarget(
+            name, url, project_id, snapshot_at and from_text(snapshot_at), watermark and from_text(watermark)
+        )
         for name, url, project_id, snapshot_at, watermark in connection.execute(
             "SELECT name, url, project_id, snapshot_at, watermark FROM target ORDER BY name"
         )

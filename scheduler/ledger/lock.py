@@ -47,7 +47,9 @@ class LedgerLock:
             return None
         except OSError as error:
             os.close(descriptor)
-            raise LedgerUnavailable(f"{path}: {error.strerror}; put the ledger on a local disk that has room") from error
+            raise LedgerUnavailable(
+                f"{path}: {error.strerror}; put the ledger on a local disk that has room"
+            ) from error
         return cls(path, descriptor)
 
     def is_held(self) -> bool:
@@ -83,7 +85,9 @@ def is_locked(ledger: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise LedgerUnavailable(f"{path}: {error.strerror}; ask as the user that the daemon runs as") from error
+        raise LedgerUnavailable(
+            f"{path}: {error.strerror}; ask as the user that the daemon runs as"
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -121,7 +125,9 @@ def _open_lock_file(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise LedgerUnavailable(f"{path}: {error.strerror}; see that its folder exists and the daemon's user may write there") from error
+        raise LedgerUnavailable(
+            f"{path}: {error.strerror}; see that its folder exists and the daemon's user may write there"
+        ) from error
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

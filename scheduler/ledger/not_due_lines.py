@@ -39,15 +39,21 @@ def make_line(target: str, wait: WaitStatus) -> Line:
     }
 
 
-def select_with_derived(connection: sqlite3.Connection, selection: Selection, derived: Sequence[Line]) -> list[Line]:
+def select_with_derived(
+    connection: sqlite3.Connection, selection: Selection, derived: Sequence[Line]
+) -> list[Line]:
     """Return the lines of a selection, the newest first, together with the derived lines.
 
     ``derived`` belong to the automations of the selection. For each derived line, one more recorded line is
     read. Recorded lines that come before the page whatever lies between are not read.
     """
-    chosen = sorted((line for line in derived if _is_selected(line, selection)), key=_to_sort_key, reverse=True)
+    chosen = sorted(
+        (line for line in derived if _is_selected(line, selection)), key=_to_sort_key, reverse=True
+    )
     first = max(selection.offset - len(chosen), 0)
-    recorded = read_occurrences(connection, replace(selection, offset=first, limit=selection.limit + len(chosen)))
+    recorded = read_occurrences(
+        connection, replace(selection, offset=first, limit=selection.limit + len(chosen))
+    )
     lines = list(merge(recorded, chosen, key=_to_sort_key, reverse=True))
     return lines[selection.offset - first :][: selection.limit]
 

@@ -43,7 +43,10 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
     """
     _require_target(connection, wanted.target)
     row = (wanted.target, wanted.automation_id, to_text(wanted.since), wanted.by)
-    made = connection.execute('INSERT INTO pause (target, automation_id, since, "by") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', row)
+    made = connection.execute(
+        'INSERT INTO pause (target, automation_id, since, "by") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
+        row,
+    )
     return made.rowcount == 1
 
 
@@ -55,7 +58,15 @@ def note_restoration(connection: sqlite3.Connection, at: datetime) -> None:
     connection.execute("UPDATE target SET restored_at = ?", (to_text(at),))
 
 
-def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str, keep_single: bool = False) -> bool:
+def resume(
+    connection: sqlite3.Connection,
+    target: str,
+    automation_id: str,
+    *,
+    at: datetime,
+    by: str,
+    keep_single: bool = False,
+) -> bool:
     """End a pause.
 
     With `EVERYTHING`, end all pauses of the target; ``keep_single`` keeps the pauses of single automations.
@@ -92,14 +103,18 @@ def announce_run(connection: sqlite3.Connection, target: str, automation_id: str
     """
     _require_target(connection, target)
     row = (target, automation_id, to_text(at))
-    made = connection.execute("INSERT INTO manual_run (target, automation_id, requested_at) VALUES (?, ?, ?)", row)
+    made = connection.execute(
+        "INSERT INTO manual_run (target, automation_id, requested_at) VALUES (?, ?, ?)", row
+    )
     assert made.lastrowid is not None
     return made.lastrowid
 
 
 def record_started_run(connection: sqlite3.Connection, intent: int, run: Run, at: datetime) -> None:
     """Record the run from the answer to the request, with the origin "manual"."""
-    connection.execute("UPDATE manual_run SET answered_at = ?, run_id = ? WHERE id = ?", (to_text(at), run.id, intent))
+    connection.execute(
+        "UPDATE manual_run SET answered_at = ?, run_id = ? WHERE id = ?", (to_text(at), run.id, intent)
+    )
     started_at = None if run.started_at is None else to_text(run.started_at)
     finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
     connection.execute(
@@ -112,14 +127,18 @@ def record_started_run(connection: sqlite3.Connection, intent: int, run: Run, at
     )
 
 
-def record_failed_run(connection: sqlite3.Connection, intent: int, error: str, *, refused_at: datetime | None) -> None:
+def record_failed_run(
+    connection: sqlite3.Connection, intent: int, error: str, *, refused_at: datetime | None
+) -> None:
     """Record the error of an intent without a known run.
 
     ``refused_at``: the request certainly started nothing. None: the request may have started a run, and a run
     that shows up later is taken for the intent's run.
     """
     answered_at = None if refused_at is None else to_text(refused_at)
-    connection.execute("UPDATE manual_run SET answered_at = ?, error = ? WHERE id = ?", (answered_at, error, intent))
+    connection.execute(
+        "UPDATE manual_run SET answered_at = ?, error = ? WHERE id = ?", (answered_at, error, intent)
+    )
 
 
 def find_manual_run(
@@ -129,10 +148,18 @@ def find_manual_run(
 
     Without such an answer, find the oldest unanswered intent near the beginning of the run.
     """
-    known = connection.execute("SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)).fetchone()
+    known = connection.execute(
+        "SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)
+    ).fetchone()
     if known is None and started_at is not None:
         known = connection.execute(
-            _NEAREST, (target, automation_id, to_text(started_at - MANUAL_RUN_WINDOW), to_text(started_at + MANUAL_RUN_WINDOW))
+            _NEAREST,
+            (
+                target,
+                automation_id,
+                to_text(started_at - MANUAL_RUN_WINDOW),
+                to_text(started_at + MANUAL_RUN_WINDOW),
+            ),
         ).fetchone()
     return None if known is None else int(known[0])
 
@@ -148,7 +175,9 @@ def attribute_manual_runs(connection: sqlite3.Connection, target: str, runs: Seq
     """Assign each of these manual runs to an intent, and no later run to the same intent."""
     for run in runs:
         intent = find_manual_run(connection, target, run.automation_id, run.id, run.started_at)
-        connection.execute("UPDATE manual_run SET run_id = ? WHERE id = ? AND run_id IS NULL", (run.id, intent))
+        connection.execute(
+            "UPDATE manual_run SET run_id = ? WHERE id = ? AND run_id IS NULL", (run.id, intent)
+        )
 
 
 # ---------------------------------------------------------------- names
@@ -172,7 +201,9 @@ def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime |
     """
     _require_target(connection, target)
     (until,) = connection.execute("SELECT throttled_until FROM target WHERE name = ?", (target,)).fetchone()
-    connection.execute("UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,))
+    connection.execute(
+        "UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,)
+    )
     return None if until is None else from_text(until)
 
 

@@ -11,7 +11,15 @@ from scheduler.core.model import AttemptEnd, Conclusion, Occurrence, Outcome, Re
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
 from scheduler.ledger.attempts import AttemptEndWrite, close_open, end_rows, make_end_row, remove_open
-from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text, to_text_seconds
+from scheduler.ledger.sql_batch import (
+    Contradiction,
+    Value,
+    make_statement,
+    pack_rows,
+    to_identity,
+    to_text,
+    to_text_seconds,
+)
 
 _CONCLUDE: Final = make_statement(
     "target, automation_id, scheduled_for, outcome, reason, finished_at, sent_at, lateness_seconds, task_run_id, error",
@@ -75,7 +83,9 @@ _DELETE_AHEAD: Final = f"""
 _DEFINITIONS_IN_FORCE: Final = """
     UPDATE definition INDEXED BY definition_by_effect SET effective_from = ?2 WHERE effective_from > ?2 AND target = ?1
 """
-_AUTOMATIONS_IN_FORCE: Final = "UPDATE automation SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
+_AUTOMATIONS_IN_FORCE: Final = (
+    "UPDATE automation SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
+)
 
 _NOTHING_STARTED: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
 _JUST_BEFORE: Final = timedelta(microseconds=1)
@@ -137,7 +147,9 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrit
         end_rows(connection, pack_rows([make_end_row(each) for each in ends]), ends)
     endless = [each for each in items if each.end is None]
     unsent = [to_identity(each.occurrence) for each in endless if each.conclusion.outcome in _NOTHING_STARTED]
-    unseen = [to_identity(each.occurrence) for each in endless if each.conclusion.outcome not in _NOTHING_STARTED]
+    unseen = [
+        to_identity(each.occurrence) for each in endless if each.conclusion.outcome not in _NOTHING_STARTED
+    ]
     if unsent:
         remove_open(connection, pack_rows(unsent))
     if unseen:
@@ -160,7 +172,9 @@ def _is_found_run(concluded: ConclusionWrite) -> bool:
     The reason of a backfill does not show how the run was found, but an answer comes with the end of an
     attempt.
     """
-    return concluded.conclusion.reason is Reason.FOUND or (concluded.conclusion.reason is Reason.MANUAL and concluded.end is None)
+    return concluded.conclusion.reason is Reason.FOUND or (
+        concluded.conclusion.reason is Reason.MANUAL and concluded.end is None
+    )
 
 
 def _pack_run_rows(runs: Sequence[tuple[ConclusionWrite, Run]]) -> str:
@@ -190,7 +204,9 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
         raise Contradiction(f"{left} of these have had an attempt or have an outcome: {occurrences}")
     earliest: dict[str, datetime] = {}
     for occurrence in occurrences:
-        earliest[occurrence.target] = min(occurrence.scheduled_for, earliest.get(occurrence.target, occurrence.scheduled_for))
+        earliest[occurrence.target] = min(
+            occurrence.scheduled_for, earliest.get(occurrence.target, occurrence.scheduled_for)
+        )
     for target, instant in earliest.items():
         _lower_watermark(connection, target, instant - _JUST_BEFORE)
 
@@ -210,7 +226,9 @@ def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
     """
     for statement in (_DEFINITIONS_IN_FORCE, _AUTOMATIONS_IN_FORCE):
         connection.execute(statement, (target, to_text(now)))
-    connection.execute("UPDATE target SET snapshot_at = min(snapshot_at, ?) WHERE name = ?", (to_text(now), target))
+    connection.execute(
+        "UPDATE target SET snapshot_at = min(snapshot_at, ?) WHERE name = ?", (to_text(now), target)
+    )
     present = (target, to_text_seconds(now))
     (earliest,) = connection.execute(_EARLIEST_STRADDLING, present).fetchone()
     connection.execute(_DELETE_STRADDLING, present)
@@ -219,4 +237,6 @@ def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
 
 
 def _lower_watermark(connection: sqlite3.Connection, target: str, instant: datetime) -> None:
-    connection.execute("UPDATE target SET watermark = min(watermark, ?) WHERE name = ?", (to_text(instant), target))
+    connection.execute(
+        "UPDATE target SET watermark = min(watermark, ?) WHERE name = ?", (to_text(instant), target)
+    )

@@ -119,7 +119,9 @@ async def prune(database: Database, before: datetime) -> int:
     stays = _ExplainedDefinitions()
     removed = await _prune_table(database, _OCCURRENCES, before, stays.is_old_occurrence)
     removed += await _prune_table(database, _RUNS, before, _is_old)
-    removed += await _prune_table(database, _DEFINITIONS, before, partial(stays.is_old_definition, before=to_text_seconds(before)))
+    removed += await _prune_table(
+        database, _DEFINITIONS, before, partial(stays.is_old_definition, before=to_text_seconds(before))
+    )
     for table in _OTHERS:
         removed += await _prune_table(database, table, before, _is_old)
     return removed
@@ -155,20 +157,31 @@ def _round_down_to_second(instant: str) -> str:
     return f"{instant[:19]}Z"
 
 
-async def _prune_table(database: Database, table: _Table, before: datetime, is_old: Callable[[_Row], bool]) -> int:
+async def _prune_table(
+    database: Database, table: _Table, before: datetime, is_old: Callable[[_Row], bool]
+) -> int:
     """Remove the table's old rows; return their number."""
     removed, place, more = 0, table.begin, True
     while more:
         rows = await database.read_in_background(partial(_read_slice, table.select, before, place))
         if old := [row[1] for row in rows if is_old(row)]:
-            removed += await database.write(partial(_delete_rows, table.delete, json.dumps(old), to_text(before)))
+            removed += await database.write(
+                partial(_delete_rows, table.delete, json.dumps(old), to_text(before))
+            )
         more = len(rows) == _SLICE
         place = rows[-1][0] if rows else place
     return removed
 
 
-def _read_slice(select: str, before: datetime, place: Sequence[str | int], connection: sqlite3.Connection) -> list[_Row]:
-    bounds = {"instant": to_text(before), "second": to_text_seconds(before), "place": json.dumps(place), "most": _SLICE}
+def _read_slice(
+    select: str, before: datetime, place: Sequence[str | int], connection: sqlite3.Connection
+) -> list[_Row]:
+    bounds = {
+        "instant": to_text(before),
+        "second": to_text_seconds(before),
+        "place": json.dumps(place),
+        "most": _SLICE,
+    }
     return [
         (json.loads(where), json.loads(key) if isinstance(key, str) else key, fact)
         for where, key, fact in connection.execute(select, bounds)

@@ -362,7 +362,9 @@ def add_unseen_since(tables: Tables) -> None:
     restart. The definition version of a span may be an old version among many.
     """
     tables.execute("ALTER TABLE automation ADD COLUMN unseen_since TEXT")  # NULL: in the newest snapshot
-    tables.execute("CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)")
+    tables.execute(
+        "CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)"
+    )
 
 
 _UNATTRIBUTED_RUN: Final = """

@@ -11,8 +11,24 @@ from urllib.parse import urlsplit
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.instants import from_text
-from scheduler.core.model import NO_DEFINITION, Automation, Definition, DefinitionVersion, Gap, Run, RunOrigin, RunStatus
-from scheduler.core.recorded_state import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTargetState, Removal, ThrottleSpan
+from scheduler.core.model import (
+    NO_DEFINITION,
+    Automation,
+    Definition,
+    DefinitionVersion,
+    Gap,
+    Run,
+    RunOrigin,
+    RunStatus,
+)
+from scheduler.core.recorded_state import (
+    EndedVersion,
+    RecordedAutomation,
+    RecordedRuns,
+    RecordedTargetState,
+    Removal,
+    ThrottleSpan,
+)
 from scheduler.ledger.operator_requests import attribute_manual_runs, find_manual_run
 from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_text
 
@@ -33,11 +49,16 @@ _REMOVAL_RECALL: Final = timedelta(days=1)
 def bind(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> None:
     """Bind the name to its URL and project, or check the binding. Raises `TargetMismatch`."""
     url = normalize_url(url)
-    connection.execute("INSERT INTO target (name, url, project_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (target, url, project_id))
+    connection.execute(
+        "INSERT INTO target (name, url, project_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        (target, url, project_id),
+    )
     known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
     if known == (url, project_id):
         return
-    (other,) = connection.execute("SELECT name FROM target WHERE url = ? AND project_id = ?", (url, project_id)).fetchone() or (None,)
+    (other,) = connection.execute(
+        "SELECT name FROM target WHERE url = ? AND project_id = ?", (url, project_id)
+    ).fetchone() or (None,)
     raise TargetMismatch(_describe_mismatch(target, url, project_id, known, other))
 
 
@@ -55,14 +76,20 @@ def move_target(connection: sqlite3.Connection, target: str, url: str, project_i
         raise ConfigurationError(
             f"the ledger knows target {target!r} as project {known[1]}, not as project {project_id}; another project needs another name"
         )
-    other = connection.execute("SELECT name FROM target WHERE url = ? AND project_id = ? AND name != ?", (url, project_id, target))
+    other = connection.execute(
+        "SELECT name FROM target WHERE url = ? AND project_id = ? AND name != ?", (url, project_id, target)
+    )
     if (found := other.fetchone()) is not None:
-        raise ConfigurationError(f"the ledger knows project {project_id} at {url} as target {found[0]!r}; rename that one first")
+        raise ConfigurationError(
+            f"the ledger knows project {project_id} at {url} as target {found[0]!r}; rename that one first"
+        )
     connection.execute("UPDATE target SET url = ? WHERE name = ?", (url, target))
     return None if known[0] == url else str(known[0])
 
 
-def _describe_mismatch(target: str, url: str, project_id: str, known: tuple[str, str] | None, other: str | None) -> str:
+def _describe_mismatch(
+    target: str, url: str, project_id: str, known: tuple[str, str] | None, other: str | None
+) -> str:
     """Describe the mismatch, and name the command to rename or move the target where a command helps."""
     wanted = f"project {project_id} at {url}"
     if known is None:
@@ -89,23 +116,46 @@ def normalize_url(url: str) -> str:
     parts = urlsplit(url.strip())
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
-    port = "" if parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme.lower())} else f":{parts.port}"
+    port = (
+        "" if parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme.lower())} else f":{parts.port}"
+    )
     return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
 
 
 def read_target(connection: sqlite3.Connection, target: str) -> RecordedTargetState:
     """Read the target as last recorded, without its removed automations."""
     known = connection.execute(_SELECT_TARGET, (target,)).fetchone()
-    gaps = tuple(Gap(from_text(since), from_text(until), first) for since, until, first in connection.execute(_SELECT_GAPS, (target,)))
-    automations = {row["automation_id"]: _parse_automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
-    ended = tuple(_parse_ended_version(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"])))
+    gaps = tuple(
+        Gap(from_text(since), from_text(until), first)
+        for since, until, first in connection.execute(_SELECT_GAPS, (target,))
+    )
+    automations = {
+        row["automation_id"]: _parse_automation(row)
+        for row in connection.execute(_SELECT_AUTOMATIONS, (target,))
+    }
+    ended = tuple(
+        _parse_ended_version(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"]))
+    )
     snapshot_at = _parse_instant(known["snapshot_at"])
-    removals = () if snapshot_at is None else _read_recent_removals(connection, target, snapshot_at - _REMOVAL_RECALL)
+    removals = (
+        ()
+        if snapshot_at is None
+        else _read_recent_removals(connection, target, snapshot_at - _REMOVAL_RECALL)
+    )
     throttled = None
     if known["throttled_at"] is not None:
         throttled = ThrottleSpan(from_text(known["throttled_at"]), from_text(known["throttled_until"]))
     restored_at = _parse_instant(known["restored_at"])
-    return RecordedTargetState(snapshot_at, _parse_instant(known["watermark"]), automations, ended, gaps, removals, throttled, restored_at)
+    return RecordedTargetState(
+        snapshot_at,
+        _parse_instant(known["watermark"]),
+        automations,
+        ended,
+        gaps,
+        removals,
+        throttled,
+        restored_at,
+    )
 
 
 def record_throttle(connection: sqlite3.Connection, target: str, span: ThrottleSpan | None) -> None:
@@ -115,11 +165,15 @@ def record_throttle(connection: sqlite3.Connection, target: str, span: ThrottleS
         raise Contradiction(f"the target {target!r} was never bound")
 
 
-_SELECT_TARGET: Final = "SELECT snapshot_at, watermark, throttled_at, throttled_until, restored_at FROM target WHERE name = ?"
+_SELECT_TARGET: Final = (
+    "SELECT snapshot_at, watermark, throttled_at, throttled_until, restored_at FROM target WHERE name = ?"
+)
 _THROTTLE: Final = "UPDATE target SET throttled_at = ?, throttled_until = ? WHERE name = ?"
 
 
-def _read_recent_removals(connection: sqlite3.Connection, target: str, since: datetime) -> tuple[Removal, ...]:
+def _read_recent_removals(
+    connection: sqlite3.Connection, target: str, since: datetime
+) -> tuple[Removal, ...]:
     rows = connection.execute(_SELECT_REMOVALS, (target, to_text(since)))
     return tuple(Removal(_parse_instant(added_at), from_text(removed_at)) for added_at, removed_at in rows)
 
@@ -148,7 +202,11 @@ _SELECT_GAPS: Final = "SELECT since, until, automation_id FROM gap WHERE target 
 def _parse_ended_version(row: sqlite3.Row) -> EndedVersion:
     definition = Definition(row["cron_expression"], row["timezone"], enabled=True)
     version = DefinitionVersion(
-        row["automation_id"], row["name"], definition, from_text(row["effective_from"]), from_text(row["observed_at"])
+        row["automation_id"],
+        row["name"],
+        definition,
+        from_text(row["effective_from"]),
+        from_text(row["observed_at"]),
     )
     return EndedVersion(version, from_text(row["until"]))
 
@@ -158,7 +216,9 @@ def _parse_automation(row: sqlite3.Row) -> RecordedAutomation:
     automation = Automation(
         id=row["automation_id"],
         name=row["name"],
-        definition=NO_DEFINITION if broken else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
+        definition=NO_DEFINITION
+        if broken
+        else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
         updated_at=_parse_instant(row["updated_at"]),
         run_id=row["run_id"],
         run_at=_parse_instant(row["run_at"]),
@@ -167,7 +227,9 @@ def _parse_automation(row: sqlite3.Row) -> RecordedAutomation:
     )
     why = row["invalid"]
     effective_from, unseen_since = from_text(row["effective_from"]), _parse_instant(row["unseen_since"])
-    return RecordedAutomation(automation, effective_from, why if broken else None, None if broken else why, unseen_since)
+    return RecordedAutomation(
+        automation, effective_from, why if broken else None, None if broken else why, unseen_since
+    )
 
 
 def _parse_instant(text: str | None) -> datetime | None:
@@ -180,7 +242,9 @@ def _format_instant(instant: datetime | None) -> str | None:
 
 # ---------------------------------------------------------------- snapshots
 
-_VERSION: Final = "automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, invalid, removed"
+_VERSION: Final = (
+    "automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, invalid, removed"
+)
 
 _INSERT_VERSIONS: Final = make_statement(
     _VERSION,
@@ -248,7 +312,9 @@ class SnapshotUpdate:
     whole: bool = True
 
 
-def record_snapshot(connection: sqlite3.Connection, seen: SnapshotUpdate, evaluated_by: tuple[str, str]) -> None:
+def record_snapshot(
+    connection: sqlite3.Connection, seen: SnapshotUpdate, evaluated_by: tuple[str, str]
+) -> None:
     """Record the changes of a snapshot. Without changes, only the target's row is written.
 
     The watermark goes back to the earliest ``effective_from``, never forward; the first snapshot sets the
@@ -264,9 +330,17 @@ def record_snapshot(connection: sqlite3.Connection, seen: SnapshotUpdate, evalua
         connection.execute(_INSERT_VERSIONS, (rows, seen.target, *evaluated_by))
         connection.execute(_TAKE_VERSIONS, (rows, seen.target))
     if seen.changed:
-        connection.execute(_TAKE_CHANGES, (pack_rows([_make_automation_row(seen.target, automation) for automation in seen.changed]),))
+        connection.execute(
+            _TAKE_CHANGES,
+            (pack_rows([_make_automation_row(seen.target, automation) for automation in seen.changed]),),
+        )
     if seen.unseen:
-        rows = pack_rows([(seen.target, automation_id, _format_instant(since)) for automation_id, since in seen.unseen.items()])
+        rows = pack_rows(
+            [
+                (seen.target, automation_id, _format_instant(since))
+                for automation_id, since in seen.unseen.items()
+            ]
+        )
         connection.execute(_TAKE_UNSEEN, (rows,))
     if seen.removed:
         connection.execute(_REMOVE, (json.dumps(list(seen.removed)), to_text(seen.at), seen.target))
@@ -277,7 +351,11 @@ def _make_version_row(version: DefinitionVersion, removed: frozenset[str]) -> tu
     return (
         version.automation_id,
         version.name,
-        *((None, None, None) if definition is None else (definition.cron_expression, definition.timezone, definition.enabled)),
+        *(
+            (None, None, None)
+            if definition is None
+            else (definition.cron_expression, definition.timezone, definition.enabled)
+        ),
         to_text(version.effective_from),
         to_text(version.observed_at),
         version.invalid,
@@ -363,7 +441,11 @@ _NAMES: Final = make_statement(
 
 
 def record_runs(
-    connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, clock_offset: float | None
+    connection: sqlite3.Connection,
+    target: str,
+    runs: Sequence[tuple[Run, RunOrigin]],
+    at: datetime,
+    clock_offset: float | None,
 ) -> RecordedRuns:
     """Record runs and how they ended.
 
@@ -372,8 +454,13 @@ def record_runs(
     """
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
     windows = pack_rows([_make_window_row(run, timedelta(seconds=clock_offset or 0.0)) for run in foreign])
-    doubles = json.loads(connection.execute(_NEW_FOREIGN, (windows, target, clock_offset or 0.0)).fetchone()[0])
-    connection.execute(_FOLLOW, (pack_rows([(*_make_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs]), target))
+    doubles = json.loads(
+        connection.execute(_NEW_FOREIGN, (windows, target, clock_offset or 0.0)).fetchone()[0]
+    )
+    connection.execute(
+        _FOLLOW,
+        (pack_rows([(*_make_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs]), target),
+    )
     attribute_manual_runs(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     ended = pack_rows([(run.id,) for run, _ in runs if run.status is not RunStatus.RUNNING])
     started_by = json.loads(connection.execute(_STARTED_BY, (ended, target)).fetchone()[0])
@@ -395,23 +482,42 @@ def _make_window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:
     earliest, latest = run.started_at - _DOUBLES_WITHIN, run.started_at + _DOUBLES_SLACK
     ahead = max(min(clock_offset, _MOST_OFFSET), -_MOST_OFFSET)
     nothing = timedelta(0)
-    window = (earliest, latest, earliest - max(ahead, nothing) - _CLOCKS_WITHIN, latest - min(ahead, nothing) + _CLOCKS_WITHIN)
+    window = (
+        earliest,
+        latest,
+        earliest - max(ahead, nothing) - _CLOCKS_WITHIN,
+        latest - min(ahead, nothing) + _CLOCKS_WITHIN,
+    )
     return run.id, run.automation_id, *(to_text(each) for each in window)
 
 
 def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...]:
     finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
-    return run.id, run.automation_id, origin, run.status, _format_instant(run.started_at), finished_at, run.error
+    return (
+        run.id,
+        run.automation_id,
+        origin,
+        run.status,
+        _format_instant(run.started_at),
+        finished_at,
+        run.error,
+    )
 
 
 def find_run_origin(
     connection: sqlite3.Connection, target: str, run_id: str, automation_id: str, started_at: datetime | None
 ) -> RunOrigin | None:
     """Return the recorded origin of a run, or manual when the run fits a manual run; None when unknown."""
-    known = connection.execute("SELECT origin FROM run WHERE target = ? AND run_id = ?", (target, run_id)).fetchone()
+    known = connection.execute(
+        "SELECT origin FROM run WHERE target = ? AND run_id = ?", (target, run_id)
+    ).fetchone()
     if known is not None:
         return RunOrigin(known["origin"])
-    return None if find_manual_run(connection, target, automation_id, run_id, started_at) is None else RunOrigin.MANUAL
+    return (
+        None
+        if find_manual_run(connection, target, automation_id, run_id, started_at) is None
+        else RunOrigin.MANUAL
+    )
 
 
 _SELECT_NEWEST_RUNS: Final = """
@@ -428,6 +534,12 @@ _SELECT_NEWEST_RUNS: Final = """
 def read_newest_runs(connection: sqlite3.Connection, target: str) -> list[Run]:
     """Return the newest run of every automation with a recorded run."""
     return [
-        Run(row["run_id"], row["automation_id"], _parse_instant(row["started_at"] or None), RunStatus(row["status"]), row["error"])
+        Run(
+            row["run_id"],
+            row["automation_id"],
+            _parse_instant(row["started_at"] or None),
+            RunStatus(row["status"]),
+            row["error"],
+        )
         for row in connection.execute(_SELECT_NEWEST_RUNS, (target,))
     ]

@@ -68,7 +68,12 @@ class SpanPart:
     @property
     def extent(self) -> tuple[str, str, int, str | None]:
         """First and last instant, count and intervals, in the form of the table."""
-        return to_text_seconds(self.first), to_text_seconds(self.last), self.count, encode_intervals(self.instants or ())
+        return (
+            to_text_seconds(self.first),
+            to_text_seconds(self.last),
+            self.count,
+            encode_intervals(self.instants or ()),
+        )
 
     @property
     def is_by_schedule(self) -> bool:
@@ -103,7 +108,16 @@ class SpanRow:
         first = from_text(str(scheduled_for))
         listed = known if text is None else list(decode_intervals(first, str(text)))
         jitter = from_text(str(due)) - first
-        return cls(int(row_id or 0), str(automation_id), first, from_text(str(last)), int(count or 0), jitter, _parse_schedule(*by), listed)
+        return cls(
+            int(row_id or 0),
+            str(automation_id),
+            first,
+            from_text(str(last)),
+            int(count or 0),
+            jitter,
+            _parse_schedule(*by),
+            listed,
+        )
 
     @property
     def has_instants(self) -> bool:
@@ -161,7 +175,11 @@ def _parse_schedule(*by: str | int | None) -> Schedule | None:
     rules = cast("GapPolicy", gap or "after"), cast("RepeatPolicy", repeat or "once")
     try:
         return Schedule.parse(
-            expression, timezone, dst_gap=rules[0], dst_repeat=rules[1], rules_version=int(rules_version or RULES_VERSION)
+            expression,
+            timezone,
+            dst_gap=rules[0],
+            dst_repeat=rules[1],
+            rules_version=int(rules_version or RULES_VERSION),
         )
     except InvalidSchedule:
         return None
@@ -177,7 +195,9 @@ def make_part(schedule: Schedule, begin: datetime, end: datetime) -> SpanPart | 
 
 
 def _make_parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[SpanPart]:
-    groups = [list(group) for _, group in groupby(instants, key=lambda instant: bisect_left(strangers, instant))]
+    groups = [
+        list(group) for _, group in groupby(instants, key=lambda instant: bisect_left(strangers, instant))
+    ]
     return [SpanPart(group[0], group[-1], len(group), group) for group in groups]
 
 
@@ -206,11 +226,16 @@ def read_spans_around(
     """Read the spans of these automations that reach into the time between two instants."""
     bounds = to_text_seconds(begin), to_text_seconds(end)
     return [
-        SpanRow.from_row(row) for row in connection.execute(_SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)).fetchall()
+        SpanRow.from_row(row)
+        for row in connection.execute(
+            _SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)
+        ).fetchall()
     ]
 
 
-def divide_spans(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Sequence[datetime]]) -> bool:
+def divide_spans(
+    connection: sqlite3.Connection, target: str, wanted: Mapping[str, Sequence[datetime]]
+) -> bool:
     """Divide the target's spans around the ``wanted`` instants, by automation.
 
     A span is divided only by instants within the bounds, not covered by the span. Return whether any span was
@@ -220,7 +245,10 @@ def divide_spans(connection: sqlite3.Connection, target: str, wanted: Mapping[st
         return False
     begin, end = min(map(min, wanted.values())), max(map(max, wanted.values()))
     return (
-        sum(divide_span(connection, span, wanted[span.automation_id]) for span in read_spans_around(connection, target, wanted, begin, end))
+        sum(
+            divide_span(connection, span, wanted[span.automation_id])
+            for span in read_spans_around(connection, target, wanted, begin, end)
+        )
         > 0
     )
 
@@ -234,7 +262,9 @@ def find_span_id(connection: sqlite3.Connection, occurrence: Occurrence) -> int 
     return next((span.id for span in spans if span.select_own_instants([occurrence.scheduled_for])), None)
 
 
-def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()) -> bool:
+def take_out(
+    connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()
+) -> bool:
     """Give an occurrence in a span a separate row, with the same outcome.
 
     The parts before and after stay together. ``instants`` are the instants of a span without known instants,
@@ -242,7 +272,11 @@ def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: S
     """
     found = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
     span = None if found is None else _add_instants(SpanRow.from_row(found), instants)
-    if span is None or not span.has_instants or occurrence.scheduled_for not in span.select_own_instants([occurrence.scheduled_for]):
+    if (
+        span is None
+        or not span.has_instants
+        or occurrence.scheduled_for not in span.select_own_instants([occurrence.scheduled_for])
+    ):
         return False
     _write_parts(connection, span, span.split_at(occurrence.scheduled_for))
     return True
@@ -250,9 +284,15 @@ def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: S
 
 def _add_instants(span: SpanRow, instants: Sequence[datetime]) -> SpanRow:
     """Add these instants to a span without known instants, when bounds and count agree."""
-    if span.has_instants or not instants or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count):
+    if (
+        span.has_instants
+        or not instants
+        or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count)
+    ):
         return span
-    return SpanRow(span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants)
+    return SpanRow(
+        span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants
+    )
 
 
 def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[datetime]) -> bool:
@@ -273,6 +313,8 @@ def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[
 def _write_parts(connection: sqlite3.Connection, span: SpanRow, parts: Sequence[SpanPart]) -> None:
     """Write a row for each part. The first part keeps the row of the span."""
     for part in parts[1:]:
-        connection.execute(_REPEAT, (span.id, *part.extent, to_text(part.first + span.jitter), part.is_by_schedule))
+        connection.execute(
+            _REPEAT, (span.id, *part.extent, to_text(part.first + span.jitter), part.is_by_schedule)
+        )
     _, *extent = parts[0].extent
     connection.execute(_SHORTEN, (span.id, *extent, parts[0].is_by_schedule))

@@ -33,12 +33,16 @@ def make_statement(columns: str, statement: str) -> str:
     """
     # No WITH before the statement: Python's module would not recognize a statement that changes rows, and
     # would not count them.
-    unpacked = ", ".join(f"value ->> {index} AS {column.strip()}" for index, column in enumerate(columns.split(",")))
+    unpacked = ", ".join(
+        f"value ->> {index} AS {column.strip()}" for index, column in enumerate(columns.split(","))
+    )
     table = f"(SELECT {unpacked} FROM json_each(?1)) AS given"  # noqa: S608 -- literals of this package
     return statement.replace("{given}", table).replace("{same}", _SAME)
 
 
-_SAME: Final = " AND ".join(f"occurrence.{column} = given.{column}" for column in ("scheduled_for", "automation_id", "target"))
+_SAME: Final = " AND ".join(
+    f"occurrence.{column} = given.{column}" for column in ("scheduled_for", "automation_id", "target")
+)
 
 
 def pack_rows(rows: Sequence[Sequence[Value]]) -> str:
@@ -74,7 +78,9 @@ def to_identity(occurrence: Occurrence) -> tuple[str, str, str]:
     return occurrence.target, occurrence.automation_id, to_text_seconds(occurrence.scheduled_for)
 
 
-def halve_on_contradiction(apply: Apply[Item, T]) -> Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T | Exception]]:
+def halve_on_contradiction(
+    apply: Apply[Item, T],
+) -> Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T | Exception]]:
     """Make an operation for `Database.write_together` from a function that writes all items or none.
 
     The function raises `Contradiction` when it writes none.
@@ -95,7 +101,9 @@ def halve_on_contradiction(apply: Apply[Item, T]) -> Callable[[sqlite3.Connectio
     return apply_in_halves
 
 
-def _try_apply(connection: sqlite3.Connection, apply: Apply[Item, T], items: Sequence[Item]) -> Sequence[T] | Contradiction:
+def _try_apply(
+    connection: sqlite3.Connection, apply: Apply[Item, T], items: Sequence[Item]
+) -> Sequence[T] | Contradiction:
     connection.execute("SAVEPOINT items")
     try:
         return apply(connection, items)

@@ -81,8 +81,12 @@ class SqliteLedger:
         whole: bool = True,
     ) -> None:
         """See `snapshots.record_snapshot`."""
-        sighting = snapshots.SnapshotUpdate(target, snapshot_at, versions, changed, frozenset(removed), unseen, whole)
-        await self.database.write(lambda connection: snapshots.record_snapshot(connection, sighting, (self.croniter, self.tzdata)))
+        sighting = snapshots.SnapshotUpdate(
+            target, snapshot_at, versions, changed, frozenset(removed), unseen, whole
+        )
+        await self.database.write(
+            lambda connection: snapshots.record_snapshot(connection, sighting, (self.croniter, self.tzdata))
+        )
 
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
         """See `snapshots.record_throttle`."""
@@ -114,11 +118,15 @@ class SqliteLedger:
         plan = ClaimPlan(claims, skips, watermark, spans, gaps)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
-    async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
+    async def write_attempt(
+        self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()
+    ) -> None:
         """See `attempts.write`."""
         await self.database.write_together(_WRITE, attempts.AttemptWrite(occurrence, attempt, steps))
 
-    async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
+    async def end_attempt(
+        self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()
+    ) -> None:
         """See `attempts.end`."""
         await self.database.write_together(_END, attempts.AttemptEndWrite(occurrence, end, state, steps))
 
@@ -127,11 +135,17 @@ class SqliteLedger:
         await self.database.write_together(_SETTLE, attempts.NotStartedWrite(occurrence, steps))
 
     async def conclude(
-        self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
+        self,
+        occurrence: Occurrence,
+        conclusion: Conclusion,
+        end: AttemptEnd | None = None,
+        steps: Sequence[Step] = (),
     ) -> bool:
         """See `outcomes.conclude`. Return False on `RunTaken`."""
         try:
-            await self.database.write_together(_CONCLUDE, outcomes.ConclusionWrite(occurrence, conclusion, end, steps))
+            await self.database.write_together(
+                _CONCLUDE, outcomes.ConclusionWrite(occurrence, conclusion, end, steps)
+            )
         except outcomes.RunTaken:
             return False
         return True
@@ -140,7 +154,9 @@ class SqliteLedger:
         """See `outcomes.withdraw`."""
         await self.database.write(lambda connection: outcomes.withdraw(connection, occurrences))
 
-    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+    async def discard_attempts(
+        self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
+    ) -> None:
         """See `attempts.discard` and `steps.record`."""
 
         def discard(connection: sqlite3.Connection) -> None:
@@ -167,12 +183,16 @@ class SqliteLedger:
 
     async def find_missing(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
         """See `claims.find_missing`."""
-        return await self.database.read_in_background(lambda connection: find_missing(connection, target, expected))
+        return await self.database.read_in_background(
+            lambda connection: find_missing(connection, target, expected)
+        )
 
     async def read_pauses(self, target: str) -> frozenset[str]:
         """Read the ids of paused automations; ``*`` means all automations."""
         return await self.database.read(
-            lambda connection: frozenset(each.automation_id for each in operator_requests.read_pauses(connection, target))
+            lambda connection: frozenset(
+                each.automation_id for each in operator_requests.read_pauses(connection, target)
+            )
         )
 
     # ------------------------------------------------------------ requests for a backfill
@@ -209,7 +229,11 @@ class SqliteLedger:
         """See `snapshots.record_runs` and the module `unattributed_runs`."""
 
         def record(connection: sqlite3.Connection) -> RecordedRuns:
-            recorded = snapshots.record_runs(connection, target, runs, at, clock_offset) if runs else RecordedRuns({}, {}, {})
+            recorded = (
+                snapshots.record_runs(connection, target, runs, at, clock_offset)
+                if runs
+                else RecordedRuns({}, {}, {})
+            )
             notes.remove(connection, target, attributed)
             notes.note(connection, target, unattributed)
             return recorded
@@ -224,9 +248,15 @@ class SqliteLedger:
         """See `snapshots.read_newest_runs`."""
         return await self.database.read(lambda connection: snapshots.read_newest_runs(connection, target))
 
-    async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+    async def find_run_origin(
+        self, target: str, run_id: str, automation_id: str, started_at: datetime | None
+    ) -> RunOrigin | None:
         """See `snapshots.find_run_origin`."""
-        return await self.database.read(lambda connection: snapshots.find_run_origin(connection, target, run_id, automation_id, started_at))
+        return await self.database.read(
+            lambda connection: snapshots.find_run_origin(
+                connection, target, run_id, automation_id, started_at
+            )
+        )
 
 
 _INSERT_EVALUATION: Final = """
@@ -251,7 +281,9 @@ _OPEN_ONES: Final = """
         (SELECT min(number) FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND coalesce(any.result, 'unknown') = 'unknown')
     WHERE occurrence.outcome IS NULL AND occurrence.target = ?1
 """
-_SELECT_OPEN: Final = f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2) ORDER BY occurrence.due, occurrence.id"
+_SELECT_OPEN: Final = (
+    f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2) ORDER BY occurrence.due, occurrence.id"
+)
 _SELECT_OPEN_ONE: Final = f"{_OPEN_ONES} AND occurrence.automation_id = ?2 AND occurrence.scheduled_for = ?3"
 
 
@@ -274,7 +306,9 @@ def _parse_open(row: sqlite3.Row) -> OpenOccurrence:
         claimed_at=from_text(row["claimed_at"]),
         state=State(row["state"]),
         attempt=None if row["number"] is None else Attempt(row["number"], *_parse_attempt(row)),
-        first_in_doubt=None if row["first_number"] is None else Attempt(row["first_number"], *_parse_attempt(row, "first_")),
+        first_in_doubt=None
+        if row["first_number"] is None
+        else Attempt(row["first_number"], *_parse_attempt(row, "first_")),
         end=None if row["result"] is None else _parse_end(row),
         maybe_sent=bool(row["maybe_sent"]),
         asked_at=None if row["asked_at"] is None else from_text(row["asked_at"]),

@@ -22,14 +22,25 @@ _NOTE: Final = make_statement(
     """,
 )
 
-_REMOVE: Final = "DELETE FROM unattributed_run WHERE target = ?2 AND run_id IN (SELECT value FROM json_each(?1))"
+_REMOVE: Final = (
+    "DELETE FROM unattributed_run WHERE target = ?2 AND run_id IN (SELECT value FROM json_each(?1))"
+)
 
 _SELECT: Final = "SELECT run_id, automation_id, status, started_at, error FROM unattributed_run WHERE target = ? ORDER BY run_id"
 
 
 def note(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
     """Note runs with their state in the newest reading."""
-    rows = [(run.id, run.automation_id, run.status, None if run.started_at is None else to_text(run.started_at), run.error) for run in runs]
+    rows = [
+        (
+            run.id,
+            run.automation_id,
+            run.status,
+            None if run.started_at is None else to_text(run.started_at),
+            run.error,
+        )
+        for run in runs
+    ]
     if rows:
         connection.execute(_NOTE, (pack_rows(rows), target))
 
@@ -43,6 +54,12 @@ def remove(connection: sqlite3.Connection, target: str, run_ids: Collection[str]
 def select(connection: sqlite3.Connection, target: str) -> list[Run]:
     """Return the noted runs of a target, in the order of their ids."""
     return [
-        Run(run_id, automation_id, None if started_at is None else from_text(started_at), RunStatus(status), error)
+        Run(
+            run_id,
+            automation_id,
+            None if started_at is None else from_text(started_at),
+            RunStatus(status),
+            error,
+        )
         for run_id, automation_id, status, started_at, error in connection.execute(_SELECT, (target,))
     ]

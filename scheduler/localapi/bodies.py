@@ -11,7 +11,13 @@ from typing import Final
 from starlette.requests import Request
 
 from scheduler.localapi.charsets import find_codec
-from scheduler.localapi.errors import make_charset_error, make_media_type_error, make_parse_error, make_too_large_error, make_too_slow_error
+from scheduler.localapi.errors import (
+    make_charset_error,
+    make_media_type_error,
+    make_parse_error,
+    make_too_large_error,
+    make_too_slow_error,
+)
 from scheduler.localapi.fields import Form
 from scheduler.localapi.json_body import parse_json
 from scheduler.localapi.multipart import parse_multipart

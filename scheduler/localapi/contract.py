@@ -44,7 +44,9 @@ class Contract:
             Text(name="name", max_length=255),
             Text(name="prompt"),
             Text(name="repository", max_length=255, check=_parse_repository),
-            Reference(name="github_integration", nullable=True, default=None, known=frozenset(github_integrations)),
+            Reference(
+                name="github_integration", nullable=True, default=None, known=frozenset(github_integrations)
+            ),
             Text(name="cron_expression", max_length=100, check=_check_cron_expression),
             Text(name="timezone", max_length=128, default="UTC", check=_check_timezone),
             Text(name="template_id", max_length=255, nullable=True, blank=True, default=None),
@@ -62,7 +64,11 @@ class Contract:
     def parse_changes(self, data: object) -> dict[str, Value]:
         """Return only the fields in ``data``, for an existing automation. Raises as `parse_new` does."""
         read = _require_mapping(data)
-        return {field.name: field.read(value) for field in self.fields if (value := field.get_value(read)) is not ABSENT}
+        return {
+            field.name: field.read(value)
+            for field in self.fields
+            if (value := field.get_value(read)) is not ABSENT
+        }
 
 
 def _read_field(field: Field, data: Mapping[str, object]) -> Value:
@@ -79,14 +85,18 @@ def _require_mapping(data: object) -> Mapping[str, object]:
     if data is None:
         raise make_validation_error("null", "No data provided")
     if not isinstance(data, dict):
-        raise make_validation_error("invalid", f"Invalid data. Expected a dictionary, but got {type(data).__name__}.")
+        raise make_validation_error(
+            "invalid", f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
+        )
     return data
 
 
 def _parse_repository(text: str) -> str:
     parts = text.split("/")
     if len(parts) != len(("organization", "repository")) or not all(parts):
-        raise make_validation_error("invalid", "Repository must be in the format organization/repository", attr="repository")
+        raise make_validation_error(
+            "invalid", "Repository must be in the format organization/repository", attr="repository"
+        )
     return text.lower()
 
 

@@ -35,7 +35,9 @@ class EarlyEnds:
 # Each index holds only the runs for a statement: no statement reads the ended runs. Without the named index,
 # SQLite prefers the table, which is in the order of the queue, too.
 WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
-CANCELLED: Final = "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
+CANCELLED: Final = (
+    "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
+)
 _WAITING_OF_AUTOMATION: Final = """
     FROM runs INDEXED BY runs_waiting_of_automation WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
 """
@@ -49,7 +51,9 @@ _REQUEST_ALL: Final = _REQUEST.format(waiting=WAITING)
 _REQUEST_OF_AUTOMATION: Final = _REQUEST.format(waiting=_WAITING_OF_AUTOMATION)
 
 _SLICE_OF_CANCELLED: Final = f"SELECT id, automation_id {CANCELLED} ORDER BY sequence LIMIT {SLICE}"
-_SLICE_OF_ALL: Final = f"SELECT id, automation_id {WAITING} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_ALL: Final = (
+    f"SELECT id, automation_id {WAITING} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
+)
 _SLICE_OF_AUTOMATION: Final = f"SELECT id, automation_id {_WAITING_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
 _SLICE_OF_EXPIRED: Final = f"""
     SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} ORDER BY sequence LIMIT {SLICE})
@@ -62,13 +66,17 @@ COUNT_OF_AUTOMATION: Final = f"SELECT count(*) {_WAITING_OF_AUTOMATION} AND sequ
 _FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
 
 
-def request_end(connection: sqlite3.Connection, automation_id: str | None, cause: EarlyCause, now: str) -> int:
+def request_end(
+    connection: sqlite3.Connection, automation_id: str | None, cause: EarlyCause, now: str
+) -> int:
     """Request the end of all runs waiting now: of an automation, or with None of all automations.
 
     Return the sequence of the last of these runs, 0 when no run waits.
     """
     statement = _REQUEST_ALL if automation_id is None else _REQUEST_OF_AUTOMATION
-    rows = connection.execute(statement, {"automation_id": automation_id, "cause": cause, "now": now}).fetchall()
+    rows = connection.execute(
+        statement, {"automation_id": automation_id, "cause": cause, "now": now}
+    ).fetchall()
     return int(rows[0][0]) if rows else 0
 
 
@@ -84,7 +92,9 @@ def has_any(connection: sqlite3.Connection, oldest: str) -> bool:
     return head is not None and head[0] <= oldest
 
 
-def find_slice(connection: sqlite3.Connection, oldest: str) -> tuple[EarlyCause, Sequence[tuple[str, str]]] | None:
+def find_slice(
+    connection: sqlite3.Connection, oldest: str
+) -> tuple[EarlyCause, Sequence[tuple[str, str]]] | None:
     """Find the next runs to end for the same cause, by id and automation; None without such runs.
 
     A request is removed in the transaction that finds the last runs of the request. A request may have no

@@ -94,7 +94,9 @@ class Endpoint:
         began = clock()
         request = Request(scope, receive)
         indent, answer = await self._respond(request)
-        response = await self._long_work.carry_out(lambda: render(answer, indent, {"Allow": self._allow}), size=answer.size)
+        response = await self._long_work.carry_out(
+            lambda: render(answer, indent, {"Allow": self._allow}), size=answer.size
+        )
         self._metrics.count_request(self._route, request.method, answer.status, clock() - began)
         await response(scope, receive, send)
 

@@ -40,7 +40,13 @@ def make_validation_error(code: str, detail: str, *, attr: str | None = None) ->
 
     ``invalid`` becomes ``invalid_input``, as in the hosted API for every validation.
     """
-    return ApiError(HTTPStatus.BAD_REQUEST, "validation_error", "invalid_input" if code == "invalid" else code, detail, attr=attr)
+    return ApiError(
+        HTTPStatus.BAD_REQUEST,
+        "validation_error",
+        "invalid_input" if code == "invalid" else code,
+        detail,
+        attr=attr,
+    )
 
 
 def make_parse_error(detail: str) -> ApiError:
@@ -55,12 +61,16 @@ def make_missing_key_error() -> ApiError:
 
 def make_invalid_key_error() -> ApiError:
     """Make a 401: the key is unknown or revoked."""
-    return _make_unauthorized_error("authentication_failed", "Personal API key found in request Authorization header is invalid.")
+    return _make_unauthorized_error(
+        "authentication_failed", "Personal API key found in request Authorization header is invalid."
+    )
 
 
 def _make_unauthorized_error(code: str, detail: str) -> ApiError:
     # RFC 9110, 11.6.1: a 401 must have a challenge.
-    return ApiError(HTTPStatus.UNAUTHORIZED, "authentication_error", code, detail, headers={"WWW-Authenticate": "Bearer"})
+    return ApiError(
+        HTTPStatus.UNAUTHORIZED, "authentication_error", code, detail, headers={"WWW-Authenticate": "Bearer"}
+    )
 
 
 def make_missing_scope_error(scope: str) -> ApiError:
@@ -81,12 +91,22 @@ def make_unknown_route_error() -> ApiError:
 
 def make_method_error(method: str) -> ApiError:
     """Make a 405: the route exists, but not for this method."""
-    return ApiError(HTTPStatus.METHOD_NOT_ALLOWED, "invalid_request", "method_not_allowed", f'Method "{method}" not allowed.')
+    return ApiError(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "invalid_request",
+        "method_not_allowed",
+        f'Method "{method}" not allowed.',
+    )
 
 
 def make_not_acceptable_error() -> ApiError:
     """Make a 406: the client does not accept JSON."""
-    return ApiError(HTTPStatus.NOT_ACCEPTABLE, "invalid_request", "not_acceptable", "Could not satisfy the request Accept header.")
+    return ApiError(
+        HTTPStatus.NOT_ACCEPTABLE,
+        "invalid_request",
+        "not_acceptable",
+        "Could not satisfy the request Accept header.",
+    )
 
 
 def make_media_type_error(content_type: str) -> ApiError:
@@ -97,31 +117,56 @@ def make_media_type_error(content_type: str) -> ApiError:
 
 def make_charset_error(charset: str) -> ApiError:
     """Make a 415: a body in an unsupported charset. The framework reads an unknown charset as UTF-8."""
-    detail = f'Unsupported charset "{charset}" in request Content-Type header; use one of {", ".join(CHARSETS)}.'
+    detail = (
+        f'Unsupported charset "{charset}" in request Content-Type header; use one of {", ".join(CHARSETS)}.'
+    )
     return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid_request", "unsupported_media_type", detail)
 
 
 def make_idempotency_key_error(most: int) -> ApiError:
     """Make a 400: an Idempotency-Key of more than ``most`` characters."""
-    return ApiError(HTTPStatus.BAD_REQUEST, "invalid_request", "bad_request", f"The Idempotency-Key is longer than {most} characters.")
+    return ApiError(
+        HTTPStatus.BAD_REQUEST,
+        "invalid_request",
+        "bad_request",
+        f"The Idempotency-Key is longer than {most} characters.",
+    )
 
 
 def make_throttled_error(seconds: int) -> ApiError:
     """Make a 429: the key has made too many requests; the next request is accepted after these seconds."""
     detail = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
-    return ApiError(HTTPStatus.TOO_MANY_REQUESTS, "throttled_error", "throttled", detail, headers={"Retry-After": str(seconds)})
+    return ApiError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "throttled_error",
+        "throttled",
+        detail,
+        headers={"Retry-After": str(seconds)},
+    )
 
 
 def make_too_large_error(most: int, *, what: str = "body") -> ApiError:
     """Make a 413: the body has more than ``most`` bytes. The framework has no answer of this kind."""
     detail = f"The {what} is larger than {most} bytes."
-    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request", "payload_too_large", detail, headers={"Connection": "close"})
+    return ApiError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "invalid_request",
+        "payload_too_large",
+        detail,
+        headers={"Connection": "close"},
+    )
 
 
 def make_too_slow_error(seconds: float) -> ApiError:
     """Make a 408: the body did not arrive in time."""
     detail = f"The body did not arrive within {seconds:g} seconds."
-    return ApiError(HTTPStatus.REQUEST_TIMEOUT, "invalid_request", "request_timeout", detail, headers={"Connection": "close"})
+    return ApiError(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "invalid_request",
+        "request_timeout",
+        detail,
+        headers={"Connection": "close"},
+    )
 
 
 def make_server_error() -> ApiError:
@@ -135,4 +180,6 @@ def make_unavailable_error() -> ApiError:
     Nothing was done; the same request may succeed later.
     """
     detail = "The API's database could not be reached. Nothing was done; try again later."
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "unavailable", detail, headers={"Retry-After": "1"})
+    return ApiError(
+        HTTPStatus.SERVICE_UNAVAILABLE, "server_error", "unavailable", detail, headers={"Retry-After": "1"}
+    )

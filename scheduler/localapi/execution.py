@@ -55,7 +55,14 @@ async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interrupti
 
 
 class _Execution:
-    def __init__(self, run: QueuedRun, config: RunnerConfig, interruption: Interruption, workspace: Workspace, output: Output) -> None:
+    def __init__(
+        self,
+        run: QueuedRun,
+        config: RunnerConfig,
+        interruption: Interruption,
+        workspace: Workspace,
+        output: Output,
+    ) -> None:
         self._run = run
         self._config = config
         self._interruption = interruption
@@ -64,7 +71,9 @@ class _Execution:
         # The variables are read when the run starts. No other variable of the server's environment is passed
         # on.
         self._environment = {
-            name: os.environ[name] for name in config.environment if name in os.environ and name not in FORBIDDEN_VARIABLES
+            name: os.environ[name]
+            for name in config.environment
+            if name in os.environ and name not in FORBIDDEN_VARIABLES
         }
         facts = {
             "AUTOMATION_ID": run.automation_id,
@@ -75,7 +84,10 @@ class _Execution:
         }
         # in UTF-8, whatever the locale's encoding is
         self._run_variables = {name: text.encode() for name, text in facts.items()}
-        self._run_variables |= {"PROMPT_FILE": os.fsencode(workspace.prompt), orphans.RUN_VARIABLE: os.fsencode(workspace.output)}
+        self._run_variables |= {
+            "PROMPT_FILE": os.fsencode(workspace.prompt),
+            orphans.RUN_VARIABLE: os.fsencode(workspace.output),
+        }
 
     async def clone(self) -> RunResult | None:
         """Clone the repository, if configured.
@@ -90,10 +102,14 @@ class _Execution:
         timeout = self._config.clone_timeout
         try:
             allowed = make_clone_environment(self._environment)
-            given = Invocation(argv, {**allowed, **self._run_variables}, self._workspace.work, umask=self._config.umask)
+            given = Invocation(
+                argv, {**allowed, **self._run_variables}, self._workspace.work, umask=self._config.umask
+            )
             ended = await self._run_to_end(given, timeout, "git clone")
         except OSError as error:
-            return make_start_failure(PROGRAM, error, await self._explain_in_thread(explain_start_failure, PROGRAM))
+            return make_start_failure(
+                PROGRAM, error, await self._explain_in_thread(explain_start_failure, PROGRAM)
+            )
         return judge_clone(ended, timeout, self._output.tail)
 
     async def run_command(self) -> RunResult:
@@ -101,20 +117,28 @@ class _Execution:
         command, timeout = self._config.command, self._config.timeout
         try:
             folder, prompt = self._workspace.work, self._workspace.prompt
-            given = Invocation(command, {**self._environment, **self._run_variables}, folder, prompt, self._config.umask)
+            given = Invocation(
+                command, {**self._environment, **self._run_variables}, folder, prompt, self._config.umask
+            )
             ended = await self._run_to_end(given, timeout, "the command")
         except OSError as error:
-            return make_start_failure(command[0], error, await self._explain_in_thread(explain_start_failure, command[0]))
+            return make_start_failure(
+                command[0], error, await self._explain_in_thread(explain_start_failure, command[0])
+            )
         hint = await self._explain_in_thread(explain_line_end, command[0]) if may_be_line_end(ended) else None
         return judge_command(ended, timeout, self._output.tail, hint)
 
-    async def _explain_in_thread(self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str) -> str | None:
+    async def _explain_in_thread(
+        self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str
+    ) -> str | None:
         return await asyncio.to_thread(explain, program, self._environment, self._workspace.work)
 
     async def _run_to_end(self, command: Invocation, seconds: float, subject: str) -> CommandResult:
         if self._interruption.done():
             return CommandResult(self._interruption.result(), None)
-        ended = await carry_out(command, Limits(seconds, self._config.grace), self._interruption, self._output.write)
+        ended = await carry_out(
+            command, Limits(seconds, self._config.grace), self._interruption, self._output.write
+        )
         if not ended.is_clean:
             await orphans.end_processes(self._workspace.output, self._config.grace)
         if note := describe_orphans(subject, ended):

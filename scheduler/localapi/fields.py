@@ -128,14 +128,18 @@ class Text(Field):
 
     def _check_text(self, text: str) -> None:
         if self.max_length is not None and len(text) > self.max_length:
-            raise self._make_error("max_length", f"Ensure this field has no more than {self.max_length} characters.")
+            raise self._make_error(
+                "max_length", f"Ensure this field has no more than {self.max_length} characters."
+            )
         if "\0" in text:
             raise self._make_error("null_characters_not_allowed", "Null characters are not allowed.")
         try:
             text.encode()
         except UnicodeEncodeError as error:  # UTF-8 encodes everything but surrogates
             lone = ord(text[error.start])
-            raise self._make_error("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.") from None
+            raise self._make_error(
+                "surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +171,9 @@ class Reference(Field):
     def _coerce(self, value: object) -> int:
         number = _to_integer(value)
         if number is None:
-            raise self._make_error("incorrect_type", f"Incorrect type. Expected pk value, received {type(value).__name__}.")
+            raise self._make_error(
+                "incorrect_type", f"Incorrect type. Expected pk value, received {type(value).__name__}."
+            )
         if number not in self.known:
             raise self._make_error("does_not_exist", f'Invalid pk "{value}" - object does not exist.')
         return number

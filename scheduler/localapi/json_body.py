@@ -42,7 +42,13 @@ class _BoundedDecoder(json.JSONDecoder):
         self._depth -= 1
         return parsed
 
-    def _parse_object(self, start: tuple[str, int], strict: bool, scan_once: _Scan, *hooks: Any) -> tuple[Any, int]:  # noqa: FBT001
+    def _parse_object(
+        self,
+        start: tuple[str, int],
+        strict: bool,  # noqa: FBT001
+        scan_once: _Scan,
+        *hooks: Any,
+    ) -> tuple[Any, int]:
         self._descend()
         parsed: tuple[Any, int] = JSONObject(start, strict, self._count(scan_once), *hooks)
         self._depth -= 1

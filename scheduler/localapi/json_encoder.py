@@ -15,7 +15,11 @@ _INDENT_SEPARATORS: Final = (",", ": ")
 def encode(body: dict[str, Any], indent: int | None) -> bytes:
     """Return the JSON of a body, compact unless ``indent`` sets the number of blanks to indent by."""
     if indent is not None:  # Python's encoder in Python: slow, but other threads can run
-        return _escape(json.dumps(body, ensure_ascii=False, allow_nan=False, indent=indent, separators=_INDENT_SEPARATORS))
+        return _escape(
+            json.dumps(
+                body, ensure_ascii=False, allow_nan=False, indent=indent, separators=_INDENT_SEPARATORS
+            )
+        )
     return b"{" + b",".join(_encode_field(name, value) for name, value in body.items()) + b"}"
 
 

@@ -80,19 +80,25 @@ class ApiKeys:
     async def list_all(self) -> list[ApiKey]:
         """List all keys, the oldest first, with the revoked keys."""
         return await self._database.read(
-            lambda connection: [_to_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")]
+            lambda connection: [
+                _to_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")
+            ]
         )
 
     async def revoke(self, key_id: str) -> bool:
         """Revoke a key, from the next request on. Return False for an unknown or revoked key."""
         at = to_text(self._now())
         statement = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
-        return await self._database.write(lambda connection: connection.execute(statement, (at, key_id)).rowcount == 1)
+        return await self._database.write(
+            lambda connection: connection.execute(statement, (at, key_id)).rowcount == 1
+        )
 
     async def check(self, text: str) -> ApiKey | None:
         """Return the key for this text, None for an unknown or revoked key."""
         row = await self._database.read(
-            lambda connection: connection.execute("SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)).fetchone()
+            lambda connection: connection.execute(
+                "SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)
+            ).fetchone()
         )
         if row is None or row["revoked_at"] is not None:
             return None
@@ -109,7 +115,9 @@ class ApiKeys:
         self._used[key_id] = now
         with suppress(Unreachable):
             statement = "UPDATE keys SET last_used_at = ? WHERE id = ?"
-            await self._database.write(lambda connection: connection.execute(statement, (to_text(now), key_id)).rowcount)
+            await self._database.write(
+                lambda connection: connection.execute(statement, (to_text(now), key_id)).rowcount
+            )
 
 
 def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
@@ -117,7 +125,9 @@ def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
     names = frozenset(scopes)
     unknown = sorted(names - set(Scope))
     if unknown or not names:
-        wrong = f"unknown scope {', '.join(map(repr, unknown))}" if unknown else "a key needs at least one scope"
+        wrong = (
+            f"unknown scope {', '.join(map(repr, unknown))}" if unknown else "a key needs at least one scope"
+        )
         raise ConfigurationError(f"{wrong}; the scopes are {', '.join(Scope)}")
     return frozenset(map(Scope, names))
 
@@ -135,4 +145,6 @@ def _insert(connection: sqlite3.Connection, key: ApiKey, digest: str) -> None:
 
 def _to_key(row: sqlite3.Row) -> ApiKey:
     scopes = frozenset(map(Scope, row["scopes"].split()))
-    return ApiKey(row["id"], row["project_id"], scopes, row["created_at"], row["last_used_at"], row["revoked_at"])
+    return ApiKey(
+        row["id"], row["project_id"], scopes, row["created_at"], row["last_used_at"], row["revoked_at"]
+    )

@@ -28,7 +28,9 @@ class ServerLock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise LedgerUnavailable(f"{path}: {error.strerror}; see that its folder exists and that the server may write there") from error
+            raise LedgerUnavailable(
+                f"{path}: {error.strerror}; see that its folder exists and that the server may write there"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -17,7 +17,12 @@ _READ_ONLY_TYPES: Final = {"last_run_at": "datetime", "created_at": "datetime", 
 
 def describe(name: str, fields: tuple[Field, ...] | None) -> dict[str, Any]:
     """Describe a view. ``fields`` are the fields of a POST, None for a key or a view without POST."""
-    described: dict[str, Any] = {"name": name, "description": _DESCRIPTION, "renders": [JSON], "parses": list(PARSED_TYPES)}
+    described: dict[str, Any] = {
+        "name": name,
+        "description": _DESCRIPTION,
+        "renders": [JSON],
+        "parses": list(PARSED_TYPES),
+    }
     if fields is not None:
         writable = {field.name: field for field in fields}
         described["actions"] = {"POST": {name: _describe_field(name, writable.get(name)) for name in FIELDS}}

@@ -44,7 +44,12 @@ class ApiMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self._runs = Counter("scheduler_api_runs_total", "Runs that ended, by how they ended", ("status",), registry=self.registry)
+        self._runs = Counter(
+            "scheduler_api_runs_total",
+            "Runs that ended, by how they ended",
+            ("status",),
+            registry=self.registry,
+        )
         self._run_durations = Histogram(
             "scheduler_api_run_duration_seconds",
             "From the begin of a run to its end",
@@ -56,10 +61,20 @@ class ApiMetrics:
             self._runs.labels(status)
             self._run_durations.labels(status)
 
-        self._sizes = Gauge("scheduler_api_size_bytes", "What the embedded API keeps on disk", ("part",), registry=self.registry)
+        self._sizes = Gauge(
+            "scheduler_api_size_bytes",
+            "What the embedded API keeps on disk",
+            ("part",),
+            registry=self.registry,
+        )
         for part in ("database", "outputs", "clones"):
             self._sizes.labels(part)
-        self._healthy = Gauge("scheduler_api_healthy", "Whether a part of the embedded API works", ("part",), registry=self.registry)
+        self._healthy = Gauge(
+            "scheduler_api_healthy",
+            "Whether a part of the embedded API works",
+            ("part",),
+            registry=self.registry,
+        )
 
     def set_health(self, parts: Mapping[str, bool]) -> None:
         """Show which parts work, by the result of a check."""

@@ -50,7 +50,9 @@ def parse_multipart(raw: bytes, content_type: str, charset: str) -> Form:
     # a truncated text counts, a truncated file does not
     parts += (part for part in _parse_part(cut_off, charset) if not part.filename)
     texts = [(part.name, _decode_text(part.content, charset)) for part in parts if not part.filename]
-    return Form([*texts, *((part.name, InMemoryUploadedFile(part.filename)) for part in parts if part.filename)])
+    return Form(
+        [*texts, *((part.name, InMemoryUploadedFile(part.filename)) for part in parts if part.filename)]
+    )
 
 
 def _parse_boundary(content_type: str) -> str:

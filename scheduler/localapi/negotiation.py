@@ -102,7 +102,9 @@ def negotiate_indent(accept: str | None) -> int | None:
 def _split_ranges(accept: str) -> list[str]:
     if len(accept) > _MAX_HEADER:  # cut at the end of a range: half a range could be another range
         accept = accept[: accept.rfind(",", 0, _MAX_HEADER) + 1]
-    return [text for text in (part.strip() for part in accept.split(",")) if 0 < len(text) <= MAX_MEDIA_TYPE][:_MAX_TYPES]
+    return [text for text in (part.strip() for part in accept.split(",")) if 0 < len(text) <= MAX_MEDIA_TYPE][
+        :_MAX_TYPES
+    ]
 
 
 def _read_indent(media: MediaType) -> int | None:

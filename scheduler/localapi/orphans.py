@@ -66,7 +66,9 @@ def _open_descriptors(processes: set[int], closing: ExitStack) -> Iterator[tuple
 
 
 def _list_processes() -> Iterator[int]:
-    return (int(each.name) for each in _PROC.iterdir() if each.name.isdecimal() and int(each.name) != os.getpid())
+    return (
+        int(each.name) for each in _PROC.iterdir() if each.name.isdecimal() and int(each.name) != os.getpid()
+    )
 
 
 def _read_environment(process: int) -> list[bytes]:

@@ -75,7 +75,10 @@ class CommandResult:
 
 
 async def carry_out(
-    command: Invocation, limits: Limits, interruption: "asyncio.Future[EndCause]", printed: Callable[[bytes], None]
+    command: Invocation,
+    limits: Limits,
+    interruption: "asyncio.Future[EndCause]",
+    printed: Callable[[bytes], None],
 ) -> CommandResult:
     """Run a command to the end, and end all processes started by the command.
 
@@ -84,8 +87,16 @@ async def carry_out(
     """
     subreaper = await _Subreaper.start(command, limits.grace, printed)
     try:
-        await asyncio.wait((subreaper.command_end, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-        by = EndCause.ITSELF if subreaper.command_end.done() else interruption.result() if interruption.done() else EndCause.TIMEOUT
+        await asyncio.wait(
+            (subreaper.command_end, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        by = (
+            EndCause.ITSELF
+            if subreaper.command_end.done()
+            else interruption.result()
+            if interruption.done()
+            else EndCause.TIMEOUT
+        )
         last = await subreaper.finish(limits.grace + _END_TIMEOUT)
         said = await subreaper.command_end
     finally:
@@ -102,7 +113,9 @@ class _Subreaper:
     ``command_end`` is the report on the command's end; empty when the subreaper was killed.
     """
 
-    def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -114,7 +127,9 @@ class _Subreaper:
         """Start the subreaper, and with the subreaper the command. Raises OSError."""
         process, ours, heard = _start_subreaper(command, grace)
         subreaper = cls(process, *await asyncio.open_unix_connection(sock=ours))
-        _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(lambda: _Listener(printed), heard)
+        _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: _Listener(printed), heard
+        )
         return subreaper
 
     async def finish(self, seconds: float) -> dict[str, Any]:
@@ -153,7 +168,9 @@ class _Subreaper:
         return {}
 
 
-def _start_subreaper(command: Invocation, grace: float) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
+def _start_subreaper(
+    command: Invocation, grace: float
+) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
     """Start the subreaper of a command. Return the server's ends of the socket and of the output too.
 
     The event loop does not start the process, because implementations differ: libuv gives a file that is no

@@ -24,7 +24,9 @@ _MAX_CHARACTERS: Final = 4 * 2**20
 def keep(connection: sqlite3.Connection, text: str) -> int:
     """Store this text in the database, and return the number of the text."""
     digest = hashlib.sha256(text.encode()).digest()
-    connection.execute("INSERT INTO prompts (sha256, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text))
+    connection.execute(
+        "INSERT INTO prompts (sha256, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text)
+    )
     (number,) = connection.execute("SELECT id FROM prompts WHERE sha256 = ?", (digest,)).fetchone()
     return int(number)
 

@@ -126,7 +126,9 @@ class Retention:
     async def _measure(self, run_ids: Sequence[str]) -> None:
         """Measure the folders of these runs. Folders beyond the time limit are measured an hour later."""
         there = await asyncio.to_thread(_find_folders, self._config.folder, run_ids)
-        for run_id, size in (await measure(self._config.folder, there, _MEASURE_TIMEOUT)).items() if there else ():
+        for run_id, size in (
+            (await measure(self._config.folder, there, _MEASURE_TIMEOUT)).items() if there else ()
+        ):
             self._note_size(run_id, size)
 
     def _note_size(self, run_id: str, size: RunSize | None) -> None:
@@ -149,7 +151,9 @@ class Retention:
             self._note_size(run_id, None)
         await self._measure(unmeasured)
         await self._remove_rows(left)
-        await self._repeat_until_done(partial(_remove_answers, before=to_text(self._now() - ANSWER_RETENTION)))
+        await self._repeat_until_done(
+            partial(_remove_answers, before=to_text(self._now() - ANSWER_RETENTION))
+        )
         await self._repeat_until_done(prompts.move_run_prompts)
 
     async def _remove_folders(self, names: Sequence[str]) -> tuple[list[str], set[str]]:
@@ -165,7 +169,9 @@ class Retention:
         successful = [run.id for run in ended if of_all < run.finished_at <= of_clones and run.is_success]
         await self._remove_clones(successful)
         old += await self._find_old_without_row(sorted(set(names) - {run.id for run in ended}))
-        gone = {run_id for run_id in old if await self._remove(run_id, Workspace.locate(folder, run_id).remove)}
+        gone = {
+            run_id for run_id in old if await self._remove(run_id, Workspace.locate(folder, run_id).remove)
+        }
         return [run.id for run in ended], gone
 
     async def _find_old_without_row(self, names: Sequence[str]) -> list[str]:
@@ -173,7 +179,9 @@ class Retention:
         on_record = await self._database.read_in_background(partial(_find_recorded_ids, names=names))
         unknown = [name for name in names if name not in on_record and _is_run_id(name)]
         before = self._now() - timedelta(seconds=min(self._config.retention, self._config.row_retention))
-        return await asyncio.to_thread(_find_untouched_folders, self._config.folder, unknown, before.timestamp())
+        return await asyncio.to_thread(
+            _find_untouched_folders, self._config.folder, unknown, before.timestamp()
+        )
 
     async def _remove(self, run_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -187,7 +195,11 @@ class Retention:
         before, place, more = self._compute_cutoff(self._config.row_retention), 0, True
         while more:
             rows = await self._database.read_in_background(partial(_read_rows, place=place))
-            old = [row for row in rows if row.finished_at and row.finished_at <= before and row.id not in with_folder]
+            old = [
+                row
+                for row in rows
+                if row.finished_at and row.finished_at <= before and row.id not in with_folder
+            ]
             if old:
                 await self._database.write(partial(_remove_runs, rows=old))
                 await asyncio.sleep(_SLICE_PAUSE)
@@ -246,7 +258,8 @@ def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
 def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_RunRow]:
     """Read a slice in the order of acceptance. Reading ends at the first run that is not old."""
     rows = connection.execute(
-        "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?", (place, _SLICE)
+        "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        (place, _SLICE),
     )
     return [_RunRow(*row) for row in rows]
 

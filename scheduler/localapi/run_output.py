@@ -45,7 +45,11 @@ class RunOutputFiles:
         if status is None:
             return None
         end = await asyncio.to_thread(read_end, Workspace.locate(self._folder, run_id).output)
-        return OutputFileTail(status, None, None) if end is None else OutputFileTail(status, end[0], end[1].decode(errors="replace"))
+        return (
+            OutputFileTail(status, None, None)
+            if end is None
+            else OutputFileTail(status, end[0], end[1].decode(errors="replace"))
+        )
 
 
 def read_end(path: Path, most: int = MAX_TAIL) -> tuple[int, bytes] | None:
@@ -73,5 +77,7 @@ def _begin_with_line(end: bytes) -> bytes:
 
 
 def _read_status(connection: sqlite3.Connection, *, project_id: int, run_id: str) -> str | None:
-    row = connection.execute("SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)).fetchone()
+    row = connection.execute(
+        "SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)
+    ).fetchone()
     return None if row is None else str(row["status"])

@@ -14,11 +14,14 @@ from scheduler.core.terminal_text import strip_terminal_codes, to_printable
 from scheduler.localapi.process import CommandResult, EndCause
 from scheduler.localapi.runs import RunResult
 
-NO_COMMAND: Final = RunResult("failed", error="No command is configured to carry out runs; set `command` in [api.runner].")
+NO_COMMAND: Final = RunResult(
+    "failed", error="No command is configured to carry out runs; set `command` in [api.runner]."
+)
 CANCELLED_ERROR: Final = "The run was cancelled before it began."
 DELETED_ERROR: Final = "The automation was deleted before the run began."
 RESTORED_ERROR: Final = (
-    "The run had not ended when the backup was made from which the database was restored; how the run ended is not known."
+    "The run had not ended when the backup was made from which the database was restored; "
+    "how the run ended is not known."
 )
 
 _MAX_LENGTH: Final = 200
@@ -49,7 +52,9 @@ def judge_command(ended: CommandResult, timeout: float, tail: bytes, hint: str |
         return RunResult("success", 0)
     last = _split_lines(tail)[-1:]
     said = f" The last line of its output: {_cut(last[0])}" if last else ""
-    return RunResult("failed", ended.exit_status, _join(_describe_end("The command", ended, timeout), hint) + said)
+    return RunResult(
+        "failed", ended.exit_status, _join(_describe_end("The command", ended, timeout), hint) + said
+    )
 
 
 def judge_clone(ended: CommandResult, timeout: float, tail: bytes) -> RunResult | None:
@@ -60,13 +65,16 @@ def judge_clone(ended: CommandResult, timeout: float, tail: bytes) -> RunResult 
     if _is_success(ended):
         return None
     said = _cut(" ".join(_split_lines(tail)))
-    return RunResult("failed", ended.exit_status, f"{_describe_end('git clone', ended, timeout)} {said}".rstrip())
+    return RunResult(
+        "failed", ended.exit_status, f"{_describe_end('git clone', ended, timeout)} {said}".rstrip()
+    )
 
 
 def make_repository_failure(repository: str) -> RunResult:
     """Make the result of a run with a repository name that cannot be part of a URL."""
     return RunResult(
-        "failed", error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
+        "failed",
+        error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only.",
     )
 
 
@@ -77,7 +85,9 @@ def make_workspace_failure(folder: Path, error: OSError) -> RunResult:
 
 def make_unexpected_failure(error: Exception) -> RunResult:
     """Make the result of a run that could not be carried out for an unforeseen reason."""
-    return RunResult("failed", error=f"The run could not be carried out: {_cut(str(error) or type(error).__name__)}")
+    return RunResult(
+        "failed", error=f"The run could not be carried out: {_cut(str(error) or type(error).__name__)}"
+    )
 
 
 def make_start_failure(program: str, error: OSError, hint: str | None = None) -> RunResult:
@@ -85,7 +95,9 @@ def make_start_failure(program: str, error: OSError, hint: str | None = None) ->
 
     ``hint`` is a sentence on the file of the program.
     """
-    return RunResult("failed", error=_join(f"The command {program!r} could not be started: {error.strerror}.", hint))
+    return RunResult(
+        "failed", error=_join(f"The command {program!r} could not be started: {error.strerror}.", hint)
+    )
 
 
 def may_be_line_end(ended: CommandResult) -> bool:
@@ -115,7 +127,11 @@ def _is_success(ended: CommandResult) -> bool:
 def _split_lines(tail: bytes) -> list[str]:
     """Return the lines that are not blank, in printable characters and without colours, for any bytes."""
     lines = (line.strip() for line in strip_terminal_codes(tail.decode(errors="replace")).splitlines())
-    return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
+    return [
+        "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+        for line in lines
+        if line
+    ]
 
 
 def _join(sentence: str, hint: str | None) -> str:

@@ -16,7 +16,12 @@ from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndCause
 from scheduler.localapi.retention import Retention
-from scheduler.localapi.run_results import CANCELLED_ERROR, DELETED_ERROR, describe_expiry, make_unexpected_failure
+from scheduler.localapi.run_results import (
+    CANCELLED_ERROR,
+    DELETED_ERROR,
+    describe_expiry,
+    make_unexpected_failure,
+)
 from scheduler.localapi.runs import INTERRUPTED, InterruptedRun, QueuedRun, RunQueue, RunResult
 from scheduler.localapi.start_failure import find_fault
 from scheduler.localapi.workspace import Workspace
@@ -53,7 +58,13 @@ class Runner:
     never began.
     """
 
-    def __init__(self, config: RunnerConfig, queue: RunQueue, retention: Retention, on_end: Callable[[str, float | None], None]) -> None:
+    def __init__(
+        self,
+        config: RunnerConfig,
+        queue: RunQueue,
+        retention: Retention,
+        on_end: Callable[[str, float | None], None],
+    ) -> None:
         self._config = config
         self._queue = queue
         self._retention = retention
@@ -85,7 +96,10 @@ class Runner:
         if self._config.command:
             _report_unset(self._config.environment)
         await self._report_command()
-        left = [Workspace.locate(self._config.folder, run_id).output for run_id in await self._queue.list_running()]
+        left = [
+            Workspace.locate(self._config.folder, run_id).output
+            for run_id in await self._queue.list_running()
+        ]
         await asyncio.gather(*(orphans.end_processes(output, self._config.grace) for output in left))
         recovery = await self._queue.fail_interrupted_runs()
         for run in recovery.runs:
@@ -94,15 +108,24 @@ class Runner:
         self.queued = recovery.unfinished_count
         self._retention_task = asyncio.create_task(self._retention.run(), name="runner-retention")
         self._cancellation_task = asyncio.create_task(self._watch_cancellations(), name="runner-cancelling")
-        self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
+        self._workers = [
+            asyncio.create_task(self._work(), name=f"runner-{number}")
+            for number in range(self._config.max_parallel)
+        ]
 
     async def _report_command(self) -> None:
         """Log why every run will fail, where the reason is known before the first run."""
         config = self._config
         environment = {name: os.environ[name] for name in config.environment if name in os.environ}
-        fault = await asyncio.to_thread(find_fault, config.command, environment, clones=bool(config.clone_url))
+        fault = await asyncio.to_thread(
+            find_fault, config.command, environment, clones=bool(config.clone_url)
+        )
         if fault is not None:
-            _log.warning("command.missing", error=fault, advice="correct [api.runner] command; until then every run fails")
+            _log.warning(
+                "command.missing",
+                error=fault,
+                advice="correct [api.runner] command; until then every run fails",
+            )
 
     def wake(self) -> None:
         """Note that another run waits."""
@@ -129,7 +152,10 @@ class Runner:
             await asyncio.wait(tasks)
 
     def _list_tasks(self) -> "list[asyncio.Task[None]]":
-        return [*self._workers, *(task for task in (self._cancellation_task, self._retention_task) if task is not None)]
+        return [
+            *self._workers,
+            *(task for task in (self._cancellation_task, self._retention_task) if task is not None),
+        ]
 
     async def _work(self) -> None:
         faults = _FaultLog()
@@ -163,7 +189,9 @@ class Runner:
             await self._retry_write(lambda: self._queue.finish(run, end, ended_at))
         finally:
             del self._interruptions[run.id]
-        is_cancelled = end.status == "failed" and interruption.done() and interruption.result() is EndCause.CANCEL
+        is_cancelled = (
+            end.status == "failed" and interruption.done() and interruption.result() is EndCause.CANCEL
+        )
         self._on_end("cancelled" if is_cancelled else end.status, seconds)
         _log_end(run, end, seconds)
         self._retention.note_end(run.id, succeeded=end.status == "success")
@@ -173,7 +201,9 @@ class Runner:
         try:
             return await execute(run, self._config, interruption)
         except Exception as error:  # noqa: BLE001 - a run has an end, whatever happened to it
-            _log.exception("command.lost", automation_id=run.automation_id, automation=run.name, task_run_id=run.id)
+            _log.exception(
+                "command.lost", automation_id=run.automation_id, automation=run.name, task_run_id=run.id
+            )
             return make_unexpected_failure(error)
 
     def _interrupt(self, run_ids: Iterable[str], by: EndCause) -> None:

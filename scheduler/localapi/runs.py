@@ -82,14 +82,18 @@ class RunQueue:
     A run does not begin any more after waiting for ``queue_timeout`` seconds.
     """
 
-    def __init__(self, database: Database, now: Callable[[], datetime], queue_timeout: float = QUEUE_TIMEOUT) -> None:
+    def __init__(
+        self, database: Database, now: Callable[[], datetime], queue_timeout: float = QUEUE_TIMEOUT
+    ) -> None:
         self._database = database
         self.now = now
         self._queue_timeout = queue_timeout
 
     async def list_running(self) -> list[str]:
         """List the runs marked as running. Before the first `take`, a dead process left them."""
-        return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
+        return await self._database.read(
+            lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")]
+        )
 
     async def fail_interrupted_runs(self) -> "InterruptedRuns":
         """Fail the runs that a dead process left running.
@@ -104,11 +108,15 @@ class RunQueue:
         Return False for a run that has ended.
         """
         statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
-        return await self._database.write(lambda connection: connection.execute(statement, (self._format_now(), run_id)).rowcount == 1)
+        return await self._database.write(
+            lambda connection: connection.execute(statement, (self._format_now(), run_id)).rowcount == 1
+        )
 
     async def cancel_all(self, automation_id: str | None) -> CancelledRuns:
         """Note the cancellation of all unfinished runs: of an automation, or with None of all automations."""
-        return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=self._format_now()))
+        return await self._database.write(
+            partial(_cancel_all, automation_id=automation_id, now=self._format_now())
+        )
 
     async def count_unfinished(self) -> int:
         """Count all unfinished runs."""
@@ -117,7 +125,9 @@ class RunQueue:
     async def count_unfinished_among(self, run_ids: Sequence[str]) -> int:
         """Count the unfinished runs among these runs."""
         statement = "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN ('queued', 'running')"
-        return await self._database.read(lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0]))
+        return await self._database.read(
+            lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0])
+        )
 
     async def count_waiting(self, automation_id: str | None, up_to: int) -> int:
         """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
@@ -136,12 +146,16 @@ class RunQueue:
         The columns are ``id``, ``name``, ``status`` and ``created_at``.
         """
         values = {"begin": begin, "end": end, "limit": limit}
-        return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_RUNS_BETWEEN, values)])
+        return await self._database.browse(
+            lambda connection: [dict(row) for row in connection.execute(_RUNS_BETWEEN, values)]
+        )
 
     async def list_automations_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
         """Return the automations with ids between ``begin`` and ``end``: ``id`` and ``name``."""
         values = {"begin": begin, "end": end, "limit": limit}
-        return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_AUTOMATIONS_BETWEEN, values)])
+        return await self._database.browse(
+            lambda connection: [dict(row) for row in connection.execute(_AUTOMATIONS_BETWEEN, values)]
+        )
 
     async def list_automation_names(self) -> list[str]:
         """Return the names of the automations."""
@@ -160,7 +174,9 @@ class RunQueue:
         oldest = self._compute_expiry_limit()
         if not await self._database.read(partial(early_ends.has_any, oldest=oldest)):
             return None
-        return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=self._format_now()))
+        return await self._database.write(
+            partial(_end_early, errors=errors, oldest=oldest, now=self._format_now())
+        )
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
         """Mark the longest waiting run as running, with the command for the run; None when no run waits.
@@ -168,12 +184,21 @@ class RunQueue:
         None also while waiting runs are to end: call again after `end_early`.
         """
         return await self._database.write(
-            partial(_take, command=json.dumps(command), oldest=self._compute_expiry_limit(), now=self._format_now())
+            partial(
+                _take,
+                command=json.dumps(command),
+                oldest=self._compute_expiry_limit(),
+                now=self._format_now(),
+            )
         )
 
     async def finish(self, run: QueuedRun, end: RunResult, ended_at: datetime) -> None:
         """Record how and when a run ended. The automation shows the end while this is the newest run."""
-        await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)))
+        await self._database.write(
+            partial(
+                _finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)
+            )
+        )
 
     async def end_unfinished(self, error: str) -> int:
         """Fail all unfinished runs with ``error``, and return the number.
@@ -182,13 +207,17 @@ class RunQueue:
         """
         return await self._database.write(partial(_end_unfinished, error=error, now=self._format_now()))
 
-    async def list_runs(self, *, automation: str | None = None, status: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    async def list_runs(
+        self, *, automation: str | None = None, status: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
         """Return the newest runs, newest first: every column but the prompt.
 
         ``automation`` is an id, a name or a pattern for a name (``nightly-*``), now or at the time of
         acceptance.
         """
-        return await self._database.read(partial(_list_runs, automation=automation, status=status, limit=limit))
+        return await self._database.read(
+            partial(_list_runs, automation=automation, status=status, limit=limit)
+        )
 
     async def get_run(self, run_id: str) -> dict[str, Any] | None:
         """Return all values of a run, None for an unknown run."""
@@ -211,8 +240,12 @@ _AUTOMATIONS_BY_NAME: Final = f"""
 """  # noqa: S608 - the names are constants
 
 
-_RUNS_BETWEEN: Final = "SELECT id, name, status, created_at FROM runs WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
-_AUTOMATIONS_BETWEEN: Final = "SELECT id, name FROM automations WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
+_RUNS_BETWEEN: Final = (
+    "SELECT id, name, status, created_at FROM runs WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
+)
+_AUTOMATIONS_BETWEEN: Final = (
+    "SELECT id, name FROM automations WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
+)
 
 
 def _list_automation_names(connection: sqlite3.Connection) -> list[str]:
@@ -266,7 +299,10 @@ def _find_automations(connection: sqlite3.Connection, *, text: str) -> list[dict
 
 
 def _count_unfinished(connection: sqlite3.Connection) -> int:
-    return sum(int(connection.execute(f"SELECT count(*) {which}").fetchone()[0]) for which in (WAITING, CANCELLED, _RUNNING))
+    return sum(
+        int(connection.execute(f"SELECT count(*) {which}").fetchone()[0])
+        for which in (WAITING, CANCELLED, _RUNNING)
+    )
 
 
 def _count_waiting(connection: sqlite3.Connection, *, automation_id: str | None, up_to: int) -> int:
@@ -274,7 +310,9 @@ def _count_waiting(connection: sqlite3.Connection, *, automation_id: str | None,
     return int(connection.execute(statement, {"automation_id": automation_id, "up_to": up_to}).fetchone()[0])
 
 
-def _end_early(connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, str], oldest: str, now: str) -> EarlyEnds | None:
+def _end_early(
+    connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, str], oldest: str, now: str
+) -> EarlyEnds | None:
     found = early_ends.find_slice(connection, oldest)
     if found is None:
         return None
@@ -284,12 +322,18 @@ def _end_early(connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, st
 
 
 def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:
-    runs = [run for which in (_RUNNING, WAITING, CANCELLED) for run in connection.execute(f"SELECT id, automation_id {which}").fetchall()]
+    runs = [
+        run
+        for which in (_RUNNING, WAITING, CANCELLED)
+        for run in connection.execute(f"SELECT id, automation_id {which}").fetchall()
+    ]
     early_ends.end_runs(connection, runs, error, now)
     return len(runs)
 
 
-def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunResult, ended_at: str) -> None:
+def _finish(
+    connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunResult, ended_at: str
+) -> None:
     connection.execute(
         "UPDATE runs SET status = ?, finished_at = ?, exit_status = ?, error = ? WHERE id = ?",
         (end.status, ended_at, end.exit_status, end.error, run_id),
@@ -300,7 +344,13 @@ def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, 
         SET last_run_status = :status, last_error = :error, updated_at = iif(:status = 'failed', :ended_at, updated_at)
         WHERE id = :automation_id AND last_task_run_id = :run_id
         """,
-        {"status": end.status, "error": end.error, "ended_at": ended_at, "automation_id": automation_id, "run_id": run_id},
+        {
+            "status": end.status,
+            "error": end.error,
+            "ended_at": ended_at,
+            "automation_id": automation_id,
+            "run_id": run_id,
+        },
     )
 
 
@@ -308,11 +358,15 @@ _AUTOMATION_CONDITION: Final = """(name = :automation OR name GLOB :pattern
     OR automation_id IN (SELECT id FROM automations WHERE name = :automation OR name GLOB :pattern))"""
 
 
-def _list_runs(connection: sqlite3.Connection, *, automation: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
+def _list_runs(
+    connection: sqlite3.Connection, *, automation: str | None, status: str | None, limit: int
+) -> list[dict[str, Any]]:
     automation_id = _read_id(automation)
     conditions = ["true"]
     if automation is not None:
-        conditions.append(_AUTOMATION_CONDITION if automation_id is None else "automation_id = :automation_id")
+        conditions.append(
+            _AUTOMATION_CONDITION if automation_id is None else "automation_id = :automation_id"
+        )
     if status is not None:
         conditions.append("status = :status")
     rows = connection.execute(
@@ -337,7 +391,10 @@ def _read_id(text: str | None) -> str | None:
 
 
 def _get_run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:
-    row = connection.execute(f"SELECT {_RUN_COLUMNS}, {prompts.RUN_PROMPT} AS prompt FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - the names are constants
+    row = connection.execute(
+        f"SELECT {_RUN_COLUMNS}, {prompts.RUN_PROMPT} AS prompt FROM runs WHERE id = ?",  # noqa: S608 - the names are constants
+        (run_id,),
+    ).fetchone()
     return None if row is None else _to_dict(row)
 
 

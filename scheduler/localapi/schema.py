@@ -110,7 +110,10 @@ _FIRST_TABLES: Final = (
 
 
 def open_database(
-    path: Path, *, on_commit: Callable[[float], None] | None = None, on_fault: Callable[[LedgerUnavailable], None] | None = None
+    path: Path,
+    *,
+    on_commit: Callable[[float], None] | None = None,
+    on_fault: Callable[[LedgerUnavailable], None] | None = None,
 ) -> Database:
     """Open the embedded API's database, and create or update the tables. Blocks; raises `DatabaseRefused`.
 
@@ -134,7 +137,9 @@ def m001_first_tables(tables: Tables) -> None:
 def m002_cancelling_and_use(tables: Tables) -> None:
     """Add cancellations of runs, by any process with the file open, and the last use of keys."""
     tables.execute("ALTER TABLE runs ADD COLUMN cancelled_at TEXT")
-    tables.execute("CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND status IN ('queued', 'running')")
+    tables.execute(
+        "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND status IN ('queued', 'running')"
+    )
     tables.execute("ALTER TABLE keys ADD COLUMN last_used_at TEXT")
 
 

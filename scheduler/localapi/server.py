@@ -38,7 +38,12 @@ class LocalApi:
     """The running embedded API, with the ASGI application ``app``, the ``keys`` and the ``runs``."""
 
     def __init__(
-        self, config: ApiConfig, lock: ServerLock, database: Database, health: DatabaseHealth, now: Callable[[], datetime]
+        self,
+        config: ApiConfig,
+        lock: ServerLock,
+        database: Database,
+        health: DatabaseHealth,
+        now: Callable[[], datetime],
     ) -> None:
         self._lock = lock
         self._database = database
@@ -64,7 +69,13 @@ class LocalApi:
         )
         throttle = KeyRateLimiter(config.requests_per_minute, asyncio.get_running_loop().time)
         self.app = build_app(
-            views, self.keys, throttle, self.metrics, long_work=self._long_work, healthy=self._check_health, sizes=self._measure_sizes
+            views,
+            self.keys,
+            throttle,
+            self.metrics,
+            long_work=self._long_work,
+            healthy=self._check_health,
+            sizes=self._measure_sizes,
         )
 
     @classmethod
@@ -77,7 +88,9 @@ class LocalApi:
         """
         lock = ServerLock.acquire(config.database)
         health = DatabaseHealth(config.database)
-        opening = partial(open_database, config.database, on_commit=health.note_commit, on_fault=health.note_fault)
+        opening = partial(
+            open_database, config.database, on_commit=health.note_commit, on_fault=health.note_fault
+        )
         try:
             await asyncio.to_thread(refuse_interrupted_restore, config.database)
             database = await asyncio.to_thread(opening)
@@ -111,7 +124,9 @@ class LocalApi:
     def describe_state(self) -> str:
         """Describe the current work in one line."""
         runs = f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
-        return runs if self._database_health.is_working else f"the database does not work, see the log; {runs}"
+        return (
+            runs if self._database_health.is_working else f"the database does not work, see the log; {runs}"
+        )
 
     async def _check_health(self) -> Mapping[str, bool]:
         return {"database": await self._is_database_working(), "runner": self._runner.is_alive()}
@@ -120,7 +135,9 @@ class LocalApi:
         """Return how many bytes each part takes; without the database's size for an unreadable database."""
         sizes = {"outputs": self._retention.size.outputs, "clones": self._retention.size.clones}
         with suppress(Unreachable, OSError):
-            sizes["database"] = await self._database.read_in_background(lambda _: _measure_database(self._path))
+            sizes["database"] = await self._database.read_in_background(
+                lambda _: _measure_database(self._path)
+            )
         return sizes
 
     async def _is_database_working(self) -> bool:

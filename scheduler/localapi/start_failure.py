@@ -29,7 +29,11 @@ def find_fault(command: Sequence[str], environment: Mapping[str, str], *, clones
     program = command[0]
     if "/" not in program or program.startswith("/"):
         return _find_program_fault(program, environment)
-    return None if clones else f"{program!r} is looked for in each run's working directory, which is empty: write its absolute path."
+    return (
+        None
+        if clones
+        else f"{program!r} is looked for in each run's working directory, which is empty: write its absolute path."
+    )
 
 
 def _find_program_fault(program: str, environment: Mapping[str, str]) -> str | None:

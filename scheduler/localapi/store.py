@@ -43,7 +43,9 @@ _MAX_OFFSET: Final = 2**62  # larger numbers do not fit into SQLite's integers, 
 
 _COLUMNS: Final = ", ".join(FIELDS)
 _ORDER: Final = "name, created_at DESC, id"
-_FROM_BOOKMARK: Final = "name >= :name AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))"
+_FROM_BOOKMARK: Final = (
+    "name >= :name AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))"
+)
 _WHERE_AUTOMATION: Final = "WHERE id = :id AND project_id = :project_id"
 
 
@@ -89,13 +91,19 @@ class Store:
     async def read_page(self, project_id: int, page: PageRequest) -> PageRows:
         """Read a page of a project's automations, ordered by name; equal names the newest first."""
         if page.limit <= _USUAL_LIMIT:
-            return await self._database.read(partial(_read_page, project_id=project_id, page=page, anchors=self._bookmarks))
-        return await self._database.browse(partial(_read_page, project_id=project_id, page=page, anchors=self._large_page_bookmarks))
+            return await self._database.read(
+                partial(_read_page, project_id=project_id, page=page, anchors=self._bookmarks)
+            )
+        return await self._database.browse(
+            partial(_read_page, project_id=project_id, page=page, anchors=self._large_page_bookmarks)
+        )
 
     async def get(self, place: AutomationRef) -> AutomationJson | None:
         """Read an automation, None for an unknown automation."""
         statement = f"SELECT {_COLUMNS} FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
-        return await self._database.read(lambda connection: _fetch_one(connection, statement, place.to_parameters()))
+        return await self._database.read(
+            lambda connection: _fetch_one(connection, statement, place.to_parameters())
+        )
 
     async def create(self, project_id: int, values: Mapping[str, Value]) -> AutomationJson:
         """Insert a new automation with these valid values."""
@@ -108,7 +116,9 @@ class Store:
             "created_at": at,
             "updated_at": at,
         }
-        statement = f"INSERT INTO automations ({', '.join(made)}) VALUES (:{', :'.join(made)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
+        statement = (
+            f"INSERT INTO automations ({', '.join(made)}) VALUES (:{', :'.join(made)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
+        )
         created = await self._database.write(lambda connection: _fetch_one(connection, statement, made))
         assert created is not None
         return created
@@ -121,7 +131,9 @@ class Store:
         changed = {**changes, "updated_at": to_text(self._now())}
         assignments = ", ".join(f"{name} = :{name}" for name in changed)
         statement = f"UPDATE automations SET {assignments} {_WHERE_AUTOMATION} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
-        return await self._database.write(lambda connection: _fetch_one(connection, statement, place.to_parameters() | changed))
+        return await self._database.write(
+            lambda connection: _fetch_one(connection, statement, place.to_parameters() | changed)
+        )
 
     async def delete(self, place: AutomationRef) -> bool:
         """Delete an automation, and request the end of waiting runs. Return False for an unknown automation.
@@ -138,32 +150,50 @@ class Store:
         the first answer, however soon the repetition follows, also after a restart and with another key of
         the project.
         """
-        return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
+        return await self._database.write(
+            partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now())
+        )
 
 
 def _delete(connection: sqlite3.Connection, *, place: AutomationRef, now: str) -> bool:
-    if connection.execute(f"DELETE FROM automations {_WHERE_AUTOMATION}", place.to_parameters()).rowcount == 0:  # noqa: S608 - the names are constants
+    if (
+        connection.execute(f"DELETE FROM automations {_WHERE_AUTOMATION}", place.to_parameters()).rowcount  # noqa: S608 - the names are constants
+        == 0
+    ):
         return False
     early_ends.request_end(connection, place.automation_id, EarlyCause.DELETED, now)
     return True
 
 
-def _read_page(connection: sqlite3.Connection, *, project_id: int, page: PageRequest, anchors: PageBookmarks) -> PageRows:
-    project = connection.execute("SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
+def _read_page(
+    connection: sqlite3.Connection, *, project_id: int, page: PageRequest, anchors: PageBookmarks
+) -> PageRows:
+    project = connection.execute(
+        "SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)
+    ).fetchone()
     count, version = project or (0, 0)
     offset = min(page.offset, _MAX_OFFSET)
     if offset >= count:
         return PageRows(count, [], 0)
     rows, characters = _read_rows(
-        connection, _find_rows(connection, project_id, page, offset, anchors.find_before(project_id, version, offset))
+        connection,
+        _find_rows(connection, project_id, page, offset, anchors.find_before(project_id, version, offset)),
     )
     for place in {0, len(rows) - 1} if rows else ():
         row = rows[place]
-        anchors.keep(project_id, version, PageBookmark(offset + place, row["name"], row["created_at"], row["id"]))
+        anchors.keep(
+            project_id, version, PageBookmark(offset + place, row["name"], row["created_at"], row["id"])
+        )
     return PageRows(count, rows, characters)
 
 
-def _find_rows(connection: sqlite3.Connection, project_id: int, page: PageRequest, offset: int, anchor: PageBookmark | None) -> list[int]:
+def _find_rows(
+    connection: sqlite3.Connection,
+    project_id: int,
+    page: PageRequest,
+    offset: int,
+    anchor: PageBookmark | None,
+) -> list[int]:
     """Return the rowids of a page in order, from the index alone.
 
     Rows are skipped in the index, and nothing is sorted.
@@ -200,7 +230,9 @@ def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[l
     return rows, characters
 
 
-def _start_run(connection: sqlite3.Connection, *, place: AutomationRef, idempotency_key: str | None, now: datetime) -> AcceptedRun | None:
+def _start_run(
+    connection: sqlite3.Connection, *, place: AutomationRef, idempotency_key: str | None, now: datetime
+) -> AcceptedRun | None:
     if idempotency_key is not None and (given := _find_answer(connection, place, idempotency_key, now)):
         return given
     run = {**place.to_parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
@@ -225,11 +257,15 @@ def _start_run(connection: sqlite3.Connection, *, place: AutomationRef, idempote
     )
     accepted = AcceptedRun(HTTPStatus.OK, automation, is_new=True)
     if idempotency_key is not None:
-        _keep_answer(connection, (place.project_id, place.automation_id, idempotency_key), accepted, prompt_id, now)
+        _keep_answer(
+            connection, (place.project_id, place.automation_id, idempotency_key), accepted, prompt_id, now
+        )
     return accepted
 
 
-def _find_answer(connection: sqlite3.Connection, place: AutomationRef, idempotency_key: str, now: datetime) -> AcceptedRun | None:
+def _find_answer(
+    connection: sqlite3.Connection, place: AutomationRef, idempotency_key: str, now: datetime
+) -> AcceptedRun | None:
     row = connection.execute(
         """
         SELECT status, body, prompt_id FROM idempotent_answers
@@ -246,13 +282,20 @@ def _find_answer(connection: sqlite3.Connection, place: AutomationRef, idempoten
     return AcceptedRun(status, automation, is_new=False)
 
 
-def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], accepted: AcceptedRun, prompt_id: int, now: datetime) -> None:
+def _keep_answer(
+    connection: sqlite3.Connection,
+    names: tuple[int, str, str],
+    accepted: AcceptedRun,
+    prompt_id: int,
+    now: datetime,
+) -> None:
     """Keep an answer, with the prompt apart, and remove a few old answers.
 
     More answers are removed than come in, but few at a time, so that no write is long.
     """
     replaced = connection.execute(
-        "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id", names
+        "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id",
+        names,
     ).fetchall()
     body = json.dumps({**accepted.automation, "prompt": None})  # the fields keep their order
     connection.execute(
@@ -280,7 +323,9 @@ def remove_old_answers(connection: sqlite3.Connection, before: str, most: int) -
     return len(removed)
 
 
-def _fetch_one(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]) -> AutomationJson | None:
+def _fetch_one(
+    connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]
+) -> AutomationJson | None:
     cursor = connection.cursor()
     cursor.row_factory = sqlite3.Row  # the writer's connection returns plain tuples
     rows = cursor.execute(statement, parameters).fetchall()

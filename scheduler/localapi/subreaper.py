@@ -60,7 +60,9 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     try:
-        leader = os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigmask=(), setsigdef=signal.valid_signals())
+        leader = os.posix_spawnp(
+            command[0], command, os.environ, setsid=True, setsigmask=(), setsigdef=signal.valid_signals()
+        )
     except OSError as error:
         send_report(server, errno=error.errno or 0)
         return
@@ -128,7 +130,9 @@ def read_name(process: int) -> str:
     return "" if rest.split()[0] in {b"Z", b"X"} else name.hex()
 
 
-def end_descendants(leader: int, grace: float, server: int, output: int, left_behind: dict[int, str]) -> tuple[int, int]:
+def end_descendants(
+    leader: int, grace: float, server: int, output: int, left_behind: dict[int, str]
+) -> tuple[int, int]:
     """End all processes below this process.
 
     Return the command's exit status and the number of remaining processes. Processes that nothing ends

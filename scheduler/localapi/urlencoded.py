@@ -39,7 +39,9 @@ def _unquote(text: str, charset: str) -> str:
     """
     if "%" not in text:
         return text
-    return "".join(_decode(run[0], charset) if run[0].isascii() else run[0] for run in _SAME_KIND.finditer(text))
+    return "".join(
+        _decode(run[0], charset) if run[0].isascii() else run[0] for run in _SAME_KIND.finditer(text)
+    )
 
 
 def _decode(run: str, charset: str) -> str:

@@ -65,7 +65,9 @@ class Views:
             "GET": show,
             "POST": Action(Scope.WRITE, self._create),
             "HEAD": show,
-            "OPTIONS": Action(Scope.READ, self._make_description("Task Automation List", self._contract.fields)),
+            "OPTIONS": Action(
+                Scope.READ, self._make_description("Task Automation List", self._contract.fields)
+            ),
         }
 
     def make_item_actions(self) -> dict[str, Action]:
@@ -89,7 +91,11 @@ class Views:
     def make_output_actions(self) -> dict[str, Action]:
         """Make the actions to read the output of a run."""
         show = Action(Scope.READ, self._read_output)
-        return {"GET": show, "HEAD": show, "OPTIONS": Action(Scope.READ, self._make_description("Run Output", None))}
+        return {
+            "GET": show,
+            "HEAD": show,
+            "OPTIONS": Action(Scope.READ, self._make_description("Run Output", None)),
+        }
 
     async def _list(self, call: Call) -> EndpointResponse:
         request = call.request
@@ -123,22 +129,33 @@ class Views:
         return EndpointResponse(HTTPStatus.NO_CONTENT)
 
     async def _start_run(self, call: Call) -> EndpointResponse:
-        accepted = await self._store.start_run(_parse_automation_ref(call), _read_idempotency_key(call.request))
+        accepted = await self._store.start_run(
+            _parse_automation_ref(call), _read_idempotency_key(call.request)
+        )
         if accepted is None:
             raise make_not_found_error()
         if accepted.is_new:
             self._on_run()
-        return EndpointResponse(accepted.status, accepted.automation, size=_count_characters(accepted.automation))
+        return EndpointResponse(
+            accepted.status, accepted.automation, size=_count_characters(accepted.automation)
+        )
 
     async def _read_output(self, call: Call) -> EndpointResponse:
         place = _parse_automation_ref(call)
         output = await self._outputs.read(place.project_id, place.automation_id)
         if output is None:
             raise make_not_found_error()
-        body = {"id": place.automation_id, "status": output.status, "size": output.size, "output": output.text}
+        body = {
+            "id": place.automation_id,
+            "status": output.status,
+            "size": output.size,
+            "output": output.text,
+        }
         return EndpointResponse(HTTPStatus.OK, body, size=len(output.text or ""))
 
-    async def _read_values(self, request: Request, judge: Callable[[object], dict[str, Value]]) -> dict[str, Value]:
+    async def _read_values(
+        self, request: Request, judge: Callable[[object], dict[str, Value]]
+    ) -> dict[str, Value]:
         """Read a request's body, and judge the data."""
         raw = await read_body(request)
         content_type = request.headers.get("content-type", "")
@@ -152,9 +169,13 @@ class Views:
         return str(URL(scope={**request.scope, "query_string": query.encode()}))
 
     @staticmethod
-    def _make_description(name: str, fields: tuple[Field, ...] | None) -> Callable[[Call], Awaitable[EndpointResponse]]:
+    def _make_description(
+        name: str, fields: tuple[Field, ...] | None
+    ) -> Callable[[Call], Awaitable[EndpointResponse]]:
         async def respond(call: Call) -> EndpointResponse:
-            return EndpointResponse(HTTPStatus.OK, describe(name, fields if call.key.may(Scope.WRITE) else None))
+            return EndpointResponse(
+                HTTPStatus.OK, describe(name, fields if call.key.may(Scope.WRITE) else None)
+            )
 
         return respond
 

@@ -74,7 +74,9 @@ class Workspace:
     async def _remove(self, folder: Path) -> None:
         if mounted := _find_mount(folder):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), mounted)
-        await _execute_command("find", str(folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
+        await _execute_command(
+            "find", str(folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";"
+        )
         await _execute_command("rm", "-rf", "--one-file-system", "--", str(folder))
 
 
@@ -85,13 +87,18 @@ def _end_line(text: str) -> str:
 def _find_mount(folder: Path) -> str | None:
     """Find a file system mounted in the folder, if any (proc(5), mountinfo)."""
     inside = f"{folder}/"
-    points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines())
+    points = (
+        line.split(" ")[4]
+        for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    )
     return next((point for point in points if f"{point}/".startswith(inside)), None)
 
 
 async def _execute_command(*command: str) -> None:
     """Execute a system command. Raises OSError with the error output when the command fails."""
-    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     try:
         _, said = await process.communicate()
     except asyncio.CancelledError:

@@ -43,5 +43,9 @@ class Bus:
         with contextlib.suppress(Exception):  # the log itself may be broken
             name = getattr(observer, "__qualname__", type(observer).__qualname__)
             structlog.get_logger().error(
-                "observer.failed", observer=name, of=type(event).__name__, error=f"{type(error).__name__}: {error}", exc_info=error
+                "observer.failed",
+                observer=name,
+                of=type(event).__name__,
+                error=f"{type(error).__name__}: {error}",
+                exc_info=error,
             )

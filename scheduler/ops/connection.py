@@ -85,10 +85,18 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer malformed input with 400, in the form of all other errors, and close the connection."""
-        body = json.dumps({"type": "invalid_request", "code": "bad_request", "detail": msg, "attr": None}).encode()
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        body = json.dumps(
+            {"type": "invalid_request", "code": "bad_request", "detail": msg, "attr": None}
+        ).encode()
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
         for event in (
-            h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=HTTPStatus.BAD_REQUEST.phrase),
+            h11.Response(
+                status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=HTTPStatus.BAD_REQUEST.phrase
+            ),
             h11.Data(data=body),
             h11.EndOfMessage(),
         ):
@@ -129,7 +137,9 @@ class Connection(H11Protocol):
     def _keep_alive(self) -> None:
         # uvicorn starts the timer at the end of an answer only; these bytes came later
         if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _stop_waiting(self) -> None:
         if self._arrival_timer is not None:

@@ -23,7 +23,10 @@ _ORDER: Final = (
 )
 """The keys at the beginning of a line, in this order. The other keys follow as the event declares them."""
 
-_NESTED_KEYS: Final = {"occurrence": ("target", "automation_id", "scheduled_for"), "definition": ("cron_expression", "timezone", "enabled")}
+_NESTED_KEYS: Final = {
+    "occurrence": ("target", "automation_id", "scheduled_for"),
+    "definition": ("cron_expression", "timezone", "enabled"),
+}
 """The fields with more than one key, and their keys."""
 
 _KEY_NAMES: Final = {
@@ -117,7 +120,9 @@ class EventLogger:
         """Return the name of the event's line (None for no line) and its level."""
         match event:
             case events.OccurrenceConcluded(outcome=outcome, reason=reason):
-                return f"occurrence.{outcome}", "warning" if reason is Reason.MISSED else _OUTCOME_LEVELS[outcome]
+                return f"occurrence.{outcome}", "warning" if reason is Reason.MISSED else _OUTCOME_LEVELS[
+                    outcome
+                ]
             case events.AttemptEnded(result=result):
                 return _ATTEMPT_LINES[result]
             case events.RunForeign(scheduled_for=beside) if beside is not None:
@@ -140,7 +145,10 @@ class EventLogger:
                 changed = self._update_situation(f"snapshot of {target}", "incomplete" if incomplete else "")
                 level: LogLevel = "warning" if incomplete else "info"
             case events.SnapshotFailed(target=target, error=error, first=first):
-                changed, level = self._update_situation(f"snapshot of {target}", f"failed: {error}") or first, "warning"
+                changed, level = (
+                    self._update_situation(f"snapshot of {target}", f"failed: {error}") or first,
+                    "warning",
+                )
             case events.LedgerFailed(error=error, first=first):
                 changed, level = self._update_situation("ledger", error) or first, "error"
             case events.AutomationsUnidentified(count=count):
@@ -188,13 +196,17 @@ class _Plans(dict[type[Event], list[tuple[str, Callable[[Event], object], object
             if field.name not in _OMITTED_FIELDS
             for name, get in _make_getters(field.name)
         ]
-        self[kind] = sorted(plan, key=lambda each: _ORDER.index(each[0]) if each[0] in _ORDER else len(_ORDER))
+        self[kind] = sorted(
+            plan, key=lambda each: _ORDER.index(each[0]) if each[0] in _ORDER else len(_ORDER)
+        )
         return self[kind]
 
 
 def _make_getters(field: str) -> list[tuple[str, Callable[[Event], object]]]:
     return (
-        [(name, _make_part_getter(field, name)) for name in _NESTED_KEYS[field]] if field in _NESTED_KEYS else [(field, attrgetter(field))]
+        [(name, _make_part_getter(field, name)) for name in _NESTED_KEYS[field]]
+        if field in _NESTED_KEYS
+        else [(field, attrgetter(field))]
     )
 
 

@@ -74,7 +74,9 @@ class Exposition:
         sources = self._sources
         status = sources.status()
         shown = status.targets if self._is_per_automation(status) else ()
-        automations = {target.name: await _collect_statuses(sources.automations(target.name)) for target in shown}
+        automations = {
+            target.name: await _collect_statuses(sources.automations(target.name)) for target in shown
+        }
         return _GaugeState(status, automations, await self._find_failing(status), sources.progress())
 
     async def _find_failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
@@ -84,7 +86,9 @@ class Exposition:
         """
         failing = {target.name: self._metrics.find_failing(target.name) for target in status.targets}
         return {
-            name: await self._choose_firing(name, list(automations)) for name, automations in failing.items() if automations is not None
+            name: await self._choose_firing(name, list(automations))
+            for name, automations in failing.items()
+            if automations is not None
         }
 
     async def _choose_firing(self, target: str, automations: Sequence[str]) -> Collection[str]:
@@ -138,11 +142,23 @@ class _Families:
 
 def _make_process_gauges(taken: _GaugeState, ledger_size: int | None) -> Iterator[Metric]:
     versions = cron.read_versions()
-    built = {"version": taken.status.version, "python": python_version(), "croniter": versions.croniter, "tzdata": versions.tzdata}
+    built = {
+        "version": taken.status.version,
+        "python": python_version(),
+        "croniter": versions.croniter,
+        "tzdata": versions.tzdata,
+    }
     yield _make_gauge("scheduler_build_info", "What is running", tuple(built), [(tuple(built.values()), 1)])
-    yield _make_gauge("scheduler_ready", "Whether everything is there that firing needs", (), [((), taken.status.is_ready)])
+    yield _make_gauge(
+        "scheduler_ready", "Whether everything is there that firing needs", (), [((), taken.status.is_ready)]
+    )
     progress = taken.progress.timestamp()
-    yield _make_gauge("scheduler_loop_progress_timestamp_seconds", "When the loop was last seen to turn", (), [((), progress)])
+    yield _make_gauge(
+        "scheduler_loop_progress_timestamp_seconds",
+        "When the loop was last seen to turn",
+        (),
+        [((), progress)],
+    )
     yield _make_gauge("scheduler_ledger_size_bytes", "Size of the ledger's files", (), [((), ledger_size)])
 
 
@@ -150,23 +166,39 @@ def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     def make_gauge(name: str, text: str, value: Callable[[TargetStatus], float | None]) -> Metric:
         return _make_gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
 
-    yield make_gauge("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
-    yield make_gauge("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
+    yield make_gauge(
+        "scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight
+    )
+    yield make_gauge(
+        "scheduler_occurrences_overdue",
+        "Occurrences that should have started by now",
+        lambda target: target.overdue_count,
+    )
     yield make_gauge(
         "scheduler_automations_recovering",
         "Automations of which something in the past is not on record yet",
         lambda target: 0 if target.recovering is None else target.recovering.automations,
     )
     yield make_gauge(
-        "scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _to_unix_time(target.next_fire)
+        "scheduler_next_fire_timestamp_seconds",
+        "When something is scheduled next",
+        lambda target: _to_unix_time(target.next_fire),
     )
     yield make_gauge(
         "scheduler_snapshot_timestamp_seconds",
         "When all automations were last read; 0: never",
         lambda target: _to_unix_time(target.snapshot_at) or 0,
     )
-    yield make_gauge("scheduler_attempts_waiting", "Attempts that wait for a place to be sent", lambda target: target.places.waiting)
-    yield make_gauge("scheduler_attempts_hanging", "Requests without an answer for a second", lambda target: target.places.hanging)
+    yield make_gauge(
+        "scheduler_attempts_waiting",
+        "Attempts that wait for a place to be sent",
+        lambda target: target.places.waiting,
+    )
+    yield make_gauge(
+        "scheduler_attempts_hanging",
+        "Requests without an answer for a second",
+        lambda target: target.places.hanging,
+    )
     yield make_gauge(
         "scheduler_request_budget_exhausted_timestamp_seconds",
         "Since when the request budget keeps occurrences or polls waiting; 0: it does not",
@@ -177,18 +209,30 @@ def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
         "Since when as many requests hang as max_waiting allows; 0: they do not",
         lambda target: _to_unix_time(target.places.saturated_since) or 0,
     )
-    yield make_gauge("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
+    yield make_gauge(
+        "scheduler_target_held",
+        "Whether nothing is sent until somebody mends it",
+        lambda target: target.held is not None,
+    )
     yield make_gauge(
         "scheduler_target_throttled_until_timestamp_seconds",
         "Until when the API asked to send nothing; 0: there is no wait",
         lambda target: _to_unix_time(target.throttled_until) or 0,
     )
-    yield make_gauge("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)
     yield make_gauge(
-        "scheduler_automations_unidentified", "Objects of the list whose id cannot be read", lambda target: target.unidentified
+        "scheduler_clock_offset_seconds",
+        "How far the API's clock is ahead of ours",
+        lambda target: target.clock_offset,
     )
     yield make_gauge(
-        "scheduler_automations_absent", "Automations that are not in the list, and not removed yet", lambda target: target.absent
+        "scheduler_automations_unidentified",
+        "Objects of the list whose id cannot be read",
+        lambda target: target.unidentified,
+    )
+    yield make_gauge(
+        "scheduler_automations_absent",
+        "Automations that are not in the list, and not removed yet",
+        lambda target: target.absent,
     )
     yield _make_gauge(
         "scheduler_occurrences_open",
@@ -200,7 +244,11 @@ def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
         "scheduler_automations",
         "Automations by their state",
         ("target", "state"),
-        [((target.name, state), target.automations.get(state, 0)) for target in targets for state in AUTOMATION_STATES],
+        [
+            ((target.name, state), target.automations.get(state, 0))
+            for target in targets
+            for state in AUTOMATION_STATES
+        ],
     )
 
 
@@ -209,16 +257,26 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
 
     def make_gauge(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
         labels = ("target", "automation")
-        return _make_gauge(name, text, labels, [((target, each.automation_id), value(target, each)) for target, each in every])
+        return _make_gauge(
+            name,
+            text,
+            labels,
+            [((target, each.automation_id), value(target, each)) for target, each in every],
+        )
 
     yield _make_gauge(
         "scheduler_automation_info",
         "What an automation is called and when it fires",
         ("target", "automation", "name", "cron", "timezone"),
-        [((target, each.automation_id, each.name, each.cron_expression, each.timezone), 1) for target, each in every],
+        [
+            ((target, each.automation_id, each.name, each.cron_expression, each.timezone), 1)
+            for target, each in every
+        ],
     )
     yield make_gauge(
-        "scheduler_automation_next_fire_timestamp_seconds", "When it is scheduled next", lambda _, each: _to_unix_time(each.next_fire)
+        "scheduler_automation_next_fire_timestamp_seconds",
+        "When it is scheduled next",
+        lambda _, each: _to_unix_time(each.next_fire),
     )
     yield make_gauge(
         "scheduler_automation_last_accepted_timestamp_seconds",
@@ -241,15 +299,22 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
         lambda target, each: each.automation_id in taken.failing[target] if target in taken.failing else None,
     )
     runs = CounterMetricFamily(
-        "scheduler_automation_runs", "Runs of an automation that came to their end", labels=("target", "automation", "status")
+        "scheduler_automation_runs",
+        "Runs of an automation that came to their end",
+        labels=("target", "automation", "status"),
     )
     for target, automation in every:
         for status in RUN_ENDS:
-            runs.add_metric((target, automation.automation_id, status), metrics.count_runs(target, automation.automation_id, status))
+            runs.add_metric(
+                (target, automation.automation_id, status),
+                metrics.count_runs(target, automation.automation_id, status),
+            )
     yield runs
 
 
-def _make_gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:
+def _make_gauge(
+    name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]
+) -> Metric:
     """Return a gauge with these values. A value of None has no sample, since no number would be true."""
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, value in samples:

@@ -39,7 +39,9 @@ class HostCheck:
     ``listen`` is the listen address of the server.
     """
 
-    def __init__(self, app: ASGIApp, listen: str, own_names: Callable[[], Collection[str]] = find_own_names) -> None:
+    def __init__(
+        self, app: ASGIApp, listen: str, own_names: Callable[[], Collection[str]] = find_own_names
+    ) -> None:
         self._app = app
         self._listen = _parse_host(listen) or ""
         self._own_names = own_names
@@ -64,7 +66,11 @@ class HostCheck:
             return True
         if _is_loopback(self._listen):
             return False
-        return "." not in host or host.endswith(tuple(f".{suffix}" for suffix in _LOCAL_SUFFIXES)) or await self._is_own(host)
+        return (
+            "." not in host
+            or host.endswith(tuple(f".{suffix}" for suffix in _LOCAL_SUFFIXES))
+            or await self._is_own(host)
+        )
 
     async def _is_own(self, host: str) -> bool:
         """Return whether ``host`` is a name of this machine.

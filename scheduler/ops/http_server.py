@@ -39,7 +39,14 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: ASGIApp, listen: str, *, setting: str, keep_alive: int = 5, connections: int | None = None, patience: int = 2
+        self,
+        app: ASGIApp,
+        listen: str,
+        *,
+        setting: str,
+        keep_alive: int = 5,
+        connections: int | None = None,
+        patience: int = 2,
     ) -> None:
         self._listen = listen
         self._setting = setting
@@ -66,7 +73,9 @@ class HttpServer:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -97,14 +106,18 @@ class HttpServer:
         """Return a socket for every address of the host, all with the same port."""
         host, port = self._parse_listen()
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
         except OSError as error:
             raise self._make_error(f"the host {host!r} is not known: {error.strerror}") from None
         sockets: list[socket.socket] = []
         problem: OSError | None = None
         for family, _, _, _, (address, *_) in dict.fromkeys(found):
             try:
-                sockets.append(_bind_address(family, str(address), sockets[0].getsockname()[1] if sockets else port))
+                sockets.append(
+                    _bind_address(family, str(address), sockets[0].getsockname()[1] if sockets else port)
+                )
             except OSError as error:
                 problem = error
                 if error.errno not in _ABSENT_ERRORS:
@@ -144,7 +157,9 @@ class _Server(uvicorn.Server):
 
 
 def _bind_address(family: int, address: str, port: int) -> socket.socket:
-    return socket.create_server((address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=address == "::")
+    return socket.create_server(
+        (address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=address == "::"
+    )
 
 
 def _explain_error(error: OSError) -> str:

@@ -40,7 +40,11 @@ def make_entry(event: Mapping[str, object], message: str) -> bytes:
 
     The length of a value with line breaks precedes the value. No content can pass for a field.
     """
-    fields = {"MESSAGE": message, "PRIORITY": str(_PRIORITIES[str(event["level"])]), "SYSLOG_IDENTIFIER": IDENTIFIER}
+    fields = {
+        "MESSAGE": message,
+        "PRIORITY": str(_PRIORITIES[str(event["level"])]),
+        "SYSLOG_IDENTIFIER": IDENTIFIER,
+    }
     return b"".join(_frame_field(name, value) for name, value in [*fields.items(), *_make_fields(event)])
 
 

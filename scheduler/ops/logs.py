@@ -54,8 +54,12 @@ class Log:
         self._stream = stream or sys.stdout or sys.stderr or _open_null()
         self._is_console = self._stream.isatty() if format == "auto" else format == "console"
         self._threshold = _LEVEL_NUMBERS[level]
-        self._journal = Journal() if journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM")) else None
-        self._writer: LogWriter[Any] = LogWriter(self._journal or StreamOutput(self._stream), lost=self._make_loss_line, limit=limit)
+        self._journal = (
+            Journal() if journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM")) else None
+        )
+        self._writer: LogWriter[Any] = LogWriter(
+            self._journal or StreamOutput(self._stream), lost=self._make_loss_line, limit=limit
+        )
         self._processors = self._make_pipeline()
         structlog.configure(
             processors=self._processors,
@@ -70,7 +74,9 @@ class Log:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def flush(self) -> None:
@@ -111,11 +117,19 @@ class Log:
         if not self._is_console:
             return [self._add_common_keys, _encode_json]
         colours = console_format.may_colour(self._stream, os.environ.get("NO_COLOR"), os.environ.get("TERM"))
-        return [console_format.indent_traceback, self._add_timestamp, console_format.make_renderer(colours=colours)]
+        return [
+            console_format.indent_traceback,
+            self._add_timestamp,
+            console_format.make_renderer(colours=colours),
+        ]
 
-    def _make_entry(self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict) -> bytes:
+    def _make_entry(
+        self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict
+    ) -> bytes:
         """Return the event as an entry of the journal."""
-        return journal.make_entry(self._add_common_keys(logger, level, dict(event)), str(_apply_processors(text, level, event)))
+        return journal.make_entry(
+            self._add_common_keys(logger, level, dict(event)), str(_apply_processors(text, level, event))
+        )
 
     def _drop_below_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
         if _LEVEL_NUMBERS[level] < self._threshold:
@@ -173,7 +187,9 @@ class _LibraryHandler(logging.Handler):
         try:
             # a level between two of our levels counts as the lower level
             level = min(record.levelno // 10 * 10, logging.CRITICAL)
-            structlog.get_logger().log(level, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info)
+            structlog.get_logger().log(
+                level, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info
+            )
         except Exception:  # noqa: BLE001  as the standard library's handlers do
             self.handleError(record)
 

@@ -43,7 +43,19 @@ RUN_ENDS: Final = tuple(status for status in RunStatus if status is not RunStatu
 TIMED_ENDS: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
 """The final statuses of a run for which the instant of the end is known."""
 OPERATIONS: Final = (
-    *("attempt", "claim", "conclude", "ended", "fire", "lock", "note", "observe", "open", "origin", "overdue"),
+    *(
+        "attempt",
+        "claim",
+        "conclude",
+        "ended",
+        "fire",
+        "lock",
+        "note",
+        "observe",
+        "open",
+        "origin",
+        "overdue",
+    ),
     *("pauses", "prune", "runs", "state", "throttle", "unsend", "withdraw"),
 )
 """The operations of the ledger, as `LedgerFailed` names them."""
@@ -79,7 +91,12 @@ class Metrics:
         self._durations: dict[AutomationLabels, float] = {}
         # by target: the automations whose newest finished run failed or was lost
         self._failing: dict[str, set[str]] = {}
-        self._per_automation: tuple[dict[AutomationLabels, Any], ...] = (self._accepted, self._succeeded, self._run_counts, self._durations)
+        self._per_automation: tuple[dict[AutomationLabels, Any], ...] = (
+            self._accepted,
+            self._succeeded,
+            self._run_counts,
+            self._durations,
+        )
         self._make_occurrence_metrics()
         self._make_target_metrics()
         self._make_process_metrics()
@@ -92,7 +109,9 @@ class Metrics:
             events.RunDoubled: lambda event: self._doubles.labels(event.target).inc(),
             events.AutomationRemoved: self._forget_automation,
             events.AutomationsDisappeared: lambda event: self._disappearances.labels(event.target).inc(),
-            events.SnapshotTaken: lambda event: self._count_poll(event, "disagreed" if event.incomplete else "ok"),
+            events.SnapshotTaken: lambda event: self._count_poll(
+                event, "disagreed" if event.incomplete else "ok"
+            ),
             events.SnapshotFailed: lambda event: self._count_poll(event, "error"),
             events.RequestEnded: self._count_request,
             events.ClockJumped: self._count_clock_jump,
@@ -122,7 +141,13 @@ class Metrics:
             for endpoint in ENDPOINTS:
                 # an alert watches the first 429; other codes are unknown beforehand
                 self._requests.labels(target, endpoint, THROTTLED)
-            for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles, self._disappearances):
+            for each in (
+                self._attempt_durations,
+                self._poll_durations,
+                self._foreign,
+                self._doubles,
+                self._disappearances,
+            ):
                 each.labels(target)
 
     def recall(
@@ -173,20 +198,39 @@ class Metrics:
     # ------------------------------------------------------------ the metrics
 
     def _make_occurrence_metrics(self) -> None:
-        self._occurrences = self._make_counter("scheduler_occurrences", "Occurrences by their outcome", "target", "outcome", "reason")
-        self._lateness = self._make_histogram(
-            "scheduler_fire_lateness_seconds", "From due to the first byte of the attempt that counts", _LATENESS_BUCKETS, "target", "kind"
+        self._occurrences = self._make_counter(
+            "scheduler_occurrences", "Occurrences by their outcome", "target", "outcome", "reason"
         )
-        self._attempts = self._make_counter("scheduler_attempts", "Attempts by what became of them", "target", "result")
+        self._lateness = self._make_histogram(
+            "scheduler_fire_lateness_seconds",
+            "From due to the first byte of the attempt that counts",
+            _LATENESS_BUCKETS,
+            "target",
+            "kind",
+        )
+        self._attempts = self._make_counter(
+            "scheduler_attempts", "Attempts by what became of them", "target", "result"
+        )
         self._attempt_durations = self._make_histogram(
-            "scheduler_attempt_duration_seconds", "From an attempt's first byte to its answer or its end", _NETWORK_BUCKETS, "target"
+            "scheduler_attempt_duration_seconds",
+            "From an attempt's first byte to its answer or its end",
+            _NETWORK_BUCKETS,
+            "target",
         )
         self._runs = self._make_counter("scheduler_runs", "Runs that came to their end", "target", "status")
         self._run_durations = self._make_histogram(
-            "scheduler_run_duration_seconds", "From the begin of a run to the reading that showed its end", _RUN_BUCKETS, "target", "status"
+            "scheduler_run_duration_seconds",
+            "From the begin of a run to the reading that showed its end",
+            _RUN_BUCKETS,
+            "target",
+            "status",
         )
-        self._foreign = self._make_counter("scheduler_foreign_runs", "Runs that somebody else started", "target")
-        self._doubles = self._make_counter("scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target")
+        self._foreign = self._make_counter(
+            "scheduler_foreign_runs", "Runs that somebody else started", "target"
+        )
+        self._doubles = self._make_counter(
+            "scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target"
+        )
 
     def _make_target_metrics(self) -> None:
         self._polls = self._make_counter("scheduler_polls", "Readings of all automations", "target", "result")
@@ -194,23 +238,39 @@ class Metrics:
             "scheduler_poll_duration_seconds", "How long a reading took", _NETWORK_BUCKETS, "target"
         )
         self._disappearances = self._make_counter(
-            "scheduler_mass_disappearances", "Times that more than half of the automations disappeared from the list", "target"
+            "scheduler_mass_disappearances",
+            "Times that more than half of the automations disappeared from the list",
+            "target",
         )
-        self._requests = self._make_counter("scheduler_target_requests", "Requests to the API", "target", "endpoint", "code")
+        self._requests = self._make_counter(
+            "scheduler_target_requests", "Requests to the API", "target", "endpoint", "code"
+        )
         self._request_durations = self._make_histogram(
-            "scheduler_target_request_duration_seconds", "How long a request took", _NETWORK_BUCKETS, "target", "endpoint"
+            "scheduler_target_request_duration_seconds",
+            "How long a request took",
+            _NETWORK_BUCKETS,
+            "target",
+            "endpoint",
         )
 
     def _make_process_metrics(self) -> None:
-        self._jumps = self._make_counter("scheduler_clock_jumps", "Steps of the wall clock, and suspends", "direction")
+        self._jumps = self._make_counter(
+            "scheduler_clock_jumps", "Steps of the wall clock, and suspends", "direction"
+        )
         for direction in DIRECTIONS:
             self._jumps.labels(direction)
-        self._commits = self._make_histogram("scheduler_ledger_commit_duration_seconds", "How long a commit took", _COMMIT_BUCKETS)
-        self._ledger_errors = self._make_counter("scheduler_ledger_errors", "Writes and reads of the ledger that failed", "operation")
+        self._commits = self._make_histogram(
+            "scheduler_ledger_commit_duration_seconds", "How long a commit took", _COMMIT_BUCKETS
+        )
+        self._ledger_errors = self._make_counter(
+            "scheduler_ledger_errors", "Writes and reads of the ledger that failed", "operation"
+        )
         for operation in OPERATIONS:
             self._ledger_errors.labels(operation)
         self._reloaded = Gauge(
-            "scheduler_config_last_reload_successful", "Whether the configuration was good when last read", registry=self.registry
+            "scheduler_config_last_reload_successful",
+            "Whether the configuration was good when last read",
+            registry=self.registry,
         )
         self._reloaded.set(1)
 
@@ -270,7 +330,9 @@ class Metrics:
         self._request_durations.labels(event.target, event.endpoint).observe(event.seconds)
 
     def _count_clock_jump(self, event: events.ClockJumped) -> None:
-        self._jumps.labels("suspend" if event.suspended else "forward" if event.seconds > 0 else "backward").inc()
+        self._jumps.labels(
+            "suspend" if event.suspended else "forward" if event.seconds > 0 else "backward"
+        ).inc()
 
 
 def _limit_code(code: str) -> str:

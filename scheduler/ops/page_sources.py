@@ -23,7 +23,9 @@ from scheduler.ops.views import Json
 
 AutomationKey = tuple[str, str]
 """A target and the id of an automation."""
-Upcoming = Callable[[str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, TimetableEntry]]]
+Upcoming = Callable[
+    [str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, TimetableEntry]]
+]
 UpcomingBySchedule = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[AutomationDetails]]]]
 
 

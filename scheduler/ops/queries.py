@@ -113,7 +113,10 @@ def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
 def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of the page of one automation, which only has paging. Raise `BadQuery`."""
     reader = _Reader(parameters)
-    query = OccurrenceQuery(limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT), offset=reader.read("offset", _parse_offset, 0))
+    query = OccurrenceQuery(
+        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
+        offset=reader.read("offset", _parse_offset, 0),
+    )
     reader.end()
     return query
 
@@ -204,7 +207,9 @@ def _parse_instant(text: str) -> datetime:
         return from_text(text)
     except (ValueError, OverflowError):
         hint = "; a + in an address is written %2B" if " " in text else ""
-        raise ValueError(f"should be an instant such as 2026-11-23T19:20:00Z, not {text[:MAX_NAME]!r}{hint}") from None
+        raise ValueError(
+            f"should be an instant such as 2026-11-23T19:20:00Z, not {text[:MAX_NAME]!r}{hint}"
+        ) from None
 
 
 def _parse_outcome(text: str) -> Outcome | str:
@@ -237,5 +242,7 @@ def _parse_span(text: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,8})([smhd])", text, re.ASCII)
     span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta(0)
     if not timedelta(0) < span <= _MAX_SPAN:
-        raise ValueError(f"should be a duration such as 90m or 24h, at most {_MAX_SPAN.days}d, not {text[:MAX_NAME]!r}")
+        raise ValueError(
+            f"should be a duration such as 90m or 24h, at most {_MAX_SPAN.days}d, not {text[:MAX_NAME]!r}"
+        )
     return span

@@ -38,7 +38,9 @@ class Supervisor:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         # Open from the start: a process without free file descriptors is alive, and must be able
         # to notify systemd.
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
+        self._socket = (
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
+        )
         is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if is_for_us else 0.0
         """Seconds within which the watchdog must be fed; 0 for no watchdog."""
@@ -70,7 +72,12 @@ class Notifier:
     """
 
     def __init__(
-        self, *, is_up: Callable[[], bool], is_alive: Callable[[], bool], status: Callable[[], str], supervisor: Supervisor | None = None
+        self,
+        *,
+        is_up: Callable[[], bool],
+        is_alive: Callable[[], bool],
+        status: Callable[[], str],
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._supervisor = supervisor or Supervisor()
         self._is_up = is_up
@@ -103,7 +110,9 @@ class Notifier:
             if not self._faulty:
                 self._faulty = True
                 what = f"{type(error).__name__}: {error}"
-                structlog.get_logger().error("observer.failed", observer="Notifier.update", error=what, exc_info=error)
+                structlog.get_logger().error(
+                    "observer.failed", observer="Notifier.update", error=what, exc_info=error
+                )
 
     def update(self) -> None:
         """Send the watchdog message first, then readiness and status."""
@@ -127,7 +136,13 @@ class Notifier:
             case ConfigReloaded(error=error):
                 if self._up:
                     self._unsent.append("READY=1")
-                self._send(*([] if error is None else [_format_status(f"the configuration was refused, the old one stays: {error}")]))
+                self._send(
+                    *(
+                        []
+                        if error is None
+                        else [_format_status(f"the configuration was refused, the old one stays: {error}")]
+                    )
+                )
             case DaemonStopping():
                 self.announce_stop()
 

@@ -12,7 +12,15 @@ from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, to_canonical_id
 from scheduler.core.plural import pluralize
 from scheduler.core.policy import compute_due
-from scheduler.core.status import STALLED_AFTER, DaemonStatus, FailingAutomations, FinishedRun, TargetStatus, WaitsStatus, WaitStatus
+from scheduler.core.status import (
+    STALLED_AFTER,
+    DaemonStatus,
+    FailingAutomations,
+    FinishedRun,
+    TargetStatus,
+    WaitsStatus,
+    WaitStatus,
+)
 from scheduler.core.timetable import TimetableEntry
 from scheduler.core.zones import load_zone
 from scheduler.ops.gauges import AUTOMATION_STATES
@@ -54,12 +62,20 @@ def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
     A throttled target fires nothing before the end of its throttle.
     """
     firing = [target for target in targets if not target.is_paused]
-    fires = [max(target.next_fire, target.throttled_until or target.next_fire) for target in firing if target.next_fire]
+    fires = [
+        max(target.next_fire, target.throttled_until or target.next_fire)
+        for target in firing
+        if target.next_fire
+    ]
     if not fires:
         return "next fire never"
     first = min(fires)
     is_throttled = first not in {target.next_fire for target in firing}
-    return f"nothing fires before {to_text_seconds(first)} (throttled)" if is_throttled else f"next fire {to_text_seconds(first)}"
+    return (
+        f"nothing fires before {to_text_seconds(first)} (throttled)"
+        if is_throttled
+        else f"next fire {to_text_seconds(first)}"
+    )
 
 
 def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool, Json]:
@@ -72,7 +88,10 @@ def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool,
 
 
 def make_status(
-    status: DaemonStatus, failing: FailingAutomations | None, waits: Mapping[str, WaitsStatus], warnings: Sequence[str] = ()
+    status: DaemonStatus,
+    failing: FailingAutomations | None,
+    waits: Mapping[str, WaitsStatus],
+    warnings: Sequence[str] = (),
 ) -> Json:
     """Return the body of ``/api/v1/status``.
 
@@ -90,7 +109,8 @@ def make_status(
         "ledger_error": status.ledger_error,
         "clock_in_doubt": status.clock_in_doubt,
         "targets": [
-            {**_make_target(target, waits[target.name]), "failing": _make_failing(target.name, failing)} for target in status.targets
+            {**_make_target(target, waits[target.name]), "failing": _make_failing(target.name, failing)}
+            for target in status.targets
         ],
     }
 
@@ -123,9 +143,14 @@ def _make_target(target: TargetStatus, waits: WaitsStatus) -> Json:
         "clock_offset_seconds": target.clock_offset,
         "unidentified": {"count": target.unidentified, "objects": list(target.anonymous)},
         "absent": target.absent,
-        "inconsistent": target.inconsistent and {"since": to_text_seconds(target.inconsistent.since), "reason": target.inconsistent.reason},
+        "inconsistent": target.inconsistent
+        and {"since": to_text_seconds(target.inconsistent.since), "reason": target.inconsistent.reason},
         "disappeared": target.disappeared
-        and {"at": to_text(target.disappeared.at), "count": target.disappeared.gone, "automations": target.disappeared.known},
+        and {
+            "at": to_text(target.disappeared.at),
+            "count": target.disappeared.gone,
+            "automations": target.disappeared.known,
+        },
     }
 
 
@@ -198,10 +223,17 @@ def make_page(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -
     ``records`` may contain one more record than the page has; then ``more`` is true.
     """
     taken = list(records)
-    return {"results": taken[: query.limit], "limit": query.limit, "offset": query.offset, "more": len(taken) > query.limit}
+    return {
+        "results": taken[: query.limit],
+        "limit": query.limit,
+        "offset": query.offset,
+        "more": len(taken) > query.limit,
+    }
 
 
-def make_fires(upcoming: Iterator[tuple[datetime, str, TimetableEntry]], query: UpcomingQuery) -> Sequence[Json]:
+def make_fires(
+    upcoming: Iterator[tuple[datetime, str, TimetableEntry]], query: UpcomingQuery
+) -> Sequence[Json]:
     """Return the fires of the page, and one more.
 
     Evaluates schedules, and must therefore not run on the loop's thread.
@@ -216,7 +248,9 @@ def _make_fire(scheduled_for: datetime, target: str, entry: TimetableEntry) -> J
         "automation_id": entry.automation.id,
         "name": entry.automation.name,
         "scheduled_for": to_text_seconds(scheduled_for),
-        "due": to_text(compute_due(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)),
+        "due": to_text(
+            compute_due(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)
+        ),
         "local": scheduled_for.astimezone(load_zone(definition.timezone)).isoformat(timespec="seconds"),
         "timezone": definition.timezone,
         "note": entry.schedule and entry.schedule.find_note(scheduled_for),

@@ -77,7 +77,10 @@ class Pages(PageSources):
 
     async def _list_fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
         only = None if query.automation is None else views.make_automation_filter(query.automation)
-        of_targets = [_add_target(target.name, self.upcoming(target.name, query.span, only)) for target in self.status().targets]
+        of_targets = [
+            _add_target(target.name, self.upcoming(target.name, query.span, only))
+            for target in self.status().targets
+        ]
         return await self.worker.run(views.make_fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
 
 
@@ -103,7 +106,11 @@ def build_app(pages: Pages, *, listen: str) -> ASGIApp:
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in routes.items()],
         middleware=[Middleware(_HeaderDefaults), Middleware(HostCheck, listen)],
-        exception_handlers={HTTPException: _answer_http_error, BadQuery: _answer_bad_query, Unreachable: _answer_unreachable},
+        exception_handlers={
+            HTTPException: _answer_http_error,
+            BadQuery: _answer_bad_query,
+            Unreachable: _answer_unreachable,
+        },
     )
     app.router.redirect_slashes = False
     return app
@@ -129,7 +136,9 @@ class _HeaderDefaults:
         await self._app(scope, receive, send_with_headers)
 
 
-def _add_target(target: str, upcoming: Iterator[tuple[datetime, TimetableEntry]]) -> Iterator[tuple[datetime, str, TimetableEntry]]:
+def _add_target(
+    target: str, upcoming: Iterator[tuple[datetime, TimetableEntry]]
+) -> Iterator[tuple[datetime, str, TimetableEntry]]:
     return ((instant, target, entry) for instant, entry in upcoming)
 
 
@@ -144,7 +153,9 @@ async def _answer_http_error(_: Request, error: Exception) -> Response:
 
 async def _answer_bad_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, BadQuery)
-    return JSONResponse({"error": "the query cannot be answered", "problems": dict(error.problems)}, HTTPStatus.BAD_REQUEST)
+    return JSONResponse(
+        {"error": "the query cannot be answered", "problems": dict(error.problems)}, HTTPStatus.BAD_REQUEST
+    )
 
 
 async def _answer_unreachable(_: Request, error: Exception) -> Response:

@@ -28,7 +28,9 @@ class LogWriter(Generic[T]):
     line with the number of lost lines.
     """
 
-    def __init__(self, out: Callable[[Sequence[T]], int], *, lost: Callable[[int], T], limit: int = MAX_LINES) -> None:
+    def __init__(
+        self, out: Callable[[Sequence[T]], int], *, lost: Callable[[int], T], limit: int = MAX_LINES
+    ) -> None:
         self._out = out
         self._limit = limit
         self._make_loss_line = lost

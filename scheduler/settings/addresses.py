@@ -19,11 +19,15 @@ from scheduler.settings.problems import InvalidSetting, format_value
 _URL_REMEDY: Final = 'write it as "https://us.posthog.com"'
 _LISTEN_REMEDY: Final = 'write "127.0.0.1:9464", "[::1]:9464", or "" for none'
 _DATABASE_REMEDY: Final = 'write "sqlite:////var/lib/scheduler/scheduler.db": three slashes and a path'
-_PROXY_REMEDY: Final = 'write it as "http://proxy.example.org:3128", or "http://user:password@proxy.example.org:3128"'
+_PROXY_REMEDY: Final = (
+    'write it as "http://proxy.example.org:3128", or "http://user:password@proxy.example.org:3128"'
+)
 _HTTP_PORT: Final = 80
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  with the address to ask at instead
 _LAST_PORT: Final = 65_535
-_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
+_HOST_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*", re.ASCII
+)
 
 
 def parse_api_url(value: object) -> str:
@@ -40,7 +44,8 @@ def parse_api_url(value: object) -> str:
     url = _parse_url(value)
     if "@" in value.partition("//")[2].partition("/")[0]:
         raise InvalidSetting(
-            "holds a user name or password", "write it without; the key is read from key_file, a credential or the environment"
+            "holds a user name or password",
+            "write it without; the key is read from key_file, a credential or the environment",
         )
     if "?" in value or "#" in value:
         raise InvalidSetting("holds a query or a fragment", _URL_REMEDY)
@@ -67,16 +72,20 @@ def parse_proxy(value: object) -> Proxy | None:
         return None
     if not value.lower().startswith("http://"):
         raise InvalidSetting(
-            "should begin with http://, also for a target with https://: TLS goes through the proxy to the target", _PROXY_REMEDY
+            "should begin with http://, also for a target with https://: TLS goes through the proxy to the target",
+            _PROXY_REMEDY,
         )
     url = _parse_url(value, _PROXY_REMEDY)
     if url.path not in {None, "/"} or "?" in value or "#" in value:
-        raise InvalidSetting("holds more than the address of a proxy: a path, a query or a fragment", _PROXY_REMEDY)
+        raise InvalidSetting(
+            "holds more than the address of a proxy: a path, a query or a fragment", _PROXY_REMEDY
+        )
     host = url.host or ""
     user, password = unquote(url.username or ""), unquote(url.password or "")
     if ":" in user or not (user + password).isprintable():
         raise InvalidSetting(
-            "holds a user name or password that HTTP cannot send: a colon in the name, or a control character", _PROXY_REMEDY
+            "holds a user name or password that HTTP cannot send: a colon in the name, or a control character",
+            _PROXY_REMEDY,
         )
     return Proxy(f"http://{host}:{url.port or _HTTP_PORT}", user, password)
 
@@ -125,20 +134,25 @@ def parse_listen(value: object) -> SocketAddress | None:
         raise InvalidSetting(f"should be an address to listen on, not {format_value(value)}", _LISTEN_REMEDY)
     host, _, port = value.rpartition(":")
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _LAST_PORT:
-        raise InvalidSetting(f"{format_value(value)} does not end in a port from 0 to {_LAST_PORT}", _LISTEN_REMEDY)
+        raise InvalidSetting(
+            f"{format_value(value)} does not end in a port from 0 to {_LAST_PORT}", _LISTEN_REMEDY
+        )
     return SocketAddress(_parse_host(host, value), int(port))
 
 
 def _parse_host(host: str, value: str) -> str:
     if not host:
         raise InvalidSetting(
-            f"{format_value(value)} names no host", 'write "0.0.0.0:PORT" to listen on every IPv4 address, "[::]:PORT" on all'
+            f"{format_value(value)} names no host",
+            'write "0.0.0.0:PORT" to listen on every IPv4 address, "[::]:PORT" on all',
         )
     if host.startswith("[") and host.endswith("]"):
         try:
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError:
-            raise InvalidSetting(f"{format_value(value)} holds no valid IPv6 address between its brackets", _LISTEN_REMEDY) from None
+            raise InvalidSetting(
+                f"{format_value(value)} holds no valid IPv6 address between its brackets", _LISTEN_REMEDY
+            ) from None
     if not _HOST_NAME.fullmatch(host):
         raise InvalidSetting(f"{format_value(value)} holds no valid host", _LISTEN_REMEDY)
     return host
@@ -174,5 +188,7 @@ def parse_database_url(value: object) -> DatabaseUrl:
     if path in {"", ":memory:"} or path.endswith("/"):
         raise InvalidSetting("names no file, and what is kept must survive a restart", _DATABASE_REMEDY)
     if "?" in path or "#" in path or not path.isprintable():
-        raise InvalidSetting("holds more than a path: a query, a fragment or a control character", _DATABASE_REMEDY)
+        raise InvalidSetting(
+            "holds more than a path: a query, a fragment or a control character", _DATABASE_REMEDY
+        )
     return DatabaseUrl(value)

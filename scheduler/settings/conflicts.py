@@ -23,18 +23,30 @@ def find_conflicts(tree: Mapping[str, object], faulty: Collection[SettingPath]) 
     listed = tree.get("target")
     tables = enumerate(listed) if isinstance(listed, list) else ()
     targets = {number: table for number, table in tables if isinstance(table, dict)}
-    return [*_find_name_conflicts(targets, faulty), *_find_duplicate_targets(targets, faulty), *_find_database_conflicts(tree, faulty)]
+    return [
+        *_find_name_conflicts(targets, faulty),
+        *_find_duplicate_targets(targets, faulty),
+        *_find_database_conflicts(tree, faulty),
+    ]
 
 
-def _find_name_conflicts(targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]) -> Iterator[Conflict]:
+def _find_name_conflicts(
+    targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]
+) -> Iterator[Conflict]:
     default = TargetSection.model_fields["name"].default
-    names = [(number, str(table.get("name", default))) for number, table in targets.items() if ("target", number, "name") not in faulty]
+    names = [
+        (number, str(table.get("name", default)))
+        for number, table in targets.items()
+        if ("target", number, "name") not in faulty
+    ]
     for first, again, name in _find_repeats(names):
         what = f'has the same name as {format_path(("target", first))}: "{name}"'
         yield ("target", again, "name"), what, "give each [[target]] a name of its own"
 
 
-def _find_duplicate_targets(targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]) -> Iterator[Conflict]:
+def _find_duplicate_targets(
+    targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]
+) -> Iterator[Conflict]:
     known = [
         (number, (parse_api_url(table["url"]), parse_project(table["project_id"])))
         for number, table in targets.items()
@@ -54,11 +66,17 @@ def _find_repeats(values: Iterable[tuple[int, _Value]]) -> Iterator[tuple[int, i
             yield first, number, value
 
 
-def _find_database_conflicts(tree: Mapping[str, object], faulty: Collection[SettingPath]) -> Iterator[Conflict]:
+def _find_database_conflicts(
+    tree: Mapping[str, object], faulty: Collection[SettingPath]
+) -> Iterator[Conflict]:
     ledger = _find_database_file(tree, "ledger", "url", LedgerSettings().url, faulty)
     api = _find_database_file(tree, "api", "database", ApiSettings().database, faulty)
     if ledger is not None and ledger == api:
-        yield ("api", "database"), "is the same file as the ledger (ledger.url)", "give the embedded API a database of its own"
+        yield (
+            ("api", "database"),
+            "is the same file as the ledger (ledger.url)",
+            "give the embedded API a database of its own",
+        )
 
 
 def _find_database_file(

@@ -16,7 +16,9 @@ _UNITS: Final = {
 }
 # Digits are bounded: no text can cost more than its length or overflow a timedelta. Each unit appears once,
 # the largest first.
-_DURATION: Final = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,12}}(?:\.[0-9]{{1,6}})?){unit})?" for unit in _UNITS))
+_DURATION: Final = re.compile(
+    "".join(rf"(?:(?P<{unit}>[0-9]{{1,12}}(?:\.[0-9]{{1,6}})?){unit})?" for unit in _UNITS)
+)
 _REMEDY: Final = 'write a number with its unit (ms, s, m, h, d, w), as "30s", "5m" or "1h30m"'
 _LONGEST: Final = timedelta(days=36_500)
 
@@ -30,7 +32,10 @@ def parse_duration(value: object) -> timedelta:
     if not match or not value:
         raise InvalidSetting(f"should be a duration, not {format_value(value)}", _REMEDY)
     try:
-        total = sum((float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number), timedelta(0))
+        total = sum(
+            (float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number),
+            timedelta(0),
+        )
     except OverflowError:
         total = timedelta.max
     if total > _LONGEST:
@@ -42,7 +47,9 @@ def parse_positive_duration(value: object) -> timedelta:
     """Parse a duration as `parse_duration` does, but refuse zero."""
     duration = parse_duration(value)
     if not duration:
-        raise InvalidSetting(f"should be more than nothing, not {format_value(value)}", 'write a longer duration, as "1s"')
+        raise InvalidSetting(
+            f"should be more than nothing, not {format_value(value)}", 'write a longer duration, as "1s"'
+        )
     return duration
 
 
@@ -53,7 +60,9 @@ def format_duration(duration: timedelta) -> str:
     """
     minutes, seconds = divmod(duration.seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    parts = [f"{number}{unit}" for number, unit in ((duration.days, "d"), (hours, "h"), (minutes, "m")) if number]
+    parts = [
+        f"{number}{unit}" for number, unit in ((duration.days, "d"), (hours, "h"), (minutes, "m")) if number
+    ]
     if seconds or duration.microseconds or not parts:
         fraction = f".{duration.microseconds:06}".rstrip("0") if duration.microseconds else ""
         parts.append(f"{seconds}{fraction}s")

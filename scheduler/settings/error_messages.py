@@ -22,7 +22,9 @@ _EXAMPLES: Final[Mapping[tuple[str, ...], str]] = {
 }
 
 
-def make_problems(faults: Iterable[ErrorDetails], assigned: Mapping[SettingPath, Assignment]) -> list[Problem]:
+def make_problems(
+    faults: Iterable[ErrorDetails], assigned: Mapping[SettingPath, Assignment]
+) -> list[Problem]:
     """Make a problem for each finding."""
     return [Problem(describe_place(fault["loc"], assigned), *_describe_fault(fault)) for fault in faults]
 
@@ -46,13 +48,21 @@ def _describe_fault(fault: ErrorDetails) -> MessageParts:
     if fault["type"] == "value_error":
         return _describe_refusal(fault)
     say = _DESCRIBERS.get(fault["type"])
-    return say(fault) if say else (f"{fault['msg']}, not {format_value(fault['input'])}", "see docs/configuration.md")
+    return (
+        say(fault)
+        if say
+        else (f"{fault['msg']}, not {format_value(fault['input'])}", "see docs/configuration.md")
+    )
 
 
 def _describe_refusal(fault: ErrorDetails) -> MessageParts:
     """Return the message of a parser of this package."""
     error = fault["ctx"]["error"]
-    return (error.what, error.remedy) if isinstance(error, InvalidSetting) else (str(error), "see docs/configuration.md")
+    return (
+        (error.what, error.remedy)
+        if isinstance(error, InvalidSetting)
+        else (str(error), "see docs/configuration.md")
+    )
 
 
 def _describe_unknown(fault: ErrorDetails) -> MessageParts:
@@ -65,7 +75,11 @@ def _suggest_name(path: tuple[str, ...]) -> str:
     Names in the same table come first, then names elsewhere with a similar last word, and last the most
     similar name.
     """
-    beside = {known[len(path) - 1] for known in (*SETTINGS, *TABLES) if len(known) >= len(path) and known[: len(path) - 1] == path[:-1]}
+    beside = {
+        known[len(path) - 1]
+        for known in (*SETTINGS, *TABLES)
+        if len(known) >= len(path) and known[: len(path) - 1] == path[:-1]
+    }
     if match := find_nearest(path[-1], beside):
         return f"did you mean {match}?"
     names = {".".join(known): known[-1] for known in SETTINGS}
@@ -81,14 +95,23 @@ def _describe_missing(fault: ErrorDetails) -> MessageParts:
 def _describe_missing_table(fault: ErrorDetails) -> MessageParts:
     path = _drop_numbers(fault["loc"])
     header = f"[[{path[0]}]]" if path[:1] in LISTS else f"[{'.'.join(path)}]"
-    return f"should be a table, not {_describe_kind(fault['input'])}", f"write {header} on a line of its own and its settings below"
+    return (
+        f"should be a table, not {_describe_kind(fault['input'])}",
+        f"write {header} on a line of its own and its settings below",
+    )
 
 
 def _describe_missing_list(fault: ErrorDetails) -> MessageParts:
     path = _drop_numbers(fault["loc"])
     if path in TABLES:
-        return f"should be a list of tables, not {_describe_kind(fault['input'])}", f"write [[{path[0]}]] with two brackets, once for each"
-    return f"should be a list, not {_describe_kind(fault['input'])}", 'write it as ["one", "two"], also in an environment variable'
+        return (
+            f"should be a list of tables, not {_describe_kind(fault['input'])}",
+            f"write [[{path[0]}]] with two brackets, once for each",
+        )
+    return (
+        f"should be a list, not {_describe_kind(fault['input'])}",
+        'write it as ["one", "two"], also in an environment variable',
+    )
 
 
 def _describe_wrong_choice(fault: ErrorDetails) -> MessageParts:
@@ -111,7 +134,9 @@ def _drop_numbers(path: SettingPath) -> tuple[str, ...]:
 
 
 def _describe_kind(value: object) -> str:
-    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else format_value(value)
+    return (
+        "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else format_value(value)
+    )
 
 
 _DESCRIBERS: Final[Mapping[str, Callable[[ErrorDetails], MessageParts]]] = {

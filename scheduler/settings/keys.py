@@ -80,7 +80,9 @@ def _read_key_file(target: TargetSection, path: Path) -> SecretKey:
             f"target {target.name}: the key file {path} cannot be read: {error.strerror}; check the path and who may read it"
         ) from None
     if len(content) > _LONGEST:
-        raise UnusableKey(f"target {target.name}: the file {path} is too long for a key; put the key into it and nothing else")
+        raise UnusableKey(
+            f"target {target.name}: the file {path} is too long for a key; put the key into it and nothing else"
+        )
     return _parse_key(target, content.decode("ascii", errors="replace"), f"the file {path}")
 
 
@@ -95,7 +97,9 @@ def _parse_key(target: TargetSection, text: str, place: str) -> SecretKey:
     try:
         return SecretKey(text.rstrip("\r\n"))
     except ValueError as error:
-        raise UnusableKey(f"target {target.name}: {error}, in {place}; put the key there and nothing else") from None
+        raise UnusableKey(
+            f"target {target.name}: {error}, in {place}; put the key there and nothing else"
+        ) from None
 
 
 def _make_missing_error(target: TargetSection, credential: Path | None) -> UnusableKey:

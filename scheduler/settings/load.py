@@ -15,7 +15,15 @@ from scheduler.settings.error_messages import describe_place, make_problems
 from scheduler.settings.models import Settings
 from scheduler.settings.problems import Problem, SettingsError
 from scheduler.settings.registry import LISTS, SettingPath
-from scheduler.settings.sources import DEFAULT_FILE, Assignment, Origin, SettingsSource, find_file, read_environment, read_file
+from scheduler.settings.sources import (
+    DEFAULT_FILE,
+    Assignment,
+    Origin,
+    SettingsSource,
+    find_file,
+    read_environment,
+    read_file,
+)
 
 _DEFAULT = Origin("default")
 
@@ -43,7 +51,9 @@ class Configuration:
         Of an override, only the settings that the override sets are included.
         """
         shown = self.settings.model_dump(mode="json", by_alias=True)
-        shown["override"] = [override.model_dump(mode="json", exclude_unset=True) for override in self.settings.overrides]
+        shown["override"] = [
+            override.model_dump(mode="json", exclude_unset=True) for override in self.settings.overrides
+        ]
         for path, value in _flatten((), shown):
             yield EffectiveSetting(path, value, self.origins.get(path, _DEFAULT))
 
@@ -75,7 +85,9 @@ def _count_targets(assignments: Iterable[Assignment]) -> int:
     return len({one.path[1] for one in assignments if one.path[0] == "target" and len(one.path) > 1})
 
 
-def _check_settings(assigned: Mapping[SettingPath, Assignment], *, partial: bool) -> tuple[Settings | None, list[Problem]]:
+def _check_settings(
+    assigned: Mapping[SettingPath, Assignment], *, partial: bool
+) -> tuple[Settings | None, list[Problem]]:
     """Return the settings, or all problems.
 
     With ``partial`` the file is unread: missing settings are no problems.
@@ -116,7 +128,11 @@ def _convert_numbered_tables(value: object) -> object:
     if not isinstance(value, dict):
         return value
     inner = {name: _convert_numbered_tables(below) for name, below in value.items()}
-    return [inner[number] for number in sorted(inner)] if inner and all(isinstance(name, int) for name in inner) else inner
+    return (
+        [inner[number] for number in sorted(inner)]
+        if inner and all(isinstance(name, int) for name in inner)
+        else inner
+    )
 
 
 def _flatten(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:

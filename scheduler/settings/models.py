@@ -11,12 +11,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, StrictBool, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.proxy import Proxy
-from scheduler.settings.addresses import DatabaseUrl, SocketAddress, parse_api_url, parse_database_url, parse_listen, parse_proxy
+from scheduler.settings.addresses import (
+    DatabaseUrl,
+    SocketAddress,
+    parse_api_url,
+    parse_database_url,
+    parse_listen,
+    parse_proxy,
+)
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.overrides import PatternIndex
 from scheduler.settings.problems import KEY_PREFIX, InvalidSetting, format_value
@@ -37,7 +53,8 @@ def _parse_name(value: object) -> str:
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
     raise InvalidSetting(
-        f"should be a short name, not {format_value(value)}", "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first"
+        f"should be a short name, not {format_value(value)}",
+        "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first",
     )
 
 
@@ -47,11 +64,15 @@ def parse_project(value: object) -> str:
     The ledger binds a target to the project, and needs a unique form.
     """
     if value == "@current":
-        raise InvalidSetting("@current follows the key, but a history belongs to one project", "write the project's number")
+        raise InvalidSetting(
+            "@current follows the key, but a history belongs to one project", "write the project's number"
+        )
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else value
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= _LARGEST_ID:
         return str(number)
-    raise InvalidSetting(f"should be the number of a project, not {format_value(value)}", 'write it as "12345"')
+    raise InvalidSetting(
+        f"should be the number of a project, not {format_value(value)}", 'write it as "12345"'
+    )
 
 
 def _parse_file(value: object) -> Path | None:
@@ -60,9 +81,13 @@ def _parse_file(value: object) -> Path | None:
     A personal API key in place of a path is refused without being shown.
     """
     if not isinstance(value, str):
-        raise InvalidSetting(f"should be the path of a file, not {format_value(value)}", 'write it as "/run/keys/posthog"')
+        raise InvalidSetting(
+            f"should be the path of a file, not {format_value(value)}", 'write it as "/run/keys/posthog"'
+        )
     if KEY_PREFIX in value:
-        raise InvalidSetting("holds what looks like a key", "write the key into a file of mode 0600, and that file's path here")
+        raise InvalidSetting(
+            "holds what looks like a key", "write the key into a file of mode 0600, and that file's path here"
+        )
     if not value.isprintable():
         raise InvalidSetting("holds a control character", "write the path of a file")
     return Path(value) if value else None
@@ -78,7 +103,8 @@ def _parse_auto_count(value: object) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_COUNT:
         return value
     raise InvalidSetting(
-        f'should be "auto" or a whole number from 1 to {_LARGEST_COUNT}, not {format_value(value)}', 'write it as 256, or "auto"'
+        f'should be "auto" or a whole number from 1 to {_LARGEST_COUNT}, not {format_value(value)}',
+        'write it as 256, or "auto"',
     )
 
 
@@ -92,7 +118,9 @@ def _parse_switch(value: object) -> bool | Literal["auto"]:
 
 def _parse_node(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
-        raise InvalidSetting(f"should be a name, not {format_value(value)}", 'write a text, or "" for the host name')
+        raise InvalidSetting(
+            f"should be a name, not {format_value(value)}", 'write a text, or "" for the host name'
+        )
     return value or socket.gethostname()
 
 
@@ -100,7 +128,8 @@ def _parse_argument(value: object) -> str:
     if isinstance(value, str) and value and "\0" not in value:
         return value
     raise InvalidSetting(
-        f"should be a word of a command, not {format_value(value)}", 'write a list of texts, the program first, as ["my-agent", "--quiet"]'
+        f"should be a word of a command, not {format_value(value)}",
+        'write a list of texts, the program first, as ["my-agent", "--quiet"]',
     )
 
 
@@ -111,24 +140,32 @@ def _parse_variable(value: object) -> str:
     """
     if value == KEY_VARIABLE:
         raise InvalidSetting(
-            f"{KEY_VARIABLE} would hand the daemon's own key to the command", "give the command a key of its own, under another name"
+            f"{KEY_VARIABLE} would hand the daemon's own key to the command",
+            "give the command a key of its own, under another name",
         )
     if isinstance(value, str) and _VARIABLE.fullmatch(value):
         return value
     raise InvalidSetting(
-        f"should be the name of an environment variable, not {format_value(value)}", 'write names alone, as ["PATH", "HOME"]'
+        f"should be the name of an environment variable, not {format_value(value)}",
+        'write names alone, as ["PATH", "HOME"]',
     )
 
 
 def _parse_clone_url(value: object) -> str:
     if not isinstance(value, str) or (value and value.count("{repository}") != 1):
         raise InvalidSetting(
-            "should be a URL that holds {repository} once", 'write "https://github.com/{repository}.git", or "" for no clone'
+            "should be a URL that holds {repository} once",
+            'write "https://github.com/{repository}.git", or "" for no clone',
         )
     if _CREDENTIALS.search(value):
-        raise InvalidSetting("holds a user name or password", "leave it out; git finds credentials by its own configuration in HOME")
+        raise InvalidSetting(
+            "holds a user name or password",
+            "leave it out; git finds credentials by its own configuration in HOME",
+        )
     if "?" in value or "#" in value:
-        raise InvalidSetting("holds a query", "leave it out; git finds credentials by its own configuration in HOME")
+        raise InvalidSetting(
+            "holds a query", "leave it out; git finds credentials by its own configuration in HOME"
+        )
     return value
 
 
@@ -140,11 +177,13 @@ def _parse_umask(value: object) -> int:
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         if int(value, 8) & _OWN_BITS:
             raise InvalidSetting(
-                f"{format_value(value)} takes the command's own files away from the command", 'begin with 0, as "022" or "077"'
+                f"{format_value(value)} takes the command's own files away from the command",
+                'begin with 0, as "022" or "077"',
             )
         return int(value, 8)
     raise InvalidSetting(
-        f"should be an octal umask in quotes, not {format_value(value)}", 'write three digits from 0 to 7, as "022" or "077"'
+        f"should be an octal umask in quotes, not {format_value(value)}",
+        'write three digits from 0 to 7, as "022" or "077"',
     )
 
 
@@ -159,7 +198,8 @@ def _parse_public_url(value: object) -> str:
 def _parse_pattern(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InvalidSetting(
-            f"should be an automation's id or a pattern for its name, not {format_value(value)}", 'write it as "nightly-*"'
+            f"should be an automation's id or a pattern for its name, not {format_value(value)}",
+            'write it as "nightly-*"',
         )
     try:
         return to_canonical_id(value)
@@ -183,9 +223,15 @@ _DurationText = PlainSerializer(format_duration, return_type=str)
 _OptionalText = PlainSerializer(_format_optional, return_type=str)
 Duration = Annotated[timedelta, PlainValidator(parse_duration), _DurationText]
 PositiveDuration = Annotated[timedelta, PlainValidator(parse_positive_duration), _DurationText]
-StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_format_start_within, return_type=str)]
+StartWithin = Annotated[
+    timedelta | None,
+    PlainValidator(_parse_start_within),
+    PlainSerializer(_format_start_within, return_type=str),
+]
 Count = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
-AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerializer(_format_auto_count, return_type=int | str)]
+AutoCount = Annotated[
+    int | None, PlainValidator(_parse_auto_count), PlainSerializer(_format_auto_count, return_type=int | str)
+]
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
 Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask, return_type=str)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _OptionalText]
@@ -266,7 +312,9 @@ class Override(PolicySettings):
     @model_validator(mode="after")
     def _require_change(self) -> Self:
         if not self.changes:
-            raise InvalidSetting("changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it")
+            raise InvalidSetting(
+                "changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it"
+            )
         return self
 
     def apply_to(self, policies: PolicySettings) -> PolicySettings:
@@ -374,4 +422,7 @@ class Settings(Section):
     @cached_property
     def _all_policies(self) -> tuple[Policies, ...]:
         """The policies of each override, and last the policies without a matching override."""
-        return tuple(each.to_policies() for each in (*(override.apply_to(self.schedule) for override in self.overrides), self.schedule))
+        return tuple(
+            each.to_policies()
+            for each in (*(override.apply_to(self.schedule) for override in self.overrides), self.schedule)
+        )

@@ -19,8 +19,12 @@ class PatternIndex:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._exact: defaultdict[str, list[int]] = defaultdict(list)
-        self._by_prefix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        self._by_suffix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._by_prefix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        self._by_suffix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         self._compiled: dict[int, re.Pattern[str]] = {}
         for place, pattern in enumerate(patterns):
             self._exact[pattern].append(place)

@@ -59,6 +59,12 @@ def _walk(model: type[BaseModel], path: tuple[str, ...], *, repeated: bool) -> I
             yield from _walk(table, here, repeated=repeated or typing.get_origin(field.annotation) is tuple)
 
 
-SETTINGS: Final[Mapping[tuple[str, ...], Setting]] = {setting.path: setting for setting in _walk(Settings, (), repeated=False)}
-TABLES: Final[frozenset[tuple[str, ...]]] = frozenset(path[:length] for path in SETTINGS for length in range(1, len(path)))
-LISTS: Final[frozenset[tuple[str, ...]]] = frozenset(path[:1] for path, setting in SETTINGS.items() if setting.is_repeated)
+SETTINGS: Final[Mapping[tuple[str, ...], Setting]] = {
+    setting.path: setting for setting in _walk(Settings, (), repeated=False)
+}
+TABLES: Final[frozenset[tuple[str, ...]]] = frozenset(
+    path[:length] for path in SETTINGS for length in range(1, len(path))
+)
+LISTS: Final[frozenset[tuple[str, ...]]] = frozenset(
+    path[:1] for path, setting in SETTINGS.items() if setting.is_repeated
+)

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable, find_nearest
-from scheduler.settings.registry import SETTINGS, TABLES, VARIABLE_PREFIX, SettingPath, format_path, make_variable_name
+from scheduler.settings.registry import (
+    SETTINGS,
+    TABLES,
+    VARIABLE_PREFIX,
+    SettingPath,
+    format_path,
+    make_variable_name,
+)
 
 FILE_VARIABLE: Final = "SCHEDULER_CONFIG"
 DEFAULT_FILE: Final = Path("/etc/scheduler/scheduler.toml")
@@ -68,13 +75,23 @@ def read_file(path: Path) -> SettingsSource:
         content = path.read_bytes()
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
-        raise SettingsUnreadable([Problem(str(origin), what, f"check the path and who may read it (--config, ${FILE_VARIABLE})")]) from None
+        raise SettingsUnreadable(
+            [Problem(str(origin), what, f"check the path and who may read it (--config, ${FILE_VARIABLE})")]
+        ) from None
     try:
         tables = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        what = "is nested too deep" if isinstance(error, RecursionError) else f"is not TOML: {_describe_parse_error(error)}"
-        return SettingsSource(problems=(Problem(str(origin), what, "mend this first; the rest of the file has not been read"),))
-    return SettingsSource(tuple(Assignment(place, value, origin) for place, value in _walk_leaves((), tables)))
+        what = (
+            "is nested too deep"
+            if isinstance(error, RecursionError)
+            else f"is not TOML: {_describe_parse_error(error)}"
+        )
+        return SettingsSource(
+            problems=(Problem(str(origin), what, "mend this first; the rest of the file has not been read"),)
+        )
+    return SettingsSource(
+        tuple(Assignment(place, value, origin) for place, value in _walk_leaves((), tables))
+    )
 
 
 def _describe_parse_error(error: ValueError) -> str:
@@ -115,7 +132,9 @@ def read_environment(environ: Mapping[str, str], targets: int) -> SettingsSource
     return SettingsSource(tuple(assignments), tuple(problems))
 
 
-_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {make_variable_name(path): path for path in (*SETTINGS, *TABLES) if len(path) > 1}
+_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    make_variable_name(path): path for path in (*SETTINGS, *TABLES) if len(path) > 1
+}
 
 
 def _read_variable(name: str, text: str, targets: int) -> Iterable[Assignment]:
@@ -130,19 +149,31 @@ def _read_variable(name: str, text: str, targets: int) -> Iterable[Assignment]:
 
 
 def _suggest_variable(name: str) -> str:
-    match = find_nearest(name, (known for known, path in _VARIABLES.items() if path[0] != "override"), cutoff=0)
+    match = find_nearest(
+        name, (known for known, path in _VARIABLES.items() if path[0] != "override"), cutoff=0
+    )
     return f"did you mean {match}? Else unset it: variables of the form {VARIABLE_PREFIX}…__… are settings"
 
 
 def _find_path(path: tuple[str, ...], targets: int, origin: Origin) -> SettingPath:
     """Find the place for a variable. Among the lists of tables, only a single target has a place."""
     if path[0] == "override":
-        raise SettingsError([Problem(str(origin), "overrides cannot be set in the environment", "write an [[override]] table in the file")])
+        raise SettingsError(
+            [
+                Problem(
+                    str(origin),
+                    "overrides cannot be set in the environment",
+                    "write an [[override]] table in the file",
+                )
+            ]
+        )
     if path[0] != "target":
         return path
     if targets > 1:
         what = f"sets one target, but the file has {targets}"
-        raise SettingsError([Problem(str(origin), what, f"set {format_path(path)} in the [[target]] table that it is for")])
+        raise SettingsError(
+            [Problem(str(origin), what, f"set {format_path(path)} in the [[target]] table that it is for")]
+        )
     return ("target", 0, *path[1:])
 
 
@@ -160,4 +191,8 @@ def _parse_value(path: tuple[str, ...], text: str) -> object:
 
 def _is_json_type(annotation: object) -> bool:
     """Return whether a setting's type has values other than text: numbers, switches and lists."""
-    return annotation in {bool, int} or typing.get_origin(annotation) is tuple or any(map(_is_json_type, typing.get_args(annotation)))
+    return (
+        annotation in {bool, int}
+        or typing.get_origin(annotation) is tuple
+        or any(map(_is_json_type, typing.get_args(annotation)))
+    )

@@ -42,7 +42,9 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # ---------------------------------------------------------------- an attempt
 
 
-async def to_attempt_response(came: Reply | Failure, *, now: datetime, clean: Clean) -> AttemptResponse | NotSent | NoResponse:
+async def to_attempt_response(
+    came: Reply | Failure, *, now: datetime, clean: Clean
+) -> AttemptResponse | NotSent | NoResponse:
     """Return the result of a ``POST …/run/``."""
     if isinstance(came, Failure):
         return NoResponse(clean(came.error)) if came.sent else NotSent(clean(came.error))
@@ -71,7 +73,9 @@ async def _parse_automation(reply: Reply, clean: Clean) -> tuple[Automation | No
 # ---------------------------------------------------------------- any other request
 
 
-def to_error(came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean) -> UpstreamError:
+def to_error(
+    came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean
+) -> UpstreamError:
     """Return an error with the cause of the failed ``request`` and the remedy.
 
     ``on_list``: a 404 means a wrong target, and not a missing automation.
@@ -80,14 +84,24 @@ def to_error(came: Reply | Failure, *, request: str, target: str, on_list: bool,
         return UpstreamError(f"{request} {_describe_failure(came, request)}: {clean(came.error)}")
     remedy = _find_remedy(came, target, on_list=on_list, clean=clean)
     words = read_error_text(came, clean)
-    text = f"{request} answered HTTP {came.status}" + (f": {words}" if words else "") + (f"; {remedy}" if remedy else "")
-    return UpstreamError(text, status=came.status, retry_after=read_retry_after(came, now), held=remedy is not None)
+    text = (
+        f"{request} answered HTTP {came.status}"
+        + (f": {words}" if words else "")
+        + (f"; {remedy}" if remedy else "")
+    )
+    return UpstreamError(
+        text, status=came.status, retry_after=read_retry_after(came, now), held=remedy is not None
+    )
 
 
 def _describe_failure(failure: Failure, request: str) -> str:
     if not failure.sent:
         return "could not be sent"
-    return "was not answered" if request.startswith("GET ") else "was not answered and may have been carried out all the same"
+    return (
+        "was not answered"
+        if request.startswith("GET ")
+        else "was not answered and may have been carried out all the same"
+    )
 
 
 def _find_remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:
@@ -180,6 +194,9 @@ def _read_location(reply: Reply, clean: Clean) -> str | None:
 
 def clean_text(text: str, *, secret: str) -> str:
     """Return one short printable line of ``text``, with ``secret`` replaced."""
-    printable = "".join(" " if unicodedata.category(character) in _UNPRINTABLE else character for character in text[: 8 * _LONGEST_TEXT])
+    printable = "".join(
+        " " if unicodedata.category(character) in _UNPRINTABLE else character
+        for character in text[: 8 * _LONGEST_TEXT]
+    )
     line = " ".join(printable.split()).replace(secret, "[key]")
     return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 1] + "…"

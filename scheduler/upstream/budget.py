@@ -141,7 +141,9 @@ class Budget:
         queues = ((self._polls, Purpose.POLL), (self._readings, Purpose.READING))
         waits = [wait for queue, purpose in queues if (wait := self._admit(queue, purpose)) is not None]
         if waits:
-            self._timer = asyncio.get_running_loop().call_later(min(max(min(waits), _SHORTEST_SLEEP), _LONGEST_SLEEP), self._admit_all)
+            self._timer = asyncio.get_running_loop().call_later(
+                min(max(min(waits), _SHORTEST_SLEEP), _LONGEST_SLEEP), self._admit_all
+            )
 
     def _admit(self, queue: deque[_Waiter], purpose: Purpose) -> float | None:
         """Admit waiting requests.
@@ -153,7 +155,11 @@ class Budget:
                 queue.popleft()
                 continue
             now = self._clock.boottime()
-            at = self._sums.find_earliest_poll(now, queue[0].requests) if purpose is Purpose.POLL else self._sums.find_earliest_reading(now)
+            at = (
+                self._sums.find_earliest_poll(now, queue[0].requests)
+                if purpose is Purpose.POLL
+                else self._sums.find_earliest_reading(now)
+            )
             wait = at - now
             if wait > 0:
                 return wait

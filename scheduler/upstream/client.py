@@ -29,7 +29,14 @@ from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import answers
 from scheduler.upstream.budget import Budget, BudgetReservation
 from scheduler.upstream.document_list import list_documents
-from scheduler.upstream.documents import Undecodable, decode_whole, read_automation, read_first_row, read_page, read_whole_page
+from scheduler.upstream.documents import (
+    Undecodable,
+    decode_whole,
+    read_automation,
+    read_first_row,
+    read_page,
+    read_whole_page,
+)
 from scheduler.upstream.exchange import Failure, Reply, exchange
 from scheduler.upstream.fields import AutomationEdit, NewAutomation
 from scheduler.upstream.snapshot import ListPage, PageTooLarge, SnapshotReader, to_page
@@ -77,7 +84,9 @@ class ApiClient:
         self._clock = clock
         self._observe = observe
         self._transport = transport or _make_transport(config)
-        self._budget = Budget(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour, clock=clock)
+        self._budget = Budget(
+            per_minute=config.requests_per_minute, per_hour=config.requests_per_hour, clock=clock
+        )
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._offset: ClockOffset | None = None
         self._snapshots = SnapshotReader(self._read_page, seconds=clock.boottime)
@@ -112,7 +121,9 @@ class ApiClient:
         self._turns = predecessor._turns  # noqa: SLF001  the same
         self._offset = predecessor._offset  # noqa: SLF001  the same
         self._snapshots.continue_from(predecessor._snapshots)  # noqa: SLF001  the same
-        self._budget.set_limits(per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour)
+        self._budget.set_limits(
+            per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour
+        )
 
     @property
     def clock_offset(self) -> tuple[float, float] | None:
@@ -154,7 +165,11 @@ class ApiClient:
         ``at_once`` automations are read at the same time.
         """
         pages = self._snapshots.pages
-        self._budget.expect(compute_need(poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once))
+        self._budget.expect(
+            compute_need(
+                poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once
+            )
+        )
 
     async def admit(self) -> None:
         """Wait for a place in the budget and use the place.
@@ -174,7 +189,11 @@ class ApiClient:
         Failures of the network or the API are results and are not raised. Raise `InvalidAutomation` for a
         text that is no id.
         """
-        request = self._make_request("POST", f"{self._config.locate_automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
+        request = self._make_request(
+            "POST",
+            f"{self._config.locate_automation(automation_id)}run/",
+            {"Idempotency-Key": idempotency_key},
+        )
         with self._count_use():
             came = await self._exchange("run", request)
         return await answers.to_attempt_response(came, now=self._clock.now(), clean=self._clean)
@@ -214,7 +233,9 @@ class ApiClient:
             return None
         automation = parse_automation(await self._decode_document(came, request, read_automation))
         if automation.id != to_canonical_id(automation_id):
-            raise UpstreamError(f"GET {self._config.locate_automation(automation_id)} answered with another automation, {automation.id}")
+            raise UpstreamError(
+                f"GET {self._config.locate_automation(automation_id)} answered with another automation, {automation.id}"
+            )
         return automation
 
     async def read_document(self, automation_id: str) -> Document | None:
@@ -274,7 +295,12 @@ class ApiClient:
     # ---------------------------------------------------------------- one request
 
     def _make_request(
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, *, body: Mapping[str, object] | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        body: Mapping[str, object] | None = None,
     ) -> httpx.Request:
         always = {
             "Authorization": f"Bearer {self._key.reveal()}",
@@ -285,7 +311,10 @@ class ApiClient:
         if body is None:
             return httpx.Request(method, _parse_url(url), headers={**always, **(headers or {})})
         return httpx.Request(
-            method, _parse_url(url), headers={**always, "Content-Type": "application/json"}, content=json.dumps(body).encode()
+            method,
+            _parse_url(url),
+            headers={**always, "Content-Type": "application/json"},
+            content=json.dumps(body).encode(),
         )
 
     @asynccontextmanager
@@ -336,7 +365,14 @@ class ApiClient:
             if came.status == HTTPStatus.TOO_MANY_REQUESTS:
                 asked = answers.read_retry_after(came, now)
                 self._budget.block(UNSTATED_WAIT if asked is None else asked)
-        self._observe(RequestEnded(target=self._config.name, endpoint=endpoint, code=came.code, seconds=self._clock.boottime() - began))
+        self._observe(
+            RequestEnded(
+                target=self._config.name,
+                endpoint=endpoint,
+                code=came.code,
+                seconds=self._clock.boottime() - began,
+            )
+        )
         return came
 
     def _learn_offset(self, reply: Reply, sent: datetime, received: datetime) -> None:
@@ -358,13 +394,19 @@ class ApiClient:
         size = len(came.body or b"") if isinstance(came, Reply) else 0
         return to_page(value, size=size, begun_at=begun_at, begun=begun)
 
-    async def _decode_document(self, came: Reply | Failure, request: httpx.Request, read: ReadBody = _read_whole) -> Document:
+    async def _decode_document(
+        self, came: Reply | Failure, request: httpx.Request, read: ReadBody = _read_whole
+    ) -> Document:
         value = await self._decode(came, request, read)
         if not isinstance(value, dict):
-            raise UpstreamError(f"{_format_request(request)} answered with no object but {type(value).__name__}")
+            raise UpstreamError(
+                f"{_format_request(request)} answered with no object but {type(value).__name__}"
+            )
         return value
 
-    async def _decode(self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False) -> object:
+    async def _decode(
+        self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False
+    ) -> object:
         """Return the content of a success, read by ``read``. Raise `UpstreamError` for any other answer."""
         if isinstance(came, Failure) or not answers.is_success(came):
             raise self._make_error(came, request, on_list=on_list)
@@ -372,11 +414,20 @@ class ApiClient:
             return await read(came)
         except Undecodable as error:
             why = self._clean(str(error))
-        raise UpstreamError(f"{_format_request(request)} answered HTTP {came.status}, but {why}", status=came.status)
+        raise UpstreamError(
+            f"{_format_request(request)} answered HTTP {came.status}, but {why}", status=came.status
+        )
 
-    def _make_error(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> UpstreamError:
+    def _make_error(
+        self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False
+    ) -> UpstreamError:
         return answers.to_error(
-            came, request=_format_request(request), target=self._config.name, on_list=on_list, now=self._clock.now(), clean=self._clean
+            came,
+            request=_format_request(request),
+            target=self._config.name,
+            on_list=on_list,
+            now=self._clock.now(),
+            clean=self._clean,
         )
 
     def _clean(self, text: str) -> str:
@@ -386,7 +437,9 @@ class ApiClient:
 def _make_transport(config: TargetConfig) -> Transport:
     # Shorter than the whole request, to tell a connection that is never made from an answer that never comes.
     connect_timeout = min(config.connect_timeout, 0.9 * config.request_timeout)
-    return PooledTransport(tls=make_tls_context(config.ca_file), connect_timeout=connect_timeout, proxy=config.proxy)
+    return PooledTransport(
+        tls=make_tls_context(config.ca_file), connect_timeout=connect_timeout, proxy=config.proxy
+    )
 
 
 @lru_cache(maxsize=10_000)

@@ -14,7 +14,15 @@ from typing import Final
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
 from scheduler.core.plural import pluralize
 from scheduler.upstream.exchange import Reply
-from scheduler.upstream.partial_json import Malformed, ReadItems, Steps, make_keys, read_value, run_in_pieces, skip_value
+from scheduler.upstream.partial_json import (
+    Malformed,
+    ReadItems,
+    Steps,
+    make_keys,
+    read_value,
+    run_in_pieces,
+    skip_value,
+)
 
 MAX_VALUES: Final = 200_000
 """Largest number of JSON values in a whole document, by its commas and brackets outside of texts.
@@ -84,7 +92,9 @@ def decode_whole(reply: Reply) -> object:
     try:
         return _decode(body)
     except (ValueError, RecursionError) as error:
-        raise _make_undecodable(reply, str(error) if isinstance(error, _TooManyValues) else type(error).__name__) from None
+        raise _make_undecodable(
+            reply, str(error) if isinstance(error, _TooManyValues) else type(error).__name__
+        ) from None
 
 
 def _require_body(reply: Reply) -> bytes:
@@ -120,7 +130,11 @@ class _ReadWholeItems(ReadItems):
 
 
 def _drop_unreadable(row: object) -> object:
-    return {name: value for name, value in row.items() if not isinstance(value, Unreadable)} if isinstance(row, Mapping) else None
+    return (
+        {name: value for name, value in row.items() if not isinstance(value, Unreadable)}
+        if isinstance(row, Mapping)
+        else None
+    )
 
 
 def _decode(body: bytes) -> object:

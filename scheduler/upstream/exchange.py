@@ -56,7 +56,9 @@ class Failure:
     error: str = field(repr=False)
 
 
-async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, seconds: float) -> Reply | Failure:
+async def exchange(
+    transport: httpx.AsyncBaseTransport, request: httpx.Request, *, seconds: float
+) -> Reply | Failure:
     """Send ``request`` and read the whole answer within ``seconds`` seconds.
 
     Only a cancellation is raised.
@@ -84,10 +86,17 @@ async def _read_answer(transport: httpx.AsyncBaseTransport, request: httpx.Reque
 
 async def _read_reply(response: httpx.Response) -> Reply:
     """Return the answer with its body. A bad body becomes a problem, since the status alone may be enough."""
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw
+    }
     coding = _find_coding(headers)
     if coding is not None and coding not in _WINDOWS:
-        return Reply(response.status_code, headers, None, f"its body is encoded, though that was not asked for: {coding}")
+        return Reply(
+            response.status_code,
+            headers,
+            None,
+            f"its body is encoded, though that was not asked for: {coding}",
+        )
     body = bytearray()
     try:
         await _read_body(response, body, coding)

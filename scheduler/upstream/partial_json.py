@@ -50,7 +50,9 @@ _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
 _S: Final = _SPACE.pattern
-_MEMBER: Final = re.compile(b"(%b)%b:%b(%b|%b)%b([,}])%b" % (_STRING, _S, _S, _STRING, _SCALAR, _S, _S), re.DOTALL)
+_MEMBER: Final = re.compile(
+    b"(%b)%b:%b(%b|%b)%b([,}])%b" % (_STRING, _S, _S, _STRING, _SCALAR, _S, _S), re.DOTALL
+)
 """A member of an object with a text, a number or a word as its value, and the mark behind the member."""
 _KEY: Final = re.compile(b"(%b)%b:%b" % (_STRING, _S, _S), re.DOTALL)
 _MARK: Final = re.compile(b"%b([,}])%b" % (_S, _S))
@@ -91,7 +93,9 @@ async def run_in_pieces(steps: Steps[T]) -> T:
         return result
 
 
-def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None) -> Steps[object]:
+def read_value(
+    body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None
+) -> Steps[object]:
     """Return the wanted fields of the object in ``body``. For any other value only the type counts.
 
     ``wanted`` is made by `make_keys`. ``items`` gives the readers of list items, by field. The last of
@@ -145,7 +149,9 @@ class ReadItems:
         A list or an object becomes an empty value of its type.
         """
         wanted = {name: row[name] for name in self._wanted.values() if name in row}
-        return {name: type(value)() if isinstance(value, list | dict) else value for name, value in wanted.items()}
+        return {
+            name: type(value)() if isinstance(value, list | dict) else value for name, value in wanted.items()
+        }
 
     def spoil(self, why: str) -> None:
         """Make the fields of the newest object unreadable, except its id and its name."""
@@ -166,7 +172,9 @@ def _make_unreadable(why: str) -> Unreadable:
 # ---------------------------------------------------------------- reading
 
 
-def _read(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems]) -> Steps[tuple[object, int]]:
+def _read(
+    body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems]
+) -> Steps[tuple[object, int]]:
     if body[at : at + 1] == b"{":
         fields: Fields = {}
         return fields, (yield from _read_members(body, at + 1, wanted, items, fields))
@@ -174,7 +182,9 @@ def _read(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str,
     return _decode(body, at, end), end
 
 
-def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields) -> Steps[int]:
+def _read_members(
+    body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields
+) -> Steps[int]:
     """Read the members behind the opening bracket into ``fields``.
 
     Return the index behind the closing bracket.
@@ -271,12 +281,16 @@ def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
         except (ValueError, RecursionError):
             return None
         else:
-            return value, at + (length if text.isascii() else len(text[:length].encode(errors="surrogateescape")))
+            return value, at + (
+                length if text.isascii() else len(text[:length].encode(errors="surrogateescape"))
+            )
     return None
 
 
 def _parse_integer(digits: str) -> object:
-    return int(digits) if len(digits) <= _LONGEST_NUMBER else Unreadable(f"a number of {len(digits)} characters")
+    return (
+        int(digits) if len(digits) <= _LONGEST_NUMBER else Unreadable(f"a number of {len(digits)} characters")
+    )
 
 
 _JSON: Final = json.JSONDecoder(parse_int=_parse_integer)

@@ -40,7 +40,12 @@ class Pool(aiohttp.TCPConnector):
         # instant of opening, on the loop's clock
         self._opened: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
 
-    async def connect(self, req: aiohttp.ClientRequest, traces: list["Trace"], timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  aiohttp's signature
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list["Trace"],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  aiohttp's signature
+    ) -> "Connection":
         """Return a new connection, or an idle connection without unexpected bytes since its last answer.
 
         A reused connection has been idle for at most `KEPT_ALIVE` seconds. Raise `NeverConnected` or
@@ -90,7 +95,11 @@ class Pool(aiohttp.TCPConnector):
             for connection in held:
                 connection.release()
 
-    async def _connect_recent(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  as above
+    async def _connect_recent(
+        self,
+        request: aiohttp.ClientRequest,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  as above
+    ) -> "Connection":
         """Return a connection opened within the last seconds.
 
         The return of a connection to the pool counts as use. An older connection would stay alive by this

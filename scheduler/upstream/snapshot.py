@@ -64,10 +64,14 @@ class PageTooLarge(Exception):
 def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> ListPage:
     """Return the body of a list's answer as a page. Raise `UpstreamError` when the body is no page."""
     if not isinstance(value, dict):
-        raise UpstreamError(f"the list of automations is no page but {type(value).__name__}; check the target's url")
+        raise UpstreamError(
+            f"the list of automations is no page but {type(value).__name__}; check the target's url"
+        )
     count, rows = value.get("count"), value.get("results")
     if isinstance(count, bool) or not isinstance(count, int) or not isinstance(rows, list):
-        raise UpstreamError("the list of automations is no page with a count and results; check the target's url")
+        raise UpstreamError(
+            "the list of automations is no page with a count and results; check the target's url"
+        )
     if not 0 <= count <= MOST_AUTOMATIONS:
         raise UpstreamError(f"the list claims to hold {count} automations")
     return ListPage(count, rows, size, begun_at, begun)
@@ -156,7 +160,9 @@ class _Pass:
             return
         self._check_twice(error.automation_id)
         # A new object: the raised error keeps the row alive through its traceback.
-        self.broken[error.automation_id] = InvalidAutomation(error.reason, automation_id=error.automation_id, name=error.name)
+        self.broken[error.automation_id] = InvalidAutomation(
+            error.reason, automation_id=error.automation_id, name=error.name
+        )
 
     def _check_twice(self, automation_id: str) -> None:
         if automation_id in self.automations or automation_id in self.broken:
@@ -214,7 +220,9 @@ class PageSizes:
         shrunk page, the next page has at most the same number of rows.
         """
         self._fitted = self._tried
-        self._usual = min(_compute_page_rows(page), self._tried if offset in self._shrunk else 2 * self._tried)
+        self._usual = min(
+            _compute_page_rows(page), self._tried if offset in self._shrunk else 2 * self._tried
+        )
 
 
 class SnapshotReader:
@@ -267,7 +275,9 @@ class SnapshotReader:
         while True:
             self._requests += 1
             try:
-                page = await self._read_page(offset=current.rows, limit=self._sizes.choose_limit(current.rows))
+                page = await self._read_page(
+                    offset=current.rows, limit=self._sizes.choose_limit(current.rows)
+                )
             except PageTooLarge:
                 if not self._sizes.shrink(current.rows):
                     self._sizes.skip(current.rows)
@@ -281,8 +291,12 @@ class SnapshotReader:
         automations: dict[str, Automation] = {}
         broken: dict[str, InvalidAutomation] = {}
         for each in passes:
-            broken = {id_: error for id_, error in broken.items() if id_ not in each.automations} | each.broken
-            automations = {id_: seen for id_, seen in automations.items() if id_ not in each.broken} | each.automations
+            broken = {
+                id_: error for id_, error in broken.items() if id_ not in each.automations
+            } | each.broken
+            automations = {
+                id_: seen for id_, seen in automations.items() if id_ not in each.broken
+            } | each.automations
         self._known = automations
         self.pages = max(self._requests, 1)
         first = passes[0].first

@@ -62,7 +62,11 @@ class PooledTransport(Transport):
         self._tls = tls
         self._proxy = proxy
         self._proxy_url = URL(proxy.url, encoded=True) if proxy else None
-        self._proxy_headers = {"Proxy-Authorization": _HiddenText(proxy.authorization)} if proxy and proxy.has_credentials else {}
+        self._proxy_headers = (
+            {"Proxy-Authorization": _HiddenText(proxy.authorization)}
+            if proxy and proxy.has_credentials
+            else {}
+        )
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
         self._opened: tuple[aiohttp.ClientSession, Pool] | None = None
 
@@ -171,7 +175,9 @@ class _HiddenText(str):
 
 def _to_aiohttp_headers(headers: httpx.Headers) -> list[tuple[str, str]]:
     decoded = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw)
-    return [(name, _HiddenText(value) if name.lower() == "authorization" else value) for name, value in decoded]
+    return [
+        (name, _HiddenText(value) if name.lower() == "authorization" else value) for name, value in decoded
+    ]
 
 
 # ---------------------------------------------------------------- errors
@@ -180,7 +186,9 @@ def _to_aiohttp_headers(headers: httpx.Headers) -> list[tuple[str, str]]:
 def _translate_error(error: aiohttp.ClientError, proxy: Proxy | None) -> httpx.TransportError:
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return httpx.ConnectTimeout("no connection within connect_timeout" + (f", through the proxy {proxy}" if proxy else ""))
+            return httpx.ConnectTimeout(
+                "no connection within connect_timeout" + (f", through the proxy {proxy}" if proxy else "")
+            )
         case NeverConnected():
             return httpx.ConnectError(_explain_no_connection(error.__cause__, proxy))
         case _:
@@ -193,7 +201,9 @@ def _explain_no_connection(cause: BaseException | None, proxy: Proxy | None) -> 
         case aiohttp.ClientSSLError():
             return through + _explain_os_error(cause.os_error)
         case aiohttp.ClientConnectorError():
-            return (f"no connection to the proxy {proxy}: " if proxy else "") + _explain_os_error(cause.os_error)
+            return (f"no connection to the proxy {proxy}: " if proxy else "") + _explain_os_error(
+                cause.os_error
+            )
         case aiohttp.InvalidURL():  # the pool's judgement of the host
             return f"{through}its address is of no use: {cause.description}"
         case _ if proxy:
@@ -213,7 +223,9 @@ def _explain_proxy_failure(proxy: Proxy, cause: BaseException | None) -> str:
 
 
 def _describe_proxy_refusal(proxy: Proxy, status: int, reason: str | None) -> str:
-    text = f"the proxy {proxy} made no connection to the API: it answered HTTP {status} {reason or ''}".rstrip()
+    text = (
+        f"the proxy {proxy} made no connection to the API: it answered HTTP {status} {reason or ''}".rstrip()
+    )
     asked = status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
     return f"{text}; check the user name and password in the target's proxy" if asked else text
 

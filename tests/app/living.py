@@ -103,7 +103,11 @@ async def living(
     automations: list[dict[str, object]] = [AUTOMATION]
 
     def answer(_: Received) -> bytes:
-        return response(200, {"count": len(automations), "next": None, "previous": None, "results": automations}, headers={"Date": ""})
+        return response(
+            200,
+            {"count": len(automations), "next": None, "previous": None, "results": automations},
+            headers={"Date": ""},
+        )
 
     async with fault_server(by_request(answer)) as server:
         life = Living(folder, server, automations, targets, poll_interval)
@@ -112,7 +116,9 @@ async def living(
         try:
             if started:
                 await until(lambda: running.done() or bool(life.told(DaemonStarted)))
-                await until(lambda: running.done() or len(life.rows("SELECT 1 FROM definition")) == len(targets))
+                await until(
+                    lambda: running.done() or len(life.rows("SELECT 1 FROM definition")) == len(targets)
+                )
             yield life, running
         finally:
             life.daemon._service.stop("the test is over")

@@ -1,4 +1,6 @@
-"""A daemon and an embedded API in one process: DELETE of an automation with a run in progress and a run that waits."""
+"""A daemon and an embedded API in one process: DELETE of an automation with a run in progress and a run that
+waits.
+"""
 
 import asyncio
 import gc
@@ -42,7 +44,15 @@ url = "sqlite:///{folder}/ledger.db"
 """
 WAITS_FOR_A_FILE = "while [ ! -e {folder}/go ]; do sleep 0.02; done"
 WHAT_MAY_BE_TOLD = {
-    *("daemon.started", "snapshot.taken", "automation.added", "occurrence.claimed", "clock.jumped", "automation.removed", "run.finished"),
+    *(
+        "daemon.started",
+        "snapshot.taken",
+        "automation.added",
+        "occurrence.claimed",
+        "clock.jumped",
+        "automation.removed",
+        "run.finished",
+    ),
     *("daemon.stopping", "daemon.stopped", None),
 }
 
@@ -110,7 +120,9 @@ async def runs_at_api(served: Served) -> list[tuple[str, str | None]]:
     return [(run["status"], run["error"]) for run in reversed(await served.api.runs.list_runs())]
 
 
-def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         clock = Ahead()
         command = ("sh", "-c", WAITS_FOR_A_FILE.format(folder=tmp_path))
@@ -125,7 +137,9 @@ def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(tmp_path: P
                 assert (await served.client.delete(f"{COLLECTION}{automation}/")).status_code == 204
                 await until_statuses(served, ["running", "failed"])
                 assert await runs_at_api(served) == [("running", None), ("failed", DELETED_ERROR)]
-                await until(lambda: len(told(events, RunFinished)) == 2 and bool(told(events, AutomationRemoved)))
+                await until(
+                    lambda: len(told(events, RunFinished)) == 2 and bool(told(events, AutomationRemoved))
+                )
                 clock.set_before_the_minute()
                 polls = len(told(events, SnapshotTaken))
                 await until(lambda: len(told(events, SnapshotTaken)) >= polls + 2)

@@ -16,7 +16,9 @@ def test_it_leaves_the_first_lists_alone_as_well(tmp_path: Path, monkeypatch: py
         lists_read: list[bool] = []
         monkeypatch.setattr(daemon_module, "_LOOK_FOR_LISTS_EVERY", 0.01)
         async with living(tmp_path, monkeypatch, started=False) as (life, _):
-            freeze = SimpleNamespace(freeze=lambda: lists_read.append(all(target.is_up for target in life.daemon._targets)))
+            freeze = SimpleNamespace(
+                freeze=lambda: lists_read.append(all(target.is_up for target in life.daemon._targets))
+            )
             monkeypatch.setattr(daemon_module, "gc", freeze)
             await until(lambda: len(lists_read) == 2)
             assert lists_read == [False, True]

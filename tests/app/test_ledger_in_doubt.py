@@ -15,7 +15,12 @@ from scheduler.ledger.sqlite import SqliteLedger
 from tests.app.living import living
 from tests.fault_server import until
 
-STEPS = [(SqliteLedger, "record_evaluation"), (Observability, "recall"), (SqliteLedger, "bind"), (SqliteLedger, "read_open_occurrences")]
+STEPS = [
+    (SqliteLedger, "record_evaluation"),
+    (Observability, "recall"),
+    (SqliteLedger, "bind"),
+    (SqliteLedger, "read_open_occurrences"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +43,18 @@ def test_trouble_at_the_start_is_told_and_waited_out(
     async def main() -> None:
         monkeypatch.setattr(place, step, troubled)
         async with living(tmp_path, monkeypatch) as (life, _):
-            assert [(event.operation, event.first) for event in life.told(LedgerFailed)] == [("open", True), ("open", False)]
+            assert [(event.operation, event.first) for event in life.told(LedgerFailed)] == [
+                ("open", True),
+                ("open", False),
+            ]
             assert len(life.told(LedgerRecovered)) == 1
 
     asyncio.run(main())
 
 
-def test_trouble_at_the_start_does_not_keep_it_from_stopping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trouble_at_the_start_does_not_keep_it_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def full(*_: object, **__: object) -> None:
         raise LedgerUnavailable("disk full")
 
@@ -71,7 +81,9 @@ def test_a_daemon_whose_lock_file_is_taken_away_ends_and_says_so(
                 locate_lock_file(life.ledger).touch()
             with pytest.raises(ExceptionGroup) as ended:
                 await asyncio.wait_for(running, 20)
-            assert ended.group_contains(LedgerUnavailable, match="was removed or replaced while it was locked")
+            assert ended.group_contains(
+                LedgerUnavailable, match="was removed or replaced while it was locked"
+            )
             (told,) = life.told(LedgerFailed)
             assert told.operation == "lock"
 

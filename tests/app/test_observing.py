@@ -30,7 +30,9 @@ class OnlyForPeople:
 
 
 def observing(folder: Path) -> Observability:
-    (folder / "scheduler.toml").write_text('[server]\nlisten = ""\n[[target]]\nurl = "http://127.0.0.1:8040"\nproject_id = "1"\n')
+    (folder / "scheduler.toml").write_text(
+        '[server]\nlisten = ""\n[[target]]\nurl = "http://127.0.0.1:8040"\nproject_id = "1"\n'
+    )
     return Observability(load(folder / "scheduler.toml", {}).settings, SystemClock())
 
 
@@ -38,7 +40,14 @@ def service() -> Service:
     """A daemon that serves no target yet."""
     clock = SystemClock()
     publish = list[Event]().append
-    return Service(node="n", version="0", clock=clock, watch=ClockWatch(clock, publish), health=LedgerHealth(publish), publish=publish)
+    return Service(
+        node="n",
+        version="0",
+        clock=clock,
+        watch=ClockWatch(clock, publish),
+        health=LedgerHealth(publish),
+        publish=publish,
+    )
 
 
 def test_the_pages_read_where_nothing_else_waits(tmp_path: Path) -> None:
@@ -62,7 +71,9 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
             await ledger.bind("default", "http://127.0.0.1:8040", "1")
             nightly, at = automation(), datetime(2026, 11, 23, 12, tzinfo=UTC)
             await ledger.record_snapshot("default", at, [version(nightly)], [nightly], [])
-            await ledger.record_runs("default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at)
+            await ledger.record_runs(
+                "default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at
+            )
             await watching.recall(database)
             assert watching._metrics.find_failing("default") == {nightly.id}
         finally:
@@ -75,7 +86,10 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
 def test_a_ledger_that_is_not_open_yet_is_said_so(tmp_path: Path) -> None:
     async def main() -> None:
         watching = observing(tmp_path)
-        for look in (watching._read_occurrences(service(), OccurrenceQuery()), watching._read_recent(SystemClock().now())):
+        for look in (
+            watching._read_occurrences(service(), OccurrenceQuery()),
+            watching._read_recent(SystemClock().now()),
+        ):
             with pytest.raises(LedgerUnavailable, match="not open yet"):
                 await look
         watching._log.close()

@@ -33,12 +33,19 @@ def here(tmp_path: Path) -> Iterator[Place]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_daemon_that_is_told_to_stop_exits_with_0(here: Place, number: signal.Signals) -> None:
     daemon = here.start("run")
-    daemon.told("snapshot.failed")  # nobody serves the API; that keeps no daemon from running, nor from stopping
+    daemon.told(
+        "snapshot.failed"
+    )  # nobody serves the API; that keeps no daemon from running, nor from stopping
     status, ready = until(lambda: page(here.server_port, "/readyz"), "the pages")
     assert (status, ready["ready"]) == (503, False)
     daemon.signal(number)
     assert daemon.ended() == 0
-    assert [line["event"] for line in daemon.log] == ["daemon.started", "snapshot.failed", "daemon.stopping", "daemon.stopped"]
+    assert [line["event"] for line in daemon.log] == [
+        "daemon.started",
+        "snapshot.failed",
+        "daemon.stopping",
+        "daemon.stopped",
+    ]
     assert daemon.events("daemon.stopping")[0]["reason"] == number.name
     assert len(daemon.log) == len(daemon.text.splitlines()), "nothing but the log is printed"
 
@@ -52,8 +59,12 @@ def test_serve_exits_with_0_when_it_is_told_to_stop(here: Place) -> None:
 
 
 @pytest.fixture
-def within(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    """Carries out a command in this process, which takes a tenth of the time: its exit status, and what it printed on both streams."""
+def within(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Carries out a command in this process, which takes a tenth of the time: its exit status, and what it
+    printed on both streams.
+    """
     monkeypatch.setattr(os, "umask", lambda _: None)  # for good, in a process that goes on
     for name in set(os.environ) - set(environment()):
         monkeypatch.delenv(name)
@@ -90,7 +101,9 @@ REFUSED: list[tuple[str, Callable[[Place], object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("command", "spoil", "message"), REFUSED, ids=[f"{command}: {message}" for command, _, message in REFUSED])
+@pytest.mark.parametrize(
+    ("command", "spoil", "message"), REFUSED, ids=[f"{command}: {message}" for command, _, message in REFUSED]
+)
 def test_what_has_to_be_mended_first_is_exit_status_2_and_one_message(
     here: Place,
     command: str,
@@ -104,7 +117,9 @@ def test_what_has_to_be_mended_first_is_exit_status_2_and_one_message(
     assert (status, out, err[:7]) == (2, "", "error: ")
     assert message in err
     assert KEY not in err
-    assert (here.ledger.read_bytes() if here.ledger.exists() else None) == before, "a ledger that is refused is left as it is"
+    assert (here.ledger.read_bytes() if here.ledger.exists() else None) == before, (
+        "a ledger that is refused is left as it is"
+    )
 
 
 @pytest.mark.parametrize(("command", "section"), [("run", "server"), ("serve", "api")])
@@ -126,13 +141,19 @@ def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_i
     assert f"process {first.process.pid}," in second.told("daemon.waiting")["holder"]
     status, ready = here.ready()
     assert status == 503
-    assert f"the ledger is held by node {socket.gethostname()}, process {first.process.pid}," in ready["missing"][0]
+    assert (
+        f"the ledger is held by node {socket.gethostname()}, process {first.process.pid},"
+        in ready["missing"][0]
+    )
     assert not second.events("daemon.started")
     listening = locate_wake_file(here.ledger).stat().st_ctime_ns
     first.process.kill()
     second.told("daemon.started")
     until(
-        lambda: locate_wake_file(here.ledger).exists() and locate_wake_file(here.ledger).stat().st_ctime_ns != listening,
+        lambda: (
+            locate_wake_file(here.ledger).exists()
+            and locate_wake_file(here.ledger).stat().st_ctime_ns != listening
+        ),
         "the second daemon to listen in place of the first",
     )
     assert second.stop() == 0
@@ -140,11 +161,17 @@ def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_i
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced, and locked by another"])
-def test_a_daemon_that_lost_its_lock_file_exits_with_3_and_the_next_start_works(here: Place, how: str) -> None:
+def test_a_daemon_that_lost_its_lock_file_exits_with_3_and_the_next_start_works(
+    here: Place, how: str
+) -> None:
     daemon = here.start("run")
     daemon.told("daemon.started")
     locate_lock_file(here.ledger).unlink()
-    another = LedgerLock.try_acquire(here.ledger, node="another", since=datetime(2026, 11, 23, tzinfo=UTC)) if "locked" in how else None
+    another = (
+        LedgerLock.try_acquire(here.ledger, node="another", since=datetime(2026, 11, 23, tzinfo=UTC))
+        if "locked" in how
+        else None
+    )
     assert daemon.ended() == 3
     (lost,) = daemon.events("ledger.failed")
     assert "was removed or replaced while it was locked, so that another daemon may fire too" in lost["error"]
@@ -177,7 +204,11 @@ def test_the_second_signal_ends_a_daemon_that_still_waits_for_an_answer(here: Pl
         while request := await visit.request():
             if request.method == "POST":
                 await visit.hang()
-            await visit.send(response(200, {"count": 1, "next": None, "previous": None, "results": [automation]}, {"Date": ""}))
+            await visit.send(
+                response(
+                    200, {"count": 1, "next": None, "previous": None, "results": [automation]}, {"Date": ""}
+                )
+            )
 
     async def main() -> None:
         async with fault_server(never_answers_a_run) as server:
@@ -205,7 +236,11 @@ def _came_due_meanwhile(here: Place) -> None:
     assert daemon.stop() == 0
     earlier = to_text(datetime.now(UTC) - timedelta(minutes=3))
     with closing(sqlite3.connect(here.ledger, isolation_level=None)) as connection:
-        for setting in ("target SET watermark", "automation SET effective_from", "definition SET effective_from"):
+        for setting in (
+            "target SET watermark",
+            "automation SET effective_from",
+            "definition SET effective_from",
+        ):
             connection.execute(f"UPDATE {setting} = ?", (earlier,))
 
 
@@ -232,14 +267,19 @@ def test_sighup_takes_up_a_good_configuration_and_refuses_a_bad_one(here: Place)
     (here.folder / "key").write_text(KEY)
     here.write('[log]\nlevel = "warning"')
     daemon.signal(signal.SIGHUP)
-    until(lambda: "\nscheduler_config_last_reload_successful 1.0\n" in here.metrics(), "the reload that is good")
+    until(
+        lambda: "\nscheduler_config_last_reload_successful 1.0\n" in here.metrics(), "the reload that is good"
+    )
     assert daemon.stop() == 0
     assert not daemon.events("daemon.stopped"), "that is below the level which is set now"
 
 
 def test_a_sighup_while_the_daemon_starts_is_a_reload_and_not_the_end_of_it(here: Place) -> None:
     daemon = here.start("run")
-    until(lambda: signal.SIGHUP in _blocked(daemon.process.pid), "the daemon to hold reloads back until it listens")
+    until(
+        lambda: signal.SIGHUP in _blocked(daemon.process.pid),
+        "the daemon to hold reloads back until it listens",
+    )
     daemon.signal(signal.SIGHUP)
     assert daemon.told("config.reloaded").get("error") is None
     daemon.told("daemon.started")

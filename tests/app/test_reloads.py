@@ -32,10 +32,14 @@ def zones_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     zones.reload_zones()
 
 
-def test_what_evaluates_after_a_reload_is_recorded_and_signs_what_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_evaluates_after_a_reload_is_recorded_and_signs_what_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, _):
-            monkeypatch.setattr(daemon_module, "read_versions", lambda: read_versions()._replace(tzdata="2099z"))
+            monkeypatch.setattr(
+                daemon_module, "read_versions", lambda: read_versions()._replace(tzdata="2099z")
+            )
             life.write(schedule='dst_gap = "skip"')
             await life.reload()
             await until(lambda: len(life.rows("SELECT 1 FROM evaluation")) == 2)
@@ -52,11 +56,14 @@ def test_the_policies_of_any_time_are_on_record(tmp_path: Path, monkeypatch: pyt
         async with living(tmp_path, monkeypatch) as (life, _):
             before = life.daemon._clock.now()
             await life.reload()
-            life.write(schedule='jitter = "7s"\n[[override]]\nautomation = "nightly*"\nconcurrency = "forbid"')
+            life.write(
+                schedule='jitter = "7s"\n[[override]]\nautomation = "nightly*"\nconcurrency = "forbid"'
+            )
             await life.reload()
             await until(lambda: len(life.rows("SELECT 1 FROM policy")) == 2)
             policies = [
-                RecordedPolicy(from_text(since), *texts) for since, *texts in life.rows("SELECT since, schedule, overrides FROM policy")
+                RecordedPolicy(from_text(since), *texts)
+                for since, *texts in life.rows("SELECT since, schedule, overrides FROM policy")
             ]
             assert policies[0].since < before < policies[1].since
             assert [parse_policies(each, ID, "nightly report") for each in policies] == [
@@ -77,21 +84,30 @@ def test_a_zone_that_is_gone_stops_nobody_while_the_ledger_cannot_be_written(
             with life.locked():
                 zones_gone()
                 rotas = [target.context.timetable._schedule_heap for target in life.daemon._targets]
-                await until(lambda: max(rota.cursor for rota in rotas) < life.daemon._clock.now())  # so there is something to evaluate
+                await until(
+                    lambda: max(rota.cursor for rota in rotas) < life.daemon._clock.now()
+                )  # so there is something to evaluate
                 await life.reload()
-                assert life.states() == [{"invalid": 1}, {"invalid": 1}], "both, although nothing of it can be recorded yet"
+                assert life.states() == [{"invalid": 1}, {"invalid": 1}], (
+                    "both, although nothing of it can be recorded yet"
+                )
             await until(lambda: len(life.rows("SELECT 1 FROM definition WHERE invalid IS NOT NULL")) == 2)
             assert not running.done()
 
     asyncio.run(main())
 
 
-def test_of_two_reloads_the_later_one_counts_for_every_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_reloads_the_later_one_counts_for_every_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         async with living(tmp_path, monkeypatch, targets=("one", "two")) as (life, _):
             with life.locked():
                 for most, gap in ((7, "skip"), (9, "after")):
-                    life.write(target=f"max_in_flight = {most}", schedule=f'dst_gap = "{gap}"\nstart_within = "{most}m"')
+                    life.write(
+                        target=f"max_in_flight = {most}",
+                        schedule=f'dst_gap = "{gap}"\nstart_within = "{most}m"',
+                    )
                     await life.reload()
             await until(lambda: not [task for task in life.daemon._background if not task.done()])
             contexts = [target.context for target in life.daemon._targets]
@@ -103,7 +119,9 @@ def test_of_two_reloads_the_later_one_counts_for_every_target(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("out of luck"), OSError(5, "I/O error")])
-def test_a_fault_while_reading_is_told_and_what_was_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+def test_a_fault_while_reading_is_told_and_what_was_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, running):
             settings, clients = life.daemon._settings, life.daemon._clients
@@ -113,14 +131,18 @@ def test_a_fault_while_reading_is_told_and_what_was_stays(tmp_path: Path, monkey
 
             life.daemon._load = fails  # type: ignore[assignment]  # it never gives anything
             await life.reload()
-            assert [event.error for event in life.told(ConfigReloaded)] == [f"{type(fault).__name__}: {fault}"]
+            assert [event.error for event in life.told(ConfigReloaded)] == [
+                f"{type(fault).__name__}: {fault}"
+            ]
             assert (life.daemon._settings, life.daemon._clients) == (settings, clients)
             assert not running.done()
 
     asyncio.run(main())
 
 
-def test_a_reload_before_the_ledger_is_ours_counts_when_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_before_the_ledger_is_ours_counts_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         lock = LedgerLock.try_acquire(tmp_path / "ledger.db", node="other", since=at(0))
         assert lock is not None
@@ -142,7 +164,9 @@ def _connections(client: ApiClient) -> object:
     return client._transport._opened
 
 
-def test_clients_that_were_replaced_are_closed_and_nobody_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_were_replaced_are_closed_and_nobody_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, _):
             (old,) = life.daemon._clients

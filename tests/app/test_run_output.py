@@ -21,7 +21,13 @@ NOBODY = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
 
 
 def settings(
-    folder: Path, port: int, *, host: str = "127.0.0.1", server: str = "", url: str | None = None, key_file: Path | None = None
+    folder: Path,
+    port: int,
+    *,
+    host: str = "127.0.0.1",
+    server: str = "",
+    url: str | None = None,
+    key_file: Path | None = None,
 ) -> Settings:
     (folder / "scheduler.toml").write_text(
         f"""
@@ -98,7 +104,9 @@ def test_an_api_that_does_not_answer_is_told_and_left_alone_for_a_while(tmp_path
 
 def test_a_key_that_is_not_there_is_told(tmp_path: Path) -> None:
     async def story() -> None:
-        output = await RunOutputReader(settings(tmp_path, free_port(), key_file=tmp_path / "none"), SystemClock()).read("default", NOBODY)
+        output = await RunOutputReader(
+            settings(tmp_path, free_port(), key_file=tmp_path / "none"), SystemClock()
+        ).read("default", NOBODY)
         assert output is not None
         assert output.error is not None
         assert "none" in output.error
@@ -125,7 +133,9 @@ def test_only_the_embedded_api_is_asked_and_only_for_those_who_may_know(
 ) -> None:
     async def story() -> None:
         outputs = RunOutputReader(settings(tmp_path, free_port(), server=server, url=url), SystemClock())
-        assert (await outputs.read("default", NOBODY) is not None) is is_asked  # the key is not there, and that is told
+        assert (
+            await outputs.read("default", NOBODY) is not None
+        ) is is_asked  # the key is not there, and that is told
 
     asyncio.run(story())
 
@@ -142,10 +152,14 @@ def test_only_the_embedded_api_is_asked_and_only_for_those_who_may_know(
         ("192.0.2.7", "http://192.0.2.7:{port}", True),
     ],
 )
-def test_the_embedded_api_is_known_by_the_address_of_this_machine(tmp_path: Path, host: str, url: str, *, is_asked: bool) -> None:
+def test_the_embedded_api_is_known_by_the_address_of_this_machine(
+    tmp_path: Path, host: str, url: str, *, is_asked: bool
+) -> None:
     async def story() -> None:
         port = free_port()
-        outputs = RunOutputReader(settings(tmp_path, port, host=host, url=url.format(port=port)), SystemClock())
+        outputs = RunOutputReader(
+            settings(tmp_path, port, host=host, url=url.format(port=port)), SystemClock()
+        )
         assert (await outputs.read("default", NOBODY) is not None) is is_asked
 
     asyncio.run(story())
@@ -168,7 +182,9 @@ def test_no_more_answers_are_remembered_than_a_few(tmp_path: Path, monkeypatch: 
     asyncio.run(story())
 
 
-def test_only_a_few_pages_wait_for_their_turn_and_the_others_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_few_pages_wait_for_their_turn_and_the_others_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.app.run_output._APART", 0.0)
 
     async def story() -> None:
@@ -181,6 +197,8 @@ def test_only_a_few_pages_wait_for_their_turn_and_the_others_are_told(tmp_path: 
         seen = await asyncio.gather(*(outputs.read("default", f"{number:036}") for number in range(100)))
         refused = [output.error for output in seen if output is not None and output.error]
         assert refused == ["16 pages wait for the outputs of runs already; look again in some seconds"] * 84
-        assert await outputs.read("default", NOBODY) == RunOutputTail(1, "x"), "those that waited have made room"
+        assert await outputs.read("default", NOBODY) == RunOutputTail(1, "x"), (
+            "those that waited have made room"
+        )
 
     asyncio.run(story())

@@ -1,4 +1,6 @@
-"""`scheduler up`: what it makes in its folder and keeps, the demo, and that every command that it prints works as printed."""
+"""`scheduler up`: what it makes in its folder and keeps, the demo, and that every command that it prints
+works as printed.
+"""
 
 import asyncio
 import os
@@ -70,7 +72,11 @@ def automations(folder: Path) -> list[tuple[str, bool]]:
     """The name of each, and whether it is enabled."""
     database = open_database(folder / "api.db")
     try:
-        rows = asyncio.run(database.read(lambda connection: connection.execute("SELECT name, enabled FROM automations").fetchall()))
+        rows = asyncio.run(
+            database.read(
+                lambda connection: connection.execute("SELECT name, enabled FROM automations").fetchall()
+            )
+        )
     finally:
         database.close()
     return [(name, bool(enabled)) for name, enabled in rows]
@@ -79,7 +85,9 @@ def automations(folder: Path) -> list[tuple[str, bool]]:
 def test_the_folder_gets_a_configuration_that_is_right_and_never_changed_again(folder: Path) -> None:
     file = prepare_folder(folder)
     settings = load(file, {}).settings
-    assert [(target.url, target.idempotent) for target in settings.targets] == [(f"http://{settings.api.listen}", True)]
+    assert [(target.url, target.idempotent) for target in settings.targets] == [
+        (f"http://{settings.api.listen}", True)
+    ]
     assert settings.schedule.poll_interval.total_seconds() == 5
     assert settings.ledger.url.path.parent == settings.api.database.path.parent == folder
     file.write_text("# mine\n")
@@ -98,13 +106,26 @@ API, DATABASE = "SCHEDULER_API__LISTEN", "SCHEDULER_API__DATABASE"
         ({API: "[::]:8045"}, "http://[::1]:8045"),
         ({API: "localhost:8045", "SCHEDULER_TARGET__URL": "http://127.0.0.1:8045"}, "http://127.0.0.1:8045"),
         (
-            {API: "127.0.0.1:8045", DATABASE: 'sqlite:////srv/"x".db', "SCHEDULER_LEDGER__URL": "sqlite:////srv/l.db"},
+            {
+                API: "127.0.0.1:8045",
+                DATABASE: 'sqlite:////srv/"x".db',
+                "SCHEDULER_LEDGER__URL": "sqlite:////srv/l.db",
+            },
             "http://127.0.0.1:8045",
         ),
-        ({API: "127.0.0.1:8045", "SCHEDULER_TARGET__PROJECT_ID": "7", "SCHEDULER_TARGET__KEY_FILE": "/srv/key"}, "http://127.0.0.1:8045"),
+        (
+            {
+                API: "127.0.0.1:8045",
+                "SCHEDULER_TARGET__PROJECT_ID": "7",
+                "SCHEDULER_TARGET__KEY_FILE": "/srv/key",
+            },
+            "http://127.0.0.1:8045",
+        ),
     ],
 )
-def test_the_file_says_the_same_as_the_environment_in_which_it_was_made(folder: Path, environ: dict[str, str], url: str) -> None:
+def test_the_file_says_the_same_as_the_environment_in_which_it_was_made(
+    folder: Path, environ: dict[str, str], url: str
+) -> None:
     file = prepare_folder(folder, environ)
     assert load(file, {}).settings == load(file, environ).settings
     (target,) = load(file, {}).settings.targets
@@ -137,14 +158,19 @@ def test_the_url_of_another_api_is_not_written_and_what_was_meant_is_asked(folde
     file = prepare_folder(folder, environ)
     (target,) = load(file, {}).settings.targets
     assert target.url == f"http://127.0.0.1:{state_directory._API_PORT}"
-    with pytest.raises(ConfigurationError, match=r"https://us.posthog.com \(environment SCHEDULER_TARGET__URL\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"https://us.posthog.com \(environment SCHEDULER_TARGET__URL\)"
+    ):
         asyncio.run(run_up(folder, lambda: load(file, environ), lambda: None, demo=False))
 
 
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({API: "127.0.0.1:0"}, 'needs an address with a port for the embedded API, and \\[api\\] listen is "127.0.0.1:0"'),
+        (
+            {API: "127.0.0.1:0"},
+            'needs an address with a port for the embedded API, and \\[api\\] listen is "127.0.0.1:0"',
+        ),
         ({API: ""}, 'listen is ""; set SCHEDULER_API__LISTEN'),
         ({API: "8040"}, "environment SCHEDULER_API__LISTEN: api.listen"),
     ],
@@ -158,7 +184,9 @@ def test_an_address_that_no_target_can_have_is_refused_before_anything_is_writte
 
 
 @pytest.mark.parametrize("way", ["variable", "file"])
-def test_an_address_that_was_changed_alone_later_is_refused_and_says_who_set_it(folder: Path, way: str) -> None:
+def test_an_address_that_was_changed_alone_later_is_refused_and_says_who_set_it(
+    folder: Path, way: str
+) -> None:
     file = prepare_folder(folder, {API: "127.0.0.1:8045"})
     environ = {API: "127.0.0.1:8046"} if way == "variable" else {}
     if way == "file":
@@ -170,7 +198,9 @@ def test_an_address_that_was_changed_alone_later_is_refused_and_says_who_set_it(
     assert not (folder / KEY_NAME).exists()
 
 
-def test_a_key_is_made_for_the_targets_project_and_where_the_target_looks_for_it(folder: Path, tmp_path: Path) -> None:
+def test_a_key_is_made_for_the_targets_project_and_where_the_target_looks_for_it(
+    folder: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "a key"
     environ = {"SCHEDULER_TARGET__KEY_FILE": str(file), "SCHEDULER_TARGET__PROJECT_ID": "7"}
     begin(folder, demo=True, environ=environ)
@@ -179,8 +209,15 @@ def test_a_key_is_made_for_the_targets_project_and_where_the_target_looks_for_it
     begin(folder, environ=environ)
     assert file.read_text() == key
     file.write_text("phx_of_somebody_else")
-    with pytest.raises(ConfigurationError, match=f"the key in {file} \\(key_file of target default\\) is no key of this embedded API"):
-        asyncio.run(run_up(folder, lambda: load(folder / state_directory.FILE_NAME, environ), lambda: None, demo=False))
+    with pytest.raises(
+        ConfigurationError,
+        match=f"the key in {file} \\(key_file of target default\\) is no key of this embedded API",
+    ):
+        asyncio.run(
+            run_up(
+                folder, lambda: load(folder / state_directory.FILE_NAME, environ), lambda: None, demo=False
+            )
+        )
     assert file.read_text() == "phx_of_somebody_else"
 
 
@@ -199,7 +236,9 @@ def test_ports_that_are_taken_are_left_to_their_owners(folder: Path) -> None:
     assert state_directory._API_PORT < int(port) < state_directory._API_PORT + state_directory._MAX_PORTS
 
 
-def test_a_configuration_that_could_not_be_written_whole_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configuration_that_could_not_be_written_whole_is_not_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -212,7 +251,9 @@ def test_a_configuration_that_could_not_be_written_whole_is_not_there(folder: Pa
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"the state directory .*/file/state cannot be used: Not a directory"):
+    with pytest.raises(
+        ConfigurationError, match=r"the state directory .*/file/state cannot be used: Not a directory"
+    ):
         prepare_folder(tmp_path / "file" / "state")
 
 
@@ -271,7 +312,9 @@ def test_the_demo_is_made_once_and_enabled_again(folder: Path) -> None:
     begin(folder, demo=True)
     assert automations(folder) == [(DEMO["name"], True)]
     database = open_database(folder / "api.db")
-    asyncio.run(database.write(lambda connection: connection.execute("UPDATE automations SET enabled = 0").rowcount))
+    asyncio.run(
+        database.write(lambda connection: connection.execute("UPDATE automations SET enabled = 0").rowcount)
+    )
     database.close()
     begin(folder)
     assert automations(folder) == [(DEMO["name"], False)]
@@ -284,7 +327,9 @@ def test_the_demo_is_not_made_at_somebody_elses_api(folder: Path) -> None:
     text = file.read_text()
     listen = tomllib.loads(text)["api"]["listen"]
     file.write_text(text.replace(f'url = "http://{listen}"', 'url = "https://us.posthog.com"'))
-    with pytest.raises(ConfigurationError, match=f"no \\[\\[target\\]\\] has its url http://{listen}; start without --demo"):
+    with pytest.raises(
+        ConfigurationError, match=f"no \\[\\[target\\]\\] has its url http://{listen}; start without --demo"
+    ):
         asyncio.run(run_up(folder, lambda: load(file, {}), lambda: None, demo=True))
     assert not (folder / KEY_NAME).exists()
 
@@ -296,7 +341,12 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     commands = [line.strip() for line in welcome.splitlines() if " --state-dir " in line]
     assert len(commands) == 8
     done = subprocess.run(
-        ["bash", "-ec", "\n".join(commands)], check=False, capture_output=True, text=True, env=environment(), timeout=4 * PATIENCE
+        ["bash", "-ec", "\n".join(commands)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=4 * PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
@@ -307,7 +357,9 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     assert again.ended() == 2
     assert f"is being served already (process {api_process(folder)}," in again.text
     assert running.stop() == 0
-    assert len(running.log) == len(running.out.splitlines()), "standard output is the log, JSON up to its last line"
+    assert len(running.log) == len(running.out.splitlines()), (
+        "standard output is the log, JSON up to its last line"
+    )
 
 
 def test_a_program_that_is_not_there_is_told_with_the_place_where_the_command_was_set(tmp_path: Path) -> None:
@@ -318,7 +370,9 @@ def test_a_program_that_is_not_there_is_told_with_the_place_where_the_command_wa
         == f"every run will fail. [api.runner] command (file {file}): '/opt/agnet' is not there: correct it."
     )
     variables = {"SCHEDULER_API__RUNNER__COMMAND": '["/opt/agent"]'}
-    assert "(environment SCHEDULER_API__RUNNER__COMMAND): '/opt/agent' is not there" in str(describe_command_fault(load(file, variables)))
+    assert "(environment SCHEDULER_API__RUNNER__COMMAND): '/opt/agent' is not there" in str(
+        describe_command_fault(load(file, variables))
+    )
     file.write_text('[api.runner]\ncommand = ["/bin/cat"]\n')
     assert describe_command_fault(load(file, {})) is None
 
@@ -357,7 +411,8 @@ def test_ctrl_c_which_a_terminal_sends_to_both_ends_both_in_that_order(here: Pla
 
 
 @pytest.mark.parametrize(
-    ("number", "api_status", "status"), [(signal.SIGKILL, 128 + signal.SIGKILL, 128 + signal.SIGKILL), (signal.SIGTERM, 0, 1)]
+    ("number", "api_status", "status"),
+    [(signal.SIGKILL, 128 + signal.SIGKILL, 128 + signal.SIGKILL), (signal.SIGTERM, 0, 1)],
 )
 def test_the_end_of_the_api_ends_the_daemon_with_an_exit_status_that_is_not_0(
     here: Place, folder: Path, number: signal.Signals, api_status: int, status: int
@@ -366,7 +421,9 @@ def test_the_end_of_the_api_ends_the_daemon_with_an_exit_status_that_is_not_0(
     running, api = start(here, folder)
     os.kill(api, number)
     assert running.ended() == status
-    assert running.told("daemon.stopping")["reason"] == f"the embedded API ended with exit status {api_status}"
+    assert (
+        running.told("daemon.stopping")["reason"] == f"the embedded API ended with exit status {api_status}"
+    )
 
 
 def test_an_api_that_is_stopped_together_with_the_daemon_ends_both_with_0(here: Place, folder: Path) -> None:
@@ -379,7 +436,9 @@ def test_an_api_that_is_stopped_together_with_the_daemon_ends_both_with_0(here: 
     assert running.ended() == 0
 
 
-def test_an_api_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_api_that_does_not_stop_is_killed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """An API that SIGSTOP had halted kept `up` from ending."""
     monkeypatch.setattr("scheduler.app.api_process.STOP_WITHIN", 0.2)
 

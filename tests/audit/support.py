@@ -47,7 +47,9 @@ def spoil(path: Path, sql: str, *values: object) -> int:
         return connection.execute(sql, values).rowcount
 
 
-def audit(path: Path, *, since: datetime = NOON, hours: float = 24.0, now: datetime | None = None, **wanted: Any) -> Audit:
+def audit(
+    path: Path, *, since: datetime = NOON, hours: float = 24.0, now: datetime | None = None, **wanted: Any
+) -> Audit:
     until = since + timedelta(hours=hours)
     return Audit(path, AuditRequest(since=since, until=until, now=now or until, **wanted), processes=1)
 

@@ -1,4 +1,6 @@
-"""An audit finds what was done to a ledger behind the daemon's back, and nothing else; and nothing in what a daemon wrote itself."""
+"""An audit finds what was done to a ledger behind the daemon's back, and nothing else; and nothing in what a
+daemon wrote itself.
+"""
 
 import json
 import os
@@ -20,8 +22,14 @@ from tests.fakes import LOST_ANSWER, LOST_REQUEST, answered, carried_out_after
 
 
 async def _eventful(world: World) -> None:
-    """Edits, a pause, an outage of the daemon, failures, a deletion, a rename; and automations that fire at the same time."""
-    first, second, third = world.api.create("*/5 * * * *"), world.api.create("* * * * *"), world.api.create("*/2 * * * *")
+    """Edits, a pause, an outage of the daemon, failures, a deletion, a rename; and automations that fire at
+    the same time.
+    """
+    first, second, third = (
+        world.api.create("*/5 * * * *"),
+        world.api.create("* * * * *"),
+        world.api.create("*/2 * * * *"),
+    )
     world.api.create("*/5 * * * *")
     world.start()
     await world.until("12:20:30")
@@ -64,18 +72,33 @@ def test_what_a_daemon_wrote_is_clean(ledger: Path) -> None:
     assert list(looked.run()) == []
     assert looked.summary.kinds.total() == 0
     assert looked.summary.outcomes.total() > 150
-    assert {reason for _, reason in looked.summary.outcomes} >= {"answered", "found", "paused", "missed", "coalesced"}
+    assert {reason for _, reason in looked.summary.outcomes} >= {
+        "answered",
+        "found",
+        "paused",
+        "missed",
+        "coalesced",
+    }
 
 
 @pytest.mark.parametrize(
-    "policies", [Policies(catch_up=CatchUp.ALL), Policies(concurrency=Concurrency.QUEUE), Policies(jitter=timedelta(minutes=2))]
+    "policies",
+    [
+        Policies(catch_up=CatchUp.ALL),
+        Policies(concurrency=Concurrency.QUEUE),
+        Policies(jitter=timedelta(minutes=2)),
+    ],
 )
 def test_so_it_is_under_other_policies(tmp_path: Path, policies: Policies) -> None:
     path = recorded(tmp_path / "ledger.db", _eventful, policies=policies)
-    assert told(path, patience=lambda _id, _name: timedelta(hours=24)) == [], "what is queued for may take a day"
+    assert told(path, patience=lambda _id, _name: timedelta(hours=24)) == [], (
+        "what is queued for may take a day"
+    )
 
 
-def test_every_occurrence_is_audited_once_however_time_is_cut(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_occurrence_is_audited_once_however_time_is_cut(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = audit(ledger)
     list(whole.run())
     for minutes in (7, 60, 611):
@@ -106,16 +129,25 @@ def test_a_process_that_is_killed_is_told(ledger: Path, monkeypatch: pytest.Monk
 def test_a_row_that_is_gone_is_missing(ledger: Path) -> None:
     assert spoil(ledger, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:07:00Z'") == 1
     (finding,) = found(ledger)
-    assert (finding.kind, finding.scheduled_for, finding.name) == (FindingKind.MISSING, NOON + timedelta(minutes=7), "renamed")
+    assert (finding.kind, finding.scheduled_for, finding.name) == (
+        FindingKind.MISSING,
+        NOON + timedelta(minutes=7),
+        "renamed",
+    )
     assert finding.text == "implied by '* * * * *' in UTC, and not on record"
-    assert finding.advice.startswith(f"make up for it: `scheduler fire {finding.automation_id} 2026-11-23T12:07:00Z`")
+    assert finding.advice.startswith(
+        f"make up for it: `scheduler fire {finding.automation_id} 2026-11-23T12:07:00Z`"
+    )
 
 
 def test_a_row_that_nothing_implies_is_unexplained(ledger: Path) -> None:
     moved = (
-        "UPDATE occurrence SET scheduled_for = '2026-11-23T12:07:00Z', last = '2026-11-23T12:07:00Z' WHERE id = (SELECT id FROM occurrence"
+        "UPDATE occurrence SET scheduled_for = '2026-11-23T12:07:00Z', last = '2026-11-23T12:07:00Z' "
+        "WHERE id = (SELECT id FROM occurrence"
     )
-    assert spoil(ledger, f"{moved} WHERE name = 'automation 1' AND scheduled_for = '2026-11-23T12:10:00Z')") == 1
+    assert (
+        spoil(ledger, f"{moved} WHERE name = 'automation 1' AND scheduled_for = '2026-11-23T12:10:00Z')") == 1
+    )
     assert told(ledger) == ["unexplained 12:07", "missing 12:10"]
 
 
@@ -123,7 +155,9 @@ def test_a_row_that_nothing_implies_is_unexplained(ledger: Path) -> None:
 def test_a_row_that_a_clock_ahead_sent_before_an_edit_from_before_it_is_explained(
     tmp_path: Path, offset: float, kinds: list[FindingKind]
 ) -> None:
-    """The API's clock, which the attempt has on record, tells that the edit came later. Without its difference nothing tells that."""
+    """The API's clock, which the attempt has on record, tells that the edit came later. Without its
+    difference nothing tells that.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("*/2 * * * *")
@@ -158,12 +192,17 @@ def test_a_row_that_is_anothers_by_now_is_both(ledger: Path) -> None:
 def test_a_row_of_an_automation_that_nobody_has_seen_is_unexplained(ledger: Path) -> None:
     spoil(ledger, "DELETE FROM definition WHERE name = 'automation 4'")
     assert {each.kind for each in found(ledger)} == {FindingKind.UNEXPLAINED}
-    assert len(found(ledger)) == audit(ledger, automation="automation 4").summary.automations + len(told(ledger))
+    assert len(found(ledger)) == audit(ledger, automation="automation 4").summary.automations + len(
+        told(ledger)
+    )
 
 
 def test_one_run_at_two_occurrences_is_double(ledger: Path) -> None:
     same = "(SELECT task_run_id FROM occurrence WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:05:00Z')"
-    spoil(ledger, f"UPDATE occurrence SET task_run_id = {same} WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'")
+    spoil(
+        ledger,
+        f"UPDATE occurrence SET task_run_id = {same} WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'",
+    )
     (finding,) = found(ledger)
     assert (finding.kind, f"{finding.scheduled_for:%H:%M}") == (FindingKind.DOUBLE, "12:06")
     assert "which is that of 2026-11-23T12:05:00Z: one run for two occurrences" in finding.text
@@ -223,7 +262,13 @@ def test_a_span_that_counts_wrong_is_found(ledger: Path, as_written_by: str) -> 
     spoil(ledger, f"UPDATE occurrence SET {as_written_by} WHERE count > 2 AND name = 'automation 4'")
     assert told(ledger) == []
     for change, kind in (("- 1", FindingKind.MISSING), ("+ 2", FindingKind.UNEXPLAINED)):
-        assert spoil(ledger, f"UPDATE occurrence SET count = count {change} WHERE count > 2 AND name = 'automation 4'") == 1
+        assert (
+            spoil(
+                ledger,
+                f"UPDATE occurrence SET count = count {change} WHERE count > 2 AND name = 'automation 4'",
+            )
+            == 1
+        )
         (finding,) = found(ledger)
         assert finding.kind is kind
         assert "stands for" in finding.text
@@ -259,11 +304,20 @@ def test_a_row_within_a_span_is_double(ledger: Path) -> None:
 
 def test_what_is_open_for_too_long_is_unexplained(ledger: Path) -> None:
     of = "name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'"
-    spoil(ledger, f"UPDATE run SET occurrence_id = NULL WHERE occurrence_id = (SELECT id FROM occurrence WHERE {of})")
-    spoil(ledger, f"UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'waiting', task_run_id = NULL WHERE {of}")
+    spoil(
+        ledger,
+        f"UPDATE run SET occurrence_id = NULL WHERE occurrence_id = (SELECT id FROM occurrence WHERE {of})",
+    )
+    spoil(
+        ledger,
+        f"UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'waiting', task_run_id = NULL WHERE {of}",
+    )
     assert told(ledger, now=NOON + timedelta(minutes=20)) == [], "its deadline was at 12:16"
     assert told(ledger, now=NOON + timedelta(minutes=22)) == ["unexplained 12:06"]
-    assert told(ledger, now=NOON + timedelta(minutes=22), patience=lambda _id, _name: timedelta(minutes=30)) == []
+    assert (
+        told(ledger, now=NOON + timedelta(minutes=22), patience=lambda _id, _name: timedelta(minutes=30))
+        == []
+    )
     spoil(ledger, f"UPDATE occurrence SET state = 'unknown' WHERE {of}")
     assert told(ledger, now=NOON + timedelta(hours=24)) == [], "it may be found out for a day"
     assert told(ledger, now=NOON + timedelta(hours=26)) == ["unexplained 12:06"]
@@ -296,7 +350,10 @@ def test_nothing_above_the_watermark_is_missing(ledger: Path) -> None:
 
 def test_nothing_beyond_the_newest_snapshot_is_told(ledger: Path) -> None:
     """An edit that the next one shows may count from before the present."""
-    spoil(ledger, "UPDATE target SET watermark = '2026-11-23T12:06:30.000000Z', snapshot_at = '2026-11-23T12:08:00.000000Z'")
+    spoil(
+        ledger,
+        "UPDATE target SET watermark = '2026-11-23T12:06:30.000000Z', snapshot_at = '2026-11-23T12:08:00.000000Z'",
+    )
     moved = "UPDATE occurrence SET scheduled_for = '2026-11-23T12:09:30Z', last = '2026-11-23T12:09:30Z'"
     assert spoil(ledger, f"{moved} WHERE scheduled_for = '2026-11-23T12:09:00Z'") == 1
     (bounds,) = audit(ledger).summary.bounds
@@ -334,7 +391,10 @@ async def _in_berlin(world: World) -> None:
 
 
 def _moved_by_an_hour(path: Path) -> None:
-    spoil(path, "UPDATE occurrence SET scheduled_for = '2026-11-23T11:30:00Z', last = '2026-11-23T11:30:00Z' WHERE name = 'lunch'")
+    spoil(
+        path,
+        "UPDATE occurrence SET scheduled_for = '2026-11-23T11:30:00Z', last = '2026-11-23T11:30:00Z' WHERE name = 'lunch'",
+    )
     spoil(path, "UPDATE definition SET effective_from = '2026-11-22T12:45:00.000000Z' WHERE name = 'lunch'")
 
 
@@ -345,8 +405,15 @@ def test_what_other_zone_data_have_moved_is_no_loss(tmp_path: Path) -> None:
     assert told(path, since=since) == ["unexplained 11:30", "missing 12:30"]
     spoil(path, "UPDATE evaluation SET tzdata = '2019c'")
     (finding,) = found(path, since=since)
-    assert (finding.kind, f"{finding.scheduled_for:%H:%M}", finding.name) == (FindingKind.DIFFERENTLY, "12:30", "lunch")
-    assert "on record at 2026-11-23T11:30:00Z instead (accepted: answered): then evaluated by croniter" in finding.text
+    assert (finding.kind, f"{finding.scheduled_for:%H:%M}", finding.name) == (
+        FindingKind.DIFFERENTLY,
+        "12:30",
+        "lunch",
+    )
+    assert (
+        "on record at 2026-11-23T11:30:00Z instead (accepted: answered): then evaluated by croniter"
+        in finding.text
+    )
     assert "with zone data 2019c" in finding.text
 
 

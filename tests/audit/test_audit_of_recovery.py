@@ -1,4 +1,6 @@
-"""An audit while a daemon recovers from a downtime, and when it has: what lies in a gap is not decided yet, and is not missing."""
+"""An audit while a daemon recovers from a downtime, and when it has: what lies in a gap is not decided yet,
+and is not missing.
+"""
 
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -39,7 +41,9 @@ def story(*, killed_after: int | None) -> Story:
         world.kill()
         await world.after(timedelta(days=DAYS))
         if killed_after is not None:
-            world.kills = lambda process, name: name == "after ledger.claim" and process.checkpoints.count(name) == killed_after
+            world.kills = lambda process, name: (
+                name == "after ledger.claim" and process.checkpoints.count(name) == killed_after
+            )
         process = world.start()
         if killed_after is None:
             await world.after(45)
@@ -56,7 +60,9 @@ def ledger(folder: Path, killed_after: int | None) -> Path:
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
 def test_what_is_not_recovered_yet_is_not_missing(tmp_path: Path, killed_after: int) -> None:
     path = ledger(tmp_path, killed_after)
-    whole = audit(path, hours=24 * DAYS + 1, now=NOON + timedelta(days=DAYS, minutes=2))  # what the dead one claimed may be open
+    whole = audit(
+        path, hours=24 * DAYS + 1, now=NOON + timedelta(days=DAYS, minutes=2)
+    )  # what the dead one claimed may be open
     assert list(whole.run()) == []
     minutes = 24 * 60 * DAYS
     total = minutes + minutes // 2 + minutes // 3 + minutes // 5
@@ -65,10 +71,14 @@ def test_what_is_not_recovered_yet_is_not_missing(tmp_path: Path, killed_after: 
 
 
 def test_a_gap_excuses_nothing_of_an_automation_that_is_decided(tmp_path: Path) -> None:
-    """The past is decided in the order of the ids, and a gap names the first of which anything is undecided."""
+    """The past is decided in the order of the ids, and a gap names the first of which anything is
+    undecided.
+    """
     path = ledger(tmp_path, 3)
     with closing(open_for_reading(path)) as connection:
-        ((first, undecided),) = connection.execute("SELECT (SELECT min(automation_id) FROM automation), automation_id FROM gap").fetchall()
+        ((first, undecided),) = connection.execute(
+            "SELECT (SELECT min(automation_id) FROM automation), automation_id FROM gap"
+        ).fetchall()
     assert first < undecided
     now = NOON + timedelta(days=DAYS, minutes=2)
     whole = audit(path, hours=24 * DAYS + 1, now=now)
@@ -91,7 +101,10 @@ def test_a_recovery_that_came_to_its_end_is_clean(tmp_path: Path) -> None:
 
 def test_what_a_span_by_its_bounds_leaves_out_is_missing(tmp_path: Path) -> None:
     path = ledger(tmp_path, None)
-    assert spoil(path, "UPDATE occurrence SET last = '2026-11-24T12:00:00Z', count = 1440 WHERE count > 4000") == 1
+    assert (
+        spoil(path, "UPDATE occurrence SET last = '2026-11-24T12:00:00Z', count = 1440 WHERE count > 4000")
+        == 1
+    )
     found = told(path, hours=24 * DAYS + 1)
     assert len(found) > 2000
     assert {each.split()[0] for each in found} == {"missing"}
@@ -103,7 +116,9 @@ def test_why_tells_that_the_daemon_recovers(tmp_path: Path) -> None:
     connection = open_for_reading(path)
     select = "SELECT automation_id FROM automation WHERE cron_expression = '* * * * *'"
     (every_minute,) = connection.execute(select).fetchone()
-    account = collect_evidence(connection, "main", every_minute, NOON + timedelta(days=1), (evaluated.croniter, evaluated.tzdata))
+    account = collect_evidence(
+        connection, "main", every_minute, NOON + timedelta(days=1), (evaluated.croniter, evaluated.tzdata)
+    )
     connection.close()
     answer = explain_occurrence(account, NOON + timedelta(days=DAYS))
     assert (account.row, answer.verdict) == (None, ExplanationVerdict.TO_COME)
@@ -122,8 +137,13 @@ def test_spans_of_one_schedule_are_counted_once(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Schedule, "count", counting)
     first = NOON + timedelta(minutes=7)
-    spans = [OccurrenceSpan(f"a{number}", first, last, 2401 + number, "skipped", "missed", None, schedule) for number in range(50)]
-    expectation = AuditExpectation({}, {}, Evaluation([EvaluationRules(NOON, "6", "2026", "after", "once", 1)]), NOON, last, spans)
+    spans = [
+        OccurrenceSpan(f"a{number}", first, last, 2401 + number, "skipped", "missed", None, schedule)
+        for number in range(50)
+    ]
+    expectation = AuditExpectation(
+        {}, {}, Evaluation([EvaluationRules(NOON, "6", "2026", "after", "once", 1)]), NOON, last, spans
+    )
     assert [(span.automation_id, implied) for span, implied in find_miscounted_spans(expectation)] == [
         (f"a{number}", 2401) for number in range(1, 50)
     ]

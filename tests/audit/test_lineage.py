@@ -14,7 +14,9 @@ def at(minutes: float) -> datetime:
 
 def version(effective_from: float, observed_at: float) -> RecordedVersion:
     definition = Definition("* * * * *", "UTC", enabled=True)
-    return RecordedVersion("a", "nightly", definition, at(effective_from), at(observed_at), None, False, "6.0", "2026f")
+    return RecordedVersion(
+        "a", "nightly", definition, at(effective_from), at(observed_at), None, False, "6.0", "2026f"
+    )
 
 
 def test_a_version_counts_until_the_next_one_and_is_tolerated_until_that_was_seen() -> None:

@@ -20,8 +20,13 @@ NOW = NOON + timedelta(hours=3)
 
 
 async def _story(world: World) -> None:
-    """Every ten minutes: accepted, rejected, unresolved by a deletion of another; an hour without a daemon; paused at last."""
-    often, gone = world.api.create("*/10 * * * *", name="often"), world.api.create("*/10 * * * *", name="gone")
+    """Every ten minutes: accepted, rejected, unresolved by a deletion of another; an hour without a daemon;
+    paused at last.
+    """
+    often, gone = (
+        world.api.create("*/10 * * * *", name="often"),
+        world.api.create("*/10 * * * *", name="gone"),
+    )
     world.start()
     await world.until("12:15:00")
     world.api.script(often, answered(400, error="no"))
@@ -40,7 +45,11 @@ async def _story(world: World) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return recorded(tmp_path_factory.mktemp("fire") / "ledger.db", _story, policies=Policies(start_within=timedelta(minutes=5)))
+    return recorded(
+        tmp_path_factory.mktemp("fire") / "ledger.db",
+        _story,
+        policies=Policies(start_within=timedelta(minutes=5)),
+    )
 
 
 @pytest.fixture
@@ -53,17 +62,28 @@ def ledger(original: Path, tmp_path: Path) -> Path:
 def asked(path: Path, minutes: int, name: str = "often") -> FireRequest:
     evaluated = read_versions()
     with closing(open_for_reading(path)) as connection:
-        (automation_id,) = connection.execute("SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)).fetchone()
+        (automation_id,) = connection.execute(
+            "SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)
+        ).fetchone()
         instant = NOON + timedelta(minutes=minutes)
         return make_backfill_request(
-            collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW, "ada"
+            collect_evidence(
+                connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
+            ),
+            NOW,
+            "ada",
         )
 
 
 @pytest.mark.parametrize("minutes", [20, 100, 110], ids=["rejected", "paused", "paused too"])
 def test_what_has_a_row_of_its_own_and_did_not_run_may_be(ledger: Path, minutes: int) -> None:
     found = asked(ledger, minutes)
-    assert (found.occurrence.scheduled_for, found.at, found.by, found.instants) == (NOON + timedelta(minutes=minutes), NOW, "ada", ())
+    assert (found.occurrence.scheduled_for, found.at, found.by, found.instants) == (
+        NOON + timedelta(minutes=minutes),
+        NOW,
+        "ada",
+        (),
+    )
 
 
 @pytest.mark.parametrize("minutes", [30, 60, 90])
@@ -74,11 +94,16 @@ def test_what_lies_in_a_span_may_be(ledger: Path, minutes: int) -> None:
 @pytest.mark.parametrize("minutes", [30, 60, 90])
 def test_the_instants_of_a_span_that_does_not_know_them_are_derived(ledger: Path, minutes: int) -> None:
     assert spoil(ledger, "UPDATE occurrence SET intervals = NULL, definition_id = NULL WHERE count > 1") == 1
-    assert asked(ledger, minutes).instants == tuple(NOON + timedelta(minutes=each) for each in range(30, 91, 10))
+    assert asked(ledger, minutes).instants == tuple(
+        NOON + timedelta(minutes=each) for each in range(30, 91, 10)
+    )
 
 
 def test_of_a_span_that_cannot_be_derived_any_more_none_may_be(ledger: Path) -> None:
-    spoil(ledger, "UPDATE occurrence SET intervals = NULL, definition_id = NULL, count = count - 1 WHERE count > 1")
+    spoil(
+        ledger,
+        "UPDATE occurrence SET intervals = NULL, definition_id = NULL, count = count - 1 WHERE count > 1",
+    )
     with pytest.raises(BackfillRefused, match="a row for 6 occurrences of which 7 can be derived now"):
         asked(ledger, 60)
 
@@ -108,7 +133,10 @@ def test_what_may_have_run_may_not_be(ledger: Path) -> None:
     spoil(ledger, "UPDATE occurrence SET outcome = 'unresolved', reason = 'covered' WHERE reason = 'refused'")
     with pytest.raises(BackfillRefused, match="it is unresolved: covered: a run may have been started"):
         asked(ledger, 20)
-    spoil(ledger, "UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'unknown' WHERE reason = 'covered' AND name = 'often'")
+    spoil(
+        ledger,
+        "UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'unknown' WHERE reason = 'covered' AND name = 'often'",
+    )
     with pytest.raises(BackfillRefused, match=r"it is open \(unknown\)"):
         asked(ledger, 20)
 

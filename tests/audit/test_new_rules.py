@@ -20,7 +20,9 @@ MINUTE = "50-10/15 * * * *"  # by the rules of before :50 and :06, by those of n
 
 
 async def _upgrade(world: World) -> None:
-    """The old version runs until 13:30, and the new one starts at 14:02:30; in between 13:50 passes, for both rules."""
+    """The old version runs until 13:30, and the new one starts at 14:02:30; in between 13:50 passes, for both
+    rules.
+    """
     world.api.create(MINUTE, name="wraps")
     world.api.create("*/10 * * * *", name="plain")
     world.parse = partial(Schedule.parse, rules_version=CRONITERS_RULES)
@@ -36,7 +38,9 @@ async def _upgrade(world: World) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_upgrade(recorded(tmp_path_factory.mktemp("upgrade") / "ledger.db", _upgrade), "2026-11-23T14:02:30.000000Z")
+    return with_upgrade(
+        recorded(tmp_path_factory.mktemp("upgrade") / "ledger.db", _upgrade), "2026-11-23T14:02:30.000000Z"
+    )
 
 
 def with_upgrade(path: Path, since: str) -> Path:
@@ -61,16 +65,23 @@ def ledger(original: Path, tmp_path: Path) -> Path:
 
 def fires(path: Path) -> list[str]:
     with closing(open_for_reading(path)) as connection:
-        rows = connection.execute("SELECT scheduled_for FROM occurrence WHERE name = 'wraps' ORDER BY scheduled_for")
+        rows = connection.execute(
+            "SELECT scheduled_for FROM occurrence WHERE name = 'wraps' ORDER BY scheduled_for"
+        )
         return [row["scheduled_for"][11:16] for row in rows]
 
 
 def why(path: Path, clock: str) -> OccurrenceExplanation:
     evaluated, instant = read_versions(), datetime.fromisoformat(f"2026-11-23T{clock}:00Z")
     with closing(open_for_reading(path)) as connection:
-        (automation_id,) = connection.execute("SELECT automation_id FROM definition WHERE name = 'wraps'").fetchone()
+        (automation_id,) = connection.execute(
+            "SELECT automation_id FROM definition WHERE name = 'wraps'"
+        ).fetchone()
         return explain_occurrence(
-            collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), instant
+            collect_evidence(
+                connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
+            ),
+            instant,
         )
 
 
@@ -86,7 +97,9 @@ def test_without_the_record_of_the_rules_it_would_not_be(ledger: Path) -> None:
 
 @pytest.mark.parametrize("clock", ["13:06", "14:05"])
 def test_what_is_gone_is_missing_before_the_upgrade_and_after_it(ledger: Path, clock: str) -> None:
-    spoil(ledger, "DELETE FROM occurrence WHERE name = 'wraps' AND scheduled_for = ?", f"2026-11-23T{clock}:00Z")
+    spoil(
+        ledger, "DELETE FROM occurrence WHERE name = 'wraps' AND scheduled_for = ?", f"2026-11-23T{clock}:00Z"
+    )
     assert told(ledger) == [f"missing {clock}"]
 
 
@@ -108,14 +121,21 @@ async def _late_upgrade(world: World) -> None:
 def test_what_the_new_rules_decide_of_the_time_before_their_start_is_no_loss(tmp_path: Path) -> None:
     path = with_upgrade(recorded(tmp_path / "ledger.db", _late_upgrade), "2026-11-23T14:10:30.000000Z")
     assert fires(path) == ["12:06", "12:50", "13:06", "13:50", "14:05"]
-    assert told(path) == ["differently 14:05", "differently 14:06"], "on record by the new rules; implied by those of then"
-    assert all(each.text.endswith("by the rules of then; a start with other rules decided it") for each in found(path))
+    assert told(path) == ["differently 14:05", "differently 14:06"], (
+        "on record by the new rules; implied by those of then"
+    )
+    assert all(
+        each.text.endswith("by the rules of then; a start with other rules decided it")
+        for each in found(path)
+    )
     spoil(path, "DELETE FROM occurrence WHERE name = 'wraps' AND scheduled_for = '2026-11-23T13:06:00Z'")
     assert told(path)[0] == "missing 13:06", "the old version decided that"
 
 
 async def _days_off(world: World) -> None:
-    """The old version is down for two days, and makes one row of what it missed, which names its evaluation instead of its instants."""
+    """The old version is down for two days, and makes one row of what it missed, which names its evaluation
+    instead of its instants.
+    """
     assert isinstance(world.ledger, TwinLedger)
     world.ledger._inline.connection.execute(
         "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) "
@@ -147,6 +167,9 @@ def test_a_row_that_names_its_evaluation_stands_for_the_instants_of_then(tmp_pat
 def test_why_nothing_fired_is_told_by_the_rules_of_then(ledger: Path) -> None:
     before, after = why(ledger, "13:05"), why(ledger, "14:06")
     assert (before.verdict, after.verdict) == (ExplanationVerdict.NOTHING, ExplanationVerdict.NOTHING)
-    assert before.why == f"'{MINUTE}' in UTC matches it by the rules that read expressions now; by those of then it did not"
+    assert (
+        before.why
+        == f"'{MINUTE}' in UTC matches it by the rules that read expressions now; by those of then it did not"
+    )
     assert after.why == f"'{MINUTE}' in UTC does not match it"
     assert why(ledger, "13:06").verdict is ExplanationVerdict.ON_RECORD

@@ -15,7 +15,9 @@ from tests.daemon.world import NOON
 from tests.ledger.support import MAIN, at, run, stand
 
 
-def unknown(run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON) -> list[AuditFinding]:
+def unknown(
+    run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON
+) -> list[AuditFinding]:
     shown = ApiRun("a", "nightly report", "run-1", run_at)
     return list(find_unknown_runs("main", [shown], {"run-1": is_known}, snapshot_at))
 
@@ -23,7 +25,10 @@ def unknown(run_at: datetime | None, *, is_known: bool = False, snapshot_at: dat
 def test_a_run_that_nobody_knows_is_unexplained() -> None:
     (finding,) = unknown(NOON - timedelta(hours=1))
     assert (finding.kind, finding.scheduled_for) == (FindingKind.UNEXPLAINED, None)
-    assert "the API shows run run-1, begun 2026-11-23T11:00:00.000000Z, which the ledger does not know" in finding.text
+    assert (
+        "the API shows run run-1, begun 2026-11-23T11:00:00.000000Z, which the ledger does not know"
+        in finding.text
+    )
 
 
 @pytest.mark.parametrize("run_at", [NOON - timedelta(minutes=1), NOON + timedelta(hours=1)])

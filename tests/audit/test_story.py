@@ -23,7 +23,9 @@ NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
 
 async def _story(world: World) -> None:
-    """*report*: on time, in trouble, paused, edited, missed for an hour, deleted. *off*: disabled at first."""
+    """*report*: on time, in trouble, paused, edited, missed for an hour, deleted. *off*: disabled at
+    first.
+    """
     report = world.api.create("*/10 * * * *", name="report")
     off = world.api.create("0 * * * *", name="off", enabled=False)
     world.api.run_lasts = 30.0
@@ -50,9 +52,20 @@ async def _story(world: World) -> None:
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = recorded(tmp_path_factory.mktemp("why") / "ledger.db", _story, policies=Policies(start_within=timedelta(minutes=9)))
-    spoil(path, "INSERT INTO policy (since, schedule, overrides) VALUES (?, '{}', '[]')", to_text(NOON - timedelta(days=1)))
-    spoil(path, "UPDATE past_pause SET since = '2026-11-23T12:28:00.000000Z', until = '2026-11-23T12:35:00.000000Z', ended_by = 'bob'")
+    path = recorded(
+        tmp_path_factory.mktemp("why") / "ledger.db",
+        _story,
+        policies=Policies(start_within=timedelta(minutes=9)),
+    )
+    spoil(
+        path,
+        "INSERT INTO policy (since, schedule, overrides) VALUES (?, '{}', '[]')",
+        to_text(NOON - timedelta(days=1)),
+    )
+    spoil(
+        path,
+        "UPDATE past_pause SET since = '2026-11-23T12:28:00.000000Z', until = '2026-11-23T12:35:00.000000Z', ended_by = 'bob'",
+    )
     return path
 
 
@@ -60,8 +73,15 @@ def why(path: Path, name: str, clock: str, *, now: datetime = NOW) -> Occurrence
     instant = datetime.fromisoformat(f"2026-11-23T{clock}:00Z" if len(clock) == 5 else f"2026-11-23T{clock}Z")
     evaluated = read_versions()
     with closing(open_for_reading(path)) as connection:
-        (automation_id,) = connection.execute("SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)).fetchone()
-        return explain_occurrence(collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), now)
+        (automation_id,) = connection.execute(
+            "SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)
+        ).fetchone()
+        return explain_occurrence(
+            collect_evidence(
+                connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
+            ),
+            now,
+        )
 
 
 def texts(story: OccurrenceExplanation) -> list[str]:
@@ -70,7 +90,10 @@ def texts(story: OccurrenceExplanation) -> list[str]:
 
 def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
     story = why(ledger, "report", "12:10")
-    assert (story.verdict, story.why) == (ExplanationVerdict.ON_RECORD, "the API answered that it had started a run")
+    assert (story.verdict, story.why) == (
+        ExplanationVerdict.ON_RECORD,
+        "the API answered that it had started a run",
+    )
     assert texts(story) == [
         "claimed by node-1",
         "scheduled",
@@ -94,11 +117,15 @@ def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
         (None, "attempt 1 sent"),
     ],
 )
-def test_a_large_difference_of_the_clocks_is_told_with_the_attempt(ledger: Path, tmp_path: Path, offset: float | None, text: str) -> None:
+def test_a_large_difference_of_the_clocks_is_told_with_the_attempt(
+    ledger: Path, tmp_path: Path, offset: float | None, text: str
+) -> None:
     path = tmp_path / "ledger.db"
     path.write_bytes(ledger.read_bytes())
     spoil(path, "UPDATE attempt SET clock_offset = ?", offset)
-    assert [entry for entry in texts(why(path, "report", "12:10")) if entry.startswith("attempt 1 sent")] == [text]
+    assert [entry for entry in texts(why(path, "report", "12:10")) if entry.startswith("attempt 1 sent")] == [
+        text
+    ]
 
 
 def test_every_attempt_and_what_it_got_is_told_and_what_was_waited_for(ledger: Path) -> None:
@@ -130,9 +157,14 @@ def test_one_of_a_span_is_told_with_the_others(ledger: Path) -> None:
     assert story.evidence.row.fate == "skipped: coalesced"
 
 
-@pytest.mark.parametrize("spoilt", ["", "UPDATE occurrence SET intervals = NULL, definition_id = 1, evaluation_id = 1 WHERE count = 5"])
+@pytest.mark.parametrize(
+    "spoilt",
+    ["", "UPDATE occurrence SET intervals = NULL, definition_id = 1, evaluation_id = 1 WHERE count = 5"],
+)
 def test_what_a_span_does_not_stand_for_is_not_on_record(ledger: Path, tmp_path: Path, spoilt: str) -> None:
-    """A span of few instants lists them, one of many names the definition; 13:20 is in the bounds of both and due in neither."""
+    """A span of few instants lists them, one of many names the definition; 13:20 is in the bounds of both and
+    due in neither.
+    """
     path = tmp_path / "ledger.db"
     path.write_bytes(ledger.read_bytes())
     if spoilt:
@@ -146,13 +178,55 @@ def test_what_a_span_does_not_stand_for_is_not_on_record(ledger: Path, tmp_path:
 @pytest.mark.parametrize(
     ("name", "clock", "verdict", "reason", "near"),
     [
-        ("report", "12:15", ExplanationVerdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
-        ("report", "12:10:30", ExplanationVerdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
-        ("report", "12:50", ExplanationVerdict.NOTHING, "'*/15 * * * *' in UTC does not match it", ["12:40", "13:00"]),
-        ("report", "14:45", ExplanationVerdict.NOTHING, "it was deleted then, from 2026-11-23T14:", ["14:30", None]),
-        ("off", "12:30", ExplanationVerdict.NOTHING, "it was disabled then, from 2026-11-23T12:00", [None, "13:00"]),
-        ("later", "12:17", ExplanationVerdict.NOTHING, "it was first seen later: it counts from 2026-11-23T14:", [None, "15:17"]),
-        ("off", "15:00", ExplanationVerdict.TO_COME, "it is due, and not decided yet: the record is complete up to", ["14:00", "16:00"]),
+        (
+            "report",
+            "12:15",
+            ExplanationVerdict.NOTHING,
+            "'*/10 * * * *' in UTC does not match it",
+            ["12:10", "12:20"],
+        ),
+        (
+            "report",
+            "12:10:30",
+            ExplanationVerdict.NOTHING,
+            "'*/10 * * * *' in UTC does not match it",
+            ["12:10", "12:20"],
+        ),
+        (
+            "report",
+            "12:50",
+            ExplanationVerdict.NOTHING,
+            "'*/15 * * * *' in UTC does not match it",
+            ["12:40", "13:00"],
+        ),
+        (
+            "report",
+            "14:45",
+            ExplanationVerdict.NOTHING,
+            "it was deleted then, from 2026-11-23T14:",
+            ["14:30", None],
+        ),
+        (
+            "off",
+            "12:30",
+            ExplanationVerdict.NOTHING,
+            "it was disabled then, from 2026-11-23T12:00",
+            [None, "13:00"],
+        ),
+        (
+            "later",
+            "12:17",
+            ExplanationVerdict.NOTHING,
+            "it was first seen later: it counts from 2026-11-23T14:",
+            [None, "15:17"],
+        ),
+        (
+            "off",
+            "15:00",
+            ExplanationVerdict.TO_COME,
+            "it is due, and not decided yet: the record is complete up to",
+            ["14:00", "16:00"],
+        ),
         ("off", "17:00", ExplanationVerdict.TO_COME, "it is still to come", ["16:00", "18:00"]),
     ],
 )
@@ -172,7 +246,10 @@ def test_what_is_gone_from_the_record_is_told_as_missing(ledger: Path, tmp_path:
     assert why(spoiled, "report", "12:10").verdict is ExplanationVerdict.MISSING
     spoil(spoiled, "INSERT INTO pruned VALUES (1, '2026-11-23T12:15:00.000000Z')")
     story = why(spoiled, "report", "12:10")
-    assert (story.verdict, story.why[:40]) == (ExplanationVerdict.NOTHING, "it was due, but what was scheduled befor")
+    assert (story.verdict, story.why[:40]) == (
+        ExplanationVerdict.NOTHING,
+        "it was due, but what was scheduled befor",
+    )
 
 
 async def _at_a_clock_change(world: World) -> None:
@@ -185,11 +262,23 @@ async def _at_a_clock_change(world: World) -> None:
 @pytest.mark.parametrize(
     ("day", "clock", "gap", "reason"),
     [
-        (25, "01:30", "after", "names a time that the clock shows twice that day, and fires the first time (dst_repeat is once)"),
-        (29, "01:00", "skip", "names a time that the clock skips that day, and is not to make up for it (dst_gap is skip)"),
+        (
+            25,
+            "01:30",
+            "after",
+            "names a time that the clock shows twice that day, and fires the first time (dst_repeat is once)",
+        ),
+        (
+            29,
+            "01:00",
+            "skip",
+            "names a time that the clock skips that day, and is not to make up for it (dst_gap is skip)",
+        ),
     ],
 )
-def test_what_a_clock_change_has_to_do_with_it_is_told(tmp_path: Path, day: int, clock: str, gap: str, reason: str) -> None:
+def test_what_a_clock_change_has_to_do_with_it_is_told(
+    tmp_path: Path, day: int, clock: str, gap: str, reason: str
+) -> None:
     month = {25: 10, 29: 3}[day]
     instant = datetime.fromisoformat(f"2026-{month:02}-{day}T{clock}:00Z")
     path = recorded(tmp_path / "ledger.db", _at_a_clock_change, begin=datetime(2026, 3, 1, tzinfo=UTC))
@@ -198,19 +287,27 @@ def test_what_a_clock_change_has_to_do_with_it_is_told(tmp_path: Path, day: int,
     with closing(open_for_reading(path)) as connection:
         (automation_id,) = connection.execute("SELECT automation_id FROM definition").fetchone()
         story = explain_occurrence(
-            collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW
+            collect_evidence(
+                connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
+            ),
+            NOW,
         )
     assert reason in story.why
 
 
 async def _waiting(world: World) -> None:
-    """*held* waits for its target, *lost* for readings, *asked* for an answer; the process is killed once in between."""
+    """*held* waits for its target, *lost* for readings, *asked* for an answer; the process is killed once in
+    between.
+    """
     held = world.api.create("0 13 * * *", name="held")
     world.api.script(held, *[answered(401, error="bad key")] * 50)
     for clock in ("13:00:10", "13:02:00"):
         world.start()
         await world.until(clock)
-        while world.row(held, "13:00").steps[-1].until is not None or world.row(held, "13:00").steps[-1].cause is not Cause.HELD:
+        while (
+            world.row(held, "13:00").steps[-1].until is not None
+            or world.row(held, "13:00").steps[-1].cause is not Cause.HELD
+        ):
             await world.after(1.0)
         world.kill()
 
@@ -230,15 +327,23 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
     story = why(path, "held", "13:00", now=now)
     assert story.wait is not None
     assert (story.wait.cause, story.wait.detail) == (Cause.HELD, "HTTP 401: bad key")
-    assert story.why == f"it waits for the release of its held target, since {to_text(story.wait.since)} (HTTP 401: bad key)"
+    assert (
+        story.why
+        == f"it waits for the release of its held target, since {to_text(story.wait.since)} (HTTP 401: bad key)"
+    )
     told = [(each.at, each.text) for each in story.entries]
     assert (story.wait.since, "waits for the release of its held target: HTTP 401: bad key") in told
-    assert [at for at, text in told if text.endswith("; the end is not on record, since the process was killed")] < [story.wait.since]
+    assert [
+        at for at, text in told if text.endswith("; the end is not on record, since the process was killed")
+    ] < [story.wait.since]
     other = recorded(tmp_path / "other.db", _attempted, policies=lenient, begin=begin)
     for name, cause in (("lost", Cause.ANSWER), ("asked", Cause.ANSWER)):
         wait = why(other, name, "13:00", now=now).wait
         assert wait is not None
-        assert (wait.cause, wait.since.replace(microsecond=0)) == (cause, NOON + timedelta(minutes=59, seconds=59))
+        assert (wait.cause, wait.since.replace(microsecond=0)) == (
+            cause,
+            NOON + timedelta(minutes=59, seconds=59),
+        )
     spoil(other, "UPDATE occurrence SET state = 'unknown'")
     spoil(other, "UPDATE attempt SET result = 'unknown', ended_at = '2026-11-23T13:00:31.000000Z'")
     wait = why(other, "lost", "13:00", now=now).wait
@@ -247,7 +352,9 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
 
 
 async def _queued(world: World) -> None:
-    """*behind* waits for the run before it, *refused* for its next attempt; the process is killed while both wait."""
+    """*behind* waits for the run before it, *refused* for its next attempt; the process is killed while both
+    wait.
+    """
     behind = world.api.create("0 13 * * *", name="behind")
     make_refusal = world.api.create("1 13 * * *", name="refused")
     world.api.script(make_refusal, *[REFUSED] * 50)
@@ -260,19 +367,31 @@ async def _queued(world: World) -> None:
 
 def test_an_occurrence_behind_a_run_has_no_deadline_and_others_have(tmp_path: Path) -> None:
     policies = Policies(start_within=timedelta(minutes=9), concurrency=Concurrency.QUEUE)
-    path = recorded(tmp_path / "ledger.db", _queued, policies=policies, begin=NOON + timedelta(minutes=59, seconds=20))
+    path = recorded(
+        tmp_path / "ledger.db", _queued, policies=policies, begin=NOON + timedelta(minutes=59, seconds=20)
+    )
     now, end = NOON + timedelta(hours=1, minutes=3), "2026-11-23T13:30:00.000000Z"
     spoil(path, "UPDATE target SET throttled_until = ?", end)
     behind, make_refusal = why(path, "behind", "13:00", now=now), why(path, "refused", "13:01", now=now)
     assert behind.wait is not None
     assert behind.wait.cause is Cause.QUEUED
     assert ["it expires" in story.why for story in (behind, make_refusal)] == [False, True]
-    deadlines = [[entry.at for entry in story.entries if "deadline" in entry.text] for story in (behind, make_refusal)]
+    deadlines = [
+        [entry.at for entry in story.entries if "deadline" in entry.text] for story in (behind, make_refusal)
+    ]
     assert deadlines == [[], [NOON + timedelta(hours=1, minutes=10)]]
     spoil(path, "UPDATE occurrence SET asked_at = '2026-11-23T13:02:00.000000Z'")
-    assert any("deadline" in text for text in texts(why(path, "behind", "13:00", now=now))), "a backfill waits for no run"
+    assert any("deadline" in text for text in texts(why(path, "behind", "13:00", now=now))), (
+        "a backfill waits for no run"
+    )
 
 
 def test_there_is_a_sentence_for_everything() -> None:
-    for sentences, words in ((REASONS, Reason), (STATES, State), (CAUSES, Cause), (RESULTS, AttemptResult), (RUNS, RunStatus)):
+    for sentences, words in (
+        (REASONS, Reason),
+        (STATES, State),
+        (CAUSES, Cause),
+        (RESULTS, AttemptResult),
+        (RUNS, RunStatus),
+    ):
         assert set(sentences) == set(words)

@@ -24,7 +24,9 @@ ELSEWHERE: Final = "rebound.example.com"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Not for longer: Playwright has a loop running in this thread meanwhile, beside which no other test could run one."""
+    """Not for longer: Playwright has a loop running in this thread meanwhile, beside which no other test
+    could run one.
+    """
     if not CHROMIUM.exists():
         pytest.skip("needs a browser: apt-get install chromium-headless-shell fonts-dejavu-core")
     with sync_playwright() as playwright:
@@ -42,7 +44,9 @@ def served(pages: Pages) -> Iterator[str]:
 
     async def serve() -> None:
         nonlocal address
-        async with HttpServer(build_app(pages, listen="127.0.0.1:0"), "127.0.0.1:0", setting="a test") as serving:
+        async with HttpServer(
+            build_app(pages, listen="127.0.0.1:0"), "127.0.0.1:0", setting="a test"
+        ) as serving:
             address = serving.address
             ready.set()
             await stop.wait()
@@ -89,7 +93,10 @@ class Visit:
 
     def __post_init__(self) -> None:
         self.page.add_init_script(_VIOLATIONS)
-        self.page.on("console", lambda message: self.wrong.append(message.text) if message.type in {"error", "warning"} else None)
+        self.page.on(
+            "console",
+            lambda message: self.wrong.append(message.text) if message.type in {"error", "warning"} else None,
+        )
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("dialog", self._dialog)
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -104,10 +111,14 @@ Visiting = Callable[..., Visit]
 
 @pytest.fixture
 def visiting(browser: Browser) -> Iterator[Visiting]:
-    """Opens pages; each with a context of its own, which may be dark, small, without JavaScript, or without the pages' own policy."""
+    """Opens pages; each with a context of its own, which may be dark, small, without JavaScript, or without
+    the pages' own policy.
+    """
     contexts: list[BrowserContext] = []
 
-    def visit(url: str, *, dark: bool = False, width: int = 1280, script: bool = True, policy: bool = True) -> Visit:
+    def visit(
+        url: str, *, dark: bool = False, width: int = 1280, script: bool = True, policy: bool = True
+    ) -> Visit:
         context = browser.new_context(
             color_scheme="dark" if dark else "light",
             viewport={"width": width, "height": 800},

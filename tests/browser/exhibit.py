@@ -1,4 +1,6 @@
-"""A daemon in the middle of its work, to be looked at: several targets and zones, outcomes of all kinds, and much that is wrong at once."""
+"""A daemon in the middle of its work, to be looked at: several targets and zones, outcomes of all kinds, and
+much that is wrong at once.
+"""
 
 import random
 import uuid
@@ -54,9 +56,16 @@ def _id(number: int) -> str:
 
 
 def _entry(number: int, name: str, expression: str, timezone: str, **more: object) -> TimetableEntry:
-    automation = Automation(_id(number), name, Definition(expression, timezone, enabled=bool(more.get("enabled", True))))
+    automation = Automation(
+        _id(number), name, Definition(expression, timezone, enabled=bool(more.get("enabled", True)))
+    )
     policies = more.get("policies")
-    entry = TimetableEntry(automation, NOW - timedelta(days=9, hours=3), policies if isinstance(policies, Policies) else Policies(), None)
+    entry = TimetableEntry(
+        automation,
+        NOW - timedelta(days=9, hours=3),
+        policies if isinstance(policies, Policies) else Policies(),
+        None,
+    )
     if not automation.definition.enabled:
         return entry
     try:
@@ -71,16 +80,26 @@ def automations() -> Iterator[AutomationDetails]:
         entry = _entry(number, name, expression, timezone)
         if number == 1:
             run = replace(
-                entry.automation, run_id=_id(900), run_at=NOW - timedelta(hours=7), run_status="failed", run_error="exit status 1"
+                entry.automation,
+                run_id=_id(900),
+                run_at=NOW - timedelta(hours=7),
+                run_status="failed",
+                run_error="exit status 1",
             )
             entry = replace(
-                entry, automation=run, policies=Policies(timedelta(minutes=30), CatchUp.ALL, Concurrency.QUEUE, timedelta(minutes=2))
+                entry,
+                automation=run,
+                policies=Policies(
+                    timedelta(minutes=30), CatchUp.ALL, Concurrency.QUEUE, timedelta(minutes=2)
+                ),
             )
         yield details(entry, "main", paused_by_hand=number == 4, now=NOW)
     zones = ("Europe/Paris", "America/Chicago", "Asia/Singapore", "Pacific/Auckland")
     for number in range(20):
         expression = f"{number * 7 % 60} {'*' if number % 3 else number} * * *"
-        yield details(_entry(100 + number, f"review queue {number + 1}", expression, zones[number % 4]), "eu", now=NOW)
+        yield details(
+            _entry(100 + number, f"review queue {number + 1}", expression, zones[number % 4]), "eu", now=NOW
+        )
     yield details(_entry(200, "rotate tokens", "0 3 * * *", "Mars/Olympus"), "eu", now=NOW)
     yield details(_entry(201, "never", "0 0 30 2 *", "UTC"), "eu", now=NOW)
     yield details(_entry(202, "old report", "0 3 * * *", "UTC", enabled=False), "main", now=NOW)
@@ -109,7 +128,9 @@ _KINDS: Final[Sequence[tuple[Outcome | None, Reason | None, str | None, str | No
 def lines(among: Sequence[AutomationDetails]) -> list[Json]:
     """What came due in the hours before."""
     draw = random.Random(7)
-    found: list[Json] = [_line(draw, among[0], NOW.replace(second=0), (None, None, None, None), state=State.IN_FLIGHT)]
+    found: list[Json] = [
+        _line(draw, among[0], NOW.replace(second=0), (None, None, None, None), state=State.IN_FLIGHT)
+    ]
     at = NOW.replace(second=0) - timedelta(minutes=1)
     for number in range(60):
         at -= timedelta(minutes=draw.choice((1, 4, 5, 10, 15)))
@@ -129,7 +150,11 @@ def _line(
     state: State | None = None,
 ) -> Json:
     outcome, reason, run, error = became
-    late = round(draw.choice((0.003, 0.004, 0.004, 0.006, 0.011, 2.4)), 3) if outcome is Outcome.ACCEPTED else None
+    late = (
+        round(draw.choice((0.003, 0.004, 0.004, 0.006, 0.011, 2.4)), 3)
+        if outcome is Outcome.ACCEPTED
+        else None
+    )
     line: dict[str, object] = {
         "target": of.target,
         "automation_id": of.id,
@@ -164,11 +189,25 @@ def status(among: Sequence[AutomationDetails]) -> DaemonStatus:
         clock_in_doubt=False,
         stopping=False,
         targets=[
-            _target(among, "main", "https://us.posthog.com", "12345", {State.IN_FLIGHT: 1, State.WAITING: 1}, age=12, offset=0.21),
+            _target(
+                among,
+                "main",
+                "https://us.posthog.com",
+                "12345",
+                {State.IN_FLIGHT: 1, State.WAITING: 1},
+                age=12,
+                offset=0.21,
+            ),
             _target(among, "eu", "https://eu.posthog.com", "77", {}, age=8, offset=-1.4),
             replace(
                 _target(
-                    among, "lab", "https://lab.example.org/a/rather/long/path/to/an/api", "3", {State.WAITING: 1}, age=3600, offset=None
+                    among,
+                    "lab",
+                    "https://lab.example.org/a/rather/long/path/to/an/api",
+                    "3",
+                    {State.WAITING: 1},
+                    age=3600,
+                    offset=None,
                 ),
                 held=held,
                 error=held,
@@ -180,7 +219,14 @@ def status(among: Sequence[AutomationDetails]) -> DaemonStatus:
 
 
 def _target(
-    among: Sequence[AutomationDetails], name: str, url: str, project: str, opened: dict[State, int], *, age: float, offset: float | None
+    among: Sequence[AutomationDetails],
+    name: str,
+    url: str,
+    project: str,
+    opened: dict[State, int],
+    *,
+    age: float,
+    offset: float | None,
 ) -> TargetStatus:
     mine = [each for each in among if each.target == name]
     return TargetStatus(
@@ -191,7 +237,10 @@ def _target(
         error=None,
         snapshot_at=NOW - timedelta(seconds=age),
         stale=False,
-        automations={state: sum(each.state == state for each in mine) for state in ("enabled", "disabled", "paused", "invalid")},
+        automations={
+            state: sum(each.state == state for each in mine)
+            for state in ("enabled", "disabled", "paused", "invalid")
+        },
         open=opened,
         in_flight=opened.get(State.IN_FLIGHT, 0),
         planned=True,
@@ -226,11 +275,22 @@ def finished_runs(among: Sequence[AutomationDetails], *, error: str = "exit stat
     """Every automation but a few has run once; the newest run of every eighth one failed or was lost."""
     runs = []
     for number, each in enumerate(among[:-2]):
-        status = (RunStatus.FAILED if number % 3 else RunStatus.LOST) if number % 8 == 1 else RunStatus.SUCCESS
+        status = (
+            (RunStatus.FAILED if number % 3 else RunStatus.LOST) if number % 8 == 1 else RunStatus.SUCCESS
+        )
         finished_at = NOW - timedelta(minutes=7 * number + 3)
         failures = 0 if status is RunStatus.SUCCESS else number
         runs.append(
-            FinishedRun(each.target, each.id, each.name, _id(900 + number), status, finished_at, failures, error if failures else None)
+            FinishedRun(
+                each.target,
+                each.id,
+                each.name,
+                _id(900 + number),
+                status,
+                finished_at,
+                failures,
+                error if failures else None,
+            )
         )
     return runs
 
@@ -250,13 +310,18 @@ def exhibit(*, hostile_too: bool = False) -> Pages:
         recent=Remembered(recent()),
         failing=FailingNow(*failed, more=3),
         finished_runs=FinishedRuns(*runs),
-        run_output=Printed("".join(f"step {number} of 99\n" for number in range(1, 100)) + (HOSTILE[0] if hostile_too else "")),
+        run_output=Printed(
+            "".join(f"step {number} of 99\n" for number in range(1, 100))
+            + (HOSTILE[0] if hostile_too else "")
+        ),
     )
 
 
 def _with_run(automation: AutomationDetails) -> AutomationDetails:
     run_id = automation.id.replace("0192", "0193")
-    return replace(automation, automation=replace(automation.automation, run_id=run_id, run_at=NOW, run_status="failed"))
+    return replace(
+        automation, automation=replace(automation.automation, run_id=run_id, run_at=NOW, run_status="failed")
+    )
 
 
 def calm() -> Pages:
@@ -264,11 +329,19 @@ def calm() -> Pages:
     among = [each for each in automations() if each.target != "lab" and each.name != "never"]
     well = status(among)
     known = recent()
-    kept = [each for each in known.tallies if each.outcome is Outcome.ACCEPTED or each.reason is Reason.PAUSED]
+    kept = [
+        each for each in known.tallies if each.outcome is Outcome.ACCEPTED or each.reason is Reason.PAUSED
+    ]
     return pages(
         status=replace(well, targets=well.targets[:2]),
         automations=among,
-        occurrences=Recorded(*(each for each in lines(among[:32]) if each["outcome"] in {None, Outcome.ACCEPTED, Outcome.SKIPPED})),
+        occurrences=Recorded(
+            *(
+                each
+                for each in lines(among[:32])
+                if each["outcome"] in {None, Outcome.ACCEPTED, Outcome.SKIPPED}
+            )
+        ),
         recent=Remembered(replace(known, tallies=kept, foreign=())),
         failing=FailingNow(replace(finished_runs(among)[1], error="The command ended with exit status 1.")),
     )

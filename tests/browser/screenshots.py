@@ -17,7 +17,9 @@ def main() -> None:
     with served(calm()) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for scheme, name in (("light", "status-page.png"), ("dark", "status-page-dark.png")):
-            page = browser.new_page(viewport={"width": 1180, "height": 1000}, color_scheme="dark" if scheme == "dark" else "light")
+            page = browser.new_page(
+                viewport={"width": 1180, "height": 1000}, color_scheme="dark" if scheme == "dark" else "light"
+            )
             page.goto(url)
             page.screenshot(path=_FOLDER / name)
         browser.close()

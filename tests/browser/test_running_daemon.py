@@ -37,4 +37,6 @@ def test_the_demo_has_its_page(here: Place, visiting: Visiting, monkeypatch: pyt
     assert visit.wrong == []
     assert running.stop() == 0
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(page.get_by_role("alert")).to_contain_text("Not reached since this page was opened (no connection).")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "Not reached since this page was opened (no connection)."
+    )

@@ -18,7 +18,13 @@ PAGES: Final = ["/", "/occurrences", "/automations", ONE, INVALID, EVIL]
 WRONG: Final = "/occurrences?outcome=done&since=yesterday&colour=%3Cb%3Ered"
 LOOK_NOW: Final = "document.dispatchEvent(new Event('visibilitychange'))"
 """What happens when somebody comes back to the page: it asks at once, and not only when its time has come."""
-NEW: Final = {**LINE, "name": "brand new", "scheduled_for": "2026-03-27T08:41:00Z", "outcome": "skipped", "reason": "overlap"}
+NEW: Final = {
+    **LINE,
+    "name": "brand new",
+    "scheduled_for": "2026-03-27T08:41:00Z",
+    "outcome": "skipped",
+    "reason": "overlap",
+}
 
 CONTRASTS: Final = """() => {
   const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -48,7 +54,8 @@ CONTRASTS: Final = """() => {
 }"""
 
 
-# ------------------------------------------------------------ nothing runs, and nothing is asked for elsewhere
+# ------------------------------------------------------------ nothing runs, and nothing is asked for
+# elsewhere
 
 
 def test_no_page_does_what_its_policy_forbids_or_asks_anybody_else(site: Site, visiting: Visiting) -> None:
@@ -66,7 +73,11 @@ def test_no_page_does_what_its_policy_forbids_or_asks_anybody_else(site: Site, v
 
 def test_names_that_are_hostile_are_only_text(site: Site, visiting: Visiting) -> None:
     visit = visiting(site.url + EVIL)
-    assert visit.page.locator("h1").inner_text().startswith('<script>document.title="owned"</script><img src=x onerror=alert(1)>"')
+    assert (
+        visit.page.locator("h1")
+        .inner_text()
+        .startswith('<script>document.title="owned"</script><img src=x onerror=alert(1)>"')
+    )
     assert "\\u202egnp.exe\\u200b\\n\\x1b[31m" in visit.page.locator("h1").inner_text()
     assert visit.page.locator("main script, main img, main [onmouseover], main [style]").count() == 0
     visit.page.locator("h1").hover()
@@ -82,7 +93,9 @@ def test_a_page_under_another_name_is_refused(site: Site, visiting: Visiting) ->
 # ------------------------------------------------------------ it keeps itself up to date
 
 
-def test_what_is_new_comes_in_without_losing_what_somebody_types(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_new_comes_in_without_losing_what_somebody_types(
+    site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visiting(f"{site.url}/occurrences").page
     page.evaluate("window.same = true")
     page.get_by_label("Automation", exact=True).press_sequentially("night")
@@ -94,20 +107,29 @@ def test_what_is_new_comes_in_without_losing_what_somebody_types(site: Site, vis
     assert page.evaluate("window.same")
 
 
-def test_focus_scroll_and_what_is_unfolded_stay_where_they_are(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_focus_scroll_and_what_is_unfolded_stay_where_they_are(
+    site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visiting(site.url).page
     page.get_by_text("The coming day as a table").click()
     page.locator("#last tbody a").last.focus()
-    before = page.evaluate("[window.scrollY, document.activeElement.href, document.activeElement.textContent]")
+    before = page.evaluate(
+        "[window.scrollY, document.activeElement.href, document.activeElement.textContent]"
+    )
     monkeypatch.setattr(site.recorded, "lines", (NEW, *site.recorded.lines))
     page.evaluate(LOOK_NOW)
     expect(page.get_by_text("brand new")).to_be_visible()
     assert before[0] > 0
-    assert page.evaluate("[window.scrollY, document.activeElement.href, document.activeElement.textContent]") == before
+    assert (
+        page.evaluate("[window.scrollY, document.activeElement.href, document.activeElement.textContent]")
+        == before
+    )
     assert page.evaluate("document.getElementById('day-table').open")
 
 
-def test_an_output_shows_its_end_and_stays_where_somebody_reads(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_shows_its_end_and_stays_where_somebody_reads(
+    site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visiting(site.url + ONE).page
     output = page.get_by_role("region", name="Output of the newest run")
     shown = "([output]) => [output.getBoundingClientRect().bottom, output.querySelector('bdi:last-of-type').getBoundingClientRect().bottom]"
@@ -118,10 +140,15 @@ def test_an_output_shows_its_end_and_stays_where_somebody_reads(site: Site, visi
     monkeypatch.setattr(site.pages.run_output, "text", f"{site.pages.run_output.text}\nbrand new\n")
     page.evaluate(LOOK_NOW)
     expect(output).to_contain_text("brand new")
-    assert output.evaluate("(output) => [output.scrollTop, document.activeElement === output]") == [-200, True]
+    assert output.evaluate("(output) => [output.scrollTop, document.activeElement === output]") == [
+        -200,
+        True,
+    ]
 
 
-def test_what_somebody_has_selected_is_not_taken_away(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_somebody_has_selected_is_not_taken_away(
+    site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visiting(site.url).page
     page.evaluate("getSelection().selectAllChildren(document.querySelector('#last tbody td.error div'))")
     selected = page.evaluate("String(getSelection())")
@@ -175,7 +202,11 @@ def test_a_change_for_the_worse_is_told_to_who_cannot_see_it(site: Site, visitin
 
 def test_all_of_it_works_without_javascript(site: Site, visiting: Visiting) -> None:
     page = visiting(site.url, script=False).page
-    assert page.locator("noscript meta[http-equiv=refresh]").count() + page.locator("meta[http-equiv=refresh]").count() > 0
+    assert (
+        page.locator("noscript meta[http-equiv=refresh]").count()
+        + page.locator("meta[http-equiv=refresh]").count()
+        > 0
+    )
     page.get_by_role("link", name="Occurrences", exact=True).click()
     page.get_by_label("Outcome").select_option("rejected")
     page.get_by_label("Automation", exact=True).fill("night*")
@@ -207,7 +238,9 @@ def test_nothing_is_wider_than_a_phone(site: Site, visiting: Visiting) -> None:
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
         for width in (360, 320):
             page.set_viewport_size({"width": width, "height": 800})
-            shown, available = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+            shown, available = page.evaluate(
+                "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+            )
             assert shown <= available == width, path
 
 
@@ -231,7 +264,9 @@ def test_the_first_key_leads_past_the_menu(site: Site, visiting: Visiting) -> No
     assert page.evaluate("document.activeElement.id") == "main"
 
 
-def test_the_keyboard_reaches_every_field_and_link_in_order_and_shows_where_it_is(site: Site, visiting: Visiting) -> None:
+def test_the_keyboard_reaches_every_field_and_link_in_order_and_shows_where_it_is(
+    site: Site, visiting: Visiting
+) -> None:
     page = visiting(f"{site.url}/occurrences").page
     seen = [focused(page) for _ in range(24)]
     names = [each["what"] for each in seen]
@@ -250,7 +285,13 @@ def test_a_screen_reader_finds_its_way(site: Site, visiting: Visiting) -> None:
         expect(page.get_by_role(role)).to_have_count(1)
     expect(page.get_by_role("navigation", name="Pages")).to_have_count(1)
     headings = [each.inner_text() for each in page.get_by_role("heading", level=2).all()]
-    assert headings == ["What is wrong, and what to do", "What fires next", "What is open", "What fired", "Targets"]
+    assert headings == [
+        "What is wrong, and what to do",
+        "What fires next",
+        "What is open",
+        "What fired",
+        "Targets",
+    ]
     for heading in headings:
         expect(page.get_by_role("region", name=heading)).to_have_count(1)
     for name in ("The next fires", "The newest occurrences"):
@@ -280,7 +321,9 @@ def test_a_drawing_says_the_same_as_its_table(site: Site, visiting: Visiting) ->
 
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 360)], ids=["light", "dark on a phone"])
-def test_axe_finds_nothing_that_keeps_anybody_out(dark: bool, width: int, site: Site, visiting: Visiting) -> None:
+def test_axe_finds_nothing_that_keeps_anybody_out(
+    dark: bool, width: int, site: Site, visiting: Visiting
+) -> None:
     visit = visiting("about:blank", dark=dark, width=width, policy=False)  # axe is a script from elsewhere
     for path in [*PAGES, WRONG]:
         visit.page.goto(site.url + path)
@@ -290,5 +333,7 @@ def test_axe_finds_nothing_that_keeps_anybody_out(dark: bool, width: int, site: 
 
 def test_axe_would_find_what_keeps_somebody_out(site: Site, visiting: Visiting) -> None:
     visit = visiting(site.url + "/occurrences", policy=False)
-    visit.page.evaluate("document.querySelectorAll('label').forEach((each) => each.replaceWith(...each.childNodes))")
+    visit.page.evaluate(
+        "document.querySelectorAll('label').forEach((each) => each.replaceWith(...each.childNodes))"
+    )
     assert "label" in {each["id"] for each in Axe().run(visit.page).response["violations"]}

@@ -12,7 +12,9 @@ import pytest
 from scheduler.cli import output, run
 
 DAEMON = 54_321  # a user without a name, as systemd's dynamic ones are
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else; run the tests as root")
+root_only = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can act as somebody else; run the tests as root"
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,21 @@ import pytest
 
 from scheduler.core.model import AttemptResult
 from tests.cli.conftest import Scheduler
-from tests.ledger.support import MAIN, NIGHTLY, Stand, accepted, at, attempt, automation, claim, end, occurrence, skip, stand, version
+from tests.ledger.support import (
+    MAIN,
+    NIGHTLY,
+    Stand,
+    accepted,
+    at,
+    attempt,
+    automation,
+    claim,
+    end,
+    occurrence,
+    skip,
+    stand,
+    version,
+)
 
 SINCE = ("--since", "2026-11-23T12:00:00Z", "--until", "2026-11-23T12:06:30Z")
 
@@ -30,7 +44,13 @@ def _fill(on: Stand) -> None:
     claims = [claim(minute, first=attempt(), name="nightly report") for minute in (1, 2)]
     on.do(on.ledger.claim(MAIN, claims, [skip(3, 4, 5), skip(6)], at(6.5)))
     for minute in (1, 2):
-        on.do(on.ledger.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), end(result=AttemptResult.ANSWERED)))
+        on.do(
+            on.ledger.conclude(
+                occurrence(minute),
+                accepted(f"run-{minute}", minute=minute),
+                end(result=AttemptResult.ANSWERED),
+            )
+        )
 
 
 def _spoil(ledger: Path, sql: str) -> None:
@@ -64,7 +84,11 @@ def test_what_is_missing_is_listed_and_exits_with_1(scheduler: Scheduler, ledger
 def test_as_json_each_finding_is_a_line_and_the_summary_the_last(scheduler: Scheduler, ledger: Path) -> None:
     _spoil(ledger, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:02:00Z'")
     finding, summary = map(json.loads, scheduler("audit", *SINCE, "--offline", "--json").out.splitlines())
-    assert (finding["finding"], finding["scheduled_for"], finding["automation_id"]) == ("missing", "2026-11-23T12:02:00Z", NIGHTLY)
+    assert (finding["finding"], finding["scheduled_for"], finding["automation_id"]) == (
+        "missing",
+        "2026-11-23T12:02:00Z",
+        NIGHTLY,
+    )
     told = summary["summary"]
     assert (told["automations"], told["occurrences"]) == (1, 5)
     assert told["findings"] == {"missing": 1, "double": 0, "unexplained": 0, "differently": 0}
@@ -81,8 +105,13 @@ def test_up_to_where_it_was_audited_is_told(scheduler: Scheduler) -> None:
 
 
 @pytest.mark.usefixtures("ledger")
-def test_that_the_api_could_not_be_asked_is_told(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "the API was not asked for the newest runs, since the target is not configured" in scheduler("audit", *SINCE).out
+def test_that_the_api_could_not_be_asked_is_told(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        "the API was not asked for the newest runs, since the target is not configured"
+        in scheduler("audit", *SINCE).out
+    )
     for name, text in {"NAME": MAIN, "URL": "http://127.0.0.1:9", "PROJECT_ID": "1"}.items():
         monkeypatch.setenv(f"SCHEDULER_TARGET__{name}", text)
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_" + "k" * 43)
@@ -91,7 +120,10 @@ def test_that_the_api_could_not_be_asked_is_told(scheduler: Scheduler, monkeypat
     assert "target main: the API could not be asked for the newest runs: " in done.out
 
 
-@pytest.mark.parametrize("options", [(), ("--since", "yesterday"), ("--since", "2026-11-23T12:00:00Z", "--until", "2026-11-23T12:00:00Z")])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--since", "yesterday"), ("--since", "2026-11-23T12:00:00Z", "--until", "2026-11-23T12:00:00Z")],
+)
 @pytest.mark.usefixtures("ledger")
 def test_wrong_use_exits_with_2(scheduler: Scheduler, options: tuple[str, ...]) -> None:
     assert scheduler("audit", *options).status == 2
@@ -105,6 +137,10 @@ def test_without_a_ledger_it_exits_with_3(scheduler: Scheduler, ledger: Path) ->
 @pytest.mark.usefixtures("ledger")
 def test_what_nobody_knows_is_told_and_is_not_clean(scheduler: Scheduler) -> None:
     done = scheduler("audit", *SINCE, "--target", "other", "--offline")
-    assert (done.status, done.out, done.err) == (2, "", "error: the ledger has no target 'other'; it knows main\n")
+    assert (done.status, done.out, done.err) == (
+        2,
+        "",
+        "error: the ledger has no target 'other'; it knows main\n",
+    )
     done = scheduler("audit", *SINCE, "--automation", "other", "--offline")
     assert (done.status, done.out, done.err) == (1, "", "error: the ledger has no automation 'other'\n")

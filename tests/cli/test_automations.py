@@ -1,4 +1,6 @@
-"""`scheduler automations`, and what a running daemon makes of it: against the embedded API and a daemon, each a process of its own."""
+"""`scheduler automations`, and what a running daemon makes of it: against the embedded API and a daemon, each
+a process of its own.
+"""
 
 import io
 import json
@@ -50,7 +52,10 @@ def name(request: pytest.FixtureRequest, scheduler: Scheduler, here: Place, daem
     """An automation of the test's own, which the daemon knows."""
     name = str(request.node.name)
     assert scheduler("automations", "create", "--name", name, *FIELDS).status == 0
-    until(lambda: any(event["automation"] == name for event in daemon.events("automation.added")), "the daemon to know it")
+    until(
+        lambda: any(event["automation"] == name for event in daemon.events("automation.added")),
+        "the daemon to know it",
+    )
     return name
 
 
@@ -63,7 +68,9 @@ def shown(scheduler: Scheduler, name: str) -> dict[str, object]:
 
 @pytest.mark.usefixtures("here")
 def test_an_automation_is_made_shown_changed_listed_and_deleted(scheduler: Scheduler) -> None:
-    made = scheduler("automations", "create", "--name", "whole", *FIELDS, "--timezone", "Europe/Berlin", "--json")
+    made = scheduler(
+        "automations", "create", "--name", "whole", *FIELDS, "--timezone", "Europe/Berlin", "--json"
+    )
     assert (made.status, made.err) == (0, "")
     document = shown(scheduler, "whole")
     assert document == json.loads(made.out)
@@ -71,7 +78,11 @@ def test_an_automation_is_made_shown_changed_listed_and_deleted(scheduler: Sched
     assert shown(scheduler, str(document["id"])) == document
     assert scheduler("automations", "update", "whole", "--disabled", "--cron", "30 3 * * *").status == 0
     changed = shown(scheduler, "whole")
-    assert (changed["enabled"], changed["cron_expression"], changed["prompt"]) == (False, "30 3 * * *", "Fix a bug")
+    assert (changed["enabled"], changed["cron_expression"], changed["prompt"]) == (
+        False,
+        "30 3 * * *",
+        "Fix a bug",
+    )
     listed = [json.loads(line) for line in scheduler("automations", "list", "--json").out.splitlines()]
     assert changed in listed
     row = next(line for line in scheduler("automations", "list").out.splitlines() if " whole " in line)
@@ -90,7 +101,10 @@ def test_a_prompt_comes_from_a_file_as_it_is(scheduler: Scheduler, name: str, tm
     assert shown(scheduler, name)["prompt"] == "Tidy up.\r\n\nUse ünïcode 日本."
     file.write_bytes(b"ab\xff")
     done = scheduler("automations", "update", name, "--prompt-file", str(file))
-    assert (done.status, done.err.splitlines()[0]) == (2, f"error: the prompt in {file} is not UTF-8 text: byte 3 is 0xff")
+    assert (done.status, done.err.splitlines()[0]) == (
+        2,
+        f"error: the prompt in {file} is not UTF-8 text: byte 3 is 0xff",
+    )
 
 
 @pytest.mark.usefixtures("here")
@@ -99,13 +113,21 @@ def test_a_prompt_comes_from_a_file_as_it_is(scheduler: Scheduler, name: str, tm
     [
         (("create", "--name", "x", *FIELDS[:4]), 2, "an automation needs a prompt"),
         (("create", "--name", "x", *FIELDS, "--prompt-file", __file__), 2, "give one of them"),
-        (("create", "--name", "x", *FIELDS, "--timezone", "Mars/Olympus"), 2, "the timezone 'Mars/Olympus' is unknown"),
+        (
+            ("create", "--name", "x", *FIELDS, "--timezone", "Mars/Olympus"),
+            2,
+            "the timezone 'Mars/Olympus' is unknown",
+        ),
         (
             ("create", "--name", "x", "--repository", "a/b", "--prompt", "p", "--cron", "nope"),
             2,
             "the expression has 1 field instead of five",
         ),
-        (("create", "--name", "x", *FIELDS, "--timezone", "Europe/Berln"), 2, "unknown; did you mean 'Europe/Berlin'?"),
+        (
+            ("create", "--name", "x", *FIELDS, "--timezone", "Europe/Berln"),
+            2,
+            "unknown; did you mean 'Europe/Berlin'?",
+        ),
         (("update", "nothing", "--cron", "61 * * * *"), 2, "61"),
         (("update", "nothing", "--timezone", "berlin"), 2, "unknown; did you mean 'Europe/Berlin'?"),
         (("update", "nothing"), 2, "there is nothing to change"),
@@ -117,7 +139,9 @@ def test_a_prompt_comes_from_a_file_as_it_is(scheduler: Scheduler, name: str, tm
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
 )
-def test_what_cannot_be_done_is_told(scheduler: Scheduler, arguments: tuple[str, ...], status: int, message: str) -> None:
+def test_what_cannot_be_done_is_told(
+    scheduler: Scheduler, arguments: tuple[str, ...], status: int, message: str
+) -> None:
     done = scheduler("automations", *arguments)
     assert (done.status, done.out) == (status, "")
     assert message in done.err
@@ -129,7 +153,9 @@ def test_a_disabled_automation_stands_out_on_a_terminal(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("command", [("create", "--name", "x", *FIELDS), ("update", "nothing")], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command", [("create", "--name", "x", *FIELDS), ("update", "nothing")], ids=lambda command: command[0]
+)
 @pytest.mark.parametrize("schedule", [("61 * * * *", "UTC"), ("0 3 * * *", "Berlin"), ("L5 * * * *", "UTC")])
 def test_a_schedule_that_is_none_is_refused_with_the_words_of_explain_before_the_api_is_asked(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], schedule: tuple[str, str]
@@ -145,8 +171,14 @@ def test_a_schedule_that_is_none_is_refused_with_the_words_of_explain_before_the
 def test_what_is_created_or_changed_says_when_it_fires(scheduler: Scheduler) -> None:
     fields = ("--repository", "acme/app", "--prompt", "x", "--timezone", "Asia/Tokyo")
     made = scheduler("automations", "create", "--name", "far", *fields, "--cron", "30 9 29 2 *")
-    assert re.search(r"^first fire +Tue 2028-02-29 09:30 JST in Asia/Tokyo \(2028-02-29T00:30:00Z\), in \d+ d", made.out, re.MULTILINE)
-    assert re.search(r"^created_at +\w{3} \d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)? JST in Asia/Tokyo \(", made.out, re.MULTILINE)
+    assert re.search(
+        r"^first fire +Tue 2028-02-29 09:30 JST in Asia/Tokyo \(2028-02-29T00:30:00Z\), in \d+ d",
+        made.out,
+        re.MULTILINE,
+    )
+    assert re.search(
+        r"^created_at +\w{3} \d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)? JST in Asia/Tokyo \(", made.out, re.MULTILINE
+    )
     changed = scheduler("automations", "update", "far", "--cron", "31 9 29 2 *")
     assert re.search(r"^next fire +Tue 2028-02-29 09:31 JST ", changed.out, re.MULTILINE)
     disabled = scheduler("automations", "update", "far", "--disabled")
@@ -160,9 +192,17 @@ def test_a_run_by_hand_says_how_to_follow_it(scheduler: Scheduler, name: str) ->
     assert (done.status, f"automation  {name} (" in done.out) == (0, True)
 
 
-@pytest.mark.parametrize(("answer", "yes", "is_deleted"), [("n\n", (), False), ("y\n", (), True), ("", ("--yes",), True)])
+@pytest.mark.parametrize(
+    ("answer", "yes", "is_deleted"), [("n\n", (), False), ("y\n", (), True), ("", ("--yes",), True)]
+)
 def test_a_person_is_asked_before_an_automation_is_deleted(
-    scheduler: Scheduler, name: str, monkeypatch: pytest.MonkeyPatch, answer: str, yes: tuple[str, ...], *, is_deleted: bool
+    scheduler: Scheduler,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    yes: tuple[str, ...],
+    *,
+    is_deleted: bool,
 ) -> None:
     asked = Keyboard(answer)
     monkeypatch.setattr(sys, "stdin", asked)
@@ -182,7 +222,10 @@ class Keyboard(io.StringIO):
 
 @pytest.mark.usefixtures("here")
 def test_a_name_that_two_have_is_no_answer(scheduler: Scheduler) -> None:
-    ids = [json.loads(scheduler("automations", "create", "--name", "twin", *FIELDS, "--json").out)["id"] for _ in range(2)]
+    ids = [
+        json.loads(scheduler("automations", "create", "--name", "twin", *FIELDS, "--json").out)["id"]
+        for _ in range(2)
+    ]
     done = scheduler("automations", "run", "twin")
     assert done.status == 1
     assert all(each in done.err for each in ids)
@@ -215,7 +258,10 @@ def test_a_run_by_hand_is_known_for_one_and_somebody_elses_is_foreign(
     by_hand = scheduler("automations", "run", name, "--json")
     assert (by_hand.status, by_hand.err) == (0, "")
     ours = json.loads(by_hand.out)["last_task_run_id"]
-    until(lambda: ours in {event["task_run_id"] for event in daemon.events("run.finished")}, "the run by hand to have ended")
+    until(
+        lambda: ours in {event["task_run_id"] for event in daemon.events("run.finished")},
+        "the run by hand to have ended",
+    )
     request = urllib.request.Request(
         f"http://127.0.0.1:{here.api_port}/api/projects/1/task_automations/{json.loads(by_hand.out)['id']}/run/",
         method="POST",
@@ -223,13 +269,18 @@ def test_a_run_by_hand_is_known_for_one_and_somebody_elses_is_foreign(
     )
     with urllib.request.urlopen(request) as answer:
         theirs = json.loads(answer.read())["last_task_run_id"]
-    until(lambda: theirs in {event["task_run_id"] for event in daemon.events("run.foreign")}, "their run to be foreign")
+    until(
+        lambda: theirs in {event["task_run_id"] for event in daemon.events("run.foreign")},
+        "their run to be foreign",
+    )
     assert ours not in {event["task_run_id"] for event in daemon.events("run.foreign")}
     assert 'scheduler_foreign_runs_total{target="main"} 1.0' in here.metrics()
     assert shown(scheduler, name)["last_run_status"] == "success"
 
 
-def test_a_run_by_hand_needs_no_ledger(scheduler: Scheduler, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_by_hand_needs_no_ledger(
+    scheduler: Scheduler, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{tmp_path}/none.db")
     done = scheduler("automations", "run", name, "--json")
     assert (done.status, done.err) == (0, "")
@@ -267,7 +318,9 @@ def status_of(scheduler: Scheduler) -> Done:
     return done
 
 
-def test_a_pause_shows_in_the_status_as_soon_as_it_is_made(scheduler: Scheduler, here: Place, name: str) -> None:
+def test_a_pause_shows_in_the_status_as_soon_as_it_is_made(
+    scheduler: Scheduler, here: Place, name: str
+) -> None:
     cron = ("automations", "update", name, "--cron", "* * * * *", "--timezone", "UTC")
     assert scheduler(*cron).status == 0
     until(lambda: f"  {name}\n" in status_of(scheduler).out, "it to be among what fires next")
@@ -275,11 +328,17 @@ def test_a_pause_shows_in_the_status_as_soon_as_it_is_made(scheduler: Scheduler,
     paused = status_of(scheduler).out
     assert f"\npaused\n  {name} on target main, since " in paused
     assert re.search(rf"  {name} +paused\n", paused)
-    until(lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 1, "the daemon to honour it")
+    until(
+        lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 1,
+        "the daemon to honour it",
+    )
     (told,) = json.loads(scheduler("status", "--json").out)["paused"]
     assert (told["name"], told["target"]) == (name, "main")
     assert scheduler("resume", name).out == f"resumed: {name}\n"
-    until(lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 0, "the daemon to go on")
+    until(
+        lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 0,
+        "the daemon to go on",
+    )
     assert "paused" not in status_of(scheduler).out
 
 
@@ -294,7 +353,9 @@ def test_the_status_is_told_also_when_the_ledger_is_somewhere_else(
     assert done.err.startswith(f"what is paused is not known: the ledger {tmp_path}/none.db is not there")
 
 
-def test_without_a_daemon_the_status_says_where_it_was_looked_for(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_daemon_the_status_says_where_it_was_looked_for(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SCHEDULER_SERVER__LISTEN", "127.0.0.1:1")
     done = scheduler("status")
     assert (done.status, done.out) == (3, "")

@@ -1,4 +1,6 @@
-"""`scheduler backup` and `scheduler restore`, on a ledger in a file. `test_backup_of_both` has the embedded API's database too."""
+"""`scheduler backup` and `scheduler restore`, on a ledger in a file. `test_backup_of_both` has the embedded
+API's database too.
+"""
 
 import os
 import shutil
@@ -42,7 +44,9 @@ def occurrences(file: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM occurrence").fetchone()[0])
 
 
-def test_a_copy_has_what_is_durable_and_nothing_that_came_later(scheduler: Scheduler, daemon: Stand, folder: Path) -> None:
+def test_a_copy_has_what_is_durable_and_nothing_that_came_later(
+    scheduler: Scheduler, daemon: Stand, folder: Path
+) -> None:
     done = scheduler("backup", str(folder / "copy.db"))
     assert (done.status, done.err) == (0, "")
     assert sorted(each.name for each in folder.iterdir()) == ["copy.db", "state"]
@@ -83,7 +87,9 @@ def test_a_damaged_ledger_makes_no_copy(scheduler: Scheduler, ledger: Path, fold
     with stand(ledger) as on:
         on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
     with closing(open_for_reading(ledger)) as connection:
-        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'occurrence'").fetchone()
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'occurrence'"
+        ).fetchone()
     with ledger.open("r+b") as file:
         file.seek((root - 1) * 4096)
         file.write(b"\xff" * 4096)
@@ -94,7 +100,9 @@ def test_a_damaged_ledger_makes_no_copy(scheduler: Scheduler, ledger: Path, fold
 
 
 @pytest.mark.usefixtures("daemon")
-def test_a_disk_without_room_makes_no_copy(scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_makes_no_copy(
+    scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connect = sqlite3.connect
 
     def small(path: object, **how: object) -> sqlite3.Connection:
@@ -127,7 +135,9 @@ def test_root_copies_to_where_the_daemons_user_may_not_even_look_and_changes_no_
     assert occurrences(private / "copy.db") == 1
 
 
-def test_a_link_or_a_file_that_is_in_the_way_is_not_written_through(scheduler: Scheduler, daemon: Stand, folder: Path) -> None:
+def test_a_link_or_a_file_that_is_in_the_way_is_not_written_through(
+    scheduler: Scheduler, daemon: Stand, folder: Path
+) -> None:
     del daemon
     victim = folder / "victim"
     victim.write_text("precious")
@@ -155,7 +165,9 @@ def test_of_many_backups_to_one_name_one_succeeds_and_is_whole(folder: Path, led
 
 @pytest.mark.usefixtures("daemon")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_half_a_copy_is_removed(scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+def test_half_a_copy_is_removed(
+    scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def interrupted(_ledger: object, into: sqlite3.Connection) -> None:
         into.execute("CREATE TABLE half (a)")
         raise error
@@ -188,7 +200,10 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
 ) -> None:
     done = scheduler("restore", str(saved))
     assert (done.status, done.err) == (0, "")
-    assert "paused: all automations of main; when the daemon is ready: `scheduler resume --all --keep-single`" in done.out
+    assert (
+        "paused: all automations of main; when the daemon is ready: `scheduler resume --all --keep-single`"
+        in done.out
+    )
     assert occurrences(ledger) == 1
     with closing(open_for_reading(ledger)) as connection:
         assert [(each.target, each.automation_id) for each in read_pauses(connection)] == [(MAIN, EVERYTHING)]
@@ -199,11 +214,15 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
     assert saved.exists()
 
 
-def test_it_can_be_restored_again(scheduler: Scheduler, saved: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_can_be_restored_again(
+    scheduler: Scheduler, saved: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert scheduler("restore", str(saved)).status == 0
     with stand(ledger) as on:
         on.do(on.ledger.claim(MAIN, [claim(3), claim(4)], [], at(4)))
-    monkeypatch.setattr(restore, "now", lambda: at(600))  # the folder for what was there has its name by the second
+    monkeypatch.setattr(
+        restore, "now", lambda: at(600)
+    )  # the folder for what was there has its name by the second
     assert scheduler("restore", str(saved)).status == 0
     assert occurrences(ledger) == 1
     assert len(list(ledger.parent.glob("ledger.db.before-*"))) == 2
@@ -225,8 +244,12 @@ def test_where_no_ledger_is_a_backup_becomes_one(scheduler: Scheduler, saved: Pa
     assert occurrences(ledger) == 1
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no database at all, but some text of more than a hundred bytes" * 4])
-def test_what_is_no_backup_changes_nothing(scheduler: Scheduler, saved: Path, ledger: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no database at all, but some text of more than a hundred bytes" * 4]
+)
+def test_what_is_no_backup_changes_nothing(
+    scheduler: Scheduler, saved: Path, ledger: Path, content: bytes | None
+) -> None:
     saved.unlink()
     if content is not None:
         saved.write_bytes(content)
@@ -247,7 +270,9 @@ def test_while_a_daemon_runs_nothing_is_restored(scheduler: Scheduler, saved: Pa
 
 
 @root_only
-def test_root_restores_a_backup_of_its_own_for_the_daemons_user(scheduler: Scheduler, saved: Path, ledger: Path, folder: Path) -> None:
+def test_root_restores_a_backup_of_its_own_for_the_daemons_user(
+    scheduler: Scheduler, saved: Path, ledger: Path, folder: Path
+) -> None:
     for path in (ledger.parent, *ledger.parent.iterdir()):
         shutil.chown(path, DAEMON, DAEMON)
     private = folder / "private"

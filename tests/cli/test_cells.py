@@ -18,20 +18,43 @@ SENTENCE = "the occurrence waits for its throttled target and will expire before
         ("short", ["short"]),
         ("", [""]),
         (SENTENCE, ["the occurrence waits for its throttled", "  target and will expire before that"]),
-        (f"  {SENTENCE}", ["  the occurrence waits for its throttled", "    target and will expire before that"]),
+        (
+            f"  {SENTENCE}",
+            ["  the occurrence waits for its throttled", "    target and will expire before that"],
+        ),
         (
             f"title    {SENTENCE}",
-            ["title    the occurrence waits for its", "         throttled target and will", "         expire before that"],
+            [
+                "title    the occurrence waits for its",
+                "         throttled target and will",
+                "         expire before that",
+            ],
         ),
-        (f"  a  {SENTENCE}", ["  a  the occurrence waits for its", "     throttled target and will expire", "     before that"]),
-        (f"a title that is wide   {SENTENCE[:28]}", ["a title that is wide   the occurrence", "  waits for its"]),
-        ("make up for it now with `scheduler fire x 09:00` please", ["make up for it now with", "  `scheduler fire x 09:00` please"]),
+        (
+            f"  a  {SENTENCE}",
+            [
+                "  a  the occurrence waits for its",
+                "     throttled target and will expire",
+                "     before that",
+            ],
+        ),
+        (
+            f"a title that is wide   {SENTENCE[:28]}",
+            ["a title that is wide   the occurrence", "  waits for its"],
+        ),
+        (
+            "make up for it now with `scheduler fire x 09:00` please",
+            ["make up for it now with", "  `scheduler fire x 09:00` please"],
+        ),
         (f"`{SENTENCE}`", [f"`{SENTENCE}`"]),
         (f"see `{SENTENCE}`; then go on", ["see", f"  `{SENTENCE}`;", "  then go on"]),
         ("see " + "x" * 60, ["see", "  " + "x" * 38, "  " + "x" * 22]),
         ("日本語 " * 8, ["日本語 日本語 日本語 日本語 日本語", "  日本語 日本語 日本語"]),
         ("first\nsecond", ["first", "second"]),
-        (f"\x1b[31mred\x1b[0m  {SENTENCE[:49]}", ["\x1b[31mred\x1b[0m  the occurrence waits for its", "     throttled target and"]),
+        (
+            f"\x1b[31mred\x1b[0m  {SENTENCE[:49]}",
+            ["\x1b[31mred\x1b[0m  the occurrence waits for its", "     throttled target and"],
+        ),
     ],
 )
 def test_a_text_is_broken_at_words_and_hangs(text: str, lines: list[str]) -> None:
@@ -39,12 +62,16 @@ def test_a_text_is_broken_at_words_and_hangs(text: str, lines: list[str]) -> Non
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 20])
-@pytest.mark.parametrize("text", [SENTENCE, f"  open  {SENTENCE}", "x" * 50, "`a b c` " * 9, "日本語日本語", " " * 90])
+@pytest.mark.parametrize(
+    "text", [SENTENCE, f"  open  {SENTENCE}", "x" * 50, "`a b c` " * 9, "日本語日本語", " " * 90]
+)
 def test_nothing_is_lost_at_any_width(text: str, width: int) -> None:
     assert "".join("".join(wrap(text, width)).split()) == "".join(text.split())
 
 
-def test_a_person_gets_lines_that_fit_and_a_pipe_gets_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_gets_lines_that_fit_and_a_pipe_gets_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     long = " ".join([SENTENCE] * 4)
     output.print_line(long)
     report(AnswerIsNo(long))
@@ -65,6 +92,12 @@ def test_a_person_gets_lines_that_fit_and_a_pipe_gets_one_line(capsys: pytest.Ca
 def test_no_command_prints_past_the_function_that_wraps() -> None:
     folder = Path(output.__file__).parent
     for file in folder.rglob("*.py"):
-        called = {ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)}
+        called = {
+            ast.unparse(node.func)
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Call)
+        }
         allowed = {"click.echo"} if file.name == "output.py" else set()
-        assert not called & {"click.echo", "click.secho", "print", "textwrap.wrap", "textwrap.fill"} - allowed, file.name
+        assert (
+            not called & {"click.echo", "click.secho", "print", "textwrap.wrap", "textwrap.fill"} - allowed
+        ), file.name

@@ -21,7 +21,13 @@ FOUND = [
     CheckFinding("configuration", "a.toml", Status.OK, "can be read"),
     CheckFinding("ledger", "/l.db", Status.OK, "whole"),
     CheckFinding("ledger", "/l.db", Status.WARNING, "tight", "make room"),
-    CheckFinding("schedules", "automation \x1b[31mred\n (1)", Status.FAULT, LONG.strip(), "edit it, " * 20 + "and so on"),
+    CheckFinding(
+        "schedules",
+        "automation \x1b[31mred\n (1)",
+        Status.FAULT,
+        LONG.strip(),
+        "edit it, " * 20 + "and so on",
+    ),
 ]
 
 
@@ -38,7 +44,9 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> list[CheckFinding]:
     return found
 
 
-def test_findings_are_shown_by_checks_with_what_to_do_and_a_summary(finds: list[CheckFinding], scheduler: Scheduler) -> None:
+def test_findings_are_shown_by_checks_with_what_to_do_and_a_summary(
+    finds: list[CheckFinding], scheduler: Scheduler
+) -> None:
     finds.pop()
     done = scheduler("check")
     assert done.out == (
@@ -61,11 +69,19 @@ def test_a_fault_makes_the_exit_status_1(finds: list[CheckFinding], scheduler: S
     assert (done.status, done.out.splitlines()[-1]) == (1, "1 fault, 1 warning")
 
 
-def test_for_programs_there_is_a_line_for_each_finding(finds: list[CheckFinding], scheduler: Scheduler) -> None:
+def test_for_programs_there_is_a_line_for_each_finding(
+    finds: list[CheckFinding], scheduler: Scheduler
+) -> None:
     done = scheduler("check", "--json")
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert [list(line) for line in lines] == [KEYS] * len(finds)
-    assert lines[2] == {"check": "ledger", "subject": "/l.db", "status": "warning", "finding": "tight", "advice": "make room"}
+    assert lines[2] == {
+        "check": "ledger",
+        "subject": "/l.db",
+        "status": "warning",
+        "finding": "tight",
+        "advice": "make room",
+    }
     assert done.status == 1
 
 
@@ -88,8 +104,12 @@ def test_names_cannot_take_hold_of_a_terminal(finds: list[CheckFinding], schedul
     assert r"automation \x1b[31mred\n (1): so much" in out
 
 
-def test_of_many_findings_of_one_kind_a_person_reads_the_first(finds: list[CheckFinding], scheduler: Scheduler) -> None:
-    finds[:] = [CheckFinding("schedules", f"a{number}", Status.NOTICE, "odd", "edit it") for number in range(25)]
+def test_of_many_findings_of_one_kind_a_person_reads_the_first(
+    finds: list[CheckFinding], scheduler: Scheduler
+) -> None:
+    finds[:] = [
+        CheckFinding("schedules", f"a{number}", Status.NOTICE, "odd", "edit it") for number in range(25)
+    ]
     out = scheduler("check").out
     assert out.count("odd") == 20
     assert "and 5 more of notice; --json prints all of them" in out
@@ -115,9 +135,13 @@ def test_a_configuration_that_cannot_be_read_is_wrong_use(scheduler: Scheduler, 
     assert "cannot be read" in done.err
 
 
-def test_an_api_that_cannot_be_reached_is_a_fault_and_the_rest_is_examined(scheduler: Scheduler, tmp_path: Path) -> None:
+def test_an_api_that_cannot_be_reached_is_a_fault_and_the_rest_is_examined(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
     target = f'[[target]]\nurl = "http://127.0.0.1:{free_port()}"\nproject_id = "1"\n'
-    ledger = f'[ledger]\nurl = "sqlite:///{tmp_path}/scheduler.db"\n[server]\nlisten = "127.0.0.1:{free_port()}"\n'
+    ledger = (
+        f'[ledger]\nurl = "sqlite:///{tmp_path}/scheduler.db"\n[server]\nlisten = "127.0.0.1:{free_port()}"\n'
+    )
     done = scheduler(*configured(tmp_path, target + ledger))
     found = [json.loads(line) for line in done.out.splitlines()]
     assert [each["check"] for each in found if each["status"] == "fault"] == ["key", "reachability"]

@@ -16,7 +16,9 @@ from tests.cli.conftest import Scheduler
 from tests.commands_page import PAGE, WIDTH
 
 
-def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def tree(
+    command: click.Command, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command with its name, groups too."""
     yield path, command
     if isinstance(command, click.Group):
@@ -103,7 +105,9 @@ def test_two_places_for_the_configuration_are_wrong_use(scheduler: Scheduler) ->
     assert "give one of them" in done.err
 
 
-def test_a_state_directory_that_nothing_has_made_is_an_error_that_names_the_file(scheduler: Scheduler) -> None:
+def test_a_state_directory_that_nothing_has_made_is_an_error_that_names_the_file(
+    scheduler: Scheduler,
+) -> None:
     done = scheduler("config", "show", "--state-dir", "/nonexistent")
     assert done.status == 2
     assert "/nonexistent/scheduler.toml" in done.err
@@ -119,7 +123,9 @@ def test_a_command_in_an_error_has_the_options_and_the_program_of_the_caller(
     file = tmp_path / "scheduler.toml"
     monkeypatch.setattr(sys, "argv", [".venv/bin/scheduler"])
     assert f"`.venv/bin/scheduler run --config {file}`" in scheduler("status", "--config", str(file)).err
-    assert scheduler("config", "show", "--nothing").err.endswith("\ntry: .venv/bin/scheduler config show --help\n")
+    assert scheduler("config", "show", "--nothing").err.endswith(
+        "\ntry: .venv/bin/scheduler config show --help\n"
+    )
 
 
 def test_pages_and_logs_name_the_absolute_place_of_the_configuration_and_no_default(
@@ -127,7 +133,10 @@ def test_pages_and_logs_name_the_absolute_place_of_the_configuration_and_no_defa
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert Source(state_dir=Path("var")).find_absolute({}).options == ("--state-dir", f"{tmp_path}/var")
-    assert Source().find_absolute({"SCHEDULER_CONFIG": "a.toml"}).options == ("--config", f"{tmp_path}/a.toml")
+    assert Source().find_absolute({"SCHEDULER_CONFIG": "a.toml"}).options == (
+        "--config",
+        f"{tmp_path}/a.toml",
+    )
     assert Source(Path("/etc/scheduler/scheduler.toml")).find_absolute({}).options == ()
     monkeypatch.setattr(sys, "argv", [".venv/bin/scheduler"])
     assert find_program(absolute=True) == f"{tmp_path}/.venv/bin/scheduler"

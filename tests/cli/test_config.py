@@ -17,11 +17,16 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "scheduler.toml"
 
 
-def test_show_tells_where_each_setting_came_from(scheduler: Scheduler, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_tells_where_each_setting_came_from(
+    scheduler: Scheduler, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file.write_text('[log]\nlevel = "debug"\n')
     monkeypatch.setenv("SCHEDULER_DAEMON__NODE", "n1")
     done = scheduler("config", "show", "--config", str(file), "--json")
-    sources = {record["setting"]: (record["value"], record["source"]) for record in map(json.loads, done.out.splitlines())}
+    sources = {
+        record["setting"]: (record["value"], record["source"])
+        for record in map(json.loads, done.out.splitlines())
+    }
     assert sources["log.level"] == ("debug", f"file {file}")
     assert sources["daemon.node"] == ("n1", "environment SCHEDULER_DAEMON__NODE")
     assert sources["ledger.retention"] == ("180d", "default")
@@ -74,7 +79,9 @@ def test_validate_says_no_with_all_mistakes(scheduler: Scheduler, file: Path) ->
     assert done.err.count(f"file {file}: ") == 2
     as_json = scheduler("config", "validate", "--config", str(file), "--json")
     assert (as_json.status, as_json.err) == (1, "")
-    assert [sorted(json.loads(line)) for line in as_json.out.splitlines()] == [["remedy", "what", "where"]] * 2
+    assert [sorted(json.loads(line)) for line in as_json.out.splitlines()] == [
+        ["remedy", "what", "where"]
+    ] * 2
 
 
 def test_validate_of_a_file_that_is_not_there_is_wrong_use(scheduler: Scheduler) -> None:
@@ -98,8 +105,9 @@ def test_a_state_directory_that_was_moved_or_copied_is_told_with_the_command_tha
     (shutil.copytree if copied else shutil.move)(old, new)
     done = scheduler("config", "show", "--state-dir", str(new))
     assert done.status == 2
-    assert f"{new}/scheduler.toml names files of another state directory: target[0].key_file is {old}/api-key" in done.err.replace(
-        "\n", " "
+    assert (
+        f"{new}/scheduler.toml names files of another state directory: target[0].key_file is {old}/api-key"
+        in done.err.replace("\n", " ")
     )
     command = done.err.split("`")[1]
     subprocess.run(["sh", "-ec", command], check=True)
@@ -109,7 +117,9 @@ def test_a_state_directory_that_was_moved_or_copied_is_told_with_the_command_tha
     assert scheduler("config", "show", "--state-dir", str(new)).status == 0
 
 
-def test_a_state_directory_whose_files_were_put_elsewhere_is_not_taken_for_moved(scheduler: Scheduler, tmp_path: Path) -> None:
+def test_a_state_directory_whose_files_were_put_elsewhere_is_not_taken_for_moved(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     data.mkdir()
     variables = {

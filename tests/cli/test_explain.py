@@ -42,13 +42,29 @@ def test_people_are_told_all_of_it(scheduler: Scheduler) -> None:
 def test_a_schedule_that_is_alike_everywhere_is_told_shortly(scheduler: Scheduler) -> None:
     lines = scheduler("explain", "--cron", "*/15 * * * *", "--count", "1").out.splitlines()
     assert lines[0] == "Every 15 minutes"
-    assert lines[1] == "  */15 * * * * in UTC; it follows the clock on the wall, so dst_gap and dst_repeat do not apply"
-    assert lines[-3:] == ["clock changes in 13 months: none in UTC", "", "other crons read it in the same way"]
+    assert (
+        lines[1]
+        == "  */15 * * * * in UTC; it follows the clock on the wall, so dst_gap and dst_repeat do not apply"
+    )
+    assert lines[-3:] == [
+        "clock changes in 13 months: none in UTC",
+        "",
+        "other crons read it in the same way",
+    ]
 
 
 def test_programs_get_one_object_a_line(scheduler: Scheduler) -> None:
     done = scheduler(
-        "explain", "--cron", "0 2 * * 7", "--timezone", "Europe/Berlin", "--from", "2025-03-28T12:00:00Z", "--count", "1", "--json"
+        "explain",
+        "--cron",
+        "0 2 * * 7",
+        "--timezone",
+        "Europe/Berlin",
+        "--from",
+        "2025-03-28T12:00:00Z",
+        "--count",
+        "1",
+        "--json",
     )
     assert (done.status, done.err) == (0, "")
     (line,) = done.out.splitlines()
@@ -97,13 +113,18 @@ def test_programs_get_one_object_a_line(scheduler: Scheduler) -> None:
     }
 
 
-def test_the_configured_policies_at_clock_changes_count(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configured_policies_at_clock_changes_count(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SCHEDULER_SCHEDULE__DST_GAP", "skip")
     explained = json.loads(scheduler("explain", *BERLIN, "--json").out)
     assert (explained["dst_gap"], explained["clock_changes"][0]["effect"]) == ("skip", "not_fired")
 
 
-@pytest.mark.parametrize(("begin", "heading"), [("0001-01-01T00:00:00Z", "next fires"), ("9999-12-31T23:59:59Z", "no fire comes any more")])
+@pytest.mark.parametrize(
+    ("begin", "heading"),
+    [("0001-01-01T00:00:00Z", "next fires"), ("9999-12-31T23:59:59Z", "no fire comes any more")],
+)
 def test_both_ends_of_the_calendar_can_be_asked_about(scheduler: Scheduler, begin: str, heading: str) -> None:
     done = scheduler("explain", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", begin)
     assert (done.status, done.err) == (0, "")
@@ -122,7 +143,9 @@ def test_both_ends_of_the_calendar_can_be_asked_about(scheduler: Scheduler, begi
         (("--cron", "* * * * *", "--count", "0"), "--count"),
     ],
 )
-def test_wrong_use_is_told_on_one_line(scheduler: Scheduler, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_use_is_told_on_one_line(
+    scheduler: Scheduler, arguments: tuple[str, ...], message: str
+) -> None:
     done = scheduler("explain", *arguments)
     assert (done.status, done.out) == (2, "")
     assert message in done.err.splitlines()[0]

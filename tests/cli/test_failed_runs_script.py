@@ -21,10 +21,17 @@ class Script:
     """The script as it stands in the document, with what `scheduler history` says of each status."""
 
     def __init__(self, folder: Path) -> None:
-        (self._text,) = re.findall(r"```sh\n(#!/bin/sh\n# Sends a mail.*?)```", DOCUMENT.read_text(), re.DOTALL)
+        (self._text,) = re.findall(
+            r"```sh\n(#!/bin/sh\n# Sends a mail.*?)```", DOCUMENT.read_text(), re.DOTALL
+        )
         self._folder = folder
-        self._stand_in("mail", f'test ! -e {folder}/broken && printf "%s\\n" "$*" >>{folder}/mails && cat >>{folder}/mails')
-        self._stand_in("scheduler", f'echo "$*" >>{folder}/asked; test ! -e {folder}/away || exit 3; cat {folder}/$3')
+        self._stand_in(
+            "mail",
+            f'test ! -e {folder}/broken && printf "%s\\n" "$*" >>{folder}/mails && cat >>{folder}/mails',
+        )
+        self._stand_in(
+            "scheduler", f'echo "$*" >>{folder}/asked; test ! -e {folder}/away || exit 3; cat {folder}/$3'
+        )
         self.set()
 
     def _stand_in(self, name: str, script: str) -> None:
@@ -33,7 +40,9 @@ class Script:
 
     def set(self, *lines: Mapping[str, object]) -> None:
         for status in ("failed", "lost"):
-            (self._folder / status).write_text("".join(f"{format_json(line)}\n" for line in lines if line["run_status"] == status))
+            (self._folder / status).write_text(
+                "".join(f"{format_json(line)}\n" for line in lines if line["run_status"] == status)
+            )
 
     def run(self) -> tuple[int, str]:
         """The exit status, and the mails that were sent."""
@@ -77,7 +86,9 @@ def test_a_run_that_could_not_be_told_is_told_with_the_next_look(script: Script,
     assert format_json(FAILED) in script.run()[1]
 
 
-def test_a_ledger_that_cannot_be_read_fails_the_look_and_forgets_nothing(script: Script, tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_read_fails_the_look_and_forgets_nothing(
+    script: Script, tmp_path: Path
+) -> None:
     script.set(FAILED)
     script.run()
     (tmp_path / "away").touch()

@@ -13,14 +13,30 @@ from scheduler.cli import backfill
 from scheduler.core.model import AttemptResult
 from scheduler.ledger.lock import LedgerLock
 from tests.cli.conftest import Scheduler
-from tests.ledger.support import MAIN, NIGHTLY, Stand, accepted, at, attempt, automation, claim, end, occurrence, skip, stand, version
+from tests.ledger.support import (
+    MAIN,
+    NIGHTLY,
+    Stand,
+    accepted,
+    at,
+    attempt,
+    automation,
+    claim,
+    end,
+    occurrence,
+    skip,
+    stand,
+    version,
+)
 
 AT_2 = "2026-11-23T12:02:00Z"
 
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The nightly report is due each minute in Berlin; 1 is accepted, 2 to 4 are missed; nothing has been decided after that."""
+    """The nightly report is due each minute in Berlin; 1 is accepted, 2 to 4 are missed; nothing has been
+    decided after that.
+    """
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     with stand(path) as on:
@@ -36,7 +52,9 @@ def _fill(on: Stand) -> None:
 
 
 @contextmanager
-def daemon(ledger: Path, does: Callable[[sqlite3.Connection], object] = lambda _: None, *, goes: bool = False) -> Iterator[None]:
+def daemon(
+    ledger: Path, does: Callable[[sqlite3.Connection], object] = lambda _: None, *, goes: bool = False
+) -> Iterator[None]:
     """Somebody holds the lock, does something when the request is there, and ``goes`` then, or stays."""
     lock = LedgerLock.try_acquire(ledger, node="n", since=datetime(2026, 11, 23, tzinfo=UTC))
     assert lock is not None
@@ -65,7 +83,9 @@ def requests(ledger: Path) -> list[tuple[object, ...]]:
         return connection.execute("SELECT automation_id, scheduled_for, refused FROM fire_request").fetchall()
 
 
-def test_with_no_daemon_there_nothing_is_asked_and_it_exits_with_3(scheduler: Scheduler, ledger: Path) -> None:
+def test_with_no_daemon_there_nothing_is_asked_and_it_exits_with_3(
+    scheduler: Scheduler, ledger: Path
+) -> None:
     done = scheduler("fire", "nightly report", AT_2)
     assert (done.status, done.out) == (3, "")
     assert f"no daemon has the ledger {ledger}, so nobody would start it; start `scheduler run`" in done.err
@@ -79,7 +99,10 @@ def test_a_time_that_is_still_to_come_today_is_refused_and_not_taken_for_yesterd
     with daemon(ledger):
         done = scheduler("fire", "nightly report", "13:04", "--no-wait")
         assert (done.status, done.out, requests(ledger)) == (2, "", [])
-        assert "2026-11-23T13:04 is still to come in Europe/Berlin; to make up for Sun 2026-11-22 13:04 CET, give the date too" in done.err
+        assert (
+            "2026-11-23T13:04 is still to come in Europe/Berlin; to make up for Sun 2026-11-22 13:04 CET, give the date too"
+            in done.err
+        )
         assert scheduler("fire", "nightly report", "13:02", "--no-wait").status == 0
     assert requests(ledger) == [(NIGHTLY, AT_2, None)]
 
@@ -92,7 +115,9 @@ def test_without_waiting_the_request_is_left_with_the_daemon(scheduler: Schedule
     assert requests(ledger) == [(NIGHTLY, AT_2, None)]
 
 
-def test_a_daemon_that_does_not_look_is_not_asked_for_ever(scheduler: Scheduler, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_does_not_look_is_not_asked_for_ever(
+    scheduler: Scheduler, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backfill, "PATIENCE", 0.2)
     with daemon(ledger):
         done = scheduler("fire", "nightly report", AT_2)
@@ -102,7 +127,10 @@ def test_a_daemon_that_does_not_look_is_not_asked_for_ever(scheduler: Scheduler,
 
 
 def test_what_the_daemon_refuses_is_told(scheduler: Scheduler, ledger: Path) -> None:
-    with daemon(ledger, lambda connection: connection.execute("UPDATE fire_request SET refused = 'the automation is gone'")):
+    with daemon(
+        ledger,
+        lambda connection: connection.execute("UPDATE fire_request SET refused = 'the automation is gone'"),
+    ):
         done = scheduler("fire", "nightly report", AT_2)
     assert (done.status, done.out) == (1, "")
     assert done.err.endswith("error: the automation is gone\n")
@@ -120,11 +148,19 @@ def _concludes(outcome: str) -> Callable[[sqlite3.Connection], object]:
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        ("outcome = 'accepted', reason = 'manual', task_run_id = 'run-2'", (0, "accepted: manual  run run-2\n")),
-        ("outcome = 'expired', reason = 'not_started', error = 'no connection'", (1, "expired: not_started  no connection\n")),
+        (
+            "outcome = 'accepted', reason = 'manual', task_run_id = 'run-2'",
+            (0, "accepted: manual  run run-2\n"),
+        ),
+        (
+            "outcome = 'expired', reason = 'not_started', error = 'no connection'",
+            (1, "expired: not_started  no connection\n"),
+        ),
     ],
 )
-def test_what_comes_of_it_is_told(scheduler: Scheduler, ledger: Path, outcome: str, expected: tuple[int, str]) -> None:
+def test_what_comes_of_it_is_told(
+    scheduler: Scheduler, ledger: Path, outcome: str, expected: tuple[int, str]
+) -> None:
     with daemon(ledger, _concludes(outcome)):
         done = scheduler("fire", "nightly report", AT_2)
     assert (done.status, done.out) == expected
@@ -146,7 +182,9 @@ def test_a_daemon_that_goes_is_not_waited_for(scheduler: Scheduler, ledger: Path
         ("2999-01-01T00:00:00Z", "it is still to come"),
     ],
 )
-def test_what_may_not_be_made_up_for_is_not_asked_for(scheduler: Scheduler, ledger: Path, time: str, why: str) -> None:
+def test_what_may_not_be_made_up_for_is_not_asked_for(
+    scheduler: Scheduler, ledger: Path, time: str, why: str
+) -> None:
     with daemon(ledger):
         done = scheduler("fire", "nightly report", time)
     assert (done.status, done.out) == (1, "")

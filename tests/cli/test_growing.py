@@ -52,11 +52,16 @@ def test_nobody_waits_at_a_pipe(path: Path) -> None:
 
 def test_a_link_is_not_followed_but_told(path: Path) -> None:
     path.symlink_to("/etc/passwd")
-    with pytest.raises(Unreachable, match=r"the output .*/output cannot be read: Too many levels of symbolic links; ask as the user"):
+    with pytest.raises(
+        Unreachable,
+        match=r"the output .*/output cannot be read: Too many levels of symbolic links; ask as the user",
+    ):
         rest(GrowingFile(path))
 
 
-def test_a_character_may_come_in_two_pieces(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_character_may_come_in_two_pieces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     raw = RawPrinter()
     raw.print([b"a\xc3", b"\xa9"])

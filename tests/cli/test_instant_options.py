@@ -47,9 +47,14 @@ def test_a_time_without_an_offset_is_read_in_the_zone_of_the_machine(text: str, 
     assert convert(text) == instant
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "24", "10000w", "-1h", "2026-13-01", "0001-01-01", "09:00"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "24", "10000w", "-1h", "2026-13-01", "0001-01-01", "09:00"]
+)
 def test_anything_else_is_refused_with_all_forms(text: str) -> None:
-    with pytest.raises(click.BadParameter, match=r"write a date .* a local time .* or an instant .* or how long ago it was \(24h\)"):
+    with pytest.raises(
+        click.BadParameter,
+        match=r"write a date .* a local time .* or an instant .* or how long ago it was \(24h\)",
+    ):
         convert(text)
 
 
@@ -69,10 +74,15 @@ def test_a_command_says_in_which_zone_it_read_a_time(scheduler: Scheduler) -> No
     assert '"2026-11-28T09:00:00Z"' in done.out
 
 
-@pytest.mark.parametrize("arguments", [("--utc", *NEXT[1:], "2026-11-28 09:30"), (*NEXT[1:], "2026-11-28 09:30", "--utc")])
+@pytest.mark.parametrize(
+    "arguments", [("--utc", *NEXT[1:], "2026-11-28 09:30"), (*NEXT[1:], "2026-11-28 09:30", "--utc")]
+)
 def test_utc_reads_times_in_utc_wherever_it_stands(scheduler: Scheduler, arguments: tuple[str, ...]) -> None:
     done = scheduler("next", *arguments)
-    assert done.err == "--from: 2026-11-28 09:30 is Sat 2026-11-28 09:30 UTC (2026-11-28T09:30:00Z), read in UTC\n"
+    assert (
+        done.err
+        == "--from: 2026-11-28 09:30 is Sat 2026-11-28 09:30 UTC (2026-11-28T09:30:00Z), read in UTC\n"
+    )
     assert '"2026-11-29T09:00:00Z"' in done.out
 
 

@@ -43,7 +43,9 @@ def test_a_key_is_made_and_printed_once(scheduler: Scheduler, database: Path) ->
     assert made["key"] not in scheduler("keys", "list").out + scheduler("keys", "list", "--json").out
 
 
-def test_the_database_that_the_first_key_makes_is_its_owners_alone(scheduler: Scheduler, database: Path) -> None:
+def test_the_database_that_the_first_key_makes_is_its_owners_alone(
+    scheduler: Scheduler, database: Path
+) -> None:
     before = os.umask(0o022)
     try:
         assert scheduler("keys", "create").status == 0
@@ -65,7 +67,10 @@ def test_a_revoked_key_is_listed_as_such_and_no_longer_one(scheduler: Scheduler,
     assert scheduler("keys", "revoke", ended["id"]).out == f"revoked: {ended['id']}\n"
     again = scheduler("keys", "revoke", ended["id"])
     assert (again.status, again.out, again.err) == (0, f"was revoked already: {ended['id']}\n", "")
-    listed = {key["id"]: key["revoked_at"] for key in map(json.loads, scheduler("keys", "list", "--json").out.splitlines())}
+    listed = {
+        key["id"]: key["revoked_at"]
+        for key in map(json.loads, scheduler("keys", "list", "--json").out.splitlines())
+    }
     assert listed[kept["id"]] is None
     assert listed[ended["id"]] is not None
     assert check(database, kept["key"]) is not None
@@ -105,7 +110,11 @@ def test_a_file_of_something_else_is_refused_and_left_alone(scheduler: Scheduler
 @root_only
 def test_root_makes_no_file_that_the_servers_user_cannot_open(folder: Path) -> None:
     os.chown(folder, DAEMON, DAEMON)
-    environment = {**os.environ, "SCHEDULER_API__DATABASE": f"sqlite:///{folder}/api.db", "SCHEDULER_CONFIG": "/dev/null"}
+    environment = {
+        **os.environ,
+        "SCHEDULER_API__DATABASE": f"sqlite:///{folder}/api.db",
+        "SCHEDULER_CONFIG": "/dev/null",
+    }
     command = [sys.executable, "-m", "scheduler", "keys"]
     subprocess.run([*command, "create"], check=True, capture_output=True, env=environment)
     subprocess.run([*command, "list"], check=True, capture_output=True, env=environment)

@@ -1,4 +1,6 @@
-"""An automation is found by its name, its id or the beginning of its id, by every command; what is not there gets a suggestion."""
+"""An automation is found by its name, its id or the beginning of its id, by every command; what is not there
+gets a suggestion.
+"""
 
 import re
 from pathlib import Path
@@ -25,7 +27,9 @@ DEADBEEF = "7f0e7c3b-0000-7000-8000-00000000000f"
 
 @pytest.fixture
 def _ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Record six automations: two with one name, two whose ids begin alike, and one that is called like the beginning of an id."""
+    """Record six automations: two with one name, two whose ids begin alike, and one that is called like the
+    beginning of an id.
+    """
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     monkeypatch.setenv("SCHEDULER_TARGET__NAME", MAIN)
@@ -49,7 +53,17 @@ COMMANDS = [
     ("pause", "{}"),
     ("why", "{}", "2026-11-23T12:04:00Z", "--json"),
     ("history", "--automation", "{}", "--json"),
-    ("audit", "--automation", "{}", "--since", "2026-11-23T12:00:00Z", "--until", "2026-11-23T12:05:00Z", "--offline", "--json"),
+    (
+        "audit",
+        "--automation",
+        "{}",
+        "--since",
+        "2026-11-23T12:00:00Z",
+        "--until",
+        "2026-11-23T12:05:00Z",
+        "--offline",
+        "--json",
+    ),
 ]
 
 
@@ -70,7 +84,9 @@ def test_the_beginning_of_an_id_is_enough(scheduler: Scheduler, command: tuple[s
 
 @pytest.mark.usefixtures("_ledger")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_beginning_that_is_too_short_is_told_how_long_it_has_to_be(scheduler: Scheduler, command: tuple[str, ...]) -> None:
+def test_a_beginning_that_is_too_short_is_told_how_long_it_has_to_be(
+    scheduler: Scheduler, command: tuple[str, ...]
+) -> None:
     for_people = tuple(part for part in command if part != "--json")
     assert "; the beginning of an id has 4 characters or more" in scheduler(*give(for_people, "5F0")).err
     assert "the beginning of an id" not in scheduler(*give(for_people, "5f01")).err
@@ -87,7 +103,9 @@ def test_the_help_says_how_many_characters_of_an_id_are_enough() -> None:
 
 @pytest.mark.usefixtures("_ledger")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_beginning_that_several_share_lists_them_with_their_ids(scheduler: Scheduler, command: tuple[str, ...]) -> None:
+def test_a_beginning_that_several_share_lists_them_with_their_ids(
+    scheduler: Scheduler, command: tuple[str, ...]
+) -> None:
     done = scheduler(*give(command, "5f0e"))
     assert (done.status, done.out) == (1, "")
     assert done.err.splitlines() == [
@@ -99,7 +117,9 @@ def test_a_beginning_that_several_share_lists_them_with_their_ids(scheduler: Sch
 
 @pytest.mark.usefixtures("_ledger")
 @pytest.mark.parametrize("command", COMMANDS[:4], ids=lambda command: command[0])
-def test_a_name_that_two_have_lists_them_with_their_ids(scheduler: Scheduler, command: tuple[str, ...]) -> None:
+def test_a_name_that_two_have_lists_them_with_their_ids(
+    scheduler: Scheduler, command: tuple[str, ...]
+) -> None:
     done = scheduler(*give(command, "twin"))
     assert (done.status, done.out) == (1, "")
     assert done.err.splitlines()[0] == "error: there are 2 automations called 'twin'; give the id of one"
@@ -110,13 +130,19 @@ def test_a_name_that_two_have_lists_them_with_their_ids(scheduler: Scheduler, co
 def test_a_name_precedes_the_beginning_of_an_id(scheduler: Scheduler) -> None:
     assert scheduler("pause", "5f0e7c3a").out == "paused: 5f0e7c3a\n"
     assert scheduler("history", "--automation", "5f0e7c3a").err == "no occurrence matches\n"
-    assert '"automation_id": "5f0e7c3a-0000' in scheduler("history", "--automation", "5f0e7c3a-", "--json").out
+    assert (
+        '"automation_id": "5f0e7c3a-0000' in scheduler("history", "--automation", "5f0e7c3a-", "--json").out
+    )
 
 
 @pytest.mark.usefixtures("_ledger")
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-@pytest.mark.parametrize(("text", "advice"), [("hourli", "did you mean 'hourly'?"), ("Report", "did you mean 'nightly report'?")])
-def test_a_name_that_is_misspelt_gets_a_suggestion(scheduler: Scheduler, command: tuple[str, ...], text: str, advice: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "advice"), [("hourli", "did you mean 'hourly'?"), ("Report", "did you mean 'nightly report'?")]
+)
+def test_a_name_that_is_misspelt_gets_a_suggestion(
+    scheduler: Scheduler, command: tuple[str, ...], text: str, advice: str
+) -> None:
     done = scheduler(*(part for part in give(command, text) if part != "--json"))
     assert (done.out, advice in done.err) == ("", True)
 
@@ -141,12 +167,16 @@ class Api:
 
 
 API = Api(
-    {"id": NIGHTLY, "name": "nightly report"}, {"id": OTHER, "name": "twin"}, {"id": TWIN, "name": "twin"}, {"id": DEADBEEF, "name": None}
+    {"id": NIGHTLY, "name": "nightly report"},
+    {"id": OTHER, "name": "twin"},
+    {"id": TWIN, "name": "twin"},
+    {"id": DEADBEEF, "name": None},
 )
 
 
 @pytest.mark.parametrize(
-    ("text", "automation_id"), [("nightly report", NIGHTLY), (TWIN.upper(), TWIN), ("5f0e7c3b", TWIN), ("7F0E", DEADBEEF)]
+    ("text", "automation_id"),
+    [("nightly report", NIGHTLY), (TWIN.upper(), TWIN), ("5f0e7c3b", TWIN), ("7F0E", DEADBEEF)],
 )
 def test_the_api_finds_one_by_name_id_or_the_beginning_of_its_id(text: str, automation_id: str) -> None:
     assert run_virtual(find_document(API, text))["id"] == automation_id  # type: ignore[arg-type]  # it has what a search needs
@@ -155,8 +185,16 @@ def test_the_api_finds_one_by_name_id_or_the_beginning_of_its_id(text: str, auto
 @pytest.mark.parametrize(
     ("text", "message", "details"),
     [
-        ("twin", "there are 2 automations called 'twin'; give the id of one", (f"  {OTHER}  twin", f"  {TWIN}  twin")),
-        ("5f0e", "there are 2 automations whose ids begin with '5f0e'; give the id of one", (f"  {OTHER}  twin", f"  {TWIN}  twin")),
+        (
+            "twin",
+            "there are 2 automations called 'twin'; give the id of one",
+            (f"  {OTHER}  twin", f"  {TWIN}  twin"),
+        ),
+        (
+            "5f0e",
+            "there are 2 automations whose ids begin with '5f0e'; give the id of one",
+            (f"  {OTHER}  twin", f"  {TWIN}  twin"),
+        ),
         ("nightli", "there is no automation 'nightli'; did you mean 'nightly report'?", ()),
         ("unlike", "there is no automation 'unlike'; see `scheduler automations list`", ()),
     ],
@@ -167,7 +205,9 @@ def test_the_api_does_not_guess(text: str, message: str, details: tuple[str, ...
     assert (refused.value.message, tuple(refused.value.details)) == (message, details)
 
 
-def test_many_candidates_are_not_all_listed_and_hostile_names_stay_harmless(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_candidates_are_not_all_listed_and_hostile_names_stay_harmless(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = Api(*({"id": f"{TWIN[:-2]}{number}", "name": "bad\x1b[31m\nname"} for number in range(10, 40)))
     monkeypatch.setattr("scheduler.cli.target_api.carry_out", lambda _, use: run_virtual(use(api)))
     for name, value in {"URL": URL, "PROJECT_ID": "1"}.items():

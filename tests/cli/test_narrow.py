@@ -1,4 +1,6 @@
-"""Every table fits into a terminal of 80 columns, with times in the automations' own zones, and cuts names last."""
+"""Every table fits into a terminal of 80 columns, with times in the automations' own zones, and cuts names
+last.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +11,14 @@ import pytest
 
 from scheduler.cli.cells import measure_width
 from scheduler.cli.commands import automations, history, keys, runs
-from scheduler.cli.output import Column, format_table, make_detail_column, make_id_column, make_name_column, make_text_column
+from scheduler.cli.output import (
+    Column,
+    format_table,
+    make_detail_column,
+    make_id_column,
+    make_name_column,
+    make_text_column,
+)
 from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, make_columns
 from scheduler.core.cron import Schedule
 from scheduler.ledger.history import Line
@@ -61,7 +70,9 @@ def test_a_history_without_runs_has_no_column_for_their_ids() -> None:
 
 
 def test_a_due_time_stays_readable_beside_a_run() -> None:
-    open_line = line(NAME, None, outcome=None, serve_status="waiting", claimed_at=None, run_status="", error="")
+    open_line = line(
+        NAME, None, outcome=None, serve_status="waiting", claimed_at=None, run_status="", error=""
+    )
     ended = line(NAME, RUNS[0], outcome="accepted", reason="answered", run_status="success", error="")
     for lines in ([open_line], [open_line, ended]):
         shown = format_table(lines, history._make_columns(lines, lambda _: ZONES[0]), ROOM)
@@ -73,7 +84,9 @@ def test_times_in_several_zones_name_the_zone_of_each() -> None:
     titles, *shown = format_table(lines, history._make_columns(lines, lambda line: str(line["zone"])))
     assert titles.split()[:3] == ["scheduled", "UTC", "zone"]
     assert shown[0].startswith("Mon 2026-11-23 20:20 CET  2026-11-23T19:20:00Z  Europe/Berlin  ")
-    assert shown[1].startswith("Mon 2026-11-23 16:20 -03  2026-11-23T19:20:00Z  America/Argentina/Buenos_Aires  ")
+    assert shown[1].startswith(
+        "Mon 2026-11-23 16:20 -03  2026-11-23T19:20:00Z  America/Argentina/Buenos_Aires  "
+    )
 
 
 ERROR = "The command ended with exit status 3. The last line of its output: fatal: the model is not available today"
@@ -90,9 +103,17 @@ def test_a_failed_run_of_the_history_shows_its_cause() -> None:
 
 @pytest.mark.parametrize("finished", [AT, "2026-11-24T21:59:58.987654Z"])
 def test_a_failed_run_in_the_list_of_runs_shows_its_exit_status_and_its_cause(finished: str) -> None:
-    failed = {**run(NAME, ZONES[0], RUNS[0]), "status": "failed", "exit_status": 3, "error": ERROR, "finished_at": finished}
+    failed = {
+        **run(NAME, ZONES[0], RUNS[0]),
+        "status": "failed",
+        "exit_status": 3,
+        "error": ERROR,
+        "finished_at": finished,
+    }
     succeeded = {**run(NAME, ZONES[0], RUNS[1]), "status": "success", "exit_status": 0, "error": None}
-    titles, first, *rest, last = format_table([failed, succeeded], runs._make_columns([failed, succeeded]), ROOM)
+    titles, first, *rest, last = format_table(
+        [failed, succeeded], runs._make_columns([failed, succeeded]), ROOM
+    )
     assert titles.split()[-1] == "exit"
     assert first.split()[-1] == "3"
     assert rest == ERROR_LINES
@@ -173,7 +194,10 @@ def test_what_cannot_fit_is_cut_as_far_as_it_can_be(room: int) -> None:
 
 
 Row = tuple[str, str, str, str]
-ROWS: list[Row] = [("an-automation", "aaaaaaaa-1", "detail", "some words of an error"), ("other", "aaaaaaaa-2", "d", "")]
+ROWS: list[Row] = [
+    ("an-automation", "aaaaaaaa-1", "detail", "some words of an error"),
+    ("other", "aaaaaaaa-2", "d", ""),
+]
 RANKED: list[Column[Row]] = [
     make_name_column("name", lambda row: row[0]),
     make_id_column("id", lambda row: row[1]),
@@ -206,7 +230,11 @@ def test_a_long_sentence_below_a_row_is_cut_and_a_long_word_is_broken() -> None:
 def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:
     column: list[Column[str]] = [make_id_column("id", lambda row: row)]
     assert format_table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
-    assert format_table(["aaaaaaaa-bbbb", "aaaaaaaa-cccc"], column, 11) == ["id", "aaaaaaaa-b…", "aaaaaaaa-c…"]
+    assert format_table(["aaaaaaaa-bbbb", "aaaaaaaa-cccc"], column, 11) == [
+        "id",
+        "aaaaaaaa-b…",
+        "aaaaaaaa-c…",
+    ]
 
 
 @pytest.mark.parametrize("room", range(80, 110))
@@ -216,7 +244,9 @@ def test_an_id_is_whole_or_has_8_characters_or_an_ellipsis(room: int) -> None:
     alone = [{**document(NAME, "UTC", 0), "id": text} for text in ids]
     alike = [document(NAME, "UTC", number) for number in range(2)]
     for list_documents in (alone, alike):
-        for text, row in zip(list_documents, format_table(list_documents, automations._COLUMNS, room)[1:], strict=True):
+        for text, row in zip(
+            list_documents, format_table(list_documents, automations._COLUMNS, room)[1:], strict=True
+        ):
             shown = row.split()[0]
             assert shown == text["id"] or len(shown) == 8 or shown.endswith("…"), row
 

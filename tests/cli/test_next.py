@@ -44,16 +44,30 @@ def test_the_zone_is_utc_if_none_is_given(scheduler: Scheduler) -> None:
 def test_people_get_a_table(scheduler: Scheduler) -> None:
     title, gap, after = scheduler("next", *GAP, "--count", "2").out.splitlines()
     assert title.split() == ["local", "UTC", "zone", "in", "note"]
-    assert gap.split()[:8] == ["Sun", "2026-03-29", "03:00", "CEST", "2026-03-29T01:00:00Z", "Europe/Berlin", "13", "h"]
+    assert gap.split()[:8] == [
+        "Sun",
+        "2026-03-29",
+        "03:00",
+        "CEST",
+        "2026-03-29T01:00:00Z",
+        "Europe/Berlin",
+        "13",
+        "h",
+    ]
     assert gap.endswith("makes up for a time that the clock change skips")
     assert after.split()[-4:] == ["1", "d", "12", "h"]
 
 
-def test_the_configured_policies_at_clock_changes_count(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configured_policies_at_clock_changes_count(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SCHEDULER_SCHEDULE__DST_GAP", "skip")
     monkeypatch.setenv("SCHEDULER_SCHEDULE__DST_REPEAT", "twice")
     assert [fire["note"] for fire in fires(scheduler, *GAP, "--count", "1")] == [None]
-    assert [fire["note"] for fire in fires(scheduler, *REPEAT, "--count", "2")] == ["first_pass", "second_pass"]
+    assert [fire["note"] for fire in fires(scheduler, *REPEAT, "--count", "2")] == [
+        "first_pass",
+        "second_pass",
+    ]
 
 
 def test_an_end_of_the_calendar_is_an_end_of_the_list(scheduler: Scheduler) -> None:
@@ -68,14 +82,19 @@ def test_an_end_of_the_calendar_is_an_end_of_the_list(scheduler: Scheduler) -> N
         (("--cron", "* * * * *", "--timezone", "Mars/Olympus"), "Mars/Olympus"),
         (("--timezone", "UTC"), "--timezone belongs to --cron"),
         (("nightly", "--cron", "* * * * *"), "give one of them"),
-        (("--cron", "* * * * *", "--from", "tomorrow"), "or an instant with its offset (2026-11-28T09:00:00Z)"),
+        (
+            ("--cron", "* * * * *", "--from", "tomorrow"),
+            "or an instant with its offset (2026-11-28T09:00:00Z)",
+        ),
         (("--cron", "* * * * *", "--from", "24h"), "is no time"),
         (("--cron", "* * * * *", "--from", "0001-01-01T00:00:00+14:00"), "--from"),
         (("--cron", "* * * * *", "--count", "0"), "--count"),
         (("--input", "/nonexistent"), "/nonexistent"),
     ],
 )
-def test_wrong_use_is_told_on_one_line(scheduler: Scheduler, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_use_is_told_on_one_line(
+    scheduler: Scheduler, arguments: tuple[str, ...], message: str
+) -> None:
     done = scheduler("next", *arguments)
     assert (done.status, done.out) == (2, "")
     assert message in done.err.splitlines()[0]
@@ -97,7 +116,12 @@ def test_each_line_gets_its_answer_in_order(scheduler: Scheduler, tmp_path: Path
         b"",
         b'{"cron": "0 0 * * *"}',
     ) == [
-        {"cron": "0 9 * * *", "timezone": "Asia/Tokyo", "from": "2026-06-01T09:00:00+09:00", "fires": ["2026-06-02T00:00:00Z"]},
+        {
+            "cron": "0 9 * * *",
+            "timezone": "Asia/Tokyo",
+            "from": "2026-06-01T09:00:00+09:00",
+            "fires": ["2026-06-02T00:00:00Z"],
+        },
         {
             "cron": "0 0 * * *",
             "timezone": "UTC",
@@ -133,7 +157,9 @@ def test_each_line_gets_its_answer_in_order(scheduler: Scheduler, tmp_path: Path
         (b'{"cron": "\\ud800 * * * *"}', ""),
     ],
 )
-def test_a_bad_line_gets_an_error_and_stops_nothing(scheduler: Scheduler, tmp_path: Path, line: bytes, error: str) -> None:
+def test_a_bad_line_gets_an_error_and_stops_nothing(
+    scheduler: Scheduler, tmp_path: Path, line: bytes, error: str
+) -> None:
     good = b'{"cron": "* * * * *"}'
     first, bad, last = answers(scheduler, tmp_path, good, line, good)
     assert len(first["fires"]) == len(last["fires"]) == 2  # type: ignore[arg-type]  # a list, as JSON has it

@@ -11,7 +11,10 @@ from scheduler.cli.output import Cell, Column, format_json, format_table, make_p
 from scheduler.core.terminal_text import to_printable
 
 Row = tuple[str, str]
-COLUMNS: list[Column[Row]] = [Column("name", lambda row: row[0], rank=9), Column("state", lambda row: Cell(row[1], "red"))]
+COLUMNS: list[Column[Row]] = [
+    Column("name", lambda row: row[0], rank=9),
+    Column("state", lambda row: Cell(row[1], "red")),
+]
 
 
 class Terminal(io.StringIO):
@@ -38,7 +41,11 @@ def test_what_does_not_print_itself_is_shown_as_an_escape(text: str, shown: str)
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    assert format_table([("a", "on"), ("longer", "x\n")], COLUMNS) == ["name    state", "a       on", r"longer  x\n"]
+    assert format_table([("a", "on"), ("longer", "x\n")], COLUMNS) == [
+        "name    state",
+        "a       on",
+        r"longer  x\n",
+    ]
 
 
 def test_no_records_are_no_table() -> None:

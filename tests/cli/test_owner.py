@@ -95,7 +95,9 @@ def test_a_command_that_may_not_use_a_file_says_whose_it_is_and_what_to_do(
     with acting_as_stranger():
         done = scheduler(*command)
     assert (done.status, done.out) == (2, "")
-    assert done.err == (f"error: {folder}: permission denied; it belongs to the user {DAEMON}. Run the command with sudo, or as {DAEMON}\n")
+    assert done.err == (
+        f"error: {folder}: permission denied; it belongs to the user {DAEMON}. Run the command with sudo, or as {DAEMON}\n"
+    )
 
 
 @root_only
@@ -110,7 +112,9 @@ def test_a_group_that_may_is_named(folder: Path) -> None:
 
 
 @root_only
-def test_a_schedule_needs_no_ledger(scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_needs_no_ledger(
+    scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{folder}/none/scheduler.db")
     monkeypatch.setenv("SCHEDULER_CONFIG", "/dev/null")
     folder.chmod(0o700)

@@ -12,14 +12,22 @@ import pytest
 
 MODULE = (sys.executable, "-m", "scheduler")
 SCRIPT = (str(Path(sys.executable).parent / "scheduler"),)
-ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith("SCHEDULER_")} | {"SCHEDULER_CONFIG": "/dev/null"}
+ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith("SCHEDULER_")} | {
+    "SCHEDULER_CONFIG": "/dev/null"
+}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it would hide what is left in a buffer
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash in which ``scheduler`` is ours."""
     begin = f'set -o pipefail; scheduler() {{ {sys.executable} -m scheduler "$@"; }}; '
-    return subprocess.run(["bash", "-c", begin + script], check=False, capture_output=True, text=True, env={**ENVIRONMENT, **environment})
+    return subprocess.run(
+        ["bash", "-c", begin + script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**ENVIRONMENT, **environment},
+    )
 
 
 @pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["module", "script"])
@@ -38,7 +46,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_a_full_disk_is_told_without_a_traceback() -> None:
     done = shell("scheduler config show --json > /dev/full")
     assert done.returncode == 3
-    assert done.stderr == "error: the output cannot be written: No space left on device; see where it is redirected to\n"
+    assert (
+        done.stderr
+        == "error: the output cannot be written: No space left on device; see where it is redirected to\n"
+    )
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
@@ -57,7 +68,11 @@ def test_a_locale_without_our_characters_is_no_error(tmp_path: Path) -> None:
 
 def test_an_interrupt_ends_it_quietly() -> None:
     process = subprocess.Popen(
-        [*MODULE, "next", "--input", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        [*MODULE, "next", "--input", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -82,7 +97,9 @@ def test_ten_thousand_lines_take_seconds(tmp_path: Path) -> None:
     file = tmp_path / "lines"
     file.write_text("\n".join(map(json.dumps, lines)))
     began = time.perf_counter()
-    done = subprocess.run([*MODULE, "next", "--input", str(file)], check=True, capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [*MODULE, "next", "--input", str(file)], check=True, capture_output=True, text=True, env=ENVIRONMENT
+    )
     assert time.perf_counter() - began < 30  # 2 s on an idle machine
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["cron"] for answer in answers] == [line["cron"] for line in lines]
@@ -92,7 +109,9 @@ def test_ten_thousand_lines_take_seconds(tmp_path: Path) -> None:
 def loaded(*arguments: str) -> set[str]:
     """The modules that a command loads."""
     code = f"import sys; from scheduler.cli import run; run({arguments!r}); print(*sys.modules, sep='\\n', file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=ENVIRONMENT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=ENVIRONMENT
+    )
     return set(done.stderr.split())
 
 
@@ -122,7 +141,9 @@ def test_evaluating_an_expression_loads_no_daemon() -> None:
     assert "croniter" in modules
     assert not modules & (HEAVY - {"croniter", "pydantic"})
     assert not {
-        name for name in modules if name.startswith(("scheduler.daemon", "scheduler.upstream", "scheduler.ledger", "scheduler.app"))
+        name
+        for name in modules
+        if name.startswith(("scheduler.daemon", "scheduler.upstream", "scheduler.ledger", "scheduler.app"))
     }
 
 
@@ -159,5 +180,7 @@ def test_bash_takes_the_script_and_completes_with_it() -> None:
         _scheduler_completion scheduler
         printf '%s\\n' "${COMPREPLY[@]}"
     """
-    done = subprocess.run(["bash", "-c", script], check=False, capture_output=True, text=True, env={**ENVIRONMENT, "PATH": path})
+    done = subprocess.run(
+        ["bash", "-c", script], check=False, capture_output=True, text=True, env={**ENVIRONMENT, "PATH": path}
+    )
     assert (done.stdout, done.stderr) == ("config\n", "")

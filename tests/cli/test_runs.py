@@ -74,7 +74,9 @@ def end(path: Path, run_id: str, how: RunResult) -> None:
         queue = RunQueue(database, lambda: NOW.replace(second=7))
         run = await queue.get_run(run_id)
         assert run is not None
-        taken = QueuedRun(*(run[name] for name in ("id", "automation_id", "task_id", "name", "repository", "prompt")))
+        taken = QueuedRun(
+            *(run[name] for name in ("id", "automation_id", "task_id", "name", "repository", "prompt"))
+        )
         await queue.finish(taken, how, NOW.replace(second=7))
 
     within(path, use)
@@ -100,16 +102,24 @@ def test_runs_are_listed_the_newest_first(scheduler: Scheduler, path: Path) -> N
     assert "prompt" not in listed[0]
     limited = scheduler("runs", "list", "--json", "--limit", "1").out.splitlines()
     assert [json.loads(line)["id"] for line in limited] == [second]
-    chosen = scheduler("runs", "list", "--json", "--automation", listed[1]["automation_id"].upper()).out.splitlines()
+    chosen = scheduler(
+        "runs", "list", "--json", "--automation", listed[1]["automation_id"].upper()
+    ).out.splitlines()
     assert [json.loads(line)["id"] for line in chosen] == [first]
 
 
 def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Scheduler, path: Path) -> None:
-    nightly, daily, failed = begin(path, "nightly-report"), begin(path, "daily [x]"), begin(path, "nightly-tests")
+    nightly, daily, failed = (
+        begin(path, "nightly-report"),
+        begin(path, "daily [x]"),
+        begin(path, "nightly-tests"),
+    )
     end(path, failed, RunResult("failed", 1, "broken"))
 
     def chosen(*options: str) -> list[str]:
-        return [json.loads(line)["id"] for line in scheduler("runs", "list", "--json", *options).out.splitlines()]
+        return [
+            json.loads(line)["id"] for line in scheduler("runs", "list", "--json", *options).out.splitlines()
+        ]
 
     assert chosen("--status", "failed") == [failed]
     assert chosen("--status", "running") == [daily, nightly]
@@ -129,31 +139,63 @@ def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Schedul
     assert scheduler("runs", "list", "--status", "lost").status == 2
 
 
-def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_the_terminal(scheduler: Scheduler, path: Path) -> None:
+def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_the_terminal(
+    scheduler: Scheduler, path: Path
+) -> None:
     end(path, begin(path), RunResult("failed", 3, "broken"))
     title, row = scheduler("runs", "list").out.splitlines()
-    assert title.split() == ["run", "automation", "status", "created", "in", "UTC", "UTC", "took", "exit", "error"]
+    assert title.split() == [
+        "run",
+        "automation",
+        "status",
+        "created",
+        "in",
+        "UTC",
+        "UTC",
+        "took",
+        "exit",
+        "error",
+    ]
     assert row.split()[1:3] == [r"nightly\x1b[31m", "failed"]
     assert row.split()[-4:] == ["7", "s", "3", "broken"]
     sheet = scheduler("runs", "show", row.split()[0][:8]).out
-    assert "started     Mon 2026-11-23 19:20:00 UTC (2026-11-23T19:20:00Z)\nfinished    Mon 2026-11-23 19:20:07 UTC" in sheet
+    assert (
+        "started     Mon 2026-11-23 19:20:00 UTC (2026-11-23T19:20:00Z)\nfinished    Mon 2026-11-23 19:20:07 UTC"
+        in sheet
+    )
     assert "\ntook        7 s\n" in sheet
     assert "2026-11-23T19:20:00Z" in row
 
 
-def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_automations_name(scheduler: Scheduler, path: Path) -> None:
+def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_automations_name(
+    scheduler: Scheduler, path: Path
+) -> None:
     runs = [begin(path, "nightly")]
     automation_id = show(scheduler, runs[0])["automation_id"]
-    within(path, lambda database: Store(database, lambda: NOW.replace(second=1)).start_run(AutomationRef(1, automation_id), None))
-    runs += [run["id"] for run in map(json.loads, scheduler("runs", "list", "--json").out.splitlines()) if run["id"] not in runs]
+    within(
+        path,
+        lambda database: Store(database, lambda: NOW.replace(second=1)).start_run(
+            AutomationRef(1, automation_id), None
+        ),
+    )
+    runs += [
+        run["id"]
+        for run in map(json.loads, scheduler("runs", "list", "--json").out.splitlines())
+        if run["id"] not in runs
+    ]
     assert scheduler("runs", "show", runs[0][:8]).out == scheduler("runs", "show", runs[0]).out
     assert scheduler("runs", "show", runs[0][:13].upper()).out.startswith(f"run         {runs[0]}\n")
     assert scheduler("runs", "show", "nightly").out.startswith(f"run         {runs[1]}\n")
     unknown = scheduler("runs", "show", "0123abcd")
-    assert (unknown.status, unknown.err) == (1, "error: there is no run '0123abcd'; see `scheduler runs list`\n")
+    assert (unknown.status, unknown.err) == (
+        1,
+        "error: there is no run '0123abcd'; see `scheduler runs list`\n",
+    )
 
 
-def test_a_name_precedes_the_beginning_of_an_id_and_is_no_pattern_when_an_automation_is_called_so(scheduler: Scheduler, path: Path) -> None:
+def test_a_name_precedes_the_beginning_of_an_id_and_is_no_pattern_when_an_automation_is_called_so(
+    scheduler: Scheduler, path: Path
+) -> None:
     other = begin(path, "nightly")
     called_so = begin(path, other[:4])
     assert scheduler("runs", "show", other[:4]).out.startswith(f"run         {called_so}\n")
@@ -173,11 +215,19 @@ def test_a_beginning_that_several_runs_share_lists_them(scheduler: Scheduler, pa
     for command in (("show",), ("cancel",)):
         done = scheduler("runs", *command, "5f0e7c3")
         assert (done.status, done.out) == (1, "")
-        assert done.err.splitlines()[0] == "error: there are 2 runs whose ids begin with '5f0e7c3'; give the id of one"
-        assert [line.split()[:2] for line in done.err.splitlines()[1:]] == [[alike[0], "nightly"], [alike[1], "weekly"]]
+        assert (
+            done.err.splitlines()[0]
+            == "error: there are 2 runs whose ids begin with '5f0e7c3'; give the id of one"
+        )
+        assert [line.split()[:2] for line in done.err.splitlines()[1:]] == [
+            [alike[0], "nightly"],
+            [alike[1], "weekly"],
+        ]
 
 
-def test_the_runs_of_an_automation_are_chosen_by_the_beginning_of_its_id(scheduler: Scheduler, path: Path) -> None:
+def test_the_runs_of_an_automation_are_chosen_by_the_beginning_of_its_id(
+    scheduler: Scheduler, path: Path
+) -> None:
     run_id = begin(path, "nightly")
     begin(path, "weekly")
     automation_id = json.loads(scheduler("runs", "show", run_id, "--json").out)["automation_id"]
@@ -196,7 +246,14 @@ def test_a_run_is_shown_with_its_output(scheduler: Scheduler, path: Path) -> Non
     print_output(path, run_id, b"line one\nline two\n")
     end(path, run_id, RunResult("failed", -9, "out of time"))
     shown = scheduler("runs", "show", run_id).out
-    for piece in (run_id, r"nightly\x1b[31m", "acme/app", "failed, ended by signal 9", "agent 'two words'", "out of time"):
+    for piece in (
+        run_id,
+        r"nightly\x1b[31m",
+        "acme/app",
+        "failed, ended by signal 9",
+        "agent 'two words'",
+        "out of time",
+    ):
         assert piece in shown
     assert shown.endswith("\n\nline one\nline two\n")
 
@@ -206,7 +263,13 @@ def test_a_run_as_json_has_everything(scheduler: Scheduler, path: Path) -> None:
     print_output(path, run_id, b"caf\xc3\xa9 \xff")
     end(path, run_id, RunResult("success", 0))
     run = json.loads(scheduler("runs", "show", run_id, "--json").out)
-    expected = {"status": "success", "exit_status": 0, "prompt": "do it", "output": "caf\u00e9 \ufffd", "command": ["agent", "two words"]}
+    expected = {
+        "status": "success",
+        "exit_status": 0,
+        "prompt": "do it",
+        "output": "caf\u00e9 \ufffd",
+        "command": ["agent", "two words"],
+    }
     assert {name: run[name] for name in expected} == expected
 
 
@@ -214,12 +277,16 @@ def test_a_run_without_output_yet_is_shown(scheduler: Scheduler, path: Path) -> 
     assert "running" in scheduler("runs", "show", begin(path)).out
 
 
-def test_a_run_whose_output_is_gone_is_told_from_a_run_without_output(scheduler: Scheduler, path: Path) -> None:
+def test_a_run_whose_output_is_gone_is_told_from_a_run_without_output(
+    scheduler: Scheduler, path: Path
+) -> None:
     """The output of a run is not in a backup: after a restore it was shown as empty."""
     run_id = begin(path)
     assert scheduler("runs", "show", run_id).err == "", "its folder may be made just now"
     end(path, run_id, RunResult("success", 0))
-    is_gone = f"its output is not here: the folder {path}.runs/{run_id} is missing. Outputs are not in a backup: "
+    is_gone = (
+        f"its output is not here: the folder {path}.runs/{run_id} is missing. Outputs are not in a backup: "
+    )
     shown, as_json = scheduler("runs", "show", run_id), scheduler("runs", "show", run_id, "--json")
     assert (shown.status, as_json.status, json.loads(as_json.out)["output"]) == (0, 0, "")
     assert shown.err.startswith(is_gone)
@@ -235,11 +302,17 @@ def test_a_run_that_is_not_there_is_an_answer_of_no(scheduler: Scheduler, path: 
 
 
 @pytest.mark.parametrize("arguments", [("show", "../../etc/passwd"), ("show", "1"), ("cancel", "nightly")])
-def test_what_means_no_run_is_an_answer_of_no(scheduler: Scheduler, path: Path, arguments: tuple[str, ...]) -> None:
+def test_what_means_no_run_is_an_answer_of_no(
+    scheduler: Scheduler, path: Path, arguments: tuple[str, ...]
+) -> None:
     begin(path, "nightly")
     done = scheduler("runs", *arguments)
     assert (done.status, done.out) == (1, "")
-    advice = "the beginning of an id has 4 characters or more" if arguments[1] == "1" else "see `scheduler runs list`"
+    advice = (
+        "the beginning of an id has 4 characters or more"
+        if arguments[1] == "1"
+        else "see `scheduler runs list`"
+    )
     assert f"there is no run {arguments[1]!r}; {advice}" in done.err
 
 
@@ -270,7 +343,10 @@ def test_following_prints_the_output_as_it_comes_until_the_run_ends(path: Path) 
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        (RunResult("failed", 3, "The command ended with exit status 3.\x1b[2J"), "The command ended with exit status 3.\\x1b[2J"),
+        (
+            RunResult("failed", 3, "The command ended with exit status 3.\x1b[2J"),
+            "The command ended with exit status 3.\\x1b[2J",
+        ),
         (RunResult("failed", None, None), ""),
     ],
 )
@@ -292,29 +368,51 @@ def test_following_a_run_that_has_ended_is_showing_it(scheduler: Scheduler, path
     assert scheduler("runs", "show", run_id, "--follow").out == scheduler("runs", "show", run_id).out
 
 
-def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_newest_run_of_any(scheduler: Scheduler, path: Path) -> None:
-    runs = {run["automation_id"]: run["id"] for run in map(partial(show, scheduler), [begin(path, "nightly"), begin(path, "nightly")])}
+def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_newest_run_of_any(
+    scheduler: Scheduler, path: Path
+) -> None:
+    runs = {
+        run["automation_id"]: run["id"]
+        for run in map(partial(show, scheduler), [begin(path, "nightly"), begin(path, "nightly")])
+    }
     (idle,) = queue_runs(path, ["idle"])
 
     def candidates() -> list[str]:
         done = scheduler("runs", "show", "nightly")
         title, *lines = done.err.splitlines()
-        assert (done.status, done.out, title) == (1, "", "error: there are 2 automations called 'nightly'; give the id of one")
-        assert all("  nightly  newest run running, created Mon 2026-11-23 19:20 UTC" in line for line in lines)
+        assert (done.status, done.out, title) == (
+            1,
+            "",
+            "error: there are 2 automations called 'nightly'; give the id of one",
+        )
+        assert all(
+            "  nightly  newest run running, created Mon 2026-11-23 19:20 UTC" in line for line in lines
+        )
         return [line.split()[0] for line in lines]
 
     assert sorted(candidates()) == sorted(runs)
     for automation_id, run_id in runs.items():
-        assert show(scheduler, automation_id)["id"] == show(scheduler, automation_id[:23].upper())["id"] == run_id
+        assert (
+            show(scheduler, automation_id)["id"]
+            == show(scheduler, automation_id[:23].upper())["id"]
+            == run_id
+        )
         end(path, run_id, RunResult("success", 0))
     within(
         path,
-        lambda database: database.write(lambda connection: connection.execute("DELETE FROM automations WHERE name = 'nightly'").rowcount),
+        lambda database: database.write(
+            lambda connection: connection.execute("DELETE FROM automations WHERE name = 'nightly'").rowcount
+        ),
     )
     for run in runs.values():
         assert show(scheduler, run)["status"] == "success"
-    assert scheduler("runs", "show", "nightly").err.startswith("error: there are 2 automations called 'nightly'; "), "deleted ones"
-    within(path, lambda database: database.write(lambda connection: connection.execute("DELETE FROM runs").rowcount))
+    assert scheduler("runs", "show", "nightly").err.startswith(
+        "error: there are 2 automations called 'nightly'; "
+    ), "deleted ones"
+    within(
+        path,
+        lambda database: database.write(lambda connection: connection.execute("DELETE FROM runs").rowcount),
+    )
     assert (
         scheduler("runs", "show", idle).err
         == f"error: the automation '{idle}' has no run yet; start one with `scheduler automations run {idle}`\n"
@@ -324,7 +422,12 @@ def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_
 def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(path: Path) -> None:
     run_id = begin(path)
     command = [sys.executable, "-m", "scheduler", "runs", "cancel", run_id]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "SCHEDULER_CONFIG": "/dev/null"})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SCHEDULER_CONFIG": "/dev/null"},
+    )
 
     async def cancelled(database: Database) -> None:
         await eventually(RunQueue(database, lambda: NOW).list_cancellations, lambda found: found == [run_id])
@@ -336,14 +439,18 @@ def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(pat
     assert process.returncode == 0
 
 
-def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_says_when_nobody_is_there_to_do_it(
+    scheduler: Scheduler, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.cli.cancellation.CANCEL_TIMEOUT", 0.3)
     done = scheduler("runs", "cancel", begin(path))
     assert done.status == 3
     assert "runs: `scheduler serve` starts it" in done.err
 
 
-def test_to_cancel_a_run_that_has_ended_is_no_failure_and_one_that_is_not_there_is_one(scheduler: Scheduler, path: Path) -> None:
+def test_to_cancel_a_run_that_has_ended_is_no_failure_and_one_that_is_not_there_is_one(
+    scheduler: Scheduler, path: Path
+) -> None:
     run_id = begin(path)
     end(path, run_id, RunResult("success", 0))
     done = scheduler("runs", "cancel", run_id)
@@ -370,7 +477,9 @@ def queue_runs(path: Path, names: Sequence[str]) -> list[str]:
 
 @pytest.fixture
 def server(path: Path) -> Iterator[None]:
-    """What ends runs that are not to begin, as the server does: in another thread, on a database of its own."""
+    """What ends runs that are not to begin, as the server does: in another thread, on a database of its
+    own.
+    """
     stop = threading.Event()
 
     async def end_runs(database: Database) -> None:
@@ -392,23 +501,35 @@ def left(path: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("server")
-def test_runs_are_cancelled_by_automation_all_at_once_and_several_by_their_ids(scheduler: Scheduler, path: Path) -> None:
+def test_runs_are_cancelled_by_automation_all_at_once_and_several_by_their_ids(
+    scheduler: Scheduler, path: Path
+) -> None:
     first, *_ = queue_runs(path, ["a", "a", "b", "c", "d", "e"])
     done = scheduler("runs", "cancel", "--automation", "b")
-    assert (done.status, done.out, left(path)) == (0, "cancelled 1 run: 1 waiting\n", ["a", "a", "c", "d", "e"])
+    assert (done.status, done.out, left(path)) == (
+        0,
+        "cancelled 1 run: 1 waiting\n",
+        ["a", "a", "c", "d", "e"],
+    )
     done = scheduler("runs", "cancel", "--automation", first.upper())
     assert (done.status, left(path)) == (0, ["a", "c", "d", "e"])
     listed = [json.loads(line) for line in scheduler("runs", "list", "--json").out.splitlines()]
     ids = [run["id"] for run in listed if run["name"] in {"c", "d"}]
     done = scheduler("runs", "cancel", *ids)
-    assert (done.status, done.out, left(path)) == (0, "".join(f"failed: {run_id}: ended\n" for run_id in ids), ["a", "e"])
+    assert (done.status, done.out, left(path)) == (
+        0,
+        "".join(f"failed: {run_id}: ended\n" for run_id in ids),
+        ["a", "e"],
+    )
     done = scheduler("runs", "cancel", "--all")
     assert (done.status, done.out, left(path)) == (0, "cancelled 2 runs: 2 waiting\n", [])
     done = scheduler("runs", "cancel", "--all", "--yes")
     assert (done.status, done.out, done.err) == (0, "nothing to cancel: no run waits or is in progress\n", "")
 
 
-def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(scheduler: Scheduler, path: Path) -> None:
+def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(
+    scheduler: Scheduler, path: Path
+) -> None:
     first, second = queue_runs(path, ["a", "a"])
     done = scheduler("runs", "cancel", "--automation", "a")
     assert done.status == 1
@@ -420,9 +541,16 @@ def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(scheduler:
     assert left(path) == ["a", "a"]
 
 
-def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(scheduler: Scheduler, path: Path) -> None:
+def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(
+    scheduler: Scheduler, path: Path
+) -> None:
     run_id = begin(path)
-    within(path, lambda database: database.write(lambda connection: connection.execute("DELETE FROM automations WHERE id > ''").rowcount))
+    within(
+        path,
+        lambda database: database.write(
+            lambda connection: connection.execute("DELETE FROM automations WHERE id > ''").rowcount
+        ),
+    )
     named = within(path, lambda database: RunQueue(database, lambda: NOW).find_automations("nightly\x1b[31m"))
     listed = json.loads(scheduler("runs", "show", run_id, "--json").out)
     assert [found["id"] for found in named] == [listed["automation_id"]]

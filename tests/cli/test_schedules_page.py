@@ -25,7 +25,10 @@ def rows(header: str) -> list[list[str]]:
     """The cells of all tables that begin with this header."""
     found = []
     for table in re.findall(rf"^{re.escape(header)}\n\|[- |]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE):
-        found += [[cell.strip().replace("\\*", "*") for cell in line.strip()[1:-1].split("|")] for line in table.splitlines()]
+        found += [
+            [cell.strip().replace("\\*", "*") for cell in line.strip()[1:-1].split("|")]
+            for line in table.splitlines()
+        ]
     assert found
     return found
 
@@ -46,13 +49,21 @@ def test_an_expression_has_these_words(expression: str, words: str) -> None:
     assert describe_schedule(Schedule.parse(expression.strip("`"), "UTC")) == words
 
 
-@pytest.mark.parametrize(("expression", "policies", "ahead", "back"), rows("| expression | policies | 2025-03-30 | 2025-10-26 |"))
+@pytest.mark.parametrize(
+    ("expression", "policies", "ahead", "back"), rows("| expression | policies | 2025-03-30 | 2025-10-26 |")
+)
 def test_a_clock_change_does_this(expression: str, policies: str, ahead: str, back: str) -> None:
     skip, twice = "skip" in policies, "twice" in policies
     schedule = Schedule.parse(
-        expression.strip("`"), "Europe/Berlin", dst_gap="skip" if skip else "after", dst_repeat="twice" if twice else "once"
+        expression.strip("`"),
+        "Europe/Berlin",
+        dst_gap="skip" if skip else "after",
+        dst_repeat="twice" if twice else "once",
     )
-    told = [change.words.split(": ", 1)[1] for change in find_clock_changes(schedule, BEGIN, BEGIN + timedelta(days=365))]
+    told = [
+        change.words.split(": ", 1)[1]
+        for change in find_clock_changes(schedule, BEGIN, BEGIN + timedelta(days=365))
+    ]
     assert told == [ahead, back]
 
 
@@ -68,7 +79,10 @@ def test_other_crons_are_said_to_do_this(code: str, expression: str, here: str, 
 
 
 def _elsewhere(difference: Difference) -> str:
-    return "; ".join(f"{join_words(other.dialects)}: {other.does}" for other in difference.elsewhere) or "the same"
+    return (
+        "; ".join(f"{join_words(other.dialects)}: {other.does}" for other in difference.elsewhere)
+        or "the same"
+    )
 
 
 def test_every_code_is_on_the_page() -> None:
@@ -78,6 +92,15 @@ def test_every_code_is_on_the_page() -> None:
 def test_every_key_is_on_the_page(scheduler: Scheduler) -> None:
     done = scheduler("explain", "--cron", "30 2 * * 1", "--timezone", "Europe/Berlin", "--json")
     explained = json.loads(done.out)
-    inner = {*explained["clock_changes"][0], *explained["differences"][0], *explained["differences"][0]["elsewhere"][0]}
-    named = {name for row in rows("| key | what it holds |") for cell in row for name in re.findall(r"`(\w+)`", cell)}
+    inner = {
+        *explained["clock_changes"][0],
+        *explained["differences"][0],
+        *explained["differences"][0]["elsewhere"][0],
+    }
+    named = {
+        name
+        for row in rows("| key | what it holds |")
+        for cell in row
+        for name in re.findall(r"`(\w+)`", cell)
+    }
     assert {*explained, *inner, "automation_id", "name", "enabled"} <= named

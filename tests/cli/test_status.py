@@ -20,24 +20,33 @@ def lines(places: PlacesStatus, waits: WaitsStatus = NO_WAITS) -> list[str]:
     return lines_of(replace(TARGET, places=places), None, waits)
 
 
-def lines_of(target: TargetStatus, failing: FailingAutomations | None, waits: WaitsStatus = NO_WAITS) -> list[str]:
+def lines_of(
+    target: TargetStatus, failing: FailingAutomations | None, waits: WaitsStatus = NO_WAITS
+) -> list[str]:
     status = make_status(replace(STATUS, targets=[target]), failing, {target.name: waits})
     return [line.strip() for line in _format_targets(status)]
 
 
 def test_a_shortage_is_said_with_its_beginning() -> None:
     said = lines(PlacesStatus(waiting=1, exhausted_since=NOW))
-    assert "budget       occurrences or polls wait for requests_per_minute or requests_per_hour since 2026-11-23T19:20:00.000000Z" in said
+    assert (
+        "budget       occurrences or polls wait for requests_per_minute or requests_per_hour since 2026-11-23T19:20:00.000000Z"
+        in said
+    )
 
 
 def test_requests_that_hang_and_a_saturated_target_are_said() -> None:
     said = lines(PlacesStatus(hanging=256, saturated_since=NOW))
-    assert "saturated    as many requests hang as max_waiting allows since 2026-11-23T19:20:00.000000Z" in said
+    assert (
+        "saturated    as many requests hang as max_waiting allows since 2026-11-23T19:20:00.000000Z" in said
+    )
     assert "hanging      256 without an answer for a second" in said
 
 
 def test_until_when_a_throttled_target_waits_is_said() -> None:
-    assert f"throttled    until {format_machine_and_utc(NOW)}, HTTP 429" in lines_of(replace(TARGET, throttled_until=NOW), None)
+    assert f"throttled    until {format_machine_and_utc(NOW)}, HTTP 429" in lines_of(
+        replace(TARGET, throttled_until=NOW), None
+    )
 
 
 def test_a_waiting_occurrence_that_expires_before_the_throttle_ends_is_said_to_do_so() -> None:
@@ -51,13 +60,25 @@ def test_a_waiting_occurrence_that_expires_before_the_throttle_ends_is_said_to_d
     said = lines_of(replace(TARGET, throttled_until=end), None, WaitsStatus({Cause.THROTTLED: 3}, waits))
     expiries = [line for line in said if "expires" in line]
     assert expiries == ["expires at 2026-11-23T20:19:00Z, before the throttle ends at 2026-11-23T20:20:00Z"]
-    assert not any("expires" in line for line in lines(PlacesStatus(), WaitsStatus({Cause.THROTTLED: 3}, waits)))
+    assert not any(
+        "expires" in line for line in lines(PlacesStatus(), WaitsStatus({Cause.THROTTLED: 3}, waits))
+    )
 
 
 def test_the_next_fires_say_which_of_them_are_throttled() -> None:
-    status = make_status(replace(STATUS, targets=[replace(TARGET, throttled_until=NOW + timedelta(minutes=5))]), None, {"main": NO_WAITS})
+    status = make_status(
+        replace(STATUS, targets=[replace(TARGET, throttled_until=NOW + timedelta(minutes=5))]),
+        None,
+        {"main": NO_WAITS},
+    )
     fires: list[JsonObject] = [
-        {"target": "main", "automation_id": ID, "name": "nightly", "scheduled_for": to_text_seconds(NOW + after), "timezone": "UTC"}
+        {
+            "target": "main",
+            "automation_id": ID,
+            "name": "nightly",
+            "scheduled_for": to_text_seconds(NOW + after),
+            "timezone": "UTC",
+        }
         for after in (timedelta(minutes=4), timedelta(minutes=6))
     ]
     delayed = {**fires[0], "due": to_text_seconds(NOW + timedelta(minutes=4, seconds=7))}
@@ -69,12 +90,18 @@ def test_the_next_fires_say_which_of_them_are_throttled() -> None:
 
 
 def test_without_a_shortage_nothing_is_said_of_it() -> None:
-    assert not any(line.startswith(("budget", "saturated", "hanging", "waiting", "throttled")) for line in lines(PlacesStatus()))
+    assert not any(
+        line.startswith(("budget", "saturated", "hanging", "waiting", "throttled"))
+        for line in lines(PlacesStatus())
+    )
 
 
 def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_errors() -> None:
     once = replace(FAILED_RUN, name="weekly \x1b[2J", failures=1, error=None)
-    said = lines_of(TARGET, FailingAutomations({"main": 12, "other": 3}, [FAILED_RUN, once, replace(once, target="other")]))
+    said = lines_of(
+        TARGET,
+        FailingAutomations({"main": 12, "other": 3}, [FAILED_RUN, once, replace(once, target="other")]),
+    )
     first = said.index("failing      12 automations: the newest finished run failed or was lost")
     assert said[first + 1 : first + 4] == [
         "nightly: failed, 3 in a row: exit status 3: no room",

@@ -30,7 +30,8 @@ def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(-1, "0 ms"), (0.004, "4 ms"), (1.0, "1 s"), (1.26, "1.3 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+    ("seconds", "text"),
+    [(-1, "0 ms"), (0.004, "4 ms"), (1.0, "1 s"), (1.26, "1.3 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")],
 )
 def test_a_duration_is_told_as_exactly_as_it_is_of_use(seconds: float, text: str) -> None:
     assert describe_duration(seconds) == text

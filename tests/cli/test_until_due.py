@@ -1,4 +1,6 @@
-"""What waits for its due time is the same to a command that reads the record as to the daemon that has it in its timetable."""
+"""What waits for its due time is the same to a command that reads the record as to the daemon that has it in
+its timetable.
+"""
 
 import json
 import sys
@@ -28,12 +30,16 @@ Stood = tuple[Path, list[Line]]
 
 @pytest.fixture(scope="module")
 def stood(tmp_path_factory: pytest.TempPathFactory) -> Stood:
-    """A ledger two minutes after the hour, when some of 24 automations are due, and the lines of the others by their daemon."""
+    """A ledger two minutes after the hour, when some of 24 automations are due, and the lines of the others
+    by their daemon.
+    """
     lines: list[Line] = []
 
     async def story(world: World) -> None:
         automations = [
-            world.api.create("0 * * * *" if number % 2 else "*/30 * * * *", name=f"a{number:02}", enabled=number != 7)
+            world.api.create(
+                "0 * * * *" if number % 2 else "*/30 * * * *", name=f"a{number:02}", enabled=number != 7
+            )
             for number in range(24)
         ]
         world.start()
@@ -47,10 +53,17 @@ def stood(tmp_path_factory: pytest.TempPathFactory) -> Stood:
         lines.extend(make_line("main", wait) for wait in await world.process.target.waits.list_not_due())
         world.kill()
 
-    path = recorded(tmp_path_factory.mktemp("until_due") / "ledger.db", story, policies=Policies(jitter=JITTER))
+    path = recorded(
+        tmp_path_factory.mktemp("until_due") / "ledger.db", story, policies=Policies(jitter=JITTER)
+    )
     (path.parent / "then.toml").write_text('[schedule]\njitter = "20m"\n')
     schedule, overrides = make_policy_texts(load(path.parent / "then.toml", {}).settings)
-    spoil(path, "INSERT INTO policy (since, schedule, overrides) VALUES ('2026-11-23T11:00:00.000000Z', ?, ?)", schedule, overrides)
+    spoil(
+        path,
+        "INSERT INTO policy (since, schedule, overrides) VALUES ('2026-11-23T11:00:00.000000Z', ?, ?)",
+        schedule,
+        overrides,
+    )
     return path, sorted(lines, key=str)
 
 
@@ -70,18 +83,25 @@ def test_a_history_without_jitter_does_not_load_what_evaluates_schedules(
 ) -> None:
     path = tmp_path / "ledger.db"
     path.write_bytes(stood[0].read_bytes())
-    spoil(path, """UPDATE policy SET schedule = '{"jitter": "0s"}', overrides = '[{"automation": "a*", "paused": true}]'""")
+    spoil(
+        path,
+        """UPDATE policy SET schedule = '{"jitter": "0s"}', overrides = '[{"automation": "a*", "paused": true}]'""",
+    )
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     monkeypatch.setitem(sys.modules, "scheduler.cli.jitter_waits", None)
     assert scheduler("history", "--limit", "1").status == 0
 
 
-def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_and_why_show_it_as_waiting(
+    stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, lines = stood
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     for module in ("history", "why"):
         monkeypatch.setattr(f"scheduler.cli.commands.{module}.now", lambda: AT)
-    shown = [json.loads(line) for line in scheduler("history", "--outcome", "open", "--json").out.splitlines()]
+    shown = [
+        json.loads(line) for line in scheduler("history", "--outcome", "open", "--json").out.splitlines()
+    ]
     assert sorted(shown, key=str) == lines
     hourly = {f"a{number:02}" for number in range(1, 12, 2)}
     name, due = next((each["name"], str(each["due"])) for each in shown if each["name"] in hourly)
@@ -94,20 +114,30 @@ def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, 
     assert f"\nopen: waiting\n  it waits for its due time, {due}: jitter delays it by" in people
     assert "when no daemon runs" not in people
     assert " s of jitter" in people.partition("steps")[2]
-    (find_deadline,) = (step["at"] for step in told["steps"] if step["text"] == "the deadline: it may not start after this")
+    (find_deadline,) = (
+        step["at"] for step in told["steps"] if step["text"] == "the deadline: it may not start after this"
+    )
     for clock, which in (("12:00", "after"), ("14:00", "before")):
         *_, find_before, after = scheduler("why", name, f"2026-11-23T{clock}:00Z").out.splitlines()
         line = after if which == "after" else find_before
         assert line.endswith("(2026-11-23T13:00:00Z)  open: waiting"), line
         neighbour = json.loads(scheduler("why", name, f"2026-11-23T{clock}:00Z", "--json").out)[which]
         assert neighbour == {"scheduled_for": "2026-11-23T13:00:00Z", "fate": "open: waiting"}
-    assert from_text(find_deadline) - from_text(due) == timedelta(minutes=30), "half the hour between two fires"
+    assert from_text(find_deadline) - from_text(due) == timedelta(minutes=30), (
+        "half the hour between two fires"
+    )
 
 
-def test_next_and_explain_show_the_due_time_beside_the_instant(stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_next_and_explain_show_the_due_time_beside_the_instant(
+    stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, _ = stood
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
-    assert scheduler("next", "a01", "--from", "2026-11-23T13:30:00Z").out.splitlines()[0].split()[:3] == ["automation", "local", "UTC"]
+    assert scheduler("next", "a01", "--from", "2026-11-23T13:30:00Z").out.splitlines()[0].split()[:3] == [
+        "automation",
+        "local",
+        "UTC",
+    ]
     monkeypatch.setenv("SCHEDULER_SCHEDULE__JITTER", "20m")
     options = ("a01", "--from", "2026-11-23T13:30:00Z", "--count", "1")
     fire = json.loads(scheduler("next", *options, "--json").out)

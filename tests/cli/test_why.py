@@ -16,12 +16,29 @@ from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings import load
 from tests.cli.conftest import Scheduler
-from tests.ledger.support import MAIN, NIGHTLY, Stand, accepted, at, attempt, automation, claim, end, occurrence, run, skip, stand, version
+from tests.ledger.support import (
+    MAIN,
+    NIGHTLY,
+    Stand,
+    accepted,
+    at,
+    attempt,
+    automation,
+    claim,
+    end,
+    occurrence,
+    run,
+    skip,
+    stand,
+    version,
+)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The nightly report is due each minute in Berlin; 1 is accepted, 2 to 4 are missed; nothing has been decided after that."""
+    """The nightly report is due each minute in Berlin; 1 is accepted, 2 to 4 are missed; nothing has been
+    decided after that.
+    """
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     with stand(path) as on:
@@ -31,7 +48,9 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _fill(on: Stand, file: Path) -> None:
     each_minute = automation(cron="* * * * *")
-    file.write_text('[schedule]\njitter = "3s"\n[[override]]\nautomation = "nightly*"\ncatch_up = "all"\nstart_within = "7m"\n')
+    file.write_text(
+        '[schedule]\njitter = "3s"\n[[override]]\nautomation = "nightly*"\ncatch_up = "all"\nstart_within = "7m"\n'
+    )
     schedule, overrides = make_policy_texts(load(file, {}).settings)
     assert isinstance(on.ledger, SqliteLedger)
     on.do(on.ledger.record_policies(at(-60), schedule=schedule, overrides=overrides))
@@ -54,7 +73,8 @@ def test_what_happened_is_told_with_the_definition_and_the_policies_of_then(sche
     ]
     assert "definition '* * * * *' in Europe/Berlin, enabled" in lines
     assert (
-        "policies   start_within 7m, catch_up all, concurrency allow, jitter 3s, paused false (since 2026-11-23T11:00:00.000000Z)" in lines
+        "policies   start_within 7m, catch_up all, concurrency allow, jitter 3s, paused false (since 2026-11-23T11:00:00.000000Z)"
+        in lines
     )
     assert "steps      in Europe/Berlin" in lines
     assert "  13:01:00.000  attempt 1 sent" in lines
@@ -71,7 +91,9 @@ def test_what_was_due_at_no_time_exits_with_1(scheduler: Scheduler) -> None:
 
 
 @pytest.mark.usefixtures("ledger")
-def test_before_the_first_definition_times_are_in_the_automations_zone_too(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_the_first_definition_times_are_in_the_automations_zone_too(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     told = scheduler("why", "nightly report", "2026-11-20T13:03").out
@@ -84,7 +106,10 @@ def test_before_the_first_definition_times_are_in_the_automations_zone_too(sched
 @pytest.mark.usefixtures("ledger")
 def test_it_says_how_a_local_time_was_understood(scheduler: Scheduler) -> None:
     done = scheduler("why", "nightly report", "2026-11-23T13:03")
-    assert "at Mon 2026-11-23 13:03 CET (2026-11-23T12:03:00Z), read as 2026-11-23 13:03 in Europe/Berlin" in done.out
+    assert (
+        "at Mon 2026-11-23 13:03 CET (2026-11-23T12:03:00Z), read as 2026-11-23 13:03 in Europe/Berlin"
+        in done.out
+    )
     assert "one of 3 with the same fate" in done.out
 
 
@@ -94,22 +119,36 @@ def test_as_json_it_is_one_object(scheduler: Scheduler) -> None:
     told = json.loads(text)
     assert (told["verdict"], told["outcome"], told["reason"]) == ("on_record", "accepted", "answered")
     assert told["definition"]["cron_expression"] == "* * * * *"
-    assert told["policies"] == {"start_within": "7m", "catch_up": "all", "concurrency": "allow", "jitter": "3s", "paused": False}
+    assert told["policies"] == {
+        "start_within": "7m",
+        "catch_up": "all",
+        "concurrency": "allow",
+        "jitter": "3s",
+        "paused": False,
+    }
     assert told["attempts"][0]["result"] == "answered"
     assert told["runs"][0]["run_id"] == "run-1"
     assert told["after"] == {"scheduled_for": "2026-11-23T12:02:00Z", "fate": "skipped: missed"}
     assert told["span"] == {"first": "2026-11-23T12:01:00Z", "last": "2026-11-23T12:01:00Z", "count": 1}
 
 
-def test_an_automation_that_is_gone_or_was_called_otherwise_is_found_too(scheduler: Scheduler, ledger: Path) -> None:
+def test_an_automation_that_is_gone_or_was_called_otherwise_is_found_too(
+    scheduler: Scheduler, ledger: Path
+) -> None:
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute("UPDATE automation SET name = 'renamed'")
     for name in ("renamed", "nightly report", NIGHTLY, NIGHTLY.upper()):
         assert scheduler("why", name, "2026-11-23T12:01:00Z").status == 0, name
     done = scheduler("why", "nothing", "2026-11-23T12:01:00Z")
-    assert (done.status, done.err) == (1, "error: there is no automation 'nothing' in the ledger; see `scheduler automations list`\n")
+    assert (done.status, done.err) == (
+        1,
+        "error: there is no automation 'nothing' in the ledger; see `scheduler automations list`\n",
+    )
     done = scheduler("why", "renamed", "2026-11-23T12:01:00Z", "--target", "other")
-    assert done.err == "error: there is no automation 'renamed' in the ledger, target other; see `scheduler automations list`\n"
+    assert (
+        done.err
+        == "error: there is no automation 'renamed' in the ledger, target other; see `scheduler automations list`\n"
+    )
 
 
 def test_of_two_with_one_name_the_id_is_asked_for(scheduler: Scheduler, ledger: Path) -> None:
@@ -124,7 +163,9 @@ def test_of_two_with_one_name_the_id_is_asked_for(scheduler: Scheduler, ledger: 
     assert f"\n  {NIGHTLY}  nightly report  target main\n" in done.err
 
 
-def test_settings_that_this_version_does_not_know_are_told_as_not_on_record(scheduler: Scheduler, ledger: Path) -> None:
+def test_settings_that_this_version_does_not_know_are_told_as_not_on_record(
+    scheduler: Scheduler, ledger: Path
+) -> None:
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute("""UPDATE policy SET schedule = '{"of_another_version": 1}'""")
     assert "policies   not on record" in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
@@ -156,7 +197,11 @@ PRESENT = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
         ),
         ("9:05", "2026-11-23T08:05", "read as 2026-11-23 09:05 in Europe/Berlin"),
         ("2026-03-29T02:30", "2026-03-29T01:00", "the clock skips that day: taken as the first minute after"),
-        ("2026-10-25T02:30", "2026-10-25T00:30", "shows twice that day: taken as the first, not 2026-10-25T01:30:00Z"),
+        (
+            "2026-10-25T02:30",
+            "2026-10-25T00:30",
+            "shows twice that day: taken as the first, not 2026-10-25T01:30:00Z",
+        ),
     ],
 )
 def test_a_time_is_understood(text: str, instant: str, note: str | None) -> None:
@@ -165,7 +210,10 @@ def test_a_time_is_understood(text: str, instant: str, note: str | None) -> None
     assert found.note == note or (note is not None and found.note is not None and found.note.endswith(note))
 
 
-@pytest.mark.parametrize("text", ["", "tomorrow", "25:00", "9", "2026-13-01T00:00", "9999-12-31T23:59:59-10:00", "0001-01-01T00:00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "tomorrow", "25:00", "9", "2026-13-01T00:00", "9999-12-31T23:59:59-10:00", "0001-01-01T00:00"],
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         parse_time(text, "Europe/Berlin", PRESENT)
@@ -178,7 +226,11 @@ def test_a_run_that_failed_is_red_on_a_terminal(ledger: Path, scheduler: Schedul
         in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
     )
     with stand(ledger) as on:
-        on.do(on.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)))
+        on.do(
+            on.ledger.record_runs(
+                MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)
+            )
+        )
     told = scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
     assert "\naccepted: answered, run \x1b[31mfailed\x1b[0m\n" in told
     assert "  \x1b[31mrun run-1 failed, as a poll showed then: it broke\x1b[0m\n" in told

@@ -1,6 +1,8 @@
-"""A second account of when a schedule fires: slow, minute by minute, straight from the rules, and without a line of the product's.
+"""A second account of when a schedule fires: slow, minute by minute, straight from the rules, and without a
+line of the product's.
 
-It draws its expressions from values instead of parsing them, so that it cannot misread one in the same way as croniter or the product.
+It draws its expressions from values instead of parsing them, so that it cannot misread one in the same way as
+croniter or the product.
 """
 
 import os
@@ -72,13 +74,23 @@ class Rule:
         return day.month in self.month.values and (in_month and in_week if both else in_month or in_week)
 
     def at(self, reading: datetime) -> bool:
-        return reading.minute in self.minute.values and reading.hour in self.hour.values and self.on(reading.date())
+        return (
+            reading.minute in self.minute.values
+            and reading.hour in self.hour.values
+            and self.on(reading.date())
+        )
 
 
-def fires(rule: Rule, zone_name: str, after: datetime, until: datetime, *, gap: GapPolicy, repeat: RepeatPolicy) -> list[datetime]:
+def fires(
+    rule: Rule, zone_name: str, after: datetime, until: datetime, *, gap: GapPolicy, repeat: RepeatPolicy
+) -> list[datetime]:
     """Every instant in (after, until] at which the rule fires."""
     where = load_zone(zone_name)
-    found = _wildcard(rule, where, after, until) if rule.wildcard else _fixed(rule, where, (after, until), gap, repeat)
+    found = (
+        _wildcard(rule, where, after, until)
+        if rule.wildcard
+        else _fixed(rule, where, (after, until), gap, repeat)
+    )
     return sorted({instant for instant in found if after < instant <= until})
 
 
@@ -90,7 +102,9 @@ def _wildcard(rule: Rule, where: tzinfo, after: datetime, until: datetime) -> It
         instant += MINUTE
 
 
-def _fixed(rule: Rule, where: tzinfo, span: tuple[datetime, datetime], gap: GapPolicy, repeat: RepeatPolicy) -> Iterator[datetime]:
+def _fixed(
+    rule: Rule, where: tzinfo, span: tuple[datetime, datetime], gap: GapPolicy, repeat: RepeatPolicy
+) -> Iterator[datetime]:
     reading = span[0].replace(tzinfo=None, second=0, microsecond=0) - 2 * DAY
     while reading <= span[1].replace(tzinfo=None) + 2 * DAY:
         if rule.at(reading):
@@ -105,7 +119,9 @@ def _fixed(rule: Rule, where: tzinfo, span: tuple[datetime, datetime], gap: GapP
 def _real(reading: datetime, where: tzinfo) -> set[datetime]:
     """The instants at which the clock on the wall shows this: none, one or two."""
     instants = (reading.replace(tzinfo=where, fold=fold).astimezone(UTC) for fold in (0, 1))
-    return {instant for instant in instants if instant.astimezone(where).replace(tzinfo=None, fold=0) == reading}
+    return {
+        instant for instant in instants if instant.astimezone(where).replace(tzinfo=None, fold=0) == reading
+    }
 
 
 def _after_gap(reading: datetime, where: tzinfo) -> datetime:
@@ -118,20 +134,36 @@ def _after_gap(reading: datetime, where: tzinfo) -> datetime:
 
 @cache
 def changes(zone_name: str, year: int) -> tuple[datetime, ...]:
-    """The instants of this year at which the zone's offset changes, found hour by hour and then minute by minute."""
+    """The instants of this year at which the zone's offset changes, found hour by hour and then minute by
+    minute.
+    """
     where = load_zone(zone_name)
     instants = [datetime(year, 1, 1, tzinfo=UTC) + hours * HOUR for hours in range(365 * 24)]
-    hours = [each for each in instants if each.astimezone(where).utcoffset() != (each + HOUR).astimezone(where).utcoffset()]
+    hours = [
+        each
+        for each in instants
+        if each.astimezone(where).utcoffset() != (each + HOUR).astimezone(where).utcoffset()
+    ]
     minutes = [each + n * MINUTE for each in hours for n in range(60)]
-    return tuple(each + MINUTE for each in minutes if each.astimezone(where).utcoffset() != (each + MINUTE).astimezone(where).utcoffset())
+    return tuple(
+        each + MINUTE
+        for each in minutes
+        if each.astimezone(where).utcoffset() != (each + MINUTE).astimezone(where).utcoffset()
+    )
 
 
 # ------------------------------------------------------------ what to try
 
 
-def _field(low: int, high: int, names: tuple[str, ...] = (), *, wraps: bool = True) -> st.SearchStrategy[Field]:
+def _field(
+    low: int, high: int, names: tuple[str, ...] = (), *, wraps: bool = True
+) -> st.SearchStrategy[Field]:
     value = st.integers(low, high)
-    rising = st.tuples(value, value).filter(lambda ends: ends[0] != ends[1]).map(lambda ends: (min(ends), max(ends)))
+    rising = (
+        st.tuples(value, value)
+        .filter(lambda ends: ends[0] != ends[1])
+        .map(lambda ends: (min(ends), max(ends)))
+    )
     ends = st.tuples(value, value) if wraps else rising
 
     def written(number: int) -> str:
@@ -141,9 +173,13 @@ def _field(low: int, high: int, names: tuple[str, ...] = (), *, wraps: bool = Tr
         return Field(f"*/{step}", frozenset(range(low, high + 1, step)))
 
     def ranged(between: tuple[int, int], step: int, named: tuple[bool, bool]) -> Field:
-        first, last = (written(end) if by_name else str(end) for end, by_name in zip(between, named, strict=True))
+        first, last = (
+            written(end) if by_name else str(end) for end, by_name in zip(between, named, strict=True)
+        )
         begin, end = between
-        way = [*range(begin, end + 1)] if begin <= end else [*range(begin, high + 1), *range(low, end + 1)]  # past the last value
+        way = (
+            [*range(begin, end + 1)] if begin <= end else [*range(begin, high + 1), *range(low, end + 1)]
+        )  # past the last value
         return Field(f"{first}-{last}" + (f"/{step}" if step > 1 else ""), frozenset(way[::step]))
 
     ranges = st.builds(ranged, ends, st.integers(1, 5), st.tuples(st.booleans(), st.booleans()))
@@ -152,9 +188,13 @@ def _field(low: int, high: int, names: tuple[str, ...] = (), *, wraps: bool = Tr
         st.just(Field("*", frozenset(range(low, high + 1)))),
         st.integers(2, high).map(stepped),
         value.map(lambda number: Field(written(number), frozenset({number}))),
-        st.lists(value, min_size=2, max_size=4).map(lambda some: Field(",".join(map(written, some)), frozenset(some))),
+        st.lists(value, min_size=2, max_size=4).map(
+            lambda some: Field(",".join(map(written, some)), frozenset(some))
+        ),
         ranges,
-        st.tuples(ranges, ranges).map(lambda two: Field(f"{two[0].text},{two[1].text}", two[0].values | two[1].values)),
+        st.tuples(ranges, ranges).map(
+            lambda two: Field(f"{two[0].text},{two[1].text}", two[0].values | two[1].values)
+        ),
         value.map(lambda number: Field(f"{written(number)},*", frozenset(range(low, high + 1)))),
         st.tuples(value, st.integers(2, high)).map(
             lambda pair: Field(f"{pair[0]},*/{pair[1]}", frozenset({pair[0], *stepped(pair[1]).values}))
@@ -168,12 +208,17 @@ _EVERY_DAY = Field("*", frozenset(range(1, 32)))
 _EVERY_MONTH = Field("*", frozenset(range(1, 13)))
 _EVERY_WEEKDAY = Field("*", frozenset(range(7)))
 _NIGHT_HOURS = st.sampled_from(
-    [Field(text, frozenset(values)) for text, values in (("0", [0]), ("1-3", [1, 2, 3]), ("2", [2]), ("23", [23]))]
+    [
+        Field(text, frozenset(values))
+        for text, values in (("0", [0]), ("1-3", [1, 2, 3]), ("2", [2]), ("23", [23]))
+    ]
 )
 
 
 def rules(*, wraps: bool = True) -> st.SearchStrategy[Rule]:
-    """Rules of all kinds; those without ``wraps`` have no range that ends before it begins, or where it begins."""
+    """Rules of all kinds; those without ``wraps`` have no range that ends before it begins, or where it
+    begins.
+    """
     return st.builds(
         Rule,
         minute=_field(0, 59, wraps=wraps),
@@ -193,7 +238,9 @@ REPEATS: st.SearchStrategy[RepeatPolicy] = st.sampled_from(["once", "twice"])
 def near_changes(draw: st.DrawFn, zones: tuple[str, ...] = ZONES) -> tuple[str, datetime]:
     """A zone, and an instant within two days of one of its clock changes."""
     zone_name = draw(st.sampled_from(zones))
-    found = changes(zone_name, draw(st.sampled_from((2009, 2011, 2021, 2025, 2026, 2031)))) or (datetime(2025, 7, 1, tzinfo=UTC),)
+    found = changes(zone_name, draw(st.sampled_from((2009, 2011, 2021, 2025, 2026, 2031)))) or (
+        datetime(2025, 7, 1, tzinfo=UTC),
+    )
     return zone_name, draw(st.sampled_from(found)) + timedelta(
         minutes=draw(st.integers(-2 * 24 * 60, 24 * 60)), seconds=draw(st.sampled_from((0, 0, 1, 59)))
     )

@@ -1,4 +1,6 @@
-"""The clock changes that are told are those of the zone, and what is told of each is what the schedule does."""
+"""The clock changes that are told are those of the zone, and what is told of each is what the schedule
+does.
+"""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -10,27 +12,59 @@ from hypothesis import strategies as st
 from scheduler.core.clock_changes import ClockChange, find_clock_changes
 from scheduler.core.cron import GapPolicy, RepeatPolicy, Schedule
 from scheduler.core.zones import load_zone
-from tests.core.cron_oracle import DAY, EXAMPLES, GAPS, HOUR, REPEATS, RULES, ZONES, Rule, changes, fires, parsed
+from tests.core.cron_oracle import (
+    DAY,
+    EXAMPLES,
+    GAPS,
+    HOUR,
+    REPEATS,
+    RULES,
+    ZONES,
+    Rule,
+    changes,
+    fires,
+    parsed,
+)
 
 BEGIN = datetime(2024, 11, 26, tzinfo=UTC)
 MONTHS = timedelta(days=396)
 
 
 def told(
-    expression: str, timezone: str, begin: datetime = BEGIN, *, gap: GapPolicy = "after", repeat: RepeatPolicy = "once"
+    expression: str,
+    timezone: str,
+    begin: datetime = BEGIN,
+    *,
+    gap: GapPolicy = "after",
+    repeat: RepeatPolicy = "once",
 ) -> list[ClockChange]:
-    return list(find_clock_changes(Schedule.parse(expression, timezone, dst_gap=gap, dst_repeat=repeat), begin, begin + MONTHS))
+    return list(
+        find_clock_changes(
+            Schedule.parse(expression, timezone, dst_gap=gap, dst_repeat=repeat), begin, begin + MONTHS
+        )
+    )
 
 
-AHEAD, BACK = "2025-03-30 02:00 the clock goes ahead to 03:00: ", "2025-10-26 03:00 the clock goes back to 02:00: "
+AHEAD, BACK = (
+    "2025-03-30 02:00 the clock goes ahead to 03:00: ",
+    "2025-10-26 03:00 the clock goes back to 02:00: ",
+)
 BERLIN = [
-    ("30 2 * * *", "02:30 does not exist; it fires at 03:00 instead", "02:30 comes twice; it fires the first time only"),
+    (
+        "30 2 * * *",
+        "02:30 does not exist; it fires at 03:00 instead",
+        "02:30 comes twice; it fires the first time only",
+    ),
     (
         "0,30 2 * * *",
         "02:00 and 02:30 do not exist; it fires once at 03:00 instead",
         "02:00 and 02:30 come twice; it fires the first time only",
     ),
-    ("0 2,3 * * *", "02:00 does not exist; the fire at 03:00 stands for it too", "02:00 comes twice; it fires the first time only"),
+    (
+        "0 2,3 * * *",
+        "02:00 does not exist; the fire at 03:00 stands for it too",
+        "02:00 comes twice; it fires the first time only",
+    ),
     (
         "*/30 2 * * *",
         "02:00 and 02:30 do not exist; it fires for none of them, as its minute or hour begins with *",
@@ -136,9 +170,19 @@ def test_odd_zones_are_told_too(expression: str, timezone: str, begin: datetime,
 
 def test_a_change_says_what_the_clock_does() -> None:
     ahead, back = told("30 2 * * *", "Europe/Dublin")
-    assert (ahead.is_ahead, ahead.before, ahead.after, ahead.abbreviations) == (True, timedelta(), HOUR, ("GMT", "IST"))
+    assert (ahead.is_ahead, ahead.before, ahead.after, ahead.abbreviations) == (
+        True,
+        timedelta(),
+        HOUR,
+        ("GMT", "IST"),
+    )
     assert (ahead.begin, ahead.end) == (datetime(2025, 3, 30, 1), datetime(2025, 3, 30, 2))  # noqa: DTZ001 -- local readings
-    assert (back.is_ahead, back.before, back.after, back.abbreviations) == (False, HOUR, timedelta(), ("IST", "GMT"))
+    assert (back.is_ahead, back.before, back.after, back.abbreviations) == (
+        False,
+        HOUR,
+        timedelta(),
+        ("IST", "GMT"),
+    )
     assert (back.begin, back.end) == (datetime(2025, 10, 26, 1), datetime(2025, 10, 26, 2))  # noqa: DTZ001
 
 
@@ -157,9 +201,15 @@ def test_every_change_of_the_zone_is_told(timezone: str, year: int) -> None:
     assert tuple(each.at for each in found) == changes(timezone, year)
 
 
-@settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=EXAMPLES // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(RULES, st.sampled_from(ZONES), st.sampled_from((2011, 2025, 2031)), GAPS, REPEATS)
-def test_what_is_told_is_what_fires(rule: Rule, timezone: str, year: int, gap: GapPolicy, repeat: RepeatPolicy) -> None:
+def test_what_is_told_is_what_fires(
+    rule: Rule, timezone: str, year: int, gap: GapPolicy, repeat: RepeatPolicy
+) -> None:
     schedule = parsed(rule, timezone, gap, repeat)
     where = load_zone(timezone)
     for at in changes(timezone, year):
@@ -168,7 +218,11 @@ def test_what_is_told_is_what_fires(rule: Rule, timezone: str, year: int, gap: G
         span = change.end - change.begin
         real = fires(rule, timezone, at - span - DAY, at + span + DAY, gap=gap, repeat=repeat)
         if not change.is_ahead:
-            assert list(change.fires) == [each for each in real if change.begin <= each.astimezone(where).replace(tzinfo=None) < change.end]
+            assert list(change.fires) == [
+                each
+                for each in real
+                if change.begin <= each.astimezone(where).replace(tzinfo=None) < change.end
+            ]
         elif change.effect == "made_up":
             assert change.fires[0] in real
             assert change.times
@@ -179,7 +233,10 @@ def test_what_is_told_is_what_fires(rule: Rule, timezone: str, year: int, gap: G
 
 def minutes(change: ClockChange) -> list[datetime]:
     """The readings that are skipped or repeated, at whole minutes."""
-    return [change.begin + timedelta(minutes=number) for number in range(int((change.end - change.begin).total_seconds()) // 60)]
+    return [
+        change.begin + timedelta(minutes=number)
+        for number in range(int((change.end - change.begin).total_seconds()) // 60)
+    ]
 
 
 def test_thirteen_months_of_every_minute_are_told_in_no_time() -> None:

@@ -1,4 +1,6 @@
-"""Commands in messages: each works as it is printed, and none is written without the options of the reader."""
+"""Commands in messages: each works as it is printed, and none is written without the options of the
+reader.
+"""
 
 import ast
 import re
@@ -21,7 +23,9 @@ from scheduler.core.command_line import (
 PACKAGE = Path(scheduler.__file__).parent
 COMMANDS = "|".join(path.stem for path in (PACKAGE / "cli/commands").glob("[a-z]*.py"))
 IN_A_MESSAGE = re.compile(rf"scheduler ({COMMANDS})\b|{{(command_line|start_\w+|see_list)\(")
-SENTENCES = re.compile(r"(made with|that|which|to) `scheduler (up|backup)`|^# Made by `scheduler up`|written by `scheduler")
+SENTENCES = re.compile(
+    r"(made with|that|which|to) `scheduler (up|backup)`|^# Made by `scheduler up`|written by `scheduler"
+)
 """What tells of a command that was used, and is not for copying."""
 
 
@@ -47,11 +51,15 @@ def test_a_command_names_the_target_where_several_are_configured() -> None:
 def test_a_constant_text_gets_the_options_in_each_of_its_commands() -> None:
     set_caller("scheduler", ("--config", "a.toml"))
     text = complete_commands("stop the daemon, `scheduler target unthrottle TARGET`, and see `settle_time`")
-    assert text == "stop the daemon, `scheduler target unthrottle TARGET --config a.toml`, and see `settle_time`"
+    assert (
+        text == "stop the daemon, `scheduler target unthrottle TARGET --config a.toml`, and see `settle_time`"
+    )
 
 
 def test_a_state_directory_is_started_by_up_and_everything_else_by_its_service_or_by_run_and_serve() -> None:
-    assert advise_start_daemon() == "start the daemon with `sudo systemctl start scheduler`, or `scheduler run`"
+    assert (
+        advise_start_daemon() == "start the daemon with `sudo systemctl start scheduler`, or `scheduler run`"
+    )
     set_caller("scheduler", ("--config", "a.toml"))
     assert advise_start_api().endswith("`scheduler serve --config a.toml`")
     set_caller("scheduler", ("--state-dir", "var"))

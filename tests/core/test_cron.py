@@ -29,11 +29,15 @@ def fires(schedule: Schedule, after: str, count: int) -> list[datetime]:
 def test_the_golden_cases_come_out_as_debian_has_them(case: dict[str, str]) -> None:
     after = datetime.fromisoformat(case["from"])
     schedule = Schedule.parse(case["cron"], case["timezone"])
-    assert list(islice(schedule.iterate_between(after, at("2100-01-01")), 3)) == [datetime.fromisoformat(text) for text in case["expected"]]
+    assert list(islice(schedule.iterate_between(after, at("2100-01-01")), 3)) == [
+        datetime.fromisoformat(text) for text in case["expected"]
+    ]
 
 
 class Case(NamedTuple):
-    """A schedule asked for one UTC day, with the times at which it fires on that day under the one policy and under the other."""
+    """A schedule asked for one UTC day, with the times at which it fires on that day under the one policy and
+    under the other.
+    """
 
     shows: str
     zone: str
@@ -52,11 +56,19 @@ NEW_YORK, HOWE, APIA = "America/New_York", "Australia/Lord_Howe", "Pacific/Apia"
 # The policies make no difference.
 WILDCARD = [
     Case("nothing for skipped readings", NEW_YORK, "*/30 2 * * *", "2025-03-09", "", ""),
-    Case("both passes of repeated ones", NEW_YORK, "*/30 1 * * *", "2025-11-02", "05:00 05:30 06:00 06:30", ""),
-    Case("half an hour repeated", HOWE, "*/15 1 * * *", "2025-04-05", "14:00 14:15 14:30 14:45 15:00 15:15", ""),
+    Case(
+        "both passes of repeated ones", NEW_YORK, "*/30 1 * * *", "2025-11-02", "05:00 05:30 06:00 06:30", ""
+    ),
+    Case(
+        "half an hour repeated", HOWE, "*/15 1 * * *", "2025-04-05", "14:00 14:15 14:30 14:45 15:00 15:15", ""
+    ),
     Case("half an hour skipped", HOWE, "*/15 2 * * *", "2025-10-04", "15:30 15:45", ""),
-    Case("two hours repeated", "Antarctica/Troll", "*/30 2 * * *", "2025-10-26", "00:00 00:30 02:00 02:30", ""),
-    Case("a step of hours meets a midnight gap", "America/Santiago", "0 */12 * * 0", "2025-09-07", "15:00", ""),
+    Case(
+        "two hours repeated", "Antarctica/Troll", "*/30 2 * * *", "2025-10-26", "00:00 00:30 02:00 02:30", ""
+    ),
+    Case(
+        "a step of hours meets a midnight gap", "America/Santiago", "0 */12 * * 0", "2025-09-07", "15:00", ""
+    ),
     Case("a day that is skipped", APIA, "0 */6 30 12 *", "2011-12-30", "", ""),
 ]
 
@@ -72,7 +84,9 @@ GAPS = [
     Case("half an hour", HOWE, "15 2 * * *", "2025-10-04", "15:30", ""),
     Case("two hours", "Antarctica/Troll", "30 1,2 30 3 *", "2025-03-30", "01:00", ""),
     Case("from a quarter to the hour", "Pacific/Chatham", "0 3 * * *", "2025-09-27", "14:00", ""),
-    Case("just before a quarter to the hour", "Pacific/Chatham", "44 2 * * *", "2025-09-27", "13:59", "13:59"),
+    Case(
+        "just before a quarter to the hour", "Pacific/Chatham", "44 2 * * *", "2025-09-27", "13:59", "13:59"
+    ),
     Case("negative summer time", "Europe/Dublin", "30 1 * * *", "2025-03-30", "01:00", ""),
     Case("when Ramadan is over", "Africa/Casablanca", "30 2 * * *", "2025-04-06", "02:00", ""),
     Case("at midnight UTC", "Africa/Casablanca", "30 0 2 5 *", "2010-05-02", "00:00", ""),
@@ -92,7 +106,14 @@ REPEATS = [
     Case("one hour", NEW_YORK, "30 1 * * *", "2025-11-02", "05:30", "05:30 06:30"),
     Case("its first reading", NEW_YORK, "0 1 * * *", "2025-11-02", "05:00", "05:00 06:00"),
     Case("the first reading after it", NEW_YORK, "0 2 * * *", "2025-11-02", "07:00", "07:00"),
-    Case("a range of hours", NEW_YORK, "0 0-2 * * *", "2025-11-02", "04:00 05:00 07:00", "04:00 05:00 06:00 07:00"),
+    Case(
+        "a range of hours",
+        NEW_YORK,
+        "0 0-2 * * *",
+        "2025-11-02",
+        "04:00 05:00 07:00",
+        "04:00 05:00 06:00 07:00",
+    ),
     Case("half an hour", HOWE, "45 1 * * *", "2025-04-05", "14:45", "14:45 15:15"),
     Case("two hours", "Antarctica/Troll", "30 2 * * *", "2025-10-26", "00:30", "00:30 02:30"),
     Case("from a quarter to the hour", "Pacific/Chatham", "50 2 * * *", "2025-04-05", "13:05", "13:05 14:05"),
@@ -102,8 +123,22 @@ REPEATS = [
     Case("midnight", "America/Havana", "15 0 * * *", "2025-11-02", "04:15", "04:15 05:15"),
     Case("the evening before", "America/Nuuk", "30 23 * * sat", "2025-10-26", "00:30", "00:30 01:30"),
     Case("the evening before another day", "America/Nuuk", "30 23 * * sun", "2025-10-26", "", ""),
-    Case("back over midnight", "America/St_Johns", "0,1 0 * * *", "2010-11-07", "02:30 03:31", "02:30 03:30 03:31"),
-    Case("back over midnight, the day before", "America/St_Johns", "0,1 23 6 11 *", "2010-11-07", "01:30 01:31", "01:30 01:31 02:31"),
+    Case(
+        "back over midnight",
+        "America/St_Johns",
+        "0,1 0 * * *",
+        "2010-11-07",
+        "02:30 03:31",
+        "02:30 03:30 03:31",
+    ),
+    Case(
+        "back over midnight, the day before",
+        "America/St_Johns",
+        "0,1 23 6 11 *",
+        "2010-11-07",
+        "01:30 01:31",
+        "01:30 01:31 02:31",
+    ),
     Case("a whole day", "Pacific/Kwajalein", "0 12 30 9 *", "1969-09-30", "01:00", "01:00 24:00"),
 ]
 
@@ -115,23 +150,37 @@ def shows(case: Case) -> str:
 @pytest.mark.parametrize("case", WILDCARD, ids=shows)
 @pytest.mark.parametrize("gap", ["after", "skip"])
 @pytest.mark.parametrize("repeat", ["once", "twice"])
-def test_a_wildcard_schedule_follows_the_wall_clock_whatever_the_policies(case: Case, gap: GapPolicy, repeat: RepeatPolicy) -> None:
+def test_a_wildcard_schedule_follows_the_wall_clock_whatever_the_policies(
+    case: Case, gap: GapPolicy, repeat: RepeatPolicy
+) -> None:
     schedule = Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat=repeat)
     assert case.fires(schedule) == case.default
 
 
 @pytest.mark.parametrize("case", GAPS, ids=shows)
 @pytest.mark.parametrize("repeat", ["once", "twice"])
-def test_a_skipped_fixed_time_fires_at_the_end_of_the_gap_or_not_at_all(case: Case, repeat: RepeatPolicy) -> None:
-    assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap="after", dst_repeat=repeat)) == case.default
-    assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap="skip", dst_repeat=repeat)) == case.other
+def test_a_skipped_fixed_time_fires_at_the_end_of_the_gap_or_not_at_all(
+    case: Case, repeat: RepeatPolicy
+) -> None:
+    assert (
+        case.fires(Schedule.parse(case.expression, case.zone, dst_gap="after", dst_repeat=repeat))
+        == case.default
+    )
+    assert (
+        case.fires(Schedule.parse(case.expression, case.zone, dst_gap="skip", dst_repeat=repeat))
+        == case.other
+    )
 
 
 @pytest.mark.parametrize("case", REPEATS, ids=shows)
 @pytest.mark.parametrize("gap", ["after", "skip"])
 def test_a_repeated_fixed_time_fires_in_the_first_pass_or_in_both(case: Case, gap: GapPolicy) -> None:
-    assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat="once")) == case.default
-    assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat="twice")) == case.other
+    assert (
+        case.fires(Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat="once")) == case.default
+    )
+    assert (
+        case.fires(Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat="twice")) == case.other
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,14 +197,21 @@ def test_a_repeated_fixed_time_fires_in_the_first_pass_or_in_both(case: Case, ga
 def test_a_question_in_a_repeated_hour_knows_its_pass(after: str, once: list[str], twice: list[str]) -> None:
     for repeat, expected in (("once", once), ("twice", twice)):
         schedule = Schedule.parse("10,50 1 * * *", NEW_YORK, dst_repeat=cast("RepeatPolicy", repeat))
-        assert [f"{instant:%H:%M}" for instant in schedule.iterate_between(at(after), at("2025-11-02T12:00"))] == expected
+        assert [
+            f"{instant:%H:%M}" for instant in schedule.iterate_between(at(after), at("2025-11-02T12:00"))
+        ] == expected
 
 
 NOTES: list[tuple[str, str, str, FireNote | None]] = [
     ("America/New_York", "30 2 * * *", "2025-03-09T07:00", "after_gap"),
     ("America/New_York", "30 2 * * *", "2025-03-10T06:30", None),
     ("America/New_York", "30 2 * * *", "2025-03-09T06:00", None),  # no fire
-    ("America/New_York", "0 2,3 * * *", "2025-03-09T07:00", "after_gap"),  # 02:00 is made up, together with 03:00
+    (
+        "America/New_York",
+        "0 2,3 * * *",
+        "2025-03-09T07:00",
+        "after_gap",
+    ),  # 02:00 is made up, together with 03:00
     ("America/New_York", "0 3 * * *", "2025-03-09T07:00", None),
     ("America/New_York", "0 * * * *", "2025-03-09T07:00", None),
     ("America/New_York", "30 1 * * *", "2025-11-02T05:30", "first_pass"),
@@ -169,13 +225,17 @@ NOTES: list[tuple[str, str, str, FireNote | None]] = [
 
 
 @pytest.mark.parametrize(("zone", "expression", "instant", "note"), NOTES)
-def test_a_note_says_what_is_special_about_a_fire(zone: str, expression: str, instant: str, note: FireNote | None) -> None:
+def test_a_note_says_what_is_special_about_a_fire(
+    zone: str, expression: str, instant: str, note: FireNote | None
+) -> None:
     assert Schedule.parse(expression, zone).find_note(at(instant)) == note
 
 
 def test_the_second_pass_is_noted_where_both_fire() -> None:
     both = Schedule.parse("30 1 * * *", "America/New_York", dst_repeat="twice")
-    assert [both.find_note(instant) for instant in both.iterate_between(at("2025-11-02"), at("2025-11-03"))] == [
+    assert [
+        both.find_note(instant) for instant in both.iterate_between(at("2025-11-02"), at("2025-11-03"))
+    ] == [
         "first_pass",
         "second_pass",
     ]
@@ -184,7 +244,10 @@ def test_the_second_pass_is_noted_where_both_fire() -> None:
 def test_fields_of_days_are_combined_as_debian_does() -> None:
     def days(expression: str) -> list[int]:
         return [
-            instant.day for instant in Schedule.parse(expression, "UTC").iterate_between(at("2025-06-01") - DAY / 2, at("2025-06-30T12:00"))
+            instant.day
+            for instant in Schedule.parse(expression, "UTC").iterate_between(
+                at("2025-06-01") - DAY / 2, at("2025-06-30T12:00")
+            )
         ]
 
     sundays, odd = [1, 8, 15, 22, 29], list(range(1, 31, 2))
@@ -195,7 +258,14 @@ def test_fields_of_days_are_combined_as_debian_does() -> None:
     assert days("0 0 * * 1,*") == list(range(1, 31))
     assert days("0 0 1-30 * 2,*/7") == list(range(1, 31))
     assert days("0 0 2 * 0,*/7") == sorted({2, *sundays})
-    assert days("0 0 * * 7") == days("0 0 * * sun") == days("0 0 * * 0-0") == days("0 0 * * 7-7") == days("0 0 * * SUN-0") == sundays
+    assert (
+        days("0 0 * * 7")
+        == days("0 0 * * sun")
+        == days("0 0 * * 0-0")
+        == days("0 0 * * 7-7")
+        == days("0 0 * * SUN-0")
+        == sundays
+    )
     assert days("0 0 * * 0-7") == list(range(1, 31))
 
 
@@ -206,8 +276,14 @@ def test_a_range_with_equal_ends_is_one_value(equal: str) -> None:
 
 
 def test_equal_ends_count_by_value_in_every_field() -> None:
-    assert fires(Schedule.parse("0 3-3 7-7 may-5 *", "UTC"), "2025-01-01", 2) == [at("2025-05-07T03:00"), at("2026-05-07T03:00")]
-    assert fires(Schedule.parse("0 0 * * mon-mon#2", "UTC"), "2025-01-01", 2) == [at("2025-01-13"), at("2025-02-10")]
+    assert fires(Schedule.parse("0 3-3 7-7 may-5 *", "UTC"), "2025-01-01", 2) == [
+        at("2025-05-07T03:00"),
+        at("2026-05-07T03:00"),
+    ]
+    assert fires(Schedule.parse("0 0 * * mon-mon#2", "UTC"), "2025-01-01", 2) == [
+        at("2025-01-13"),
+        at("2025-02-10"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +300,9 @@ def test_equal_ends_count_by_value_in_every_field() -> None:
     ],
 )
 def test_rare_dates_and_croniters_own_signs_are_found(expression: str, expected: str) -> None:
-    assert fires(Schedule.parse(expression, "UTC"), "2026-11-23T19:18", 3) == [at(day) for day in expected.split()]
+    assert fires(Schedule.parse(expression, "UTC"), "2026-11-23T19:18", 3) == [
+        at(day) for day in expected.split()
+    ]
 
 
 def test_next_is_strictly_later() -> None:
@@ -235,10 +313,14 @@ def test_next_is_strictly_later() -> None:
 
 def test_instants_come_back_in_utc_whatever_zone_they_are_asked_in() -> None:
     schedule = Schedule.parse("0 12 * * *", "Europe/London")
-    london = datetime(2025, 3, 29, 13, tzinfo=ZoneInfo("Europe/London"))  # level with UTC, and not a day later
+    london = datetime(
+        2025, 3, 29, 13, tzinfo=ZoneInfo("Europe/London")
+    )  # level with UTC, and not a day later
     assert schedule.find_next(london) == at("2025-03-30T11:00")
     assert schedule.find_next(london).tzinfo is UTC  # type: ignore[union-attr]  # it is not None: the line above
-    assert schedule.find_previous(datetime(2025, 3, 31, tzinfo=ZoneInfo("Europe/London"))) == at("2025-03-30T11:00")
+    assert schedule.find_previous(datetime(2025, 3, 31, tzinfo=ZoneInfo("Europe/London"))) == at(
+        "2025-03-30T11:00"
+    )
     assert schedule.is_fire_time(datetime(2025, 3, 30, 19, tzinfo=timezone(timedelta(hours=8))))
 
 
@@ -260,13 +342,18 @@ def test_a_naive_end_of_a_span_is_refused_when_it_is_given() -> None:
 def test_a_span_holds_its_end_and_not_its_beginning() -> None:
     schedule = Schedule.parse("* * * * *", "UTC")
     noon = at("2026-01-01T12:00")
-    assert list(schedule.iterate_between(noon, noon + timedelta(minutes=2))) == [noon + timedelta(minutes=1), noon + timedelta(minutes=2)]
+    assert list(schedule.iterate_between(noon, noon + timedelta(minutes=2))) == [
+        noon + timedelta(minutes=1),
+        noon + timedelta(minutes=2),
+    ]
     assert list(schedule.iterate_between(noon, noon)) == []
     assert list(schedule.iterate_between(noon, noon - DAY)) == []
 
 
 def test_a_zone_with_seconds_in_its_offset_fires_when_its_clock_shows_the_minute() -> None:
-    schedule = Schedule.parse("15 23 * * *", "Africa/Monrovia")  # 44 minutes and 30 seconds behind UTC in those years
+    schedule = Schedule.parse(
+        "15 23 * * *", "Africa/Monrovia"
+    )  # 44 minutes and 30 seconds behind UTC in those years
     assert fires(schedule, "1971-06-01", 2) == [at("1971-06-01T23:59:30"), at("1971-06-02T23:59:30")]
 
 
@@ -279,7 +366,9 @@ def test_a_question_moves_nothing_that_threads_share() -> None:
 
 
 def test_a_span_is_evaluated_only_as_far_as_it_is_read() -> None:
-    assert next(Schedule.parse("* * * * *", "UTC").iterate_between(at("2026-01-01"), at("9000-01-01"))) == at("2026-01-01T00:01")
+    assert next(Schedule.parse("* * * * *", "UTC").iterate_between(at("2026-01-01"), at("9000-01-01"))) == at(
+        "2026-01-01T00:01"
+    )
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -301,7 +390,8 @@ def test_the_calendar_has_two_ends(zone: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["* * * * *", "*/7 3 * * *", "0 9 * * 1-5", "0 0 L * *", "* * * 2 *", "0 0 29 2 *", "0 0 29 2 mon#5"]
+    "expression",
+    ["* * * * *", "*/7 3 * * *", "0 9 * * 1-5", "0 0 L * *", "* * * 2 *", "0 0 29 2 *", "0 0 29 2 mon#5"],
 )
 def test_previous_is_the_fire_before(expression: str) -> None:
     schedule = Schedule.parse(expression, "Europe/Berlin")

@@ -18,7 +18,9 @@ SLOW = 0.25  # seconds; ten times what the slowest takes on a busy machine
 
 @contextmanager
 def bounded_time() -> Iterator[None]:
-    """No more than `SLOW` of this thread's own time; without the garbage collector, which would look through what other tests have left."""
+    """No more than `SLOW` of this thread's own time; without the garbage collector, which would look through
+    what other tests have left.
+    """
     gc.disable()
     begun = time.thread_time()
     try:
@@ -38,7 +40,10 @@ EXPRESSIONS: list[tuple[object, str]] = [
     ("0 9 * *", "has 4 fields instead of five"),
     ("0 0 9 * * *", "has 6 fields instead of five"),
     ("0 0 9 * * * 2030", "has 7 fields instead of five"),
-    ("0\u00a09 * * *", "holds U+00A0 NO-BREAK SPACE (write a plain space); write plain ASCII characters only"),
+    (
+        "0\u00a09 * * *",
+        "holds U+00A0 NO-BREAK SPACE (write a plain space); write plain ASCII characters only",
+    ),
     ("0 9 * * 1\u20135", "holds U+2013 EN DASH (write '-')"),
     ("0 9 * * 1\u22125", "holds U+2212 MINUS SIGN (write '-')"),
     ("0 9 * * 1\u0301", "holds U+0301 COMBINING ACUTE ACCENT (remove it)"),
@@ -46,7 +51,10 @@ EXPRESSIONS: list[tuple[object, str]] = [
     ("\uff10 9 * * *", "holds U+FF10 FULLWIDTH DIGIT ZERO (write '0')"),
     ("0 9 * * mon\u2014fri\u00a0", "holds U+2014 EM DASH (write '-');"),  # the space at the end does no harm
     ("\u200b\u200c\u200d\u2060\u2061 9 * * *", "U+200D ZERO WIDTH JOINER (remove it) and 2 more;"),
-    ("CRON_TZ=Europe/Berlin 0 9 * * *", "CRON_TZ= does not belong in the expression; write the zone in the automation's own field"),
+    (
+        "CRON_TZ=Europe/Berlin 0 9 * * *",
+        "CRON_TZ= does not belong in the expression; write the zone in the automation's own field",
+    ),
     ("tz = UTC 0 9 * * *", "TZ= does not belong in the expression"),
     ("0 9 * * * # every morning", "ends with a comment; remove everything from # on"),
     ("0 9 * * *  #", "ends with a comment"),
@@ -78,7 +86,10 @@ EXPRESSIONS: list[tuple[object, str]] = [
     ("5-5/0 * * * *", "the minute '5-5/0' is not valid"),
     ("99-99 * * * *", "the minute '99-99' is not valid"),
     ("0 -1 * * *", "the hour '-1' is not valid"),
-    ("61 25 * * *", "the minute '61' and the hour '25' are not valid; the minute takes 0-59, the hour takes 0-23, and lists"),
+    (
+        "61 25 * * *",
+        "the minute '61' and the hour '25' are not valid; the minute takes 0-59, the hour takes 0-23, and lists",
+    ),
     ("*", "the expression has 1 field instead of five"),
     ("1,,2 * * * *", "the minute '1,,2' is not valid"),
     ("* *5 * * *", "the hour '*5' is not valid"),
@@ -191,7 +202,14 @@ def test_the_costliest_expressions_are_read_in_bounded_time() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text(max_size=120), st.text("0123456789*/,-#lLwW?rRhH()@ suntefb", max_size=40), st.integers(), st.none()))
+@given(
+    st.one_of(
+        st.text(max_size=120),
+        st.text("0123456789*/,-#lLwW?rRhH()@ suntefb", max_size=40),
+        st.integers(),
+        st.none(),
+    )
+)
 def test_any_text_is_a_schedule_or_has_a_reason(expression: object) -> None:
     try:
         schedule = Schedule.parse(expression, "UTC")

@@ -9,7 +9,11 @@ from scheduler.core.cron import GapPolicy, RepeatPolicy
 from tests.core.cron_oracle import EXAMPLES, GAPS, REPEATS, RULES, Rule, fires, near_changes, parsed
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 @given(RULES, near_changes(), GAPS, REPEATS, st.integers(60, 2 * 24 * 60))
 def test_schedules_agree_with_the_rules_told_minute_by_minute(
     rule: Rule, start: tuple[str, datetime], gap: GapPolicy, repeat: RepeatPolicy, minutes: int

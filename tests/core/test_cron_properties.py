@@ -12,7 +12,11 @@ from scheduler.core.cron import GapPolicy, RepeatPolicy, Schedule
 from tests.core.cron_oracle import DAY, EXAMPLES, GAPS, REPEATS, RULES, Rule, near_changes, parsed
 
 WEEK = 7 * DAY
-few = settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+few = settings(
+    max_examples=EXAMPLES // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
 
 
 @st.composite
@@ -36,7 +40,9 @@ def test_instants_increase_strictly_and_lie_in_their_span(question: tuple[Schedu
 
 @few
 @given(questions(), st.lists(st.integers(0, 3 * 24 * 3600), max_size=4))
-def test_a_span_holds_the_same_however_it_is_split(question: tuple[Schedule, datetime], cuts: list[int]) -> None:
+def test_a_span_holds_the_same_however_it_is_split(
+    question: tuple[Schedule, datetime], cuts: list[int]
+) -> None:
     schedule, after = question
     ends = [after, *(after + timedelta(seconds=cut) for cut in sorted(cuts)), after + 3 * DAY]
     parts = [instant for begin, end in pairwise(ends) for instant in schedule.iterate_between(begin, end)]
@@ -92,14 +98,18 @@ def test_skipping_and_firing_once_only_leave_out(question: tuple[Schedule, datet
 
 @few
 @given(questions(), st.integers(0, 10 * 24 * 3600), st.integers(0, 12 * 24 * 3600))
-def test_count_agrees_with_the_list_of_instants(question: tuple[Schedule, datetime], back: int, seconds: int) -> None:
+def test_count_agrees_with_the_list_of_instants(
+    question: tuple[Schedule, datetime], back: int, seconds: int
+) -> None:
     schedule, instant = question
     after = instant - timedelta(seconds=back)
     until = after + timedelta(seconds=seconds)
     assert schedule.count(after, until) == sum(1 for _ in schedule.iterate_between(after, until))
 
 
-def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     schedule = Schedule.parse("* * * * *", "Europe/Berlin")
     after = datetime.fromisoformat("2026-01-01T10:30:00Z")
     listed = 0
@@ -113,13 +123,17 @@ def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(monkeypa
 
     monkeypatch.setattr(Schedule, "iterate_between", listing)
     assert schedule.count(after, after + timedelta(days=365)) == 365 * 24 * 60
-    assert listed <= (1 + 2 * 3) * 24 * 60  # two ends of one day together, and three days for each clock change
+    assert (
+        listed <= (1 + 2 * 3) * 24 * 60
+    )  # two ends of one day together, and three days for each clock change
 
 
 def test_count_of_a_year_follows_working_hours_through_clock_changes() -> None:
     schedule = Schedule.parse("*/5 8-17 * * 1-5", "America/New_York")
     after = datetime.fromisoformat("2026-01-01T00:00:00Z")
-    assert schedule.count(after, after + timedelta(days=365)) == len(list(schedule.iterate_between(after, after + timedelta(days=365))))
+    assert schedule.count(after, after + timedelta(days=365)) == len(
+        list(schedule.iterate_between(after, after + timedelta(days=365)))
+    )
 
 
 CHANGES = {
@@ -133,9 +147,13 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("dst", [("after", "once"), ("skip", "once"), ("after", "twice"), ("skip", "twice")])
-@pytest.mark.parametrize("expression", ["* * * * *", "*/20 2 * * *", "30 2 * * *", "0,45 0-3 * * *", "15 1,2 * * 0", "0 0 30 12 *"])
+@pytest.mark.parametrize(
+    "expression", ["* * * * *", "*/20 2 * * *", "30 2 * * *", "0,45 0-3 * * *", "15 1,2 * * 0", "0 0 30 12 *"]
+)
 @pytest.mark.parametrize("zone", CHANGES)
-def test_count_agrees_with_the_list_around_each_change(zone: str, expression: str, dst: tuple[GapPolicy, RepeatPolicy]) -> None:
+def test_count_agrees_with_the_list_around_each_change(
+    zone: str, expression: str, dst: tuple[GapPolicy, RepeatPolicy]
+) -> None:
     schedule = Schedule.parse(expression, zone, dst_gap=dst[0], dst_repeat=dst[1])
     for change in map(datetime.fromisoformat, CHANGES[zone]):
         for hours in (-60, -49, -25):

@@ -39,7 +39,13 @@ WILDCARDS: Final = (
     "*/15 2 * * *",
     "*/20 0 * * *",
 )
-WILDCARDS_OF_DAYS: Final = ("*/30 0 * * 0", "0 */4 * * 0", "*/20 0 * * 1-6", "*/30 23 * * sat", "0 */6 1-15 * *")
+WILDCARDS_OF_DAYS: Final = (
+    "*/30 0 * * 0",
+    "0 */4 * * 0",
+    "*/20 0 * * 1-6",
+    "*/30 23 * * sat",
+    "0 */6 1-15 * *",
+)
 FIXED: Final = (
     "30 2 * * *",
     "0 2 * * *",
@@ -61,7 +67,14 @@ FIXED_OF_DAYS: Final = (
     "5 0 * * 1-5",
     "15 2 8-14 * *",
 )
-STARTS: Final = (-2 * DAY, -7 * HOUR, timedelta(minutes=-35), timedelta(), timedelta(minutes=5), timedelta(minutes=61))
+STARTS: Final = (
+    -2 * DAY,
+    -7 * HOUR,
+    timedelta(minutes=-35),
+    timedelta(),
+    timedelta(minutes=5),
+    timedelta(minutes=61),
+)
 
 
 def cronsim(expression: str, zone_name: str, after: datetime, until: datetime) -> Iterator[datetime]:
@@ -94,12 +107,16 @@ def _skips_midnight(zone_name: str, change: datetime) -> bool:
 def test_cronsim_differs_only_by_its_known_errors_around_clock_changes() -> None:
     errors: Counter[str | None] = Counter()
     asked = 0
-    for zone_name, expression, start in product(ZONES + MORE_ZONES, WILDCARDS + WILDCARDS_OF_DAYS + FIXED + FIXED_OF_DAYS, STARTS):
+    for zone_name, expression, start in product(
+        ZONES + MORE_ZONES, WILDCARDS + WILDCARDS_OF_DAYS + FIXED + FIXED_OF_DAYS, STARTS
+    ):
         schedule = Schedule.parse(expression, zone_name)
         for change in changes(zone_name, 2025):
             after, until = change + start, change + start + 8 * DAY
             asked += 1
-            if list(islice(schedule.iterate_between(after, until), 4)) != list(islice(cronsim(expression, zone_name, after, until), 4)):
+            if list(islice(schedule.iterate_between(after, until), 4)) != list(
+                islice(cronsim(expression, zone_name, after, until), 4)
+            ):
                 error = known_error(expression, zone_name, after, change)
                 assert error, (expression, zone_name, after)
                 errors[error] += 1
@@ -114,7 +131,9 @@ def test_croniter_says_the_same_where_the_clock_never_changes(rule: Rule, after:
     schedule = parsed(rule, "UTC", "after", "once")
     expected = croniter(rule.text, after, ret_type=datetime, implement_cron_bug=True)
     found = schedule.iterate_between(after.replace(tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
-    assert [instant.replace(tzinfo=None) for instant in islice(found, 5)] == [expected.get_next() for _ in range(5)]
+    assert [instant.replace(tzinfo=None) for instant in islice(found, 5)] == [
+        expected.get_next() for _ in range(5)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -149,4 +168,6 @@ def test_signs_that_crons_read_differently_are_read_as_croniter_does(expression:
     after = datetime(2024, 12, 31, 12, tzinfo=UTC)
     expected = croniter(expression, after.replace(tzinfo=None), ret_type=datetime, implement_cron_bug=True)
     found = Schedule.parse(expression, "UTC").iterate_between(after, datetime(9000, 1, 1, tzinfo=UTC))
-    assert [instant.replace(tzinfo=None) for instant in islice(found, 60)] == [expected.get_next() for _ in range(60)]
+    assert [instant.replace(tzinfo=None) for instant in islice(found, 60)] == [
+        expected.get_next() for _ in range(60)
+    ]

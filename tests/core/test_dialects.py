@@ -172,7 +172,10 @@ def test_every_code_is_in_a_table() -> None:
                 "write 0 9 * * mon-wed"
             ),
         ),
-        ("0 */7 * * *", "the hour */7 begins anew after 21: the interval there is 3 instead of 7, as in all crons"),
+        (
+            "0 */7 * * *",
+            "the hour */7 begins anew after 21: the interval there is 3 instead of 7, as in all crons",
+        ),
     ],
 )
 def test_a_difference_is_a_sentence(expression: str, words: str) -> None:
@@ -220,7 +223,9 @@ def claimed(expression: str, dialect: str) -> list[str]:
 
 @pytest.mark.parametrize("dialect", OTHERS)
 @pytest.mark.parametrize("expression", DIFFERENT)
-def test_a_cron_that_is_named_does_otherwise_and_one_that_is_not_does_the_same(expression: str, dialect: str) -> None:
+def test_a_cron_that_is_named_does_otherwise_and_one_that_is_not_does_the_same(
+    expression: str, dialect: str
+) -> None:
     claims, fires = claimed(expression, dialect), of_another(dialect, expression)
     if any("refused" in claim for claim in claims):
         assert fires is None
@@ -232,12 +237,20 @@ def test_a_cron_that_is_named_does_otherwise_and_one_that_is_not_does_the_same(e
 
 @pytest.mark.parametrize("expression", DIFFERENT)
 def test_what_is_to_be_written_instead_means_the_same_here(expression: str) -> None:
-    for instead in [each.instead for each in told(expression) if each.instead and not each.instead.startswith("two automations")]:
+    for instead in [
+        each.instead
+        for each in told(expression)
+        if each.instead and not each.instead.startswith("two automations")
+    ]:
         assert of_us(instead) == of_us(expression)
-        assert describe_schedule(Schedule.parse(instead, "UTC")) == describe_schedule(Schedule.parse(expression, "UTC"))
+        assert describe_schedule(Schedule.parse(instead, "UTC")) == describe_schedule(
+            Schedule.parse(expression, "UTC")
+        )
 
 
-_VALUE = st.sampled_from(("*", "0", "1", "5", "07", "12", "31", "59", "jan", "NOV", "sun", "Mon", "fri", "L", "?"))
+_VALUE = st.sampled_from(
+    ("*", "0", "1", "5", "07", "12", "31", "59", "jan", "NOV", "sun", "Mon", "fri", "L", "?")
+)
 _STEP = st.sampled_from(("", "", "/1", "/2", "/7", "/90"))
 _ITEM = st.one_of(
     st.builds("{}{}".format, _VALUE, _STEP),
@@ -253,8 +266,14 @@ _MOSTLY_PLAIN = st.one_of(st.just("*"), st.just("5"), _FIELD)
 @given(st.lists(_MOSTLY_PLAIN, min_size=5, max_size=5).map(" ".join))
 def test_whatever_is_valid_is_told_and_what_to_write_instead_means_the_same(expression: str) -> None:
     with suppress(InvalidSchedule):
-        for instead in [each.instead for each in told(expression) if each.instead and not each.instead.startswith("two automations")]:
-            assert describe_schedule(Schedule.parse(instead, "UTC")) == describe_schedule(Schedule.parse(expression, "UTC"))
+        for instead in [
+            each.instead
+            for each in told(expression)
+            if each.instead and not each.instead.startswith("two automations")
+        ]:
+            assert describe_schedule(Schedule.parse(instead, "UTC")) == describe_schedule(
+                Schedule.parse(expression, "UTC")
+            )
 
 
 @pytest.mark.parametrize(
@@ -303,8 +322,12 @@ def test_a_cron_of_which_nothing_is_said_does_the_same(dialect: str, rule: Rule)
         assert of_another(dialect, expression) == of_us(expression)
 
 
-@pytest.mark.parametrize(("place", "low", "last"), [(0, 0, 59), (1, 0, 23), (2, 1, 31), (3, 1, 12), (4, 0, 6)])
-def test_what_croniter_makes_of_a_step_that_wraps_is_told_with_the_values_of_it(place: int, low: int, last: int) -> None:
+@pytest.mark.parametrize(
+    ("place", "low", "last"), [(0, 0, 59), (1, 0, 23), (2, 1, 31), (3, 1, 12), (4, 0, 6)]
+)
+def test_what_croniter_makes_of_a_step_that_wraps_is_told_with_the_values_of_it(
+    place: int, low: int, last: int
+) -> None:
     names = {3: MONTHS, 4: WEEKDAYS}.get(place)
     for begin, end, step in islice(_wraps(low, last), 0, None, 7):
         fields = ["0", "0", "*", "*", "*"]
@@ -313,7 +336,9 @@ def test_what_croniter_makes_of_a_step_that_wraps_is_told_with_the_values_of_it(
         behind = [value for value in values if isinstance(value, int) and value < begin]
         follows = (names[behind[0] - low] if names else str(behind[0])) if behind else "nothing"
         words = [each.elsewhere[0].does for each in told(" ".join(fields)) if each.code == "wrapping_step"]
-        assert bool(words) == ({value for value in values if value != "*"} != _stepped(begin, end, step, (low, last)))
+        assert bool(words) == (
+            {value for value in values if value != "*"} != _stepped(begin, end, step, (low, last))
+        )
         assert all(each.startswith(f"{follows} comes after ") for each in words)
 
 
@@ -339,7 +364,9 @@ def test_debians_cron_refuses_what_it_is_said_to_refuse(tmp_path: Path) -> None:
         table.write_text(f"{expression} true\n")
         if subprocess.run([str(DEBIANS_OWN), "-n", str(table)], check=False, capture_output=True).returncode:
             refused.add(expression)
-    assert refused == {each for each in DIFFERENT if any("refused" in claim for claim in claimed(each, DEBIAN))}
+    assert refused == {
+        each for each in DIFFERENT if any("refused" in claim for claim in claimed(each, DEBIAN))
+    }
 
 
 # ---------------------------------------------------------------- at clock changes
@@ -367,10 +394,16 @@ def _by_apscheduler(begin: datetime, end: datetime) -> list[datetime]:
     ("dialect", "gap", "repeated"),
     [
         (CRONITER, [GAP], [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)]),
-        (APSCHEDULER, [GAP + timedelta(minutes=30)], [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)]),
+        (
+            APSCHEDULER,
+            [GAP + timedelta(minutes=30)],
+            [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)],
+        ),
     ],
 )
-def test_others_do_at_a_clock_change_what_is_told(dialect: str, gap: list[datetime], repeated: list[datetime]) -> None:
+def test_others_do_at_a_clock_change_what_is_told(
+    dialect: str, gap: list[datetime], repeated: list[datetime]
+) -> None:
     assert fires_around(dialect, GAP) == gap
     assert fires_around(dialect, REPEATED) == repeated
 
@@ -393,7 +426,10 @@ def test_what_others_do_at_the_coming_clock_changes_is_told() -> None:
 def test_the_policies_decide_who_does_otherwise() -> None:
     skips, repeats, _ = told("30 2 * * *", "Europe/Berlin", dst_gap="skip", dst_repeat="twice")
     assert "in Debian's cron and croniter it fires at the end of the gap" in skips.words
-    assert "in Debian's cron, EventBridge Scheduler and systemd timers it fires the first time only" in repeats.words
+    assert (
+        "in Debian's cron, EventBridge Scheduler and systemd timers it fires the first time only"
+        in repeats.words
+    )
 
 
 @pytest.mark.parametrize(
@@ -404,5 +440,7 @@ def test_the_policies_decide_who_does_otherwise() -> None:
         ("30 2 * * *", "Asia/Tokyo", []),
     ],
 )
-def test_clock_changes_that_change_nothing_are_not_compared(expression: str, timezone: str, codes: list[Code]) -> None:
+def test_clock_changes_that_change_nothing_are_not_compared(
+    expression: str, timezone: str, codes: list[Code]
+) -> None:
     assert [each.code for each in told(expression, timezone)] == codes

@@ -62,7 +62,9 @@ def test_it_is_over_when_half_of_the_automations_are_shown_again(shown: int, is_
 
 def recall(present: int, *removals: tuple[float | None, float]) -> DisappearanceWatch:
     watching = DisappearanceWatch()
-    watching.recall(present, [Removal(None if since is None else at(since), at(until)) for since, until in removals])
+    watching.recall(
+        present, [Removal(None if since is None else at(since), at(until)) for since, until in removals]
+    )
     return watching
 
 

@@ -20,7 +20,9 @@ def at(minutes: float) -> datetime:
     return NOON + timedelta(minutes=minutes)
 
 
-def entry(cron: str = "* * * * *", *, since: datetime = NOON, policies: Policies = TEN_SECONDS) -> TimetableEntry:
+def entry(
+    cron: str = "* * * * *", *, since: datetime = NOON, policies: Policies = TEN_SECONDS
+) -> TimetableEntry:
     automation = Automation("a", "nightly", Definition(cron, "UTC", enabled=True))
     return TimetableEntry(automation, since, policies, Schedule.parse(cron, "UTC"))
 
@@ -51,7 +53,9 @@ def test_what_is_confirmed_is_past_no_more() -> None:
 
 def test_its_jitter_counts() -> None:
     expected = ExpectedOccurrences("main", NOON)
-    jittered = entry("0 * * * *", policies=Policies(start_within=timedelta(seconds=10), jitter=timedelta(minutes=20)))
+    jittered = entry(
+        "0 * * * *", policies=Policies(start_within=timedelta(seconds=10), jitter=timedelta(minutes=20))
+    )
     first = next(minute for minute in range(60, 90) if past(expected, at(minute), jittered))
     assert 60 < first <= 81
 
@@ -86,7 +90,9 @@ def test_after_a_step_back_it_is_derived_again() -> None:
     assert past(expected, at(2.5), entry()) == [2]
 
 
-def test_what_is_kept_is_bounded_and_goes_on_when_some_of_it_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded_and_goes_on_when_some_of_it_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A ledger that takes nothing for days must not fill the memory."""
     monkeypatch.setattr("scheduler.core.expected_occurrences.LOOK_BACK", timedelta(days=4))
     monkeypatch.setattr("scheduler.core.expected_occurrences.MOST_UNCONFIRMED", 3)
@@ -116,7 +122,10 @@ def test_a_derivation_pauses_after_each_few_steps(monkeypatch: pytest.MonkeyPatc
         calls[0] += 1
         return find_next(schedule, after)
 
-    entries = {str(number): entry(f"{number % 60} {number // 60 % 24} {1 + number // 1440} * *") for number in range(3000)}
+    entries = {
+        str(number): entry(f"{number % 60} {number // 60 % 24} {1 + number // 1440} * *")
+        for number in range(3000)
+    }
     monkeypatch.setattr(Schedule, "find_next", count)
     expected = ExpectedOccurrences("main", NOON)
     for now in (at(0.5), at(30.5)):
@@ -125,7 +134,9 @@ def test_a_derivation_pauses_after_each_few_steps(monkeypatch: pytest.MonkeyPatc
     assert calls[0] >= 3000
 
 
-def test_when_the_clock_goes_back_between_two_slices_nothing_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_clock_goes_back_between_two_slices_nothing_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(expected_module, "_SLICE", 1)
     expected = ExpectedOccurrences("main", NOON)
     for slices, _ in enumerate(expected.derive({"a": entry()}, at(3.5))):

@@ -1,4 +1,6 @@
-"""Who is next: rounds, three by deadline and one by waiting time, hanging automations last, and losses shared."""
+"""Who is next: rounds, three by deadline and one by waiting time, hanging automations last, and losses
+shared.
+"""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -92,7 +94,9 @@ def test_choosing_among_ten_thousand_looks_at_few() -> None:
 
         queue = FairQueue()
         for number in range(size):
-            queue.join(str(number), lost_at=Counted((number * 7919) % size), since=Counted((number * 104729) % size))
+            queue.join(
+                str(number), lost_at=Counted((number * 7919) % size), since=Counted((number * 104729) % size)
+            )
         compared = 0
         for _ in range(size):
             queue.choose()
@@ -101,7 +105,11 @@ def test_choosing_among_ten_thousand_looks_at_few() -> None:
     assert count_comparisons(10_000) < 3 * count_comparisons(100)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.floats(0, 100), st.floats(0, 100), st.booleans()), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcdef"), st.floats(0, 100), st.floats(0, 100), st.booleans()), max_size=60
+    )
+)
 def test_every_occurrence_that_waits_is_chosen_once(joined: list[tuple[str, float, float, bool]]) -> None:
     queue, waiting = FairQueue(), dict[str, Ticket]()
     for automation_id, lost_at, since, leaves in joined:
@@ -114,7 +122,9 @@ def test_every_occurrence_that_waits_is_chosen_once(joined: list[tuple[str, floa
 
 
 def test_what_waited_behind_another_does_not_starve_when_newer_ones_never_cease() -> None:
-    """Every occurrence counts (`catch_up=all`), one a minute; two others take a place each before it, in every round."""
+    """Every occurrence counts (`catch_up=all`), one a minute; two others take a place each before it, in
+    every round.
+    """
     queue, chosen = FairQueue(), list[str]()
     queue.join("all", lost_at=1e9, since=0.0)
     queue.join("newest", lost_at=1e9, since=0.0)
@@ -141,7 +151,9 @@ def test_of_deleted_automations_little_is_remembered(monkeypatch: pytest.MonkeyP
 
 
 class Recurring(NamedTuple):
-    """An automation that is due each ``period`` minutes. ``catches_up``: on all of its occurrences (`catch_up = "all"`)."""
+    """An automation that is due each ``period`` minutes. ``catches_up``: on all of its occurrences (`catch_up
+    = "all"`).
+    """
 
     period: int
     offset: int = 0  # seconds
@@ -150,7 +162,9 @@ class Recurring(NamedTuple):
 
     @property
     def patience(self) -> int:
-        """For how many seconds an occurrence may wait: `start_within`, at most until the next one coalesces it."""
+        """For how many seconds an occurrence may wait: `start_within`, at most until the next one coalesces
+        it.
+        """
         return self.start_within if self.catches_up else min(self.start_within, self.period * 60)
 
     def dues(self, number: int) -> Iterator[ForecastOccurrence]:
@@ -161,7 +175,9 @@ class Recurring(NamedTuple):
 
 def play(automations: Sequence[Recurring], per_minute: int) -> list[AutomationForecast]:
     """What comes of each automation when fires have so many places a minute."""
-    dues = sorted((due for number, each in enumerate(automations) for due in each.dues(number)), key=lambda due: due.at)
+    dues = sorted(
+        (due for number, each in enumerate(automations) for due in each.dues(number)), key=lambda due: due.at
+    )
     polls = Polls(interval=30.0, fresh_for=30.0, pages=1)  # two requests a minute
     prospects = make_forecast(dues, polls, per_minute=per_minute + 2, per_hour=1_000_000).automation_forecasts
     return [prospects[str(number)] for number in range(len(automations))]
@@ -176,7 +192,9 @@ def average_excess(automations: Sequence[Recurring], per_minute: int) -> float:
 
 
 def excess(automations: Sequence[Recurring], per_minute: int, patience: int) -> float:
-    """By which part the demand exceeds the places, in the busiest stretch of time that is as long as an occurrence may wait."""
+    """By which part the demand exceeds the places, in the busiest stretch of time that is as long as an
+    occurrence may wait.
+    """
     instants = sorted(due.at for each in automations for due in each.dues(0))
     busiest = max(bisect_left(instants, at + patience) - bisect_left(instants, at) for at in set(instants))
     return max(0.0, busiest / (per_minute * patience / 60) - 1)
@@ -221,9 +239,14 @@ def test_no_automation_loses_much_more_than_a_shortage_that_lasts(automations: l
     part=st.sampled_from([0.9, 1.05, 1.1, 1.5]),
 )
 def test_whatever_the_schedules_a_shortage_is_shared(automations: list[Recurring], part: float) -> None:
-    """As semantics.md promises, in whole occurrences: before an automation loses one, nothing shows that its turn has come."""
+    """As semantics.md promises, in whole occurrences: before an automation loses one, nothing shows that its
+    turn has come.
+    """
     per_minute = max(4, int(sum(1 / each.period for each in automations) / part))
-    excesses = {patience: excess(automations, per_minute, patience) for patience in {each.patience for each in automations}}
+    excesses = {
+        patience: excess(automations, per_minute, patience)
+        for patience in {each.patience for each in automations}
+    }
     for automation, prospect in zip(automations, play(automations, per_minute), strict=True):
         assert prospect.lost <= ceil((excesses[automation.patience] + 0.1) * prospect.due)
 

@@ -19,14 +19,18 @@ def every_minute(automations: int, minutes: int = 120) -> list[ForecastOccurrenc
 def test_within_the_budget_nobody_waits(automations: int) -> None:
     result = make_forecast(every_minute(automations), USUAL, per_minute=400, per_hour=4000)
     assert (result.binds_at, find_losers(result), result.longest_gap) == (None, {}, 30.0)
-    assert {(each.due, each.lost, each.longest_wait) for each in result.automation_forecasts.values()} == {(120, 0, 0.0)}
+    assert {(each.due, each.lost, each.longest_wait) for each in result.automation_forecasts.values()} == {
+        (120, 0, 0.0)
+    }
 
 
 def test_beyond_the_budget_it_names_who_loses_how_much_and_from_when_on() -> None:
     result = make_forecast(every_minute(60), USUAL, per_minute=40, per_hour=10**6)
     assert result.binds_at == 60.0
     lost = [each.lost / each.due for each in find_losers(result).values()]
-    assert sum(each.due - each.lost for each in result.automation_forecasts.values()) == pytest.approx(38 * 120, rel=0.02)
+    assert sum(each.due - each.lost for each in result.automation_forecasts.values()) == pytest.approx(
+        38 * 120, rel=0.02
+    )
     assert max(lost) <= 60 / 38 - 1 + 0.1
     assert lost == sorted(lost, reverse=True)
 
@@ -35,11 +39,18 @@ def test_a_crowd_waits_and_loses_nothing() -> None:
     crowd = [ForecastOccurrence(60.0, 1860.0, str(number)) for number in range(1000)]
     result = make_forecast(crowd, USUAL, per_minute=400, per_hour=4000)
     assert find_losers(result) == {}
-    assert max(each.longest_wait for each in result.automation_forecasts.values()) == pytest.approx(120.0, abs=2.0)
+    assert max(each.longest_wait for each in result.automation_forecasts.values()) == pytest.approx(
+        120.0, abs=2.0
+    )
 
 
 def test_what_is_not_started_by_its_deadline_is_lost() -> None:
-    result = make_forecast([ForecastOccurrence(60.0, 90.0, str(number)) for number in range(10)], USUAL, per_minute=5, per_hour=100)
+    result = make_forecast(
+        [ForecastOccurrence(60.0, 90.0, str(number)) for number in range(10)],
+        USUAL,
+        per_minute=5,
+        per_hour=100,
+    )
     assert 3 <= sum(each.due - each.lost for each in result.automation_forecasts.values()) <= 5
 
 
@@ -58,4 +69,7 @@ def test_an_automation_that_catches_up_on_all_waits_and_loses_nothing() -> None:
     crowd = [ForecastOccurrence(60.0, 360.0, str(number)) for number in range(150)]
     result = make_forecast([*crowd, *patient], USUAL, per_minute=40, per_hour=10**6)
     assert not find_losers(result)
-    assert (result.automation_forecasts["patient"].due, result.automation_forecasts["patient"].longest_wait > 60) == (4, True)
+    assert (
+        result.automation_forecasts["patient"].due,
+        result.automation_forecasts["patient"].longest_wait > 60,
+    ) == (4, True)

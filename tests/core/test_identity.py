@@ -25,7 +25,10 @@ def test_it_stays_what_it_is_from_one_release_to_the_next() -> None:
 
 def test_every_part_of_the_identity_makes_it_another() -> None:
     parts = product(
-        ["https://us.posthog.com", "https://eu.posthog.com"], ["1", "11"], [ID, ID.replace("7", "8")], [NOON, NOON + timedelta(minutes=1)]
+        ["https://us.posthog.com", "https://eu.posthog.com"],
+        ["1", "11"],
+        [ID, ID.replace("7", "8")],
+        [NOON, NOON + timedelta(minutes=1)],
     )
     keys = [make_idempotency_key(*each) for each in parts]
     assert len(set(keys)) == len(keys) == 16

@@ -34,7 +34,9 @@ def test_an_instant_without_a_zone_is_refused(write: object) -> None:
         write(datetime(2026, 11, 23, 12))  # noqa: DTZ001 -- that is the point
 
 
-@pytest.mark.parametrize("text", ["", "now", "2026-11-23", "2026-11-23T12:00:00", "2026-13-01T00:00:00Z", "2026-11-23T12:00:00Q"])
+@pytest.mark.parametrize(
+    "text", ["", "now", "2026-11-23", "2026-11-23T12:00:00", "2026-13-01T00:00:00Z", "2026-11-23T12:00:00Q"]
+)
 def test_what_names_no_instant_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"offset|isoformat|month"):
         from_text(text)

@@ -48,15 +48,21 @@ def without(*fields: str) -> dict[str, Any]:
 
 def test_an_object_becomes_an_automation() -> None:
     definition = Definition("0 3 * * *", "Europe/Vienna", enabled=True)
-    assert parse_automation(OBJECT) == Automation(ID, "Nightly", definition, NOON, "run-1", NOON, "running", None)
+    assert parse_automation(OBJECT) == Automation(
+        ID, "Nightly", definition, NOON, "run-1", NOON, "running", None
+    )
 
 
 def test_one_that_never_ran_has_no_run() -> None:
-    never = parse_automation(without("last_run_at", "last_run_status", "last_task_run_id", "last_error", "updated_at"))
+    never = parse_automation(
+        without("last_run_at", "last_run_status", "last_task_run_id", "last_error", "updated_at")
+    )
     assert (never.run_id, never.run_at, never.run_status, never.run_error, never.updated_at) == (None,) * 5
 
 
-@pytest.mark.parametrize("extra", [{"repository": None}, {"prompt": None}, {"new_field": {"nested": [1]}}, {"last_task_id": 7}])
+@pytest.mark.parametrize(
+    "extra", [{"repository": None}, {"prompt": None}, {"new_field": {"nested": [1]}}, {"last_task_id": 7}]
+)
 def test_what_the_schedule_does_not_need_is_taken_as_it_comes(extra: dict[str, Any]) -> None:
     assert parse_automation(OBJECT | extra) == parse_automation(OBJECT)
 
@@ -67,7 +73,9 @@ def test_without_a_name_it_goes_by_its_id(name: object) -> None:
 
 
 def test_texts_for_people_are_cut_and_made_whole() -> None:
-    parsed = parse_automation(OBJECT | {"name": "n" * 1000, "last_error": "half \ud800 a \0 pair " + "e" * 5000})
+    parsed = parse_automation(
+        OBJECT | {"name": "n" * 1000, "last_error": "half \ud800 a \0 pair " + "e" * 5000}
+    )
     assert parsed.name == "n" * MAX_NAME
     assert parsed.run_error is not None
     assert parsed.run_error.startswith("half ? a \ufffd pair e")
@@ -81,7 +89,9 @@ def test_what_is_no_object_is_refused(value: object) -> None:
     assert refused.value.automation_id is None
 
 
-@pytest.mark.parametrize("bad", [None, "", 7, "not-a-uuid", ID + "0", ID[:-1], "g" * 32, ID + " " * 5000, {"id": ID}])
+@pytest.mark.parametrize(
+    "bad", [None, "", 7, "not-a-uuid", ID + "0", ID[:-1], "g" * 32, ID + " " * 5000, {"id": ID}]
+)
 def test_without_an_id_it_cannot_be_named(bad: object) -> None:
     with pytest.raises(InvalidAutomation, match="its id is not a UUID") as refused:
         parse_automation(OBJECT | {"id": bad})
@@ -161,7 +171,10 @@ JSON = st.recursive(
 )
 
 
-@given(value=JSON | st.fixed_dictionaries({}, optional={field: JSON | st.just(value) for field, value in OBJECT.items()}))
+@given(
+    value=JSON
+    | st.fixed_dictionaries({}, optional={field: JSON | st.just(value) for field, value in OBJECT.items()})
+)
 def test_whatever_comes_is_an_automation_or_an_invalid_one(value: object) -> None:
     try:
         parsed = parse_automation(value)
@@ -169,7 +182,13 @@ def test_whatever_comes_is_an_automation_or_an_invalid_one(value: object) -> Non
         error.reason.encode()
     else:
         assert parsed.id == to_canonical_id(parsed.id)
-        for text in (parsed.name, parsed.run_id, parsed.run_error, parsed.run_status, *vars_of(parsed.definition)):
+        for text in (
+            parsed.name,
+            parsed.run_id,
+            parsed.run_error,
+            parsed.run_status,
+            *vars_of(parsed.definition),
+        ):
             (text or "").encode()  # what could not be kept in a database is not there
             assert "\0" not in (text or "")
 

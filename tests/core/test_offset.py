@@ -14,7 +14,9 @@ def seconds(amount: float) -> timedelta:
 
 
 def answer(offset: float, *, at: float, took: float = 0.05, kept: float = 0.0) -> ClockOffset:
-    """What an answer says whose server is ``offset`` ahead, read its clock halfway, and had made its ``Date`` ``kept`` seconds before."""
+    """What an answer says whose server is ``offset`` ahead, read its clock halfway, and had made its ``Date``
+    ``kept`` seconds before.
+    """
     sent = NOON + seconds(at)
     read = sent + seconds(took / 2 + offset - kept)
     sample = sample_offset(read.replace(microsecond=0), sent=sent, received=sent + seconds(took))
@@ -54,9 +56,13 @@ def test_a_clock_of_ours_that_went_back_during_the_request_says_nothing() -> Non
 
 @given(
     offset=st.floats(-86_400, 86_400),
-    answers=st.lists(st.tuples(st.floats(0, 3600), st.floats(0, 30), st.floats(0, 1.0)), min_size=1, max_size=20),
+    answers=st.lists(
+        st.tuples(st.floats(0, 3600), st.floats(0, 30), st.floats(0, 1.0)), min_size=1, max_size=20
+    ),
 )
-def test_the_truth_is_never_outside_of_what_is_known(offset: float, answers: list[tuple[float, float, float]]) -> None:
+def test_the_truth_is_never_outside_of_what_is_known(
+    offset: float, answers: list[tuple[float, float, float]]
+) -> None:
     known: ClockOffset | None = None
     for at, took, kept in sorted(answers):
         sample = answer(offset, at=at, took=took, kept=kept)

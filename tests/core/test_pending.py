@@ -101,16 +101,26 @@ def test_everything_added_is_due_or_waits(adds: list[tuple[str, int, float, int]
     for automation_id, minute, jitter, seen_at in adds:
         moment = added.setdefault((automation_id, at(minute).scheduled_for), at(minute, jitter=jitter))
         pending.add(automation_id, [moment], NOON + seen_at * MINUTE)
-    held = {(each, moment.scheduled_for) for each, moments in pending.find_due(NOON + 60 * MINUTE).items() for moment in moments}
+    held = {
+        (each, moment.scheduled_for)
+        for each, moments in pending.find_due(NOON + 60 * MINUTE).items()
+        for moment in moments
+    }
     assert held == added.keys()
     due = DueQueue()
     for (automation_id, _), moment in added.items():
         due.add(automation_id, [moment], NOON)
-    ready = {(each, moment.scheduled_for) for each, moments in due.find_due(NOON + until * MINUTE).items() for moment in moments}
+    ready = {
+        (each, moment.scheduled_for)
+        for each, moments in due.find_due(NOON + until * MINUTE).items()
+        for moment in moments
+    }
     assert ready == {key for key, moment in added.items() if moment.due <= NOON + until * MINUTE}
 
 
-def test_the_first_that_wait_for_their_due_time_are_found_in_order_without_the_forgotten_ones(pending: DueQueue) -> None:
+def test_the_first_that_wait_for_their_due_time_are_found_in_order_without_the_forgotten_ones(
+    pending: DueQueue,
+) -> None:
     numbers = [7, 3, 9, 1, 8, 2, 6, 4, 5]
     for number in numbers:
         pending.add(f"a{number}", [at(1, jitter=number)], NOON + 2 * MINUTE)

@@ -49,7 +49,9 @@ ID = "01890a5d-ac96-774b-bcce-b302099a8057"
         (None, HOUR),  # there is no next one
     ],
 )
-def test_auto_is_half_the_time_to_the_next_one_within_bounds(to_the_next: timedelta | None, expected: timedelta) -> None:
+def test_auto_is_half_the_time_to_the_next_one_within_bounds(
+    to_the_next: timedelta | None, expected: timedelta
+) -> None:
     assert compute_start_within(Policies(), to_the_next) == expected
 
 
@@ -88,7 +90,9 @@ def test_automations_and_targets_are_spread_over_the_whole_of_it() -> None:
     wanted=st.timedeltas(min_value=timedelta(milliseconds=1), max_value=timedelta(days=3)),
     to_the_next=st.timedeltas(min_value=MINUTE, max_value=timedelta(days=30)),
 )
-def test_an_offset_is_less_than_half_the_time_to_the_next_one(automation_id: str, wanted: timedelta, to_the_next: timedelta) -> None:
+def test_an_offset_is_less_than_half_the_time_to_the_next_one(
+    automation_id: str, wanted: timedelta, to_the_next: timedelta
+) -> None:
     offset = compute_jitter(Policies(jitter=wanted), "main", automation_id, to_the_next)
     assert timedelta(0) <= offset < min(wanted, to_the_next / 2)
 
@@ -151,26 +155,38 @@ def minutes(each: FireTime) -> int:
 def test_catching_up(policies: str, late: timedelta, absent: bool, expected: list[str]) -> None:
     now = NOON + late
     decisions = decide(
-        every_five_minutes(3), Policies(catch_up=CatchUp(policies)), now=now, absent_until=now if absent else NOON - 11 * MINUTE
+        every_five_minutes(3),
+        Policies(catch_up=CatchUp(policies)),
+        now=now,
+        absent_until=now if absent else NOON - 11 * MINUTE,
     )
     assert told(decisions) == expected
 
 
 def test_none_tells_what_nobody_ran_for_from_what_was_only_held_up() -> None:
-    decisions = decide(every_five_minutes(4), Policies(catch_up=CatchUp.NONE), now=NOON + SECOND, absent_until=NOON - 8 * MINUTE)
+    decisions = decide(
+        every_five_minutes(4),
+        Policies(catch_up=CatchUp.NONE),
+        now=NOON + SECOND,
+        absent_until=NOON - 8 * MINUTE,
+    )
     assert told(decisions) == ["missed 15..10", "coalesced 5..5", "start 0"]
 
 
 def test_a_restart_is_one_also_when_the_first_reading_takes_its_time() -> None:
     back = NOON + 3 * SECOND
-    decisions = decide(every_five_minutes(1), Policies(catch_up=CatchUp.NONE), now=back + 5 * MINUTE, absent_until=back)
+    decisions = decide(
+        every_five_minutes(1), Policies(catch_up=CatchUp.NONE), now=back + 5 * MINUTE, absent_until=back
+    )
     assert told(decisions) == ["start 0"]
 
 
 def test_the_deadline_itself_is_still_in_time() -> None:
     (only,) = every_five_minutes(1)
     assert decide([only], Policies(), now=only.deadline, absent_until=LONG_AGO) == [StartDecision(only)]
-    assert decide([only], Policies(), now=only.deadline + SECOND, absent_until=LONG_AGO) == [SkipDecision([only], Reason.MISSED)]
+    assert decide([only], Policies(), now=only.deadline + SECOND, absent_until=LONG_AGO) == [
+        SkipDecision([only], Reason.MISSED)
+    ]
 
 
 @pytest.mark.parametrize("policies", [Policies(paused=True), Policies(paused=True, catch_up=CatchUp.ALL)])
@@ -198,7 +214,9 @@ def test_every_moment_is_decided_once_and_in_order(
     now = NOON + late
     decisions = decide(moments, Policies(catch_up=catch_up), now=now, absent_until=now - absent)
     flat = [
-        each for decision in decisions for each in ([decision.fire_time] if isinstance(decision, StartDecision) else decision.fire_times)
+        each
+        for decision in decisions
+        for each in ([decision.fire_time] if isinstance(decision, StartDecision) else decision.fire_times)
     ]
     assert flat == moments
     started = [decision.fire_time for decision in decisions if isinstance(decision, StartDecision)]
@@ -224,7 +242,9 @@ def test_every_moment_is_decided_once_and_in_order(
     ],
 )
 def test_concurrency(concurrency: str, unfinished: bool | None, expected: str) -> None:
-    assert permit(Policies(concurrency=Concurrency(concurrency)), newest_run_unfinished=unfinished) is Permission(expected)
+    assert permit(
+        Policies(concurrency=Concurrency(concurrency)), newest_run_unfinished=unfinished
+    ) is Permission(expected)
 
 
 # ---------------------------------------------------------------- from when an edit counts
@@ -242,21 +262,38 @@ BEFORE, AFTER = NOON, NOON + 30 * SECOND
         (NOON + HOUR, 0.0, False, AFTER),  # it was there when this one began
         (NOON + 10 * SECOND, 60.0, False, BEFORE),
         (NOON + 10 * SECOND, -60.0, False, AFTER),
-        (NOON + 10 * SECOND, 0.0, True, BEFORE),  # a run moves updated_at too, so that only the poll before is certain
+        (
+            NOON + 10 * SECOND,
+            0.0,
+            True,
+            BEFORE,
+        ),  # a run moves updated_at too, so that only the poll before is certain
         (None, 0.0, False, BEFORE),
     ],
 )
 def test_an_edit_counts_from_updated_at_between_the_two_polls(
     updated_at: datetime | None, offset: float, moved: bool, expected: datetime
 ) -> None:
-    assert compute_effective_from(updated_at, clock_offset=offset, previous_poll=BEFORE, this_poll=AFTER, run_moved_it=moved) == expected
+    assert (
+        compute_effective_from(
+            updated_at, clock_offset=offset, previous_poll=BEFORE, this_poll=AFTER, run_moved_it=moved
+        )
+        == expected
+    )
 
 
 def test_after_a_step_back_between_the_polls_an_edit_counts_from_the_later_poll() -> None:
     """The poll before seems to lie in the future then; what is in the future would not fire."""
-    counted = compute_effective_from(NOON - HOUR, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=False)
+    counted = compute_effective_from(
+        NOON - HOUR, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=False
+    )
     assert counted == NOON
-    assert compute_effective_from(None, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=True) == NOON
+    assert (
+        compute_effective_from(
+            None, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=True
+        )
+        == NOON
+    )
 
 
 @pytest.mark.parametrize(
@@ -274,7 +311,11 @@ def test_what_was_held_up_is_coalesced_into_a_newer_one_that_was_claimed(
 ) -> None:
     moments = [FireTime(each, each, each + HOUR) for each in (NOON + MINUTE, NOON + 2 * MINUTE)]
     newer = None if claimed is None else NOON + claimed * MINUTE
-    decisions = decide(moments, Policies(catch_up=catch_up), now=NOON + 4 * MINUTE, absent_until=NOON, claimed=newer)
+    decisions = decide(
+        moments, Policies(catch_up=catch_up), now=NOON + 4 * MINUTE, absent_until=NOON, claimed=newer
+    )
     assert [
-        reason for each in decisions for reason in ([None] if isinstance(each, StartDecision) else [each.reason] * len(each.fire_times))
+        reason
+        for each in decisions
+        for reason in ([None] if isinstance(each, StartDecision) else [each.reason] * len(each.fire_times))
     ] == expected

@@ -1,4 +1,5 @@
-"""Every range of every field stands for the values that one counts by hand: from its first end, in its step, through the other one.
+"""Every range of every field stands for the values that one counts by hand: from its first end, in its step,
+through the other one.
 
 Set CRON_EXAMPLES above 100 to try every step also where a field has so many values that this takes minutes.
 """
@@ -46,12 +47,18 @@ def count(field: Field, low: int, high: int, step: int) -> set[int]:
     """Walk from one end to the other on the circle of the values, and take every ``step``-th value."""
     if low > high and (low, field.last) == (7, 6):
         low = 0  # Sunday, where the week begins
-    way = [*range(low, high + 1)] if low <= high else [*range(low, field.last + 1), *range(field.first, high + 1)]
+    way = (
+        [*range(low, high + 1)]
+        if low <= high
+        else [*range(low, field.last + 1), *range(field.first, high + 1)]
+    )
     return {0 if value == 7 and field.last == 6 else value for value in way[::step]}
 
 
 def ranges(field: Field) -> Iterator[tuple[str, set[int]]]:
-    for (low, first), (high, last), step in product(field.numbers.items(), field.numbers.items(), field.steps):
+    for (low, first), (high, last), step in product(
+        field.numbers.items(), field.numbers.items(), field.steps
+    ):
         yield f"{low}-{high}" + (f"/{step}" if step > 1 else ""), count(field, first, last, step)
 
 
@@ -60,8 +67,12 @@ def other_forms(field: Field) -> Iterator[tuple[str, set[int]]]:
     for text, number in field.numbers.items():
         yield text, count(field, number, number, 1)
         first = 0 if number > field.last else number
-        yield from ((f"{text}/{step}", count(field, first, field.last, step)) for step in range(1, field.last + 3))
-    yield from ((f"*/{step}", count(field, field.first, field.last, step)) for step in range(1, field.last + 3))
+        yield from (
+            (f"{text}/{step}", count(field, first, field.last, step)) for step in range(1, field.last + 3)
+        )
+    yield from (
+        (f"*/{step}", count(field, field.first, field.last, step)) for step in range(1, field.last + 3)
+    )
 
 
 def read(name: str, text: str) -> set[int]:
@@ -82,7 +93,9 @@ def test_every_range_is_read_as_it_is_counted(name: str) -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_value_and_every_step_is_read_as_it_is_counted(name: str) -> None:
-    assert {text: read(name, text) for text, _ in other_forms(FIELDS[name])} == dict(other_forms(FIELDS[name]))
+    assert {text: read(name, text) for text, _ in other_forms(FIELDS[name])} == dict(
+        other_forms(FIELDS[name])
+    )
 
 
 @pytest.mark.parametrize("name", FIELDS)
@@ -129,7 +142,9 @@ def test_a_range_of_days_with_a_number_of_the_week_wraps_too(sign: str) -> None:
     assert nth == tuple((day, int(sign[1])) for day in (0, 1, 6))
 
 
-@pytest.mark.parametrize("text", ["70-50/5", "50-70/5", "70-70", "0-60/2", "59-60", "50-10/0", "50-10/x", "50--10/2", "-10/2"])
+@pytest.mark.parametrize(
+    "text", ["70-50/5", "50-70/5", "70-70", "0-60/2", "59-60", "50-10/0", "50-10/x", "50--10/2", "-10/2"]
+)
 def test_a_range_beyond_its_field_stays_invalid(text: str) -> None:
     for fields in (f"{text} * * * *", f"0 0 * {text} *", f"0 0 * * {text}"):
         with pytest.raises(InvalidSchedule, match="is not valid"):
@@ -137,7 +152,26 @@ def test_a_range_beyond_its_field_stays_invalid(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["*", "*/5", "5", "5/15", "10-50/7", "0-7", "1-7/2", "l", "28-l", "15w", "5#2", "mon-wed#2", "l5", "?", "1,,2", "", "x-y/2"]
+    "field",
+    [
+        "*",
+        "*/5",
+        "5",
+        "5/15",
+        "10-50/7",
+        "0-7",
+        "1-7/2",
+        "l",
+        "28-l",
+        "15w",
+        "5#2",
+        "mon-wed#2",
+        "l5",
+        "?",
+        "1,,2",
+        "",
+        "x-y/2",
+    ],
 )
 def test_whatever_croniter_reads_rightly_or_refuses_is_left_as_it_is_written(field: str) -> None:
     for place in range(5):

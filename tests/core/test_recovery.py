@@ -8,10 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.backlog import Backlog, BacklogInterval, merge_gaps
-from scheduler.core.backlog_decisions import JUST_BEFORE, Examiner, decide_late, find_last_instant, measure_extent
+from scheduler.core.backlog_decisions import (
+    JUST_BEFORE,
+    Examiner,
+    decide_late,
+    find_last_instant,
+    measure_extent,
+)
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Definition, Gap, Reason
-from scheduler.core.policy import CatchUp, FireTime, Policies, SkipDecision, StartDecision, decide, make_fire_time
+from scheduler.core.policy import (
+    CatchUp,
+    FireTime,
+    Policies,
+    SkipDecision,
+    StartDecision,
+    decide,
+    make_fire_time,
+)
 
 NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)  # the clocks of Berlin were put forward in the night
 MINUTE = timedelta(minutes=1)
@@ -24,14 +38,23 @@ def stretch_of(expression: str, begin: datetime, end: datetime) -> BacklogInterv
 
 
 def one_by_one(
-    stretches: Sequence[BacklogInterval], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
+    stretches: Sequence[BacklogInterval],
+    policies: Policies,
+    now: datetime,
+    until: datetime,
+    absent: datetime,
+    *,
+    paused: bool,
 ) -> dict[datetime, str]:
     """The fate of each instant, as `decide` tells it of all of them together."""
     moments: list[FireTime] = []
     for stretch in stretches:
         instants = list(stretch.schedule.iterate_between(stretch.begin, stretch.end))
         followings = [*instants[1:], stretch.schedule.find_next(instants[-1])] if instants else []
-        moments += [make_fire_time(policies, "main", "a", each, then) for each, then in zip(instants, followings, strict=True)]
+        moments += [
+            make_fire_time(policies, "main", "a", each, then)
+            for each, then in zip(instants, followings, strict=True)
+        ]
     due = [each for each in moments if each.due <= until]
     return fates(decide(due, policies, now=now, absent_until=absent, paused=paused)) | {
         each.scheduled_for: "not due" for each in moments if each.due > until
@@ -49,7 +72,13 @@ def fates(decisions: Sequence[StartDecision | SkipDecision]) -> dict[datetime, s
 
 
 def together(
-    stretches: Sequence[BacklogInterval], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
+    stretches: Sequence[BacklogInterval],
+    policies: Policies,
+    now: datetime,
+    until: datetime,
+    absent: datetime,
+    *,
+    paused: bool,
 ) -> dict[datetime, str]:
     """The fate of each instant, by stretches."""
     told: dict[datetime, str] = {}
@@ -59,14 +88,25 @@ def together(
         examined = Examiner("main", now=now, until=until, absent_until=absent).examine("a", policies, left)
         due = [each for each in examined.fire_times if each.due <= until]
         decisions = decide(due, policies, now=now, absent_until=absent, paused=paused, claimed=claimed)
-        told |= fates(decisions) | {each.scheduled_for: "not due" for each in examined.fire_times if each.due > until}
-        claimed = max([each.fire_time.scheduled_for for each in decisions if isinstance(each, StartDecision)], default=claimed)
+        told |= fates(decisions) | {
+            each.scheduled_for: "not due" for each in examined.fire_times if each.due > until
+        }
+        claimed = max(
+            [each.fire_time.scheduled_for for each in decisions if isinstance(each, StartDecision)],
+            default=claimed,
+        )
         late += examined.late
         left = list(examined.unexamined)
     for stretch in late:
         for passed in decide_late(stretch, policies, paused=paused, claimed=claimed):
-            instants = list(stretch.schedule.iterate_between(passed.extent.first - JUST_BEFORE, passed.extent.last))
-            assert (instants[0], instants[-1], len(instants)) == (passed.extent.first, passed.extent.last, passed.extent.count)
+            instants = list(
+                stretch.schedule.iterate_between(passed.extent.first - JUST_BEFORE, passed.extent.last)
+            )
+            assert (instants[0], instants[-1], len(instants)) == (
+                passed.extent.first,
+                passed.extent.last,
+                passed.extent.count,
+            )
             assert not told.keys() & set(instants)
             told |= dict.fromkeys(instants, str(passed.reason))
     return told
@@ -89,7 +129,11 @@ POLICIES = st.builds(
     absent_and_paused=st.tuples(st.integers(0, 90), st.booleans()),
 )
 def test_a_stretch_is_decided_as_its_instants_would_be(
-    policies: Policies, expressions: list[str], lengths: list[int], seconds: int, absent_and_paused: tuple[int, bool]
+    policies: Policies,
+    expressions: list[str],
+    lengths: list[int],
+    seconds: int,
+    absent_and_paused: tuple[int, bool],
 ) -> None:
     absent, paused = absent_and_paused
     begin, stretches = NOON - timedelta(minutes=sum(lengths[: len(expressions)])), []
@@ -126,7 +170,9 @@ def test_the_newest_instant_is_found_however_long_ago() -> None:
 def test_stretches_that_continue_each_other_are_one() -> None:
     backlog = Backlog()
     for minutes in range(0, 600, 10):
-        backlog.add_late("a", stretch_of("* * * * *", NOON + minutes * MINUTE, NOON + (minutes + 10) * MINUTE))
+        backlog.add_late(
+            "a", stretch_of("* * * * *", NOON + minutes * MINUTE, NOON + (minutes + 10) * MINUTE)
+        )
     assert [(each.begin, each.end) for _, each in backlog.iterate_late()] == [(NOON, NOON + 600 * MINUTE)]
     assert backlog.find_gaps() == (Gap(NOON, NOON + 600 * MINUTE, "a"),)
 
@@ -173,7 +219,9 @@ def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
         ("* * * * *", NOON + 40 * MINUTE, NOON + 60 * MINUTE),
         ("*/2 * * * *", NOON, NOON + 60 * MINUTE),
     ]
-    assert [(each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [(NOON + 20 * MINUTE, NOON + 40 * MINUTE)]
+    assert [(each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [
+        (NOON + 20 * MINUTE, NOON + 40 * MINUTE)
+    ]
 
 
 def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
@@ -182,7 +230,9 @@ def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
     backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE))
     backlog.add("a", stretch_of("*/2 * * * *", NOON + 40 * MINUTE, NOON + 50 * MINUTE))
     backlog.add("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
-    assert [(each.schedule.expression, each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [
+    assert [
+        (each.schedule.expression, each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")
+    ] == [
         ("*/2 * * * *", NOON, NOON + 20 * MINUTE),
         ("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE),
         ("*/2 * * * *", NOON + 30 * MINUTE, NOON + 40 * MINUTE),
@@ -210,12 +260,19 @@ def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
     backlog.cut("a", NOON + 30 * MINUTE)  # an edit counts from then
     backlog.resume_postponed_intervals()
     assert backlog.unexamined == ["a"]
-    assert [(each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [(NOON, NOON + 30 * MINUTE)]
+    assert [(each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [
+        (NOON, NOON + 30 * MINUTE)
+    ]
 
 
 @pytest.mark.parametrize(
     ("gaps", "merged"),
-    [([(0, 5), (5, 9)], [(0, 9)]), ([(6, 9), (0, 5)], [(0, 5), (6, 9)]), ([(0, 9), (2, 3)], [(0, 9)]), ([], [])],
+    [
+        ([(0, 5), (5, 9)], [(0, 9)]),
+        ([(6, 9), (0, 5)], [(0, 5), (6, 9)]),
+        ([(0, 9), (2, 3)], [(0, 9)]),
+        ([], []),
+    ],
 )
 def test_gaps_that_touch_are_one(gaps: list[tuple[int, int]], merged: list[tuple[int, int]]) -> None:
     made = merge_gaps(Gap(NOON + since * MINUTE, NOON + until * MINUTE) for since, until in gaps)

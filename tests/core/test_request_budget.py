@@ -1,4 +1,6 @@
-"""The sums of the request budget: no window is overdrawn, polls never starve, and fires get what polls leave."""
+"""The sums of the request budget: no window is overdrawn, polls never starve, and fires get what polls
+leave.
+"""
 
 import heapq
 from bisect import bisect_right
@@ -8,7 +10,15 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.request_budget import HOUR, MINUTE, RAREST_POLL_INTERVAL, Purpose, RequestBudget, Window, compute_need
+from scheduler.core.request_budget import (
+    HOUR,
+    MINUTE,
+    RAREST_POLL_INTERVAL,
+    Purpose,
+    RequestBudget,
+    Window,
+    compute_need,
+)
 
 INF = float("inf")
 USUAL = compute_need(poll_interval=30.0, polls=0.0, pages=1)
@@ -68,7 +78,9 @@ def test_a_block_is_never_shortened_by_a_later_one() -> None:
     assert budget.find_earliest_fire(0.0) == budget.find_earliest_poll(0.0) == 50.0
 
 
-@pytest.mark.parametrize(("before", "after", "free_at"), [(4, 4, -INF), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -INF)])
+@pytest.mark.parametrize(
+    ("before", "after", "free_at"), [(4, 4, -INF), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -INF)]
+)
 def test_other_limits_count_what_was_sent(before: int, after: int, free_at: float) -> None:
     budget = RequestBudget(per_minute=before, per_hour=100)
     for at in (0.0, 10.0, 20.0):
@@ -128,8 +140,12 @@ def test_the_reserve_is_at_most_a_quarter_unless_polls_would_become_too_rare(pag
     assert 4000 - fires <= max(1000, least + pages) + 60
 
 
-def play(automations: int, pages: int, hours: float, *, per_minute: int = 400, per_hour: int = 4000) -> tuple[list[int], list[float]]:
-    """Every-minute fires without patience for more than their minute, and polls every 30 s: fires by minute, and when polls began."""
+def play(
+    automations: int, pages: int, hours: float, *, per_minute: int = 400, per_hour: int = 4000
+) -> tuple[list[int], list[float]]:
+    """Every-minute fires without patience for more than their minute, and polls every 30 s: fires by minute,
+    and when polls began.
+    """
     budget = RequestBudget(per_minute=per_minute, per_hour=per_hour)
     budget.expect(compute_need(poll_interval=30.0, polls=0.0, pages=pages), 0.0)
     fires, polls, wanted, page, waiting = [0] * (int(hours * 60) + 1), list[float](), 0.0, 0, 0
@@ -164,9 +180,13 @@ def test_within_the_budget_all_fires_and_all_polls_go_for_six_hours(automations:
 @example(automations=235, pages=13, per_hour=600)
 @settings(deadline=None, max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(automations=st.integers(0, 400), pages=st.integers(1, 40), per_hour=st.sampled_from([600, 2400, 4000]))
-def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations: int, pages: int, per_hour: int) -> None:
+def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(
+    automations: int, pages: int, per_hour: int
+) -> None:
     fires, polls = play(automations, pages, 1.5, per_hour=per_hour)
-    rarest = max(RAREST_POLL_INTERVAL, pages * HOUR / (per_hour / 2 - pages))  # a list that takes half of the budget becomes rarer still
+    rarest = max(
+        RAREST_POLL_INTERVAL, pages * HOUR / (per_hour / 2 - pages)
+    )  # a list that takes half of the budget becomes rarer still
     gaps = [later - earlier for earlier, later in pairwise([*polls, 1.5 * HOUR])]
     assert max(gaps) <= rarest + pages + 2.0
     assert sum(fires) + len(polls) * pages >= min(automations * 90, per_hour - pages)
@@ -174,7 +194,9 @@ def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations:
 
 @pytest.mark.parametrize("quiet", [0, 600, 1800])
 def test_polls_of_a_quiet_time_take_nothing_that_fires_may_use_later(quiet: int) -> None:
-    """Polls want more than their quarter of the hour. Spent in the first minutes, the quarter would be kept for polls once more."""
+    """Polls want more than their quarter of the hour. Spent in the first minutes, the quarter would be kept
+    for polls once more.
+    """
     budget, polls, fires = RequestBudget(per_minute=10_000, per_hour=480), list[int](), 0
     budget.expect(compute_need(poll_interval=5.0, polls=0.0, pages=1), 0.0)
     for now in range(0, 3600, 5):
@@ -203,7 +225,8 @@ def test_a_poll_waits_until_all_of_its_pages_may_follow_each_other() -> None:
 def play_with_readings(readings: float) -> tuple[list[float], list[float], int]:
     """80 every-minute fires and so many readings a second on the default budget, for three hours.
 
-    Gives when polls began, when readings were sent, and the fewest fires of an hour after which another one had to wait, in the last hour.
+    Gives when polls began, when readings were sent, and the fewest fires of an hour after which another one
+    had to wait, in the last hour.
     """
     budget = RequestBudget(per_minute=400, per_hour=4000)
     read, polls, fires, waiting, asked, fewest = list[float](), list[float](), list[float](), 0, 0.0, 4000
@@ -213,7 +236,10 @@ def play_with_readings(readings: float) -> tuple[list[float], list[float], int]:
         asked = min(asked + readings, 8.0)
         if second % 30 == 0:  # as the daemon, which counts what was sent within an hour
             rate = sum(at > now - HOUR for at in read) / HOUR
-            budget.expect(compute_need(poll_interval=30.0, polls=1 / 30, pages=1, readings=rate, at_once=int(asked)), now)
+            budget.expect(
+                compute_need(poll_interval=30.0, polls=1 / 30, pages=1, readings=rate, at_once=int(asked)),
+                now,
+            )
         if (not polls or now - polls[-1] >= 30.0) and budget.find_earliest_poll(now) <= now:
             send(budget, now, Purpose.POLL)
             polls.append(now)
@@ -235,14 +261,18 @@ def test_readings_take_no_more_than_their_share_and_leave_polls_theirs(readings:
     """They once took half of the budget while fires waited, and polls came minutes late."""
     polls, read, fewest = play_with_readings(readings)
     background = sorted([*polls, *read])
-    assert all(later - earlier >= HOUR for earlier, later in zip(background, background[1002:], strict=False))  # two polls at once
+    assert all(
+        later - earlier >= HOUR for earlier, later in zip(background, background[1002:], strict=False)
+    )  # two polls at once
     assert sum(at > 2 * HOUR for at in read) >= 0.95 * min(readings * HOUR, 1000 - 120)
     assert max(later - earlier for earlier, later in pairwise(polls)) <= RAREST_POLL_INTERVAL + 2.0
     assert fewest >= 2960, "three quarters are for fires; what is coming is counted in groups"
 
 
 def test_readings_go_on_although_polls_and_fires_want_all() -> None:
-    """Polls of every second want more than the quarter; an automation that the list does not show has only its reading."""
+    """Polls of every second want more than the quarter; an automation that the list does not show has only
+    its reading.
+    """
     budget = RequestBudget(per_minute=60, per_hour=100_000)
     budget.expect(compute_need(poll_interval=1.0, polls=1.0, pages=1, at_once=4), 0.0)
     readings = 0

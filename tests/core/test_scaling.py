@@ -1,4 +1,6 @@
-"""What a poll costs the event loop, in executed lines: ten times the automations are at most twelve times the work."""
+"""What a poll costs the event loop, in executed lines: ten times the automations are at most twelve times the
+work.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,12 +26,15 @@ JITTER: Final = Policies(jitter=20 * MINUTE)
 
 def automations(count: int, cron: str, run_id: str | None = None) -> list[Automation]:
     return [
-        Automation(f"automation {number}", f"a{number}", Definition(cron, "UTC", enabled=True), None, run_id) for number in range(count)
+        Automation(f"automation {number}", f"a{number}", Definition(cron, "UTC", enabled=True), None, run_id)
+        for number in range(count)
     ]
 
 
 def poll(timetable: Timetable, at: datetime, shown: Sequence[Automation]) -> object:
-    snapshot = Snapshot(at, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
+    snapshot = Snapshot(
+        at, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0
+    )
     return timetable.update(snapshot, previous_poll=at - MINUTE, confirm_after=30.0)
 
 
@@ -72,14 +77,24 @@ def ask(count: int) -> Callable[[Timetable], object]:
 
 @pytest.mark.parametrize("policies", [JITTER, Policies()], ids=["jitter", "no jitter"])
 @pytest.mark.parametrize("change", [edit, move_runs, disappear, go_back, ask])
-def test_a_poll_costs_as_much_as_it_changed(change: Callable[[int], Callable[[Timetable], object]], policies: Policies) -> None:
-    few, many = (count_lines(partial(change(count), with_moments_waiting(count, policies))) for count in (FEW, MANY))
+def test_a_poll_costs_as_much_as_it_changed(
+    change: Callable[[int], Callable[[Timetable], object]], policies: Policies
+) -> None:
+    few, many = (
+        count_lines(partial(change(count), with_moments_waiting(count, policies))) for count in (FEW, MANY)
+    )
     assert FEW < few < many <= 12 * few
 
 
-@pytest.mark.parametrize("planned_until", [NOON, NOON + 45 * MINUTE], ids=["planned before the edits", "planned beyond the edits"])
-def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.MonkeyPatch, planned_until: datetime) -> None:
-    """Each automation was edited at an instant of its own, and the new versions have overdue moments when the planner is ahead."""
+@pytest.mark.parametrize(
+    "planned_until", [NOON, NOON + 45 * MINUTE], ids=["planned before the edits", "planned beyond the edits"]
+)
+def test_a_bulk_edit_evaluates_each_schedule_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, planned_until: datetime
+) -> None:
+    """Each automation was edited at an instant of its own, and the new versions have overdue moments when the
+    planner is ahead.
+    """
     evaluations = []
     between = Schedule.iterate_between
 
@@ -96,13 +111,23 @@ def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.Mon
         for number, automation in enumerate(automations(FEW, "*/10 * * * *"))
     ]
     snapshot = Snapshot(
-        NOON + 5 * MINUTE, 0.0, 0.0, {each.id: each for each in edited}, {}, complete=True, clock_offset=0.0, unidentified=0
+        NOON + 5 * MINUTE,
+        0.0,
+        0.0,
+        {each.id: each for each in edited},
+        {},
+        complete=True,
+        clock_offset=0.0,
+        unidentified=0,
     )
     assert len(timetable.update(snapshot, previous_poll=NOON, confirm_after=30.0).changed) == FEW
     minutes = 6  # from the poll before up to this one; each is asked whether it has many instants, and then for them
     assert len(evaluations) <= 2 * minutes
     if planned_until > NOON:
-        (of_first,) = {tuple(each.scheduled_for for each in due.fire_times) for due in timetable.collect_due(planned_until)}
+        (of_first,) = {
+            tuple(each.scheduled_for for each in due.fire_times)
+            for due in timetable.collect_due(planned_until)
+        }
         assert of_first == tuple(NOON + minute * MINUTE for minute in (10, 20, 30, 40))
 
 
@@ -119,7 +144,10 @@ def test_one_edit_costs_the_same_however_many_moments_of_others_wait() -> None:
 def test_moments_that_become_due_together_cost_as_much_as_they_are() -> None:
     def become_due(count: int) -> int:
         pending = DueQueue()
-        moments = [FireTime(NOON + n * MINUTE, NOON + (n + 0.5) * MINUTE, NOON + (n + 9) * MINUTE) for n in range(count)]
+        moments = [
+            FireTime(NOON + n * MINUTE, NOON + (n + 0.5) * MINUTE, NOON + (n + 9) * MINUTE)
+            for n in range(count)
+        ]
         pending.add("automation", moments, NOON)
         lines = count_lines(lambda: pending.find_due(NOON + (count + 1) * MINUTE))
         assert pending.find_due(NOON + count * MINUTE)["automation"] == moments

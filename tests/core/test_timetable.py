@@ -34,7 +34,13 @@ def automation(
     run_id: str | None = None,
     name: str = "a",
 ) -> Automation:
-    return Automation(automation_id, name, Definition(cron, timezone, enabled), None if updated is None else at(updated), run_id)
+    return Automation(
+        automation_id,
+        name,
+        Definition(cron, timezone, enabled),
+        None if updated is None else at(updated),
+        run_id,
+    )
 
 
 CONFIRM_AFTER = 10.0
@@ -47,7 +53,9 @@ class Told:
     def __init__(self, now: str, *, policies: Policies | None = None) -> None:
         self.policies: dict[str, Policies] = {}
         self.default = policies or Policies()
-        self.timetable = Timetable("main", now=at(now), policies=lambda each, _: self.policies.get(each, self.default))
+        self.timetable = Timetable(
+            "main", now=at(now), policies=lambda each, _: self.policies.get(each, self.default)
+        )
         self.previous: datetime | None = None
 
     def load(
@@ -58,7 +66,9 @@ class Told:
         previous: str | None = None,
         ended: Sequence[EndedVersion] = (),
     ) -> list[DefinitionVersion]:
-        slices = self.timetable.load(recorded, watermark=None if watermark is None else at(watermark), ended=ended)
+        slices = self.timetable.load(
+            recorded, watermark=None if watermark is None else at(watermark), ended=ended
+        )
         versions = [version for versions in slices for version in versions]
         self.previous = None if previous is None else at(previous)
         return versions
@@ -72,9 +82,21 @@ class Told:
         offset: float = 0.0,
         unidentified: int = 0,
     ) -> SnapshotChanges:
-        errors = {each: InvalidAutomation(reason, automation_id=each, name=None) for each, reason in (broken or {}).items()}
+        errors = {
+            each: InvalidAutomation(reason, automation_id=each, name=None)
+            for each, reason in (broken or {}).items()
+        }
         begun = at(when).timestamp()
-        snapshot = Snapshot(at(when), begun, begun, {each.id: each for each in automations}, errors, complete, offset, unidentified)
+        snapshot = Snapshot(
+            at(when),
+            begun,
+            begun,
+            {each.id: each for each in automations},
+            errors,
+            complete,
+            offset,
+            unidentified,
+        )
         changes = self.timetable.update(snapshot, previous_poll=self.previous, confirm_after=CONFIRM_AFTER)
         self.count()
         self.previous = at(when)
@@ -100,14 +122,18 @@ class Told:
 
 
 def shown(dues: list[DueFireTimes]) -> dict[str, list[str]]:
-    return {due.entry.automation.id: [f"{each.scheduled_for:%H:%M}" for each in due.fire_times] for due in dues}
+    return {
+        due.entry.automation.id: [f"{each.scheduled_for:%H:%M}" for each in due.fire_times] for due in dues
+    }
 
 
 def clock(instant: datetime) -> str:
     return f"{instant:%H:%M:%S.%f}".rstrip("0").rstrip(".")
 
 
-def recorded(*automations: Automation, since: str = "11:00:00", broken: str | None = None) -> dict[str, RecordedAutomation]:
+def recorded(
+    *automations: Automation, since: str = "11:00:00", broken: str | None = None
+) -> dict[str, RecordedAutomation]:
     return {each.id: RecordedAutomation(each, at(since), broken) for each in automations}
 
 
@@ -122,7 +148,11 @@ def ids(versions: object) -> list[str]:
 def test_nothing_from_before_the_first_reading_fires() -> None:
     told = Told("12:00:10")
     changes = told.poll("12:00:20", automation(updated="09:00:00"))
-    assert changes.added == [DefinitionVersion(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))]
+    assert changes.added == [
+        DefinitionVersion(
+            A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20")
+        )
+    ]
     assert told.due("12:00:59") == {}
     assert told.due("12:01:00") == {A: ["12:01"]}
 
@@ -210,7 +240,11 @@ def test_an_edit_divides_time() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation(cron="*/10 * * * *"))
     changes = told.poll("12:29:30", automation(cron="*/7 * * * *", updated="12:20:00"))
-    assert changes.changed == [DefinitionVersion(A, "a", Definition("*/7 * * * *", "UTC", enabled=True), at("12:20:00"), at("12:29:30"))]
+    assert changes.changed == [
+        DefinitionVersion(
+            A, "a", Definition("*/7 * * * *", "UTC", enabled=True), at("12:20:00"), at("12:29:30")
+        )
+    ]
     assert told.plan("12:40:00") == {A: ["12:10", "12:20", "12:21", "12:28", "12:35"]}
 
 
@@ -219,7 +253,9 @@ def test_until_an_edit_is_observed_the_old_version_fires_and_the_new_one_makes_u
     told.poll("12:00:20", automation(cron="*/2 * * * *"))
     assert told.plan("12:06:00") == {A: ["12:02", "12:04", "12:06"]}
     told.poll("12:06:30", automation(cron="*/3 * * * *", updated="12:03:30"))
-    assert told.plan("12:09:00") == {A: ["12:06", "12:09"]}  # 12:06 has its row already: the claim's identity decides
+    assert told.plan("12:09:00") == {
+        A: ["12:06", "12:09"]
+    }  # 12:06 has its row already: the claim's identity decides
 
 
 def test_an_edit_never_fires_anything_from_before_it() -> None:
@@ -235,7 +271,9 @@ def test_what_is_disabled_is_not_due_from_then_on() -> None:
     told.poll("12:00:20", automation())
     assert told.due("12:03:00") == {A: ["12:01", "12:02", "12:03"]}
     changes = told.poll("12:03:10", automation(enabled=False, updated="12:01:30"))
-    assert [(each.definition and each.definition.enabled, each.effective_from) for each in changes.changed] == [(False, at("12:01:30"))]
+    assert [
+        (each.definition and each.definition.enabled, each.effective_from) for each in changes.changed
+    ] == [(False, at("12:01:30"))]
     (due,) = told.timetable.collect_due(at("12:04:00"))
     assert shown([due]) == {A: ["12:01"]}
     assert due.entry.end_reason == "disabled"  # so that whoever plans it knows that nobody wants it now
@@ -276,7 +314,9 @@ def test_a_new_name_may_bring_other_policies() -> None:
 
 
 def test_an_edit_to_a_later_instant_than_what_is_planned_ahead() -> None:
-    """The new version counts from a moment beyond the cursor: what the old one had up to there is still due."""
+    """The new version counts from a moment beyond the cursor: what the old one had up to there is still
+    due.
+    """
     told = Told("12:00:10")
     told.poll("12:00:20", automation())
     told.plan("12:00:30")
@@ -363,7 +403,11 @@ def test_a_list_with_an_object_that_cannot_be_identified_removes_nothing_and_mak
 
 def test_an_automation_that_the_last_list_before_a_restart_did_not_show_is_absent() -> None:
     told = Told("12:00:10")
-    told.load({A: replace(recorded(automation())[A], unseen_since=at("11:59:00"))}, watermark="12:00:00", previous="12:00:00")
+    told.load(
+        {A: replace(recorded(automation())[A], unseen_since=at("11:59:00"))},
+        watermark="12:00:00",
+        previous="12:00:00",
+    )
     assert told.timetable.is_absent(A)
     assert told.poll("12:00:20").removed == [], "the first list of this process"
     told.poll("12:00:25", automation())
@@ -380,7 +424,9 @@ def test_an_absence_that_the_automation_itself_confirms_counts_from_the_list_of_
 
 @pytest.mark.parametrize("listed", [{"unidentified": 1}, {"complete": False}, {}])
 def test_an_edit_counts_from_the_last_snapshot_that_showed_the_automation(listed: dict[str, Any]) -> None:
-    """A list without the automation says nothing of its definition: an edit from before that list counts from its own time."""
+    """A list without the automation says nothing of its definition: an edit from before that list counts from
+    its own time.
+    """
     told = Told("12:00:10")
     told.poll("12:00:20", automation(cron="0 0 1 1 *"))
     told.poll("12:05:30", **listed)
@@ -480,8 +526,12 @@ def test_a_broken_object_stops_its_automation_and_no_other() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation(), automation(B))
     changes = told.poll("12:00:30", automation(B), broken={A: "its enabled is int, expected bool"})
-    assert changes.changed == [DefinitionVersion(A, "a", None, at("12:00:20"), at("12:00:30"), "its enabled is int, expected bool")]
-    assert told.poll("12:00:40", automation(B), broken={A: "its enabled is int, expected bool"}) == SnapshotChanges([], [], [], [])
+    assert changes.changed == [
+        DefinitionVersion(A, "a", None, at("12:00:20"), at("12:00:30"), "its enabled is int, expected bool")
+    ]
+    assert told.poll(
+        "12:00:40", automation(B), broken={A: "its enabled is int, expected bool"}
+    ) == SnapshotChanges([], [], [], [])
     assert told.plan("12:01:00") == {B: ["12:01"]}
     assert ids(told.poll("12:01:10", automation(B), broken={A: "its timezone is missing"}).changed) == [A]
     mended = told.poll("12:01:20", automation(updated="12:01:15"), automation(B))
@@ -493,7 +543,9 @@ def test_a_broken_object_stops_its_automation_and_no_other() -> None:
 def test_one_that_was_never_anything_but_broken_is_known_by_what_is_known_of_it() -> None:
     told = Told("12:00:10")
     changes = told.poll("12:00:20", broken={A: "its enabled is int, expected bool"})
-    assert changes.added == [DefinitionVersion(A, A, None, at("12:00:20"), at("12:00:20"), "its enabled is int, expected bool")]
+    assert changes.added == [
+        DefinitionVersion(A, A, None, at("12:00:20"), at("12:00:20"), "its enabled is int, expected bool")
+    ]
     assert told.timetable.entries[A].state == "invalid"
     told.poll("12:00:30")
     assert ids(told.poll("12:00:40").removed) == [A]
@@ -519,7 +571,9 @@ def test_what_came_due_while_nobody_ran_waits_until_a_reading_says_that_it_is_st
         (automation(cron="61 * * * *", updated="12:02:30"), {A: ["12:02"]}),
     ],
 )
-def test_edits_that_nobody_saw_divide_the_time_in_which_nobody_ran(shown_now: Automation, expected: dict[str, list[str]]) -> None:
+def test_edits_that_nobody_saw_divide_the_time_in_which_nobody_ran(
+    shown_now: Automation, expected: dict[str, list[str]]
+) -> None:
     told = Told("12:07:10")
     told.load(recorded(automation()), watermark="12:01:00", previous="12:01:00")
     told.poll("12:07:20", shown_now)
@@ -558,7 +612,9 @@ def test_a_jittered_one_scheduled_before_the_end_and_due_after_the_start_is_not_
 
 def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() -> None:
     told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
-    told.load(recorded(automation(cron="0 * * * *"), since="10:00:00"), watermark="10:59:59", previous="10:59:59")
+    told.load(
+        recorded(automation(cron="0 * * * *"), since="10:00:00"), watermark="10:59:59", previous="10:59:59"
+    )
     assert told.plan("12:31:00") == {A: ["12:00"]}
     told.poll("12:31:10", automation(cron="0 * * * *"))
     assert told.plan("12:31:20") == {A: ["11:00"]}
@@ -566,7 +622,9 @@ def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() ->
 
 def test_what_was_removed_is_remembered_for_what_no_reading_has_confirmed() -> None:
     told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
-    hourly = DefinitionVersion(A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00"))
+    hourly = DefinitionVersion(
+        A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00")
+    )
     told.load({}, watermark="10:30:00", previous="12:01:00", ended=[EndedVersion(hourly, at("12:01:00"))])
     assert told.plan("12:31:00") == {A: ["12:00"]}
     told.poll("12:31:10")
@@ -591,8 +649,14 @@ def test_one_recorded_as_invalid_that_is_valid_now_fires_nothing_from_before() -
 
 def test_one_recorded_as_valid_that_is_invalid_now_is_a_version() -> None:
     told = Told("12:03:10")
-    (version,) = told.load(recorded(automation(timezone="Mars/Olympus")), watermark="12:01:00", previous="12:01:00")
-    assert (version.automation_id, version.effective_from, version.invalid is None) == (A, at("12:03:10"), False)
+    (version,) = told.load(
+        recorded(automation(timezone="Mars/Olympus")), watermark="12:01:00", previous="12:01:00"
+    )
+    assert (version.automation_id, version.effective_from, version.invalid is None) == (
+        A,
+        at("12:03:10"),
+        False,
+    )
     assert told.timetable.entries[A].effective_from == at("12:03:10")
 
 
@@ -646,7 +710,11 @@ def test_the_watermark_waits_for_what_jitter_lets_wait() -> None:
     told.plan("12:30:00")
     assert told.watermark("12:30:00") == "12:29:59.999999"
     told.plan("12:39:00")
-    assert told.watermark("12:39:00") == "12:29:59.999999" if told.timetable.wake_at == at("12:40:00") else "12:39:00"
+    assert (
+        told.watermark("12:39:00") == "12:29:59.999999"
+        if told.timetable.wake_at == at("12:40:00")
+        else "12:39:00"
+    )
 
 
 # ---------------------------------------------------------------- when to look again
@@ -693,15 +761,26 @@ def test_after_a_step_back_what_a_version_that_ended_had_is_due_again() -> None:
     told.plan("12:05:00")
     told.poll("12:05:10", automation(cron="*/2 * * * *", updated="12:03:30"))
     told.plan("12:05:20")
-    before = DefinitionVersion(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))
-    told.timetable.rewind(at("12:04:30"), watermark=at("12:01:30"), ended=[EndedVersion(before, at("12:03:30"))])
+    before = DefinitionVersion(
+        A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20")
+    )
+    told.timetable.rewind(
+        at("12:04:30"), watermark=at("12:01:30"), ended=[EndedVersion(before, at("12:03:30"))]
+    )
     assert told.plan("12:06:00") == {A: ["12:02", "12:03", "12:04", "12:06"]}
 
 
 @pytest.mark.parametrize(
-    "shown", [[automation(cron="30 * * * *", updated="12:02:05")], [automation(enabled=False, updated="12:02:05")], []]
+    "shown",
+    [
+        [automation(cron="30 * * * *", updated="12:02:05")],
+        [automation(enabled=False, updated="12:02:05")],
+        [],
+    ],
 )
-def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_that_ended(shown: list[Automation]) -> None:
+def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_that_ended(
+    shown: list[Automation],
+) -> None:
     told = Told("11:50:10", policies=Policies(jitter=timedelta(minutes=30)))
     told.poll("11:50:20", automation(cron="0 * * * *"))
     assert told.plan("12:02:00") == {}
@@ -713,23 +792,29 @@ def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_tha
 
 
 @pytest.mark.parametrize("reloaded", [False, True])
-def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_right_one(reloaded: bool) -> None:
-    """The newest may still start, and the one that its jitter lets wait is not late; also when other rules evaluate the time again."""
+def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_right_one(
+    reloaded: bool,
+) -> None:
+    """The newest may still start, and the one that its jitter lets wait is not late; also when other rules
+    evaluate the time again.
+    """
     jittery = Policies(jitter=timedelta(minutes=5))
     told = Told("12:00:10", policies=jittery)
     told.poll("12:00:20", automation())
     wait = make_fire_time(jittery, "main", A, at("12:04:00"), at("12:05:00")).due - at("12:04:00")
     assert timedelta(seconds=10) < wait
     assert told.due("14:00:00")[A]
-    assert [each.interval.begin for each in told.timetable.find_late(10)] == [at("12:01:00") - timedelta(microseconds=1)]
+    assert [each.interval.begin for each in told.timetable.find_late(10)] == [
+        at("12:01:00") - timedelta(microseconds=1)
+    ]
     if reloaded:
         told.timetable.reconsider(partial(Schedule.parse, dst_repeat="twice"), at("14:00:00"))
     told.timetable.bring_into_force(at("12:04:05"))
     told.timetable.rewind(at("12:04:05"), watermark=at("12:00:59"))
     assert told.plan("12:04:06") == {A: ["12:03"]}
-    assert [(clock(each.interval.begin), clock(each.interval.end)) for each in told.timetable.find_late(10)] == [
-        ("12:00:59.999999", "12:02:59.999999")
-    ]
+    assert [
+        (clock(each.interval.begin), clock(each.interval.end)) for each in told.timetable.find_late(10)
+    ] == [("12:00:59.999999", "12:02:59.999999")]
     told.timetable.mark_late_durable(told.timetable.find_late(10))
     assert told.plan("12:05:00") == {A: ["12:04"]}
 
@@ -742,7 +827,9 @@ def test_after_a_step_back_nothing_that_was_unconfirmed_and_lies_ahead_again_is_
     told.timetable.rewind(at("11:30:20"), watermark=at("11:00:00"))
     told.poll("11:30:20", automation(updated="10:00:00"))
     assert told.plan("11:30:20") == {A: ["11:30"]}
-    assert [each.interval.end for each in told.timetable.find_late(10)] == [at("11:30:00") - timedelta(microseconds=1)]
+    assert [each.interval.end for each in told.timetable.find_late(10)] == [
+        at("11:30:00") - timedelta(microseconds=1)
+    ]
     assert told.plan("11:31:00") == {A: ["11:31"]}
 
 
@@ -755,7 +842,9 @@ def test_after_a_step_back_nothing_is_claimed_that_an_older_one_could_be_coalesc
 
 
 def test_a_version_observed_under_a_clock_that_was_ahead_fires_when_the_clock_is_right() -> None:
-    """A machine starts with its clock an hour ahead, reads the API, and is set right. Nothing from before it is set right fires."""
+    """A machine starts with its clock an hour ahead, reads the API, and is set right. Nothing from before it
+    is set right fires.
+    """
     told = Told("13:00:10")
     told.poll("13:00:20", automation())
     told.timetable.bring_into_force(at("12:00:25"))
@@ -780,7 +869,9 @@ def test_a_step_back_to_what_was_not_planned_yet_changes_nothing() -> None:
 
 def test_new_settings_evaluate_everything_anew() -> None:
     told = Told("12:00:10")
-    told.poll("12:00:20", automation(), automation(B, "61 * * * *"), automation(A.replace("a", "c"), enabled=False))
+    told.poll(
+        "12:00:20", automation(), automation(B, "61 * * * *"), automation(A.replace("a", "c"), enabled=False)
+    )
     told.due("12:01:00")
     told.default = Policies(paused=True)
     versions = told.timetable.reconsider(lambda _, zone: Schedule.parse("*/2 * * * *", zone), at("12:01:00"))
@@ -814,7 +905,10 @@ def test_new_zone_data_divides_time_as_an_edit_does(passed: str, reloaded: str) 
     told.poll("12:00:20", automation(), automation(B, timezone="Mars/Olympus"))
     told.due(passed)
     versions = told.timetable.reconsider(under_other_zone_data, at(reloaded))
-    assert {each.automation_id: each.effective_from for each in versions} == {A: at(reloaded), B: at(reloaded)}
+    assert {each.automation_id: each.effective_from for each in versions} == {
+        A: at(reloaded),
+        B: at(reloaded),
+    }
     assert {entry.effective_from for entry in told.timetable.entries.values()} == {at(reloaded)}
     assert told.plan("12:06:00") == {A: ["12:01", "12:02", "12:03", "12:04"], B: ["12:05", "12:06"]}
 
@@ -842,14 +936,18 @@ def test_the_numbers_by_state_follow_edits_names_policies_and_reloads() -> None:
     assert told.count() == {"enabled": 1, "invalid": 1}
 
 
-def test_a_bulk_edit_evaluates_once_for_each_schedule_and_not_for_each_automation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bulk_edit_evaluates_once_for_each_schedule_and_not_for_each_automation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     told = Told("12:00:00")
     ids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(300)]
     told.poll("12:00:10", *(automation(each, "0 3 * * *", updated="11:00:00") for each in ids))
     evaluated: list[str] = []
     for name in ("find_next", "iterate_between"):
         monkeypatch.setattr(Schedule, name, _counting(getattr(Schedule, name), name, evaluated))
-    edited = [automation(each, "0 4 * * *", updated=f"12:00:{11 + number % 20}") for number, each in enumerate(ids)]
+    edited = [
+        automation(each, "0 4 * * *", updated=f"12:00:{11 + number % 20}") for number, each in enumerate(ids)
+    ]
     changes = told.poll("12:00:40", *edited)
     assert len(changes.changed) == 300
     assert len(evaluated) < 10

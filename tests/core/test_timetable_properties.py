@@ -1,4 +1,6 @@
-"""However readings, edits, planning and crashes follow each other: every instant of every version in force is handed out, and only once."""
+"""However readings, edits, planning and crashes follow each other: every instant of every version in force is
+handed out, and only once.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,7 +38,9 @@ class Version:
 
 @dataclass
 class Model:
-    """The API, a poller and a planner around a timetable, and what must come of it, by another way than the timetable's."""
+    """The API, a poller and a planner around a timetable, and what must come of it, by another way than the
+    timetable's.
+    """
 
     policies: Policies
     now: datetime = NOON + 20 * SECOND
@@ -88,7 +92,10 @@ class Model:
         dues = self.timetable.collect_due(self.now + AHEAD)
         planned = dues[:1] if how == "one" else dues if how == "all" else []
         if planned:
-            self.watermark, self.gaps = self.timetable.compute_watermark(self.now, planned), self.timetable.find_gaps()
+            self.watermark, self.gaps = (
+                self.timetable.compute_watermark(self.now, planned),
+                self.timetable.find_gaps(),
+            )
         self.timetable.mark_durable(planned)
         self._hand(planned)
         while how == "all" and (overdue := self.timetable.find_late(1000)):
@@ -111,16 +118,23 @@ class Model:
 
     def poll(self, *, complete: bool) -> None:
         self.now += SECOND
-        automations = {each: Automation(each, each, Definition(cron, "UTC", on), at) for each, (cron, on, at) in self.api.items()}
+        automations = {
+            each: Automation(each, each, Definition(cron, "UTC", on), at)
+            for each, (cron, on, at) in self.api.items()
+        }
         begun = self.now.timestamp()
         snapshot = Snapshot(self.now, begun, begun, automations, {}, complete, 0.0)
-        changes = self.timetable.update(snapshot, previous_poll=self.polled, confirm_after=CONFIRM_AFTER.total_seconds())
+        changes = self.timetable.update(
+            snapshot, previous_poll=self.polled, confirm_after=CONFIRM_AFTER.total_seconds()
+        )
         assert self.timetable.states == Counter(entry.state for entry in self.timetable.entries.values())
         for each, (cron, enabled, at) in self.api.items():
             known = self.recorded.get(each)
             if known is None or known.automation.definition != automations[each].definition:
                 previous = self.polled or self.now
-                self._observe(each, cron if enabled else None, min(max(at, previous), self.now), automations[each])
+                self._observe(
+                    each, cron if enabled else None, min(max(at, previous), self.now), automations[each]
+                )
         self._remove(complete=complete)
         versions = [*changes.added, *changes.changed, *changes.removed]
         assert {each.automation_id: each.effective_from for each in versions} == {
@@ -129,10 +143,14 @@ class Model:
         self.watermark = min([self.watermark or self.now, *(each.effective_from for each in versions)])
         self.polled = self.now
 
-    def _observe(self, automation_id: str, expression: str | None, since: datetime, automation: Automation | None) -> None:
+    def _observe(
+        self, automation_id: str, expression: str | None, since: datetime, automation: Automation | None
+    ) -> None:
         self.versions.setdefault(automation_id, []).append(Version(expression, since))
         for instant in [each for each in self.handed[automation_id] if each > since]:
-            del self.handed[automation_id][instant]  # the old version's, handed out before anybody saw the edit: taken back
+            del self.handed[automation_id][
+                instant
+            ]  # the old version's, handed out before anybody saw the edit: taken back
         if automation is None:
             del self.recorded[automation_id]
         else:
@@ -151,18 +169,28 @@ class Model:
     def crash(self) -> None:
         self.now += SECOND
         self.timetable = self._made()
-        list(self.timetable.load(self.recorded, watermark=self.watermark, ended=[*self._ended()], gaps=self.gaps))
+        list(
+            self.timetable.load(
+                self.recorded, watermark=self.watermark, ended=[*self._ended()], gaps=self.gaps
+            )
+        )
         self.absent.clear()
 
     def _ended(self) -> Iterator[EndedVersion]:
         """The versions that ended after the watermark or the first gap, as the ledger would recall them."""
-        earliest = min([*(gap.since for gap in self.gaps), *([] if self.watermark is None else [self.watermark])], default=None)
+        earliest = min(
+            [*(gap.since for gap in self.gaps), *([] if self.watermark is None else [self.watermark])],
+            default=None,
+        )
         for automation_id, versions in self.versions.items():
             for version, following in pairwise(versions):
                 if version.expression is not None and earliest is not None and following.since > earliest:
                     definition = Definition(version.expression, "UTC", enabled=True)
                     yield EndedVersion(
-                        model.DefinitionVersion(automation_id, automation_id, definition, version.since, version.since), following.since
+                        model.DefinitionVersion(
+                            automation_id, automation_id, definition, version.since, version.since
+                        ),
+                        following.since,
                     )
 
     # ------------------------------------------------------------ what must have come of it
@@ -189,12 +217,18 @@ class Model:
             instant
             for version in self.versions.get(automation_id, [])
             if version.expression is not None
-            for instant in Schedule.parse(version.expression, "UTC").iterate_between(version.since, self.now + AHEAD)
+            for instant in Schedule.parse(version.expression, "UTC").iterate_between(
+                version.since, self.now + AHEAD
+            )
         }
 
 
 POLICIES = st.sampled_from([Policies(), Policies(jitter=timedelta(minutes=25))])
-PASSES = st.tuples(st.just("pass"), st.integers(1, 400) | st.integers(1000, 9000), st.sampled_from(["nothing", "due", "one", "all"]))
+PASSES = st.tuples(
+    st.just("pass"),
+    st.integers(1, 400) | st.integers(1000, 9000),
+    st.sampled_from(["nothing", "due", "one", "all"]),
+)
 EDITS = st.tuples(st.just("edit"), st.sampled_from(IDS), st.sampled_from([*EXPRESSIONS, "switch", "delete"]))
 POLLS = st.tuples(st.just("poll"), st.none(), st.sampled_from([True, True, True, False]))
 CRASHES = st.tuples(st.just("crash"), st.none(), st.none())
@@ -202,7 +236,9 @@ CRASHES = st.tuples(st.just("crash"), st.none(), st.none())
 
 @settings(max_examples=150, deadline=None)
 @given(policies=POLICIES, steps=st.lists(PASSES | EDITS | POLLS, max_size=40))
-def test_every_instant_of_every_version_in_force_is_handed_out_once(policies: Policies, steps: list[Step]) -> None:
+def test_every_instant_of_every_version_in_force_is_handed_out_once(
+    policies: Policies, steps: list[Step]
+) -> None:
     story = Model(policies)
     for step in steps:
         story.take(step)

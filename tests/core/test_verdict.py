@@ -36,7 +36,9 @@ OURS, THEIRS = "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-
 
 
 def automation(run_id: str | None, automation_id: str = OURS) -> Automation:
-    return Automation(automation_id, "Nightly", Definition("0 3 * * *", "UTC", enabled=True), run_id=run_id, run_at=NOON)
+    return Automation(
+        automation_id, "Nightly", Definition("0 3 * * *", "UTC", enabled=True), run_id=run_id, run_at=NOON
+    )
 
 
 def judged(came_back: AttemptResponse | NotSent | NoResponse) -> AttemptVerdict:
@@ -89,7 +91,9 @@ def test_429_started_nothing_and_says_how_long_to_wait(retry_after: float | None
 
 @pytest.mark.parametrize(("status", "missing_scope"), [(401, False), (401, True), (403, True)])
 def test_a_key_or_scope_that_is_missing_holds_the_target(status: int, missing_scope: bool) -> None:
-    assert judged(AttemptResponse(status, missing_scope=missing_scope, error="why")) == Held(f"HTTP {status}: why")
+    assert judged(AttemptResponse(status, missing_scope=missing_scope, error="why")) == Held(
+        f"HTTP {status}: why"
+    )
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
@@ -103,24 +107,32 @@ def test_404_asks_for_a_look_at_the_list() -> None:
     assert judged(AttemptResponse(404, error="Not found.")) == AutomationNotFound("HTTP 404: Not found.")
 
 
-@pytest.mark.parametrize("status", [400, 402, 403, 405, 406, 407, 409, 410, 411, 413, 414, 415, 418, 422, 426, 428, 431, 451, 499])
+@pytest.mark.parametrize(
+    "status", [400, 402, 403, 405, 406, 407, 409, 410, 411, 413, 414, 415, 418, 422, 426, 428, 431, 451, 499]
+)
 def test_any_other_4xx_is_for_good(status: int) -> None:
     assert judged(AttemptResponse(status, error="why")) == Rejected(f"HTTP {status}: why")
 
 
 @given(
     status=st.integers(100, 999),
-    body=st.none() | st.builds(automation, st.none() | st.sampled_from(["new", "baseline"]), st.sampled_from([OURS, THEIRS])),
+    body=st.none()
+    | st.builds(
+        automation, st.none() | st.sampled_from(["new", "baseline"]), st.sampled_from([OURS, THEIRS])
+    ),
     missing_scope=st.booleans(),
 )
-def test_only_a_success_that_names_a_new_run_of_ours_is_accepted(status: int, body: Automation | None, missing_scope: bool) -> None:
+def test_only_a_success_that_names_a_new_run_of_ours_is_accepted(
+    status: int, body: Automation | None, missing_scope: bool
+) -> None:
     verdict = judged(AttemptResponse(status, body, missing_scope=missing_scope))
     names_ours = body is not None and body.id == OURS and body.run_id == "new"
     assert isinstance(verdict, AttemptAccepted) == (200 <= status < 300 and names_ours)
 
 
 @pytest.mark.parametrize(
-    ("status", "finished"), [("success", True), ("failed", True), ("running", False), (None, False), ("paused", False)]
+    ("status", "finished"),
+    [("success", True), ("failed", True), ("running", False), (None, False), ("paused", False)],
 )
 def test_a_run_is_finished_when_the_api_says_so_in_its_own_words(status: str | None, finished: bool) -> None:
     assert is_finished(status) is finished
@@ -152,12 +164,18 @@ def found(
         (SETTLED + MARGIN + 0.001, Covered("new")),  # later: ours may lie beneath it
     ],
 )
-def test_a_new_run_is_ours_when_it_began_between_the_first_byte_and_the_settling(began: float, expected: object) -> None:
+def test_a_new_run_is_ours_when_it_began_between_the_first_byte_and_the_settling(
+    began: float, expected: object
+) -> None:
     assert found(RunReading(SETTLED + 60, "new", began)) == expected
 
 
-@pytest.mark.parametrize(("begun", "expected"), [(ENDED + 1, FoundRun("new")), (SETTLED + 60, Covered("new"))])
-def test_a_run_that_seems_to_begin_after_the_reading_began_before_it(begun: float, expected: ReconcileResult) -> None:
+@pytest.mark.parametrize(
+    ("begun", "expected"), [(ENDED + 1, FoundRun("new")), (SETTLED + 60, Covered("new"))]
+)
+def test_a_run_that_seems_to_begin_after_the_reading_began_before_it(
+    begun: float, expected: ReconcileResult
+) -> None:
     """The API's clock was set back since, and nobody knows what it showed when the attempt was sent."""
     assert found(RunReading(begun, "new", SETTLED + 3600)) == expected
 
@@ -181,16 +199,24 @@ def test_a_run_of_which_the_api_does_not_say_when_it_began_tells_nothing() -> No
         ("another", SETTLED + 60, Undecided()),
     ],
 )
-def test_two_readings_agree_that_nothing_was_started(run_id: str | None, earlier: str | None, begun: float, expected: object) -> None:
+def test_two_readings_agree_that_nothing_was_started(
+    run_id: str | None, earlier: str | None, begun: float, expected: object
+) -> None:
     began = SENT - 100 if run_id is not None else None
-    before = None if earlier is None else RunReading(ENDED + 1, run_id if earlier == "the same" else "another one", began)
+    before = (
+        None
+        if earlier is None
+        else RunReading(ENDED + 1, run_id if earlier == "the same" else "another one", began)
+    )
     assert found(RunReading(begun, run_id, began), before) == expected
 
 
 def test_without_a_baseline_the_first_run_may_be_ours() -> None:
     doubt = UnknownAttempt(None, SENT, ENDED, SETTLE)
     assert found(RunReading(ENDED + 1, "first", SENT + 1), doubt=doubt) == FoundRun("first")
-    assert found(RunReading(SETTLED, None, None), RunReading(ENDED + 1, None, None), doubt) == NothingStarted()
+    assert (
+        found(RunReading(SETTLED, None, None), RunReading(ENDED + 1, None, None), doubt) == NothingStarted()
+    )
 
 
 def test_the_baseline_is_not_ours_even_when_it_began_just_before() -> None:
@@ -203,8 +229,12 @@ def test_the_baseline_is_not_ours_even_when_it_began_just_before() -> None:
     earlier=st.none() | st.sampled_from(["new", "baseline"]),
 )
 def test_our_own_run_is_never_taken_for_nothing(began: float, begun: float, earlier: str | None) -> None:
-    """Whatever was read: when a run began while ours could have, it is never said that nothing was started."""
-    finding = found(RunReading(begun, "new", began), None if earlier is None else RunReading(ENDED, earlier, SENT - 1))
+    """Whatever was read: when a run began while ours could have, it is never said that nothing was
+    started.
+    """
+    finding = found(
+        RunReading(begun, "new", began), None if earlier is None else RunReading(ENDED, earlier, SENT - 1)
+    )
     if began >= SENT - MARGIN:
         assert isinstance(finding, FoundRun | Covered)
 
@@ -216,7 +246,11 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
     ("by_now", "by_then", "expected"),
     [
         (SENT + 5, 5, FoundRun("new")),
-        (SENT - 3600, 5, FoundRun("new")),  # the API's clock was set forward since, or ours back while nobody ran
+        (
+            SENT - 3600,
+            5,
+            FoundRun("new"),
+        ),  # the API's clock was set forward since, or ours back while nobody ran
         (SETTLED + 3600, 5, FoundRun("new")),  # the other way round
         (SENT + 5, -3600, FoundRun("new")),  # it was set before the run began
         (SENT - 3600, -60, Undecided()),  # before the attempt, whichever clock is right
@@ -224,6 +258,11 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
         (SENT - 3600, 3600, Covered("new")),
     ],
 )
-def test_a_run_is_ours_by_either_clock_when_one_was_set_meanwhile(by_now: float, by_then: float, expected: ReconcileResult) -> None:
+def test_a_run_is_ours_by_either_clock_when_one_was_set_meanwhile(
+    by_now: float, by_then: float, expected: ReconcileResult
+) -> None:
     doubt = UnknownAttempt("baseline", SENT, ENDED, SETTLE, sent_by_api=NOON)
-    assert found(RunReading(ENDED + 1, "new", by_now, NOON + timedelta(seconds=by_then)), doubt=doubt) == expected
+    assert (
+        found(RunReading(ENDED + 1, "new", by_now, NOON + timedelta(seconds=by_then)), doubt=doubt)
+        == expected
+    )

@@ -16,7 +16,10 @@ def day_of(zone_name: str, day: date) -> list[OffsetPeriod]:
 
 def test_an_ordinary_day_is_one_stretch_that_goes_on_where_the_last_one_ended() -> None:
     (stretch,) = day_of("Asia/Kathmandu", date(2025, 6, 1))
-    assert (stretch.begin, stretch.end) == (datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 6, 2, tzinfo=UTC))
+    assert (stretch.begin, stretch.end) == (
+        datetime(2025, 6, 1, tzinfo=UTC),
+        datetime(2025, 6, 2, tzinfo=UTC),
+    )
     assert stretch.offset == timedelta(hours=5, minutes=45)
     assert stretch.shown_until == stretch.local_begin
 
@@ -32,7 +35,9 @@ def test_an_ordinary_day_is_one_stretch_that_goes_on_where_the_last_one_ended() 
         ("America/St_Johns", date(2010, 11, 7), "02:31", -HOUR),
     ],
 )
-def test_a_change_divides_the_day_and_is_found_to_the_second(zone_name: str, day: date, change: str, shift: timedelta) -> None:
+def test_a_change_divides_the_day_and_is_found_to_the_second(
+    zone_name: str, day: date, change: str, shift: timedelta
+) -> None:
     before, after = day_of(zone_name, day)
     assert before.end == after.begin == datetime.fromisoformat(f"{day}T{change}Z")
     assert after.offset - before.offset == shift
@@ -40,16 +45,21 @@ def test_a_change_divides_the_day_and_is_found_to_the_second(zone_name: str, day
 
 
 @pytest.mark.parametrize(
-    ("zone_name", "day", "shift"), [("Africa/Casablanca", date(2010, 5, 2), HOUR), ("Africa/Windhoek", date(2002, 4, 7), -HOUR)]
+    ("zone_name", "day", "shift"),
+    [("Africa/Casablanca", date(2010, 5, 2), HOUR), ("Africa/Windhoek", date(2002, 4, 7), -HOUR)],
 )
-def test_a_change_at_midnight_utc_belongs_to_the_day_that_it_begins(zone_name: str, day: date, shift: timedelta) -> None:
+def test_a_change_at_midnight_utc_belongs_to_the_day_that_it_begins(
+    zone_name: str, day: date, shift: timedelta
+) -> None:
     (eve,), (morning,) = day_of(zone_name, day - DAY), day_of(zone_name, day)
     assert eve.shown_until == eve.local_begin
     assert morning.shown_until == eve.local_end == morning.local_begin - shift
 
 
 def test_readings_shown_before_are_remembered_from_the_day_before() -> None:
-    first, *_ = day_of("Pacific/Kwajalein", date(1969, 10, 1))  # put back by 23 hours at 13:00 UTC on the day before
+    first, *_ = day_of(
+        "Pacific/Kwajalein", date(1969, 10, 1)
+    )  # put back by 23 hours at 13:00 UTC on the day before
     assert first.shown_until - first.local_begin == timedelta(hours=12)
 
 
@@ -62,4 +72,7 @@ def test_stretches_join_and_no_zone_changes_its_clock_twice_within_a_day() -> No
         assert all(second - first > 2 * DAY for first, second in pairwise(changed)), zone_name
         for instant in changed:
             parts = [*day_of(zone_name, instant.date() - DAY), *day_of(zone_name, instant.date())]
-            assert all(first.end == second.begin and second.shown_until == first.local_end for first, second in pairwise(parts)), zone_name
+            assert all(
+                first.end == second.begin and second.shown_until == first.local_end
+                for first, second in pairwise(parts)
+            ), zone_name

@@ -98,7 +98,9 @@ _UNUSUAL_WEEKDAY = st.one_of(
     st.lists(st.one_of(_NTH, _LAST), min_size=1, max_size=3).map(",".join),
     st.lists(_WEEKDAY, min_size=1, max_size=3).map(",".join),
 )
-_UNUSUAL = st.builds("0 9 {} {} {}".format, _UNUSUAL_DATE, st.sampled_from(("*", "2", "jan,jul", "nov-feb")), _UNUSUAL_WEEKDAY)
+_UNUSUAL = st.builds(
+    "0 9 {} {} {}".format, _UNUSUAL_DATE, st.sampled_from(("*", "2", "jan,jul", "nov-feb")), _UNUSUAL_WEEKDAY
+)
 
 
 def parsed(expression: str) -> Schedule:

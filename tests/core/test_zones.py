@@ -28,7 +28,9 @@ def tree(tmp_path: Path) -> Tree:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(original(real), target)
         if release is not None:
-            (root / "tzdata.zi").write_text(f"# version {release}\n# This zic input file is in the public domain.\n", encoding="utf-8")
+            (root / "tzdata.zi").write_text(
+                f"# version {release}\n# This zic input file is in the public domain.\n", encoding="utf-8"
+            )
         return root
 
     return make
@@ -66,13 +68,17 @@ def copies(*roots: tuple[Path, zones.Source]) -> ZoneData:
         (None, None, "unknown", "system"),
     ],
 )
-def test_the_newer_copy_counts(tree: Tree, system_release: str | None, package_release: str | None, version: str, source: str) -> None:
+def test_the_newer_copy_counts(
+    tree: Tree, system_release: str | None, package_release: str | None, version: str, source: str
+) -> None:
     data = copies(
         (tree("system", system_release, Europe__Berlin="Etc/GMT+1"), "system"),
         (tree("package", package_release, Europe__Berlin="Etc/GMT+2"), "package"),
     )
     assert (data.version, data.source) == (version, source)
-    assert NOON.astimezone(data.load_zone("Europe/Berlin")).utcoffset() == (-HOUR if source == "system" else -2 * HOUR)
+    assert NOON.astimezone(data.load_zone("Europe/Berlin")).utcoffset() == (
+        -HOUR if source == "system" else -2 * HOUR
+    )
 
 
 def test_the_release_is_read_as_bsd_writes_it_too(tree: Tree) -> None:
@@ -82,7 +88,10 @@ def test_the_release_is_read_as_bsd_writes_it_too(tree: Tree) -> None:
 
 
 def test_a_name_that_the_newer_copy_lacks_comes_from_the_older_one(tree: Tree) -> None:
-    data = copies((tree("system", "2026f", UTC="UTC"), "system"), (tree("package", "2025b", US__Eastern="Etc/GMT+5"), "package"))
+    data = copies(
+        (tree("system", "2026f", UTC="UTC"), "system"),
+        (tree("package", "2025b", US__Eastern="Etc/GMT+5"), "package"),
+    )
     assert NOON.astimezone(data.load_zone("US/Eastern")).utcoffset() == -5 * HOUR
 
 
@@ -99,7 +108,9 @@ def test_a_damaged_zone_comes_from_the_other_copy_or_is_refused(tree: Tree) -> N
         data.load_zone("Europe/Paris")
 
 
-@pytest.mark.parametrize("name", ["", ".", "Europe", "../secret", "/etc/localtime", "Europe/../UTC", "utc", "tzdata.zi"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "Europe", "../secret", "/etc/localtime", "Europe/../UTC", "utc", "tzdata.zi"]
+)
 def test_only_names_of_zones_are_opened(tree: Tree, tmp_path: Path, name: str) -> None:
     shutil.copyfile(original("UTC"), tmp_path / "secret")
     with pytest.raises(zoneinfo.ZoneInfoNotFoundError):
@@ -129,12 +140,18 @@ def test_every_name_that_python_knows_can_be_scheduled_in() -> None:
         assert Schedule.parse("0 9 * * *", name).find_next(NOON), name
 
 
-def test_a_reload_takes_up_newer_data_for_schedules_that_exist(tree: Tree, system: Callable[[Path], None]) -> None:
+def test_a_reload_takes_up_newer_data_for_schedules_that_exist(
+    tree: Tree, system: Callable[[Path], None]
+) -> None:
     schedule = Schedule.parse("0 9 * * *", "Europe/Berlin")
     assert schedule.find_next(NOON) == NOON + 20 * HOUR
     system(tree("system", "2999a", Europe__Berlin="Etc/GMT+3"))
     assert schedule.find_next(NOON) == NOON + 20 * HOUR  # not before the reload
-    assert (zones.reload_zones().version, read_versions().tzdata, read_versions().source) == ("2999a", "2999a", "system")
+    assert (zones.reload_zones().version, read_versions().tzdata, read_versions().source) == (
+        "2999a",
+        "2999a",
+        "system",
+    )
     assert schedule.find_next(NOON) == NOON + 24 * HOUR
     (zones.load_zone_data().copies[0].root / "tzdata.zi").write_text("# version 1999a\n", encoding="utf-8")
     assert zones.reload_zones().source == "package"
@@ -156,7 +173,9 @@ def test_a_reload_tells_of_names_that_came_and_went(tree: Tree, system: Callable
         schedule.find_next(NOON)
 
 
-def test_a_zone_that_cannot_be_read_is_refused_with_a_reason(tree: Tree, system: Callable[[Path], None]) -> None:
+def test_a_zone_that_cannot_be_read_is_refused_with_a_reason(
+    tree: Tree, system: Callable[[Path], None]
+) -> None:
     root = tree("system", "2999a", Moon__Tranquility="UTC")
     (root / "Moon/Tranquility").write_bytes(b"TZif2")
     system(root)
@@ -177,7 +196,12 @@ def test_zoneinfo_itself_is_left_alone() -> None:
     [
         ("Europe/Berlin", NOON, NOON + 365 * 24 * HOUR, None),
         ("UTC", NOON, NOON + 24 * HOUR, NOON),
-        ("Africa/Algiers", NOON, NOON + 90 * 24 * HOUR, datetime(2026, 3, 29, 1, tzinfo=UTC)),  # as Berlin, without its summers
+        (
+            "Africa/Algiers",
+            NOON,
+            NOON + 90 * 24 * HOUR,
+            datetime(2026, 3, 29, 1, tzinfo=UTC),
+        ),  # as Berlin, without its summers
         ("Africa/Algiers", NOON, NOON + 80 * 24 * HOUR, None),
     ],
 )

@@ -8,8 +8,29 @@ from calendar import monthrange
 from collections.abc import Callable
 from datetime import date, timedelta
 
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")  # as date.weekday counts
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+WEEKDAYS = (
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+)  # as date.weekday counts
 NTH = ("first", "second", "third", "fourth", "fifth")
 
 Claim = Callable[[date], bool]
@@ -99,7 +120,9 @@ def _by_week(part: dict[str, str | None]) -> Claim:
         run = _round(part["from"], str(part["to"]), WEEKDAYS)
         return lambda day: day.weekday() in run
     if which := part["nth"] or part["that"]:
-        return lambda day: any(re.search(rf"the {name} {WEEKDAYS[day.weekday()]}", which) for name in _names_of(day))
+        return lambda day: any(
+            re.search(rf"the {name} {WEEKDAYS[day.weekday()]}", which) for name in _names_of(day)
+        )
     return lambda _: True
 
 
@@ -118,7 +141,9 @@ def _nearest(day: date, number: int) -> date:
 
 def _round(first: str, last: str, circle: tuple[str, ...]) -> set[int]:
     begin, end = circle.index(first), circle.index(last)
-    return {number % len(circle) for number in range(begin, end + 1 if end >= begin else end + 1 + len(circle))}
+    return {
+        number % len(circle) for number in range(begin, end + 1 if end >= begin else end + 1 + len(circle))
+    }
 
 
 def _numbers(text: str) -> set[int]:

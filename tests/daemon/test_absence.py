@@ -1,4 +1,6 @@
-"""An automation that is absent from the list: what is due waits, the automation itself decides, and one empty list removes nothing."""
+"""An automation that is absent from the list: what is due waits, the automation itself decides, and one empty
+list removes nothing.
+"""
 
 from datetime import timedelta
 
@@ -57,7 +59,9 @@ def test_a_removal_is_confirmed_an_interval_later() -> None:
             await world.after(0.1)
             if world.told(AutomationRemoved):
                 removed_at = world.clock.true_now()
-        first, second = [each for each in world.api.polls if each > world.clock.true_now() - timedelta(seconds=45)][-2:]
+        first, second = [
+            each for each in world.api.polls if each > world.clock.true_now() - timedelta(seconds=45)
+        ][-2:]
         assert second - first >= timedelta(seconds=29.999)
         assert world.api.readings == []
 
@@ -96,7 +100,10 @@ def test_an_edit_that_no_list_showed_counts_from_its_own_time_after_a_restart_to
         world.api.list_hides.clear()
         world.api.list_complete = True
         await world.until("12:07:00")
-        assert [*world.fates(automation).items()][:2] == [("12:03..12:04", "skipped: coalesced"), ("12:05", "accepted: answered")]
+        assert [*world.fates(automation).items()][:2] == [
+            ("12:03..12:04", "skipped: coalesced"),
+            ("12:05", "accepted: answered"),
+        ]
 
     in_world(story)
 
@@ -149,7 +156,9 @@ def test_between_two_polls_no_more_than_a_few_are_read_alone(unidentified: list[
         await world.until("12:10:05")
         polls = len(world.api.polls) - before
         assert len(world.api.readings) == READINGS_PER_POLL * (1 + polls)
-        assert sum(world.fates(each) == {"12:10": "accepted: answered"} for each in automations) == len(world.api.readings)
+        assert sum(world.fates(each) == {"12:10": "accepted: answered"} for each in automations) == len(
+            world.api.readings
+        )
         world.api.list_hides.clear()
         await world.until("12:11:00")
         assert all(world.fates(each) == {"12:10": "accepted: answered"} for each in automations)
@@ -242,7 +251,9 @@ def test_an_object_without_an_id_keeps_nothing_from_firing_that_is_not_in_the_li
     in_world(story)
 
 
-def test_what_the_last_list_before_a_restart_did_not_show_is_decided_by_the_automation_while_no_list_can_be_read() -> None:
+def test_what_the_last_list_before_a_restart_did_not_show_is_decided_by_the_automation_while_no_list_can_be_read() -> (
+    None
+):
     """It was sent on the strength of the last good list, although that list had not shown it."""
 
     async def story(world: World) -> None:
@@ -296,7 +307,9 @@ def test_a_removal_by_a_404_survives_a_kill_at_once() -> None:
     in_world(story)
 
 
-@pytest.mark.parametrize(("known", "gone", "told"), [(5, 3, True), (5, 2, False), (4, 4, False), (10, 5, False), (10, 6, True)])
+@pytest.mark.parametrize(
+    ("known", "gone", "told"), [(5, 3, True), (5, 2, False), (4, 4, False), (10, 5, False), (10, 6, True)]
+)
 def test_when_more_than_half_disappear_it_is_told_once(known: int, gone: int, told: bool) -> None:
     async def story(world: World) -> None:
         automations = [world.api.create("0 0 * * *") for _ in range(known)]

@@ -35,7 +35,12 @@ def test_accepted_is_told_with_its_run() -> None:
         await world.until("12:01:05")
         (run,) = world.api.runs
         (concluded,) = world.told(OccurrenceConcluded)
-        assert (concluded.outcome, concluded.attempts, concluded.run_id, concluded.count) == (Outcome.ACCEPTED, 1, run.id, 1)
+        assert (concluded.outcome, concluded.attempts, concluded.run_id, concluded.count) == (
+            Outcome.ACCEPTED,
+            1,
+            run.id,
+            1,
+        )
         row = world.row(automation, "12:01")
         assert row.run_id == run.id
         assert results(world, automation, "12:01") == [AttemptResult.ANSWERED]
@@ -67,7 +72,9 @@ def test_what_never_left_is_tried_again_with_back_off_until_it_is_started() -> N
         await world.until("13:05:00")
         assert world.fates(automation) == {"13:00": "accepted: answered"}
         assert results(world, automation) == [AttemptResult.NOT_SENT] * 5 + [AttemptResult.ANSWERED]
-        assert [end.end.sent_at is None for end in world.row(automation, "13:00").attempts.values() if end.end] == [True] * 5 + [False]
+        assert [
+            end.end.sent_at is None for end in world.row(automation, "13:00").attempts.values() if end.end
+        ] == [True] * 5 + [False]
         assert len(world.api.arrivals) == 1
         assert world.concluded(automation)[0].kind == "retry"
 
@@ -169,7 +176,12 @@ def test_a_list_that_answers_429_makes_the_attempts_wait_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "deed", [answered(401, error="bad key"), answered(403, missing_scope=True), answered(308, location="https://new/")]
+    "deed",
+    [
+        answered(401, error="bad key"),
+        answered(403, missing_scope=True),
+        answered(308, location="https://new/"),
+    ],
 )
 def test_a_bad_key_scope_or_address_holds_the_target_and_a_probe_releases_it(deed: Deed) -> None:
     async def story(world: World) -> None:
@@ -282,7 +294,11 @@ def test_404_of_one_that_is_still_listed_is_tried_again() -> None:
         world.start()
         await world.until("13:01:00")
         assert world.fates(automation) == {"13:00": "accepted: answered"}
-        assert results(world, automation) == [AttemptResult.REFUSED, AttemptResult.REFUSED, AttemptResult.ANSWERED]
+        assert results(world, automation) == [
+            AttemptResult.REFUSED,
+            AttemptResult.REFUSED,
+            AttemptResult.ANSWERED,
+        ]
 
     before_one(story)
 

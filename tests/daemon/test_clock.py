@@ -1,4 +1,6 @@
-"""A wall clock that is set, and a machine that sleeps: nothing fires twice, nothing early, and nothing is decided by a clock in doubt."""
+"""A wall clock that is set, and a machine that sleeps: nothing fires twice, nothing early, and nothing is
+decided by a clock in doubt.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +15,16 @@ from scheduler.core.model import AttemptResult, Automation, Occurrence, Reason, 
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world, slow
-from tests.fakes import LOST_ANSWER, LOST_REQUEST, NULL_RUN, REFUSED, RESET_BEFORE, Deed, answered, carried_out_after
+from tests.fakes import (
+    LOST_ANSWER,
+    LOST_REQUEST,
+    NULL_RUN,
+    REFUSED,
+    RESET_BEFORE,
+    Deed,
+    answered,
+    carried_out_after,
+)
 from tests.virtual import VirtualClock, run_virtual
 
 # ---------------------------------------------------------------- the watch and the alarm
@@ -67,7 +78,10 @@ def test_a_step_and_a_suspend_at_once_are_both_told() -> None:
         clock.suspend(100.0)
         clock.step(30.0)
         watch.check()
-        assert [(event.seconds, event.suspended) for event in told if isinstance(event, ClockJumped)] == [(30.0, False), (100.0, True)]
+        assert [(event.seconds, event.suspended) for event in told if isinstance(event, ClockJumped)] == [
+            (30.0, False),
+            (100.0, True),
+        ]
 
     run_virtual(main())
 
@@ -208,7 +222,9 @@ def test_a_small_step_back_starts_nothing_that_a_newer_one_has_coalesced(step: f
     in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
 
 
-def test_what_a_clock_ahead_decided_and_the_ledger_did_not_take_is_decided_again_when_the_clock_is_right() -> None:
+def test_what_a_clock_ahead_decided_and_the_ledger_did_not_take_is_decided_again_when_the_clock_is_right() -> (
+    None
+):
     async def story(world: World) -> None:
         automation = world.api.create("* * * * *")
         world.set(settle_time=timedelta(minutes=8, seconds=25))
@@ -294,7 +310,9 @@ def test_what_was_seen_under_a_clock_that_was_ahead_is_on_record_as_it_is_evalua
         await world.after(180.0)
         (version,) = world.ledger.target().versions
         assert version.effective_from < NOON + timedelta(minutes=4)
-        assert world.fates(automation) == dict.fromkeys([f"12:0{minute}" for minute in range(4, 8)], "accepted: answered")
+        assert world.fates(automation) == dict.fromkeys(
+            [f"12:0{minute}" for minute in range(4, 8)], "accepted: answered"
+        )
 
     in_world(story)
 
@@ -350,7 +368,9 @@ def test_a_start_with_a_clock_from_long_ago_fires_nothing_until_an_api_agrees() 
 
 
 @pytest.mark.parametrize("concurrency", Concurrency)
-def test_nothing_is_sent_that_is_not_due_any_more_when_its_attempt_is_durable(concurrency: Concurrency) -> None:
+def test_nothing_is_sent_that_is_not_due_any_more_when_its_attempt_is_durable(
+    concurrency: Concurrency,
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
         slow(world, "write_attempt", 4.0)
@@ -365,7 +385,9 @@ def test_nothing_is_sent_that_is_not_due_any_more_when_its_attempt_is_durable(co
         assert world.fates(automation) == {"13:00": "accepted: answered"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(concurrency=concurrency))
+    in_world(
+        story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(concurrency=concurrency)
+    )
 
 
 def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right() -> None:
@@ -382,7 +404,9 @@ def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right()
 
 
 def test_what_was_claimed_under_a_clock_that_was_ahead_keeps_nothing_of_the_present_waiting() -> None:
-    """The API's clock is set along with ours, so that the time ahead is believed; what waits of it is due in half an hour again."""
+    """The API's clock is set along with ours, so that the time ahead is believed; what waits of it is due in
+    half an hour again.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create()
@@ -395,14 +419,18 @@ def test_what_was_claimed_under_a_clock_that_was_ahead_keeps_nothing_of_the_pres
             await world.after(15.0)
         await world.until("12:05:30")
         assert world.fates(automation)["12:31"] == "waiting"
-        assert [fate for when, fate in world.fates(automation).items() if when < "12:06"] == ["accepted: answered"] * 5
+        assert [fate for when, fate in world.fates(automation).items() if when < "12:06"] == [
+            "accepted: answered"
+        ] * 5
         assert [each[:8] for each in world.runs(automation)[-3:]] == ["12:03:00", "12:04:00", "12:05:00"]
 
     in_world(story, policies=Policies(catch_up=CatchUp.ALL))
 
 
 def test_an_attempt_that_was_written_for_a_time_that_lies_ahead_again_has_not_been_made() -> None:
-    """It is not sent before something of the present, whose run would hide from the next process that it started none."""
+    """It is not sent before something of the present, whose run would hide from the next process that it
+    started none.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create()
@@ -417,7 +445,9 @@ def test_an_attempt_that_was_written_for_a_time_that_lies_ahead_again_has_not_be
         world.kill()
         world.start()
         await world.until("12:04:30")
-        assert [world.row(automation, f"12:0{minute}").fate for minute in (2, 3, 4)] == ["accepted: answered"] * 3
+        assert [world.row(automation, f"12:0{minute}").fate for minute in (2, 3, 4)] == [
+            "accepted: answered"
+        ] * 3
         assert world.row(automation, "12:32").fate == "waiting"
         await world.until("12:32:30")
         assert world.row(automation, "12:32").fate == "accepted: answered"
@@ -427,7 +457,9 @@ def test_an_attempt_that_was_written_for_a_time_that_lies_ahead_again_has_not_be
 
 
 def test_what_a_killed_process_left_in_doubt_comes_first_also_when_it_is_due_ahead_again() -> None:
-    """Else the run of what is due now would be the newest one, and hide whether the other one has started its own."""
+    """Else the run of what is due now would be the newest one, and hide whether the other one has started its
+    own.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create()
@@ -444,7 +476,9 @@ def test_what_a_killed_process_left_in_doubt_comes_first_also_when_it_is_due_ahe
         world.start()
         await world.until("12:05:30")
         fates = {when: fate for when, fate in world.fates(automation).items() if fate != "waiting"}
-        assert fates == {f"12:0{minute}": "accepted: answered" for minute in range(1, 6)} | {"12:27": "accepted: found"}
+        assert fates == {f"12:0{minute}": "accepted: answered" for minute in range(1, 6)} | {
+            "12:27": "accepted: found"
+        }
         assert len(world.api.runs) == 6
 
     in_world(story, policies=Policies(catch_up=CatchUp.ALL))
@@ -562,7 +596,9 @@ def test_a_short_step_forward_makes_late_what_it_passes_over() -> None:
         (1800.0, RESET_BEFORE, "waiting"),  # nobody can tell whether there is still time
     ],
 )
-def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(step: float, deed: Deed, expected: str) -> None:
+def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(
+    step: float, deed: Deed, expected: str
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
         world.api.script(automation, deed)
@@ -573,11 +609,17 @@ def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(s
         assert world.fates(automation) == {"13:00": expected}
         assert len(world.api.runs) == (expected != "waiting")
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
 def test_what_was_sent_again_under_its_key_is_placed_by_its_first_attempt() -> None:
-    """The clock went back after the first one, which started the run; the newest one was written under the clock of then."""
+    """The clock went back after the first one, which started the run; the newest one was written under the
+    clock of then.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
@@ -613,7 +655,9 @@ def test_an_attempt_is_not_placed_by_what_was_known_of_the_clocks_before_ours_wa
 
 
 @pytest.mark.parametrize("step", [-1200.0, 1200.0])
-def test_a_reading_after_which_the_clock_was_set_says_nothing_of_an_attempt_in_doubt(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+def test_a_reading_after_which_the_clock_was_set_says_nothing_of_an_attempt_in_doubt(
+    monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create()
         world.api.script(automation, LOST_ANSWER)
@@ -651,12 +695,18 @@ def test_a_run_in_doubt_is_found_also_when_the_clock_of_the_api_is_set_along_wit
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
 @pytest.mark.parametrize("step", [-1800.0, -45.0, 45.0, 1800.0])
 @pytest.mark.parametrize("along", [False, True], ids=["ours alone", "the API's along with it"])
-def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set_in_between(step: float, *, along: bool) -> None:
+def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set_in_between(
+    step: float, *, along: bool
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
         world.api.script(automation, LOST_ANSWER)
@@ -670,12 +720,18 @@ def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
 @pytest.mark.parametrize("step", [-1800.0, -45.0, -20.0, 45.0, 1800.0])
 @pytest.mark.parametrize("set_right", [False, True])
-def test_a_run_in_doubt_is_found_by_the_next_process_when_the_clock_was_set_during_the_request(step: float, *, set_right: bool) -> None:
+def test_a_run_in_doubt_is_found_by_the_next_process_when_the_clock_was_set_during_the_request(
+    step: float, *, set_right: bool
+) -> None:
     """The attempt ended so long after it was sent as it took, whatever the clock showed then."""
 
     async def story(world: World) -> None:
@@ -696,12 +752,20 @@ def test_a_run_in_doubt_is_found_by_the_next_process_when_the_clock_was_set_duri
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
 @pytest.mark.parametrize("set_right", [False, True])
-def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_its_claim_and_its_first_byte(*, set_right: bool) -> None:
-    """What was known of the API's clock when the attempt was written says nothing of the clock by which it was sent."""
+def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_its_claim_and_its_first_byte(
+    *, set_right: bool
+) -> None:
+    """What was known of the API's clock when the attempt was written says nothing of the clock by which it
+    was sent.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
@@ -723,11 +787,19 @@ def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
-def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_ahead_and_all_clocks_were_set_back_since() -> None:
-    """The run seems to begin half an hour from now, and nobody knows what the clock of the API showed when the attempt was sent."""
+def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_ahead_and_all_clocks_were_set_back_since() -> (
+    None
+):
+    """The run seems to begin half an hour from now, and nobody knows what the clock of the API showed when
+    the attempt was sent.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
@@ -747,11 +819,19 @@ def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_ahe
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=29, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=29, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
-@pytest.mark.parametrize(("first", "then"), [(-430.0, 560.0), (-430.0, 430.0), (40.0, -40.0), (40.0, 0.0), (-50.0, 20.0)])
-def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_that_nobody_could_compare(first: float, then: float) -> None:
+@pytest.mark.parametrize(
+    ("first", "then"), [(-430.0, 560.0), (-430.0, 430.0), (40.0, -40.0), (40.0, 0.0), (-50.0, 20.0)]
+)
+def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_that_nobody_could_compare(
+    first: float, then: float
+) -> None:
     """The list could not be read since it was set, and it is set again before the next start."""
 
     async def story(world: World) -> None:
@@ -772,7 +852,9 @@ def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_tha
         await world.after(90.0)
         world.start()
         await world.after(20.0)
-        assert [row.run_id for row in world.ledger.rows.values() if row.reason is Reason.FOUND] == [world.api.runs[1].id]
+        assert [row.run_id for row in world.ledger.rows.values() if row.reason is Reason.FOUND] == [
+            world.api.runs[1].id
+        ]
         assert world.told(RunDoubled) == []
         assert world.told(RunForeign) == []
 
@@ -796,11 +878,17 @@ def test_what_a_killed_process_sent_settles_also_when_the_clock_went_ahead_in_be
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
 def test_what_the_clock_did_before_a_target_began_is_no_news_to_it() -> None:
-    """A daemon that waits for the lock of another one watches nothing; when it takes over, nothing of the coming hour is missed."""
+    """A daemon that waits for the lock of another one watches nothing; when it takes over, nothing of the
+    coming hour is missed.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("*/5 * * * *")
@@ -900,8 +988,12 @@ def test_an_attempt_that_was_written_before_a_suspend_is_written_anew() -> None:
     in_world(story)
 
 
-def test_a_clock_that_is_set_right_when_the_machine_awakes_makes_nothing_missed_that_comes_due_afterwards() -> None:
-    """A virtual machine that is resumed has its clock set at once: nobody ran until then, by the clock as it is now."""
+def test_a_clock_that_is_set_right_when_the_machine_awakes_makes_nothing_missed_that_comes_due_afterwards() -> (
+    None
+):
+    """A virtual machine that is resumed has its clock set at once: nobody ran until then, by the clock as it
+    is now.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create()
@@ -919,7 +1011,9 @@ def test_a_clock_that_is_set_right_when_the_machine_awakes_makes_nothing_missed_
 
 
 def test_what_is_disabled_while_the_machine_sleeps_is_not_sent() -> None:
-    """The attempt in the claim is too old by then, so policy is asked again; and a poll comes with the awakening."""
+    """The attempt in the claim is too old by then, so policy is asked again; and a poll comes with the
+    awakening.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
@@ -931,7 +1025,11 @@ def test_what_is_disabled_while_the_machine_sleeps_is_not_sent() -> None:
         await world.after(5.0)
         assert world.fates(automation) == {"13:00": "skipped: paused"}
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )
 
 
 def test_the_api_going_down_with_the_clock_in_doubt_stops_everything_until_it_is_back() -> None:
@@ -981,7 +1079,9 @@ def test_one_that_was_claimed_by_a_clock_that_was_ahead_holds_up_none_that_is_du
         await world.until("12:03:30")
         fates = world.fates(automation)
         assert fates.pop("13:01") == "waiting"
-        assert fates == dict.fromkeys(["12:02", "12:03"], "accepted: answered")  # what it is was known from 12:01 on
+        assert fates == dict.fromkeys(
+            ["12:02", "12:03"], "accepted: answered"
+        )  # what it is was known from 12:01 on
         await world.until("13:01:30")
         assert world.fates(automation)["13:01"] == "accepted: answered"
 

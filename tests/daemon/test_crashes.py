@@ -1,7 +1,7 @@
 """A process that is killed at any moment loses nothing and starts nothing twice.
 
-Each story is told once to list the checkpoints that it passes: calls of the API and of the ledger. Then it is told again for each of them,
-and there the process is killed and another one started.
+Each story is told once to list the checkpoints that it passes: calls of the API and of the ledger. Then it is
+told again for each of them, and there the process is killed and another one started.
 """
 
 import random
@@ -31,7 +31,9 @@ LENIENT = Policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL)
 
 @dataclass(frozen=True)
 class Scene:
-    """What the API does with two automations that are due at one o'clock, and one of them again at a minute past."""
+    """What the API does with two automations that are due at one o'clock, and one of them again at a minute
+    past.
+    """
 
     deeds: tuple[Deed, ...] = ()
     policies: Policies = LENIENT
@@ -60,16 +62,24 @@ SCENES = {
     "a failure that started nothing, and one that did": Scene((answered(500), answered(500, starts=0.0))),
     "404, and listed": Scene((GONE,)),
     "a slow answer": Scene((Deed(took=8.0, starts=4.0), Deed(took=8.0, starts=4.0))),
-    "queue": Scene((LOST_ANSWER,), Policies(start_within=timedelta(minutes=30), concurrency=Concurrency.QUEUE)),
-    "forbid": Scene((SERVED, RESET_BEFORE), Policies(start_within=timedelta(minutes=30), concurrency=Concurrency.FORBID)),
-    "jitter": Scene((LOST_REQUEST,), Policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL, jitter=timedelta(seconds=20))),
+    "queue": Scene(
+        (LOST_ANSWER,), Policies(start_within=timedelta(minutes=30), concurrency=Concurrency.QUEUE)
+    ),
+    "forbid": Scene(
+        (SERVED, RESET_BEFORE), Policies(start_within=timedelta(minutes=30), concurrency=Concurrency.FORBID)
+    ),
+    "jitter": Scene(
+        (LOST_REQUEST,),
+        Policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL, jitter=timedelta(seconds=20)),
+    ),
     "a target that honours keys": Scene((RESET_AFTER, answered(500), RESET_BEFORE), idempotent=True),
 }
 
 
 @cache
 def checkpoints(scene: str) -> list[int]:
-    """The checkpoints that the scene passes when nobody is killed: after each call, and before an attempt leaves.
+    """The checkpoints that the scene passes when nobody is killed: after each call, and before an attempt
+    leaves.
 
     Before another call there is nothing that was not there after the one before it.
     """
@@ -83,11 +93,17 @@ def checkpoints(scene: str) -> list[int]:
         passed = process.checkpoints
 
     in_world(story, begin=BEGIN)
-    return [number for number, name in enumerate(passed, 1) if name.startswith("after") or name == "before api.run"]
+    return [
+        number
+        for number, name in enumerate(passed, 1)
+        if name.startswith("after") or name == "before api.run"
+    ]
 
 
 def told(scene: str, *deaths: tuple[int, float]) -> None:
-    """Tell it with so many lives more than deaths: each dies at that checkpoint of its own, and the next one begins so much later."""
+    """Tell it with so many lives more than deaths: each dies at that checkpoint of its own, and the next one
+    begins so much later.
+    """
 
     async def story(world: World) -> None:
         first, second = SCENES[scene].prepare(world)
@@ -125,7 +141,9 @@ async def second_life(world: World) -> Process:
 
 
 async def settled(world: World, first: str, second: str) -> None:
-    """Wait until everything that is meant has its outcome; a while longer, in case something comes to be doubled."""
+    """Wait until everything that is meant has its outcome; a while longer, in case something comes to be
+    doubled.
+    """
     for _ in range(90):
         await world.after(10.0)
         rows = [*world.ledger.of(first), *world.ledger.of(second)]
@@ -151,11 +169,15 @@ def test_whenever_it_is_killed_nothing_is_lost_and_nothing_doubled(scene: str) -
 def test_nor_when_it_is_killed_again_and_again(seed: int) -> None:
     draw = random.Random(seed)
     scene = draw.choice(list(SCENES))
-    told(scene, *[(draw.randint(1, 60), draw.choice([0.0, 0.5, 5.0, 45.0])) for _ in range(draw.randint(2, 5))])
+    told(
+        scene, *[(draw.randint(1, 60), draw.choice([0.0, 0.5, 5.0, 45.0])) for _ in range(draw.randint(2, 5))]
+    )
 
 
 @pytest.mark.parametrize("scene", ["all goes well", "an answer is lost", "a request is lost"])
 def test_nor_when_several_are_caught_up_with_at_once(scene: str) -> None:
-    """Both of an automation's occurrences are claimed together then, and only one of them can have been sent."""
+    """Both of an automation's occurrences are claimed together then, and only one of them can have been
+    sent.
+    """
     for kill_at in range(8, 40):
         told(scene, (1, 125.0), (kill_at, 1.0))

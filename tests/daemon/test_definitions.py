@@ -1,4 +1,6 @@
-"""What was edited, disabled or deleted seconds before its time is honoured; a reading that fails or lies stops nothing else."""
+"""What was edited, disabled or deleted seconds before its time is honoured; a reading that fails or lies
+stops nothing else.
+"""
 
 from datetime import timedelta
 
@@ -30,7 +32,11 @@ def test_it_polls_every_so_often_and_before_something_is_due() -> None:
         await world.until("12:05:30")
         polls = [f"{at:%H:%M:%S}" for at in world.api.polls]
         assert polls[:4] == ["12:00:10", "12:00:40", "12:01:10", "12:01:40"]
-        assert polls[-3:] == ["12:04:40", "12:04:57", "12:05:27"]  # early enough to end before the claims are made
+        assert polls[-3:] == [
+            "12:04:40",
+            "12:04:57",
+            "12:05:27",
+        ]  # early enough to end before the claims are made
 
     in_world(story, begin=NOON + timedelta(seconds=10))
 
@@ -92,7 +98,13 @@ def test_a_list_that_fails_is_asked_again_with_back_off_and_told_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "edit", [{"enabled": False}, {"cron_expression": "30 * * * *"}, {"timezone": "Mars/Olympus"}, {"cron_expression": "bad"}]
+    "edit",
+    [
+        {"enabled": False},
+        {"cron_expression": "30 * * * *"},
+        {"timezone": "Mars/Olympus"},
+        {"cron_expression": "bad"},
+    ],
 )
 def test_an_edit_just_before_its_time_is_honoured(edit: dict[str, object]) -> None:
     async def story(world: World) -> None:
@@ -142,13 +154,18 @@ def test_an_edit_that_leaves_the_instant_leaves_the_claim() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda world, each: world.api.edit(each, enabled=False), "the automation was disabled before it could be sent"),
+        (
+            lambda world, each: world.api.edit(each, enabled=False),
+            "the automation was disabled before it could be sent",
+        ),
         (lambda world, each: world.api.edit(each, cron_expression="bad"), "the automation was made invalid"),
         (lambda world, each: world.api.delete(each), "the automation was deleted before it could be sent"),
     ],
 )
 @pytest.mark.parametrize("jitter", [timedelta(0), timedelta(minutes=20)])
-def test_what_was_due_and_is_not_wanted_any_more_is_skipped(change: object, why: str, jitter: timedelta) -> None:
+def test_what_was_due_and_is_not_wanted_any_more_is_skipped(
+    change: object, why: str, jitter: timedelta
+) -> None:
     async def story(world: World) -> None:
         assert callable(change)
         automation = world.api.create("0 13 * * *")
@@ -171,9 +188,15 @@ def test_a_new_automation_fires_at_the_next_instant_after_it_was_made() -> None:
         await world.until("12:00:59")
         automation = world.api.create()
         await world.until("12:01:55")
-        assert world.fates(automation) == {"12:01": "accepted: answered"}  # seen only afterwards, and made up for
-        assert [event.lateness is not None and event.kind for event in world.concluded(automation)] == ["catch_up"]
-        assert [event.effective_from for event in world.told(AutomationAdded)] == [NOON + timedelta(seconds=59)]
+        assert world.fates(automation) == {
+            "12:01": "accepted: answered"
+        }  # seen only afterwards, and made up for
+        assert [event.lateness is not None and event.kind for event in world.concluded(automation)] == [
+            "catch_up"
+        ]
+        assert [event.effective_from for event in world.told(AutomationAdded)] == [
+            NOON + timedelta(seconds=59)
+        ]
 
     in_world(story)
 
@@ -205,7 +228,9 @@ def test_a_broken_automation_stops_no_other() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()
         world.api.create("this is not a schedule")
-        world.api.broken["bbbbbbbb-0000-4000-8000-000000000000"] = InvalidAutomation("its enabled is int", automation_id=None)
+        world.api.broken["bbbbbbbb-0000-4000-8000-000000000000"] = InvalidAutomation(
+            "its enabled is int", automation_id=None
+        )
         world.start()
         await world.until("12:05:30")
         assert world.runs(automation) == [f"12:0{minute}:00.010" for minute in range(1, 6)]
@@ -268,7 +293,9 @@ def test_a_new_process_goes_on_from_the_recorded_snapshot_for_what_comes_due_now
         await world.until("12:03:30")
         assert world.fates(automation) == {"12:02": "accepted: answered", "12:03": "accepted: answered"}
         world.api.list_error = None
-        await world.until("12:04:10")  # what came due before is overtaken by the time that the API says that it is still meant
+        await world.until(
+            "12:04:10"
+        )  # what came due before is overtaken by the time that the API says that it is still meant
         answered = dict.fromkeys(["12:02", "12:03", "12:04"], "accepted: answered")
         assert world.fates(automation) == answered | {"12:01": "skipped: coalesced"}
 
@@ -288,7 +315,9 @@ def test_without_any_snapshot_nothing_is_fired() -> None:
 
 
 def _held_up(world: World, *deeds: Deed) -> str:
-    """Start a world in which the list fails from 12:00:50 on, and an automation of every minute meets these answers."""
+    """Start a world in which the list fails from 12:00:50 on, and an automation of every minute meets these
+    answers.
+    """
     automation = world.api.create()
     world.api.script(automation, *deeds)
     world.start()
@@ -305,7 +334,11 @@ async def _edit_unseen(world: World, automation: str, **changes: object) -> None
 
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize(
-    ("edit", "why"), [({"cron_expression": "*/5 * * * *"}, "edited with effect from before this instant"), ({"enabled": False}, "disabled")]
+    ("edit", "why"),
+    [
+        ({"cron_expression": "*/5 * * * *"}, "edited with effect from before this instant"),
+        ({"enabled": False}, "disabled"),
+    ],
 )
 @pytest.mark.parametrize("deed", [answered(302), answered(429, retry_after=60.0), REFUSED, answered(503)])
 def test_what_was_tried_keeps_its_row_when_an_edit_from_before_its_instant_is_seen_later(
@@ -375,7 +408,9 @@ def test_an_edit_that_comes_to_be_known_while_an_attempt_is_written_counts(edit:
         assert len(world.told(AutomationChanged)) == 1
         await world.until("12:02:30")
         assert world.fates(automation) == {"12:01": "skipped: deleted"}
-        assert [attempt.result for attempt in world.row(automation, "12:01").attempts.values()] == ["throttled"]
+        assert [attempt.result for attempt in world.row(automation, "12:01").attempts.values()] == [
+            "throttled"
+        ]
         assert len(world.api.arrivals) == 1
 
     in_world(story)
@@ -407,7 +442,10 @@ def test_what_an_edit_took_back_fires_when_the_clock_goes_back_and_the_edit_is_u
         await world.until("12:01:03")
         world.api.list_error = None
         await world.until("12:01:30")
-        assert (world.row(automation, "12:01").fate, world.row(automation, "12:01").attempts) == ("skipped: deleted", {})
+        assert (world.row(automation, "12:01").fate, world.row(automation, "12:01").attempts) == (
+            "skipped: deleted",
+            {},
+        )
         world.clock.step(-60.0)
         world.api.note_clock_step()
         world.api.edit(automation, cron_expression="* * * * *")
@@ -418,7 +456,9 @@ def test_what_an_edit_took_back_fires_when_the_clock_goes_back_and_the_edit_is_u
 
 
 def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
-    """An old attempt may have started it, newer ones did not; another process only knows that from the ledger."""
+    """An old attempt may have started it, newer ones did not; another process only knows that from the
+    ledger.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
@@ -427,7 +467,10 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         await world.until("13:00:00")
         world.api.list_error = UpstreamError("HTTP 503", status=503)
         await world.until("13:03:00")
-        assert [attempt.result for attempt in world.row(automation, "13:00").attempts.values()][:2] == ["unknown", "not_sent"]
+        assert [attempt.result for attempt in world.row(automation, "13:00").attempts.values()][:2] == [
+            "unknown",
+            "not_sent",
+        ]
         assert world.row(automation, "13:00").fate == "waiting"
         await world.stop()
         world.api.edit(automation, cron_expression="5 13 * * *")
@@ -443,4 +486,8 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         assert world.fates(automation) == {"13:00": "skipped: deleted", "13:05": "expired: not_started"}
         assert world.told(DeliveryFailed) == []
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(hours=1)),
+    )

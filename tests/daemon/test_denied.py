@@ -1,4 +1,6 @@
-"""A list that cannot be trusted: since when, and what becomes of an automation that the list shows and that answers 404 itself."""
+"""A list that cannot be trusted: since when, and what becomes of an automation that the list shows and that
+answers 404 itself.
+"""
 
 from datetime import timedelta
 
@@ -149,10 +151,14 @@ def test_a_list_whose_pages_never_agree_is_told_once_with_its_beginning() -> Non
             await world.after(0.1)
         await world.after(1.0)
         begun = world.api.polls[-1]
-        assert process.target.make_status().inconsistent is None, "somebody may have created one while the list was read"
+        assert process.target.make_status().inconsistent is None, (
+            "somebody may have created one while the list was read"
+        )
         await world.until("12:15:00")
         assert process.target.make_status().inconsistent == Inconsistency(begun, "its count is wrong")
-        assert [(each.since, each.reason) for each in world.told(ListDisagreed)] == [(begun, "its count is wrong")]
+        assert [(each.since, each.reason) for each in world.told(ListDisagreed)] == [
+            (begun, "its count is wrong")
+        ]
         assert world.told(ListAgreed) == []
         world.api.list_complete = True
         await world.until("12:16:00")
@@ -179,7 +185,9 @@ def test_a_list_that_disagrees_now_and_then_is_not_told() -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_denial_of_long_ago_removes_nothing(complete: bool) -> None:
-    """The API was out of order for a while, and much later a page that shifted hides the automation from one list."""
+    """The API was out of order for a while, and much later a page that shifted hides the automation from one
+    list.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("*/10 * * * *")
@@ -219,7 +227,9 @@ def test_a_list_is_trusted_again_as_soon_as_the_automation_answers(edited: bool)
         assert process.target.make_status().inconsistent is not None
         polls, readings = len(world.api.polls), readings_of(world, automation)
         await world.until("12:55:00")
-        assert readings_of(world, automation) - readings == len(world.api.polls) - polls, "it is read once for each poll"
+        assert readings_of(world, automation) - readings == len(world.api.polls) - polls, (
+            "it is read once for each poll"
+        )
         world.api.get_hides.clear()
         if edited:
             world.api.edit(automation, cron_expression="20 12 23 11 *")

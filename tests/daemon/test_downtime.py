@@ -1,4 +1,6 @@
-"""After a long downtime the present is planned first, and the rest is recorded in slices, each of them durable."""
+"""After a long downtime the present is planned first, and the rest is recorded in slices, each of them
+durable.
+"""
 
 import asyncio
 from collections import Counter
@@ -30,7 +32,9 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "LARGEST_SLICE", 1)
 
 
-async def served_and_killed(world: World, crons: Sequence[str] = CRONS, down_for: timedelta = DAY) -> list[str]:
+async def served_and_killed(
+    world: World, crons: Sequence[str] = CRONS, down_for: timedelta = DAY
+) -> list[str]:
     """Automations that a daemon knew before it was killed; then so much time passes."""
     automations = [world.api.create(cron) for cron in crons]
     world.start()
@@ -56,7 +60,9 @@ def assert_complete(world: World, automations: Sequence[str], crons: Sequence[st
     """Each instant has its one row."""
     for automation_id, cron in zip(automations, crons, strict=True):
         meant = list(Schedule.parse(cron, "UTC").iterate_between(NOON + timedelta(seconds=40), until))
-        assert [each for each in covered(world, automation_id) if NOON + timedelta(seconds=40) < each <= until] == meant
+        assert [
+            each for each in covered(world, automation_id) if NOON + timedelta(seconds=40) < each <= until
+        ] == meant
 
 
 def test_the_newest_is_sent_before_the_rest_is_recorded() -> None:
@@ -145,7 +151,9 @@ def test_a_daemon_that_is_killed_again_and_again_gets_on() -> None:
     async def story(world: World) -> None:
         automations = await served_and_killed(world)
         for life in range(40):
-            world.kills = lambda process, name: name == "after ledger.claim" and process.checkpoints.count(name) == 2
+            world.kills = lambda process, name: (
+                name == "after ledger.claim" and process.checkpoints.count(name) == 2
+            )
             process = world.start()
             if not await process.dies(within=8):
                 process.kill()
@@ -189,7 +197,9 @@ def test_under_all_what_may_still_start_is_sent_in_order() -> None:
         world.start()
         await world.after(30)
         sent = [
-            row for row in world.ledger.of(automation) if row.fate == "accepted: answered" and row.occurrence.scheduled_for > NOON + DAY / 2
+            row
+            for row in world.ledger.of(automation)
+            if row.fate == "accepted: answered" and row.occurrence.scheduled_for > NOON + DAY / 2
         ]
         assert len(sent) >= 10
         runs = sorted((run.at, run.id) for run in world.api.runs_of(automation))
@@ -199,7 +209,9 @@ def test_under_all_what_may_still_start_is_sent_in_order() -> None:
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["nothing works", "it can be read"])
-def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
+def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(
+    monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
     most = 0
 
     async def fail(*_: object, **_more: object) -> None:
@@ -237,7 +249,9 @@ def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(monkeypatch: 
 
 
 def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
-    """The list could not be read for hours, and then it shows that an automation has been another one since."""
+    """The list could not be read for hours, and then it shows that an automation has been another one
+    since.
+    """
 
     async def story(world: World) -> None:
         world.set(stale_limit=timedelta(hours=24))
@@ -252,7 +266,11 @@ def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
         world.api.list_error = None
         await world.after(120)
         assert not world.ledger.target().gaps
-        meant = set(Schedule.parse("* * * * *", "UTC").iterate_between(since, world.clock.now() - timedelta(seconds=20)))
+        meant = set(
+            Schedule.parse("* * * * *", "UTC").iterate_between(
+                since, world.clock.now() - timedelta(seconds=20)
+            )
+        )
         assert meant <= set(covered(world, edited))
         assert not [each for each in covered(world, paused) if each > since]
 
@@ -279,7 +297,10 @@ def test_an_edit_between_two_slices_changes_nothing_of_what_is_recorded_for_the_
         await world.after(120)
         assert claims[0] > len(automations)
         for each in automations:
-            assert Counter(row.fate for row in world.ledger.of(each)) == {"skipped: coalesced": 1, "accepted: answered": 1}
+            assert Counter(row.fate for row in world.ledger.of(each)) == {
+                "skipped: coalesced": 1,
+                "accepted: answered": 1,
+            }
 
     in_world(story, ledger=TwinLedger())
 
@@ -310,7 +331,9 @@ def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("paused", [False, True], ids=["the past", "the present"])
-def test_what_was_passed_over_is_told_in_slices_that_let_others_have_a_turn(monkeypatch: pytest.MonkeyPatch, *, paused: bool) -> None:
+def test_what_was_passed_over_is_told_in_slices_that_let_others_have_a_turn(
+    monkeypatch: pytest.MonkeyPatch, *, paused: bool
+) -> None:
     monkeypatch.setattr(planner, "FIRST_SLICE", 500)
     monkeypatch.setattr(planner, "LARGEST_SLICE", 500)
 

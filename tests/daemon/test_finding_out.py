@@ -1,4 +1,6 @@
-"""After an attempt whose outcome is unknown the daemon reads until it knows; it never sends again without knowing."""
+"""After an attempt whose outcome is unknown the daemon reads until it knows; it never sends again without
+knowing.
+"""
 
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
@@ -92,7 +94,9 @@ def test_what_is_found_is_found_soon() -> None:
 # ---------------------------------------------------------------- not started
 
 
-@pytest.mark.parametrize("deed", [LOST_REQUEST, RESET_BEFORE, answered(500), answered(503), answered(408), Deed(starts=None)])
+@pytest.mark.parametrize(
+    "deed", [LOST_REQUEST, RESET_BEFORE, answered(500), answered(503), answered(408), Deed(starts=None)]
+)
 def test_what_started_nothing_is_sent_again_when_it_has_settled(deed: Deed) -> None:
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
@@ -111,7 +115,9 @@ def test_what_started_nothing_is_sent_again_when_it_has_settled(deed: Deed) -> N
     before_one(story)
 
 
-def test_the_baseline_at_a_start_is_the_newest_run_of_the_process_before_also_when_no_snapshot_showed_it() -> None:
+def test_the_baseline_at_a_start_is_the_newest_run_of_the_process_before_also_when_no_snapshot_showed_it() -> (
+    None
+):
     async def story(world: World) -> None:
         automation = world.api.create()
         world.start()
@@ -128,7 +134,9 @@ def test_the_baseline_at_a_start_is_the_newest_run_of_the_process_before_also_wh
 
 
 def test_settle_time_counts_from_the_end_of_the_attempt() -> None:
-    """A request that hung for 30 s and is carried out 29 s after it was given up: found, because nothing was sent before 30 s."""
+    """A request that hung for 30 s and is carried out 29 s after it was given up: found, because nothing was
+    sent before 30 s.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
@@ -202,7 +210,9 @@ def test_a_run_that_somebody_started_before_ours_is_not_taken_for_it() -> None:
         world.api.script(automation, RESET_BEFORE)
         world.start()
         await world.until("12:59:30")
-        world.api.list_error = UpstreamError("HTTP 500", status=500)  # or the poll that goes before would show it
+        world.api.list_error = UpstreamError(
+            "HTTP 500", status=500
+        )  # or the poll that goes before would show it
         await world.until("12:59:50")
         foreign = world.api.run_by_somebody(automation)
         await world.until("13:02:00")
@@ -384,7 +394,9 @@ def test_many_unknown_at_once_are_found_out_by_the_list() -> None:
     before_one(story)
 
 
-@pytest.mark.parametrize("how", ["the list fails too", "the list does not show them", "the list shows them broken"])
+@pytest.mark.parametrize(
+    "how", ["the list fails too", "the list does not show them", "the list shows them broken"]
+)
 def test_many_unknown_at_an_api_in_trouble_are_no_storm_of_requests(how: str) -> None:
     async def story(world: World) -> None:
         api = world.api
@@ -406,7 +418,13 @@ def test_many_unknown_at_an_api_in_trouble_are_no_storm_of_requests(how: str) ->
         await world.until("13:02:05")
         assert len(api.polls) - polls <= (3 if api.list_error else 24)
         assert len(api.readings) - readings <= 12 * 6
-        api.get_error, api.list_error, api.list_complete, api.list_hides, api.broken = None, None, True, set(), {}
+        api.get_error, api.list_error, api.list_complete, api.list_hides, api.broken = (
+            None,
+            None,
+            True,
+            set(),
+            {},
+        )
         await world.until("13:10:00")
         assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
 
@@ -477,7 +495,9 @@ def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_tim
 
 
 @pytest.mark.parametrize("outage", [2.0, 30.0])
-def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_when_it_recovers(outage: float) -> None:
+def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_when_it_recovers(
+    outage: float,
+) -> None:
     """Not each with a back-off of its own, of which the longest counts."""
 
     async def story(world: World) -> None:
@@ -499,7 +519,11 @@ def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_
         assert attempt.end is not None
         assert attempt.end.sent_at is not None
         assert attempt.end.sent_at - recovers < timedelta(seconds=outage)
-        assert [attempt.end.sent_at - each.until < timedelta(seconds=1) for each in newest.steps if each.until is not None] == [True]
+        assert [
+            attempt.end.sent_at - each.until < timedelta(seconds=1)
+            for each in newest.steps
+            if each.until is not None
+        ] == [True]
         assert len(world.told(LedgerFailed)) < 10
 
     before_one(story, policies=Policies(start_within=timedelta(minutes=60)), ledger=TwinLedger())
@@ -522,11 +546,15 @@ def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_their
         await world.until("13:09:59")
         fates = world.fates(automation)
         assert fates.pop("13:03") == "waiting"
-        assert all([step.cause for step in row.steps].count(Cause.TURN) < 2 for row in world.ledger.of(automation))
+        assert all(
+            [step.cause for step in row.steps].count(Cause.TURN) < 2 for row in world.ledger.of(automation)
+        )
         assert [fates[f"13:{minute:02}"] for minute in (1, 2, 4, 5, 6, 7, 8)] == ["skipped: coalesced"] * 7
         await world.until("13:20:00")
         assert world.fates(automation)["13:19"] == "accepted: answered"
-        assert [f"{each.occurrence.scheduled_for:%H:%M}" for each in world.told(DeliveryFailed)] == ["13:03"] * 5
+        assert [f"{each.occurrence.scheduled_for:%H:%M}" for each in world.told(DeliveryFailed)] == [
+            "13:03"
+        ] * 5
 
     before_one(story, policies=Policies(start_within=timedelta(minutes=5)))
 
@@ -539,8 +567,12 @@ def test_readings_of_one_attempt_clear_no_attempt_that_ended_after_the_first_of_
         now = world.clock.boottime()
         cleared = NotStartedProof(RunReading(now, None, None), RunReading(now + 60.0, None, None), 2.0)
         assert inquiry.is_not_started(UnknownAttempt(None, now - 40.0, now - 1.0, 30.0), cleared)
-        assert not inquiry.is_not_started(UnknownAttempt(None, now - 40.0, now + 1.0, 30.0), cleared)  # the first came too early
-        assert not inquiry.is_not_started(UnknownAttempt(None, now - 40.0, now - 1.0, 90.0), cleared)  # it had not settled
+        assert not inquiry.is_not_started(
+            UnknownAttempt(None, now - 40.0, now + 1.0, 30.0), cleared
+        )  # the first came too early
+        assert not inquiry.is_not_started(
+            UnknownAttempt(None, now - 40.0, now - 1.0, 90.0), cleared
+        )  # it had not settled
 
     before_one(story)
 
@@ -566,7 +598,9 @@ def test_an_attempt_that_is_carried_out_long_after_is_told_as_a_late_double() ->
 
 
 def test_a_reading_that_began_before_a_snapshot_does_not_take_its_place() -> None:
-    """The run in the way ends after a slow reading looked and before the snapshot did, which is the quicker of the two."""
+    """The run in the way ends after a slow reading looked and before the snapshot did, which is the quicker
+    of the two.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
@@ -620,8 +654,12 @@ def test_an_idempotent_target_that_stays_silent_is_sent_to_with_back_off() -> No
     before_one(story)
 
 
-def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_written_and_not_sent() -> None:
-    """The ledger takes so long for it that the time to send is over; then it is found out, and that is recorded slowly too."""
+def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_written_and_not_sent() -> (
+    None
+):
+    """The ledger takes so long for it that the time to send is over; then it is found out, and that is
+    recorded slowly too.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
@@ -683,7 +721,9 @@ def test_what_is_sent_again_under_its_key_does_not_wait_for_its_own_run(concurre
 
 
 def test_what_had_to_queue_is_not_sent_again_after_its_time_either() -> None:
-    """While it queued it had until the run before it counts as lost; in doubt it has no more time than any other."""
+    """While it queued it had until the run before it counts as lost; in doubt it has no more time than any
+    other.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)

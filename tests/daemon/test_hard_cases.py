@@ -57,7 +57,9 @@ def test_after_an_api_was_down_over_full_hours_nothing_goes_faster_than_the_budg
         sent = [arrival.at for arrival in world.api.arrivals]
         assert max(sum(begin <= each < begin + timedelta(minutes=1) for each in sent) for begin in sent) <= 30
 
-    in_world(story, begin=BEFORE_NINE, policies=Policies(catch_up=catch_up, start_within=timedelta(minutes=50)))
+    in_world(
+        story, begin=BEFORE_NINE, policies=Policies(catch_up=catch_up, start_within=timedelta(minutes=50))
+    )
 
 
 def test_a_weekend_without_a_daemon_in_which_much_was_changed() -> None:
@@ -81,12 +83,18 @@ def test_a_weekend_without_a_daemon_in_which_much_was_changed() -> None:
         world.start()
         await world.after(timedelta(seconds=20))
         a_day = 24 * 60
-        rows = {each: [(row.fate, row.count) for row in world.ledger.of(each)] for each in (kept, disabled, deleted, edited, back, *made)}
+        rows = {
+            each: [(row.fate, row.count) for row in world.ledger.of(each)]
+            for each in (kept, disabled, deleted, edited, back, *made)
+        }
         assert rows[kept] == [("skipped: coalesced", 2 * a_day + 9), ("accepted: answered", 1)]
         assert rows[disabled] == [("skipped: missed", a_day)]
         # Nobody can tell when it was deleted, only that it is.
         assert rows[deleted] == [("skipped: coalesced", 2 * a_day + 9), ("skipped: deleted", 1)]
-        assert rows[edited] == [("skipped: missed", a_day), ("skipped: missed", 1)]  # one row for each version
+        assert rows[edited] == [
+            ("skipped: missed", a_day),
+            ("skipped: missed", 1),
+        ]  # one row for each version
         # What was switched off and on again while nobody looked shows as it was: only its newest is sent.
         assert rows[back] == [("skipped: coalesced", 2 * a_day + 9), ("accepted: answered", 1)]
         assert rows[made[0]] == [("skipped: coalesced", a_day + 9), ("accepted: answered", 1)]
@@ -107,7 +115,9 @@ def test_under_forbid_a_run_that_never_ends_is_in_the_way_until_it_counts_as_los
         fates = world.fates(automation)
         assert [clock for clock, fate in fates.items() if fate == "accepted: answered"] == ["12:01", "12:12"]
         assert set(fates.values()) == {"accepted: answered", "skipped: overlap"}
-        assert [(event.status, event.run_id) for event in world.told(RunFinished)][:1] == [(RunStatus.LOST, world.api.runs[0].id)]
+        assert [(event.status, event.run_id) for event in world.told(RunFinished)][:1] == [
+            (RunStatus.LOST, world.api.runs[0].id)
+        ]
 
     in_world(story, policies=Policies(concurrency=Concurrency.FORBID))
 
@@ -151,8 +161,15 @@ def test_automations_that_share_a_name_are_two() -> None:
         world.api.edit(two, name="daily")
         await world.until("12:04:30")
         for automation in (one, two):
-            assert world.fates(automation) == dict.fromkeys(["12:01", "12:02", "12:03", "12:04"], "accepted: answered")
-            assert [row.name for row in world.ledger.of(automation)] == ["nightly", "nightly", "daily", "daily"]
+            assert world.fates(automation) == dict.fromkeys(
+                ["12:01", "12:02", "12:03", "12:04"], "accepted: answered"
+            )
+            assert [row.name for row in world.ledger.of(automation)] == [
+                "nightly",
+                "nightly",
+                "daily",
+                "daily",
+            ]
 
     in_world(story)
 
@@ -168,7 +185,11 @@ def test_a_new_name_brings_the_policies_of_that_name_and_fires_nothing() -> None
         await world.until("12:02:30")
         world.api.edit(automation, name="nightly")
         await world.until("12:03:30")
-        assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "skipped: paused", "12:03": "accepted: answered"}
+        assert world.fates(automation) == {
+            "12:01": "accepted: answered",
+            "12:02": "skipped: paused",
+            "12:03": "accepted: answered",
+        }
 
     in_world(story)
 
@@ -184,7 +205,9 @@ def test_an_id_that_comes_back_goes_on_and_makes_up_for_nothing() -> None:
         world.api.bring_back(shown)
         await world.until("12:06:30")
         accepted = dict.fromkeys(["12:01", "12:05", "12:06"], "accepted: answered")
-        assert world.fates(automation) == {**accepted, "12:02": "skipped: deleted"}, "until a reading that did not have it"
+        assert world.fates(automation) == {**accepted, "12:02": "skipped: deleted"}, (
+            "until a reading that did not have it"
+        )
         assert len(world.api.runs) == 3
 
     in_world(story)

@@ -15,12 +15,24 @@ HOUR = timedelta(hours=1)
 
 def open_occurrence(hour: int) -> Delivery:
     due = NOON + hour * HOUR
-    return Delivery(Occurrence("main", "a", due), "nightly", due, due + HOUR, is_late=False, entry=None, state=State.WAITING)
+    return Delivery(
+        Occurrence("main", "a", due),
+        "nightly",
+        due,
+        due + HOUR,
+        is_late=False,
+        entry=None,
+        state=State.WAITING,
+    )
 
 
 @pytest.mark.parametrize(("on_its_way", "order"), [(True, [20, 18, 19]), (False, [18, 19, 20])])
-def test_a_head_that_a_clock_ahead_had_claimed_goes_behind_what_is_due_before_it(*, on_its_way: bool, order: list[int]) -> None:
-    """Older ones come behind it while its attempt is in doubt; once it only waits for its time, they go first."""
+def test_a_head_that_a_clock_ahead_had_claimed_goes_behind_what_is_due_before_it(
+    *, on_its_way: bool, order: list[int]
+) -> None:
+    """Older ones come behind it while its attempt is in doubt; once it only waits for its time, they go
+    first.
+    """
 
     async def story() -> list[int]:
         lane = AutomationQueue(Alarm(VirtualClock()))
@@ -50,7 +62,9 @@ def test_a_head_in_flight_stays_the_head_also_when_the_clock_says_that_it_is_not
 
 
 @pytest.mark.parametrize(("own", "inherited"), [(None, 100.0), (300.0, 100.0), (40.0, 40.0)])
-def test_the_occurrence_that_coalesces_the_head_inherits_how_long_the_head_has_waited(own: float | None, inherited: float) -> None:
+def test_the_occurrence_that_coalesces_the_head_inherits_how_long_the_head_has_waited(
+    own: float | None, inherited: float
+) -> None:
     """The newest that is due, and not one that is still to come."""
 
     async def story() -> None:

@@ -38,10 +38,14 @@ def has_snapshot(world: World) -> bool:
 def test_it_counts_as_taken_with_its_last_part() -> None:
     async def story(world: World) -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(5)]
-        world.kills = lambda process, name: name == "after ledger.record_snapshot" and process.checkpoints.count(name) == 2
+        world.kills = lambda process, name: (
+            name == "after ledger.record_snapshot" and process.checkpoints.count(name) == 2
+        )
         world.start()
         await world.after(5)
-        assert versions(world) == sorted(automations)[:4]  # parts go by id: neighbours in the tables are written together
+        assert (
+            versions(world) == sorted(automations)[:4]
+        )  # parts go by id: neighbours in the tables are written together
         assert not has_snapshot(world)
         world.kills = lambda *_: False
         world.start()
@@ -61,7 +65,9 @@ def test_runs_of_a_snapshot_that_was_recorded_in_part_are_not_foreign() -> None:
         await world.after(5)
         runs = [world.api.run_by_somebody(each) for each in automations]
         slow(world, "record_runs", 0.05)  # the process dies before the runs of the snapshot are recorded
-        world.kills = lambda process, name: name == "after ledger.record_snapshot" and process.checkpoints.count(name) == 2
+        world.kills = lambda process, name: (
+            name == "after ledger.record_snapshot" and process.checkpoints.count(name) == 2
+        )
         world.start()
         await world.after(5)
         world.kills = lambda *_: False
@@ -88,7 +94,9 @@ def test_an_edit_that_the_second_part_would_have_told_counts_from_when_it_was_ma
         world.kills = lambda *_: False
         world.start()
         await world.after(5)
-        assert [version.effective_from for version in world.ledger.targets["main"].versions[5:]] == [edited_at] * 5
+        assert [version.effective_from for version in world.ledger.targets["main"].versions[5:]] == [
+            edited_at
+        ] * 5
 
     in_world(story, begin=BEGIN)
 
@@ -139,7 +147,9 @@ def test_a_kill_between_two_slices_loses_nothing(monkeypatch: pytest.MonkeyPatch
 
     async def story(world: World) -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(5)]
-        world.kills = lambda process, name: name == "after ledger.claim" and process.checkpoints.count(name) == 2
+        world.kills = lambda process, name: (
+            name == "after ledger.claim" and process.checkpoints.count(name) == 2
+        )
         world.start()
         await world.until("13:00:10")
         world.kills = lambda *_: False
@@ -163,7 +173,9 @@ def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
         world.start()
         await world.after(5)
         assert parts == [2, 2]
-        assert {run_id: row.origin for (_, run_id), row in world.ledger.runs.items()} == dict.fromkeys(runs, RunOrigin.BEFORE)
+        assert {run_id: row.origin for (_, run_id), row in world.ledger.runs.items()} == dict.fromkeys(
+            runs, RunOrigin.BEFORE
+        )
 
     in_world(story, begin=BEGIN)
 
@@ -193,7 +205,9 @@ def test_others_have_a_turn_while_many_automations_are_looked_at(monkeypatch: py
     in_world(story, begin=BEGIN)
 
 
-def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(poller, "_CHANGES_AT_ONCE", 2)
 
     async def story(world: World) -> None:
@@ -226,7 +240,9 @@ def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(monkey
     in_world(story, begin=BEGIN)
 
 
-def test_when_the_clock_is_set_between_two_parts_the_rest_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_clock_is_set_between_two_parts_the_rest_is_read_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(poller, "_CHANGES_AT_ONCE", 2)
 
     async def story(world: World) -> None:

@@ -1,4 +1,6 @@
-"""A ledger that cannot be written for a while: nothing is sent that is not durable, nothing is lost, and it recovers by itself."""
+"""A ledger that cannot be written for a while: nothing is sent that is not durable, nothing is lost, and it
+recovers by itself.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -53,7 +55,9 @@ def test_it_is_told_once_that_it_fails_and_once_that_it_works() -> None:
     in_world(story)
 
 
-def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Without the write of another, the longest back-off would be waited to its end."""
     monkeypatch.setattr(context, "back_off", lambda _failures: context.LONGEST_BACK_OFF)
 
@@ -73,7 +77,9 @@ def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(monkeypa
     in_world(story, begin=NOON + timedelta(minutes=58))
 
 
-def test_what_could_not_be_claimed_is_claimed_with_the_next_write_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_claimed_is_claimed_with_the_next_write_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The answer to an earlier request is recorded first; no poll comes in between."""
     monkeypatch.setattr(planner, "back_off", lambda _failures: context.LONGEST_BACK_OFF)
 
@@ -134,7 +140,15 @@ def test_that_it_can_be_read_does_not_mean_that_it_works() -> None:
         world.api.deed = REFUSED
         process = world.start()
         await world.until("13:00:05")
-        writes = ("record_snapshot", "claim", "write_attempt", "end_attempt", "resolve_not_started", "conclude", "record_runs")
+        writes = (
+            "record_snapshot",
+            "claim",
+            "write_attempt",
+            "end_attempt",
+            "resolve_not_started",
+            "conclude",
+            "record_runs",
+        )
         for write in writes:
             world.ledger.__dict__[write] = full
         read = world.ledger.written["read_pauses"]
@@ -383,7 +397,9 @@ def test_nothing_is_planned_by_a_version_that_is_not_on_record() -> None:
         process.target._request_poll()
         await world.until("12:01:10")
         passed = process.checkpoints
-        assert passed.index("before ledger.claim") > max(at for at, name in enumerate(passed) if name == "after ledger.record_snapshot")
+        assert passed.index("before ledger.claim") > max(
+            at for at, name in enumerate(passed) if name == "after ledger.record_snapshot"
+        )
         assert world.fates(edited) == {"12:01": "accepted: answered"}
 
     in_world(story)

@@ -1,4 +1,6 @@
-"""What the ledger recorded is taken up in slices, so that a target with many automations keeps nobody else waiting while it opens."""
+"""What the ledger recorded is taken up in slices, so that a target with many automations keeps nobody else
+waiting while it opens.
+"""
 
 import asyncio
 from collections import Counter
@@ -61,7 +63,9 @@ def test_what_came_due_meanwhile_is_not_lost() -> None:
         await world.until("12:02:30")
         world.start()
         await world.until("12:03:30")
-        assert [world.fates(each) for each in automations] == [dict.fromkeys(["12:01", "12:02", "12:03"], "accepted: answered")] * 250
+        assert [world.fates(each) for each in automations] == [
+            dict.fromkeys(["12:01", "12:02", "12:03"], "accepted: answered")
+        ] * 250
 
     in_world(story)
 

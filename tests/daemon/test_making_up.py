@@ -1,4 +1,6 @@
-"""What somebody asks for by hand is started once, whatever pauses, policies and deaths there are; and nothing that may have run."""
+"""What somebody asks for by hand is started once, whatever pauses, policies and deaths there are; and nothing
+that may have run.
+"""
 
 import asyncio
 import contextlib
@@ -18,7 +20,17 @@ from scheduler.core.model import Occurrence, Reason
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.daemon.world import NOON, Process, World, in_world
-from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, SERVED, Deed, MemoryLedger, answered
+from tests.fakes import (
+    LOST_ANSWER,
+    LOST_REQUEST,
+    REFUSED,
+    RESET_AFTER,
+    RESET_BEFORE,
+    SERVED,
+    Deed,
+    MemoryLedger,
+    answered,
+)
 from tests.fakes.twin import TwinLedger
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
@@ -62,7 +74,9 @@ def ask(world: World, automation: str, scheduled_for: datetime = ONE) -> None:
 
 
 def story_of_a_paused_one(policies: Policies, *, runs: bool = False) -> tuple[list[str], str]:
-    """When the runs of an automation began that was paused at one, and is asked for at five past; and what came of it."""
+    """When the runs of an automation began that was paused at one, and is asked for at five past; and what
+    came of it.
+    """
     outcome: list[tuple[list[str], str]] = []
 
     async def story(world: World) -> None:
@@ -115,7 +129,10 @@ def test_it_is_told_and_on_record_who_asked_and_what_it_was_before() -> None:
         assert step.until is not None
         assert ONE < step.at < ONE + timedelta(minutes=5) < step.until
         assert [event.by for event in world.told(OccurrenceReopened)] == ["ada"]
-        assert [(event.reason, event.kind) for event in world.told(OccurrenceConcluded)][-1] == (Reason.MANUAL, None)
+        assert [(event.reason, event.kind) for event in world.told(OccurrenceConcluded)][-1] == (
+            Reason.MANUAL,
+            None,
+        )
 
     tell(story, ledger=TwinLedger())
 
@@ -152,7 +169,9 @@ def test_several_go_one_at_a_time_and_none_of_them_makes_another_coalesce() -> N
         for minutes in (20, 0, 10):
             ask(world, automation, ONE + timedelta(minutes=minutes))
         await world.until("13:42:00")
-        assert [world.fates(automation)[clock] for clock in ("13:00", "13:10", "13:20")] == ["accepted: manual"] * 3
+        assert [world.fates(automation)[clock] for clock in ("13:00", "13:10", "13:20")] == [
+            "accepted: manual"
+        ] * 3
         began = [run.at for run in world.api.runs_of(automation)]
         assert all(later - earlier >= timedelta(seconds=5) for earlier, later in itertools.pairwise(began))
 
@@ -235,7 +254,9 @@ def test_while_a_target_is_held_it_waits_as_long_as_it_may_start() -> None:
         ask(world, automation)
         await world.until("13:31:00")
         assert world.fates(automation) == {"13:00": "accepted: manual"}
-        assert [step.detail for step in world.row(automation, "13:00").steps if step.cause is Cause.REOPENED] == [
+        assert [
+            step.detail for step in world.row(automation, "13:00").steps if step.cause is Cause.REOPENED
+        ] == [
             "skipped: paused",
             "expired: not_started",
         ]
@@ -312,7 +333,13 @@ SCENES: dict[str, Sequence[Deed]] = {
 }
 
 
-BESIDE = {"ledger.read_fire_requests", "ledger.record_snapshot", "ledger.find_missing", "ledger.read_late_occurrences", "api.read_snapshot"}
+BESIDE = {
+    "ledger.read_fire_requests",
+    "ledger.record_snapshot",
+    "ledger.find_missing",
+    "ledger.read_late_occurrences",
+    "api.read_snapshot",
+}
 """What goes on beside it, and has no part in it."""
 
 
@@ -344,7 +371,11 @@ def steps_of(scene: str) -> list[int]:
         before = len(process.checkpoints)
         await world.until("13:07:00")
         names = process.checkpoints[before:]
-        passed.extend(before + number for number, name in enumerate(names, 1) if name.partition(" ")[2] not in BESIDE or number < 4)
+        passed.extend(
+            before + number
+            for number, name in enumerate(names, 1)
+            if name.partition(" ")[2] not in BESIDE or number < 4
+        )
 
     tell(story, policies=Policies(start_within=timedelta(minutes=30)))
     return passed
@@ -378,15 +409,29 @@ def test_whenever_it_is_killed_it_is_started_once(scene: str) -> None:
 
 # ---------------------------------------------------------------- storms
 
-DEEDS = (*[SERVED] * 4, LOST_ANSWER, LOST_REQUEST, RESET_AFTER, RESET_BEFORE, REFUSED, answered(401), answered(400), answered(503))
+DEEDS = (
+    *[SERVED] * 4,
+    LOST_ANSWER,
+    LOST_REQUEST,
+    RESET_AFTER,
+    RESET_BEFORE,
+    REFUSED,
+    answered(401),
+    answered(400),
+    answered(503),
+)
 
 
 class Storm:
-    """Everything at once, drawn from a seed, around automations of which much is passed over and asked for again and again."""
+    """Everything at once, drawn from a seed, around automations of which much is passed over and asked for
+    again and again.
+    """
 
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.draw = world, random.Random(seed)
-        self.automations = [world.api.create(each) for each in ("*/2 * * * *", "*/3 * * * *", "1-59/4 * * * *")]
+        self.automations = [
+            world.api.create(each) for each in ("*/2 * * * *", "*/3 * * * *", "1-59/4 * * * *")
+        ]
         for each in self.automations:
             world.own_policies[each] = Policies(
                 start_within=timedelta(minutes=self.draw.choice([2, 9])),
@@ -399,7 +444,9 @@ class Storm:
         await self.world.after(5.0)
         for _ in range(60):
             await self.world.after(self.draw.expovariate(1 / 15))
-            self.draw.choice([*[self._ask] * 4, *[self._deed] * 4, self._pause, self._kill, self._ledger, self._list])()
+            self.draw.choice(
+                [*[self._ask] * 4, *[self._deed] * 4, self._pause, self._kill, self._ledger, self._list]
+            )()
         self.world.ledger.broken = self.world.api.list_error = None
         self.world.ledger.resume()
         for each in self.automations:

@@ -1,4 +1,6 @@
-"""Zone data or rules that changed while no daemon ran: what is valid now begins with the start, and nothing from before it fires."""
+"""Zone data or rules that changed while no daemon ran: what is valid now begins with the start, and nothing
+from before it fires.
+"""
 
 from dataclasses import replace
 
@@ -19,7 +21,9 @@ def test_one_that_became_valid_while_nobody_ran_fires_from_the_start_on() -> Non
         world.start()
         await world.until("12:04:30")
         assert world.fates(automation) == dict.fromkeys(["12:01", "12:04"], "accepted: answered")
-        assert [f"{each.effective_from:%H:%M:%S}" for each in known.versions if each.invalid is None] == ["12:03:30"]
+        assert [f"{each.effective_from:%H:%M:%S}" for each in known.versions if each.invalid is None] == [
+            "12:03:30"
+        ]
         assert known.automations[automation].invalid is None
 
     in_world(story)

@@ -1,4 +1,6 @@
-"""Occurrences are sent when they are due: claimed durably before, never early, and with nothing slow in their way."""
+"""Occurrences are sent when they are due: claimed durably before, never early, and with nothing slow in their
+way.
+"""
 
 from datetime import timedelta
 
@@ -74,7 +76,9 @@ def test_no_more_are_in_flight_than_may_be() -> None:
         automations = [world.api.create() for _ in range(9)]
         world.start()
         await world.until("12:01:07")
-        arrivals = [round(arrival.at.second + arrival.at.microsecond / 1e6, 2) for arrival in world.api.arrivals]
+        arrivals = [
+            round(arrival.at.second + arrival.at.microsecond / 1e6, 2) for arrival in world.api.arrivals
+        ]
         assert arrivals == [0.0, 0.0, 0.0, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0]
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
 

@@ -202,7 +202,9 @@ def test_of_thousands_the_first_are_named_and_all_are_counted() -> None:
         assert world.process is not None
         (target,) = world.process.service.make_status().targets
         assert target.overdue_count == 120
-        assert target.overdue == [f"nightly {number:03} 2026-11-23T12:01:00Z (not planned)" for number in range(100)]
+        assert target.overdue == [
+            f"nightly {number:03} 2026-11-23T12:01:00Z (not planned)" for number in range(100)
+        ]
 
     in_world(story, policies=SOON)
 

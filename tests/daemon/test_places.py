@@ -1,4 +1,6 @@
-"""Places under load: polls go on, throughput is the budget's, a shortage is shared, and requests that hang keep nobody else waiting."""
+"""Places under load: polls go on, throughput is the budget's, a shortage is shared, and requests that hang
+keep nobody else waiting.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,7 +10,13 @@ from itertools import pairwise
 import pytest
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.events import BudgetExhausted, BudgetRecovered, DaemonStopped, TargetRelieved, TargetSaturated
+from scheduler.core.events import (
+    BudgetExhausted,
+    BudgetRecovered,
+    DaemonStopped,
+    TargetRelieved,
+    TargetSaturated,
+)
 from scheduler.core.forecast import ForecastOccurrence, Polls, make_forecast
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Policies
@@ -45,7 +53,9 @@ def part_lost(world: World, automation: str) -> float:
 
 
 def test_fires_that_need_almost_the_whole_budget_do_not_starve_the_polls() -> None:
-    """The proportions of 64 every-minute automations on the default budget, a tenth of its size, for six hours."""
+    """The proportions of 64 every-minute automations on the default budget, a tenth of its size, for six
+    hours.
+    """
 
     async def story(world: World) -> None:
         limit(world, 40, 500)
@@ -120,7 +130,12 @@ def test_every_occurrence_has_an_outcome_when_the_budget_binds(excess: float) ->
         await world.after(600)
         world.assert_settled()
         fates = Counter(row.fate for row in world.ledger.rows.values())
-        assert set(fates) <= {"accepted: answered", "skipped: coalesced", "expired: not_started", "skipped: deleted"}
+        assert set(fates) <= {
+            "accepted: answered",
+            "skipped: coalesced",
+            "expired: not_started",
+            "skipped: deleted",
+        }
         assert len(world.api.runs_by_key()) == fates["accepted: answered"]
 
     in_world(story)
@@ -159,12 +174,18 @@ def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_ot
 
 
 @pytest.mark.parametrize("start_within", [None, timedelta(minutes=10)])
-def test_automations_that_catch_up_on_all_lose_no_more_than_the_others(start_within: timedelta | None) -> None:
-    """The demand is a quarter over the budget. Occurrences that wait behind others of their automation are not the last for ever."""
+def test_automations_that_catch_up_on_all_lose_no_more_than_the_others(
+    start_within: timedelta | None,
+) -> None:
+    """The demand is a quarter over the budget. Occurrences that wait behind others of their automation are
+    not the last for ever.
+    """
 
     async def story(world: World) -> None:
         limit(world, 20, polls=False)
-        automations = [world.api.create() for _ in range(15)] + [world.api.create("*/3 * * * *") for _ in range(30)]
+        automations = [world.api.create() for _ in range(15)] + [
+            world.api.create("*/3 * * * *") for _ in range(30)
+        ]
         for each in automations[:5]:
             world.own_policies[each] = Policies(catch_up=CatchUp.ALL, start_within=start_within)
         world.start()
@@ -175,7 +196,9 @@ def test_automations_that_catch_up_on_all_lose_no_more_than_the_others(start_wit
 
 
 def test_an_occurrence_that_coalesces_a_waiting_one_takes_over_its_waiting_time() -> None:
-    """The fourth place goes to the longest waiting. Its automation hung, so that none of the other places is for it."""
+    """The fourth place goes to the longest waiting. Its automation hung, so that none of the other places is
+    for it.
+    """
 
     async def story(world: World) -> None:
         limit(world, 1, polls=False)
@@ -209,7 +232,9 @@ def test_the_waiting_time_is_taken_over_too_while_the_api_asks_to_wait() -> None
         await world.until("12:03:10")
         world.api.delete(throttled)
         await world.until("12:05:00")
-        assert world.row(frequent, "12:03").fate == "skipped: coalesced"  # at 12:04, while it waited for the budget
+        assert (
+            world.row(frequent, "12:03").fate == "skipped: coalesced"
+        )  # at 12:04, while it waited for the budget
         assert world.row(frequent, "12:04").fate == "accepted: answered"
 
     in_world(story)
@@ -232,7 +257,12 @@ def test_the_status_names_what_waits_and_a_newer_occurrence_ends_the_wait_at_onc
         await world.after(0.1)
         fates = [world.fates(each).get("12:01") for each in (first, second)]
         assert sorted(map(str, fates)) == ["accepted: answered", "skipped: coalesced"]
-        (step,) = [step for each in (first, second) for step in world.row(each, "12:01").steps if step.cause is Cause.BUDGET]
+        (step,) = [
+            step
+            for each in (first, second)
+            for step in world.row(each, "12:01").steps
+            if step.cause is Cause.BUDGET
+        ]
         assert step.until is not None
         assert (step.until - step.at).total_seconds() == pytest.approx(60, abs=0.1)
 
@@ -285,7 +315,9 @@ def test_what_has_coalesced_an_older_one_keeps_its_row_when_an_edit_from_before_
     in_world(story, begin=NOON - timedelta(seconds=20))
 
 
-def test_what_has_coalesced_an_older_one_keeps_its_row_although_it_is_not_due_after_the_clock_was_set_back() -> None:
+def test_what_has_coalesced_an_older_one_keeps_its_row_although_it_is_not_due_after_the_clock_was_set_back() -> (
+    None
+):
     async def story(world: World) -> None:
         automation = world.api.create()
         world.set(poll_interval=timedelta(seconds=20))
@@ -338,7 +370,11 @@ def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
         automations = [world.api.create("1 * * * *") for _ in range(2)]
         world.start()
         await world.until("12:06:30")
-        (expired,) = [world.row(each, "12:01") for each in automations if world.row(each, "12:01").fate == "expired: not_started"]
+        (expired,) = [
+            world.row(each, "12:01")
+            for each in automations
+            if world.row(each, "12:01").fate == "expired: not_started"
+        ]
         assert expired.conclusion is not None
         assert expired.conclusion.error == "the request budget of the target had no place for it"
 
@@ -355,14 +391,19 @@ def test_what_got_its_place_just_before_the_deadline_is_not_sent_after_it() -> N
         slow(world, "write_attempt", 5.0)
         world.start()
         await world.until("12:03:30")
-        assert sorted(world.row(each, "12:01").fate for each in automations) == ["accepted: answered", "expired: not_started"]
+        assert sorted(world.row(each, "12:01").fate for each in automations) == [
+            "accepted: answered",
+            "expired: not_started",
+        ]
         assert len(world.api.arrivals) == 1
 
     in_world(story)
 
 
 def test_a_place_that_is_not_used_is_given_back() -> None:
-    """Its attempt could not be written in time, so it is not sent; the one place of the minute serves another attempt."""
+    """Its attempt could not be written in time, so it is not sent; the one place of the minute serves another
+    attempt.
+    """
 
     async def story(world: World) -> None:
         limit(world, 1, polls=False)
@@ -396,7 +437,9 @@ def test_a_429_that_names_no_time_is_no_shortage_of_the_budget() -> None:
         assert (await process.target.waits.make_status()).causes == {Cause.THROTTLED: 4}
         await world.until("12:03:00")
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
-        assert {step.cause for each in automations for step in world.row(each, "12:01").steps} == {Cause.THROTTLED}
+        assert {step.cause for each in automations for step in world.row(each, "12:01").steps} == {
+            Cause.THROTTLED
+        }
         assert world.told(BudgetExhausted) == []
 
     in_world(story)
@@ -419,7 +462,9 @@ def test_what_waits_while_the_api_asks_to_wait_does_not_wait_for_the_budget() ->
         await world.until("12:10:00")
         waits = {step.cause for each in automations for step in world.row(each, "12:01").steps}
         assert waits == {Cause.THROTTLED}
-        assert all(step.detail for each in automations for step in world.row(each, "12:01").steps), "each step names the end"
+        assert all(step.detail for each in automations for step in world.row(each, "12:01").steps), (
+            "each step names the end"
+        )
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
 
     in_world(story)
@@ -493,10 +538,15 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         healthy = world.api.create("1 * * * *")
         process = world.start()
         await world.until("12:01:05")
-        assert len(world.api.arrivals) - (1 if world.api.runs_of(healthy) else 0) == 5  # three have left max_in_flight, two hold it
+        assert (
+            len(world.api.arrivals) - (1 if world.api.runs_of(healthy) else 0) == 5
+        )  # three have left max_in_flight, two hold it
         places = process.target.make_status().places
         assert (places.hanging, places.saturated_since is not None) == (5, True)
-        assert (await process.target.waits.make_status()).causes == {Cause.ANSWER: 5, Cause.IN_FLIGHT: places.waiting}
+        assert (await process.target.waits.make_status()).causes == {
+            Cause.ANSWER: 5,
+            Cause.IN_FLIGHT: places.waiting,
+        }
         assert places.waiting > 0
         (saturated,) = world.told(TargetSaturated)
         assert saturated.hanging == 3
@@ -521,7 +571,9 @@ def test_a_larger_max_waiting_counts_at_once_for_what_hangs_already() -> None:
         assert not world.api.runs_of(healthy)
         context = process.target.context
         settings, schedule = replace(context.settings, max_waiting=3), context.timetable._parse
-        process.target.reconfigure(settings, context.upstream, context.ledger, schedule, since=world.clock.now())
+        process.target.reconfigure(
+            settings, context.upstream, context.ledger, schedule, since=world.clock.now()
+        )
         await world.until("12:02:06")
         assert world.api.runs_of(healthy)
 
@@ -548,7 +600,9 @@ def test_all_places_are_free_again_when_nothing_is_under_way() -> None:
 
 
 async def hold_and_probe(world: World, *, ledger_takes: float) -> list[float]:
-    """Hold the target and have the ledger take its time for the first probe, whose answer is lost. Return when requests arrived then."""
+    """Hold the target and have the ledger take its time for the first probe, whose answer is lost. Return
+    when requests arrived then.
+    """
     automations = [world.api.create("1 * * * *") for _ in range(3)]
     for each in automations:
         world.api.script(each, answered(401))
@@ -567,11 +621,16 @@ async def hold_and_probe(world: World, *, ledger_takes: float) -> list[float]:
     world.api.deed = Deed()
     await world.until("12:08:00")
     assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
-    return [(arrival.at - world.clock.now()).total_seconds() + world.clock.boottime() - begun for arrival in world.api.arrivals]
+    return [
+        (arrival.at - world.clock.now()).total_seconds() + world.clock.boottime() - begun
+        for arrival in world.api.arrivals
+    ]
 
 
 def test_the_time_of_a_probe_begins_when_it_is_sent() -> None:
-    """The ledger takes 9 s for the row of the probe. The next probe goes a minute after the first byte of the first one."""
+    """The ledger takes 9 s for the row of the probe. The next probe goes a minute after the first byte of the
+    first one.
+    """
 
     async def story(world: World) -> None:
         first, second, *_ = await hold_and_probe(world, ledger_takes=9.0)

@@ -73,7 +73,11 @@ def test_a_weekend_is_one_row() -> None:
         world.start()
         await world.after(20.0)
         span, last = world.ledger.of(automation)
-        assert (span.fate, span.count, last.fate) == ("skipped: coalesced", 2 * 24 * 60 - 1, "accepted: answered")
+        assert (span.fate, span.count, last.fate) == (
+            "skipped: coalesced",
+            2 * 24 * 60 - 1,
+            "accepted: answered",
+        )
 
     in_world(story)
 
@@ -141,8 +145,14 @@ def test_open_claims_from_before_wait_for_it_too() -> None:
 @pytest.mark.parametrize(
     ("catch_up", "expected"),
     [
-        ("latest", {"12:01": "skipped: coalesced", "12:02": "skipped: coalesced", "12:03": "accepted: answered"}),
-        ("none", {"12:01": "skipped: coalesced", "12:02": "skipped: coalesced", "12:03": "accepted: answered"}),
+        (
+            "latest",
+            {"12:01": "skipped: coalesced", "12:02": "skipped: coalesced", "12:03": "accepted: answered"},
+        ),
+        (
+            "none",
+            {"12:01": "skipped: coalesced", "12:02": "skipped: coalesced", "12:03": "accepted: answered"},
+        ),
         ("all", dict.fromkeys(["12:01", "12:02", "12:03"], "accepted: answered")),
     ],
 )
@@ -216,7 +226,9 @@ def test_it_is_decided_on_a_reading_begun_after_it_was_due() -> None:
 
 
 def test_a_snapshot_tells_of_the_run_before_when_a_reading_waits_for_long() -> None:
-    """A reading that the request budget kept waiting was waited for until the occurrence was lost, though every list showed the run."""
+    """A reading that the request budget kept waiting was waited for until the occurrence was lost, though
+    every list showed the run.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("*/10 * * * *")
@@ -242,7 +254,11 @@ def test_without_such_a_reading_it_waits_and_then_expires(policies: Policies) ->
         assert world.fates(automation) == {"13:00": "expired: not_started"}
         assert "could not be read" in (world.row(automation, "13:00").error or "")
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=replace(policies, start_within=timedelta(minutes=5)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=replace(policies, start_within=timedelta(minutes=5)),
+    )
 
 
 def test_queue_keeps_one_waiting_until_the_run_ends() -> None:
@@ -250,7 +266,11 @@ def test_queue_keeps_one_waiting_until_the_run_ends() -> None:
         automation = world.api.create("0-2 13 * * *")
         world.start()
         await world.until("13:20:00")  # longer than any of them may wait otherwise
-        assert world.fates(automation) == {"13:00": "accepted: answered", "13:01": "skipped: coalesced", "13:02": "waiting"}
+        assert world.fates(automation) == {
+            "13:00": "accepted: answered",
+            "13:01": "skipped: coalesced",
+            "13:02": "waiting",
+        }
         world.api.finish(automation)
         await world.until("13:20:35")
         assert world.fates(automation)["13:02"] == "accepted: answered"
@@ -416,7 +436,13 @@ def test_other_policies_may_be_given_while_it_runs() -> None:
         await world.until("12:01:30")
         world.policies = Policies(paused=True)
         context = process.target.context
-        process.target.reconfigure(context.settings, context.upstream, context.ledger, context.timetable._parse, since=world.clock.now())
+        process.target.reconfigure(
+            context.settings,
+            context.upstream,
+            context.ledger,
+            context.timetable._parse,
+            since=world.clock.now(),
+        )
         await world.until("12:02:30")
         assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "skipped: paused"}
 
@@ -442,7 +468,9 @@ def test_what_waited_for_a_poll_is_coalesced_into_a_newer_one_that_did_not() -> 
 
 
 def test_what_queues_is_not_coalesced_into_an_older_one_that_was_confirmed_later() -> None:
-    """The list could not be read since the start, so what came due before had to wait; what is due now does not."""
+    """The list could not be read since the start, so what came due before had to wait; what is due now does
+    not.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("*/5 * * * *")
@@ -461,7 +489,12 @@ def test_what_queues_is_not_coalesced_into_an_older_one_that_was_confirmed_later
         await world.until("12:28:00")
         assert world.fates(automation)["12:25"] == "accepted: answered"
 
-    in_world(story, policies=Policies(concurrency=Concurrency.QUEUE, catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)))
+    in_world(
+        story,
+        policies=Policies(
+            concurrency=Concurrency.QUEUE, catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)
+        ),
+    )
 
 
 def test_what_is_told_of_those_passed_over_leaves_out_what_had_its_row() -> None:
@@ -470,11 +503,17 @@ def test_what_is_told_of_those_passed_over_leaves_out_what_had_its_row() -> None
         world.start()
         await world.until("12:01:30")
         world.kill()
-        world.ledger.target().watermark = NOON  # an edit that counts from then was recorded, and the process killed before it planned
+        world.ledger.target().watermark = (
+            NOON  # an edit that counts from then was recorded, and the process killed before it planned
+        )
         await world.until("12:30:30")
         world.start()
         await world.until("12:31:30")
-        passed_over = [(event.occurrence.scheduled_for, event.count) for event in world.concluded(automation) if event.run_id is None]
+        passed_over = [
+            (event.occurrence.scheduled_for, event.count)
+            for event in world.concluded(automation)
+            if event.run_id is None
+        ]
         assert passed_over == [(NOON + timedelta(minutes=2), 28)]
 
     in_world(story)

@@ -1,4 +1,6 @@
-"""What readiness and the watchdog rest on: whether the daemon has begun its work, and whether planning makes progress."""
+"""What readiness and the watchdog rest on: whether the daemon has begun its work, and whether planning makes
+progress.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -231,7 +233,14 @@ def test_it_is_busy_around_what_is_due_and_at_no_other_time() -> None:
         for clock in ("12:01:30", "12:01:57", "12:01:59", "12:02:00", "12:02:03", "12:02:30"):
             await world.until(clock)
             busy[clock[3:]] = service.is_busy()
-        assert busy == {"01:30": False, "01:57": False, "01:59": True, "02:00": True, "02:03": False, "02:30": False}
+        assert busy == {
+            "01:30": False,
+            "01:57": False,
+            "01:59": True,
+            "02:00": True,
+            "02:03": False,
+            "02:30": False,
+        }
 
     in_world(story)
 

@@ -122,9 +122,13 @@ def test_refreshes_keep_to_the_request_budget_and_delay_no_fire() -> None:
         while world.clock.now() < NOON + timedelta(minutes=5, seconds=10):
             await process.target.refresh()
             await world.after(0.5)
-        assert [started[:8] for started in world.runs(automation)] == [f"12:0{minute}:00" for minute in range(1, 6)]
+        assert [started[:8] for started in world.runs(automation)] == [
+            f"12:0{minute}:00" for minute in range(1, 6)
+        ]
         requests = [*world.api.polls, *(arrival.at for arrival in world.api.arrivals)]
-        assert all(sum(begin <= at < begin + timedelta(minutes=1) for at in requests) <= 20 for begin in requests)
+        assert all(
+            sum(begin <= at < begin + timedelta(minutes=1) for at in requests) <= 20 for begin in requests
+        )
 
     in_world(story)
 

@@ -24,7 +24,9 @@ def zones_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     zones.reload_zones()
 
 
-def test_what_a_reload_changes_holds_at_once_and_is_recorded_when_that_is_possible(zones_gone: Callable[[], None]) -> None:
+def test_what_a_reload_changes_holds_at_once_and_is_recorded_when_that_is_possible(
+    zones_gone: Callable[[], None],
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("* * * * *", timezone="Europe/Berlin")
         target = world.start().target
@@ -46,7 +48,9 @@ def test_what_a_reload_changes_holds_at_once_and_is_recorded_when_that_is_possib
     in_world(story)
 
 
-def test_what_came_due_under_the_old_zone_data_is_not_lost_with_the_zone(zones_gone: Callable[[], None]) -> None:
+def test_what_came_due_under_the_old_zone_data_is_not_lost_with_the_zone(
+    zones_gone: Callable[[], None],
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("* * * * *", timezone="Europe/Berlin")
         target = world.start().target
@@ -82,8 +86,13 @@ def test_what_a_reload_changed_is_on_record_before_what_is_seen_after_it() -> No
         world.api.edit(automation, timezone="UTC")
         await world.until("12:02:30")
         await target.record_changes()
-        versions = [version for version in world.ledger.target().versions if version.automation_id == automation]
-        assert [(version.definition and version.definition.timezone, version.invalid is None) for version in versions] == [
+        versions = [
+            version for version in world.ledger.target().versions if version.automation_id == automation
+        ]
+        assert [
+            (version.definition and version.definition.timezone, version.invalid is None)
+            for version in versions
+        ] == [
             ("Europe/Berlin", True),
             ("Europe/Berlin", False),
             ("UTC", True),

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.events import AutomationRemoved, EarlierRunSeen, LedgerRestored, RunDoubled, RunFinished, RunForeign
+from scheduler.core.events import (
+    AutomationRemoved,
+    EarlierRunSeen,
+    LedgerRestored,
+    RunDoubled,
+    RunFinished,
+    RunForeign,
+)
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
 from scheduler.core.verdict import NoResponse
@@ -62,7 +69,9 @@ def test_a_run_that_a_newer_one_covers_is_superseded() -> None:
 
 
 @pytest.mark.parametrize("restart", ["none", "before the removal", "after the removal"])
-def test_a_run_of_an_automation_that_is_deleted_meanwhile_gets_one_final_status_with_and_without_a_restart(restart: str) -> None:
+def test_a_run_of_an_automation_that_is_deleted_meanwhile_gets_one_final_status_with_and_without_a_restart(
+    restart: str,
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *", name="nightly")
         world.set(run_timeout=timedelta(hours=1))
@@ -150,7 +159,9 @@ def test_the_result_of_a_run_from_before_is_told_to_the_metrics_alone(status: st
         world.api.finish(automation, status)
         world.start()
         await world.until("12:01:30")
-        assert [(event.automation_id, event.status) for event in world.told(EarlierRunSeen)] == [(automation, RunStatus(status))]
+        assert [(event.automation_id, event.status) for event in world.told(EarlierRunSeen)] == [
+            (automation, RunStatus(status))
+        ]
         assert ends(world) == []
 
     in_world(story)
@@ -163,7 +174,9 @@ def test_the_run_of_a_deleted_automation_is_told_as_of_one_that_is_gone() -> Non
         await world.until("12:01:30")
         world.api.delete(automation)
         await world.until("12:04:00")
-        assert [(event.status, event.gone) for event in world.told(RunFinished)] == [(RunStatus.SUPERSEDED, True)]
+        assert [(event.status, event.gone) for event in world.told(RunFinished)] == [
+            (RunStatus.SUPERSEDED, True)
+        ]
 
     in_world(story)
 
@@ -204,7 +217,9 @@ def test_a_foreign_run_is_told_once() -> None:
         await world.until("12:03:00")
         world.api.finish(automation)
         await world.until("12:05:00")
-        assert [(event.run_id, event.automation_id) for event in world.told(RunForeign)] == [(foreign, automation)]
+        assert [(event.run_id, event.automation_id) for event in world.told(RunForeign)] == [
+            (foreign, automation)
+        ]
         assert world.ledger.runs["main", foreign].origin is RunOrigin.FOREIGN
         assert ends(world) == [(foreign, RunStatus.SUCCESS)]
         (event,) = world.told(RunFinished)
@@ -215,7 +230,9 @@ def test_a_foreign_run_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(("downtime", "is_known"), [(300, True), (900, False)])
-def test_the_duration_of_a_run_is_not_known_when_nobody_looked_for_long_before_its_end_was_seen(downtime: int, is_known: bool) -> None:
+def test_the_duration_of_a_run_is_not_known_when_nobody_looked_for_long_before_its_end_was_seen(
+    downtime: int, is_known: bool
+) -> None:
     async def story(world: World) -> None:
         world.api.skew = 1200.0  # the begin of a run stands on the clock of the API
         automation = world.api.create("1 12 * * *")
@@ -296,7 +313,9 @@ def test_a_run_that_begins_while_an_attempt_is_in_doubt_may_be_ours_and_is_not_t
     in_world(story)
 
 
-def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_although_the_automation_is_deleted_after_a_kill() -> None:
+def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_although_the_automation_is_deleted_after_a_kill() -> (
+    None
+):
     """Nobody will see the run again, and the process that had seen it is gone."""
 
     async def story(world: World) -> None:
@@ -320,7 +339,9 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_althoug
 
 @pytest.mark.parametrize("restarts", [1, 2])
 @pytest.mark.parametrize("is_shown_again", [False, True])
-def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_survives_restarts(restarts: int, is_shown_again: bool) -> None:
+def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_survives_restarts(
+    restarts: int, is_shown_again: bool
+) -> None:
     """The newest run at a restart is the other one; only a note in the ledger tells of the first."""
 
     async def story(world: World) -> None:
@@ -347,18 +368,24 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
         world.start()
         await world.until("12:05:00")
         assert world.fates(automation) == {"12:01": "unresolved: gone"}
-        assert {run_id for _, run_id in world.ledger.runs} == {run.id for run in world.api.runs_of(automation)}
+        assert {run_id for _, run_id in world.ledger.runs} == {
+            run.id for run in world.api.runs_of(automation)
+        }
         row = world.ledger.runs["main", ours.id]
         assert row.run.status is (RunStatus.SUCCESS if is_shown_again else RunStatus.SUPERSEDED)
         assert {each.origin for each in world.ledger.runs.values()} == {RunOrigin.FOREIGN}
-        assert {event.run_id for event in world.told(RunDoubled)} == {run.id for run in world.api.runs_of(automation)}
+        assert {event.run_id for event in world.told(RunDoubled)} == {
+            run.id for run in world.api.runs_of(automation)
+        }
         assert world.ledger.unattributed == {}
 
     in_world(story)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_removed_and_back_at_once(restarted: bool) -> None:
+def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_removed_and_back_at_once(
+    restarted: bool,
+) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
         world.api.script(automation, *[Deed(took=0.1, starts=None, hears=NoResponse("cut off"))] * 400)
@@ -379,7 +406,9 @@ def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_remo
         world.api.bring_back(shown)
         process.target._request_poll()
         await world.until("12:05:00")
-        assert world.fates(automation)["12:01"] == "accepted: found"  # nobody can tell the run from a late one of ours
+        assert (
+            world.fates(automation)["12:01"] == "accepted: found"
+        )  # nobody can tell the run from a late one of ours
         assert world.ledger.runs["main", run_id].origin is RunOrigin.OCCURRENCE
         assert world.ledger.unattributed == {}
 
@@ -387,7 +416,9 @@ def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_remo
 
 
 def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start() -> None:
-    """The first process is killed before it can note the run, the second before the attempt in doubt has its outcome."""
+    """The first process is killed before it can note the run, the second before the attempt in doubt has its
+    outcome.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
@@ -444,7 +475,9 @@ def test_a_foreign_run_that_ours_covered_at_once_is_told_too() -> None:
         foreign = world.api.run_by_somebody(automation)
         await world.until("12:05:00")
         assert world.told(RunForeign) == []
-        assert [event.run_id for event in world.told(RunDoubled)] == [foreign]  # so close to an attempt in doubt it may be that one's
+        assert [event.run_id for event in world.told(RunDoubled)] == [
+            foreign
+        ]  # so close to an attempt in doubt it may be that one's
         assert world.ledger.runs["main", foreign].run.status is RunStatus.SUPERSEDED
 
     in_world(story, policies=Policies(start_within=timedelta(minutes=5)))
@@ -546,7 +579,9 @@ def test_a_first_run_is_nothing_from_before_only_because_our_clock_was_ahead_bef
     in_world(story)
 
 
-def test_a_foreign_run_from_before_an_attempt_is_no_late_double_of_it_though_the_clock_of_the_api_is_ahead() -> None:
+def test_a_foreign_run_from_before_an_attempt_is_no_late_double_of_it_though_the_clock_of_the_api_is_ahead() -> (
+    None
+):
     async def story(world: World) -> None:
         world.api.skew = 30.0
         automation = world.api.create("0 13 * * *")
@@ -558,7 +593,11 @@ def test_a_foreign_run_from_before_an_attempt_is_no_late_double_of_it_though_the
         assert [event.run_id for event in world.told(RunForeign)] == [foreign]
         assert world.told(RunDoubled) == []
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(minutes=10)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(minutes=10)),
+    )
 
 
 def test_following_survives_a_ledger_that_fails() -> None:

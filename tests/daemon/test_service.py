@@ -21,7 +21,10 @@ def test_it_tells_what_keeps_it_from_its_work() -> None:
         world.api.create()
         service = world.start().service
         await world.after(0.04)
-        assert service.make_status().problems == ["target main has no snapshot yet", "target other has no snapshot yet"]
+        assert service.make_status().problems == [
+            "target main has no snapshot yet",
+            "target other has no snapshot yet",
+        ]
         await world.until("12:00:40")
         assert service.make_status().problems == ["target other is held: HTTP 401: bad key"]
         world.ledger.broken = "disk full"
@@ -41,7 +44,11 @@ def test_it_tells_what_keeps_it_from_its_work() -> None:
 def test_it_tells_what_is_going_on() -> None:
     async def story(world: World) -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(4)]
-        for automation, deed in zip(automations, [Deed(), Deed(took=20.0), LOST_REQUEST, answered(429, retry_after=3600.0)], strict=True):
+        for automation, deed in zip(
+            automations,
+            [Deed(), Deed(took=20.0), LOST_REQUEST, answered(429, retry_after=3600.0)],
+            strict=True,
+        ):
             world.api.script(automation, deed)
         world.api.create("0 13 * * *", enabled=False)
         world.api.create("bad")
@@ -73,7 +80,11 @@ def test_what_is_overdue_is_named() -> None:
         await world.until("13:40:00")
         assert service.make_status().targets[0].overdue == ["nightly 2026-11-23T13:00:00Z (waiting)"]
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(minutes=30)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=Policies(start_within=timedelta(minutes=30)),
+    )
 
 
 def test_every_automation_is_told_with_its_next_instant() -> None:
@@ -82,13 +93,19 @@ def test_every_automation_is_told_with_its_next_instant() -> None:
         world.api.create("30 13 * * *", enabled=False, name="b")
         target = world.start().target
         await world.until("12:00:30")
-        told = [(each.name, each.cron_expression, each.timezone, each.next_fire) for each in target.iterate_automations()]
+        told = [
+            (each.name, each.cron_expression, each.timezone, each.next_fire)
+            for each in target.iterate_automations()
+        ]
         assert told == [
             ("a", "0 13 * * *", "Europe/Vienna", NOON + timedelta(days=1)),
             ("b", "30 13 * * *", "UTC", None),
         ]
         (first, second) = target.iterate_upcoming(timedelta(days=2))
-        assert [instant for instant, _ in (first, second)] == [NOON + timedelta(days=1), NOON + timedelta(days=2)]
+        assert [instant for instant, _ in (first, second)] == [
+            NOON + timedelta(days=1),
+            NOON + timedelta(days=2),
+        ]
 
     in_world(story)
 
@@ -123,7 +140,13 @@ def test_new_settings_take_hold_while_it_runs() -> None:
         await world.until("12:59:40")
         world.set(max_in_flight=4)
         context = target.context
-        target.reconfigure(world.settings["main"], context.upstream, context.ledger, context.timetable._parse, since=world.clock.now())
+        target.reconfigure(
+            world.settings["main"],
+            context.upstream,
+            context.ledger,
+            context.timetable._parse,
+            since=world.clock.now(),
+        )
         await world.until("13:00:06")
         assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
 
@@ -156,7 +179,11 @@ def test_all_that_is_known_of_an_automation_is_told() -> None:
         target = world.start().target
         await world.until("12:00:30")
         first, second, broken = sorted(target.iterate_details(), key=lambda each: each.name)
-        assert (first.state, first.target, first.next_fire) == ("enabled", target.context.target, NOON + timedelta(days=1))
+        assert (first.state, first.target, first.next_fire) == (
+            "enabled",
+            target.context.target,
+            NOON + timedelta(days=1),
+        )
         assert (broken.state, broken.schedule, broken.next_fire) == ("invalid", None, None)
         assert "61" in (broken.invalid or "")
         assert target.find_details(first.id) == first

@@ -36,7 +36,10 @@ def test_causes_that_take_turns_are_one_step_each() -> None:
         watch.at = float(second)
         shortages.set_cause(IN_FLIGHT if second % 2 else BUDGET)
     watch.at = 1000.0
-    assert [span(each) for each in shortages.list_steps(joined)] == [(BUDGET, 0.0, 999.0), (IN_FLIGHT, 1.0, 1000.0)]
+    assert [span(each) for each in shortages.list_steps(joined)] == [
+        (BUDGET, 0.0, 999.0),
+        (IN_FLIGHT, 1.0, 1000.0),
+    ]
     assert shortages.find_current_wait(joined) == Step(START + timedelta(seconds=1), IN_FLIGHT)
 
 
@@ -67,7 +70,10 @@ def test_a_step_keeps_its_beginning_when_a_cause_comes_back_after_long() -> None
     watch.at = 1000.0
     shortages.set_cause(BUDGET)
     watch.at = 1010.0
-    assert [span(each) for each in shortages.list_steps(joined)] == [(BUDGET, 0.0, 1010.0), (IN_FLIGHT, 5.0, 1000.0)]
+    assert [span(each) for each in shortages.list_steps(joined)] == [
+        (BUDGET, 0.0, 1010.0),
+        (IN_FLIGHT, 5.0, 1000.0),
+    ]
 
 
 def test_a_step_has_the_newest_detail_of_its_cause() -> None:

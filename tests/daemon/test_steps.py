@@ -21,7 +21,10 @@ def at(clock: str) -> datetime:
 def told(world: World, automation: str, clock: str) -> list[str]:
     """The causes of its steps, each with how long it lasted, in whole seconds."""
     steps = world.row(automation, clock).steps
-    return [each.cause if each.until is None else f"{each.cause} {(each.until - each.at).total_seconds():.0f}" for each in steps]
+    return [
+        each.cause if each.until is None else f"{each.cause} {(each.until - each.at).total_seconds():.0f}"
+        for each in steps
+    ]
 
 
 def test_what_is_on_time_has_no_steps() -> None:
@@ -175,7 +178,8 @@ def test_a_weekend_without_a_daemon_is_told_of_what_was_caught_up_with() -> None
     in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
 
 
-# ---------------------------------------------------------------- while a wait lasts, and when its process ends
+# ---------------------------------------------------------------- while a wait lasts, and when its process
+# ends
 
 
 def test_a_wait_is_on_record_while_it_lasts_in_one_write_for_all() -> None:
@@ -238,7 +242,9 @@ def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() ->
         world.api.estimate_wait = lambda: 60.0  # type: ignore[method-assign]
         await world.until("13:01:03")
         await world.stop()
-        causes = {each: {step.cause for step in world.row(each, "13:00").steps} for each in (held, queued, turns)}
+        causes = {
+            each: {step.cause for step in world.row(each, "13:00").steps} for each in (held, queued, turns)
+        }
         assert causes[queued] == {Cause.QUEUED}
         assert {Cause.BACK_OFF} <= causes[held] <= {Cause.BACK_OFF, Cause.BUDGET}
         assert [told(world, each, "13:01") for each in budget] == [["budget 3"]] * 3

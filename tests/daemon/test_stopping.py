@@ -1,4 +1,6 @@
-"""SIGTERM: nothing new is claimed or sent; what is in flight gets its time; what was never sent simply waits for the next start."""
+"""SIGTERM: nothing new is claimed or sent; what is in flight gets its time; what was never sent simply waits
+for the next start.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -113,7 +115,10 @@ def test_an_attempt_that_was_made_is_not_taken_for_one_that_was_only_written() -
         world.start()
         await world.until("13:03:00")
         assert world.fates(automation) == {"13:00": "accepted: answered"}
-        assert [attempt.result for attempt in world.row(automation, "13:00").attempts.values()] == ["unknown", "answered"]
+        assert [attempt.result for attempt in world.row(automation, "13:00").attempts.values()] == [
+            "unknown",
+            "answered",
+        ]
 
     before_one(story)
 
@@ -167,7 +172,9 @@ def test_a_claim_ahead_that_was_not_sent_is_not_found_out_but_waits() -> None:
         await world.until("13:00:02")
         world.start()
         await world.until("13:00:03")
-        assert world.fates(automation) == {"13:00": "accepted: answered"}  # at once: there is nothing to find out
+        assert world.fates(automation) == {
+            "13:00": "accepted: answered"
+        }  # at once: there is nothing to find out
 
     before_one(story)
 
@@ -291,7 +298,9 @@ class SlowLedger:
         self.calls: list[tuple[int, int]] = []
         self.fails_after = 1_000
 
-    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+    async def discard_attempts(
+        self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
+    ) -> None:
         if len(self.calls) == self.fails_after:
             raise LedgerUnavailable("disk full")
         self.calls.append((len(occurrences), len(steps)))
@@ -299,12 +308,20 @@ class SlowLedger:
 
 
 def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Event], float]:
-    """Stop a target with so many open occurrences, of which each hundredth is in flight: the ledger, the events and the seconds."""
+    """Stop a target with so many open occurrences, of which each hundredth is in flight: the ledger, the
+    events and the seconds.
+    """
 
     async def story() -> tuple[SlowLedger, list[Event], float]:
         clock, ledger, events = VirtualClock(), SlowLedger(), list[Event]()
         ledger.fails_after = fails_after
-        context: Any = SimpleNamespace(target="main", clock=clock, ledger=ledger, publish=events.append, health=LedgerHealth(events.append))
+        context: Any = SimpleNamespace(
+            target="main",
+            clock=clock,
+            ledger=ledger,
+            publish=events.append,
+            health=LedgerHealth(events.append),
+        )
         nothing: Any = MagicMock()
         dispatcher = Dispatcher(context, nothing, nothing, nothing)
 
@@ -315,7 +332,16 @@ def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Ev
         dispatcher._deliverer.deliver = hold  # type: ignore[assignment, method-assign]
         due, late = clock.now(), clock.now() + timedelta(hours=1)
         dispatcher.take(
-            Delivery(Occurrence("main", f"a{number:06}", due), "", due, late, False, None, state, Attempt(1, due, None))
+            Delivery(
+                Occurrence("main", f"a{number:06}", due),
+                "",
+                due,
+                late,
+                False,
+                None,
+                state,
+                Attempt(1, due, None),
+            )
             for number in range(count)
             for state in (State.CLAIMED if number % 100 else State.IN_FLIGHT,)
         )
@@ -329,7 +355,9 @@ def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Ev
 
 
 def test_what_is_open_is_taken_back_in_parts() -> None:
-    """Half a million occurrences were one transaction, which no stop had time for: so none of it was on record."""
+    """Half a million occurrences were one transaction, which no stop had time for: so none of it was on
+    record.
+    """
     ledger, events, seconds = stop_with(3_000)
     assert ledger.calls == [(2_000, 0), (970, 1_030), (0, 1_970)], "first the attempts that were never sent"
     assert (events, seconds) == ([], 3.0)

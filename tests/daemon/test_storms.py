@@ -1,7 +1,9 @@
-"""Everything at once: faults of the API, of the ledger and of the clock, edits, deaths; in the end every occurrence has its one outcome.
+"""Everything at once: faults of the API, of the ledger and of the clock, edits, deaths; in the end every
+occurrence has its one outcome.
 
-Each storm is drawn from a seed, blows over a few automations for some twenty minutes, and is followed by calm in which all has to
-settle. It is told to the fake ledger and to the real one, which have to agree at every step.
+Each storm is drawn from a seed, blows over a few automations for some twenty minutes, and is followed by calm
+in which all has to settle. It is told to the fake ledger and to the real one, which have to agree at every
+step.
 """
 
 import random
@@ -18,7 +20,18 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.model import DefinitionVersion, Occurrence
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.daemon.world import World, in_world
-from tests.fakes import GONE, LOST_ANSWER, LOST_REQUEST, NULL_RUN, REFUSED, RESET_AFTER, RESET_BEFORE, SERVED, Deed, answered
+from tests.fakes import (
+    GONE,
+    LOST_ANSWER,
+    LOST_REQUEST,
+    NULL_RUN,
+    REFUSED,
+    RESET_AFTER,
+    RESET_BEFORE,
+    SERVED,
+    Deed,
+    answered,
+)
 from tests.fakes.twin import TwinLedger
 
 DEEDS: Final = (
@@ -44,7 +57,8 @@ class Storm:
     deadly: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        # Not deaths and steps back in one: what a dead process wrote down stands on a clock that nobody remembers.
+        # Not deaths and steps back in one: what a dead process wrote down stands on a clock that nobody
+        # remembers.
         self.deadly = self.draw.random() < 0.6
 
     async def blow(self) -> None:
@@ -54,7 +68,9 @@ class Storm:
             await self.world.after(self.draw.expovariate(1 / 20))
             self.draw.choice(self._kinds())()
         self._mend()
-        await self.world.after(5.0)  # time for a process that was just started to read what the one before it wrote
+        await self.world.after(
+            5.0
+        )  # time for a process that was just started to read what the one before it wrote
         self._calm()
         await self.world.after(timedelta(minutes=20))
 
@@ -99,7 +115,11 @@ class Storm:
 
     def _edit(self) -> None:
         api, automation = self.world.api, self._any()
-        edits: list[dict[str, Any]] = [{"enabled": True}, {"enabled": False}, {"cron_expression": self.draw.choice(EXPRESSIONS)}]
+        edits: list[dict[str, Any]] = [
+            {"enabled": True},
+            {"enabled": False},
+            {"cron_expression": self.draw.choice(EXPRESSIONS)},
+        ]
         if self.draw.random() < 0.2:
             self._create()
         elif automation in api.ids and self.draw.random() < 0.15:
@@ -131,7 +151,9 @@ class Storm:
 
     def _pause(self) -> None:
         if "main" in self.world.ledger.targets:
-            self.draw.choice([self.world.ledger.pause, self.world.ledger.resume])(self.draw.choice(["*", self._any()]))
+            self.draw.choice([self.world.ledger.pause, self.world.ledger.resume])(
+                self.draw.choice(["*", self._any()])
+            )
 
     def _somebody(self) -> None:
         automation = self._any()
@@ -162,10 +184,14 @@ class Storm:
 def assert_complete(world: World, automations: list[str]) -> None:
     """Every instant that a recorded version implied while it was in force has its row."""
     for automation in automations:
-        versions = [version for version in world.ledger.target().versions if version.automation_id == automation]
+        versions = [
+            version for version in world.ledger.target().versions if version.automation_id == automation
+        ]
         for version, following in pairwise(versions):
             for instant in _instants(version, following):
-                assert world.ledger.covering(Occurrence("main", automation, instant)), f"{automation} at {instant}: {versions}"
+                assert world.ledger.covering(Occurrence("main", automation, instant)), (
+                    f"{automation} at {instant}: {versions}"
+                )
 
 
 def _instants(version: DefinitionVersion, following: DefinitionVersion) -> list[datetime]:
@@ -173,7 +199,9 @@ def _instants(version: DefinitionVersion, following: DefinitionVersion) -> list[
     if definition is None or not definition.enabled or version.invalid is not None:
         return []
     return list(
-        Schedule.parse(definition.cron_expression, definition.timezone).iterate_between(version.effective_from, following.effective_from)
+        Schedule.parse(definition.cron_expression, definition.timezone).iterate_between(
+            version.effective_from, following.effective_from
+        )
     )
 
 

@@ -1,4 +1,6 @@
-"""The wait that the API asks for with a 429: who waits, until when, and what a restart or a clock step makes of the wait."""
+"""The wait that the API asks for with a 429: who waits, until when, and what a restart or a clock step makes
+of the wait.
+"""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -58,7 +60,9 @@ def test_a_wait_is_published_once_and_again_when_its_end_moves_far() -> None:
         throttle, _clock, told = make_throttle()
         for seconds in (HOUR, HOUR + 0.5, HOUR + 30, HOUR, 5.0):
             throttle.begin(seconds)
-        assert [(each.until, each.seconds) for each in told if isinstance(each, TargetThrottled)] == [(NOON + timedelta(hours=1), HOUR)]
+        assert [(each.until, each.seconds) for each in told if isinstance(each, TargetThrottled)] == [
+            (NOON + timedelta(hours=1), HOUR)
+        ]
         assert throttle.until == NOON + timedelta(hours=1, seconds=30)
         throttle.begin(2 * HOUR)
         assert len(told) == 2
@@ -140,7 +144,10 @@ def test_a_long_wait_is_shown_recorded_and_told_once() -> None:
         assert len(world.told(TargetThrottled)) == 1
         assert len(world.api.arrivals) == 5
         row = world.row(hourly, "12:05")
-        assert (row.fate, row.error) == ("expired: not_started", f"the API asked to send nothing until {to_text_seconds(told.until)}")
+        assert (row.fate, row.error) == (
+            "expired: not_started",
+            f"the API asked to send nothing until {to_text_seconds(told.until)}",
+        )
 
     in_world(story)
 
@@ -163,12 +170,16 @@ def test_each_wait_for_a_throttled_target_names_the_end_and_stays_one_step_when_
         await world.until("12:06:10")  # each looks again at the first end
         end = f"until {to_text_seconds(last)}"
         waits = (await process.target.waits.make_status()).first
-        assert {(wait.cause, wait.detail) for wait in waits if wait.due < world.clock.now()} == {(Cause.THROTTLED, end)}
+        assert {(wait.cause, wait.detail) for wait in waits if wait.due < world.clock.now()} == {
+            (Cause.THROTTLED, end)
+        }
         (open_step,) = world.row(refused, "12:01").steps
         assert (open_step.until, open_step.detail) == (None, end)
         await world.until("12:15:00")
         for automation, instant in ((refused, "12:01"), (later, "12:02")):
-            assert [(step.cause, step.detail) for step in world.row(automation, instant).steps] == [(Cause.THROTTLED, end)]
+            assert [(step.cause, step.detail) for step in world.row(automation, instant).steps] == [
+                (Cause.THROTTLED, end)
+            ]
 
     in_world(story)
 
@@ -200,7 +211,9 @@ def test_a_restart_goes_on_with_the_wait(ends: str) -> None:
         assert len(world.api.polls) > polls
         assert world.fates(automation)["13:02"] == "accepted: answered"
         assert process.target.make_status().throttled_until is None
-        assert world.ledger.target().throttled is None, "a clock that is set back later must not bring the wait back"
+        assert world.ledger.target().throttled is None, (
+            "a clock that is set back later must not bring the wait back"
+        )
         assert len(world.told(TargetThrottled)) == 2, "each process says it once"
 
     in_world(story)

@@ -1,4 +1,6 @@
-"""A request that is carried out long after it was taken for not started: when its run turns up before it is sent again, that is its run."""
+"""A request that is carried out long after it was taken for not started: when its run turns up before it is
+sent again, that is its run.
+"""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -22,7 +24,11 @@ Story = Callable[[World], Coroutine[Any, Any, None]]
 
 def told(story: Story, policies: Policies | None = None) -> None:
     """Tell it from just before one o'clock."""
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=policies or Policies(start_within=timedelta(minutes=10)))
+    in_world(
+        story,
+        begin=NOON + timedelta(minutes=59, seconds=20),
+        policies=policies or Policies(start_within=timedelta(minutes=10)),
+    )
 
 
 def hourly(world: World) -> str:
@@ -37,7 +43,9 @@ def is_found(world: World, automation: str) -> None:
     assert world.row(automation, "13:00").run_id == world.api.runs[0].id
     assert len(world.api.arrivals) == 1
     assert world.told(RunDoubled) == []
-    assert [event.run_id for event in world.told(RunForeign)] == [run.id for run in world.api.runs[1:] if run.key is None]
+    assert [event.run_id for event in world.told(RunForeign)] == [
+        run.id for run in world.api.runs[1:] if run.key is None
+    ]
 
 
 def test_it_is_found_when_the_ledger_takes_long_to_note_that_nothing_was_started() -> None:
@@ -106,7 +114,10 @@ def test_the_run_of_the_first_attempt_is_found_by_the_next_process_after_the_sec
         shown = world.api.show(automation)
         world.api.bring_back(before)
         await world.until("13:01:20")
-        assert [each.result for each in world.row(automation, "13:00").attempts.values()] == ["unknown", "throttled"]
+        assert [each.result for each in world.row(automation, "13:00").attempts.values()] == [
+            "unknown",
+            "throttled",
+        ]
         world.kill()
         world.api.bring_back(shown)
         world.start()
@@ -143,7 +154,11 @@ def test_it_is_found_when_the_target_was_throttled() -> None:
         async def for_long(automation_id: str, key: str) -> AttemptResponse | NotSent | NoResponse:
             came_back = await run(automation_id, key)
             throttled = isinstance(came_back, AttemptResponse) and came_back.status == 429
-            return replace(came_back, retry_after=90.0) if isinstance(came_back, AttemptResponse) and throttled else came_back
+            return (
+                replace(came_back, retry_after=90.0)
+                if isinstance(came_back, AttemptResponse) and throttled
+                else came_back
+            )
 
         world.api.__dict__["run"] = for_long
         world.start()

@@ -1,4 +1,6 @@
-"""A look at what waits: it keeps the loop for a moment only, however much waits, and is not put off for ever."""
+"""A look at what waits: it keeps the loop for a moment only, however much waits, and is not put off for
+ever.
+"""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -25,7 +27,15 @@ class Queue:
         now = clock.now()
         self._wait = WaitStatus("a", "a", NOON, NOON, Cause.HELD, now - timedelta(minutes=1))
         self._waiting = [
-            Delivery(Occurrence("main", "a", NOON + timedelta(minutes=each)), "a", NOON, NOON, False, None, State.WAITING)
+            Delivery(
+                Occurrence("main", "a", NOON + timedelta(minutes=each)),
+                "a",
+                NOON,
+                NOON,
+                False,
+                None,
+                State.WAITING,
+            )
             for each in range(number)
         ]
 

@@ -41,7 +41,9 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         schedule = process.target.context.timetable.entries[automation].schedule
         due = compute_due(world.policies, "main", automation, schedule, ONE)
         assert timedelta(seconds=5) < due - ONE < timedelta(minutes=20), "the id decides"
-        waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE, deadline=due + timedelta(minutes=30))
+        waiting = WaitStatus(
+            automation, "hourly", ONE, due, Cause.DUE, ONE, deadline=due + timedelta(minutes=30)
+        )
         shown = process.target.waits
         assert (
             await waits(world),
@@ -50,9 +52,16 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
             await shown.list_not_due(automation),
         ) == ([waiting],) * 4
         assert await shown.list_not_due(only=lambda each: each.name == "hourly") == [waiting]
-        assert (shown.list_for_automation("another"), await shown.list_not_due(only=lambda each: each.name == "h*")) == ([], [])
+        assert (
+            shown.list_for_automation("another"),
+            await shown.list_not_due(only=lambda each: each.name == "h*"),
+        ) == ([], [])
         status = await process.target.waits.make_status()
-        assert (status.causes, status.unclaimed, process.target.make_status().before_due) == ({Cause.DUE: 1}, 1, 1)
+        assert (status.causes, status.unclaimed, process.target.make_status().before_due) == (
+            {Cause.DUE: 1},
+            1,
+            1,
+        )
         assert world.fates(automation) == {}
         await world.after(due - world.clock.now() + timedelta(seconds=1))
         assert await waits(world) == []
@@ -93,7 +102,12 @@ def test_each_cause_is_shown_with_its_beginning() -> None:
         run_id = world.api.run_by_somebody(queued)
         await world.until("13:00:20")
         shown = {(each.name, each.cause): each for each in await waits(world)}
-        assert shown.keys() == {("a", Cause.BACK_OFF), ("b", Cause.ANSWER), ("c", Cause.QUEUED), ("d", Cause.ANSWER)}
+        assert shown.keys() == {
+            ("a", Cause.BACK_OFF),
+            ("b", Cause.ANSWER),
+            ("c", Cause.QUEUED),
+            ("d", Cause.ANSWER),
+        }
         assert shown["a", Cause.BACK_OFF].detail == "connection refused"
         assert shown["c", Cause.QUEUED].detail == run_id
         assert ONE <= shown["b", Cause.ANSWER].since < ONE + timedelta(seconds=1)
@@ -189,15 +203,22 @@ def test_many_waits_are_gone_through_a_part_at_a_time() -> None:
 def make_timetable(count: int) -> Timetable:
     """Return a timetable with a fire time of each of ``count`` automations, which waits for its due time."""
     timetable = Timetable("main", now=NOON, policies=lambda *_: Policies(jitter=timedelta(minutes=20)))
-    shown = [Automation(f"id {number}", f"a{number}", Definition("*/30 * * * *", "UTC", enabled=True)) for number in range(count)]
-    snapshot = Snapshot(NOON, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
+    shown = [
+        Automation(f"id {number}", f"a{number}", Definition("*/30 * * * *", "UTC", enabled=True))
+        for number in range(count)
+    ]
+    snapshot = Snapshot(
+        NOON, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0
+    )
     timetable.update(snapshot, previous_poll=NOON, confirm_after=30.0)
     timetable.collect_due(NOON + timedelta(minutes=30))
     return timetable
 
 
 def make_waits(count: int) -> Waits:
-    context: Any = SimpleNamespace(timetable=make_timetable(count), clock=SimpleNamespace(now=lambda: NOON + timedelta(hours=1)))
+    context: Any = SimpleNamespace(
+        timetable=make_timetable(count), clock=SimpleNamespace(now=lambda: NOON + timedelta(hours=1))
+    )
     planner: Any = SimpleNamespace(hindrance=None, absent_until=NOON)
     dispatcher: Any = SimpleNamespace(find_queue=lambda _: None, iterate_waits=list)
     return Waits(context, planner, dispatcher)
@@ -222,8 +243,12 @@ def count_most_lines(work: Callable[[], Coroutine[Any, Any, object]]) -> int:
 def test_the_waits_of_one_automation_cost_nothing_for_the_others() -> None:
     few, many = make_waits(100), make_waits(3_000)
     assert [wait.name for wait in many.list_for_automation("id 7")] == ["a7"]
-    assert count_lines(lambda: many.list_for_automation("id 7")) == count_lines(lambda: few.list_for_automation("id 7"))
-    assert count_most_lines(lambda: many.list_not_due("id 7")) == count_most_lines(lambda: few.list_not_due("id 7"))
+    assert count_lines(lambda: many.list_for_automation("id 7")) == count_lines(
+        lambda: few.list_for_automation("id 7")
+    )
+    assert count_most_lines(lambda: many.list_not_due("id 7")) == count_most_lines(
+        lambda: few.list_not_due("id 7")
+    )
 
 
 def test_waits_for_due_times_are_searched_by_name_a_part_at_a_time() -> None:

@@ -1,7 +1,9 @@
-"""A daemon's target in a world of its own: virtual time, an API and a ledger with behaviour, and processes that can die at any moment.
+"""A daemon's target in a world of its own: virtual time, an API and a ledger with behaviour, and processes
+that can die at any moment.
 
-A `Process` is one daemon process: what it starts is its own, and when it is killed all of it stops at once, while the API and what is
-durable stay. Each call of the API or the ledger is a *checkpoint*, before it and after it, at which a test can let the process die.
+A `Process` is one daemon process: what it starts is its own, and when it is killed all of it stops at once,
+while the API and what is durable stay. Each call of the API or the ledger is a *checkpoint*, before it and
+after it, at which a test can let the process die.
 """
 
 import asyncio
@@ -59,7 +61,9 @@ class Mortal:
 
 
 class MortalLedger(Mortal):
-    """What the ledger was told goes on in a thread of its own, also when whoever asked for it was cancelled; only death ends it."""
+    """What the ledger was told goes on in a thread of its own, also when whoever asked for it was cancelled;
+    only death ends it.
+    """
 
     def _called(self, coroutine: Coroutine[Any, Any, object]) -> Awaitable[object]:
         task = asyncio.ensure_future(coroutine)
@@ -79,7 +83,14 @@ class Process:
         self.watch = watch or ClockWatch(world.clock, self.publish)
         self.health = LedgerHealth(self.publish)
         self.targets = {each.name: self._target(each) for each in settings}
-        self.service = Service(node="test", version="0", clock=world.clock, watch=self.watch, health=self.health, publish=self.publish)
+        self.service = Service(
+            node="test",
+            version="0",
+            clock=world.clock,
+            watch=self.watch,
+            health=self.health,
+            publish=self.publish,
+        )
         self._main = self._own(self._serve())
 
     @property
@@ -159,7 +170,9 @@ class Process:
         await self.service.run(list(self.targets.values()), lambda: self._world.drain_timeout)
 
 
-def _owned(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
+def _owned(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
+) -> asyncio.Task[Any]:
     """A task that belongs to the process that makes it."""
     task = asyncio.Task(coroutine, loop=loop, **kwargs)
     if (owner := _OWNER.get()) is not None:
@@ -169,7 +182,9 @@ def _owned(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any],
 
 @dataclass
 class World:
-    """Everything around a daemon. One target, ``main``, unless `add_target` makes more. To be made on a virtual loop, see `in_world`."""
+    """Everything around a daemon. One target, ``main``, unless `add_target` makes more. To be made on a
+    virtual loop, see `in_world`.
+    """
 
     policies: Policies = field(default_factory=Policies)
     drain_timeout: float = 25.0
@@ -230,7 +245,9 @@ class World:
         return process
 
     async def until(self, clock: str) -> None:
-        """Let time pass up to this time of day on the true clock, ``HH:MM:SS``, today or, when that has gone by, tomorrow."""
+        """Let time pass up to this time of day on the true clock, ``HH:MM:SS``, today or, when that has gone
+        by, tomorrow.
+        """
         now = self.clock.true_now()
         at = datetime.combine(now.date(), datetime.strptime(clock, "%H:%M:%S").time(), now.tzinfo)  # noqa: DTZ007 -- it gets its zone here
         await self.after((at if at >= now else at + timedelta(days=1)) - now)
@@ -253,7 +270,10 @@ class World:
 
     def runs(self, automation_id: str, *, api: FakeApi | None = None) -> list[str]:
         """When its runs were started, whoever did it, to the millisecond."""
-        return [f"{run.at:%H:%M:%S}.{run.at.microsecond // 1000:03}" for run in (api or self.api).runs_of(automation_id)]
+        return [
+            f"{run.at:%H:%M:%S}.{run.at.microsecond // 1000:03}"
+            for run in (api or self.api).runs_of(automation_id)
+        ]
 
     def told(self, kind: type[_E]) -> list[_E]:
         """The events of this kind, in order."""
@@ -261,11 +281,19 @@ class World:
 
     def concluded(self, automation_id: str) -> list[OccurrenceConcluded]:
         """What was told of its outcomes."""
-        return [event for event in self.told(OccurrenceConcluded) if event.occurrence.automation_id == automation_id]
+        return [
+            event
+            for event in self.told(OccurrenceConcluded)
+            if event.occurrence.automation_id == automation_id
+        ]
 
     def assert_true(self) -> None:
-        """What must hold at any time: no run twice, and what the ledger calls accepted is what the API started, one to one."""
-        doubled = {key: runs for api in self.apis.values() for key, runs in api.runs_by_key().items() if runs > 1}
+        """What must hold at any time: no run twice, and what the ledger calls accepted is what the API
+        started, one to one.
+        """
+        doubled = {
+            key: runs for api in self.apis.values() for key, runs in api.runs_by_key().items() if runs > 1
+        }
         assert not doubled, f"started twice: {doubled}"
         for name, api in self.apis.items():
             keys = {run.key: run.id for run in api.runs}
@@ -273,7 +301,9 @@ class World:
             for row in self.ledger.rows.values():
                 if row.occurrence.target == name and row.outcome not in {None, Outcome.UNRESOLVED}:
                     started = keys.get(self._key(row.occurrence))
-                    mistaken = row.run_id in others  # so close to the attempt that it could be the one, or hides the one
+                    mistaken = (
+                        row.run_id in others
+                    )  # so close to the attempt that it could be the one, or hides the one
                     says = f"{row.occurrence.automation_id} {_when(row)} {row.fate} {row.run_id}"
                     assert started == row.run_id or mistaken, f"{says}, and the API started {started}: {row}"
 
@@ -285,7 +315,9 @@ class World:
 
     def _key(self, occurrence: Occurrence) -> str:
         settings = self.settings[occurrence.target]
-        return make_idempotency_key(settings.url, settings.project_id, occurrence.automation_id, occurrence.scheduled_for)
+        return make_idempotency_key(
+            settings.url, settings.project_id, occurrence.automation_id, occurrence.scheduled_for
+        )
 
 
 def _when(row: Row) -> str:

@@ -29,7 +29,9 @@ def fail_midway(tables: Tables) -> None:
 
 @contextmanager
 def opened(
-    path: Path, migrations: Sequence[Migration] = (make_words,), on_commit: Callable[[float], None] | None = None
+    path: Path,
+    migrations: Sequence[Migration] = (make_words,),
+    on_commit: Callable[[float], None] | None = None,
 ) -> Iterator[Database]:
     database = Database.open(path, application_id=APPLICATION_ID, migrations=migrations, on_commit=on_commit)
     try:

@@ -1,4 +1,6 @@
-"""When the disk or another process is at fault, nothing half is in the file, everybody is told, and it works again afterwards."""
+"""When the disk or another process is at fault, nothing half is in the file, everybody is told, and it works
+again afterwards.
+"""
 
 import asyncio
 import os
@@ -56,7 +58,10 @@ def test_a_full_disk_that_shows_at_the_commit_fails_the_whole_group(tmp_path: Pa
     async def main(database: Database) -> list[object]:
         await database.write(add("before"))
         with _files_limited_to(40_000):
-            return await asyncio.gather(*(database.write(add(f"{number} " + "x" * 5_000)) for number in range(20)), return_exceptions=True)
+            return await asyncio.gather(
+                *(database.write(add(f"{number} " + "x" * 5_000)) for number in range(20)),
+                return_exceptions=True,
+            )
 
     with opened(path) as database:
         outcomes = asyncio.run(main(database))
@@ -69,7 +74,9 @@ def test_a_full_disk_that_shows_at_the_commit_fails_the_whole_group(tmp_path: Pa
 
 
 def test_a_fault_inside_an_operation_fails_the_whole_group(tmp_path: Path) -> None:
-    """SQLite leaves the transaction open after some faults; what was written in it is not to be trusted all the same."""
+    """SQLite leaves the transaction open after some faults; what was written in it is not to be trusted all
+    the same.
+    """
 
     def doomed(_: sqlite3.Connection) -> None:
         error = sqlite3.OperationalError("disk I/O error")
@@ -130,7 +137,8 @@ def test_a_file_that_became_read_only_is_unavailable_until_it_is_not() -> None:
 
         async def main(database: Database) -> None:
             await database.write(add("before"))
-            # The connection keeps the rights that it was opened with; a fault makes it open the file anew, without them.
+            # The connection keeps the rights that it was opened with; a fault makes it open the file anew,
+            # without them.
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 path.chmod(0o400)
@@ -210,9 +218,13 @@ with opened(Path(sys.argv[1])) as database:
 
 
 @pytest.mark.parametrize("after", [1, 3, 20])
-def test_a_killed_process_leaves_whole_transactions_and_all_that_it_was_told(tmp_path: Path, after: int) -> None:
+def test_a_killed_process_leaves_whole_transactions_and_all_that_it_was_told(
+    tmp_path: Path, after: int
+) -> None:
     path = tmp_path / "words.db"
-    with subprocess.Popen([sys.executable, "-c", _WRITE_UNTIL_KILLED, str(path)], stdout=PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITE_UNTIL_KILLED, str(path)], stdout=PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         told = [int(process.stdout.readline()) for _ in range(after)]
         os.kill(process.pid, signal.SIGKILL)

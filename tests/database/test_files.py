@@ -14,7 +14,16 @@ import pytest
 
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
 from scheduler.database import Migration, open_for_reading
-from tests.database.support import APPLICATION_ID, add, add_language, fail_midway, make_words, opened, unprivileged, words
+from tests.database.support import (
+    APPLICATION_ID,
+    add,
+    add_language,
+    fail_midway,
+    make_words,
+    opened,
+    unprivileged,
+    words,
+)
 
 _OURS: Sequence[Migration] = (make_words,)
 _NEWER: Sequence[Migration] = (make_words, add_language)
@@ -95,7 +104,9 @@ _REFUSED: Sequence[tuple[Callable[[Path], None], str]] = (
 
 
 @pytest.mark.parametrize(("make", "why"), _REFUSED, ids=[make.__name__.strip("_") for make, _ in _REFUSED])
-def test_what_is_not_ours_is_refused_and_left_as_it_is(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
+def test_what_is_not_ours_is_refused_and_left_as_it_is(
+    tmp_path: Path, make: Callable[[Path], None], why: str
+) -> None:
     path = tmp_path / "words.db"
     make(path)
     before = _contents(tmp_path)
@@ -113,7 +124,10 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(LedgerUnavailable, match="see that its folder exists"), opened(tmp_path / "nowhere" / "words.db"):
+    with (
+        pytest.raises(LedgerUnavailable, match="see that its folder exists"),
+        opened(tmp_path / "nowhere" / "words.db"),
+    ):
         pass
     assert not (tmp_path / "nowhere").exists()
 
@@ -148,7 +162,9 @@ def test_a_new_file_says_whose_it_is(tmp_path: Path, empty: bool) -> None:
     assert _pragma(path, "journal_mode") == "wal"
 
 
-@pytest.mark.parametrize(("pragma", "value"), [("synchronous", 2), ("foreign_keys", 1), ("journal_mode", "wal")])
+@pytest.mark.parametrize(
+    ("pragma", "value"), [("synchronous", 2), ("foreign_keys", 1), ("journal_mode", "wal")]
+)
 def test_what_is_written_is_on_the_disk_and_consistent(tmp_path: Path, pragma: str, value: object) -> None:
     def setting(connection: sqlite3.Connection) -> object:
         return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
@@ -161,7 +177,9 @@ def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "words.db"
     _make(path)
     with opened(path, _NEWER) as database:
-        rows = asyncio.run(database.read(lambda connection: connection.execute("SELECT text, language FROM word").fetchall()))
+        rows = asyncio.run(
+            database.read(lambda connection: connection.execute("SELECT text, language FROM word").fetchall())
+        )
     assert [tuple(row) for row in rows] == [("kept", None)]
     assert _pragma(path, "user_version") == 2
 
@@ -195,7 +213,10 @@ with opened(Path(sys.argv[1]), (dawdle, make_words, add_language)):
 def test_several_processes_that_make_the_same_file_make_it_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _OPEN_AT_ONCE, str(tmp_path / "words.db")]
     with ExitStack() as stack:
-        processes = [stack.enter_context(subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True)) for _ in range(3)]
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True))
+            for _ in range(3)
+        ]
         for each in processes:
             assert each.stdout is not None
             assert each.stdout.readline() == "ready\n"
@@ -239,8 +260,12 @@ def test_a_reader_finds_no_file_and_makes_none(tmp_path: Path) -> None:
     assert _contents(tmp_path) == {}
 
 
-@pytest.mark.parametrize(("made", "known", "why"), [(_OURS, _NEWER, "older version"), (_NEWER, _OURS, "newer version")])
-def test_a_reader_refuses_other_versions(tmp_path: Path, made: Sequence[Migration], known: Sequence[Migration], why: str) -> None:
+@pytest.mark.parametrize(
+    ("made", "known", "why"), [(_OURS, _NEWER, "older version"), (_NEWER, _OURS, "newer version")]
+)
+def test_a_reader_refuses_other_versions(
+    tmp_path: Path, made: Sequence[Migration], known: Sequence[Migration], why: str
+) -> None:
     path = tmp_path / "words.db"
     _make(path, made)
     before = path.read_bytes()

@@ -109,7 +109,9 @@ def test_items_for_one_operation_are_carried_out_in_one_call(tmp_path: Path) -> 
 
     async def main(database: Database) -> list[object]:
         together = partial(database.write_together, add_all)
-        return await _behind_a_gate(database, together("one"), database.write(add("between")), together("bad"), together("two"))
+        return await _behind_a_gate(
+            database, together("one"), database.write(add("between")), together("bad"), together("two")
+        )
 
     with opened(tmp_path / "words.db") as database:
         one, between, bad, two = asyncio.run(main(database))
@@ -140,7 +142,9 @@ def test_a_cancelled_caller_stops_waiting_and_the_operation_is_carried_out(tmp_p
         gate = Gate()
         busy = asyncio.create_task(database.write(gate))
         await gate.entered()
-        cancelled, next_one = (asyncio.create_task(database.write(add(text))) for text in ("cancelled", "next"))
+        cancelled, next_one = (
+            asyncio.create_task(database.write(add(text))) for text in ("cancelled", "next")
+        )
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -199,7 +203,12 @@ def test_a_read_changes_nothing_and_names_its_columns(tmp_path: Path) -> None:
         await database.write(add("here"))
         with pytest.raises(LedgerUnavailable, match="readonly"):
             await database.read(lambda connection: connection.execute("DELETE FROM word"))
-        assert await database.read(lambda connection: connection.execute("SELECT * FROM word").fetchone()["text"]) == "here"
+        assert (
+            await database.read(
+                lambda connection: connection.execute("SELECT * FROM word").fetchone()["text"]
+            )
+            == "here"
+        )
 
     with opened(tmp_path / "words.db") as database:
         asyncio.run(main(database))
@@ -247,7 +256,9 @@ def test_a_loop_that_was_closed_meanwhile_hurts_nobody(tmp_path: Path) -> None:
         assert asyncio.run(database.write(add("after"))) == 1
 
 
-def test_the_log_is_moved_into_the_file_when_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_moved_into_the_file_when_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.database.database._IDLE_SECONDS", 0.05)
     path = tmp_path / "words.db"
 

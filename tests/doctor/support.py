@@ -61,7 +61,13 @@ def file(path: Path | str, *, mode: int = 0o600, uid: int = UID, size: int = 0) 
 
 
 def automation(
-    number: int = 1, *, name: str = "nightly", cron: str = "0 3 * * *", timezone: str = "Europe/Vienna", enabled: bool = True, **more: Any
+    number: int = 1,
+    *,
+    name: str = "nightly",
+    cron: str = "0 3 * * *",
+    timezone: str = "Europe/Vienna",
+    enabled: bool = True,
+    **more: Any,
 ) -> Automation:
     return Automation(numbered(number), name, Definition(cron, timezone, enabled), **more)
 
@@ -73,7 +79,12 @@ def snapshot(*automations: Automation, broken: dict[str, InvalidAutomation] | No
 
 API = ApiFacts(snapshot=snapshot(), requests=1, slowest_seconds=0.2, clock_offset=(0.0, 0.5), may_write=True)
 WAY = Connectivity(
-    host="api.example.org", port=443, tls=True, addresses=("192.0.2.1",), expires=NOW + timedelta(days=60), issuer="An Authority"
+    host="api.example.org",
+    port=443,
+    tls=True,
+    addresses=("192.0.2.1",),
+    expires=NOW + timedelta(days=60),
+    issuer="An Authority",
 )
 KEY = KeyFacts(KeyPlace("key_file", Path("/etc/scheduler/key")), file("/etc/scheduler/key"), kind="phx_")
 RECORD = LedgerRecord(
@@ -87,7 +98,12 @@ HELD = "node vm, process 123, since 2026-11-23T10:00:00.000000Z"
 LEDGER_FACTS = LedgerFacts(
     path=LEDGER,
     folder=file(LEDGER.parent, mode=0o700),
-    files=(file(LEDGER, size=2**20), file(f"{LEDGER}-wal"), file(f"{LEDGER}-shm"), file(f"{LEDGER}.lock", mode=0o644)),
+    files=(
+        file(LEDGER, size=2**20),
+        file(f"{LEDGER}-wal"),
+        file(f"{LEDGER}-shm"),
+        file(f"{LEDGER}.lock", mode=0o644),
+    ),
     filesystem="ext4",
     free=50 * 2**30,
     application_id=APPLICATION_ID,
@@ -123,7 +139,9 @@ EMBEDDED = EmbeddedFacts(
     disk=DISK,
     runs_disk=replace(DISK, path=Path("/var/lib/scheduler-api/api.db.runs")),
 )
-ZONES = ZoneFacts((ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "system", "/usr/share/zoneinfo")), {})
+ZONES = ZoneFacts(
+    (ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "system", "/usr/share/zoneinfo")), {}
+)
 HEALTHY = Facts(
     now=NOW,
     version="1.2.3",

@@ -26,7 +26,9 @@ Answer = Callable[[Received], bytes]
 
 def asked(listing: bytes, patching: bytes) -> tuple[ApiFacts, FaultServer]:
     async def main() -> tuple[ApiFacts, FaultServer]:
-        async with fault_server(by_request(lambda request: listing if request.method == "GET" else patching)) as server:
+        async with fault_server(
+            by_request(lambda request: listing if request.method == "GET" else patching)
+        ) as server:
             return await probe_api(target(server.url), SystemClock()), server
 
     return asyncio.run(main())
@@ -49,7 +51,9 @@ LISTED = response(200, PAGE)
     ],
     ids=["404", "400", "403 scope", "403", "500", "405", "302", "no HTTP"],
 )
-def test_whether_a_key_may_write_is_told_by_what_a_write_that_writes_nothing_is_answered(answer: bytes, writes: bool | None) -> None:
+def test_whether_a_key_may_write_is_told_by_what_a_write_that_writes_nothing_is_answered(
+    answer: bytes, writes: bool | None
+) -> None:
     facts, _ = asked(LISTED, answer)
     assert facts.may_write is writes
     assert (facts.write_refusal is None) == (writes is True)

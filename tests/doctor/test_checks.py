@@ -89,7 +89,9 @@ def scheduled(cron: str, **more: Any) -> Facts:
 
 
 def many(count: int, cron: str = "0 3 * * *") -> Facts:
-    return api(snapshot=snapshot(*(automation(number, cron=cron, name=f"a{number}") for number in range(count))))
+    return api(
+        snapshot=snapshot(*(automation(number, cron=cron, name=f"a{number}") for number in range(count)))
+    )
 
 
 def under(facts: Facts, new: Settings) -> Facts:
@@ -129,7 +131,10 @@ def two_of_one_project() -> Facts:
 def daemon_of(facts: Facts) -> dict[str, Any]:
     assert not isinstance(HEALTHY.daemon, UnknownFact)
     listed: Any = HEALTHY.daemon["targets"]
-    return {**HEALTHY.daemon, "targets": [{**listed[0], "name": each.name, "url": each.url} for each in facts.settings.targets]}
+    return {
+        **HEALTHY.daemon,
+        "targets": [{**listed[0], "name": each.name, "url": each.url} for each in facts.settings.targets],
+    }
 
 
 def ran_by_itself(cron: str, at: datetime, **changes: Any) -> Facts:
@@ -138,7 +143,11 @@ def ran_by_itself(cron: str, at: datetime, **changes: Any) -> Facts:
 
 WEEK_AGO = NOW - timedelta(days=3)
 FOREIGN = ForeignRunSummary("main", ID, "nightly", 2, WEEK_AGO, 0)
-NOT_FOUND = Refusal("GET https://… answered HTTP 404: Not found.; check the url and the project_id of target main", 404, held=True)
+NOT_FOUND = Refusal(
+    "GET https://… answered HTTP 404: Not found.; check the url and the project_id of target main",
+    404,
+    held=True,
+)
 SCOPE = "answered HTTP 403: API key missing required scope 'task:{}'; give the key of target main that scope"
 
 MAIN, NIGHTLY, FILE_OF_LEDGER = "target main", f"automation nightly ({ID})", str(LEDGER)
@@ -155,13 +164,22 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         (
             "a variable",
             replace(
-                HEALTHY, configuration=Configuration(settings(), FILE, {("log", "level"): Origin("environment", "SCHEDULER_LOG__LEVEL")})
+                HEALTHY,
+                configuration=Configuration(
+                    settings(), FILE, {("log", "level"): Origin("environment", "SCHEDULER_LOG__LEVEL")}
+                ),
             ),
             NOTICE,
             "environment",
             "SCHEDULER_LOG__LEVEL",
         ),
-        ("a relative path", configured(settings(ledger={"url": "sqlite:///scheduler.db"})), NOTICE, "ledger.url", "working directory"),
+        (
+            "a relative path",
+            configured(settings(ledger={"url": "sqlite:///scheduler.db"})),
+            NOTICE,
+            "ledger.url",
+            "working directory",
+        ),
         (
             "drains for long",
             configured(settings(daemon={"drain_timeout": "2m"})),
@@ -169,8 +187,20 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "daemon.drain_timeout",
             "2m is longer than systemd waits",
         ),
-        ("settles soon", configured(settings(schedule={"settle_time": "2s"})), WARNING, "schedule.settle_time", "2s is too short"),
-        ("is stale soon", configured(settings(schedule={"stale_limit": "1m"})), WARNING, "schedule.stale_limit", "before 3 polls can fail"),
+        (
+            "settles soon",
+            configured(settings(schedule={"settle_time": "2s"})),
+            WARNING,
+            "schedule.settle_time",
+            "2s is too short",
+        ),
+        (
+            "is stale soon",
+            configured(settings(schedule={"stale_limit": "1m"})),
+            WARNING,
+            "schedule.stale_limit",
+            "before 3 polls can fail",
+        ),
         (
             "expires soon",
             configured(settings(schedule={"start_within": "45s"})),
@@ -194,7 +224,14 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "an override in the shadow",
-            configured(settings(override=[{"automation": "night*", "start_within": "2m"}, {"automation": ID, "start_within": "3m"}])),
+            configured(
+                settings(
+                    override=[
+                        {"automation": "night*", "start_within": "2m"},
+                        {"automation": ID, "start_within": "3m"},
+                    ]
+                )
+            ),
             WARNING,
             "override[1]",
             "never counts",
@@ -204,7 +241,8 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         (
             "no key",
             keyless(
-                "target main: no key; key_file is not set, and there is neither…; set one of the three", daemon={**STATUS, "targets": []}
+                "target main: no key; key_file is not set, and there is neither…; set one of the three",
+                daemon={**STATUS, "targets": []},
             ),
             FAULT,
             MAIN,
@@ -217,7 +255,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             MAIN,
             "the running daemon has one that works",
         ),
-        ("a key for all to read", target(key=replace(KEY, file=file("/etc/scheduler/key", mode=0o644))), WARNING, MAIN, "mode 0644"),
+        (
+            "a key for all to read",
+            target(key=replace(KEY, file=file("/etc/scheduler/key", mode=0o644))),
+            WARNING,
+            MAIN,
+            "mode 0644",
+        ),
         (
             "a key of root's",
             target(key=replace(KEY, file=file("/etc/scheduler/key", uid=0))),
@@ -233,10 +277,22 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             str(FILE),
             "may read the password of the proxy of target main",
         ),
-        ("a key in the file", replace(HEALTHY, holds_key=True), FAULT, str(FILE), "holds what looks like a key"),
+        (
+            "a key in the file",
+            replace(HEALTHY, holds_key=True),
+            FAULT,
+            str(FILE),
+            "holds what looks like a key",
+        ),
     ],
     "reachability": [
-        ("trust from outside", replace(HEALTHY, environment={"SSL_CERT_FILE": "/ca.pem"}), NOTICE, "environment", "SSL_CERT_FILE"),
+        (
+            "trust from outside",
+            replace(HEALTHY, environment={"SSL_CERT_FILE": "/ca.pem"}),
+            NOTICE,
+            "environment",
+            "SSL_CERT_FILE",
+        ),
         (
             "a proxy",
             replace(HEALTHY, environment={"HTTPS_PROXY": "http://user:secret@proxy"}),
@@ -252,7 +308,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "sent to 127.0.0.1 without TLS",
         ),
         ("in the clear", way(tls=False, expires=None), WARNING, MAIN, "without TLS"),
-        ("ends soon", way(expires=NOW + timedelta(days=13)), WARNING, MAIN, "by An Authority, ends at 2026-12-06T19:20:30Z"),
+        (
+            "ends soon",
+            way(expires=NOW + timedelta(days=13)),
+            WARNING,
+            MAIN,
+            "by An Authority, ends at 2026-12-06T19:20:30Z",
+        ),
         ("slow", api(slowest_seconds=16.0), WARNING, MAIN, "took 16.0 s of the 30 s allowed"),
     ],
     "scopes": [
@@ -273,9 +335,27 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
     ],
     "clock": [
         ("a little ahead", api(clock_offset=(3.0, 1.0)), WARNING, MAIN, "3 s ahead"),
-        ("far behind", api(clock_offset=(-90.0, 1.0)), FAULT, MAIN, "90 s behind this machine's; fires come that much early"),
-        ("unkept, and right", replace(HEALTHY, synchronised=False), NOTICE, "this machine", "though it is now"),
-        ("unkept", replace(api(clock_offset=None), synchronised=False), WARNING, "this machine", "nothing keeps its clock right"),
+        (
+            "far behind",
+            api(clock_offset=(-90.0, 1.0)),
+            FAULT,
+            MAIN,
+            "90 s behind this machine's; fires come that much early",
+        ),
+        (
+            "unkept, and right",
+            replace(HEALTHY, synchronised=False),
+            NOTICE,
+            "this machine",
+            "though it is now",
+        ),
+        (
+            "unkept",
+            replace(api(clock_offset=None), synchronised=False),
+            WARNING,
+            "this machine",
+            "nothing keeps its clock right",
+        ),
     ],
     "zone data": [
         ("no zones", replace(HEALTHY, zones=ZoneFacts((), {})), FAULT, "zone data", "there are none"),
@@ -283,7 +363,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         (
             "old zones",
             replace(
-                HEALTHY, now=NOW.replace(year=2028), synchronised=True, targets=(replace(ONE, connectivity=replace(WAY, expires=None)),)
+                HEALTHY,
+                now=NOW.replace(year=2028),
+                synchronised=True,
+                targets=(replace(ONE, connectivity=replace(WAY, expires=None)),),
             ),
             WARNING,
             "zone data",
@@ -296,11 +379,29 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "Europe/Vienna",
             "the system's copy, 2025b, has other times there from 2026-11-23T19:20:30Z on",
         ),
-        ("the daemon's zones", record(evaluation=("6.0.0", "2025b", 2)), WARNING, "daemon", "zone data 2025b"),
-        ("the daemon's rules", record(evaluation=("6.0.0", "2026a", 1)), WARNING, "daemon", "and rules 1, this command by"),
+        (
+            "the daemon's zones",
+            record(evaluation=("6.0.0", "2025b", 2)),
+            WARNING,
+            "daemon",
+            "zone data 2025b",
+        ),
+        (
+            "the daemon's rules",
+            record(evaluation=("6.0.0", "2026a", 1)),
+            WARNING,
+            "daemon",
+            "and rules 1, this command by",
+        ),
     ],
     "ledger": [
-        ("hangs", replace(HEALTHY, ledger=UnknownFact("nothing came of it within 60 s")), FAULT, FILE_OF_LEDGER, "within 60 s"),
+        (
+            "hangs",
+            replace(HEALTHY, ledger=UnknownFact("nothing came of it within 60 s")),
+            FAULT,
+            FILE_OF_LEDGER,
+            "within 60 s",
+        ),
         (
             "no database",
             ledger(error=f"{LEDGER}: file is not a database; something has overwritten it", record=None),
@@ -308,11 +409,23 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FILE_OF_LEDGER,
             "file is not a database",
         ),
-        ("gone", ledger(files=(), holder=None, lock_text="", record=None), FAULT, FILE_OF_LEDGER, "though a daemon runs"),
+        (
+            "gone",
+            ledger(files=(), holder=None, lock_text="", record=None),
+            FAULT,
+            FILE_OF_LEDGER,
+            "though a daemon runs",
+        ),
         ("of something else", ledger(application_id=1, record=None), FAULT, FILE_OF_LEDGER, "something else"),
         ("newer", ledger(version=99, record=None), FAULT, FILE_OF_LEDGER, "schema 99"),
         ("older", ledger(version=1), WARNING, FILE_OF_LEDGER, "schema 1"),
-        ("damaged", ledger(damage=("row 5 missing from index",), record=None), FAULT, FILE_OF_LEDGER, "row 5 missing"),
+        (
+            "damaged",
+            ledger(damage=("row 5 missing from index",), record=None),
+            FAULT,
+            FILE_OF_LEDGER,
+            "row 5 missing",
+        ),
         ("large", ledger(damage=None), NOTICE, FILE_OF_LEDGER, "too much to be checked"),
         ("without a log", ledger(has_wal=False), WARNING, FILE_OF_LEDGER, "no write-ahead log"),
         (
@@ -322,14 +435,32 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             f"{LEDGER}-wal",
             "it is root's and the ledger scheduler's",
         ),
-        ("for all to write", ledger(files=(file(LEDGER, mode=0o666, size=1),)), WARNING, FILE_OF_LEDGER, "mode 0666"),
+        (
+            "for all to write",
+            ledger(files=(file(LEDGER, mode=0o666, size=1),)),
+            WARNING,
+            FILE_OF_LEDGER,
+            "mode 0666",
+        ),
         ("not to be written", ledger(writable=False), FAULT, FILE_OF_LEDGER, "may not write"),
         ("afar", ledger(filesystem="nfs4"), FAULT, FILE_OF_LEDGER, "nfs4"),
         ("full", ledger(free=10 * 2**20), FAULT, FILE_OF_LEDGER, "10 MiB left"),
         ("tight", ledger(free=100 * 2**20), WARNING, FILE_OF_LEDGER, "100 MiB left"),
-        ("growing", ledger(free=2**30, record=replace(RECORD, recent=70_000_000)), WARNING, FILE_OF_LEDGER, "it will grow by"),
+        (
+            "growing",
+            ledger(free=2**30, record=replace(RECORD, recent=70_000_000)),
+            WARNING,
+            FILE_OF_LEDGER,
+            "it will grow by",
+        ),
         ("killed", ledger(holder=None), NOTICE, FILE_OF_LEDGER, "ended without letting go"),
-        ("renamed", record(targets=(LedgerTarget("old", TARGET["url"], "1", NOW),)), FAULT, MAIN, "the ledger knows this project as old"),
+        (
+            "renamed",
+            record(targets=(LedgerTarget("old", TARGET["url"], "1", NOW),)),
+            FAULT,
+            MAIN,
+            "the ledger knows this project as old",
+        ),
         (
             "moved",
             record(targets=(LedgerTarget("main", "https://elsewhere.example.org", "7", NOW),)),
@@ -395,7 +526,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "target main",
             "nothing is sent until 2026-11-23T19:20:00Z: the API answered 429 and asked for that",
         ),
-        ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
+        (
+            "other targets",
+            daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]),
+            WARNING,
+            "node vm",
+            "it serves b",
+        ),
         (
             "none, and none before",
             replace(ledger(holder=None, lock_text="", record=LedgerRecord()), daemon=UnknownFact("refused")),
@@ -410,10 +547,21 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "daemon",
             "none runs, and one has run before: nothing is fired",
         ),
-        ("silent", replace(HEALTHY, daemon=UnknownFact("refused")), WARNING, "daemon", "process 123 has the ledger"),
+        (
+            "silent",
+            replace(HEALTHY, daemon=UnknownFact("refused")),
+            WARNING,
+            "daemon",
+            "process 123 has the ledger",
+        ),
         (
             "stopped by a signal",
-            replace(HEALTHY, daemon=UnknownFact("timed out"), server="silent", daemon_process=ProcessFacts(123, is_stopped=True)),
+            replace(
+                HEALTHY,
+                daemon=UnknownFact("timed out"),
+                server="silent",
+                daemon_process=ProcessFacts(123, is_stopped=True),
+            ),
             FAULT,
             "daemon",
             "the daemon, process 123, accepts connections and does not answer; its newest reading on record is of 2026-11-23T19:20:10Z",
@@ -421,10 +569,34 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
     ],
     "addresses": [
         ("no pages", configured(settings(server={"listen": ""})), NOTICE, "server.listen", "no pages"),
-        ("pages for all", configured(settings(server={"listen": "0.0.0.0:9464"})), WARNING, "server.listen", "open to the network"),
-        ("an API for all", configured(settings(api={"listen": "[::]:8040"})), WARNING, "api.listen", "keys are sent without TLS"),
-        ("taken", replace(HEALTHY, server="somebody"), FAULT, "server.listen", "no scheduler in working order"),
-        ("silent", replace(HEALTHY, server="silent"), FAULT, "server.listen", "accepts connections at 127.0.0.1:9464 and does not answer"),
+        (
+            "pages for all",
+            configured(settings(server={"listen": "0.0.0.0:9464"})),
+            WARNING,
+            "server.listen",
+            "open to the network",
+        ),
+        (
+            "an API for all",
+            configured(settings(api={"listen": "[::]:8040"})),
+            WARNING,
+            "api.listen",
+            "keys are sent without TLS",
+        ),
+        (
+            "taken",
+            replace(HEALTHY, server="somebody"),
+            FAULT,
+            "server.listen",
+            "no scheduler in working order",
+        ),
+        (
+            "silent",
+            replace(HEALTHY, server="silent"),
+            FAULT,
+            "server.listen",
+            "accepts connections at 127.0.0.1:9464 and does not answer",
+        ),
     ],
     "embedded api": [
         (
@@ -447,7 +619,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "an agent at no such path",
-            configured(settings(api={"runner": {"command": ["/opt/agnet"]}}), embedded=replace(EMBEDDED, program=None)),
+            configured(
+                settings(api={"runner": {"command": ["/opt/agnet"]}}),
+                embedded=replace(EMBEDDED, program=None),
+            ),
             FAULT,
             "api.runner.command",
             "/opt/agnet is not there",
@@ -471,7 +646,9 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "an agent in the clone",
-            configured(settings(api={"runner": {"command": ["./agent"], "clone_url": "https://h/{repository}"}})),
+            configured(
+                settings(api={"runner": {"command": ["./agent"], "clone_url": "https://h/{repository}"}})
+            ),
             NOTICE,
             "api.runner.command",
             "./agent is looked for in each run's clone",
@@ -485,19 +662,32 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "prompts for all to read",
-            replace(HEALTHY, embedded=replace(EMBEDDED, database=file("/var/lib/scheduler-api/api.db", mode=0o644, uid=991))),
+            replace(
+                HEALTHY,
+                embedded=replace(
+                    EMBEDDED, database=file("/var/lib/scheduler-api/api.db", mode=0o644, uid=991)
+                ),
+            ),
             WARNING,
             "/var/lib/scheduler/api.db",
             "mode 0644",
         ),
         (
             "root's folder",
-            replace(HEALTHY, embedded=replace(EMBEDDED, folder=file("/var/lib/scheduler-api", mode=0o755, uid=0))),
+            replace(
+                HEALTHY, embedded=replace(EMBEDDED, folder=file("/var/lib/scheduler-api", mode=0o755, uid=0))
+            ),
             FAULT,
             "/var/lib/scheduler/api.db",
             "may not write in its folder",
         ),
-        ("no command", configured(settings(api={"runner": {}})), WARNING, "api.runner.command", "there is none"),
+        (
+            "no command",
+            configured(settings(api={"runner": {}})),
+            WARNING,
+            "api.runner.command",
+            "there is none",
+        ),
         (
             "no git",
             configured(
@@ -524,7 +714,9 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "full disk of the runs",
-            replace(HEALTHY, embedded=replace(EMBEDDED, runs_disk=DiskFacts(Path("/runs"), 2, 2**20, "ext4"))),
+            replace(
+                HEALTHY, embedded=replace(EMBEDDED, runs_disk=DiskFacts(Path("/runs"), 2, 2**20, "ext4"))
+            ),
             FAULT,
             "/runs",
             "its disk has 1.0 MiB left; on a full disk runs fail",
@@ -561,24 +753,42 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
     "schedules": [
         ("invalid", scheduled("0 25 * * *"), FAULT, NIGHTLY, "it never fires: the hour '25' is not valid"),
         ("no day", scheduled("0 0 31 2 *"), FAULT, NIGHTLY, "no day that ever matches"),
-        ("no zone", scheduled("0 3 * * *", timezone="Europe/Wien"), FAULT, NIGHTLY, "'Europe/Wien' is unknown"),
+        (
+            "no zone",
+            scheduled("0 3 * * *", timezone="Europe/Wien"),
+            FAULT,
+            NIGHTLY,
+            "'Europe/Wien' is unknown",
+        ),
         (
             "unidentified",
-            api(snapshot=replace(snapshot(), unidentified=2, anonymous=("object 3 of the list: its id is not a UUID",))),
+            api(
+                snapshot=replace(
+                    snapshot(), unidentified=2, anonymous=("object 3 of the list: its id is not a UUID",)
+                )
+            ),
             FAULT,
             "target main",
             "never fire and nothing can be removed: 2 (object 3 of the list: its id is not a UUID)",
         ),
         (
             "inconsistent",
-            api(snapshot=replace(snapshot(), complete=False, disagreement="its count is 3, but its pages hold 2")),
+            api(
+                snapshot=replace(
+                    snapshot(), complete=False, disagreement="its count is 3, but its pages hold 2"
+                )
+            ),
             WARNING,
             "target main",
             "its list contradicts itself, in three readings one after the other: its count is 3, but its pages hold 2",
         ),
         (
             "broken",
-            api(snapshot=snapshot(broken={numbered(9): InvalidAutomation("its enabled is missing or null", name="odd")})),
+            api(
+                snapshot=snapshot(
+                    broken={numbered(9): InvalidAutomation("its enabled is missing or null", name="odd")}
+                )
+            ),
             FAULT,
             f"automation odd ({numbered(9)})",
             "its enabled is missing",
@@ -586,8 +796,20 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("either day", scheduled("0 3 13 * fri"), WARNING, NIGHTLY, "a day need match only one of"),
         ("a star in a list", scheduled("0 3 1,* * fri"), WARNING, NIGHTLY, "every day matches"),
         ("elsewhere", scheduled("*/7 * * * *"), NOTICE, NIGHTLY, "the interval there is 4 instead of 7"),
-        ("a step that wraps", scheduled("0 23-5/4 ? * *"), NOTICE, NIGHTLY, "3 comes after 23; in croniter 4 comes after 23; write 0 3,23"),
-        ("Sunday", scheduled("0 9 ? * 7-sun"), NOTICE, NIGHTLY, "the one value 7; in croniter it is the whole field"),
+        (
+            "a step that wraps",
+            scheduled("0 23-5/4 ? * *"),
+            NOTICE,
+            NIGHTLY,
+            "3 comes after 23; in croniter 4 comes after 23; write 0 3,23",
+        ),
+        (
+            "Sunday",
+            scheduled("0 9 ? * 7-sun"),
+            NOTICE,
+            NIGHTLY,
+            "the one value 7; in croniter it is the whole field",
+        ),
         ("rare", scheduled("0 0 29 2 *", timezone="UTC"), WARNING, NIGHTLY, "next at 2028-02-29T00:00:00Z"),
         ("disabled", scheduled("0 3 * * *", enabled=False), NOTICE, MAIN, "1 disabled"),
         ("paused", record(paused=frozenset({("main", "*")})), NOTICE, MAIN, "1 paused"),
@@ -600,7 +822,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
     ],
     "rate budget": [
-        ("a busy minute", limited(many(500), max_in_flight=1000), WARNING, MAIN, "the minute of 2026-11-24T02:00:00Z needs 500 fires and"),
+        (
+            "a busy minute",
+            limited(many(500), max_in_flight=1000),
+            WARNING,
+            MAIN,
+            "the minute of 2026-11-24T02:00:00Z needs 500 fires and",
+        ),
         (
             "a busy hour",
             limited(many(300, "* * * * *"), requests_per_minute=1000, max_in_flight=1000),
@@ -608,13 +836,37 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             MAIN,
             "300 lose occurrences",
         ),
-        ("polls alone", under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})), WARNING, MAIN, "half is for polls and readings"),
-        ("more than the cloud allows", at_the_cloud(requests_per_hour=6000), WARNING, MAIN, "the cloud allows a key 480 and 4,800"),
+        (
+            "polls alone",
+            under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})),
+            WARNING,
+            MAIN,
+            "half is for polls and readings",
+        ),
+        (
+            "more than the cloud allows",
+            at_the_cloud(requests_per_hour=6000),
+            WARNING,
+            MAIN,
+            "the cloud allows a key 480 and 4,800",
+        ),
         ("a crowd", many(65), NOTICE, MAIN, "65 automations are due in the minute of 2026-11-24T02:00:00Z"),
     ],
     "other schedulers": [
-        ("a foreign run", record(foreign_runs=(FOREIGN,)), WARNING, NIGHTLY, "2 runs in the last 7 days that nobody here started"),
-        ("a double schedule", record(foreign_runs=(replace(FOREIGN, doubles=1),)), FAULT, NIGHTLY, "fired twice: 1 run"),
+        (
+            "a foreign run",
+            record(foreign_runs=(FOREIGN,)),
+            WARNING,
+            NIGHTLY,
+            "2 runs in the last 7 days that nobody here started",
+        ),
+        (
+            "a double schedule",
+            record(foreign_runs=(replace(FOREIGN, doubles=1),)),
+            FAULT,
+            NIGHTLY,
+            "fired twice: 1 run",
+        ),
         (
             "fired before us",
             ran_by_itself("0 3 * * *", datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC)),
@@ -622,41 +874,75 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             MAIN,
             "that the ledger does not know, of 1: nightly",
         ),
-        ("one project twice", two_of_one_project(), FAULT, "targets main and other", "1 automations are in both"),
+        (
+            "one project twice",
+            two_of_one_project(),
+            FAULT,
+            "targets main and other",
+            "1 automations are in both",
+        ),
     ],
 }
 
 
 @pytest.mark.parametrize(
     ("check", "facts", "status", "subject", "words"),
-    [pytest.param(check, *case[1:], id=f"{check}: {case[0]}") for check, cases in CASES.items() for case in cases],
+    [
+        pytest.param(check, *case[1:], id=f"{check}: {case[0]}")
+        for check, cases in CASES.items()
+        for case in cases
+    ],
 )
-def test_what_is_wrong_is_found_and_nothing_else(check: str, facts: Facts, status: Status, subject: str, words: str) -> None:
+def test_what_is_wrong_is_found_and_nothing_else(
+    check: str, facts: Facts, status: Status, subject: str, words: str
+) -> None:
     found = [each for each in told(facts) if not is_consequence(each, facts)]
     assert [(each.check, each.status, each.subject) for each in found] == [(check, status, subject)], found
     assert words in found[0].finding
     assert found[0].advice
 
 
-@pytest.mark.parametrize(("restored_at", "found"), [(None, 1), (datetime(2026, 11, 23, 2, 0, 11, tzinfo=UTC), 1), (NOW, 0)])
-def test_runs_from_before_the_ledger_was_restored_are_no_sign_of_another_scheduler(restored_at: datetime | None, found: int) -> None:
+@pytest.mark.parametrize(
+    ("restored_at", "found"), [(None, 1), (datetime(2026, 11, 23, 2, 0, 11, tzinfo=UTC), 1), (NOW, 0)]
+)
+def test_runs_from_before_the_ledger_was_restored_are_no_sign_of_another_scheduler(
+    restored_at: datetime | None, found: int
+) -> None:
     ran = ran_by_itself("0 3 * * *", datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC))
     assert ran.record is not None
     targets = tuple(replace(target, restored_at=restored_at) for target in ran.record.targets)
     assert isinstance(ran.ledger, LedgerFacts)
     ran = replace(ran, ledger=replace(ran.ledger, record=replace(ran.record, targets=targets)))
-    assert len([finding for finding in told(ran) if finding.check == "other schedulers" and finding.status is WARNING]) == found
+    assert (
+        len(
+            [
+                finding
+                for finding in told(ran)
+                if finding.check == "other schedulers" and finding.status is WARNING
+            ]
+        )
+        == found
+    )
 
 
-FAILED = FinishedRun("main", ID, "nightly", "run-1", RunStatus.FAILED, NOW - timedelta(hours=1), 3, "exit status 3: no room")
+FAILED = FinishedRun(
+    "main", ID, "nightly", "run-1", RunStatus.FAILED, NOW - timedelta(hours=1), 3, "exit status 3: no room"
+)
 
 
 def test_each_automation_whose_newest_finished_run_failed_is_a_warning_and_the_rest_is_counted() -> None:
     lost = replace(FAILED, name="weekly", status=RunStatus.LOST, failures=1, error=None)
-    first, second, rest = told(record(failing=FailingAutomations({"main": 25, "gone": 9}, [FAILED, lost, replace(lost, target="gone")])))
+    first, second, rest = told(
+        record(
+            failing=FailingAutomations({"main": 25, "gone": 9}, [FAILED, lost, replace(lost, target="gone")])
+        )
+    )
     assert {(each.check, each.status) for each in (first, second, rest)} == {("runs", Status.WARNING)}
     assert first.subject == f"automation nightly ({ID})"
-    assert first.finding == "its newest finished run failed, 3 failures in a row, 2026-11-23T18:20:30Z: exit status 3: no room"
+    assert (
+        first.finding
+        == "its newest finished run failed, 3 failures in a row, 2026-11-23T18:20:30Z: exit status 3: no room"
+    )
     assert "`scheduler runs show run-1`" in first.advice
     assert second.finding == "its newest finished run was lost, 2026-11-23T18:20:30Z"
     assert (rest.finding, rest.advice) == (
@@ -666,14 +952,28 @@ def test_each_automation_whose_newest_finished_run_failed_is_a_warning_and_the_r
 
 
 def test_a_crowd_late_on_a_day_of_many_occurrences_is_forecast_and_the_rest_is_named() -> None:
-    """The forecast ended after the first occurrences, long before the crowd, and said that all goes in time."""
-    five = [automation(number, cron="*/5 * * * *", timezone="UTC", name=f"five{number}") for number in range(100)]
-    crowd = [automation(1000 + number, cron="0 15 * * *", timezone="UTC", name=f"crowd{number}") for number in range(2000)]
-    (found,) = (each for each in told(limited(api(snapshot=snapshot(*five, *crowd)), max_in_flight=3000)) if each.check == "rate budget")
+    """The forecast ended after the first occurrences, long before the crowd, and said that all goes in
+    time.
+    """
+    five = [
+        automation(number, cron="*/5 * * * *", timezone="UTC", name=f"five{number}") for number in range(100)
+    ]
+    crowd = [
+        automation(1000 + number, cron="0 15 * * *", timezone="UTC", name=f"crowd{number}")
+        for number in range(2000)
+    ]
+    (found,) = (
+        each
+        for each in told(limited(api(snapshot=snapshot(*five, *crowd)), max_in_flight=3000))
+        if each.check == "rate budget"
+    )
     assert "the minute of 2026-11-24T15:00:00Z needs 2,100 fires" in found.finding
     assert "from 2026-11-24T15:00:00Z on 1,70" in found.finding
     assert "automations wait, up to 5 min" in found.finding
-    assert "(forecast from 2026-11-24T14:00:00Z to 2026-11-24T19:21:00Z, not of the rest of the day)" in found.finding
+    assert (
+        "(forecast from 2026-11-24T14:00:00Z to 2026-11-24T19:21:00Z, not of the rest of the day)"
+        in found.finding
+    )
 
 
 UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
@@ -684,7 +984,13 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "the name api.example.org cannot be resolved",
         "correct the target's url",
     ),
-    ("nobody there", {"broken": "connection", "error": "connection refused"}, {}, "(192.0.2.1): connection refused", "no firewall"),
+    (
+        "nobody there",
+        {"broken": "connection", "error": "connection refused"},
+        {},
+        "(192.0.2.1): connection refused",
+        "no firewall",
+    ),
     (
         "expired",
         {"broken": "tls", "error": "certificate has expired", "verify_code": 10},
@@ -692,7 +998,13 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "certificate has expired",
         "renew the API's certificate",
     ),
-    ("too early", {"broken": "tls", "error": "not yet valid", "verify_code": 9}, {}, "not yet valid", "clock is right"),
+    (
+        "too early",
+        {"broken": "tls", "error": "not yet valid", "verify_code": 9},
+        {},
+        "not yet valid",
+        "clock is right",
+    ),
     (
         "signed by itself",
         {"broken": "tls", "error": "self-signed certificate", "verify_code": 18},
@@ -744,12 +1056,23 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ),
     (
         "a proxy that reads TLS",
-        {"broken": "tls", "proxy": "http://proxy:3128", "error": "self-signed certificate in certificate chain", "verify_code": 19},
+        {
+            "broken": "tls",
+            "proxy": "http://proxy:3128",
+            "error": "self-signed certificate in certificate chain",
+            "verify_code": 19,
+        },
         {},
         "TLS to api.example.org through the proxy http://proxy:3128 failed",
         "with the authority of the proxy",
     ),
-    ("no TLS", {"broken": "tls", "error": "wrong version number"}, {}, "wrong version number", "or write http://"),
+    (
+        "no TLS",
+        {"broken": "tls", "error": "wrong version number"},
+        {},
+        "wrong version number",
+        "or write http://",
+    ),
     (
         "no CA",
         {"broken": "tls", "error": "cannot be read"},
@@ -760,8 +1083,14 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("step", "setting", "words", "advice"), [case[1:] for case in UNREACHABLE], ids=[case[0] for case in UNREACHABLE])
-def test_the_step_that_fails_is_told_with_what_mends_it(step: dict[str, Any], setting: dict[str, Any], words: str, advice: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "setting", "words", "advice"),
+    [case[1:] for case in UNREACHABLE],
+    ids=[case[0] for case in UNREACHABLE],
+)
+def test_the_step_that_fails_is_told_with_what_mends_it(
+    step: dict[str, Any], setting: dict[str, Any], words: str, advice: str
+) -> None:
     broken = target(connectivity=replace(WAY, **step), api=UnknownFact("it cannot be reached"))
     facts = under(broken, settings({**TARGET, **setting}))
     (found,) = [each for each in told(facts) if not is_consequence(each, facts)]
@@ -775,7 +1104,11 @@ REFUSED: Sequence[tuple[str, Refusal, str, Sequence[str], str]] = [
     ("a path in the url", NOT_FOUND, TARGET["url"] + "/api", ["reachability"], "most APIs have no path"),
     (
         "moved",
-        Refusal("… answered HTTP 301; it redirects to https://b; set the url of target main to where the API really is", 301, held=True),
+        Refusal(
+            "… answered HTTP 301; it redirects to https://b; set the url of target main to where the API really is",
+            301,
+            held=True,
+        ),
         TARGET["url"],
         ["reachability"],
         "set the url",
@@ -787,20 +1120,38 @@ REFUSED: Sequence[tuple[str, Refusal, str, Sequence[str], str]] = [
         ["reachability"],
         "check the key",
     ),
-    ("no scope at all", Refusal(SCOPE.format("read"), 403, held=True), TARGET["url"], ["reachability", "scopes"], "give the key"),
+    (
+        "no scope at all",
+        Refusal(SCOPE.format("read"), 403, held=True),
+        TARGET["url"],
+        ["reachability", "scopes"],
+        "give the key",
+    ),
     ("throttled", Refusal("… answered HTTP 429", 429), TARGET["url"], ["reachability"], "a key of its own"),
-    ("broken", Refusal("… answered HTTP 502", 502), TARGET["url"], ["reachability"], "see whether the API is well"),
+    (
+        "broken",
+        Refusal("… answered HTTP 502", 502),
+        TARGET["url"],
+        ["reachability"],
+        "see whether the API is well",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("refusal", "url", "checks", "advice"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_an_answer_that_is_no_list_is_a_fault(refusal: Refusal, url: str, checks: Sequence[str], advice: str) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "url", "checks", "advice"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_an_answer_that_is_no_list_is_a_fault(
+    refusal: Refusal, url: str, checks: Sequence[str], advice: str
+) -> None:
     new = settings({**TARGET, "url": url})
     facts = under(record(targets=(LedgerTarget("main", url, "1", NOW),)), new)
     facts = replace(
         facts,
         daemon=daemon_of(facts),
-        targets=(replace(facts.targets[0], api=replace(API, snapshot=None, refusal=refusal, may_write=None)),),
+        targets=(
+            replace(facts.targets[0], api=replace(API, snapshot=None, refusal=refusal, may_write=None)),
+        ),
     )
     found = [each for each in told(facts) if each.status is not NOTICE]
     assert [each.check for each in found] == checks
@@ -809,20 +1160,34 @@ def test_an_answer_that_is_no_list_is_a_fault(refusal: Refusal, url: str, checks
 
 
 @pytest.mark.parametrize("files", [(), (file(LEDGER, size=0),)], ids=["absent", "empty"])
-def test_a_ledger_that_is_not_there_yet_is_no_fault_before_the_first_start(files: Sequence[FileFacts]) -> None:
-    facts = replace(ledger(files=files, holder=None, lock_text="", record=None), daemon=UnknownFact("refused"))
+def test_a_ledger_that_is_not_there_yet_is_no_fault_before_the_first_start(
+    files: Sequence[FileFacts],
+) -> None:
+    facts = replace(
+        ledger(files=files, holder=None, lock_text="", record=None), daemon=UnknownFact("refused")
+    )
     assert [(each.check, each.status) for each in told(facts)] == [("ledger", NOTICE), ("daemon", NOTICE)]
 
 
-@pytest.mark.parametrize(("changes", "words"), [({"folder": None}, "nor its folder"), ({"writable": False}, "may not write in its folder")])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"folder": None}, "nor its folder"), ({"writable": False}, "may not write in its folder")],
+)
 def test_a_ledger_that_cannot_be_made_is_a_fault(changes: dict[str, Any], words: str) -> None:
-    facts = replace(ledger(files=(), holder=None, lock_text="", record=None, **changes), daemon=UnknownFact("refused"))
+    facts = replace(
+        ledger(files=(), holder=None, lock_text="", record=None, **changes), daemon=UnknownFact("refused")
+    )
     (found,) = [each for each in told(facts) if each.status is FAULT]
     assert words in found.finding
 
 
 def test_without_a_configuration_the_rest_of_the_machine_is_examined_all_the_same() -> None:
-    facts = replace(HEALTHY, configuration=None, problems=[Problem("file x", "is not TOML", "mend this first")], targets=())
+    facts = replace(
+        HEALTHY,
+        configuration=None,
+        problems=[Problem("file x", "is not TOML", "mend this first")],
+        targets=(),
+    )
     assert [(each.check, each.status) for each in told(facts)] == [("configuration", FAULT)]
     assert {"zone data", "clock"} <= {each.check for each in run_checks(facts)}
 
@@ -834,7 +1199,10 @@ def test_no_target_is_a_fault() -> None:
 
 def test_automations_that_the_api_does_not_show_are_those_of_the_ledger() -> None:
     known = KnownAutomation("main", ID, "nightly", "0 25 * * *", "UTC")
-    facts = target(connectivity=replace(WAY, broken="connection", error="refused"), api=UnknownFact("it cannot be reached"))
+    facts = target(
+        connectivity=replace(WAY, broken="connection", error="refused"),
+        api=UnknownFact("it cannot be reached"),
+    )
     facts = replace(facts, ledger=replace(LEDGER_FACTS, record=replace(RECORD, automations=(known,))))
     found = [each for each in told(facts) if each.check == "schedules"]
     assert [each.status for each in found] == [NOTICE, FAULT]
@@ -847,19 +1215,26 @@ def test_a_run_that_the_ledger_knows_is_no_sign_of_another_scheduler() -> None:
     assert told(ran_by_itself("0 3 * * *", began, ledger=ours)) == []
 
 
-@pytest.mark.parametrize(("cron", "minutes"), [("0 3 * * *", 5), ("* * * * *", 0)], ids=["at another time", "whenever"])
+@pytest.mark.parametrize(
+    ("cron", "minutes"), [("0 3 * * *", 5), ("* * * * *", 0)], ids=["at another time", "whenever"]
+)
 def test_a_run_that_somebody_started_by_hand_is_no_sign_of_another_scheduler(cron: str, minutes: int) -> None:
     assert told(ran_by_itself(cron, datetime(2026, 11, 23, 2, minutes, 12, tzinfo=UTC))) == []
 
 
 def test_a_jitter_of_half_the_time_between_two_fires_is_not_cut_and_no_finding() -> None:
-    assert "schedules" not in {each.check for each in told(under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "5m"})))}
+    assert "schedules" not in {
+        each.check for each in told(under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "5m"})))
+    }
 
 
 @pytest.mark.parametrize(
     ("facts", "advice"),
     [
-        (record(paused=frozenset({("main", "*")})), "; `scheduler resume --all --keep-single` (pauses of single automations stay) ends"),
+        (
+            record(paused=frozenset({("main", "*")})),
+            "; `scheduler resume --all --keep-single` (pauses of single automations stay) ends",
+        ),
         (record(paused=frozenset({("main", ID)})), "; `scheduler resume AUTOMATION` ends the pause of one"),
         (under(HEALTHY, settings(schedule={"paused": True})), "; `paused` in [schedule] and [[override]]"),
         (scheduled("0 3 * * *", enabled=False), ""),
@@ -893,13 +1268,22 @@ def test_a_check_that_fails_keeps_no_other_from_its_own() -> None:
 
 
 def is_consequence(each: CheckFinding, facts: Facts) -> bool:
-    """That the API was not asked follows from there being no key, or no way; the same of what the automations are read from."""
-    return each.status is NOTICE and each.advice == "mend that first" and isinstance(facts.targets[0].api, UnknownFact)
+    """That the API was not asked follows from there being no key, or no way; the same of what the automations
+    are read from.
+    """
+    return (
+        each.status is NOTICE
+        and each.advice == "mend that first"
+        and isinstance(facts.targets[0].api, UnknownFact)
+    )
 
 
 def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> None:
     def examine(count: int) -> int:
-        overrides = [{"automation": f"{number}-{'*' if number % 2 else 'nightly'}", "paused": True} for number in range(count)]
+        overrides = [
+            {"automation": f"{number}-{'*' if number % 2 else 'nightly'}", "paused": True}
+            for number in range(count)
+        ]
         automations = (automation(number, name=f"{number}-nightly") for number in range(count))
         facts = under(api(snapshot=snapshot(*automations)), settings(override=overrides))
         return count_lines(lambda: list(check(facts)))
@@ -909,14 +1293,22 @@ def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> N
     assert examine(300) <= 12 * few
 
 
-@pytest.mark.parametrize(("measured", "end"), [(3, ""), (2, "; at least, since the time sufficed for 2 of them")])
+@pytest.mark.parametrize(
+    ("measured", "end"), [(3, ""), (2, "; at least, since the time sufficed for 2 of them")]
+)
 def test_what_the_embedded_api_takes_on_disk_is_told(measured: int, end: str) -> None:
     facts = replace(HEALTHY, embedded_storage=StorageFacts(5 * 2**20, 3 * 2**10, 2**30, 3, measured))
     told = [each.finding for each in embedded.check(facts) if each.status is Status.OK]
-    assert f"it takes 5.0 MiB; the folders of 3 runs: outputs 3.0 KiB, working directories 1.0 GiB{end}" in told
+    assert (
+        f"it takes 5.0 MiB; the folders of 3 runs: outputs 3.0 KiB, working directories 1.0 GiB{end}" in told
+    )
 
 
 def test_since_when_the_embedded_api_does_not_answer_is_told_by_the_daemon_that_reads_it() -> None:
-    made = configured(settings({**TARGET, "url": "http://127.0.0.1:8040"}), embedded_server="silent", embedded_process=ProcessFacts(7))
+    made = configured(
+        settings({**TARGET, "url": "http://127.0.0.1:8040"}),
+        embedded_server="silent",
+        embedded_process=ProcessFacts(7),
+    )
     (finding,) = [each for each in told(made) if each.check == "embedded api" and each.status is FAULT]
     assert "; the daemon read it last at 2026-11-23T19:20:10.000000Z: it hangs" in finding.finding

@@ -15,7 +15,9 @@ USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)
 
 def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: int = 0) -> RequestForecast:
     return forecast_requests(
-        [LoadGroup(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups], polling, NOW
+        [LoadGroup(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups],
+        polling,
+        NOW,
     )
 
 
@@ -36,7 +38,9 @@ def test_the_busiest_minute_is_named_with_all_that_is_due_in_it() -> None:
 
 
 def test_the_poll_before_something_is_due_takes_the_place_of_a_later_one() -> None:
-    assert of(("* * * * *", 1)).hour.readings == 121  # 2 s before the minute, and 30 s after that; and the one that the day begins with
+    assert (
+        of(("* * * * *", 1)).hour.readings == 121
+    )  # 2 s before the minute, and 30 s after that; and the one that the day begins with
     assert of(("0 * * * *", 1), polling=Polls(45.0, 10.0, 1)).hour.readings == 81
 
 
@@ -51,7 +55,10 @@ def test_jitter_moves_what_is_due() -> None:
 @pytest.mark.parametrize(("pages", "more"), [(1, 8), (20, 20)])
 def test_what_waits_for_the_run_before_it_is_read_alone_or_with_the_whole_list(pages: int, more: int) -> None:
     polling = Polls(30.0, 10.0, pages)
-    without, with_them = of(("0 3 * * *", 50), polling=polling), of(("0 3 * * *", 50), polling=polling, reads=50)
+    without, with_them = (
+        of(("0 3 * * *", 50), polling=polling),
+        of(("0 3 * * *", 50), polling=polling, reads=50),
+    )
     assert with_them.minute.readings - without.minute.readings == more
 
 
@@ -79,7 +86,9 @@ DAY = 24 * 60
         ({DAY - 1: 5 * MAX_OCCURRENCES}, range(DAY - 60, DAY), range(DAY - 61, DAY)),
     ],
 )
-def test_the_busiest_of_the_minutes_in_question_is_always_forecast(fires: dict[int, int], crowded: range, expected: range) -> None:
+def test_the_busiest_of_the_minutes_in_question_is_always_forecast(
+    fires: dict[int, int], crowded: range, expected: range
+) -> None:
     of_minutes = [fires.get(minute, 0) for minute in range(DAY)]
     stretch = choose_stretch(of_minutes, crowded)
     assert stretch == expected

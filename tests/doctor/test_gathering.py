@@ -42,7 +42,10 @@ async def looked(path: Path, _: datetime) -> LedgerFacts:
 
 def installation(*targets: dict[str, Any], **changes: Any) -> Installation:
     environ = {"POSTHOG_PERSONAL_API_KEY": KEY}
-    listen = {"server": {"listen": f"127.0.0.1:{free_port()}"}, "api": {"listen": "", "database": "sqlite:////nonexistent/api.db"}}
+    listen = {
+        "server": {"listen": f"127.0.0.1:{free_port()}"},
+        "api": {"listen": "", "database": "sqlite:////nonexistent/api.db"},
+    }
     made: dict[str, Any] = {
         "version": "1.2.3",
         "configuration": Configuration(settings(*targets, **listen), None, {}),
@@ -100,7 +103,9 @@ def test_a_page_that_hangs_is_given_up_and_not_waited_for_at_the_end(released: t
         threads.append(threading.current_thread())
         return released.wait()
 
-    assert isinstance(facts_of(f"http://127.0.0.1:{free_port()}", fetch_page=hang, patience=0.2).daemon, UnknownFact)
+    assert isinstance(
+        facts_of(f"http://127.0.0.1:{free_port()}", fetch_page=hang, patience=0.2).daemon, UnknownFact
+    )
     assert threads
     assert all(each.daemon for each in threads)  # which no interpreter waits for
 
@@ -131,7 +136,9 @@ def test_a_missing_key_is_told_and_nothing_is_sent() -> None:
     async def main() -> Facts:
         async with fault_server(always(PAGE)) as server:
             facts = await collect_facts(
-                installation(of(server.url), make_config=lambda target: make_upstream_config(target, {}), environ={})
+                installation(
+                    of(server.url), make_config=lambda target: make_upstream_config(target, {}), environ={}
+                )
             )
             assert server.received == []
             return facts
@@ -186,7 +193,9 @@ def test_the_address_of_the_daemon_is_taken_by_somebody_else() -> None:
     assert asyncio.run(main()).server == "somebody"
 
 
-def test_a_server_that_accepts_connections_and_does_not_answer_is_told_with_its_process(tmp_path: Path) -> None:
+def test_a_server_that_accepts_connections_and_does_not_answer_is_told_with_its_process(
+    tmp_path: Path,
+) -> None:
     async def hang(visit: Visit) -> None:
         await visit.hang()
 
@@ -194,8 +203,14 @@ def test_a_server_that_accepts_connections_and_does_not_answer_is_told_with_its_
         async with fault_server(hang) as server:
             database = tmp_path / "api.db"
             database.touch()
-            listen = {"server": {"listen": ""}, "api": {"listen": f"127.0.0.1:{server.port}", "database": f"sqlite:///{database}"}}
-            made = installation(configuration=Configuration(settings(**listen), None, {}), fetch_page=partial(fetch_page_at, patience=0.2))
+            listen = {
+                "server": {"listen": ""},
+                "api": {"listen": f"127.0.0.1:{server.port}", "database": f"sqlite:///{database}"},
+            }
+            made = installation(
+                configuration=Configuration(settings(**listen), None, {}),
+                fetch_page=partial(fetch_page_at, patience=0.2),
+            )
             with serving(database) as process:
                 os.kill(process, signal.SIGSTOP)
                 try:
@@ -219,9 +234,15 @@ def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> N
     async def main() -> Facts:
         async with fault_server(always(response(503, {"database": False, "runner": True}))) as api:
             address = api.url.removeprefix("http://")
-            listen = {"server": {"listen": ""}, "api": {"listen": address, "database": "sqlite:////nonexistent/api.db"}}
+            listen = {
+                "server": {"listen": ""},
+                "api": {"listen": address, "database": "sqlite:////nonexistent/api.db"},
+            }
             return await collect_facts(
-                installation(configuration=Configuration(settings(**listen), None, {}), fetch_page=fetch_page_at), patience=5.0
+                installation(
+                    configuration=Configuration(settings(**listen), None, {}), fetch_page=fetch_page_at
+                ),
+                patience=5.0,
             )
 
     facts = asyncio.run(main())
@@ -237,7 +258,9 @@ def test_what_the_embedded_api_keeps_is_measured(tmp_path: Path) -> None:
     (workspace.work / "file").write_bytes(bytes(2**20))
     (tmp_path / "api.db.runs" / "notes").mkdir()
     made = settings(server={"listen": ""}, api={"database": f"sqlite:///{tmp_path}/api.db", "listen": ""})
-    kept = asyncio.run(collect_facts(installation(configuration=Configuration(made, None, {})))).embedded_storage
+    kept = asyncio.run(
+        collect_facts(installation(configuration=Configuration(made, None, {})))
+    ).embedded_storage
     assert isinstance(kept, StorageFacts)
     assert (kept.database, kept.runs, kept.measured_runs) == (8000, 1, 1)
     assert 2**20 <= kept.clones < 2**20 + 2**15
@@ -250,13 +273,19 @@ def test_an_agent_that_is_there_and_cannot_start_is_explained(tmp_path: Path) ->
     agent.chmod(0o700)
     (tmp_path / "api.db").touch()
     api = {"listen": "", "database": f"sqlite:///{tmp_path / 'api.db'}", "runner": {"command": [str(agent)]}}
-    facts = asyncio.run(collect_facts(installation(configuration=Configuration(settings(server={"listen": ""}, api=api), None, {}))))
+    facts = asyncio.run(
+        collect_facts(
+            installation(configuration=Configuration(settings(server={"listen": ""}, api=api), None, {}))
+        )
+    )
     assert isinstance(facts.embedded, EmbeddedFacts)
     assert facts.embedded.program == str(agent)
     assert "ends with CR LF" in str(facts.embedded.program_fault)
 
 
-def test_the_settings_of_a_server_that_does_not_run_are_those_of_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_a_server_that_does_not_run_are_those_of_its_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agent, configuration = program(tmp_path / "unit", "agent"), tmp_path / "scheduler.toml"
     shown = f"""LoadState=loaded
 ExecStart={{ argv[]=/opt/s/bin/scheduler serve --config {configuration} ; ignore_errors=no }}
@@ -266,20 +295,28 @@ Environment=SCHEDULER_API__RUNNER__ENVIRONMENT=[\\"PATH\\",\\"KEY\\"]
     (tmp_path / "shown").write_text(shown)
     systemctl = program(tmp_path / "bin", "systemctl", f"exec cat {tmp_path}/shown")
     monkeypatch.setenv("PATH", f"{systemctl.parent}:/usr/bin:/bin")
-    configuration.write_text(f'server.listen = ""\n[api]\nlisten = ""\ndatabase = "sqlite:///{tmp_path}/api.db"\n')
+    configuration.write_text(
+        f'server.listen = ""\n[api]\nlisten = ""\ndatabase = "sqlite:///{tmp_path}/api.db"\n'
+    )
     (tmp_path / "api.db").touch(0o600)
     facts = asyncio.run(collect_facts(installation(configuration=load(configuration, {}))))
     found = {finding.subject: finding for finding in embedded.check(facts)}
     assert found["api.runner.command"].finding == f"{agent} is there, for the unit scheduler-api.service"
-    assert found["api.runner.environment"].advice == "set it for the server, see docs/agents.md; or take it out"
-    assert found["api.runner"].advice.startswith("nothing: `check` judges the settings of the unit scheduler-api.service")
+    assert (
+        found["api.runner.environment"].advice == "set it for the server, see docs/agents.md; or take it out"
+    )
+    assert found["api.runner"].advice.startswith(
+        "nothing: `check` judges the settings of the unit scheduler-api.service"
+    )
 
 
 COMMAND = "SCHEDULER_API__RUNNER__COMMAND"
 
 
 def find_embedded(tmp_path: Path, ours: dict[str, str], server: dict[str, str]) -> list[tuple[str, str]]:
-    """Return status and text of the findings about the runner, beside a server with other variables than ours."""
+    """Return status and text of the findings about the runner, beside a server with other variables than
+    ours.
+    """
     configuration = tmp_path / "scheduler.toml"
     configuration.write_text(f"""
         server.listen = ""

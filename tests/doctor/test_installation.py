@@ -1,4 +1,6 @@
-"""A whole installation, as processes of their own: healthy, with one fault after the other put in, and left as it was by all that."""
+"""A whole installation, as processes of their own: healthy, with one fault after the other put in, and left
+as it was by all that.
+"""
 
 import asyncio
 import hashlib
@@ -19,7 +21,13 @@ from tests.e2e.stand import Stand, until
 
 __all__ = ["folder"]  # a fixture
 Finding = dict[str, str]
-NEW = {"name": "nightly", "prompt": "Tidy up.", "repository": "acme/app", "cron_expression": "0 3 1 1 *", "timezone": "Europe/Vienna"}
+NEW = {
+    "name": "nightly",
+    "prompt": "Tidy up.",
+    "repository": "acme/app",
+    "cron_expression": "0 3 1 1 *",
+    "timezone": "Europe/Vienna",
+}
 
 
 async def checked(stand: Stand) -> list[Finding]:
@@ -30,12 +38,16 @@ async def checked(stand: Stand) -> list[Finding]:
 
 async def examined_here(stand: Stand) -> list[Finding]:
     """The same without a command, which takes a second to load."""
-    return bad([asdict(each) for each in run_checks(await examine_installation(Source(stand.file), lambda _: None))])
+    return bad(
+        [asdict(each) for each in run_checks(await examine_installation(Source(stand.file), lambda _: None))]
+    )
 
 
 def bad(found: list[Finding]) -> list[Finding]:
     assert {"configuration", "zone data"} <= {each["check"] for each in found}
-    here = [each for each in found if each["subject"] != "this machine"]  # whose clock may be kept right, or not
+    here = [
+        each for each in found if each["subject"] != "this machine"
+    ]  # whose clock may be kept right, or not
     return [each for each in here if each["status"] in {"warning", "fault"}]
 
 
@@ -62,9 +74,18 @@ def of_the_api(stand: Stand) -> list[Any]:
 
 
 def of_the_ledger(stand: Stand) -> dict[str, tuple[str, int, int]]:
-    """Its files by content, owner and mode. What SQLite keeps in shared memory is made anew by whoever comes, and is nothing."""
-    files = [each for each in stand.folder.glob("scheduler.db*") if each.is_file() and not each.name.endswith("-shm")]
-    return {each.name: (hashlib.sha256(each.read_bytes()).hexdigest(), each.stat().st_uid, each.stat().st_mode) for each in files}
+    """Its files by content, owner and mode. What SQLite keeps in shared memory is made anew by whoever comes,
+    and is nothing.
+    """
+    files = [
+        each
+        for each in stand.folder.glob("scheduler.db*")
+        if each.is_file() and not each.name.endswith("-shm")
+    ]
+    return {
+        each.name: (hashlib.sha256(each.read_bytes()).hexdigest(), each.stat().st_uid, each.stat().st_mode)
+        for each in files
+    }
 
 
 def test_a_healthy_installation_is_found_healthy_and_left_as_it_is(tmp_path: Path) -> None:
@@ -88,7 +109,9 @@ def test_a_healthy_installation_is_found_healthy_and_left_as_it_is(tmp_path: Pat
         assert of_the_ledger(stand) == ledger
 
         damage(stand.ledger)
-        assert [(each["check"], each["status"]) for each in await examined_here(stand)] == [("ledger", "fault")]
+        assert [(each["check"], each["status"]) for each in await examined_here(stand)] == [
+            ("ledger", "fault")
+        ]
 
     on(tmp_path, story)
 

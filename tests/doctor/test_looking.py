@@ -1,4 +1,6 @@
-"""The ledger as the doctor sees it: real files, in all the states that one may find them in; and as they were afterwards."""
+"""The ledger as the doctor sees it: real files, in all the states that one may find them in; and as they were
+afterwards.
+"""
 
 import asyncio
 import os
@@ -36,18 +38,33 @@ def made(path: Path) -> None:
     database = open_ledger(path)
 
     def write(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO target (name, url, project_id, snapshot_at) VALUES ('main', 'https://a', '1', ?)", (to_text(NOW),))
+        connection.execute(
+            "INSERT INTO target (name, url, project_id, snapshot_at) VALUES ('main', 'https://a', '1', ?)",
+            (to_text(NOW),),
+        )
         values = ("main", ID, "nightly", "0 3 * * *", "UTC", 1, to_text(NOW), "run-2", to_text(NOW))
-        columns = "target, automation_id, name, cron_expression, timezone, enabled, effective_from, run_id, run_at"
-        connection.execute(f"INSERT INTO automation ({columns}) VALUES ({', '.join('?' * len(values))})", values)
-        for number, (origin, days) in enumerate([("foreign", 1), ("foreign", 2), ("foreign", 9), ("before", 1)]):
+        columns = (
+            "target, automation_id, name, cron_expression, timezone, enabled, effective_from, run_id, run_at"
+        )
+        connection.execute(
+            f"INSERT INTO automation ({columns}) VALUES ({', '.join('?' * len(values))})", values
+        )
+        for number, (origin, days) in enumerate(
+            [("foreign", 1), ("foreign", 2), ("foreign", 9), ("before", 1)]
+        ):
             run = ("main", f"run-{number}", ID, origin, "success", to_text(NOW - timedelta(days=days)))
-            connection.execute("INSERT INTO run (target, run_id, automation_id, origin, status, started_at) VALUES (?, ?, ?, ?, ?, ?)", run)
+            connection.execute(
+                "INSERT INTO run (target, run_id, automation_id, origin, status, started_at) VALUES (?, ?, ?, ?, ?, ?)",
+                run,
+            )
         failed = ("main", "run-9", ID, "foreign", "failed", to_text(NOW), to_text(NOW), "Traceback\nno room")
-        connection.execute("INSERT INTO run VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?6, ?7, ?8, NULL, NULL)", failed)
+        connection.execute(
+            "INSERT INTO run VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?6, ?7, ?8, NULL, NULL)", failed
+        )
         connection.execute("INSERT INTO pause VALUES ('main', '*', ?, 'me')", (to_text(NOW),))
         connection.execute(
-            "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, '6', '2026a', '', '')", (to_text(NOW),)
+            "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, '6', '2026a', '', '')",
+            (to_text(NOW),),
         )
 
     asyncio.run(database.write(write))
@@ -82,7 +99,9 @@ def test_what_stands_in_it_is_told_and_no_trace_is_left(path: Path) -> None:
     record = facts.record
     assert record is not None
     assert record.targets == (LedgerTarget("main", "https://a", "1", NOW),)
-    assert [(each.name, each.cron_expression, each.run_id) for each in record.automations] == [("nightly", "0 3 * * *", "run-2")]
+    assert [(each.name, each.cron_expression, each.run_id) for each in record.automations] == [
+        ("nightly", "0 3 * * *", "run-2")
+    ]
     assert [(each.count, each.newest) for each in record.foreign_runs] == [(3, NOW)]
     assert record.newest_runs == {ID: NOW}
     failed = FinishedRun("main", ID, "nightly", "run-9", RunStatus.FAILED, NOW, 1, "no room")
@@ -101,14 +120,18 @@ def test_what_a_killed_daemon_left_in_the_log_counts_too_and_stays_there(path: P
     facts = probe_ledger(path, NOW, never)
     assert facts.record is not None
     assert facts.record.targets[0].url == "https://b"
-    assert {name: content for name, content in contents(path.parent).items() if not name.endswith("-shm")} == left
+    assert {
+        name: content for name, content in contents(path.parent).items() if not name.endswith("-shm")
+    } == left
 
 
 def test_it_is_looked_at_beside_a_daemon_that_writes(path: Path) -> None:
     made(path)
     database = open_ledger(path)
     try:
-        asyncio.run(database.write(lambda connection: connection.execute("UPDATE target SET url = 'https://c'")))
+        asyncio.run(
+            database.write(lambda connection: connection.execute("UPDATE target SET url = 'https://c'"))
+        )
         facts = probe_ledger(path, NOW, never)
         assert facts.record is not None
         assert facts.record.targets[0].url == "https://c"
@@ -151,7 +174,9 @@ def test_damage_is_told(path: Path) -> None:
     assert facts.damage or facts.error
 
 
-def test_a_file_too_large_for_the_time_there_is_is_read_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_too_large_for_the_time_there_is_is_read_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.doctor.ledger_probe._STEPS", 1)
     made(path)
     facts = probe_ledger(path, NOW, lambda: True)

@@ -65,8 +65,13 @@ def test_a_way_without_tls_ends_with_the_connection() -> None:
     assert (way.broken, way.tls, way.expires) == (None, False, None)
 
 
-@pytest.mark.parametrize(("host", "not_after", "code"), [("example.org", EXPIRY, 64), ("127.0.0.1", datetime(2020, 1, 1, tzinfo=UTC), 10)])
-def test_why_a_certificate_is_not_trusted_is_told(authority: trustme.CA, ca_file: Path, host: str, not_after: datetime, code: int) -> None:
+@pytest.mark.parametrize(
+    ("host", "not_after", "code"),
+    [("example.org", EXPIRY, 64), ("127.0.0.1", datetime(2020, 1, 1, tzinfo=UTC), 10)],
+)
+def test_why_a_certificate_is_not_trusted_is_told(
+    authority: trustme.CA, ca_file: Path, host: str, not_after: datetime, code: int
+) -> None:
     way = asyncio.run(walked(certified(authority, host, not_after), ca_file))
     assert (way.broken, way.verify_code) == ("tls", code)
 
@@ -123,13 +128,19 @@ async def walked_by(
     proxy: Behaviour, tls: ssl.SSLContext, ca_file: Path, user: str = "", password: str = ""
 ) -> tuple[Connectivity, list[Received]]:
     async with fault_server(quiet, tls=tls) as server, fault_server(proxy) as between:
-        way = await probe_connectivity(server.https_url, ca_file, Proxy(between.url, user, password), seconds=5)
+        way = await probe_connectivity(
+            server.https_url, ca_file, Proxy(between.url, user, password), seconds=5
+        )
         assert server.received == []
         return way, between.received
 
 
-def test_a_proxy_is_asked_for_a_connection_and_certificates_are_seen_through_it(authority: trustme.CA, ca_file: Path) -> None:
-    way, asked = asyncio.run(walked_by(http_proxy("me", "s3cret"), certified(authority), ca_file, "me", "s3cret"))
+def test_a_proxy_is_asked_for_a_connection_and_certificates_are_seen_through_it(
+    authority: trustme.CA, ca_file: Path
+) -> None:
+    way, asked = asyncio.run(
+        walked_by(http_proxy("me", "s3cret"), certified(authority), ca_file, "me", "s3cret")
+    )
     assert (way.broken, way.issuer) == (None, "The Authority")
     assert [(each.method, each.headers["host"]) for each in asked] == [("CONNECT", asked[0].target)]
     assert "s3cret" not in repr(way)
@@ -145,12 +156,16 @@ def test_a_proxy_is_asked_for_a_connection_and_certificates_are_seen_through_it(
     ],
     ids=["asks who is there", "is none", "hangs up", "never comes to an end"],
 )
-def test_a_proxy_that_makes_no_connection_is_told(authority: trustme.CA, ca_file: Path, behaviour: Behaviour, error: str) -> None:
+def test_a_proxy_that_makes_no_connection_is_told(
+    authority: trustme.CA, ca_file: Path, behaviour: Behaviour, error: str
+) -> None:
     way, _ = asyncio.run(walked_by(behaviour, certified(authority), ca_file))
     assert (way.broken, way.error) == ("proxy", error)
 
 
 @pytest.mark.parametrize(("host", "broken"), [("127.0.0.1", "connection"), ("no-such-host.invalid", "name")])
 def test_a_proxy_that_cannot_be_reached_is_told(host: str, broken: str) -> None:
-    way = asyncio.run(probe_connectivity("https://127.0.0.1:1", None, Proxy(f"http://{host}:{free_port()}"), seconds=5))
+    way = asyncio.run(
+        probe_connectivity("https://127.0.0.1:1", None, Proxy(f"http://{host}:{free_port()}"), seconds=5)
+    )
     assert (way.broken, way.host) == (broken, "127.0.0.1")

@@ -1,4 +1,6 @@
-"""A proxy between daemon and API that reads HTTP well enough to spoil chosen requests: lose them, lose their answers, or answer itself."""
+"""A proxy between daemon and API that reads HTTP well enough to spoil chosen requests: lose them, lose their
+answers, or answer itself.
+"""
 
 import asyncio
 import contextlib
@@ -53,7 +55,9 @@ async def pass_on(request: Request, forward: Callable[[], Awaitable[bytes]]) -> 
 
 @dataclass
 class Proxy:
-    """``rule(request, forward)`` gives the bytes of the answer; ``forward()`` carries the request out at the API and gives its answer."""
+    """``rule(request, forward)`` gives the bytes of the answer; ``forward()`` carries the request out at the
+    API and gives its answer.
+    """
 
     api_port: int
     rule: Rule = pass_on
@@ -61,7 +65,9 @@ class Proxy:
     bytes_per_second: float = float("inf")  # of answers
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     _idle: set[asyncio.StreamWriter] = field(default_factory=set)
-    _visits: set[asyncio.Task[None]] = field(default_factory=set)  # held here, since a server that was closed holds them no more
+    _visits: set[asyncio.Task[None]] = field(
+        default_factory=set
+    )  # held here, since a server that was closed holds them no more
     _server: asyncio.Server | None = None
     port: int = field(default_factory=free_port)
 
@@ -75,7 +81,9 @@ class Proxy:
         self.close_idle()
 
     def close_idle(self) -> int:
-        """Close every kept-alive connection on which nothing is going on, as servers do after their time-out."""
+        """Close every kept-alive connection on which nothing is going on, as servers do after their
+        time-out.
+        """
         idle, self._idle = self._idle, set()
         for writer in idle:
             writer.close()
@@ -118,7 +126,11 @@ class Proxy:
                         each.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
-        step = len(answer) if self.bytes_per_second == float("inf") else max(int(self.bytes_per_second / _STEPS), 1)
+        step = (
+            len(answer)
+            if self.bytes_per_second == float("inf")
+            else max(int(self.bytes_per_second / _STEPS), 1)
+        )
         for begin in range(0, len(answer), step):
             writer.write(answer[begin : begin + step])
             await writer.drain()
@@ -156,4 +168,7 @@ def _length(head: bytes) -> int:
 
 def answer(status: int, reason: str, body: bytes = b"{}") -> bytes:
     """An answer of the proxy's own."""
-    return f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )

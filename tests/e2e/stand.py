@@ -1,4 +1,6 @@
-"""The whole product in a temporary folder: the embedded API and the daemon as processes of their own, as an operator runs them."""
+"""The whole product in a temporary folder: the embedded API and the daemon as processes of their own, as an
+operator runs them.
+"""
 
 import asyncio
 import json
@@ -30,7 +32,9 @@ async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PAT
 
 
 def plain_client(**settings: Any) -> httpx.AsyncClient:
-    """A client for plain HTTP: to read the certificates that it trusts takes ten times as long as a request."""
+    """A client for plain HTTP: to read the certificates that it trusts takes ten times as long as a
+    request.
+    """
     return httpx.AsyncClient(verify=False, **settings)
 
 
@@ -106,7 +110,9 @@ node = "{self.node}"
             *SCHEDULER, *arguments, "--config", str(self.file), stdout=-1, stderr=-1, env=_environment()
         )
         out, err = await process.communicate()
-        assert not check or process.returncode == 0, f"{arguments}: {process.returncode}\n{out.decode()}\n{err.decode()}"
+        assert not check or process.returncode == 0, (
+            f"{arguments}: {process.returncode}\n{out.decode()}\n{err.decode()}"
+        )
         return out.decode()
 
     async def start_api(self) -> None:
@@ -141,7 +147,9 @@ node = "{self.node}"
         return await asyncio.wait_for(process.wait(), PATIENCE)
 
     async def close(self) -> None:
-        """Leave nothing behind. What ended by itself is told by whoever waited for it, and not hidden here by another error."""
+        """Leave nothing behind. What ended by itself is told by whoever waited for it, and not hidden here by
+        another error.
+        """
         for name, process in list(self.processes.items()):
             if process.returncode is None:
                 await self.kill(name)
@@ -175,12 +183,20 @@ node = "{self.node}"
         environment = _environment() | self.environments.get(command, {})
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = await asyncio.create_subprocess_exec(
-                *SCHEDULER, command, "--config", str(file or self.file), stdout=log, stderr=log, env=environment
+                *SCHEDULER,
+                command,
+                "--config",
+                str(file or self.file),
+                stdout=log,
+                stderr=log,
+                env=environment,
             )
 
     async def answers(self, port: int, path: str) -> bool:
         for name, process in self.processes.items():
-            assert process.returncode is None, f"{name} ended: {(self.folder / f'{name}.log').read_text()[-3000:]}"
+            assert process.returncode is None, (
+                f"{name} ended: {(self.folder / f'{name}.log').read_text()[-3000:]}"
+            )
         try:
             async with plain_client() as client:
                 return (await client.get(f"http://127.0.0.1:{port}{path}", timeout=1)).status_code == 200

@@ -1,4 +1,6 @@
-"""The promise with real processes and sockets: in the end the API's runs and the ledger's accepted occurrences are the same, one to one."""
+"""The promise with real processes and sockets: in the end the API's runs and the ledger's accepted
+occurrences are the same, one to one.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -60,11 +62,16 @@ def accepted(stand: Stand) -> set[tuple[str, str]]:
 
 
 def runs(stand: Stand) -> set[tuple[str, str]]:
-    return {(row["automation_id"], row["id"]) for row in stand.rows("SELECT automation_id, id FROM runs", database=stand.api_database)}
+    return {
+        (row["automation_id"], row["id"])
+        for row in stand.rows("SELECT automation_id, id FROM runs", database=stand.api_database)
+    }
 
 
 class Spoiler:
-    """What the proxy does to the attempts of two automations: one is cut after its answer was held for a kill, one before it got there."""
+    """What the proxy does to the attempts of two automations: one is cut after its answer was held for a
+    kill, one before it got there.
+    """
 
     def __init__(self) -> None:
         self.hold: set[str] = set()  # carried out, but no answer until the client is gone
@@ -113,11 +120,18 @@ async def _through_every_trouble(folder: Path) -> None:
         assert accepted(stand) == runs(stand)
         open_ones = stand.rows("SELECT * FROM occurrence WHERE outcome IS NULL AND state != 'waiting'")
         assert not open_ones
-        counts = stand.rows("SELECT automation_id, scheduled_for, count(*) AS n FROM occurrence GROUP BY 1, 2 HAVING n > 1")
+        counts = stand.rows(
+            "SELECT automation_id, scheduled_for, count(*) AS n FROM occurrence GROUP BY 1, 2 HAVING n > 1"
+        )
         assert not counts
         for one in (*edited, *disabled, *deleted):
-            fired = stand.rows("SELECT max(scheduled_for) AS last FROM occurrence WHERE automation_id = ? AND outcome = 'accepted'", one)
-            assert fired == [{"last": _text(minute - timedelta(minutes=1))}], "it fired after it was edited, disabled or deleted"
+            fired = stand.rows(
+                "SELECT max(scheduled_for) AS last FROM occurrence WHERE automation_id = ? AND outcome = 'accepted'",
+                one,
+            )
+            assert fired == [{"last": _text(minute - timedelta(minutes=1))}], (
+                "it fired after it was edited, disabled or deleted"
+            )
         outcomes = stand.rows("SELECT outcome, reason, count(*) AS n FROM occurrence GROUP BY 1, 2")
         assert {row["reason"] for row in outcomes} <= {"answered", "found", "deleted"}, outcomes
         skipped = stand.rows("SELECT DISTINCT automation_id FROM occurrence WHERE reason = 'deleted'")
@@ -136,8 +150,12 @@ async def _a_full_minute_on_idle_connections(stand: Stand, proxy: Proxy) -> None
     await _all_on_time(stand, minute, COUNT)
 
 
-async def _edits(client: httpx.AsyncClient, edited: list[str], disabled: list[str], deleted: list[str]) -> datetime:
-    """Seconds before the next minute, so that only the poll just before it can know; that minute comes back."""
+async def _edits(
+    client: httpx.AsyncClient, edited: list[str], disabled: list[str], deleted: list[str]
+) -> datetime:
+    """Seconds before the next minute, so that only the poll just before it can know; that minute comes
+    back.
+    """
     minute = next_minute(now())
     await sleep_until(minute - timedelta(seconds=6))
     for one in edited:
@@ -155,23 +173,39 @@ async def _a_minute_without_a_list(stand: Stand, spoiler: Spoiler, count: int) -
     minute = next_minute(now())
     await sleep_until(minute - timedelta(milliseconds=900))
     spoiler.list_fails = True
-    await until(lambda: concluded(stand, minute, count=count), what=f"the occurrences of {minute}, without a list")
+    await until(
+        lambda: concluded(stand, minute, count=count), what=f"the occurrences of {minute}, without a list"
+    )
     spoiler.list_fails = False
     await _all_on_time(stand, minute, count)
 
 
 async def _killed_twice(stand: Stand, spoiler: Spoiler, first: str, second: str, count: int) -> None:
-    """Kill -9 while the answers to a first attempt and to a second one are on their way, and a restart across the full minute each time."""
+    """Kill -9 while the answers to a first attempt and to a second one are on their way, and a restart across
+    the full minute each time.
+    """
     minute = next_minute(now())
     await until(lambda: _is(first in spoiler.held), seconds=90, what="the first attempt to be held")
     await until(lambda: _is(second in spoiler.held), seconds=60, what="the second attempt to be held")
     spoiler.hold = set()
     await stand.kill("run")
     await stand.start_daemon()
-    await until(lambda: concluded(stand, minute, count=count), seconds=60, what=f"the occurrences of {minute}, after a kill")
-    (found,) = stand.rows("SELECT reason, attempts FROM occurrence WHERE automation_id = ? AND scheduled_for = ?", first, _text(minute))
+    await until(
+        lambda: concluded(stand, minute, count=count),
+        seconds=60,
+        what=f"the occurrences of {minute}, after a kill",
+    )
+    (found,) = stand.rows(
+        "SELECT reason, attempts FROM occurrence WHERE automation_id = ? AND scheduled_for = ?",
+        first,
+        _text(minute),
+    )
     assert found == {"reason": "found", "attempts": 1}
-    (found,) = stand.rows("SELECT reason, attempts FROM occurrence WHERE automation_id = ? AND scheduled_for = ?", second, _text(minute))
+    (found,) = stand.rows(
+        "SELECT reason, attempts FROM occurrence WHERE automation_id = ? AND scheduled_for = ?",
+        second,
+        _text(minute),
+    )
     assert found == {"reason": "found", "attempts": 2}
 
 
@@ -184,11 +218,22 @@ def _text(minute: datetime) -> str:
 
 
 async def _all_on_time(stand: Stand, minute: datetime, count: int) -> None:
-    """All of the minute but those of deleted automations, which are asked about when they are due, and are not there."""
-    rows = stand.rows("SELECT * FROM occurrence WHERE scheduled_for = ? AND reason IS NOT 'deleted'", _text(minute))
+    """All of the minute but those of deleted automations, which are asked about when they are due, and are
+    not there.
+    """
+    rows = stand.rows(
+        "SELECT * FROM occurrence WHERE scheduled_for = ? AND reason IS NOT 'deleted'", _text(minute)
+    )
     assert len(rows) == count
-    assert all(row["outcome"] == "accepted" for row in rows), [row for row in rows if row["outcome"] != "accepted"]
-    assert all(0 <= row["lateness_seconds"] < LATE for row in rows), sorted(row["lateness_seconds"] for row in rows)[-5:]
+    assert all(row["outcome"] == "accepted" for row in rows), [
+        row for row in rows if row["outcome"] != "accepted"
+    ]
+    assert all(0 <= row["lateness_seconds"] < LATE for row in rows), sorted(
+        row["lateness_seconds"] for row in rows
+    )[-5:]
     steps = "SELECT DISTINCT cause FROM step JOIN occurrence ON id = occurrence_id WHERE scheduled_for = ? AND reason IS NOT 'deleted'"
-    waited_for = {each["cause"] for each in stand.rows(steps, _text(minute))} - {"budget", "in_flight"}  # for a place: its turn
+    waited_for = {each["cause"] for each in stand.rows(steps, _text(minute))} - {
+        "budget",
+        "in_flight",
+    }  # for a place: its turn
     assert not waited_for, waited_for

@@ -1,4 +1,6 @@
-"""A missed occurrence is made up for with a real daemon, once, and everything about it can be told afterwards."""
+"""A missed occurrence is made up for with a real daemon, once, and everything about it can be told
+afterwards.
+"""
 
 import asyncio
 import json

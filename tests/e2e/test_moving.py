@@ -1,4 +1,6 @@
-"""The recipes of docs/operations.md for another machine and for a restored backup, with real processes: no run is lost or doubled."""
+"""The recipes of docs/operations.md for another machine and for a restored backup, with real processes: no
+run is lost or doubled.
+"""
 
 import asyncio
 import tarfile
@@ -51,7 +53,9 @@ def test_on_another_machine_it_goes_on_and_from_a_backup_nothing_is_fired_again(
 async def _move_and_restore(folder: Path) -> None:
     here = Stand(folder / "here", settings='[schedule]\npoll_interval = "5s"\n', node="here")
     here.folder.mkdir()
-    there = Stand(folder / "there", settings=here.settings, node="there", key=here.key, api_port=here.api_port)
+    there = Stand(
+        folder / "there", settings=here.settings, node="there", key=here.key, api_port=here.api_port
+    )
     there.folder.mkdir()
     try:
         await _with_an_automation(here)

@@ -1,4 +1,6 @@
-"""The README's example of an agent of one's own, as printed, from an empty folder to the branch that the agent pushed."""
+"""The README's example of an agent of one's own, as printed, from an empty folder to the branch that the
+agent pushed.
+"""
 
 import re
 import shutil
@@ -26,7 +28,15 @@ def test_the_example_leads_from_nothing_to_a_pushed_branch(tmp_path: Path) -> No
     own = environment() | {"HOME": str(tmp_path)}  # nobody's git configuration
 
     def carried_out(block: str) -> str:
-        done = subprocess.run(["bash", "-euc", block], check=False, capture_output=True, text=True, cwd=tmp_path, env=own, timeout=PATIENCE)
+        done = subprocess.run(
+            ["bash", "-euc", block],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=own,
+            timeout=PATIENCE,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -34,7 +44,11 @@ def test_the_example_leads_from_nothing_to_a_pushed_branch(tmp_path: Path) -> No
     carried_out(prepare)
     with (tmp_path / "log").open("wb") as log:
         up = subprocess.Popen(
-            ["bash", "-euc", re.sub(r"^\.venv", "exec .venv", start, flags=re.MULTILINE)], cwd=tmp_path, env=own, stdout=log, stderr=log
+            ["bash", "-euc", re.sub(r"^\.venv", "exec .venv", start, flags=re.MULTILINE)],
+            cwd=tmp_path,
+            env=own,
+            stdout=log,
+            stderr=log,
         )
     try:
         until(lambda: "daemon.started" in (tmp_path / "log").read_text(), "the daemon")

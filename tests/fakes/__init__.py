@@ -1,4 +1,6 @@
-"""The daemon's two neighbours with behaviour of their own: an API with its own truth, and a ledger in memory."""
+"""The daemon's two neighbours with behaviour of their own: an API with its own truth, and a ledger in
+memory.
+"""
 
 from tests.fakes.api import (
     GONE,

@@ -1,7 +1,8 @@
-"""`FakeApi`: the service, with its own truth: every run that it ever started, for whom and why, whatever its client was told.
+"""`FakeApi`: the service, with its own truth: every run that it ever started, for whom and why, whatever its
+client was told.
 
-What it does with a request is a `Deed`, so that a test says what happens and not how. It outlives the client: what has arrived is carried
-out, also when whoever asked for it is dead by then.
+What it does with a request is a `Deed`, so that a test says what happens and not how. It outlives the client:
+what has arrived is carried out, also when whoever asked for it is dead by then.
 """
 
 import asyncio
@@ -28,11 +29,17 @@ NEWEST: Final = "the newest"
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What becomes of one request to run: when a run is started, if ever, and what the client hears after how long."""
+    """What becomes of one request to run: when a run is started, if ever, and what the client hears after how
+    long.
+    """
 
     took: float = 0.02  # seconds until the client hears
-    starts: float | None = 0.01  # seconds until a run is started, also after the client has heard; None: never
-    hears: AttemptResponse | NotSent | NoResponse | None = None  # None: 200 with the automation as it is by then
+    starts: float | None = (
+        0.01  # seconds until a run is started, also after the client has heard; None: never
+    )
+    hears: AttemptResponse | NotSent | NoResponse | None = (
+        None  # None: 200 with the automation as it is by then
+    )
     shows_run: str | None = NEWEST  # in that answer
 
 
@@ -53,12 +60,16 @@ def answered(status: int, *, starts: float | None = None, took: float = 0.02, **
 
 def carried_out_after(seconds: float, *, given_up_after: float = 30.0) -> Deed:
     """A request that hangs, is given up, and is carried out at some time all the same."""
-    return Deed(took=given_up_after, starts=seconds, hears=NoResponse(f"no answer within {given_up_after:g} s"))
+    return Deed(
+        took=given_up_after, starts=seconds, hears=NoResponse(f"no answer within {given_up_after:g} s")
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that really was started. ``key`` is the Idempotency-Key of the request that did it; None: somebody else's."""
+    """A run that really was started. ``key`` is the Idempotency-Key of the request that did it; None:
+    somebody else's.
+    """
 
     id: str
     automation_id: str
@@ -86,7 +97,9 @@ class _Place:
 
 
 class FakeApi:
-    """One target's API. Its clock is right, unless ``skew`` says how far ahead it is; the client's may have been set wrong."""
+    """One target's API. Its clock is right, unless ``skew`` says how far ahead it is; the client's may have
+    been set wrong.
+    """
 
     def __init__(self, clock: VirtualClock, *, name: str = "main") -> None:
         self.clock = clock
@@ -105,7 +118,9 @@ class FakeApi:
         self.get_took = 0.02
         self.get_error: UpstreamError | None = None
         self.get_hides: set[str] = set()
-        self.budget: Budget | None = None  # that fires, polls and readings need places of; None: there is always one
+        self.budget: Budget | None = (
+            None  # that fires, polls and readings need places of; None: there is always one
+        )
         self.admits = True  # whether there is a place for anybody
         self.warm_took = 0.0
         self.broken: dict[str, InvalidAutomation] = {}
@@ -130,12 +145,16 @@ class FakeApi:
         """What the API's own clock shows."""
         return self.clock.true_now() + timedelta(seconds=self.skew)
 
-    def create(self, cron: str = "* * * * *", *, timezone: str = "UTC", enabled: bool = True, name: str | None = None) -> str:
+    def create(
+        self, cron: str = "* * * * *", *, timezone: str = "UTC", enabled: bool = True, name: str | None = None
+    ) -> str:
         """Make an automation; its id."""
         number = next(self._made)
         automation_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{number}"))
         definition = Definition(cron, timezone, enabled)
-        self._automations[automation_id] = Automation(automation_id, name or f"automation {number}", definition, self.now())
+        self._automations[automation_id] = Automation(
+            automation_id, name or f"automation {number}", definition, self.now()
+        )
         return automation_id
 
     def edit(self, automation_id: str, **changes: object) -> None:
@@ -143,7 +162,9 @@ class FakeApi:
         before = self._automations[automation_id]
         name = str(changes.pop("name", before.name))
         definition = replace(before.definition, **changes)  # type: ignore[arg-type]  # the fields of Definition
-        self._automations[automation_id] = replace(before, name=name, definition=definition, updated_at=self.now())
+        self._automations[automation_id] = replace(
+            before, name=name, definition=definition, updated_at=self.now()
+        )
 
     def delete(self, automation_id: str) -> None:
         """Remove it."""
@@ -160,7 +181,9 @@ class FakeApi:
     def finish(self, automation_id: str, status: str = "success", *, error: str | None = None) -> None:
         """Its newest run comes to an end."""
         before = self._automations[automation_id]
-        self._automations[automation_id] = replace(before, run_status=status, run_error=error, updated_at=self.now())
+        self._automations[automation_id] = replace(
+            before, run_status=status, run_error=error, updated_at=self.now()
+        )
 
     def script(self, automation_id: str, *deeds: Deed) -> None:
         """What the next requests to run this automation meet, in order; afterwards it is `deed` again."""
@@ -203,8 +226,14 @@ class FakeApi:
         begun_at, begun = self.clock.now(), self.clock.boottime()
         self.polls.append(begun_at)
         await asyncio.sleep(self.list_took / 2)
-        automations = {each: automation for each, automation in self._automations.items() if each not in self.list_hides}
-        broken, disagreement, error = dict(self.broken), None if self.list_complete else "its count is wrong", self.list_error
+        automations = {
+            each: automation for each, automation in self._automations.items() if each not in self.list_hides
+        }
+        broken, disagreement, error = (
+            dict(self.broken),
+            None if self.list_complete else "its count is wrong",
+            self.list_error,
+        )
         await asyncio.sleep(self.list_took / 2)
         self._answer()
         if error is not None:
@@ -214,7 +243,19 @@ class FakeApi:
         fingerprint = self.fingerprint if anonymous else 0
         complete, ended = disagreement is None, self.clock.boottime()
         unidentified = len(anonymous)
-        return Snapshot(begun_at, begun, ended, kept, broken, complete, self._offset, unidentified, anonymous, fingerprint, disagreement)
+        return Snapshot(
+            begun_at,
+            begun,
+            ended,
+            kept,
+            broken,
+            complete,
+            self._offset,
+            unidentified,
+            anonymous,
+            fingerprint,
+            disagreement,
+        )
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""
@@ -256,15 +297,27 @@ class FakeApi:
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """The list takes ``pages`` requests."""
         if self.budget is not None:
-            self.budget.expect(compute_need(poll_interval=poll_interval, polls=polls, pages=self.pages, readings=readings, at_once=at_once))
+            self.budget.expect(
+                compute_need(
+                    poll_interval=poll_interval,
+                    polls=polls,
+                    pages=self.pages,
+                    readings=readings,
+                    at_once=at_once,
+                )
+            )
 
     async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
-        """One attempt: it meets the next deed of its script. A client that dies meanwhile changes nothing of it."""
+        """One attempt: it meets the next deed of its script. A client that dies meanwhile changes nothing of
+        it.
+        """
         deed = self._deeds[automation_id].popleft() if self._deeds[automation_id] else self.deed
         if not isinstance(deed.hears, NotSent):
             self.arrivals.append(Arrival(automation_id, idempotency_key, self.clock.now()))
         if deed.starts is not None:
-            asyncio.get_running_loop().call_later(deed.starts, self._carry_out, automation_id, idempotency_key)
+            asyncio.get_running_loop().call_later(
+                deed.starts, self._carry_out, automation_id, idempotency_key
+            )
         await asyncio.sleep(deed.took)
         return self._said(deed, automation_id, idempotency_key)
 
@@ -281,11 +334,19 @@ class FakeApi:
             self._start(automation_id, key)
 
     def _start(self, automation_id: str, key: str | None) -> str:
-        before, run_id, at = self._automations[automation_id], f"{self.name}-run-{next(self._numbers)}", self.now()
+        before, run_id, at = (
+            self._automations[automation_id],
+            f"{self.name}-run-{next(self._numbers)}",
+            self.now(),
+        )
         self.runs.append(StartedRun(run_id, automation_id, at, key))
-        self._automations[automation_id] = replace(before, run_id=run_id, run_at=at, run_status="running", run_error=None, updated_at=at)
+        self._automations[automation_id] = replace(
+            before, run_id=run_id, run_at=at, run_status="running", run_error=None, updated_at=at
+        )
         if self.run_lasts is not None:
-            asyncio.get_running_loop().call_later(self.run_lasts, self._finish_if_newest, automation_id, run_id)
+            asyncio.get_running_loop().call_later(
+                self.run_lasts, self._finish_if_newest, automation_id, run_id
+            )
         return run_id
 
     def _finish_if_newest(self, automation_id: str, run_id: str) -> None:
@@ -306,7 +367,9 @@ class FakeApi:
             return AttemptResponse(500, error="It was deleted while its run was being started.")
         if automation is None:
             return AttemptResponse(404, error="Not found.")
-        self._answers[key] = AttemptResponse(200, automation if deed.shows_run == NEWEST else replace(automation, run_id=deed.shows_run))
+        self._answers[key] = AttemptResponse(
+            200, automation if deed.shows_run == NEWEST else replace(automation, run_id=deed.shows_run)
+        )
         return self._answers[key]
 
     def _answer(self) -> None:

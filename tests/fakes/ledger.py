@@ -36,7 +36,14 @@ from scheduler.core.model import (
     State,
 )
 from scheduler.core.occurrence_log import Cause, Step
-from scheduler.core.recorded_state import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTargetState, Removal, ThrottleSpan
+from scheduler.core.recorded_state import (
+    EndedVersion,
+    RecordedAutomation,
+    RecordedRuns,
+    RecordedTargetState,
+    Removal,
+    ThrottleSpan,
+)
 from scheduler.ledger.sql_batch import Contradiction
 
 
@@ -126,12 +133,18 @@ class _Target:
     restored_at: datetime | None = None
 
     def ended(self) -> Iterator[EndedVersion]:
-        """The versions that ended after the watermark, or the first gap, by automation and the oldest first."""
-        undecided = None if self.watermark is None else min([self.watermark, *(gap.since for gap in self.gaps)])
+        """The versions that ended after the watermark, or the first gap, by automation and the oldest
+        first.
+        """
+        undecided = (
+            None if self.watermark is None else min([self.watermark, *(gap.since for gap in self.gaps)])
+        )
         for automation_id in {version.automation_id for version in self.versions}:
             own = [version for version in self.versions if version.automation_id == automation_id]
             for version, following in pairwise(own):
-                fired = version.definition is not None and version.definition.enabled and version.invalid is None
+                fired = (
+                    version.definition is not None and version.definition.enabled and version.invalid is None
+                )
                 if fired and undecided is not None and following.effective_from > undecided:
                     yield EndedVersion(version, following.effective_from)
 
@@ -140,7 +153,9 @@ class _Target:
         shown = [each for each in self.versions if each.definition is not None or each.invalid is not None]
         for automation_id, removed_at in sorted(self.removed.items(), key=lambda item: (item[1], item[0])):
             if self.snapshot_at is not None and removed_at >= self.snapshot_at - timedelta(days=1):
-                yield Removal(min(each.observed_at for each in shown if each.automation_id == automation_id), removed_at)
+                yield Removal(
+                    min(each.observed_at for each in shown if each.automation_id == automation_id), removed_at
+                )
 
 
 _RESTS_ON_NO_ATTEMPT: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
@@ -150,7 +165,9 @@ _DOUBLES_SLACK: Final = timedelta(seconds=5)
 
 
 class MemoryLedger:
-    """The durable record, in memory. ``took`` seconds pass before each write is durable; ``broken`` is why nothing can be written."""
+    """The durable record, in memory. ``took`` seconds pass before each write is durable; ``broken`` is why
+    nothing can be written.
+    """
 
     def __init__(self) -> None:
         self.took = 0.003
@@ -187,7 +204,9 @@ class MemoryLedger:
 
     def resume(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator resumes it, or everything."""
-        self.targets[target].pauses -= {automation_id} if automation_id != "*" else self.targets[target].pauses.copy()
+        self.targets[target].pauses -= (
+            {automation_id} if automation_id != "*" else self.targets[target].pauses.copy()
+        )
 
     def ask(self, request: FireRequest) -> None:
         """An operator asks for an occurrence to be made up for."""
@@ -204,7 +223,14 @@ class MemoryLedger:
         ended, removals = tuple(known.ended()), tuple(known.removals())
         automations = dict(known.automations)
         return RecordedTargetState(
-            known.snapshot_at, known.watermark, automations, ended, known.gaps, removals, known.throttled, known.restored_at
+            known.snapshot_at,
+            known.watermark,
+            automations,
+            ended,
+            known.gaps,
+            removals,
+            known.throttled,
+            known.restored_at,
         )
 
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
@@ -247,10 +273,14 @@ class MemoryLedger:
         definition = version.definition or Definition("", "", enabled=False)
         before = known.automations.get(version.automation_id)
         fresh = Automation(version.automation_id, version.name, definition)
-        automation = fresh if before is None else replace(before.automation, name=version.name, definition=definition)
+        automation = (
+            fresh if before is None else replace(before.automation, name=version.name, definition=definition)
+        )
         broken, invalid = (version.invalid, None) if version.definition is None else (None, version.invalid)
         unseen_since = None if before is None else before.unseen_since
-        known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken, invalid, unseen_since)
+        known.automations[version.automation_id] = RecordedAutomation(
+            automation, version.effective_from, broken, invalid, unseen_since
+        )
         known.removed.pop(version.automation_id, None)
 
     # ------------------------------------------------------------ claims
@@ -280,7 +310,17 @@ class MemoryLedger:
         state = State.WAITING if claim.attempt is None else State.CLAIMED
         attempts = {} if claim.attempt is None else {claim.attempt.number: AttemptRow(claim.attempt)}
         instant = claim.occurrence.scheduled_for
-        row = Row(claim.occurrence, instant, 1, claim.name, claim.due, claim.deadline, claim.claimed_at, state, attempts=attempts)
+        row = Row(
+            claim.occurrence,
+            instant,
+            1,
+            claim.name,
+            claim.due,
+            claim.deadline,
+            claim.claimed_at,
+            state,
+            attempts=attempts,
+        )
         self.rows[claim.occurrence] = self._covers[claim.occurrence] = row
         return True
 
@@ -293,7 +333,15 @@ class MemoryLedger:
         for _, group in groupby(free, key=lambda pair: pair[0]):
             span = [each for _, each in group]
             due = span[0].scheduled_for + (skip.due - skip.instants[0])
-            row = Row(span[0], span[-1].scheduled_for, len(span), skip.name, due, outcome=skip.outcome, reason=skip.reason)
+            row = Row(
+                span[0],
+                span[-1].scheduled_for,
+                len(span),
+                skip.name,
+                due,
+                outcome=skip.outcome,
+                reason=skip.reason,
+            )
             row.error, row.finished_at = skip.error, skip.at
             self.rows[span[0]] = row
             self._covers.update(dict.fromkeys(span, row))
@@ -303,14 +351,25 @@ class MemoryLedger:
     def _divide(self, free: Sequence[Occurrence]) -> None:
         """A span within which these lie becomes several."""
         for row in self.of(free[0].automation_id) if free else []:
-            between = [each.scheduled_for for each in free if row.occurrence.scheduled_for < each.scheduled_for < row.last]
+            between = [
+                each.scheduled_for
+                for each in free
+                if row.occurrence.scheduled_for < each.scheduled_for < row.last
+            ]
             if between:
                 jitter = row.due - row.occurrence.scheduled_for
-                own = sorted((each for each, kept in self._covers.items() if kept is row), key=lambda each: each.scheduled_for)
-                for _, group in groupby(own, key=lambda each: sum(instant < each.scheduled_for for instant in between)):
+                own = sorted(
+                    (each for each, kept in self._covers.items() if kept is row),
+                    key=lambda each: each.scheduled_for,
+                )
+                for _, group in groupby(
+                    own, key=lambda each: sum(instant < each.scheduled_for for instant in between)
+                ):
                     part = list(group)
                     first, last = part[0], part[-1].scheduled_for
-                    self.rows[first] = replace(row, occurrence=first, last=last, count=len(part), due=first.scheduled_for + jitter)
+                    self.rows[first] = replace(
+                        row, occurrence=first, last=last, count=len(part), due=first.scheduled_for + jitter
+                    )
                     self._covers.update(dict.fromkeys(part, self.rows[first]))
 
     def _before(self, occurrence: Occurrence) -> int:
@@ -323,7 +382,10 @@ class MemoryLedger:
         there = [self.rows[each] for each in occurrences if each in self.rows]
         for row in there:
             ended = {attempt.result for attempt in row.attempts.values()}
-            _must(row.outcome is None and not ended - {None}, f"these have had an attempt or have an outcome: {row}")
+            _must(
+                row.outcome is None and not ended - {None},
+                f"these have had an attempt or have an outcome: {row}",
+            )
         for row in there:
             self._delete(row)
             self._lower(row.occurrence.target, row.occurrence.scheduled_for - _JUST_BEFORE)
@@ -332,12 +394,19 @@ class MemoryLedger:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("rewind")
         known = self.targets[target]
-        known.versions = [replace(each, effective_from=min(each.effective_from, now)) for each in known.versions]
+        known.versions = [
+            replace(each, effective_from=min(each.effective_from, now)) for each in known.versions
+        ]
         known.automations = {
-            each: replace(recorded, effective_from=min(recorded.effective_from, now)) for each, recorded in known.automations.items()
+            each: replace(recorded, effective_from=min(recorded.effective_from, now))
+            for each, recorded in known.automations.items()
         }
         known.snapshot_at = None if known.snapshot_at is None else min(known.snapshot_at, now)
-        ahead = [row for row in self.rows.values() if row.occurrence.target == target and row.last > now and self._is_taken_back(row, now)]
+        ahead = [
+            row
+            for row in self.rows.values()
+            if row.occurrence.target == target and row.last > now and self._is_taken_back(row, now)
+        ]
         for row in ahead:
             self._delete(row)
         self._lower(target, min((row.occurrence.scheduled_for - _JUST_BEFORE for row in ahead), default=now))
@@ -360,12 +429,17 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ attempts
 
-    async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
+    async def write_attempt(
+        self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()
+    ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("write_attempt")
         row = self._open(occurrence)
         newest = max(row.attempts, default=0)
-        _must(attempt.number in {newest, newest + 1} and attempt.number > 0, f"attempt {attempt.number} is out of its turn: {row}")
+        _must(
+            attempt.number in {newest, newest + 1} and attempt.number > 0,
+            f"attempt {attempt.number} is out of its turn: {row}",
+        )
         known = row.attempts.get(attempt.number)
         _must(known is None or known.result is None, f"attempt {attempt.number} has ended: {row}")
         self._close(row for row in row.attempts.values() if row.attempt.number < attempt.number)
@@ -373,7 +447,9 @@ class MemoryLedger:
         row.state = State.IN_FLIGHT
         row.add_steps(steps)
 
-    async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
+    async def end_attempt(
+        self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()
+    ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("end_attempt")
         row = self._open(occurrence)
@@ -389,11 +465,17 @@ class MemoryLedger:
         row.state = State.WAITING
         row.add_steps(steps)
 
-    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+    async def discard_attempts(
+        self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
+    ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("discard_attempts")
-        for row in (self.rows[each] for each in occurrences if each in self.rows and self.rows[each].outcome is None):
-            row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
+        for row in (
+            self.rows[each] for each in occurrences if each in self.rows and self.rows[each].outcome is None
+        ):
+            row.attempts = {
+                number: attempt for number, attempt in row.attempts.items() if attempt.result is not None
+            }
             row.state = State.WAITING
         self._add_steps(steps)
 
@@ -420,19 +502,28 @@ class MemoryLedger:
     # ------------------------------------------------------------ outcomes
 
     async def conclude(
-        self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
+        self,
+        occurrence: Occurrence,
+        conclusion: Conclusion,
+        end: AttemptEnd | None = None,
+        steps: Sequence[Step] = (),
     ) -> bool:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("conclude")
         row, run = self._open(occurrence), conclusion.run
-        _must((run is not None) == (conclusion.outcome is Outcome.ACCEPTED), f"a run belongs to what was accepted: {conclusion}")
+        _must(
+            (run is not None) == (conclusion.outcome is Outcome.ACCEPTED),
+            f"a run belongs to what was accepted: {conclusion}",
+        )
         found = conclusion.reason is Reason.FOUND or (conclusion.reason is Reason.MANUAL and end is None)
         if run is not None and not self._own(row, run, found=found):
             return False
         if end is not None:
             self._end(row, end)
         elif conclusion.outcome in _RESTS_ON_NO_ATTEMPT:
-            row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
+            row.attempts = {
+                number: attempt for number, attempt in row.attempts.items() if attempt.result is not None
+            }
         else:
             self._close(row.attempts.values())
         row.state, row.outcome, row.reason = None, conclusion.outcome, conclusion.reason
@@ -441,7 +532,9 @@ class MemoryLedger:
         return True
 
     def _own(self, row: Row, run: Run, *, found: bool) -> bool:
-        """A run that was recorded as foreign becomes an occurrence's when it was found to be, not because an answer names it."""
+        """A run that was recorded as foreign becomes an occurrence's when it was found to be, not because an
+        answer names it.
+        """
         key = (row.occurrence.target, run.id)
         known = self.runs.get(key)
         if known is not None and not (known.origin is RunOrigin.FOREIGN and found):
@@ -462,7 +555,8 @@ class MemoryLedger:
         return {
             each
             for each in expected
-            if self.covering(each) is None and not any(gap.may_contain(each.automation_id, each.scheduled_for) for gap in gaps)
+            if self.covering(each) is None
+            and not any(gap.may_contain(each.automation_id, each.scheduled_for) for gap in gaps)
         }
 
     async def read_late_occurrences(self, target: str, now: datetime) -> list[OpenOccurrence]:
@@ -501,9 +595,21 @@ class MemoryLedger:
             )
             row.steps.append(Step(request.at, Cause.REOPENED, reopening.at, "not on record", request.by))
         else:
-            row.steps.append(Step(row.finished_at or request.at, Cause.REOPENED, reopening.at, row.fate, request.by))
-        row.state, row.outcome, row.reason, row.conclusion, row.finished_at = State.WAITING, None, None, None, None
-        row.deadline, row.claimed_at, row.asked_at = reopening.deadline, row.claimed_at or reopening.at, request.at
+            row.steps.append(
+                Step(row.finished_at or request.at, Cause.REOPENED, reopening.at, row.fate, request.by)
+            )
+        row.state, row.outcome, row.reason, row.conclusion, row.finished_at = (
+            State.WAITING,
+            None,
+            None,
+            None,
+            None,
+        )
+        row.deadline, row.claimed_at, row.asked_at = (
+            reopening.deadline,
+            row.claimed_at or reopening.at,
+            request.at,
+        )
         return _opened(row)
 
     async def refuse(self, request: FireRequest, why: str) -> None:
@@ -528,13 +634,23 @@ class MemoryLedger:
         span = self._covers.get(occurrence)
         if span is None or span.count == 1:
             return
-        covered = sorted((each for each, row in self._covers.items() if row is span), key=lambda each: each.scheduled_for)
+        covered = sorted(
+            (each for each, row in self._covers.items() if row is span), key=lambda each: each.scheduled_for
+        )
         at = covered.index(occurrence)
         self._delete(span)
         for group in (covered[:at], covered[at : at + 1], covered[at + 1 :]):
             if group:
                 due = group[0].scheduled_for + (span.due - span.occurrence.scheduled_for)
-                row = replace(span, occurrence=group[0], last=group[-1].scheduled_for, count=len(group), due=due, steps=[], attempts={})
+                row = replace(
+                    span,
+                    occurrence=group[0],
+                    last=group[-1].scheduled_for,
+                    count=len(group),
+                    due=due,
+                    steps=[],
+                    attempts={},
+                )
                 self.rows[group[0]] = row
                 self._covers.update(dict.fromkeys(group, row))
 
@@ -561,24 +677,36 @@ class MemoryLedger:
             doubled = self._doubled(target, run, clock_offset or 0.0) if origin is RunOrigin.FOREIGN else None
             if doubled is not None:
                 doubles[run.id] = doubled
-            self.runs[target, run.id] = RunRow(run, origin, doubles=doubled, finished_at=None if run.status is RunStatus.RUNNING else at)
+            self.runs[target, run.id] = RunRow(
+                run, origin, doubles=doubled, finished_at=None if run.status is RunStatus.RUNNING else at
+            )
         for run_id in attributed:
             self.unattributed.pop((target, run_id), None)
         for run in unattributed:
             self.unattributed[target, run.id] = run
         ended = [self.runs[target, run.id] for run, _ in runs if run.status is not RunStatus.RUNNING]
-        scheduled_for = {row.run.id: row.occurrence.scheduled_for for row in ended if row.occurrence is not None}
-        return RecordedRuns(doubles, scheduled_for, self._names(target, {run.automation_id for run, _ in runs}))
+        scheduled_for = {
+            row.run.id: row.occurrence.scheduled_for for row in ended if row.occurrence is not None
+        }
+        return RecordedRuns(
+            doubles, scheduled_for, self._names(target, {run.automation_id for run, _ in runs})
+        )
 
     def _names(self, target: str, automation_ids: Collection[str]) -> dict[str, str]:
         """Return the newest names of automations, removed ones too."""
-        named = (version for version in self.targets[target].versions if version.automation_id in automation_ids)
+        named = (
+            version for version in self.targets[target].versions if version.automation_id in automation_ids
+        )
         return {version.automation_id: version.name for version in named}
 
     async def read_unattributed_runs(self, target: str) -> list[Run]:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("read_unattributed_runs")
-        return [run for (of, _), run in sorted(self.unattributed.items(), key=lambda item: item[0]) if of == target]
+        return [
+            run
+            for (of, _), run in sorted(self.unattributed.items(), key=lambda item: item[0])
+            if of == target
+        ]
 
     def _doubled(self, target: str, run: Run, clock_offset: float) -> datetime | None:
         """Of which occurrence's unknown attempt this run may be, carried out after all."""
@@ -587,7 +715,9 @@ class MemoryLedger:
             return None
 
         def is_since(attempt: Attempt) -> bool:
-            by_api = attempt.written_at + timedelta(seconds=clock_offset if attempt.clock_offset is None else attempt.clock_offset)
+            by_api = attempt.written_at + timedelta(
+                seconds=clock_offset if attempt.clock_offset is None else attempt.clock_offset
+            )
             return began - _DOUBLES_WITHIN <= by_api <= began + _DOUBLES_SLACK
 
         unknown = [
@@ -611,7 +741,9 @@ class MemoryLedger:
                 newest[row.run.automation_id] = row.run
         return list(newest.values())
 
-    async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+    async def find_run_origin(
+        self, target: str, run_id: str, automation_id: str, started_at: datetime | None
+    ) -> RunOrigin | None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("find_run_origin")
         known = self.runs.get((target, run_id))
@@ -622,7 +754,9 @@ class MemoryLedger:
     # ------------------------------------------------------------ the rules
 
     async def _durable(self, operation: str) -> None:
-        """Whatever follows happens at once: a process that dies before has written nothing, one that dies after has written it."""
+        """Whatever follows happens at once: a process that dies before has written nothing, one that dies
+        after has written it.
+        """
         await asyncio.sleep(self.slow.get(operation, self.took))
         if self.broken is not None:
             raise LedgerUnavailable(self.broken)
@@ -639,7 +773,9 @@ def _listed(span: SkippedSpan) -> Skip:
     """The same with all its instants."""
     instants = list(span.schedule.iterate_between(span.occurrence.scheduled_for - _JUST_BEFORE, span.last))
     _must(len(instants) == span.count, f"{span} stands for {len(instants)}")
-    return Skip(span.occurrence, span.name, span.due, instants, span.reason, span.at, span.error, span.outcome)
+    return Skip(
+        span.occurrence, span.name, span.due, instants, span.reason, span.at, span.error, span.outcome
+    )
 
 
 def _must(holds: bool, otherwise: str) -> None:
@@ -663,7 +799,14 @@ def _opened(row: Row) -> OpenOccurrence:
         row.claimed_at,
         row.state,
         None if newest is None else newest.attempt,
-        next((each.attempt for _, each in sorted(row.attempts.items()) if each.result in {None, AttemptResult.UNKNOWN}), None),
+        next(
+            (
+                each.attempt
+                for _, each in sorted(row.attempts.items())
+                if each.result in {None, AttemptResult.UNKNOWN}
+            ),
+            None,
+        ),
         end,
         maybe_sent=any(each.result is AttemptResult.UNKNOWN for each in row.attempts.values()),
         asked_at=row.asked_at,

@@ -1,6 +1,8 @@
-"""`TwinLedger`: the ledger in memory and the real one side by side, told the same and made to agree at every step.
+"""`TwinLedger`: the ledger in memory and the real one side by side, told the same and made to agree at every
+step.
 
-So whatever story is told on it shows that the fake is like the real one, and that the real one does what the daemon needs.
+So whatever story is told on it shows that the fake is like the real one, and that the real one does what the
+daemon needs.
 """
 
 import sqlite3
@@ -47,7 +49,9 @@ class _Inline:
         with self.transaction():
             return operation(self.connection)
 
-    async def write_together(self, operation: Callable[[sqlite3.Connection, Sequence[_I]], Sequence[_T | Exception]], item: _I) -> _T:
+    async def write_together(
+        self, operation: Callable[[sqlite3.Connection, Sequence[_I]], Sequence[_T | Exception]], item: _I
+    ) -> _T:
         with self.transaction():
             (done,) = operation(self.connection, [item])
         if isinstance(done, Exception):
@@ -95,7 +99,11 @@ class TwinLedger(MemoryLedger):
         """See `scheduler.daemon.ports.Ledger`."""
         mine = await super().bind(target, url, project_id)
         theirs = await self._real.bind(target, url, project_id)
-        assert (mine.snapshot_at, mine.watermark, mine.automations) == (theirs.snapshot_at, theirs.watermark, theirs.automations)
+        assert (mine.snapshot_at, mine.watermark, mine.automations) == (
+            theirs.snapshot_at,
+            theirs.watermark,
+            theirs.automations,
+        )
         assert mine.gaps == theirs.gaps
         assert sorted(mine.ended, key=str) == sorted(theirs.ended, key=str)
         return mine
@@ -103,7 +111,9 @@ class TwinLedger(MemoryLedger):
     async def read_newest_runs(self, target: str) -> list[Any]:
         """See `scheduler.daemon.ports.Ledger`."""
         mine, theirs = await super().read_newest_runs(target), await self._real.read_newest_runs(target)
-        assert {run.id for run in theirs} >= {run.id for run in mine if run.status is RunStatus.RUNNING}, f"{mine}, {theirs}"
+        assert {run.id for run in theirs} >= {run.id for run in mine if run.status is RunStatus.RUNNING}, (
+            f"{mine}, {theirs}"
+        )
         return theirs  # which may lack runs that have ended: nothing more is to be learned of those
 
     def ask(self, request: FireRequest) -> None:
@@ -115,12 +125,21 @@ class TwinLedger(MemoryLedger):
     def pause(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator pauses an automation, or all."""
         super().pause(automation_id, target=target)
-        pause(self._inline.connection, Pause(target, automation_id, datetime.fromisoformat("2026-11-23T12:00:00Z"), "ada"))
+        pause(
+            self._inline.connection,
+            Pause(target, automation_id, datetime.fromisoformat("2026-11-23T12:00:00Z"), "ada"),
+        )
 
     def resume(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator resumes it, or everything."""
         super().resume(automation_id, target=target)
-        resume(self._inline.connection, target, automation_id, at=datetime.fromisoformat("2026-11-23T13:00:00Z"), by="ada")
+        resume(
+            self._inline.connection,
+            target,
+            automation_id,
+            at=datetime.fromisoformat("2026-11-23T13:00:00Z"),
+            by="ada",
+        )
 
 
 def _both(verb: str) -> Callable[..., Awaitable[object]]:

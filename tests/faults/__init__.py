@@ -1,4 +1,5 @@
-"""Real faults: the daemon and the embedded API as processes, on real sockets, disks and clocks, while everything goes wrong that can.
+"""Real faults: the daemon and the embedded API as processes, on real sockets, disks and clocks, while
+everything goes wrong that can.
 
 - `site`: one daemon, one API, the proxy between them, and what can be spoiled: a disk of its own, a clock that can be set, a watched log.
 - `fault`: what a fault is. `network`, `processes`, `storage` and `clock` hold them: each a small class that begins, ends, and says what it
@@ -8,5 +9,6 @@
 - `accounts`: what must hold in the end, from the two databases alone: the API's runs and the accepted occurrences are the same, one to
   one.
 
-``make faults MINUTES=60`` runs a storm (``python -m tests.faults --help``); ``make test`` sees to it that each kind of fault is had once.
+``make faults MINUTES=60`` runs a storm (``python -m tests.faults --help``); ``make test`` sees to it that
+each kind of fault is had once.
 """

@@ -1,4 +1,6 @@
-"""``python -m tests.faults``: an hour of real faults, or as much as is asked for. Exit status 1 on any violation."""
+"""``python -m tests.faults``: an hour of real faults, or as much as is asked for. Exit status 1 on any
+violation.
+"""
 
 import argparse
 import asyncio
@@ -64,10 +66,15 @@ async def _progress(storms: Sequence[Storm], began: float) -> None:
 def _figures(storms: Sequence[Storm]) -> str:
     faults = sum(storm.faults.total() for storm in storms)
     counted = [
-        storm.site.rows("SELECT total(count) AS all_of_them, count(*) FILTER (WHERE outcome = 'accepted') AS accepted FROM occurrence")[0]
+        storm.site.rows(
+            "SELECT total(count) AS all_of_them, count(*) FILTER (WHERE outcome = 'accepted') AS accepted FROM occurrence"
+        )[0]
         for storm in storms
     ]
-    runs = sum(storm.site.rows("SELECT count(*) AS runs FROM runs", database=storm.site.api_database)[0]["runs"] for storm in storms)
+    runs = sum(
+        storm.site.rows("SELECT count(*) AS runs FROM runs", database=storm.site.api_database)[0]["runs"]
+        for storm in storms
+    )
     occurrences, accepted = (int(sum(each[key] for each in counted)) for key in ("all_of_them", "accepted"))
     violations = sum(len(storm.site.violations) for storm in storms)
     return f"{faults} faults, {occurrences} occurrences, {accepted} accepted, {runs} runs, {violations} violations"
@@ -75,7 +82,10 @@ def _figures(storms: Sequence[Storm]) -> str:
 
 def _summary(storms: Sequence[Storm]) -> int:
     """Print it; how many violations there are comes back."""
-    for title, counters in (("faults", [storm.faults for storm in storms]), ("what happened", [storm.site.told for storm in storms])):
+    for title, counters in (
+        ("faults", [storm.faults for storm in storms]),
+        ("what happened", [storm.site.told for storm in storms]),
+    ):
         print(f"\n{title}:")
         for name, count in sorted(sum(counters, Counter[str]()).items()):
             print(f"  {count:6} {name}")
@@ -102,10 +112,15 @@ def _outcomes(storms: Sequence[Storm]) -> Counter[str]:
 
 
 async def _main(minutes: float, seed: int, folder: Path) -> int:
-    _say(f"seed {seed}, {minutes:g} minutes of faults in {folder}; the same again: make faults MINUTES={minutes:g} SEED={seed}")
+    _say(
+        f"seed {seed}, {minutes:g} minutes of faults in {folder}; the same again: make faults MINUTES={minutes:g} SEED={seed}"
+    )
     main = asyncio.current_task()
     assert main is not None
-    for number in (signal.SIGINT, signal.SIGTERM):  # also as a job in the background: no process and no mounted disk is left behind
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # also as a job in the background: no process and no mounted disk is left behind
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     async with AsyncExitStack() as closing:
         storms = [await _open(closing, folder, seed, number) for number in range(len(_SITES))]
@@ -115,9 +130,21 @@ async def _main(minutes: float, seed: int, folder: Path) -> int:
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=60.0, help="for how long faults are drawn; what follows takes some minutes more")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="decides which faults come, and when")
-    parser.add_argument("--folder", type=Path, help="an empty folder that is kept: ledgers, logs, configurations")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        help="for how long faults are drawn; what follows takes some minutes more",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.SystemRandom().randrange(10**6),
+        help="decides which faults come, and when",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="an empty folder that is kept: ledgers, logs, configurations"
+    )
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 """What must hold when all has calmed down, from the two databases alone: facts in, violations out.
 
-The API's database has every run that it ever started. The ledger's has the definitions as they were seen, and what became of each
-occurrence. Nothing here goes by what the daemon decided, except that the schedules are evaluated with its own `Schedule`, which has tests
-of its own.
+The API's database has every run that it ever started. The ledger's has the definitions as they were seen, and
+what became of each occurrence. Nothing here goes by what the daemon decided, except that the schedules are
+evaluated with its own `Schedule`, which has tests of its own.
 """
 
 import json
@@ -25,7 +25,9 @@ Pair = tuple[str, str]
 AHEAD = timedelta(seconds=2)
 """A claim may be made so long before it is due, by the definition of then."""
 
-ALWAYS = frozenset({"accepted: answered", "accepted: found", "skipped: coalesced", "skipped: overlap", "skipped: deleted"})
+ALWAYS = frozenset(
+    {"accepted: answered", "accepted: found", "skipped: coalesced", "skipped: overlap", "skipped: deleted"}
+)
 """What an occurrence may come to whatever the faults were: nothing that is due for seconds or a few minutes is missed or expires."""
 
 
@@ -33,7 +35,8 @@ ALWAYS = frozenset({"accepted: answered", "accepted: found", "skipped: coalesced
 class Books:
     """What is on record in the end. ``until``: the watermark, up to which every occurrence has its row.
 
-    ``clock_was_set``: rows may have been made under a clock that was ahead, by versions that ended before it once it was right again.
+    ``clock_was_set``: rows may have been made under a clock that was ahead, by versions that ended before it
+    once it was right again.
     """
 
     until: datetime
@@ -61,7 +64,9 @@ def read(stand: Stand, *, clock_was_set: bool = False) -> Books:
 
 
 def violations(books: Books, allowed: Collection[str] = ()) -> Iterator[str]:
-    """Everything that is not as it was promised. ``allowed``: outcomes that the faults may have cost beyond those that are `ALWAYS`."""
+    """Everything that is not as it was promised. ``allowed``: outcomes that the faults may have cost beyond
+    those that are `ALWAYS`.
+    """
     return chain(_runs(books), _outcomes(books, ALWAYS | set(allowed)), _occurrences(books))
 
 
@@ -69,11 +74,18 @@ def violations(books: Books, allowed: Collection[str] = ()) -> Iterator[str]:
 
 
 def accepted(books: Books) -> list[Pair]:
-    return [(row["automation_id"], row["task_run_id"]) for row in books.occurrences if row["outcome"] == "accepted"]
+    return [
+        (row["automation_id"], row["task_run_id"])
+        for row in books.occurrences
+        if row["outcome"] == "accepted"
+    ]
 
 
 def _runs(books: Books) -> Iterator[str]:
-    ours, theirs = Counter(accepted(books)), {(row["automation_id"], row["id"]): row["created_at"] for row in books.runs}
+    ours, theirs = (
+        Counter(accepted(books)),
+        {(row["automation_id"], row["id"]): row["created_at"] for row in books.runs},
+    )
     for automation_id, run_id in ours - Counter(theirs.keys()):
         yield f"lost: an occurrence of {automation_id} has run {run_id}, which the API never started, or which another occurrence has"
     for pair in theirs.keys() - ours.keys():
@@ -86,11 +98,16 @@ def _runs(books: Books) -> Iterator[str]:
 
 def _near(books: Books, automation_id: str, begun: str) -> Sequence[Row]:
     """The occurrence of which it may be a second run."""
-    earlier = [dict(row) for row in books.occurrences if row["automation_id"] == automation_id and row["scheduled_for"] <= begun]
+    earlier = [
+        dict(row)
+        for row in books.occurrences
+        if row["automation_id"] == automation_id and row["scheduled_for"] <= begun
+    ]
     return earlier[-2:]
 
 
-# ---------------------------------------------------------------- each has one outcome that something explains
+# ---------------------------------------------------------------- each has one outcome that something
+# explains
 
 
 def _outcomes(books: Books, allowed: Collection[str]) -> Iterator[str]:
@@ -101,12 +118,16 @@ def _outcomes(books: Books, allowed: Collection[str]) -> Iterator[str]:
                 yield f"open: {dict(row)}"
         elif len(instants := list(_instants(row))) != row["count"] or instants[-1] != from_text(row["last"]):
             yield f"a span that does not add up: {dict(row)}"
-        elif f"{row['outcome']}: {row['reason']}" not in allowed and not _is_taken_back(row, versions[row["automation_id"]]):
+        elif f"{row['outcome']}: {row['reason']}" not in allowed and not _is_taken_back(
+            row, versions[row["automation_id"]]
+        ):
             yield f"not explained by any fault: {dict(row)}"
 
 
 def _is_taken_back(row: Row, versions: Sequence[Row]) -> bool:
-    """Whether an edit that counts from before its instant was seen when its attempt was on record: it is not tried again."""
+    """Whether an edit that counts from before its instant was seen when its attempt was on record: it is not
+    tried again.
+    """
     instant = from_text(row["scheduled_for"])
     return row["outcome"] == "expired" and any(
         each["effective_from"] < row["due"]
@@ -116,7 +137,8 @@ def _is_taken_back(row: Row, versions: Sequence[Row]) -> bool:
     )
 
 
-# ---------------------------------------------------------------- the occurrences are those that the definitions imply
+# ---------------------------------------------------------------- the occurrences are those that the
+# definitions imply
 
 
 def _occurrences(books: Books) -> Iterator[str]:
@@ -135,7 +157,9 @@ def _by_automation(rows: Sequence[Row]) -> Mapping[str, Sequence[Row]]:
     return sorted_out
 
 
-def _missing(automation_id: str, versions: Sequence[Row], rows: Sequence[Row], until: datetime) -> Iterator[str]:
+def _missing(
+    automation_id: str, versions: Sequence[Row], rows: Sequence[Row], until: datetime
+) -> Iterator[str]:
     recorded = {instant for row in rows for instant in _instants(row)}
     for version, following in pairwise([*versions, None]):
         assert version is not None
@@ -153,11 +177,15 @@ def _implied(version: Row, end: datetime) -> Iterator[datetime]:
 
 
 def _instants(row: Row) -> Iterator[datetime]:
-    """The instants that a row stands for: one, or those of a span by the intervals between them, or by the definition that it names."""
+    """The instants that a row stands for: one, or those of a span by the intervals between them, or by the
+    definition that it names.
+    """
     instant = from_text(row["scheduled_for"])
     yield instant
     if row["cron_expression"] is not None:
-        yield from Schedule.parse(row["cron_expression"], row["timezone"]).iterate_between(instant, from_text(row["last"]))
+        yield from Schedule.parse(row["cron_expression"], row["timezone"]).iterate_between(
+            instant, from_text(row["last"])
+        )
     for seconds, times in json.loads(row["intervals"] or "[]"):
         for _ in range(times):
             instant += timedelta(seconds=seconds)
@@ -165,8 +193,14 @@ def _instants(row: Row) -> Iterator[datetime]:
 
 
 def _unimplied(versions: Sequence[Row], rows: Sequence[Row], *, clock_was_set: bool) -> Iterator[str]:
-    """A version is fired by until the next one is observed, if that was later than when it came into force."""
-    successions = [(version, None if clock_was_set else following) for version, following in pairwise([*versions, None]) if version]
+    """A version is fired by until the next one is observed, if that was later than when it came into
+    force.
+    """
+    successions = [
+        (version, None if clock_was_set else following)
+        for version, following in pairwise([*versions, None])
+        if version
+    ]
     for row in rows:
         instant = from_text(row["scheduled_for"])
         if not any(_may_have_implied(version, following, instant) for version, following in successions):
@@ -176,6 +210,9 @@ def _unimplied(versions: Sequence[Row], rows: Sequence[Row], *, clock_was_set: b
 def _may_have_implied(version: Row, following: Row | None, instant: datetime) -> bool:
     if not version["enabled"] or not from_text(version["effective_from"]) < instant:
         return False
-    if following is not None and instant > max(from_text(following[each]) for each in ("effective_from", "observed_at")) + AHEAD:
+    if (
+        following is not None
+        and instant > max(from_text(following[each]) for each in ("effective_from", "observed_at")) + AHEAD
+    ):
         return False
     return Schedule.parse(version["cron_expression"], version["timezone"]).is_fire_time(instant)

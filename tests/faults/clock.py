@@ -1,6 +1,7 @@
 """Faults of the wall clock, by libfaketime: the daemon's is set, or the daemon's and the API's together.
 
-The clock that counts suspend and the one that the event loop goes by are left alone, as setting the time of a machine leaves them.
+The clock that counts suspend and the one that the event loop goes by are left alone, as setting the time of a
+machine leaves them.
 """
 
 import asyncio
@@ -58,7 +59,11 @@ class _ClockFault(Fault):
 
     @classmethod
     def lacks(cls, site: Site) -> str | None:
-        return None if "FAKETIME_NO_CACHE" in site.environments.get("run", {}) else "libfaketime: apt install faketime"
+        return (
+            None
+            if "FAKETIME_NO_CACHE" in site.environments.get("run", {})
+            else "libfaketime: apt install faketime"
+        )
 
     async def begin(self, site: Site) -> None:
         step = timedelta(seconds=self.draw.uniform(*self.draw.choice(self.steps)))
@@ -75,7 +80,9 @@ class ClockSlightlyOff(_ClockFault):
 
 
 class ClockAhead(_ClockFault):
-    """The daemon's clock is set ahead by minutes or hours: nothing may be decided by it until it is right again."""
+    """The daemon's clock is set ahead by minutes or hours: nothing may be decided by it until it is right
+    again.
+    """
 
     steps = ((65, 600), (600, 7200))
     lasts = (5.0, 40.0)
@@ -89,13 +96,14 @@ class ClockBehind(_ClockFault):
 
 
 class ClocksTogether(_ClockFault):
-    """Both clocks are set, so that the API's agrees: an hour that did not happen is passed over, or one is had twice.
+    """Both clocks are set, so that the API's agrees: an hour that did not happen is passed over, or one is
+    had twice.
 
-    Only where keys are honoured. To find out about an attempt without them the API's clock is what everything is measured by, and an API
-    that ignores them lives on a machine of its own.
+    Only where keys are honoured. To find out about an attempt without them the API's clock is what everything
+    is measured by, and an API that ignores them lives on a machine of its own.
 
-    Nor while a request is on its way or in doubt: where its process dies too, or the difference of the clocks is not known, nothing shows
-    where it stands. docs/guarantees.md says so.
+    Nor while a request is on its way or in doubt: where its process dies too, or the difference of the clocks
+    is not known, nothing shows where it stands. docs/guarantees.md says so.
     """
 
     @classmethod

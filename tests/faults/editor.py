@@ -1,4 +1,6 @@
-"""The people who work with the automations meanwhile: they make, edit, rename, disable, enable and delete some of them."""
+"""The people who work with the automations meanwhile: they make, edit, rename, disable, enable and delete
+some of them.
+"""
 
 import asyncio
 import random
@@ -12,11 +14,29 @@ from tests.e2e.stand import now
 from tests.faults.site import Site
 
 ZONES = (
-    *("UTC", "America/New_York", "America/Sao_Paulo", "Europe/London", "Europe/Berlin", "Africa/Cairo", "Asia/Kolkata", "Asia/Kathmandu"),
+    *(
+        "UTC",
+        "America/New_York",
+        "America/Sao_Paulo",
+        "Europe/London",
+        "Europe/Berlin",
+        "Africa/Cairo",
+        "Asia/Kolkata",
+        "Asia/Kathmandu",
+    ),
     *("Asia/Tokyo", "Australia/Lord_Howe", "Pacific/Auckland", "Pacific/Apia"),
 )
 EACH_MINUTE = "* * * * *"
-CRONS = (EACH_MINUTE, EACH_MINUTE, "*/2 * * * *", "1-59/2 * * * *", "*/5 * * * *", "0 * * * *", "*/3 0-11 * * *", "* 12-23 * * 1-5")
+CRONS = (
+    EACH_MINUTE,
+    EACH_MINUTE,
+    "*/2 * * * *",
+    "1-59/2 * * * *",
+    "*/5 * * * *",
+    "0 * * * *",
+    "*/3 0-11 * * *",
+    "* 12-23 * * 1-5",
+)
 KINDS = ("plain", "all", "none", "forbid", "queue", "jitter")
 """The first word of a name, by which the configuration gives out policies."""
 
@@ -31,7 +51,9 @@ class Editor:
         self._made = 0
 
     async def furnish(self, count: int) -> None:
-        """Make the automations that are left alone, one in two of them due every minute, and a few that are not."""
+        """Make the automations that are left alone, one in two of them due every minute, and a few that are
+        not.
+        """
         async with self._site.client() as client:
             for number in range(count):
                 cron = EACH_MINUTE if number % 2 == 0 else CRONS[number % len(CRONS)]
@@ -63,14 +85,18 @@ class Editor:
                 self._mine[which] = not self._mine[which]
                 await self._patch(client, which, enabled=self._mine[which])
             case "make" if len(self._mine) < 8:
-                self._mine[await self._make(client, self._draw.choice(KINDS), self._draw.choice(CRONS))] = True
+                self._mine[await self._make(client, self._draw.choice(KINDS), self._draw.choice(CRONS))] = (
+                    True
+                )
             case "delete" if len(self._mine) > 3:
                 await self._delete(client, which)
             case _:
                 pass
 
     async def _delete(self, client: httpx.AsyncClient, which: str) -> None:
-        """Of one that is deleted while an attempt is in doubt nobody can find out anything; so wait until none can be."""
+        """Of one that is deleted while an attempt is in doubt nobody can find out anything; so wait until
+        none can be.
+        """
         if self._mine[which] or self._is_open(which):
             return
         await client.delete(f"/{which}/")
@@ -79,7 +105,11 @@ class Editor:
     def _is_open(self, which: str) -> bool:
         since = f"{now() - timedelta(minutes=2):%Y-%m-%dT%H:%M:%SZ}"
         return bool(
-            self._site.rows("SELECT 1 FROM occurrence WHERE automation_id = ? AND (outcome IS NULL OR scheduled_for > ?)", which, since)
+            self._site.rows(
+                "SELECT 1 FROM occurrence WHERE automation_id = ? AND (outcome IS NULL OR scheduled_for > ?)",
+                which,
+                since,
+            )
         )
 
     async def _make(self, client: httpx.AsyncClient, kind: str, cron: str) -> str:

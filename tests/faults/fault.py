@@ -12,7 +12,9 @@ Lane = Literal["network", "process", "storage", "clock"]
 
 
 class Fault(ABC):
-    """One fault on one site. What it may cost and did not is no violation; what it cost beyond that is one."""
+    """One fault on one site. What it may cost and did not is no violation; what it cost beyond that is
+    one.
+    """
 
     lane: ClassVar[Lane]
     errors: ClassVar[frozenset[str]] = frozenset()
@@ -29,7 +31,9 @@ class Fault(ABC):
     @classmethod
     def name(cls) -> str:
         """As it is named at the command line and in the summary: ``LostAnswers`` is ``lost-answers``."""
-        return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__).lstrip("-")
+        return "".join(
+            f"-{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__
+        ).lstrip("-")
 
     @classmethod
     def lacks(cls, site: "Site") -> str | None:

@@ -11,7 +11,9 @@ from tests.faults.site import PATIENCE, Site
 
 
 class KeyRotation(Fault):
-    """Each run that the old key asks for is started and its answer lost, until the daemon has a new key; then the old one is revoked."""
+    """Each run that the old key asks for is started and its answer lost, until the daemon has a new key; then
+    the old one is revoked.
+    """
 
     lane = "process"
     errors = frozenset({"target.held"})  # what the old key asked for last may come when that key is revoked
@@ -33,7 +35,13 @@ class KeyRotation(Fault):
         await self.hand_over(site)
 
         async def is_in_use() -> bool:
-            return bool(site.rows("SELECT 1 FROM keys WHERE id = ? AND last_used_at IS NOT NULL", new, database=site.api_database))
+            return bool(
+                site.rows(
+                    "SELECT 1 FROM keys WHERE id = ? AND last_used_at IS NOT NULL",
+                    new,
+                    database=site.api_database,
+                )
+            )
 
         await until(is_in_use, seconds=PATIENCE, what="the new key to be used")
         site.proxy.rule = pass_on

@@ -156,5 +156,16 @@ class Refuse(Fault):
 
 
 NETWORK: tuple[type[Fault], ...] = (
-    *(Delay, CarriedOutLate, ResetBefore, LostAnswers, HalfAnswers, BlackHole, SwallowedAnswers, GatewayErrors, Throttle, Refuse),
+    *(
+        Delay,
+        CarriedOutLate,
+        ResetBefore,
+        LostAnswers,
+        HalfAnswers,
+        BlackHole,
+        SwallowedAnswers,
+        GatewayErrors,
+        Throttle,
+        Refuse,
+    ),
 )

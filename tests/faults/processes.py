@@ -90,7 +90,9 @@ class KillApi(Fault):
 
     async def end(self, site: Site) -> None:
         await site.start("serve")
-        await until(lambda: site.answers(site.api_port, "/healthz"), seconds=PATIENCE, what="the API to be back")
+        await until(
+            lambda: site.answers(site.api_port, "/healthz"), seconds=PATIENCE, what="the API to be back"
+        )
 
 
 class TerminateApi(KillApi):
@@ -102,7 +104,9 @@ class TerminateApi(KillApi):
 
 
 class SecondDaemon(Fault):
-    """A second daemon on the same ledger: it fires nothing, is not ready, names the holder, and takes over when that is killed."""
+    """A second daemon on the same ledger: it fires nothing, is not ready, names the holder, and takes over
+    when that is killed.
+    """
 
     lane = "process"
     lasts = (1.0, 10.0)
@@ -113,13 +117,16 @@ class SecondDaemon(Fault):
         async def holds() -> bool:
             return first in lock_holder(site.ledger) and is_locked(site.ledger)
 
-        # While its disk is full a daemon is up without the lock. Whichever of two daemons has the lock first may fire.
+        # While its disk is full a daemon is up without the lock. Whichever of two daemons has the lock first
+        # may fire.
         await until(holds, seconds=PATIENCE, what=f"the lock to be held by {first}")
         self._second = await site.start_second()
 
         async def waits() -> bool:
             status, page = await site.page(self._second.port, "/readyz")
-            return status == HTTPStatus.SERVICE_UNAVAILABLE and any(first in missing for missing in page["missing"])
+            return status == HTTPStatus.SERVICE_UNAVAILABLE and any(
+                first in missing for missing in page["missing"]
+            )
 
         await until(waits, seconds=PATIENCE, what=f"the second daemon not to be ready and to name {first}")
 
@@ -132,7 +139,9 @@ class SecondDaemon(Fault):
 
 
 class Rename(Fault):
-    """Between two starts the host and the target get other names. The new name is refused until the ledger's is changed as it says."""
+    """Between two starts the host and the target get other names. The new name is refused until the ledger's
+    is changed as it says.
+    """
 
     lane = "process"
     lasts = (0.0, 2.0)
@@ -169,7 +178,9 @@ async def _done(site: Site, *command: str) -> bool:
 
 
 class ReloadStorm(Fault):
-    """SIGHUP again and again while the configuration is rewritten, now and then into one that is broken or that needs a restart."""
+    """SIGHUP again and again while the configuration is rewritten, now and then into one that is broken or
+    that needs a restart.
+    """
 
     lane = "process"
     errors = frozenset({"config.reloaded"})
@@ -184,7 +195,9 @@ class ReloadStorm(Fault):
         await asyncio.wait([self._storm])
         site.rewrite()
         site.processes["run"].send_signal(signal.SIGHUP)
-        await until(lambda: _is_reloaded(site), seconds=PATIENCE, what="the good configuration to be taken up")
+        await until(
+            lambda: _is_reloaded(site), seconds=PATIENCE, what="the good configuration to be taken up"
+        )
 
     async def _blow(self, site: Site) -> None:
         while True:
@@ -207,5 +220,16 @@ _WRONG = 2
 _UNREACHABLE = 3
 
 PROCESSES: tuple[type[Fault], ...] = (
-    *(Kill, KillTwice, Terminate, Freeze, FreezeApi, KillApi, TerminateApi, SecondDaemon, Rename, ReloadStorm),
+    *(
+        Kill,
+        KillTwice,
+        Terminate,
+        Freeze,
+        FreezeApi,
+        KillApi,
+        TerminateApi,
+        SecondDaemon,
+        Rename,
+        ReloadStorm,
+    ),
 )

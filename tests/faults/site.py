@@ -1,4 +1,6 @@
-"""One daemon, one API and the proxy between them, in a folder: what faults are done to, and what can be asked of it afterwards."""
+"""One daemon, one API and the proxy between them, in a folder: what faults are done to, and what can be asked
+of it afterwards.
+"""
 
 import asyncio
 import json
@@ -85,7 +87,9 @@ class Succession:
 
 @dataclass
 class Site(Stand):
-    """``idempotent``: the daemon is told that the API honours keys; otherwise the proxy keeps them from it, and it ignores them."""
+    """``idempotent``: the daemon is told that the API honours keys; otherwise the proxy keeps them from it,
+    and it ignores them.
+    """
 
     idempotent: bool = True
     told: Counter[str] = field(default_factory=Counter)  # what faults and people did
@@ -158,7 +162,9 @@ class Site(Stand):
         await super().start_daemon(ready=ready)
 
     def rewrite(self, more: str = "", **settings: str) -> None:
-        """Write the configuration that the running daemon reads, with other ``settings`` and ``more`` at its end."""
+        """Write the configuration that the running daemon reads, with other ``settings`` and ``more`` at its
+        end.
+        """
         text = self.configuration()
         for name, value in settings.items():
             text = re.sub(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
@@ -169,7 +175,9 @@ class Site(Stand):
         self.starts += 1
         second = Succession(free_port(), f"successor-{self.starts}")
         text = self.configuration().replace(f"127.0.0.1:{self.daemon_port}", f"127.0.0.1:{second.port}")
-        (self.folder / "second.toml").write_text(re.sub(r"^node = .*$", f'node = "{second.node}"', text, flags=re.MULTILINE))
+        (self.folder / "second.toml").write_text(
+            re.sub(r"^node = .*$", f'node = "{second.node}"', text, flags=re.MULTILINE)
+        )
         await self.start("run", name=second.node, file=self.folder / "second.toml")
         return second
 
@@ -182,7 +190,9 @@ class Site(Stand):
     # ------------------------------------------------------------ what it says
 
     async def found(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        """What the ledger says, as soon as it can be read: it cannot while its disk is full and what SQLite needs beside it has no room."""
+        """What the ledger says, as soon as it can be read: it cannot while its disk is full and what SQLite
+        needs beside it has no room.
+        """
         rows: list[dict[str, Any]] = []
 
         async def is_read() -> bool:
@@ -222,7 +232,9 @@ class Site(Stand):
 
     async def told_by(self, *arguments: str) -> tuple[int, str]:
         """The exit status of a command, and what it said."""
-        process = await asyncio.create_subprocess_exec(*SCHEDULER, *arguments, "--config", str(self.file), stdout=-1, stderr=-2)
+        process = await asyncio.create_subprocess_exec(
+            *SCHEDULER, *arguments, "--config", str(self.file), stdout=-1, stderr=-2
+        )
         said, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, said.decode()
@@ -230,7 +242,9 @@ class Site(Stand):
     # ------------------------------------------------------------ the log
 
     def errors(self) -> Iterator[tuple[str, str]]:
-        """Events at level error with their lines, and whatever is no line of a log, since this was last asked."""
+        """Events at level error with their lines, and whatever is no line of a log, since this was last
+        asked.
+        """
         for name, line in self.log_watch.fresh():
             if not line.startswith("{"):
                 if not line.startswith("serving the API at "):
@@ -240,7 +254,9 @@ class Site(Stand):
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """A line of a log. One whose process was killed in the middle of it is followed by the next one's first, or by nothing."""
+    """A line of a log. One whose process was killed in the middle of it is followed by the next one's first,
+    or by nothing.
+    """
     try:
         parsed: dict[str, Any] = json.loads(line[line.rfind('{"timestamp"') :])
     except json.JSONDecodeError:

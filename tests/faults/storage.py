@@ -25,7 +25,10 @@ def mount_disk(site: Site) -> str | None:
     if os.geteuid() != 0 or shutil.which("mount") is None:
         return "mounting a disk needs root"
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(site.disk)], check=False, capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(site.disk)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     site.mounted = mounted.returncode == 0
     return None if site.mounted else f"mount is not permitted here: {mounted.stderr.strip()}"
@@ -49,14 +52,20 @@ def can_fail(site: Site) -> bool:
 
 
 class DiskFull(Fault):
-    """The disk is full to the last byte; then there is room again. Where no disk can be mounted, writes are answered as by a full one."""
+    """The disk is full to the last byte; then there is room again. Where no disk can be mounted, writes are
+    answered as by a full one.
+    """
 
     lane = "storage"
     errors = LEDGER_TROUBLE
 
     @classmethod
     def lacks(cls, site: Site) -> str | None:
-        return None if site.mounted or can_fail(site) else "a disk of its own (mount, as root) or libfiu (apt install libfiu0)"
+        return (
+            None
+            if site.mounted or can_fail(site)
+            else "a disk of its own (mount, as root) or libfiu (apt install libfiu0)"
+        )
 
     async def begin(self, site: Site) -> None:
         if not site.mounted:
@@ -74,7 +83,9 @@ class DiskFull(Fault):
 
 
 class FileTooLarge(Fault):
-    """No file of the daemon's may grow, by the process's limit: what a quota does. It needs no privilege, and a restart ends it."""
+    """No file of the daemon's may grow, by the process's limit: what a quota does. It needs no privilege, and
+    a restart ends it.
+    """
 
     lane = "storage"
     errors = LEDGER_TROUBLE
@@ -138,7 +149,9 @@ def _limit(site: Site, size: int) -> None:
 
 
 def _tell_fiu(site: Site, command: str) -> None:
-    """What fiu-ctrl does, without a process of its own: a pipe that a daemon without it, or one that ended, does not have."""
+    """What fiu-ctrl does, without a process of its own: a pipe that a daemon without it, or one that ended,
+    does not have.
+    """
     process = site.processes.get("run")
     pipe = site.folder / f"fiu-{process.pid if process else 0}.in"
     with suppress(OSError):

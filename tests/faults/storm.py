@@ -1,4 +1,6 @@
-"""Plays faults on a site, drawn from a seed for so many minutes, or named ones around one full minute; then lets all of it calm down."""
+"""Plays faults on a site, drawn from a seed for so many minutes, or named ones around one full minute; then
+lets all of it calm down.
+"""
 
 import asyncio
 import random
@@ -52,7 +54,11 @@ class Storm:
         self._editor = Editor(self.site, self.draw)
         await self._editor.furnish(automations)
         await self.site.start_daemon(ready=False)
-        await until(lambda: self.site.answers(self.site.daemon_port, "/readyz"), seconds=PATIENCE, what="the daemon to be ready")
+        await until(
+            lambda: self.site.answers(self.site.daemon_port, "/readyz"),
+            seconds=PATIENCE,
+            what="the daemon to be ready",
+        )
 
     async def rage(self, seconds: float) -> None:
         """Faults of all lanes at once, and edits, for so long."""
@@ -75,22 +81,39 @@ class Storm:
                 await self._have(fault)
 
     async def calm(self, *, more: timedelta = timedelta(0)) -> None:
-        """Wait until all that comes due up to the last full minute, or ``more``, has its outcome; then stop the daemon."""
+        """Wait until all that comes due up to the last full minute, or ``more``, has its outcome; then stop
+        the daemon.
+        """
         async with _beside(self._watch()):
-            await until(lambda: self.site.answers(self.site.daemon_port, "/readyz"), seconds=PATIENCE, what="the daemon to be ready")
+            await until(
+                lambda: self.site.answers(self.site.daemon_port, "/readyz"),
+                seconds=PATIENCE,
+                what="the daemon to be ready",
+            )
             began = self.site.now()
             minute = next_minute(began + more) - timedelta(minutes=1)
-            await until(lambda: self._is_settled(began, minute), seconds=60 + 2 * PATIENCE, what=f"everything up to {minute} to be settled")
+            await until(
+                lambda: self._is_settled(began, minute),
+                seconds=60 + 2 * PATIENCE,
+                what=f"everything up to {minute} to be settled",
+            )
             await self.site.terminated()
         self._read_log()
         await self._audit()
 
     async def _is_settled(self, began: datetime, minute: datetime) -> bool:
-        """Whether nothing is open that is due, by a ledger of the present: the daemon may not know yet that its clock is right again."""
+        """Whether nothing is open that is due, by a ledger of the present: the daemon may not know yet that
+        its clock is right again.
+        """
         soon = self.site.now() + _SOON
-        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", to_text(soon))
+        open_ones = self.site.rows(
+            "SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", to_text(soon)
+        )
         (target,) = self.site.rows("SELECT watermark, snapshot_at FROM target")
-        is_present = began <= from_text(target["snapshot_at"]) <= soon and minute <= from_text(target["watermark"]) <= soon
+        is_present = (
+            began <= from_text(target["snapshot_at"]) <= soon
+            and minute <= from_text(target["watermark"]) <= soon
+        )
         return is_present and not open_ones
 
     async def _audit(self) -> None:
@@ -110,7 +133,11 @@ class Storm:
         books = accounts.read(self.site, clock_was_set=self._clock_was_set)
         found = [*self.site.violations, *accounts.violations(books, self.allowed)]
         if self.site.idempotent != self._keys_known():
-            found.append("the API was to see idempotency keys, and saw none" if self.site.idempotent else "the API saw idempotency keys")
+            found.append(
+                "the API was to see idempotency keys, and saw none"
+                if self.site.idempotent
+                else "the API saw idempotency keys"
+            )
         return found
 
     # ------------------------------------------------------------ one after the other
@@ -163,7 +190,9 @@ class Storm:
 
     def _read_log(self) -> None:
         now = asyncio.get_running_loop().time()
-        expected = {event for fault in self._active for event in fault.errors} | {each for each, end in self._over.items() if end > now}
+        expected = {event for fault in self._active for event in fault.errors} | {
+            each for each, end in self._over.items() if end > now
+        }
         for event, line in self.site.errors():
             if event in expected:
                 self.site.told[f"errors logged, as they should be: {event}"] += 1
@@ -175,7 +204,9 @@ class Storm:
         self.say(f"VIOLATION {what}")
 
     def _keys_known(self) -> bool:
-        return bool(self.site.rows("SELECT 1 FROM idempotent_answers LIMIT 1", database=self.site.api_database))
+        return bool(
+            self.site.rows("SELECT 1 FROM idempotent_answers LIMIT 1", database=self.site.api_database)
+        )
 
 
 @asynccontextmanager

@@ -1,6 +1,8 @@
-"""Each kind of fault at least once, with real processes across a full minute; afterwards the API's runs are the accepted occurrences.
+"""Each kind of fault at least once, with real processes across a full minute; afterwards the API's runs are
+the accepted occurrences.
 
-The sites mostly wait, so they stand side by side: one with each fault on its full minute, and some more faults after that.
+The sites mostly wait, so they stand side by side: one with each fault on its full minute, and some more
+faults after that.
 """
 
 import asyncio
@@ -42,7 +44,15 @@ from tests.faults.processes import (
     TerminateApi,
 )
 from tests.faults.site import Site
-from tests.faults.storage import STORAGE, DiskFull, FailingCalls, FileTooLarge, LedgerLocked, mount_disk, preload_failing_calls
+from tests.faults.storage import (
+    STORAGE,
+    DiskFull,
+    FailingCalls,
+    FileTooLarge,
+    LedgerLocked,
+    mount_disk,
+    preload_failing_calls,
+)
 from tests.faults.storm import FAULTS, Storm
 
 AUTOMATIONS = 12
@@ -91,13 +101,17 @@ GROUPS = {"network and clocks": NETWORKS + CLOCKS, "processes and storage": PROC
 
 def test_each_kind_of_fault_is_played() -> None:
     """The rotations of the key in `test_rotations`, which goes on beside these."""
-    assert {kind for plays in (*GROUPS.values(), ROTATIONS) for play in plays for kind in play.kinds} == set(FAULTS)
+    assert {kind for plays in (*GROUPS.values(), ROTATIONS) for play in plays for kind in play.kinds} == set(
+        FAULTS
+    )
     assert set(FAULTS) == {*NETWORK, *PROCESSES, *KEYS, *STORAGE, *CLOCK}
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("plays", GROUPS.values(), ids=GROUPS)
-def test_after_each_fault_the_runs_of_the_api_are_the_accepted_occurrences(tmp_path: Path, plays: Sequence[Play]) -> None:
+def test_after_each_fault_the_runs_of_the_api_are_the_accepted_occurrences(
+    tmp_path: Path, plays: Sequence[Play]
+) -> None:
     play_all(tmp_path, plays)
 
 
@@ -111,7 +125,9 @@ async def _all_of(folder: Path, plays: Sequence[Play]) -> list[str]:
     """What is lacking for some of them comes back."""
     async with AsyncExitStack() as closing:
         sites = [_site(closing, folder / str(number), play) for number, play in enumerate(plays)]
-        ends = await asyncio.gather(*(_through(site, play) for site, play in zip(sites, plays, strict=True)), return_exceptions=True)
+        ends = await asyncio.gather(
+            *(_through(site, play) for site, play in zip(sites, plays, strict=True)), return_exceptions=True
+        )
     for end in ends:
         if isinstance(end, BaseException):
             raise end
@@ -137,5 +153,8 @@ async def _through(site: Site, play: Play) -> list[str]:
         await storm.play(had, seconds=LASTS)
         await storm.calm()
         assert storm.account() == []
-        assert sum(row["outcome"] == "accepted" for row in site.rows("SELECT outcome FROM occurrence")) >= AUTOMATIONS / 2
+        assert (
+            sum(row["outcome"] == "accepted" for row in site.rows("SELECT outcome FROM occurrence"))
+            >= AUTOMATIONS / 2
+        )
     return [f"{kind.name()}: {lack}" for kind, lack in lacking.items()]

@@ -1,4 +1,6 @@
-"""The faults of `test_faults` that exchange the key; a file of its own, so that they are played beside the others."""
+"""The faults of `test_faults` that exchange the key; a file of its own, so that they are played beside the
+others.
+"""
 
 from pathlib import Path
 
@@ -8,5 +10,7 @@ from tests.faults.test_faults import ROTATIONS, play_all
 
 
 @pytest.mark.timeout(400)
-def test_after_each_rotation_of_the_key_the_runs_of_the_api_are_the_accepted_occurrences(tmp_path: Path) -> None:
+def test_after_each_rotation_of_the_key_the_runs_of_the_api_are_the_accepted_occurrences(
+    tmp_path: Path,
+) -> None:
     play_all(tmp_path, ROTATIONS)

@@ -1,4 +1,6 @@
-"""Values for the ledger's tests, and a ledger to try them on, so that a test reads like a story: one step a line."""
+"""Values for the ledger's tests, and a ledger to try them on, so that a test reads like a story: one step a
+line.
+"""
 
 import asyncio
 import sqlite3
@@ -53,25 +55,66 @@ def attempt(number: int = 1, minute: float = 0, baseline: str | None = "run-0") 
     return Attempt(number, at(minute), baseline, 0.25)
 
 
-def claim(minute: int, automation_id: str = NIGHTLY, *, first: Attempt | None = None, name: str = "nightly report") -> Claim:
-    return Claim(occurrence(minute, automation_id), name, at(minute), at(minute + 5), at(minute - 0.02), first)
+def claim(
+    minute: int, automation_id: str = NIGHTLY, *, first: Attempt | None = None, name: str = "nightly report"
+) -> Claim:
+    return Claim(
+        occurrence(minute, automation_id), name, at(minute), at(minute + 5), at(minute - 0.02), first
+    )
 
 
 def skip(*minutes: int, automation_id: str = NIGHTLY, reason: Reason = Reason.MISSED) -> Skip:
-    return Skip(occurrence(minutes[0], automation_id), "nightly report", at(minutes[0]), [at(each) for each in minutes], reason, at(1000))
+    return Skip(
+        occurrence(minutes[0], automation_id),
+        "nightly report",
+        at(minutes[0]),
+        [at(each) for each in minutes],
+        reason,
+        at(1000),
+    )
 
 
-def end(number: int = 1, result: AttemptResult = AttemptResult.UNKNOWN, *, minute: float = 1, error: str | None = None) -> AttemptEnd:
+def end(
+    number: int = 1,
+    result: AttemptResult = AttemptResult.UNKNOWN,
+    *,
+    minute: float = 1,
+    error: str | None = None,
+) -> AttemptEnd:
     sent_at = None if result is AttemptResult.NOT_SENT else at(minute)
-    return AttemptEnd(number, result, at(minute + 0.5), sent_at, 502 if result is AttemptResult.UNKNOWN else None, error)
+    return AttemptEnd(
+        number, result, at(minute + 0.5), sent_at, 502 if result is AttemptResult.UNKNOWN else None, error
+    )
 
 
-def run(run_id: str, automation_id: str = NIGHTLY, status: RunStatus = RunStatus.RUNNING, *, minute: float | None = 1) -> Run:
-    return Run(run_id, automation_id, None if minute is None else at(minute), status, "it broke" if status is RunStatus.FAILED else None)
+def run(
+    run_id: str,
+    automation_id: str = NIGHTLY,
+    status: RunStatus = RunStatus.RUNNING,
+    *,
+    minute: float | None = 1,
+) -> Run:
+    return Run(
+        run_id,
+        automation_id,
+        None if minute is None else at(minute),
+        status,
+        "it broke" if status is RunStatus.FAILED else None,
+    )
 
 
-def accepted(run_id: str, reason: Reason = Reason.ANSWERED, *, automation_id: str = NIGHTLY, minute: float = 1) -> Conclusion:
-    return Conclusion(Outcome.ACCEPTED, reason, at(minute + 0.6), at(minute), 0.25, None, run(run_id, automation_id, minute=minute))
+def accepted(
+    run_id: str, reason: Reason = Reason.ANSWERED, *, automation_id: str = NIGHTLY, minute: float = 1
+) -> Conclusion:
+    return Conclusion(
+        Outcome.ACCEPTED,
+        reason,
+        at(minute + 0.6),
+        at(minute),
+        0.25,
+        None,
+        run(run_id, automation_id, minute=minute),
+    )
 
 
 def concluded(outcome: Outcome, reason: Reason, error: str | None = None) -> Conclusion:
@@ -79,9 +122,20 @@ def concluded(outcome: Outcome, reason: Reason, error: str | None = None) -> Con
 
 
 def automation(
-    automation_id: str = NIGHTLY, name: str = "nightly report", cron: str = "0 3 * * *", run_id: str | None = None
+    automation_id: str = NIGHTLY,
+    name: str = "nightly report",
+    cron: str = "0 3 * * *",
+    run_id: str | None = None,
 ) -> Automation:
-    return Automation(automation_id, name, Definition(cron, "Europe/Berlin", enabled=True), at(-60), run_id, at(-90), "success")
+    return Automation(
+        automation_id,
+        name,
+        Definition(cron, "Europe/Berlin", enabled=True),
+        at(-60),
+        run_id,
+        at(-90),
+        "success",
+    )
 
 
 def version(of: Automation, minute: float = 0, *, invalid: str | None = None) -> DefinitionVersion:
@@ -124,11 +178,16 @@ class Stand:
 
     def outcomes(self) -> list[tuple[int, int, str | None]]:
         """Of each row the minute, the count, and its reason; None while it is open."""
-        return [(_minute(str(line["scheduled_for"])), int(line["count"] or 0), _text(line["reason"])) for line in self.lines()]
+        return [
+            (_minute(str(line["scheduled_for"])), int(line["count"] or 0), _text(line["reason"]))
+            for line in self.lines()
+        ]
 
     def rows(self, select: str) -> list[tuple[object, ...]]:
         """What stands in the tables."""
-        return self.do(self.database.read(lambda connection: [tuple(row) for row in connection.execute(select)]))
+        return self.do(
+            self.database.read(lambda connection: [tuple(row) for row in connection.execute(select)])
+        )
 
     def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """What a command writes."""

@@ -1,4 +1,6 @@
-"""What every ledger owes the daemon, whatever it is made of: the promises of `scheduler.daemon.ports.Ledger`."""
+"""What every ledger owes the daemon, whatever it is made of: the promises of
+`scheduler.daemon.ports.Ledger`.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.model import Attempt, AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, RunStatus, State
+from scheduler.core.model import (
+    Attempt,
+    AttemptResult,
+    OpenOccurrence,
+    Outcome,
+    Reason,
+    RunOrigin,
+    RunStatus,
+    State,
+)
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sql_batch import Contradiction
@@ -53,7 +64,10 @@ def _open(on: Stand) -> OpenOccurrence:
 
 
 def test_an_occurrence_is_claimed_once(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2)], [], at(2))).keys() == {occurrence(1), occurrence(2)}
+    assert ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2)], [], at(2))).keys() == {
+        occurrence(1),
+        occurrence(2),
+    }
     assert ledger.do(ledger.ledger.claim(MAIN, [claim(2), claim(3)], [], at(3))).keys() == {occurrence(3)}
 
 
@@ -68,11 +82,19 @@ def test_an_occurrence_that_is_given_twice_is_made_once(ledger: Stand) -> None:
 
 def test_of_two_daemons_that_claim_the_same_one_wins(ledger: Stand) -> None:
     other = open_ledger(ledger.path)
-    wanted = [claim(minute, automation_id, first=attempt()) for minute in range(50) for automation_id in (NIGHTLY, HOURLY)]
+    wanted = [
+        claim(minute, automation_id, first=attempt())
+        for minute in range(50)
+        for automation_id in (NIGHTLY, HOURLY)
+    ]
     try:
         rival = sqlite_ledger(other, "node-2")
         outcomes = ledger.together(
-            *(who.claim(MAIN, wanted[begin : begin + 10], [], at(50)) for begin in range(0, 100, 10) for who in (ledger.ledger, rival))
+            *(
+                who.claim(MAIN, wanted[begin : begin + 10], [], at(50))
+                for begin in range(0, 100, 10)
+                for who in (ledger.ledger, rival)
+            )
         )
     finally:
         other.close()
@@ -84,7 +106,12 @@ def test_a_claim_without_an_attempt_waits(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
     found = _open(ledger)
     assert (found.state, found.attempt, found.end) == (State.WAITING, None, None)
-    assert (found.due, found.deadline, found.claimed_at, found.name) == (at(1), at(6), at(0.98), "nightly report")
+    assert (found.due, found.deadline, found.claimed_at, found.name) == (
+        at(1),
+        at(6),
+        at(0.98),
+        "nightly report",
+    )
 
 
 def test_a_first_attempt_is_durable_with_its_claim(ledger: Stand) -> None:
@@ -125,7 +152,11 @@ def test_open_occurrences_come_in_the_order_of_due(ledger: Stand) -> None:
 
 
 def test_what_is_passed_over_has_its_outcome_at_once(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, reason=Reason.PAUSED), skip(3, 4, 5, automation_id=HOURLY)], at(5))).keys() == {
+    assert ledger.do(
+        ledger.ledger.claim(
+            MAIN, [], [skip(1, reason=Reason.PAUSED), skip(3, 4, 5, automation_id=HOURLY)], at(5)
+        )
+    ).keys() == {
         occurrence(1),
         occurrence(3, HOURLY),
     }
@@ -149,13 +180,20 @@ def test_nothing_in_a_span_can_be_claimed_or_passed_over_again(ledger: Stand) ->
         ([claim(3)], (1, 2, 3, 4, 5), [(1, 2, "missed"), (3, 1, None), (4, 2, "missed")]),
         ([claim(1)], (1, 2, 3), [(1, 1, None), (2, 2, "missed")]),
         ([claim(3)], (1, 2, 3), [(1, 2, "missed"), (3, 1, None)]),
-        ([claim(2), claim(3)], (1, 2, 3, 4), [(1, 1, "missed"), (2, 1, None), (3, 1, None), (4, 1, "missed")]),
+        (
+            [claim(2), claim(3)],
+            (1, 2, 3, 4),
+            [(1, 1, "missed"), (2, 1, None), (3, 1, None), (4, 1, "missed")],
+        ),
         ([claim(2)], (1, 3), [(1, 1, "missed"), (2, 1, None), (3, 1, "missed")]),
         ([claim(9)], (1, 2), [(1, 2, "missed"), (9, 1, None)]),
     ],
 )
 def test_a_span_is_written_around_what_is_there(
-    ledger: Stand, there: Sequence[object], minutes: Sequence[int], made: Sequence[tuple[int, int, str | None]]
+    ledger: Stand,
+    there: Sequence[object],
+    minutes: Sequence[int],
+    made: Sequence[tuple[int, int, str | None]],
 ) -> None:
     ledger.do(ledger.ledger.claim(MAIN, there, [], at(0)))  # type: ignore[arg-type]  # claims, as the table says
     rows = ledger.do(ledger.ledger.claim(MAIN, [], [skip(*minutes)], at(9)))
@@ -170,7 +208,11 @@ def test_a_span_is_written_around_another_that_began_before(ledger: Stand) -> No
 
 
 def test_spans_that_come_together_are_written_around_each_other(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(2)], [skip(1, 2, 3), skip(3, 4, reason=Reason.COALESCED), skip(4)], at(5)))
+    ledger.do(
+        ledger.ledger.claim(
+            MAIN, [claim(2)], [skip(1, 2, 3), skip(3, 4, reason=Reason.COALESCED), skip(4)], at(5)
+        )
+    )
     assert ledger.outcomes() == [(1, 1, "missed"), (2, 1, None), (3, 1, "missed"), (4, 1, "coalesced")]
 
 
@@ -187,15 +229,23 @@ _steps = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps=_steps)
-def test_no_instant_ever_has_two_rows_and_none_is_left_out(steps: Sequence[tuple[str, bool, list[int]]]) -> None:
+def test_no_instant_ever_has_two_rows_and_none_is_left_out(
+    steps: Sequence[tuple[str, bool, list[int]]],
+) -> None:
     """However claims and spans of a schedule that fires every minute come, overlapping as they like."""
     wanted = {(automation_id, minute) for automation_id, _, minutes in steps for minute in minutes}
     with tempfile.TemporaryDirectory() as folder, stand(Path(folder) / "ledger.db") as on:
         for automation_id, claiming, minutes in steps:
             claims = [claim(minute, automation_id) for minute in minutes] if claiming else []
-            on.do(on.ledger.claim(MAIN, claims, [] if claiming else [skip(*minutes, automation_id=automation_id)], at(0)))
+            on.do(
+                on.ledger.claim(
+                    MAIN, claims, [] if claiming else [skip(*minutes, automation_id=automation_id)], at(0)
+                )
+            )
         lines = on.lines()
-        spans = on.rows("SELECT automation_id, scheduled_for, last FROM occurrence ORDER BY automation_id, scheduled_for")
+        spans = on.rows(
+            "SELECT automation_id, scheduled_for, last FROM occurrence ORDER BY automation_id, scheduled_for"
+        )
     assert sum(int(line["count"] or 0) for line in lines) == len(wanted)
     for (this, _, last), (following, first, _) in pairwise(spans):
         assert this != following or str(last) < str(first)
@@ -235,7 +285,10 @@ def test_attempts_are_numbered_one_after_the_other(ledger: Stand, number: int) -
 def test_an_attempt_that_was_open_when_the_next_is_made_was_never_seen_to_end(ledger: Stand) -> None:
     _claimed(ledger)
     ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 3)))
-    assert ledger.rows("SELECT number, result, ended_at FROM attempt") == [(1, "unknown", None), (2, None, None)]
+    assert ledger.rows("SELECT number, result, ended_at FROM attempt") == [
+        (1, "unknown", None),
+        (2, None, None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -247,13 +300,19 @@ def test_an_attempt_that_was_open_when_the_next_is_made_was_never_seen_to_end(le
         (["throttled", "not_sent"], None),
     ],
 )
-def test_the_first_attempt_in_doubt_is_remembered(ledger: Stand, results: Sequence[str | None], number: int | None) -> None:
+def test_the_first_attempt_in_doubt_is_remembered(
+    ledger: Stand, results: Sequence[str | None], number: int | None
+) -> None:
     _claimed(ledger)
     for tried, result in enumerate(results, start=1):
         if tried > 1:
             ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(tried, minute=tried)))
         if result is not None:
-            ledger.do(ledger.ledger.end_attempt(occurrence(1), end(tried, minute=tried, result=AttemptResult(result)), State.WAITING))
+            ledger.do(
+                ledger.ledger.end_attempt(
+                    occurrence(1), end(tried, minute=tried, result=AttemptResult(result)), State.WAITING
+                )
+            )
     first = _open(ledger).first_in_doubt
     assert first == (None if number is None else attempt(number, minute=0 if number == 1 else number))
 
@@ -317,7 +376,9 @@ def test_what_was_not_sent_was_not_attempted(ledger: Stand) -> None:
 
 def test_an_outcome_its_run_and_the_end_of_its_attempt_are_one(ledger: Stand) -> None:
     _claimed(ledger)
-    assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
+    assert ledger.do(
+        ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED))
+    )
     assert ledger.do(ledger.ledger.read_open_occurrences(MAIN)) == []
     assert ledger.lines() == [
         {
@@ -362,10 +423,14 @@ def test_what_was_never_claimed_gets_no_outcome(ledger: Stand) -> None:
 def test_a_run_belongs_to_one_occurrence_and_nothing_is_written_of_the_second(ledger: Stand) -> None:
     for automation_id in (NIGHTLY, HOURLY):
         _claimed(ledger, 1, automation_id)
-    assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
+    assert ledger.do(
+        ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED))
+    )
     for reason in (Reason.ANSWERED, Reason.FOUND):
         thief = accepted("run-1", reason, automation_id=HOURLY)
-        assert not ledger.do(ledger.ledger.conclude(occurrence(1, HOURLY), thief, end(result=AttemptResult.ANSWERED)))
+        assert not ledger.do(
+            ledger.ledger.conclude(occurrence(1, HOURLY), thief, end(result=AttemptResult.ANSWERED))
+        )
     found = _open(ledger)
     assert (found.occurrence, found.state, found.end) == (occurrence(1, HOURLY), State.CLAIMED, None)
 
@@ -396,8 +461,12 @@ def test_an_attempt_that_is_open_at_the_outcome_was_never_seen_to_end(ledger: St
     assert ledger.rows("SELECT result, ended_at FROM attempt") == [("unknown", None)]
 
 
-@pytest.mark.parametrize(("outcome", "reason"), [(Outcome.SKIPPED, Reason.PAUSED), (Outcome.EXPIRED, Reason.NOT_STARTED)])
-def test_an_attempt_that_is_open_when_nothing_was_started_was_never_made(ledger: Stand, outcome: Outcome, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "reason"), [(Outcome.SKIPPED, Reason.PAUSED), (Outcome.EXPIRED, Reason.NOT_STARTED)]
+)
+def test_an_attempt_that_is_open_when_nothing_was_started_was_never_made(
+    ledger: Stand, outcome: Outcome, reason: Reason
+) -> None:
     _claimed(ledger)
     ledger.do(ledger.ledger.conclude(occurrence(1), concluded(outcome, reason)))
     assert ledger.lines()[0]["attempts"] == 0
@@ -405,32 +474,49 @@ def test_an_attempt_that_is_open_when_nothing_was_started_was_never_made(ledger:
 
 
 def test_of_many_that_wait_together_only_the_wrong_ones_are_refused(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(minute, first=attempt()) for minute in range(100)], [], at(100)))
+    ledger.do(
+        ledger.ledger.claim(MAIN, [claim(minute, first=attempt()) for minute in range(100)], [], at(100))
+    )
     outcomes = ledger.together(
         *(
-            ledger.ledger.conclude(occurrence(minute), accepted(f"run-{minute % 97}"), end(result=AttemptResult.ANSWERED))
+            ledger.ledger.conclude(
+                occurrence(minute), accepted(f"run-{minute % 97}"), end(result=AttemptResult.ANSWERED)
+            )
             for minute in [*range(50), 7, *range(50, 100)]
         )
     )
     refused = [(index, outcome) for index, outcome in enumerate(outcomes) if outcome is not True]
-    assert [index for index, _ in refused] == [50, 98, 99, 100], "a second outcome, and three runs that are taken"
+    assert [index for index, _ in refused] == [50, 98, 99, 100], (
+        "a second outcome, and three runs that are taken"
+    )
     assert isinstance(refused[0][1], Contradiction)
     assert [outcome for _, outcome in refused[1:]] == [False] * 3
-    assert [each.occurrence for each in ledger.do(ledger.ledger.read_open_occurrences(MAIN))] == [occurrence(each) for each in (97, 98, 99)]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_open_occurrences(MAIN))] == [
+        occurrence(each) for each in (97, 98, 99)
+    ]
 
 
 def test_attempts_and_ends_that_wait_together_are_each_kept(ledger: Stand) -> None:
     verbs, minutes = ledger.ledger, range(40)
     ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in minutes], [], at(40)))
-    ends = ledger.together(*(verbs.end_attempt(occurrence(minute), end(error=str(minute)), State.WAITING) for minute in [*minutes, 99]))
+    ends = ledger.together(
+        *(
+            verbs.end_attempt(occurrence(minute), end(error=str(minute)), State.WAITING)
+            for minute in [*minutes, 99]
+        )
+    )
     assert ends[:40] == [None] * 40
     assert isinstance(ends[40], Contradiction)
-    again = ledger.together(*(verbs.write_attempt(occurrence(minute), attempt(2, minute)) for minute in [99, *minutes]))
+    again = ledger.together(
+        *(verbs.write_attempt(occurrence(minute), attempt(2, minute)) for minute in [99, *minutes])
+    )
     assert isinstance(again[0], Contradiction)
     assert [(each.attempt, each.end) for each in ledger.do(verbs.read_open_occurrences(MAIN))] == [
         (attempt(2, each), None) for each in minutes
     ]
-    assert ledger.rows("SELECT count(*) FROM attempt WHERE number = 1 AND error = (SELECT (occurrence_id - 1) || '')") == [(40,)]
+    assert ledger.rows(
+        "SELECT count(*) FROM attempt WHERE number = 1 AND error = (SELECT (occurrence_id - 1) || '')"
+    ) == [(40,)]
 
 
 # ---------------------------------------------------------------- taking back
@@ -449,7 +535,9 @@ def test_what_is_withdrawn_was_never_claimed(ledger: Stand) -> None:
 
 
 @pytest.mark.parametrize("result", list(AttemptResult))
-def test_what_was_tried_is_not_withdrawn_even_when_nothing_was_started(ledger: Stand, result: AttemptResult) -> None:
+def test_what_was_tried_is_not_withdrawn_even_when_nothing_was_started(
+    ledger: Stand, result: AttemptResult
+) -> None:
     for minute in (1, 2):
         _claimed(ledger, minute)
     ledger.do(ledger.ledger.end_attempt(occurrence(2), end(result=result), State.UNKNOWN))
@@ -474,21 +562,36 @@ def _rewound(on: Stand, now: datetime) -> list[tuple[int, int, str | None]]:
 
 
 @pytest.mark.parametrize("reason", [Reason.MISSED, Reason.COALESCED, Reason.PAUSED, Reason.OVERLAP])
-def test_a_clock_that_went_back_takes_back_what_was_passed_over_ahead_of_it(ledger: Stand, reason: Reason) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, reason=reason), skip(5, reason=reason), skip(6, reason=reason)], at(6)))
+def test_a_clock_that_went_back_takes_back_what_was_passed_over_ahead_of_it(
+    ledger: Stand, reason: Reason
+) -> None:
+    ledger.do(
+        ledger.ledger.claim(
+            MAIN, [], [skip(1, reason=reason), skip(5, reason=reason), skip(6, reason=reason)], at(6)
+        )
+    )
     assert _rewound(ledger, at(5)) == [(1, 1, reason), (5, 1, reason)]
     assert ledger.watermark() == at(5)
 
 
 def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Stand) -> None:
     verbs = ledger.ledger
-    ledger.do(verbs.claim(MAIN, [claim(6, first=attempt()), claim(7), claim(8, first=attempt()), claim(9)], [skip(10)], at(10)))
+    ledger.do(
+        verbs.claim(
+            MAIN,
+            [claim(6, first=attempt()), claim(7), claim(8, first=attempt()), claim(9)],
+            [skip(10)],
+            at(10),
+        )
+    )
     ledger.do(verbs.conclude(occurrence(6), accepted("run-6"), end(result=AttemptResult.ANSWERED)))
     ledger.do(verbs.end_attempt(occurrence(8), end(result=AttemptResult.NOT_SENT), State.WAITING))
     ledger.do(verbs.conclude(occurrence(8), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     ledger.do(verbs.conclude(occurrence(9), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     assert _rewound(ledger, at(0)) == [(6, 1, "answered"), (7, 1, None), (8, 1, "not_started")]
-    assert ledger.do(verbs.claim(MAIN, [claim(minute) for minute in (6, 7, 8, 9, 10)], [], at(10))).keys() == {
+    assert ledger.do(
+        verbs.claim(MAIN, [claim(minute) for minute in (6, 7, 8, 9, 10)], [], at(10))
+    ).keys() == {
         occurrence(9),
         occurrence(10),
     }
@@ -503,10 +606,16 @@ def test_what_was_skipped_as_deleted_stays_so_when_its_automation_is_gone(ledger
 
 
 def test_what_an_edit_took_back_lies_ahead_again(ledger: Stand) -> None:
-    """A span that began before stays: its past has been decided, and the version that implied it is in force no more."""
+    """A span that began before stays: its past has been decided, and the version that implied it is in force
+    no more.
+    """
     seen = automation()
     ledger.do(ledger.ledger.record_snapshot(MAIN, at(1), [version(seen, 1)], [seen], []))
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5)))
+    ledger.do(
+        ledger.ledger.claim(
+            MAIN, [], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5)
+        )
+    )
     assert _rewound(ledger, at(3)) == [(2, 3, "deleted")]
 
 
@@ -531,7 +640,9 @@ def test_a_watermark_that_lies_before_the_present_stays(ledger: Stand) -> None:
 
 def test_a_version_that_would_come_into_force_ahead_of_the_present_is_in_force(ledger: Stand) -> None:
     seen, later = automation(), automation(HOURLY)
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], []))
+    ledger.do(
+        ledger.ledger.record_snapshot(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], [])
+    )
     ledger.do(ledger.ledger.rewind(MAIN, at(5)))
     known_target = ledger.do(ledger.ledger.bind(MAIN, URL, "1"))
     assert known_target.snapshot_at == at(5)
@@ -561,10 +672,16 @@ def test_rewinding_one_target_leaves_the_others(ledger: Stand) -> None:
 def test_a_run_is_followed_to_its_end(ledger: Stand) -> None:
     _claimed(ledger)
     ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(4)))
+    ledger.do(
+        ledger.ledger.record_runs(
+            MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(4)
+        )
+    )
     line = ledger.lines()[0]
     assert (line["outcome"], line["run_status"], line["error"]) == ("accepted", "failed", "it broke")
-    assert ledger.rows("SELECT finished_at, occurrence_id IS NOT NULL FROM run") == [("2026-11-23T12:04:00.000000Z", 1)]
+    assert ledger.rows("SELECT finished_at, occurrence_id IS NOT NULL FROM run") == [
+        ("2026-11-23T12:04:00.000000Z", 1)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -576,7 +693,9 @@ def test_a_run_is_followed_to_its_end(ledger: Stand) -> None:
         (RunStatus.LOST, RunStatus.SUCCESS, RunStatus.SUCCESS),
     ],
 )
-def test_no_reading_makes_a_run_that_has_ended_run_again(ledger: Stand, first: RunStatus, then: RunStatus, stays: RunStatus) -> None:
+def test_no_reading_makes_a_run_that_has_ended_run_again(
+    ledger: Stand, first: RunStatus, then: RunStatus, stays: RunStatus
+) -> None:
     for status in (first, then):
         ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=status), RunOrigin.MANUAL)], at(4)))
     assert ledger.rows("SELECT status FROM run") == [(stays,)]
@@ -591,7 +710,11 @@ def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None
 def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(ledger: Stand) -> None:
     verbs = ledger.ledger
     ledger.do(verbs.bind("other", "https://eu.posthog.com", "1"))
-    elsewhere, first, second = run("run-1", HOURLY), run("run-1", minute=None), run("run-2", status=RunStatus.FAILED)
+    elsewhere, first, second = (
+        run("run-1", HOURLY),
+        run("run-1", minute=None),
+        run("run-2", status=RunStatus.FAILED),
+    )
     ledger.do(verbs.record_runs("other", [], at(3), unattributed=[elsewhere]))
     ledger.do(verbs.record_runs(MAIN, [], at(3), unattributed=[second, first]))
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [first, second]
@@ -600,7 +723,13 @@ def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(le
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [ended, second]
     assert ledger.do(verbs.read_newest_runs(MAIN)) == []
     ledger.do(
-        verbs.record_runs(MAIN, [(ended, RunOrigin.FOREIGN)], at(4), attributed=["run-1"], unattributed=[replace(second, error=None)])
+        verbs.record_runs(
+            MAIN,
+            [(ended, RunOrigin.FOREIGN)],
+            at(4),
+            attributed=["run-1"],
+            unattributed=[replace(second, error=None)],
+        )
     )
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [replace(second, error=None)]
     assert ledger.do(verbs.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
@@ -615,7 +744,11 @@ def test_nothing_is_known_of_a_run_that_nobody_announced(ledger: Stand) -> None:
 
 def test_the_newest_run_of_each_automation_is_gone_on_with(ledger: Stand) -> None:
     ledger.do(
-        ledger.ledger.record_runs(MAIN, [(run("old", minute=1), RunOrigin.FOREIGN), (run("new", minute=2), RunOrigin.FOREIGN)], at(4))
+        ledger.ledger.record_runs(
+            MAIN,
+            [(run("old", minute=1), RunOrigin.FOREIGN), (run("new", minute=2), RunOrigin.FOREIGN)],
+            at(4),
+        )
     )
     ledger.do(ledger.ledger.record_runs(MAIN, [(run("other", HOURLY, minute=1), RunOrigin.MANUAL)], at(4)))
     newest = ledger.do(ledger.ledger.read_newest_runs(MAIN))
@@ -633,17 +766,29 @@ def _unknown(on: Stand) -> None:
     on.do(on.ledger.end_attempt(occurrence(1), end(minute=1), State.UNKNOWN))
 
 
-def _stranger(on: Stand, minute: float, *, automation_id: str = NIGHTLY, origin: RunOrigin = RunOrigin.FOREIGN) -> dict[str, datetime]:
-    return dict(on.do(on.ledger.record_runs(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))).doubles)
+def _stranger(
+    on: Stand, minute: float, *, automation_id: str = NIGHTLY, origin: RunOrigin = RunOrigin.FOREIGN
+) -> dict[str, datetime]:
+    return dict(
+        on.do(
+            on.ledger.record_runs(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))
+        ).doubles
+    )
 
 
 def test_a_foreign_run_after_an_attempt_taken_for_not_started_is_its_late_double(ledger: Stand) -> None:
     _unknown(ledger)
     ledger.do(ledger.ledger.resolve_not_started(occurrence(1)))
     ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 2)))
-    ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-2", minute=2), end(2, AttemptResult.ANSWERED, minute=2)))
+    ledger.do(
+        ledger.ledger.conclude(
+            occurrence(1), accepted("run-2", minute=2), end(2, AttemptResult.ANSWERED, minute=2)
+        )
+    )
     assert _stranger(ledger, 7) == {"stranger": at(1)}
-    assert ledger.rows("SELECT origin, doubles FROM run WHERE run_id = 'stranger'") == [("foreign", "2026-11-23T12:01:00Z")]
+    assert ledger.rows("SELECT origin, doubles FROM run WHERE run_id = 'stranger'") == [
+        ("foreign", "2026-11-23T12:01:00Z")
+    ]
     assert _stranger(ledger, 7) == {}, "it is told once"
 
 
@@ -662,20 +807,30 @@ def test_a_run_that_was_found_is_nobodys_double(ledger: Stand) -> None:
         (7, NIGHTLY, RunOrigin.MANUAL),
     ],
 )
-def test_other_runs_are_no_late_doubles(ledger: Stand, minute: float, automation_id: str, origin: RunOrigin) -> None:
+def test_other_runs_are_no_late_doubles(
+    ledger: Stand, minute: float, automation_id: str, origin: RunOrigin
+) -> None:
     _unknown(ledger)
     assert _stranger(ledger, minute, automation_id=automation_id, origin=origin) == {}
 
 
-@pytest.mark.parametrize(("known", "now"), [(-600.0, None), (None, -600.0), (-7200.0, -7200.0), (None, -7200.0)])
-def test_a_late_double_is_known_by_the_clock_of_the_api(ledger: Stand, known: float | None, now: float | None) -> None:
-    """It is ten minutes or two hours behind ours: so the run began after the attempt, though its time says before."""
+@pytest.mark.parametrize(
+    ("known", "now"), [(-600.0, None), (None, -600.0), (-7200.0, -7200.0), (None, -7200.0)]
+)
+def test_a_late_double_is_known_by_the_clock_of_the_api(
+    ledger: Stand, known: float | None, now: float | None
+) -> None:
+    """It is ten minutes or two hours behind ours: so the run began after the attempt, though its time says
+    before.
+    """
     behind = -(known or now or 0.0) / 60
     first = Attempt(1, at(30), None, known)
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
     ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     stranger = [(run("stranger", minute=31 - behind), RunOrigin.FOREIGN)]
-    assert ledger.do(ledger.ledger.record_runs(MAIN, stranger, at(31), clock_offset=now)).doubles == {"stranger": at(30)}
+    assert ledger.do(ledger.ledger.record_runs(MAIN, stranger, at(31), clock_offset=now)).doubles == {
+        "stranger": at(30)
+    }
 
 
 def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledger: Stand) -> None:
@@ -683,7 +838,11 @@ def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledg
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
     ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     assert (
-        ledger.do(ledger.ledger.record_runs(MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0)).doubles
+        ledger.do(
+            ledger.ledger.record_runs(
+                MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0
+            )
+        ).doubles
         == {}
     )
 
@@ -694,14 +853,18 @@ def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledg
 def spans(on: Stand) -> list[tuple[int, int, str | None]]:
     """Of each row the minute, the count, and how its instants follow each other."""
     rows = on.rows("SELECT scheduled_for, count, intervals FROM occurrence ORDER BY scheduled_for")
-    return [(int(str(row[0])[14:16]), int(str(row[1])), None if row[2] is None else str(row[2])) for row in rows]
+    return [
+        (int(str(row[0])[14:16]), int(str(row[1])), None if row[2] is None else str(row[2])) for row in rows
+    ]
 
 
 def test_what_lies_in_a_span_and_is_none_of_it_divides_the_span(ledger: Stand) -> None:
     """An edit that was seen late implied it, and so it has a row of its own."""
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6, 8, 12)], at(12)))
     assert spans(ledger) == [(2, 5, "[[120,3],[240,1]]")]
-    made = ledger.do(ledger.ledger.claim(MAIN, [claim(6), claim(7), claim(20)], [skip(9, 10, 11, 12, 13)], at(13)))
+    made = ledger.do(
+        ledger.ledger.claim(MAIN, [claim(6), claim(7), claim(20)], [skip(9, 10, 11, 12, 13)], at(13))
+    )
     assert made == {occurrence(7): 1, occurrence(20): 1, occurrence(9): 3, occurrence(13): 1}
     assert spans(ledger) == [
         (2, 3, "[[120,2]]"),
@@ -735,7 +898,9 @@ def test_a_divided_span_is_due_where_its_jitter_says(ledger: Stand) -> None:
     late = replace(skip(2, 4, 6), due=at(2.5))
     ledger.do(ledger.ledger.claim(MAIN, [], [late], at(6)))
     ledger.do(ledger.ledger.claim(MAIN, [claim(3)], [], at(6)))
-    assert [str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")] == ["02:30", "03:00", "04:30"]
+    assert [
+        str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")
+    ] == ["02:30", "03:00", "04:30"]
 
 
 # ---------------------------------------------------------------- what is late
@@ -745,7 +910,11 @@ def test_what_has_a_row_of_its_own_or_in_a_span_is_not_lacking(ledger: Stand) ->
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
     ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(7, HOURLY)], [skip(3, 4, 5)], at(5)))
     expected = [*(occurrence(minute) for minute in range(1, 8)), occurrence(7, HOURLY)]
-    assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {occurrence(2), occurrence(6), occurrence(7)}
+    assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {
+        occurrence(2),
+        occurrence(6),
+        occurrence(7),
+    }
     assert ledger.do(ledger.ledger.find_missing(MAIN, [])) == set()
 
 
@@ -753,8 +922,13 @@ def test_late_is_what_is_open_past_its_deadline(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2), claim(3)], [], at(5)))
     ledger.do(ledger.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7)))] == []
-    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7.5)))] == [occurrence(2)]
-    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(9)))] == [occurrence(2), occurrence(3)]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7.5)))] == [
+        occurrence(2)
+    ]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(9)))] == [
+        occurrence(2),
+        occurrence(3),
+    ]
 
 
 # ---------------------------------------------------------------- steps
@@ -769,11 +943,22 @@ def _taken_down(on: Stand) -> list[tuple[object, ...]]:
 def test_steps_ride_in_every_write_of_their_occurrence(ledger: Stand) -> None:
     verbs = ledger.ledger
     _claimed(ledger)
-    ledger.do(verbs.end_attempt(occurrence(1), end(), State.UNKNOWN, [Step(at(1), Cause.BACK_OFF, at(2), "reset")]))
+    ledger.do(
+        verbs.end_attempt(occurrence(1), end(), State.UNKNOWN, [Step(at(1), Cause.BACK_OFF, at(2), "reset")])
+    )
     ledger.do(verbs.resolve_not_started(occurrence(1), [Step(at(3), Cause.NOTHING_STARTED)]))
     ledger.do(verbs.write_attempt(occurrence(1), attempt(2, 4), [Step(at(4), Cause.THROTTLED, at(5))]))
-    ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(2, AttemptResult.ANSWERED), [Step(at(5), Cause.ADOPTED)]))
-    assert [cause for _, cause, _, _ in _taken_down(ledger)] == ["back_off", "nothing_started", "throttled", "adopted"]
+    ledger.do(
+        verbs.conclude(
+            occurrence(1), accepted("run-1"), end(2, AttemptResult.ANSWERED), [Step(at(5), Cause.ADOPTED)]
+        )
+    )
+    assert [cause for _, cause, _, _ in _taken_down(ledger)] == [
+        "back_off",
+        "nothing_started",
+        "throttled",
+        "adopted",
+    ]
 
 
 def test_a_step_that_is_written_again_is_one(ledger: Stand) -> None:
@@ -788,12 +973,17 @@ def test_a_step_that_is_written_again_is_one(ledger: Stand) -> None:
 
 def test_a_wait_that_is_noted_gets_its_end_later_and_keeps_it(ledger: Stand) -> None:
     _claimed(ledger)
-    lasting, ended = Step(at(1), Cause.HELD, None, "no such key"), Step(at(1), Cause.HELD, at(3), "no such key")
+    lasting, ended = (
+        Step(at(1), Cause.HELD, None, "no such key"),
+        Step(at(1), Cause.HELD, at(3), "no such key"),
+    )
     ledger.do(ledger.ledger.record_steps([(occurrence(1), [lasting]), (occurrence(99), [lasting])]))
     assert _taken_down(ledger) == [("2026-11-23T12:01:00.000000Z", "held", None, "no such key")]
     for step in (ended, lasting):
         ledger.do(ledger.ledger.discard_attempts([], [(occurrence(1), [step])]))
-        assert _taken_down(ledger) == [("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:03:00.000000Z", "no such key")]
+        assert _taken_down(ledger) == [
+            ("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:03:00.000000Z", "no such key")
+        ]
 
 
 def test_the_steps_of_what_contradicts_are_not_written(ledger: Stand) -> None:

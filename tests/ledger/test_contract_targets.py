@@ -1,4 +1,6 @@
-"""The rest of what every ledger owes the daemon: targets, what their snapshots show, pauses, and runs by hand."""
+"""The rest of what every ledger owes the daemon: targets, what their snapshots show, pauses, and runs by
+hand.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +10,14 @@ from functools import partial
 import pytest
 
 from scheduler.core.errors import ConfigurationError, TargetMismatch
-from scheduler.core.model import Automation, Definition, DefinitionVersion, RunOrigin, RunStatus, parse_automation
+from scheduler.core.model import (
+    Automation,
+    Definition,
+    DefinitionVersion,
+    RunOrigin,
+    RunStatus,
+    parse_automation,
+)
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.recorded_state import RecordedAutomation, RecordedTargetState, Removal, ThrottleSpan
 from scheduler.ledger.operator_requests import (
@@ -25,7 +34,20 @@ from scheduler.ledger.operator_requests import (
 )
 from scheduler.ledger.sql_batch import Contradiction
 from scheduler.ledger.sqlite import SqliteLedger
-from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, Stand, at, automation, claim, removal, run, skip, version
+from tests.ledger.support import (
+    HOURLY,
+    MAIN,
+    NIGHTLY,
+    URL,
+    Stand,
+    at,
+    automation,
+    claim,
+    removal,
+    run,
+    skip,
+    version,
+)
 
 NOTHING = Definition("", "", enabled=False)
 
@@ -57,7 +79,12 @@ def test_a_new_target_has_nothing_recorded(ledger: Stand) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://US.PostHog.com", "https://us.posthog.com/", "HTTPS://us.posthog.com:443", " https://us.posthog.com// "],
+    [
+        "https://US.PostHog.com",
+        "https://us.posthog.com/",
+        "HTTPS://us.posthog.com:443",
+        " https://us.posthog.com// ",
+    ],
 )
 def test_the_same_url_written_otherwise_is_the_same_target(ledger: Stand, url: str) -> None:
     ledger.do(ledger.ledger.bind(MAIN, url, "1"))
@@ -65,9 +92,17 @@ def test_the_same_url_written_otherwise_is_the_same_target(ledger: Stand, url: s
 
 @pytest.mark.parametrize(
     ("url", "project_id"),
-    [(URL, "2"), ("https://eu.posthog.com", "1"), ("http://us.posthog.com", "1"), (URL + ":8443", "1"), (URL + "/Sub", "1")],
+    [
+        (URL, "2"),
+        ("https://eu.posthog.com", "1"),
+        ("http://us.posthog.com", "1"),
+        (URL + ":8443", "1"),
+        (URL + "/Sub", "1"),
+    ],
 )
-def test_another_url_or_project_under_the_same_name_is_refused(ledger: Stand, url: str, project_id: str) -> None:
+def test_another_url_or_project_under_the_same_name_is_refused(
+    ledger: Stand, url: str, project_id: str
+) -> None:
     with pytest.raises(TargetMismatch, match="give the new target another name") as refused:
         ledger.do(ledger.ledger.bind(MAIN, url, project_id))
     assert "project 1 at https://us.posthog.com" in str(refused.value)
@@ -118,11 +153,19 @@ def test_a_restoration_is_known_to_all_targets_also_by_a_new_name(ledger: Stand)
     assert _recorded(ledger).restored_at is None
     ledger.write(lambda connection: note_restoration(connection, at(7)))
     ledger.write(lambda connection: rename_target(connection, "other", "prod"))
-    assert _recorded(ledger).restored_at == ledger.do(ledger.ledger.bind("prod", "https://eu.posthog.com", "1")).restored_at == at(7)
+    assert (
+        _recorded(ledger).restored_at
+        == ledger.do(ledger.ledger.bind("prod", "https://eu.posthog.com", "1")).restored_at
+        == at(7)
+    )
 
 
-@pytest.mark.parametrize(("old", "new", "why"), [("nobody", "prod", "knows main, other"), (MAIN, "other", "already")])
-def test_a_name_that_is_not_there_or_is_taken_cannot_be_renamed(ledger: Stand, old: str, new: str, why: str) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "why"), [("nobody", "prod", "knows main, other"), (MAIN, "other", "already")]
+)
+def test_a_name_that_is_not_there_or_is_taken_cannot_be_renamed(
+    ledger: Stand, old: str, new: str, why: str
+) -> None:
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
     with pytest.raises(ConfigurationError, match=why):
         ledger.write(lambda connection: rename_target(connection, old, new))
@@ -145,7 +188,9 @@ def test_a_version_that_ended_after_the_watermark_is_recalled_with_its_end(ledge
     _added(ledger, first)
     edited = replace(first, definition=replace(first.definition, cron_expression="*/7 * * * *"))
     ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [version(edited, 4)], [edited], []))
-    assert [(each.version.definition, each.until) for each in _recorded(ledger).ended] == [(first.definition, at(4))]
+    assert [(each.version.definition, each.until) for each in _recorded(ledger).ended] == [
+        (first.definition, at(4))
+    ]
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(5)))
     assert _recorded(ledger).ended == ()
 
@@ -175,20 +220,34 @@ def test_an_edit_is_a_new_version_and_the_old_one_stays_on_record(ledger: Stand)
     edited = automation(cron="30 4 * * *")
     _observe(ledger, 9, [version(edited, 7)], [edited])
     assert _recorded(ledger).automations[NIGHTLY] == RecordedAutomation(edited, at(7), None)
-    assert ledger.rows("SELECT cron_expression, effective_from, observed_at, croniter, tzdata FROM definition ORDER BY id") == [
+    assert ledger.rows(
+        "SELECT cron_expression, effective_from, observed_at, croniter, tzdata FROM definition ORDER BY id"
+    ) == [
         ("0 3 * * *", "2026-11-23T12:00:00.000000Z", "2026-11-23T12:00:30.000000Z", "6.2.4", "2026.2"),
         ("30 4 * * *", "2026-11-23T12:07:00.000000Z", "2026-11-23T12:07:30.000000Z", "6.2.4", "2026.2"),
     ]
 
 
-def test_since_when_an_automation_is_not_shown_is_there_after_a_restart_until_it_is_shown_or_removed(ledger: Stand) -> None:
+def test_since_when_an_automation_is_not_shown_is_there_after_a_restart_until_it_is_shown_or_removed(
+    ledger: Stand,
+) -> None:
     _added(ledger, automation(), automation(HOURLY, "hourly"))
     ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [], [], [], unseen={NIGHTLY: at(4), HOURLY: at(4)}))
     _observe(ledger, 6, [version(automation(), 3, invalid="unknown time zone")])
-    assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {NIGHTLY: at(4), HOURLY: at(4)}
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}))
+    assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {
+        NIGHTLY: at(4),
+        HOURLY: at(4),
+    }
+    ledger.do(
+        ledger.ledger.record_snapshot(
+            MAIN, at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}
+        )
+    )
     _added(ledger, automation(HOURLY, "hourly"), minute=8)
-    assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {NIGHTLY: None, HOURLY: None}
+    assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {
+        NIGHTLY: None,
+        HOURLY: None,
+    }
 
 
 def test_a_new_name_or_run_is_no_new_version(ledger: Stand) -> None:
@@ -201,10 +260,18 @@ def test_a_new_name_or_run_is_no_new_version(ledger: Stand) -> None:
 
 def test_a_broken_automation_keeps_its_reason_and_its_newest_run(ledger: Stand) -> None:
     _added(ledger, automation(run_id="run-9"))
-    _observe(ledger, 4, [DefinitionVersion(NIGHTLY, "nightly report", None, at(3), at(4), "its timezone is missing or null")])
+    _observe(
+        ledger,
+        4,
+        [DefinitionVersion(NIGHTLY, "nightly report", None, at(3), at(4), "its timezone is missing or null")],
+    )
     recorded = _recorded(ledger).automations[NIGHTLY]
     assert recorded.broken == "its timezone is missing or null"
-    assert (recorded.automation.definition, recorded.automation.run_id, recorded.effective_from) == (NOTHING, "run-9", at(3))
+    assert (recorded.automation.definition, recorded.automation.run_id, recorded.effective_from) == (
+        NOTHING,
+        "run-9",
+        at(3),
+    )
     _added(ledger, automation(), minute=6)
     assert _recorded(ledger).automations[NIGHTLY].broken is None
 
@@ -213,15 +280,23 @@ def test_an_invalid_schedule_is_recorded_as_it_stands(ledger: Stand) -> None:
     wrong = automation(cron="0 0 31 2 *")
     _observe(ledger, 4, [version(wrong, 4, invalid="it never fires")], [wrong])
     assert _recorded(ledger).automations[NIGHTLY] == RecordedAutomation(wrong, at(4), None, "it never fires")
-    assert ledger.rows("SELECT invalid FROM automation UNION ALL SELECT invalid FROM definition") == [("it never fires",)] * 2
+    assert (
+        ledger.rows("SELECT invalid FROM automation UNION ALL SELECT invalid FROM definition")
+        == [("it never fires",)] * 2
+    )
 
 
 def test_what_was_removed_is_gone_and_may_come_back(ledger: Stand) -> None:
     _added(ledger, automation())
     _observe(ledger, 5, [removal(automation(), 5)], [], [NIGHTLY])
     assert _recorded(ledger).automations == {}
-    assert ledger.rows("SELECT cron_expression, removed_at FROM automation") == [("0 3 * * *", "2026-11-23T12:05:00.000000Z")]
-    assert ledger.rows("SELECT removed, cron_expression FROM definition ORDER BY id") == [(0, "0 3 * * *"), (1, None)]
+    assert ledger.rows("SELECT cron_expression, removed_at FROM automation") == [
+        ("0 3 * * *", "2026-11-23T12:05:00.000000Z")
+    ]
+    assert ledger.rows("SELECT removed, cron_expression FROM definition ORDER BY id") == [
+        (0, "0 3 * * *"),
+        (1, None),
+    ]
     followed = ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), RunOrigin.BEFORE)], at(6)))
     assert followed.names == {NIGHTLY: automation().name}, "the last name"
     _added(ledger, automation(), minute=8)
@@ -251,7 +326,9 @@ def test_names_that_no_database_takes_are_contained(ledger: Stand) -> None:
     ("effective_from", "expected"),
     [([], 5), ([7], 5), ([3], 3), ([7, 2, 3], 2)],
 )
-def test_an_edit_takes_the_watermark_back_and_never_forward(ledger: Stand, effective_from: Sequence[int], expected: int) -> None:
+def test_an_edit_takes_the_watermark_back_and_never_forward(
+    ledger: Stand, effective_from: Sequence[int], expected: int
+) -> None:
     _added(ledger, automation())
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(5)))
     _observe(ledger, 9, [version(automation(), each) for each in effective_from])
@@ -297,8 +374,11 @@ def test_what_was_paused_and_by_whom_survives_its_end(ledger: Stand) -> None:
     for automation_id in (NIGHTLY, EVERYTHING):
         ledger.write(partial(pause, wanted=Pause(MAIN, automation_id, at(1), "ada")))
     ledger.write(partial(resume, target=MAIN, automation_id=EVERYTHING, at=at(9), by="bob"))
-    assert ledger.rows('SELECT automation_id, since, "by", until, ended_by FROM past_pause ORDER BY automation_id') == [
-        (each, "2026-11-23T12:01:00.000000Z", "ada", "2026-11-23T12:09:00.000000Z", "bob") for each in (EVERYTHING, NIGHTLY)
+    assert ledger.rows(
+        'SELECT automation_id, since, "by", until, ended_by FROM past_pause ORDER BY automation_id'
+    ) == [
+        (each, "2026-11-23T12:01:00.000000Z", "ada", "2026-11-23T12:09:00.000000Z", "bob")
+        for each in (EVERYTHING, NIGHTLY)
     ]
     assert not ledger.write(partial(resume, target=MAIN, automation_id=EVERYTHING, at=at(10), by="bob"))
     assert len(ledger.rows("SELECT 1 FROM past_pause")) == 2
@@ -308,7 +388,11 @@ def test_policies_are_recorded_when_they_change(ledger: Stand) -> None:
     assert isinstance(ledger.ledger, SqliteLedger)
     for minute, text in enumerate(("{}", "{}", '{"jitter": "5s"}', "{}")):
         ledger.do(ledger.ledger.record_policies(at(minute), schedule=text, overrides="[]"))
-    assert [str(since)[14:16] for (since,) in ledger.rows("SELECT since FROM policy ORDER BY id")] == ["00", "02", "03"]
+    assert [str(since)[14:16] for (since,) in ledger.rows("SELECT since FROM policy ORDER BY id")] == [
+        "00",
+        "02",
+        "03",
+    ]
 
 
 def test_resuming_one_does_not_resume_everything(ledger: Stand) -> None:
@@ -354,7 +438,11 @@ def test_a_run_that_was_answered_is_known_by_its_id(ledger: Stand) -> None:
 def test_a_run_that_was_taken_for_foreign_too_early_is_put_right(ledger: Stand) -> None:
     """The daemon saw it, with a clock of the API far from ours, before the answer came."""
     intent = _intend(ledger)
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", minute=30, status=RunStatus.SUCCESS), RunOrigin.FOREIGN)], at(2)))
+    ledger.do(
+        ledger.ledger.record_runs(
+            MAIN, [(run("run-1", minute=30, status=RunStatus.SUCCESS), RunOrigin.FOREIGN)], at(2)
+        )
+    )
     ledger.write(lambda connection: record_started_run(connection, intent, run("run-1", minute=30), at(2)))
     assert _origin(ledger, "run-1", 30) is RunOrigin.MANUAL
     assert ledger.rows("SELECT status FROM run") == [("success",)]
@@ -371,13 +459,17 @@ def test_a_run_that_was_taken_for_foreign_too_early_is_put_right(ledger: Stand) 
         (None, NIGHTLY, False),
     ],
 )
-def test_an_unanswered_request_explains_runs_around_it(ledger: Stand, minute: float | None, automation_id: str, known: bool) -> None:
+def test_an_unanswered_request_explains_runs_around_it(
+    ledger: Stand, minute: float | None, automation_id: str, known: bool
+) -> None:
     _intend(ledger)
     assert (_origin(ledger, "run-1", minute, automation_id) is RunOrigin.MANUAL) is known
 
 
 @pytest.mark.parametrize(("refused_at", "known"), [(None, True), (at(1.2), False)])
-def test_a_request_that_was_refused_explains_nothing(ledger: Stand, refused_at: datetime | None, known: bool) -> None:
+def test_a_request_that_was_refused_explains_nothing(
+    ledger: Stand, refused_at: datetime | None, known: bool
+) -> None:
     intent = _intend(ledger)
     ledger.write(lambda connection: record_failed_run(connection, intent, "HTTP 403", refused_at=refused_at))
     assert (_origin(ledger, "run-1", 1.5) is RunOrigin.MANUAL) is known
@@ -388,7 +480,9 @@ def test_a_run_by_hand_of_a_target_that_nobody_knows_is_refused(ledger: Stand) -
         ledger.write(lambda connection: announce_run(connection, "nobody", NIGHTLY, at(1)))
 
 
-@pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize(
+    "began", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"]
+)
 def test_whenever_the_api_says_that_a_run_began_it_is_recorded(ledger: Stand, began: str) -> None:
     definition = {"cron_expression": "* * * * *", "timezone": "UTC", "enabled": True}
     seen = parse_automation({"id": NIGHTLY, "last_run_at": began, "last_task_run_id": "run-1", **definition})

@@ -1,4 +1,6 @@
-"""A ledger that cannot be written says so and keeps nothing half; one whose daemon was killed has all that the daemon was told."""
+"""A ledger that cannot be written says so and keeps nothing half; one whose daemon was killed has all that
+the daemon was told.
+"""
 
 import os
 import resource
@@ -47,7 +49,9 @@ def test_of_outcomes_that_cannot_be_written_nothing_is_kept(ledger: Stand) -> No
 
     def conclude_all() -> list[object]:
         ends = end(result=AttemptResult.ANSWERED)
-        return ledger.together(*(ledger.ledger.conclude(occurrence(each), accepted(f"run-{each}"), ends) for each in minutes))
+        return ledger.together(
+            *(ledger.ledger.conclude(occurrence(each), accepted(f"run-{each}"), ends) for each in minutes)
+        )
 
     size = ledger.path.with_name("ledger.db-wal").stat().st_size
     with _full_disk(size + 20_000):
@@ -81,7 +85,9 @@ with stand(Path(sys.argv[1])) as on:
 @pytest.mark.parametrize("words", [1, 4, 15])
 def test_a_killed_daemon_leaves_whole_claims_and_whole_outcomes(tmp_path: Path, words: int) -> None:
     path = tmp_path / "ledger.db"
-    with subprocess.Popen([sys.executable, "-c", _CLAIM_UNTIL_KILLED, str(path)], stdout=PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLAIM_UNTIL_KILLED, str(path)], stdout=PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         told = [process.stdout.readline().split() for _ in range(words)]
         os.kill(process.pid, signal.SIGKILL)
@@ -89,15 +95,24 @@ def test_a_killed_daemon_leaves_whole_claims_and_whole_outcomes(tmp_path: Path, 
     claimed = sum(verb == "claimed" for verb, _ in told)
     finished = sum(verb == "concluded" for verb, _ in told)
     with stand(path) as on:
-        (batches,) = on.rows("SELECT count(*) FILTER (WHERE count = 10), count(*) FILTER (WHERE count = 1) FROM occurrence")
+        (batches,) = on.rows(
+            "SELECT count(*) FILTER (WHERE count = 10), count(*) FILTER (WHERE count = 1) FROM occurrence"
+        )
         assert batches[0] in {claimed, claimed + 1}
         assert batches[1] == 10 * int(str(batches[0])), "claims and spans come together"
-        assert on.rows("SELECT count(*) FROM occurrence WHERE attempts = 1") == on.rows("SELECT count(*) FROM attempt")
+        assert on.rows("SELECT count(*) FROM occurrence WHERE attempts = 1") == on.rows(
+            "SELECT count(*) FROM attempt"
+        )
         (watermark,) = on.rows("SELECT watermark FROM target")
-        assert watermark == on.rows("SELECT replace(max(last), 'Z', '.000000Z') FROM occurrence")[0], "it moves with the rows below it"
+        assert watermark == on.rows("SELECT replace(max(last), 'Z', '.000000Z') FROM occurrence")[0], (
+            "it moves with the rows below it"
+        )
         (accepted_ones,) = on.rows("SELECT count(*) FROM occurrence WHERE outcome = 'accepted'")
         assert int(str(accepted_ones[0])) >= 5 * finished
         assert on.rows("SELECT count(*) FROM run") == [accepted_ones]
         assert on.rows("SELECT count(*) FROM attempt WHERE result = 'answered'") == [accepted_ones]
-        assert all(each.attempt == attempt() and each.end is None for each in on.do(on.ledger.read_open_occurrences(MAIN)))
+        assert all(
+            each.attempt == attempt() and each.end is None
+            for each in on.do(on.ledger.read_open_occurrences(MAIN))
+        )
         assert on.do(on.ledger.claim(MAIN, [claim(0), claim(15)], [], at(0))) == {}, "what is there is there"

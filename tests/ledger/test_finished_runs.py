@@ -10,7 +10,13 @@ import pytest
 
 from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
 from scheduler.core.status import FailingAutomations, FinishedRun
-from scheduler.ledger.finished_runs import count_failed_runs, read_failing, read_failing_ids, read_finished_runs, read_last_line
+from scheduler.ledger.finished_runs import (
+    count_failed_runs,
+    read_failing,
+    read_failing_ids,
+    read_finished_runs,
+    read_last_line,
+)
 from scheduler.ledger.operator_requests import announce_run, record_started_run
 from tests.ledger.support import (
     HOURLY,
@@ -58,7 +64,9 @@ def failing(on: Stand, most: int = 10) -> FailingAutomations:
 
 
 def newest(on: Stand, automation_id: str = NIGHTLY) -> FinishedRun | None:
-    found = on.do(on.database.browse(partial(read_finished_runs, automations=[(MAIN, automation_id), (MAIN, "nobody")])))
+    found = on.do(
+        on.database.browse(partial(read_finished_runs, automations=[(MAIN, automation_id), (MAIN, "nobody")]))
+    )
     return found.get((MAIN, automation_id))
 
 
@@ -82,7 +90,10 @@ def test_failures_are_counted_until_a_run_succeeds(ledger: Stand) -> None:
     follow(ledger, "2", LOST, minute=2, seen_at=3)
     expected = FinishedRun(MAIN, NIGHTLY, "automation a", "2", LOST, at(3), 2, None)
     assert failing(ledger) == FailingAutomations({MAIN: 1}, [expected])
-    assert [ledger.do(ledger.database.read(partial(read_failing_ids, target=target))) for target in (MAIN, "other")] == [[NIGHTLY], []]
+    assert [
+        ledger.do(ledger.database.read(partial(read_failing_ids, target=target)))
+        for target in (MAIN, "other")
+    ] == [[NIGHTLY], []]
     follow(ledger, "3", SUPERSEDED, minute=4)
     assert newest(ledger) == expected, "nobody knows how that one ended"
     follow(ledger, "4", SUCCESS, minute=5)
@@ -91,7 +102,9 @@ def test_failures_are_counted_until_a_run_succeeds(ledger: Stand) -> None:
 
 
 @pytest.mark.parametrize(("status", "failures"), [(FAILED, 2), (SUCCESS, 0)])
-def test_the_end_of_a_lost_run_that_is_seen_after_all_is_no_further_run(ledger: Stand, status: RunStatus, failures: int) -> None:
+def test_the_end_of_a_lost_run_that_is_seen_after_all_is_no_further_run(
+    ledger: Stand, status: RunStatus, failures: int
+) -> None:
     show(ledger, NIGHTLY)
     follow(ledger, "1", FAILED, minute=1)
     follow(ledger, "2", LOST, minute=2)
@@ -185,7 +198,12 @@ def test_failed_and_lost_runs_are_counted_by_when_their_end_was_seen(ledger: Sta
 
 
 @pytest.mark.parametrize(
-    ("lines", "last"), [((), None), (["exit status 3"], "exit status 3"), (["Traceback", "ValueError: no ", "", "\t"], "ValueError: no")]
+    ("lines", "last"),
+    [
+        ((), None),
+        (["exit status 3"], "exit status 3"),
+        (["Traceback", "ValueError: no ", "", "\t"], "ValueError: no"),
+    ],
 )
 def test_of_a_long_error_the_last_line_says_most(lines: Sequence[str], last: str | None) -> None:
     assert read_last_line("\n".join(lines)) == last

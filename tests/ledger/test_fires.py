@@ -8,7 +8,13 @@ import pytest
 
 from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.model import AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, State
-from scheduler.ledger.fire_requests import has_request, is_requested, read_refusal, request_fire, withdraw_request
+from scheduler.ledger.fire_requests import (
+    has_request,
+    is_requested,
+    read_refusal,
+    request_fire,
+    withdraw_request,
+)
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -47,7 +53,11 @@ def steps(on: Stand) -> list[tuple[object, ...]]:
 def _expired(on: Stand, minute: int = 1) -> None:
     on.do(on.ledger.claim(MAIN, [claim(minute, first=attempt())], [], at(minute)))
     on.do(
-        on.ledger.conclude(occurrence(minute), concluded(Outcome.EXPIRED, Reason.NOT_STARTED, "no way"), end(result=AttemptResult.NOT_SENT))
+        on.ledger.conclude(
+            occurrence(minute),
+            concluded(Outcome.EXPIRED, Reason.NOT_STARTED, "no way"),
+            end(result=AttemptResult.NOT_SENT),
+        )
     )
 
 
@@ -56,23 +66,40 @@ def test_what_was_skipped_is_open_again_and_the_request_is_gone(ledger: Stand) -
     opened = reopened(ledger, request(1))
     assert isinstance(opened, OpenOccurrence)
     assert (opened.occurrence, opened.state, opened.attempt) == (occurrence(1), State.WAITING, None)
-    assert (opened.due, opened.deadline, opened.claimed_at, opened.asked_at) == (at(1), at(90), at(61), at(60))
+    assert (opened.due, opened.deadline, opened.claimed_at, opened.asked_at) == (
+        at(1),
+        at(90),
+        at(61),
+        at(60),
+    )
     assert ledger.do(ledger.ledger.read_open_occurrences(MAIN)) == [opened]
     assert ledger.rows("SELECT * FROM fire_request") == []
-    assert steps(ledger) == [("reopened", "2026-11-24T04:40:00.000000Z", "2026-11-23T13:01:00.000000Z", "skipped: missed", "ada")]
+    assert steps(ledger) == [
+        ("reopened", "2026-11-24T04:40:00.000000Z", "2026-11-23T13:01:00.000000Z", "skipped: missed", "ada")
+    ]
 
 
-@pytest.mark.parametrize(("outcome", "reason"), [(Outcome.EXPIRED, Reason.NOT_STARTED), (Outcome.REJECTED, Reason.REFUSED)])
-def test_what_was_tried_goes_on_with_the_next_attempt(ledger: Stand, outcome: Outcome, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "reason"), [(Outcome.EXPIRED, Reason.NOT_STARTED), (Outcome.REJECTED, Reason.REFUSED)]
+)
+def test_what_was_tried_goes_on_with_the_next_attempt(
+    ledger: Stand, outcome: Outcome, reason: Reason
+) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
-    ledger.do(ledger.ledger.conclude(occurrence(1), concluded(outcome, reason, "no way"), end(result=AttemptResult.REFUSED)))
+    ledger.do(
+        ledger.ledger.conclude(
+            occurrence(1), concluded(outcome, reason, "no way"), end(result=AttemptResult.REFUSED)
+        )
+    )
     opened = reopened(ledger, request(1))
     assert isinstance(opened, OpenOccurrence)
     assert (opened.attempt, opened.claimed_at) == (attempt(), at(0.98))
     ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 62)))
     manual = accepted("run-1", Reason.MANUAL, minute=62)
     assert ledger.do(ledger.ledger.conclude(occurrence(1), manual, end(2, AttemptResult.ANSWERED, minute=62)))
-    assert ledger.rows("SELECT outcome, reason, attempts, task_run_id FROM occurrence") == [("accepted", "manual", 2, "run-1")]
+    assert ledger.rows("SELECT outcome, reason, attempts, task_run_id FROM occurrence") == [
+        ("accepted", "manual", 2, "run-1")
+    ]
     assert ledger.rows("SELECT occurrence_id, origin FROM run") == [(1, "occurrence")]
 
 
@@ -93,7 +120,9 @@ def test_what_has_no_row_gets_one(ledger: Stand) -> None:
     ],
 )
 @pytest.mark.parametrize("knows_itself", [True, False])
-def test_one_of_a_span_is_taken_out_of_it(ledger: Stand, minute: int, rows: list[tuple[int, int, str | None]], knows_itself: bool) -> None:
+def test_one_of_a_span_is_taken_out_of_it(
+    ledger: Stand, minute: int, rows: list[tuple[int, int, str | None]], knows_itself: bool
+) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3, 4, 5)], at(5)))
     if not knows_itself:  # as one that the first version of the ledger wrote
         ledger.write(lambda connection: connection.execute("UPDATE occurrence SET intervals = NULL").rowcount)
@@ -102,7 +131,12 @@ def test_one_of_a_span_is_taken_out_of_it(ledger: Stand, minute: int, rows: list
     assert ledger.outcomes() == rows
     assert len(steps(ledger)) == 1
     gaps = "count > 1 AND intervals <> '[[60,' || (count - 1) || ']]'"
-    assert ledger.rows(f"SELECT 1 FROM occurrence WHERE {gaps} OR due <> substr(scheduled_for, 1, 19) || '.000000Z'") == []
+    assert (
+        ledger.rows(
+            f"SELECT 1 FROM occurrence WHERE {gaps} OR due <> substr(scheduled_for, 1, 19) || '.000000Z'"
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("instants", [(), range(1, 5), range(6), (1, 2, 4, 5, 6)])
@@ -134,7 +168,9 @@ def _started_late(on: Stand) -> None:
     on.do(on.ledger.end_attempt(occurrence(1), end(), State.UNKNOWN))
     on.do(on.ledger.resolve_not_started(occurrence(1)))
     on.do(on.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
-    assert on.do(on.ledger.record_runs(MAIN, [(run("late", minute=9), RunOrigin.FOREIGN)], at(10))).doubles == {"late": at(1)}
+    assert on.do(
+        on.ledger.record_runs(MAIN, [(run("late", minute=9), RunOrigin.FOREIGN)], at(10))
+    ).doubles == {"late": at(1)}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +182,9 @@ def _started_late(on: Stand) -> None:
         (_started_late, "run late is most likely a late attempt for it"),
     ],
 )
-def test_what_may_have_started_a_run_is_refused_and_stays_as_it_is(ledger: Stand, prepare: object, why: str) -> None:
+def test_what_may_have_started_a_run_is_refused_and_stays_as_it_is(
+    ledger: Stand, prepare: object, why: str
+) -> None:
     assert callable(prepare)
     prepare(ledger)
     before = ledger.rows("SELECT * FROM occurrence")
@@ -185,8 +223,15 @@ def test_what_was_refused_may_be_asked_for_again(ledger: Stand) -> None:
 
 def test_requests_come_in_their_order_and_by_their_target(ledger: Stand) -> None:
     for minute, automation_id in ((2, NIGHTLY), (1, HOURLY)):
-        ledger.write(partial(request_fire, request=FireRequest(occurrence(minute, automation_id), at(60 + minute), "ada")))
-    assert [each.occurrence for each in ledger.do(ledger.ledger.read_fire_requests(MAIN))] == [occurrence(1, HOURLY), occurrence(2)]
+        ledger.write(
+            partial(
+                request_fire, request=FireRequest(occurrence(minute, automation_id), at(60 + minute), "ada")
+            )
+        )
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_fire_requests(MAIN))] == [
+        occurrence(1, HOURLY),
+        occurrence(2),
+    ]
     assert ledger.do(ledger.ledger.read_fire_requests("other")) == []
 
 
@@ -195,7 +240,14 @@ def test_a_run_that_is_found_for_what_was_asked_for_is_its_own(ledger: Stand) ->
     assert isinstance(reopened(ledger, request(1)), OpenOccurrence)
     ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 62)))
     ledger.do(ledger.ledger.end_attempt(occurrence(1), end(2, minute=62), State.UNKNOWN))
-    assert ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-2", minute=62), RunOrigin.FOREIGN)], at(63))).doubles == {"run-2": at(1)}
+    assert ledger.do(
+        ledger.ledger.record_runs(MAIN, [(run("run-2", minute=62), RunOrigin.FOREIGN)], at(63))
+    ).doubles == {"run-2": at(1)}
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-2", Reason.MANUAL, minute=62)))
     assert ledger.rows("SELECT origin, doubles FROM run") == [("occurrence", None)]
-    assert ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-3", minute=70), RunOrigin.FOREIGN)], at(71))).doubles == {}
+    assert (
+        ledger.do(
+            ledger.ledger.record_runs(MAIN, [(run("run-3", minute=70), RunOrigin.FOREIGN)], at(71))
+        ).doubles
+        == {}
+    )

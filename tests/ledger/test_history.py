@@ -40,26 +40,44 @@ from tests.ledger.support import (
 
 @pytest.fixture(scope="module")
 def filled() -> Iterator[Stand]:
-    """Of the nightly one, 1 accepted, 2 open, 3 to 6 missed, 8 paused; of the hourly one, 4 accepted, 5 open; elsewhere, 4 missed."""
+    """Of the nightly one, 1 accepted, 2 open, 3 to 6 missed, 8 paused; of the hourly one, 4 accepted, 5 open;
+    elsewhere, 4 missed.
+    """
     with tempfile.TemporaryDirectory() as folder, stand(Path(folder) / "ledger.db") as on:
         verbs, renamed = on.ledger, automation(HOURLY, "hourly [eu]")
         both = [automation(), renamed]
         on.do(verbs.record_snapshot(MAIN, at(0), [version(each) for each in both], both, []))
         on.do(verbs.bind("other", "https://eu.posthog.com", "1"))
         nightly = [claim(1, first=attempt()), claim(2)]
-        hourly = [claim(4, HOURLY, name="hourly", first=attempt()), claim(5, HOURLY, name="hourly", first=attempt())]
+        hourly = [
+            claim(4, HOURLY, name="hourly", first=attempt()),
+            claim(5, HOURLY, name="hourly", first=attempt()),
+        ]
         on.do(verbs.claim(MAIN, nightly + hourly, [skip(3, 4, 5, 6), skip(8, reason=Reason.PAUSED)], at(8)))
         on.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
-        on.do(verbs.conclude(occurrence(4, HOURLY), accepted("run-4", automation_id=HOURLY, minute=4), end(result=AttemptResult.ANSWERED)))
-        on.do(verbs.record_runs(MAIN, [(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7)))
-        on.do(verbs.claim("other", [], [replace(skip(4), occurrence=Occurrence("other", NIGHTLY, at(4)))], at(8)))
+        on.do(
+            verbs.conclude(
+                occurrence(4, HOURLY),
+                accepted("run-4", automation_id=HOURLY, minute=4),
+                end(result=AttemptResult.ANSWERED),
+            )
+        )
+        on.do(
+            verbs.record_runs(MAIN, [(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7))
+        )
+        on.do(
+            verbs.claim(
+                "other", [], [replace(skip(4), occurrence=Occurrence("other", NIGHTLY, at(4)))], at(8)
+            )
+        )
         yield on
 
 
 def _names(on: Stand, **selection: object) -> list[str]:
     """Each line as its name's first letter and its minute: n1, and o4 for the other target's."""
     return [
-        ("o" if line["target"] == "other" else str(line["name"])[0]) + str(line["scheduled_for"])[15:16] for line in on.lines(**selection)
+        ("o" if line["target"] == "other" else str(line["name"])[0]) + str(line["scheduled_for"])[15:16]
+        for line in on.lines(**selection)
     ]
 
 
@@ -101,14 +119,18 @@ _ALL = ["n1", "n2", "n3", "o4", "h4", "h5", "n8"]
         ({"since": at(2), "until": at(5), "automation": "n*", "only_open": True}, ["n2"]),
     ],
 )
-def test_a_selection_shows_what_it_says(filled: Stand, selection: dict[str, object], expected: list[str]) -> None:
+def test_a_selection_shows_what_it_says(
+    filled: Stand, selection: dict[str, object], expected: list[str]
+) -> None:
     assert _names(filled, **selection) == expected
 
 
 def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
     def page(offset: int) -> list[object]:
         wanted = Selection(limit=3, offset=offset)
-        lines = filled.do(filled.database.read(lambda connection: history.read_occurrences(connection, wanted)))
+        lines = filled.do(
+            filled.database.read(lambda connection: history.read_occurrences(connection, wanted))
+        )
         return [line["scheduled_for"] for line in lines]
 
     newest_first = [line["scheduled_for"] for line in reversed(filled.lines())]
@@ -118,12 +140,19 @@ def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
 
 def test_what_waits_for_its_due_time_has_its_place_among_the_others(filled: Stand) -> None:
     """Page by page and of any size, as if it had rows."""
-    later = [WaitStatus(HOURLY, "hourly", at(minute), at(minute + 3), Cause.DUE, at(minute)) for minute in (2, 6, 8, 9)]
+    later = [
+        WaitStatus(HOURLY, "hourly", at(minute), at(minute + 3), Cause.DUE, at(minute))
+        for minute in (2, 6, 8, 9)
+    ]
     derived = [not_due_lines.make_line(MAIN, wait) for wait in later]
 
     def page(**selection: Any) -> list[Line]:
         wanted = Selection(**selection)
-        return filled.do(filled.database.read(lambda connection: not_due_lines.select_with_derived(connection, wanted, derived)))
+        return filled.do(
+            filled.database.read(
+                lambda connection: not_due_lines.select_with_derived(connection, wanted, derived)
+            )
+        )
 
     everything = page()
     assert [str(line["scheduled_for"])[15] for line in everything] == list("98865443221")
@@ -133,9 +162,17 @@ def test_what_waits_for_its_due_time_has_its_place_among_the_others(filled: Stan
     for size in (1, 2, 3, 5):
         pages = [page(limit=size, offset=offset) for offset in range(0, len(everything) + 3 * size, size)]
         assert [line for lines in pages for line in lines] == everything
-    assert {frozenset(line) - {"state"} for line in everything} == {frozenset(everything[0]) - {"state"}}  # the same keys for each
-    assert [str(line["scheduled_for"])[15] for line in page(since=at(5), until=at(9), only_open=True)] == ["8", "6", "5"]
-    assert page(outcome=Outcome.ACCEPTED, target=MAIN) == [line for line in everything if line["outcome"] == "accepted"]
+    assert {frozenset(line) - {"state"} for line in everything} == {
+        frozenset(everything[0]) - {"state"}
+    }  # the same keys for each
+    assert [str(line["scheduled_for"])[15] for line in page(since=at(5), until=at(9), only_open=True)] == [
+        "8",
+        "6",
+        "5",
+    ]
+    assert page(outcome=Outcome.ACCEPTED, target=MAIN) == [
+        line for line in everything if line["outcome"] == "accepted"
+    ]
     assert len(page(target="other")) == 1
 
 
@@ -146,9 +183,10 @@ def test_an_open_occurrence_has_a_state_and_no_outcome(filled: Stand) -> None:
 
 
 def test_a_span_is_one_line_with_its_count(filled: Stand) -> None:
-    assert [(line["count"], line["reason"], line["claimed_at"], line["attempts"]) for line in filled.lines(since=at(6), until=at(7))] == [
-        (4, "missed", None, 0)
-    ]
+    assert [
+        (line["count"], line["reason"], line["claimed_at"], line["attempts"])
+        for line in filled.lines(since=at(6), until=at(7))
+    ] == [(4, "missed", None, 0)]
 
 
 def test_a_line_shows_what_became_of_the_run(filled: Stand) -> None:
@@ -161,7 +199,10 @@ def test_a_line_shows_what_became_of_the_run(filled: Stand) -> None:
 def test_a_command_reads_the_same_beside_the_daemon(filled: Stand) -> None:
     with closing(open_for_reading(filled.path)) as connection:
         assert history.read_occurrences(connection, Selection(oldest_first=True)) == filled.lines()
-        assert [(each.name, each.snapshot_at) for each in history.read_targets(connection)] == [("main", at(0)), ("other", None)]
+        assert [(each.name, each.snapshot_at) for each in history.read_targets(connection)] == [
+            ("main", at(0)),
+            ("other", None),
+        ]
 
 
 def test_when_each_automation_last_did_well_is_known(filled: Stand) -> None:
@@ -187,7 +228,11 @@ def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
     for minute, seen_at in ((3, 9), (1, 7)):
         ended = end(result=AttemptResult.ANSWERED)
         ledger.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), ended))
-        ledger.do(verbs.record_runs(MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)))
+        ledger.do(
+            verbs.record_runs(
+                MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)
+            )
+        )
     assert ledger.do(ledger.database.read(lambda connection: history.read_last_times(connection, MAIN))) == {
         NIGHTLY: LastTimes(at(3), at(9))
     }
@@ -213,7 +258,11 @@ Ended = tuple[Outcome | None, Reason | None, State | None]
 
 
 def _count_steps(on: Stand, wanted: Selection) -> int:
-    return on.do(on.database.read(lambda connection: count_steps(connection, lambda each: history.read_occurrences(each, wanted))))
+    return on.do(
+        on.database.read(
+            lambda connection: count_steps(connection, lambda each: history.read_occurrences(each, wanted))
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -235,7 +284,9 @@ def test_runs_of_a_status_are_found_as_fast_in_a_long_history_as_in_a_short_one(
 
     def count(runs: int) -> int:
         with stand(tmp_path / f"{runs}.db") as on:
-            on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (runs + 1)),)).rowcount)
+            on.write(
+                lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (runs + 1)),)).rowcount
+            )
             on.write(lambda connection: connection.execute(_RUN_MANY, (others,)).rowcount)
             return _count_steps(on, wanted)
 
@@ -249,7 +300,11 @@ def test_runs_of_a_status_are_found_as_fast_in_a_long_history_as_in_a_short_one(
         (ACCEPTED, SKIPPED, Selection(outcome=Outcome.ACCEPTED, target="main")),
         (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED, automation="night*", oldest_first=True)),
         (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED, until=datetime(2027, 6, 1, tzinfo=UTC))),
-        (ACCEPTED, SKIPPED, Selection(outcome=Outcome.SKIPPED, since=datetime(2027, 1, 1, tzinfo=UTC), limit=5)),
+        (
+            ACCEPTED,
+            SKIPPED,
+            Selection(outcome=Outcome.SKIPPED, since=datetime(2027, 1, 1, tzinfo=UTC), limit=5),
+        ),
         (OPEN, ACCEPTED, Selection(only_open=True)),
         (OPEN, SKIPPED, Selection(only_open=True, target="main")),
     ],
@@ -259,7 +314,11 @@ def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
 ) -> None:
     def count(occurrences: int) -> int:
         with stand(tmp_path / f"{occurrences}.db") as on:
-            on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (occurrences + 1)),)).rowcount)
+            on.write(
+                lambda connection: (
+                    connection.execute(_ACCEPT_MANY, (json.dumps([0] * (occurrences + 1)),)).rowcount
+                )
+            )
             on.write(lambda connection: connection.execute(_END_OTHERWISE.format("<>"), others).rowcount)
             on.write(lambda connection: connection.execute(_END_OTHERWISE.format("="), oldest).rowcount)
             lines = on.do(on.database.read(lambda connection: history.read_occurrences(connection, wanted)))
@@ -271,7 +330,9 @@ def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
 
 def test_a_run_that_was_foreign_is_found_by_its_status_once_it_is_an_occurrence_s(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2)))
+    ledger.do(
+        ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2))
+    )
     assert ledger.lines(run_status=RunStatus.FAILED) == []
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", Reason.FOUND)))
     found = ledger.lines(run_status=RunStatus.FAILED, since=at(1), until=at(2))

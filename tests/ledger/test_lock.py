@@ -43,7 +43,9 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
 
 def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.db"
-    with subprocess.Popen([sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         assert _take(ledger) is None
@@ -57,7 +59,9 @@ def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
 def test_the_process_that_holds_it_is_told_without_the_lock_being_touched(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.db"
     assert find_holding_process(ledger) is None
-    with subprocess.Popen([sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         assert find_holding_process(ledger) == process.pid
@@ -74,7 +78,9 @@ def test_nobody_is_named_when_nobody_signed(tmp_path: Path) -> None:
     assert lock is not None
     lock.release()
     assert read_holder(tmp_path / "ledger.db") == "another process"
-    assert locate_lock_file(tmp_path / "ledger.db").exists(), "removing it would let two processes hold two files of one name"
+    assert locate_lock_file(tmp_path / "ledger.db").exists(), (
+        "removing it would let two processes hold two files of one name"
+    )
 
 
 def test_a_lock_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
@@ -101,7 +107,9 @@ def test_a_lock_whose_file_was_taken_away_is_not_held(tmp_path: Path, *, replace
         other.release()
 
 
-def test_a_file_that_is_removed_before_it_can_be_locked_is_not_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_removed_before_it_can_be_locked_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger, real = tmp_path / "ledger.db", fcntl.flock
     removals = iter([True, True])
 

@@ -1,4 +1,6 @@
-"""Spans that are written by their bounds, without a list of instants, and the gaps that say what is not decided yet."""
+"""Spans that are written by their bounds, without a list of instants, and the gaps that say what is not
+decided yet.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +17,21 @@ from scheduler.core.model import Claim, Definition, Gap, Occurrence, OpenOccurre
 from scheduler.core.recorded_state import EndedVersion
 from scheduler.ledger import spans
 from tests.fakes.twin import TwinLedger
-from tests.ledger.support import HOURLY, MAIN, NIGHTLY, NOON, URL, Stand, at, attempt, automation, claim, occurrence, skip, version
+from tests.ledger.support import (
+    HOURLY,
+    MAIN,
+    NIGHTLY,
+    NOON,
+    URL,
+    Stand,
+    at,
+    attempt,
+    automation,
+    claim,
+    occurrence,
+    skip,
+    version,
+)
 
 JUST_BEFORE = timedelta(microseconds=1)
 DAY = 24 * 60
@@ -25,12 +41,24 @@ def definition(cron: str) -> Definition:
     return Definition(cron, "UTC", enabled=True)
 
 
-def span(cron: str, first: int, last: int, *, automation_id: str = NIGHTLY, reason: Reason = Reason.MISSED) -> SkippedSpan:
+def span(
+    cron: str, first: int, last: int, *, automation_id: str = NIGHTLY, reason: Reason = Reason.MISSED
+) -> SkippedSpan:
     """All that the expression implies between two minutes after noon, both included if it implies them."""
     schedule = Schedule.parse(cron, "UTC")
     instants = list(schedule.iterate_between(at(first) - JUST_BEFORE, at(last)))
     of = Occurrence(MAIN, automation_id, instants[0])
-    return SkippedSpan(of, "nightly report", instants[0], definition(cron), schedule, instants[-1], len(instants), reason, at(99_999))
+    return SkippedSpan(
+        of,
+        "nightly report",
+        instants[0],
+        definition(cron),
+        schedule,
+        instants[-1],
+        len(instants),
+        reason,
+        at(99_999),
+    )
 
 
 def written(on: Stand, *wanted: SkippedSpan, gaps: Sequence[Gap] = ()) -> dict[int, int]:
@@ -101,8 +129,12 @@ def test_a_long_span_costs_no_list_of_instants(ledger: Stand, listed: list[datet
     assert len(listed) <= 6 * DAY  # the ends of the two new spans, not what is between
 
 
-def test_many_rows_in_the_way_of_a_long_span_cost_as_much_as_there_are_rows(ledger: Stand, listed: list[datetime]) -> None:
-    """As when a daemon is killed within a recovery, and again when it has claimed for some minutes and not read the list yet."""
+def test_many_rows_in_the_way_of_a_long_span_cost_as_much_as_there_are_rows(
+    ledger: Stand, listed: list[datetime]
+) -> None:
+    """As when a daemon is killed within a recovery, and again when it has claimed for some minutes and not
+    read the list yet.
+    """
     known(ledger, "* * * * *")
     ledger.do(ledger.ledger.claim(MAIN, [claim(30 * DAY - each) for each in range(1, 40, 2)], [], at(0)))
     written(ledger, span("* * * * *", 15 * DAY, 16 * DAY))
@@ -206,10 +238,22 @@ def test_what_lies_between_the_bounds_and_is_not_of_the_span_cannot(ledger: Stan
 def test_a_divided_span_is_due_where_its_jitter_says(ledger: Stand) -> None:
     known(ledger, "*/2 * * * *")
     late = span("*/2 * * * *", 2, 10)
-    jittered = SkippedSpan(late.occurrence, late.name, at(2.5), late.definition, late.schedule, late.last, late.count, late.reason, late.at)
+    jittered = SkippedSpan(
+        late.occurrence,
+        late.name,
+        at(2.5),
+        late.definition,
+        late.schedule,
+        late.last,
+        late.count,
+        late.reason,
+        late.at,
+    )
     written(ledger, jittered)
     ledger.do(ledger.ledger.claim(MAIN, [claim(5)], [], at(6)))
-    assert [str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")] == ["02:30", "05:00", "06:30"]
+    assert [
+        str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")
+    ] == ["02:30", "05:00", "06:30"]
 
 
 # ---------------------------------------------------------------- gaps
@@ -236,10 +280,16 @@ def test_the_gaps_of_another_target_stay(ledger: Stand) -> None:
 def test_what_lies_in_a_gap_is_not_lacking(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
     expected = [occurrence(minute) for minute in (9, 10, 11, 20, 21)]
-    assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {occurrence(9), occurrence(10), occurrence(21)}
+    assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {
+        occurrence(9),
+        occurrence(10),
+        occurrence(21),
+    }
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[Gap(at(10), at(20), HOURLY)]))
     assert NIGHTLY < HOURLY
-    assert ledger.do(ledger.ledger.find_missing(MAIN, [occurrence(15), occurrence(15, HOURLY)])) == {occurrence(15)}
+    assert ledger.do(ledger.ledger.find_missing(MAIN, [occurrence(15), occurrence(15, HOURLY)])) == {
+        occurrence(15)
+    }
 
 
 def test_versions_that_ended_in_a_gap_are_recalled(ledger: Stand) -> None:
@@ -289,14 +339,23 @@ async def _told(steps: Sequence[tuple[str, str, int, int]]) -> TwinLedger:
 
 def _skip_of(wanted: SkippedSpan) -> Skip:
     return skip(
-        *(_minute(each.isoformat()) for each in wanted.schedule.iterate_between(wanted.occurrence.scheduled_for - JUST_BEFORE, wanted.last))
+        *(
+            _minute(each.isoformat())
+            for each in wanted.schedule.iterate_between(
+                wanted.occurrence.scheduled_for - JUST_BEFORE, wanted.last
+            )
+        )
     )
 
 
 @settings(max_examples=80, deadline=None)
 @given(steps=st.lists(_span | _claims | _skips | _fires, min_size=1, max_size=7), few=st.sampled_from([1, 8]))
-def test_both_ledgers_agree_whatever_is_written_over_what(steps: Sequence[tuple[str, str, int, int]], few: int) -> None:
-    """Each step's answer is compared by the twin; in the end no instant is in two rows, and the rows are the same."""
+def test_both_ledgers_agree_whatever_is_written_over_what(
+    steps: Sequence[tuple[str, str, int, int]], few: int
+) -> None:
+    """Each step's answer is compared by the twin; in the end no instant is in two rows, and the rows are the
+    same.
+    """
     before, spans._FEW = spans._FEW, few  # type: ignore[misc]  # both ways to ask a span what it stands for
     try:
         twin = asyncio.run(_told(steps))
@@ -304,7 +363,9 @@ def test_both_ledgers_agree_whatever_is_written_over_what(steps: Sequence[tuple[
         spans._FEW = before  # type: ignore[misc]
     select = "SELECT scheduled_for, last, count FROM occurrence ORDER BY scheduled_for"
     theirs = twin._inline.connection.execute(select).fetchall()
-    mine = sorted((_text(row.occurrence.scheduled_for), _text(row.last), row.count) for row in twin.rows.values())
+    mine = sorted(
+        (_text(row.occurrence.scheduled_for), _text(row.last), row.count) for row in twin.rows.values()
+    )
     assert [tuple(row) for row in theirs] == mine
     for (_, last, _), (first, _, _) in pairwise(mine):
         assert last < first

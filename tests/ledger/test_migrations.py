@@ -16,7 +16,17 @@ from scheduler.database import Database
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS, open_for_reading, open_ledger
 from tests.ledger.support import MAIN, accepted, at, attempt, claim, concluded, end, occurrence, skip, stand
 
-TABLES: Final = ("target", "automation", "definition", "evaluation", "occurrence", "attempt", "run", "manual_run", "pause")
+TABLES: Final = (
+    "target",
+    "automation",
+    "definition",
+    "evaluation",
+    "occurrence",
+    "attempt",
+    "run",
+    "manual_run",
+    "pause",
+)
 ONE_OF_EACH: Final = """
     INSERT INTO target VALUES ('main', 'https://us.posthog.com', '1', '2026-11-23T12:08:00.000000Z', '2026-11-23T12:09:00.000000Z');
     INSERT INTO automation VALUES ('main', 'a', 'nightly', '0 3 * * *', 'UTC', 1, '2026-11-23T11:00:00.000000Z', NULL,
@@ -47,14 +57,21 @@ def of_version_1(tmp_path: Path) -> Path:
 def _rows(path: Path, tables: Sequence[str]) -> dict[str, list[dict[str, object]]]:
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
-        return {table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables}
+        return {
+            table: [dict(row) for row in connection.execute(f"SELECT * FROM {table}")] for table in tables
+        }
 
 
 def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     before = _rows(of_version_1, TABLES)
     assert all(len(rows) == 1 for rows in before.values())
     open_ledger(of_version_1).close()
-    before["occurrence"][0] |= {"asked_at": None, "intervals": None, "definition_id": None, "evaluation_id": None}
+    before["occurrence"][0] |= {
+        "asked_at": None,
+        "intervals": None,
+        "definition_id": None,
+        "evaluation_id": None,
+    }
     before["run"][0]["scheduled_for"] = None
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
@@ -78,7 +95,10 @@ def test_when_each_automation_last_did_well_is_taken_from_the_history(of_version
         connection.execute("UPDATE run SET status = 'success', finished_at = '2026-11-23T12:05:00.000000Z'")
     open_ledger(of_version_1).close()
     (row,) = _rows(of_version_1, ["automation"])["automation"]
-    assert (row["accepted_at"], row["succeeded_at"]) == ("2026-11-23T12:01:01.000000Z", "2026-11-23T12:05:00.000000Z")
+    assert (row["accepted_at"], row["succeeded_at"]) == (
+        "2026-11-23T12:01:01.000000Z",
+        "2026-11-23T12:05:00.000000Z",
+    )
 
 
 _RUNS_OF_A: Final = """
@@ -93,7 +113,9 @@ _RUNS_OF_A: Final = """
 """
 
 
-def test_the_newest_finished_run_and_the_failures_in_a_row_are_taken_from_the_history(of_version_1: Path) -> None:
+def test_the_newest_finished_run_and_the_failures_in_a_row_are_taken_from_the_history(
+    of_version_1: Path,
+) -> None:
     with closing(sqlite3.connect(of_version_1)) as connection:
         connection.executescript(_RUNS_OF_A)
     open_ledger(of_version_1).close()
@@ -121,17 +143,24 @@ def test_it_has_the_same_tables_as_a_new_one(of_version_1: Path, tmp_path: Path)
     schemas = []
     for path in (of_version_1, tmp_path / "new.db"):
         with closing(open_for_reading(path)) as connection:
-            schemas.append(sorted(tuple(row) for row in connection.execute("SELECT type, name, sql FROM sqlite_schema")))
+            schemas.append(
+                sorted(tuple(row) for row in connection.execute("SELECT type, name, sql FROM sqlite_schema"))
+            )
     assert schemas[0] == schemas[1]
 
 
 def test_the_daemon_goes_on_from_it(of_version_1: Path) -> None:
     with stand(of_version_1) as on:
         (opened,) = on.do(on.ledger.read_open_occurrences(MAIN))
-        assert (opened.attempt, opened.asked_at) == (replace(attempt(1, 0.9833333333333333), clock_offset=None), None)
+        assert (opened.attempt, opened.asked_at) == (
+            replace(attempt(1, 0.9833333333333333), clock_offset=None),
+            None,
+        )
         on.do(on.ledger.conclude(opened.occurrence, concluded(Outcome.UNRESOLVED, Reason.GONE)))
         on.do(on.ledger.claim(MAIN, [claim(10, first=attempt())], [skip(11, 12)], at(12)))
-        assert on.do(on.ledger.conclude(occurrence(10), accepted("run-2"), end(result=AttemptResult.ANSWERED)))
+        assert on.do(
+            on.ledger.conclude(occurrence(10), accepted("run-2"), end(result=AttemptResult.ANSWERED))
+        )
         assert {each.status for each in on.do(on.ledger.read_newest_runs(MAIN))} == {RunStatus.RUNNING}
 
 

@@ -48,7 +48,9 @@ def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
     verbs = ledger.ledger
     ledger.do(verbs.claim(MAIN, [claim(1, first=attempt()), claim(5)], [skip(2), skip(6)], at(6)))
     ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
-    ledger.do(verbs.record_runs(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4)))
+    ledger.do(
+        verbs.record_runs(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4))
+    )
     assert _prune(ledger, at(5)) == 3, "two occurrences and a run"
     assert _minutes(ledger) == [5, 6]
     assert ledger.rows("SELECT * FROM attempt") == []
@@ -71,7 +73,11 @@ def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
 def test_the_newest_finished_run_stays_beside_a_newer_run(ledger: Stand) -> None:
     shown = automation(run_id="newest")
     ledger.do(ledger.ledger.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
-    runs = [run("older", status=RunStatus.FAILED), run("finished", status=RunStatus.FAILED, minute=2), run("newest", minute=3)]
+    runs = [
+        run("older", status=RunStatus.FAILED),
+        run("finished", status=RunStatus.FAILED, minute=2),
+        run("newest", minute=3),
+    ]
     ledger.do(ledger.ledger.record_runs(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
     assert _prune(ledger, at(1000)) == 1
     assert ledger.rows("SELECT run_id FROM run ORDER BY run_id") == [("finished",), ("newest",)]
@@ -106,7 +112,9 @@ def _edited(on: Stand, *minutes: float) -> None:
 def test_the_newest_definition_stays_and_older_ones_while_they_were_in_force(ledger: Stand) -> None:
     _edited(ledger, 0, 10, 20)
     _prune(ledger, at(10.5))
-    assert _versions(ledger) == [("0 * * * *",), ("10 * * * *",), ("20 * * * *",)], "the second was observed at 10.5"
+    assert _versions(ledger) == [("0 * * * *",), ("10 * * * *",), ("20 * * * *",)], (
+        "the second was observed at 10.5"
+    )
     _prune(ledger, at(11))
     assert _versions(ledger) == [("10 * * * *",), ("20 * * * *",)]
     _prune(ledger, at(1000))
@@ -150,7 +158,9 @@ def test_a_past_pause_goes_when_it_ended_long_ago_and_one_that_lasts_stays(ledge
 def test_the_policies_that_were_in_force_since_stay(ledger: Stand) -> None:
     assert isinstance(ledger.ledger, SqliteLedger)
     for minute in (1, 5, 9):
-        ledger.do(ledger.ledger.record_policies(at(minute), schedule=f'{{"jitter": "{minute}s"}}', overrides="[]"))
+        ledger.do(
+            ledger.ledger.record_policies(at(minute), schedule=f'{{"jitter": "{minute}s"}}', overrides="[]")
+        )
     assert _prune(ledger, at(5)) == 0
     assert _prune(ledger, at(6)) == 1
     assert _prune(ledger, at(1000)) == 1
@@ -167,7 +177,9 @@ def test_it_is_on_record_what_may_be_gone(ledger: Stand) -> None:
 
 
 class Counting:
-    """A database that counts the steps of SQLite's machine for each slice that is read, on the connection that is for it."""
+    """A database that counts the steps of SQLite's machine for each slice that is read, on the connection
+    that is for it.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -187,12 +199,17 @@ class Counting:
 
 
 def _steps(on: Stand, versions: int) -> list[int]:
-    """The steps of each slice, when one automation has so many versions, of which an open occurrence needs all."""
+    """The steps of each slice, when one automation has so many versions, of which an open occurrence needs
+    all.
+    """
     with closing(sqlite3.connect(on.path, isolation_level=None)) as connection:
         connection.execute("DELETE FROM definition")
         instants = [(to_text(at(minute)),) * 2 for minute in range(versions)]
         connection.execute("BEGIN")
-        connection.executemany(f"{_INSERT_VERSION} VALUES ('main', 'a', 'n', '* * * * *', 'UTC', 1, ?, ?, 0, '6', '2026')", instants)
+        connection.executemany(
+            f"{_INSERT_VERSION} VALUES ('main', 'a', 'n', '* * * * *', 'UTC', 1, ?, ?, 0, '6', '2026')",
+            instants,
+        )
         connection.execute("COMMIT")
         counting = Counting(connection)
         assert asyncio.run(prune(counting, at(versions + 10))) == 0  # type: ignore[arg-type]  # all that it asks for
@@ -208,15 +225,21 @@ _INSERT_VERSION = """
 def test_twice_the_versions_cost_twice_the_steps_and_no_slice_costs_more(ledger: Stand) -> None:
     with closing(sqlite3.connect(ledger.path)) as connection, connection:
         values = "('main', 'a', '2026-11-23T11:00:00Z', '2026-11-23T11:00:00Z', 'n', 'd', 'n', 'waiting')"
-        connection.execute(f"INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, node, state) VALUES {values}")
+        connection.execute(
+            f"INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, node, state) VALUES {values}"
+        )
     few, many = _steps(ledger, 4_000), _steps(ledger, 8_000)
     assert sum(many) < 2.2 * sum(few)
     assert max(many) < 1.2 * max(few)
 
 
-def test_much_is_removed_in_steps_that_let_others_through(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_much_is_removed_in_steps_that_let_others_through(
+    ledger: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "_SLICE", 10)
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95)))
+    ledger.do(
+        ledger.ledger.claim(MAIN, [], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95))
+    )
     removed: list[int] = []
     original = retention._delete_rows
 

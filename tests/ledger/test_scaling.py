@@ -1,4 +1,5 @@
-"""What a write costs, in steps of SQLite's machine: ten times the change is at most twelve times the work, whatever is stored.
+"""What a write costs, in steps of SQLite's machine: ten times the change is at most twelve times the work,
+whatever is stored.
 
 Steps are counted and not seconds, so that no busy machine makes a test fail.
 """
@@ -18,7 +19,20 @@ from scheduler.ledger.claims import ClaimPlan
 from scheduler.ledger.operator_requests import announce_run, find_manual_run, record_started_run
 from scheduler.ledger.snapshots import SnapshotUpdate
 from tests import counting
-from tests.ledger.support import MAIN, Stand, at, attempt, automation, claim, end, occurrence, removal, run, skip, version
+from tests.ledger.support import (
+    MAIN,
+    Stand,
+    at,
+    attempt,
+    automation,
+    claim,
+    end,
+    occurrence,
+    removal,
+    run,
+    skip,
+    version,
+)
 
 FEW: Final = 100
 MANY: Final = 10 * FEW
@@ -37,7 +51,9 @@ def count_steps(ledger: Stand, operation: Callable[[sqlite3.Connection], object]
 
 
 def observe(ledger: Stand, sighting: SnapshotUpdate) -> int:
-    return count_steps(ledger, lambda connection: snapshots.record_snapshot(connection, sighting, ("6.2.4", "2026.2")))
+    return count_steps(
+        ledger, lambda connection: snapshots.record_snapshot(connection, sighting, ("6.2.4", "2026.2"))
+    )
 
 
 def added(count: int) -> SnapshotUpdate:
@@ -55,7 +71,9 @@ def run_moved(count: int) -> SnapshotUpdate:
 
 
 def removed(count: int) -> SnapshotUpdate:
-    return SnapshotUpdate(MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count)))
+    return SnapshotUpdate(
+        MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count))
+    )
 
 
 def not_shown(count: int) -> SnapshotUpdate:
@@ -77,13 +95,24 @@ def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int
 
 def follow(ledger: Stand, runs: Sequence[Run]) -> int:
     records = [(each, RunOrigin.FOREIGN) for each in runs]
-    return count_steps(ledger, lambda connection: snapshots.record_runs(connection, MAIN, records, at(9), 0.0))
+    return count_steps(
+        ledger, lambda connection: snapshots.record_runs(connection, MAIN, records, at(9), 0.0)
+    )
 
 
 def doubt(ledger: Stand, minute: int, automation_ids: Sequence[str]) -> None:
     """An attempt of unknown outcome for each automation."""
-    ledger.do(ledger.ledger.claim(MAIN, [claim(minute, each, first=attempt(1, minute)) for each in automation_ids], [], at(minute)))
-    ledger.together(*[ledger.ledger.end_attempt(occurrence(minute, each), end(minute=minute), State.UNKNOWN) for each in automation_ids])
+    ledger.do(
+        ledger.ledger.claim(
+            MAIN, [claim(minute, each, first=attempt(1, minute)) for each in automation_ids], [], at(minute)
+        )
+    )
+    ledger.together(
+        *[
+            ledger.ledger.end_attempt(occurrence(minute, each), end(minute=minute), State.UNKNOWN)
+            for each in automation_ids
+        ]
+    )
 
 
 def test_foreign_runs_cost_as_much_as_there_are_whoever_is_in_doubt(ledger: Stand) -> None:
@@ -105,7 +134,10 @@ def test_a_manual_run_is_found_among_many(ledger: Stand) -> None:
     def request_runs(connection: sqlite3.Connection) -> None:
         for number in range(MANY):
             record_started_run(
-                connection, announce_run(connection, MAIN, ids(1)[0], at(number)), run(f"by hand {number}", ids(1)[0]), at(number)
+                connection,
+                announce_run(connection, MAIN, ids(1)[0], at(number)),
+                run(f"by hand {number}", ids(1)[0]),
+                at(number),
             )
         announce_run(connection, MAIN, ids(1)[0], at(MANY))
 
@@ -128,19 +160,29 @@ _ROWS_OF_ANOTHER: Final = """
 
 
 def steps_among(ledger: Stand, others: int, plan: ClaimPlan) -> int:
-    """What a plan costs while another target in the same ledger has a row for each of so many automations and each of 100 minutes."""
-    ledger.write(lambda connection: connection.execute("INSERT OR IGNORE INTO target (name, url, project_id) VALUES ('other', 'u', 'p')"))
+    """What a plan costs while another target in the same ledger has a row for each of so many automations and
+    each of 100 minutes.
+    """
+    ledger.write(
+        lambda connection: connection.execute(
+            "INSERT OR IGNORE INTO target (name, url, project_id) VALUES ('other', 'u', 'p')"
+        )
+    )
     ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
     ledger.write(lambda connection: connection.execute(_ROWS_OF_ANOTHER, (others, to_text_seconds(at(0)))))
     return count_steps(ledger, lambda connection: claims.claim(connection, MAIN, plan, "node"))
 
 
-def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(
+    ledger: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One target is down for days, and another one in the same ledger is busy all the time."""
     monkeypatch.setattr(claims, "_MANY_ROWS", FEW)
     schedule = Schedule.parse("* * * * *", "UTC")
     of = occurrence(0)
-    wanted = SkippedSpan(of, "n", at(0), Definition("* * * * *", "UTC", True), schedule, at(99), 100, Reason.MISSED, at(200))
+    wanted = SkippedSpan(
+        of, "n", at(0), Definition("* * * * *", "UTC", True), schedule, at(99), 100, Reason.MISSED, at(200)
+    )
 
     def recover(others: int) -> int:
         steps = steps_among(ledger, others, ClaimPlan([], [], at(0), [wanted]))
@@ -153,15 +195,24 @@ def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledge
 
 
 def test_the_version_that_implied_a_span_is_found_among_many(ledger: Stand) -> None:
-    """It may be the oldest: of an automation that is edited each hour, what the first version implied is decided last."""
+    """It may be the oldest: of an automation that is edited each hour, what the first version implied is
+    decided last.
+    """
     schedule, first = Schedule.parse("* * * * *", "UTC"), automation(ids(1)[0], cron="* * * * *")
-    wanted = SkippedSpan(occurrence(0, first.id), "n", at(0), first.definition, schedule, at(99), 100, Reason.MISSED, at(200))
+    wanted = SkippedSpan(
+        occurrence(0, first.id), "n", at(0), first.definition, schedule, at(99), 100, Reason.MISSED, at(200)
+    )
 
     def decide(versions: int) -> int:
         ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
-        edits = [version(automation(first.id, cron=f"{number % 60} * * * *"), number) for number in range(versions)]
+        edits = [
+            version(automation(first.id, cron=f"{number % 60} * * * *"), number) for number in range(versions)
+        ]
         observe(ledger, SnapshotUpdate(MAIN, at(0), [version(first), *edits], [], frozenset()))
-        steps = count_steps(ledger, lambda connection: claims.claim(connection, MAIN, ClaimPlan([], [], at(0), [wanted]), "node"))
+        steps = count_steps(
+            ledger,
+            lambda connection: claims.claim(connection, MAIN, ClaimPlan([], [], at(0), [wanted]), "node"),
+        )
         assert ledger.rows("SELECT count(*) FROM occurrence WHERE definition_id IS NOT NULL") == [(1,)]
         return steps
 
@@ -174,11 +225,15 @@ def test_what_is_passed_over_with_the_present_does_not_go_through_what_other_tar
 ) -> None:
     monkeypatch.setattr(claims, "_MANY_ROWS", FEW)
     monkeypatch.setattr(claims, "_ROWS_FOR_A_CHANGE", 10)
-    plan = ClaimPlan([], [skip(0, 40, 41, 99, automation_id="0"), skip(1, 98, automation_id="z")], at(0))  # before and behind all others
+    plan = ClaimPlan(
+        [], [skip(0, 40, 41, 99, automation_id="0"), skip(1, 98, automation_id="z")], at(0)
+    )  # before and behind all others
 
     def pass_over(others: int) -> int:
         steps = steps_among(ledger, others, plan)
-        made = ledger.rows("SELECT automation_id, sum(count) FROM occurrence WHERE target = 'main' GROUP BY automation_id ORDER BY 1")
+        made = ledger.rows(
+            "SELECT automation_id, sum(count) FROM occurrence WHERE target = 'main' GROUP BY automation_id ORDER BY 1"
+        )
         assert made == [("0", 4), ("z", 2)]
         return steps
 
@@ -188,7 +243,9 @@ def test_what_is_passed_over_with_the_present_does_not_go_through_what_other_tar
 
 
 @pytest.mark.parametrize("most", [0, 20_000], ids=["among many rows", "among few rows"])
-def test_no_span_of_the_present_lies_over_another_row(ledger: Stand, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_no_span_of_the_present_lies_over_another_row(
+    ledger: Stand, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     monkeypatch.setattr(claims, "_MANY_ROWS", most)
     monkeypatch.setattr(claims, "_ROWS_FOR_A_CHANGE", 0)
     ledger.do(ledger.ledger.claim(MAIN, [claim(20), claim(41)], [skip(60, 61, 62)], at(62)))
@@ -196,7 +253,9 @@ def test_no_span_of_the_present_lies_over_another_row(ledger: Stand, monkeypatch
     ledger.do(ledger.ledger.claim(MAIN, [], [skipped], at(71)))
     rows = [
         (str(first), str(last), int(str(count)))
-        for first, last, count in ledger.rows("SELECT scheduled_for, last, count FROM occurrence ORDER BY scheduled_for")
+        for first, last, count in ledger.rows(
+            "SELECT scheduled_for, last, count FROM occurrence ORDER BY scheduled_for"
+        )
     ]
     assert all(one[1] < following[0] for one, following in pairwise(rows)), rows
     assert sum(count for _, _, count in rows) == 2 + 3 + 8
@@ -217,7 +276,9 @@ def test_an_instant_is_looked_for_in_one_span_however_many_come_later(ledger: St
     def steps_of_both(minute: int) -> tuple[int, int]:
         plan = ClaimPlan([claim(minute)], [], at(0))
         return (
-            count_steps(ledger, lambda connection: claims.find_missing(connection, MAIN, [occurrence(minute)])),
+            count_steps(
+                ledger, lambda connection: claims.find_missing(connection, MAIN, [occurrence(minute)])
+            ),
             count_steps(ledger, lambda connection: claims.claim(connection, MAIN, plan, "node")),
         )
 

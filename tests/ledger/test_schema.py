@@ -1,4 +1,6 @@
-"""The tables hold what the code can write and nothing else, and no statement of the daemon's goes through a whole table."""
+"""The tables hold what the code can write and nothing else, and no statement of the daemon's goes through a
+whole table.
+"""
 
 import re
 import sqlite3
@@ -36,7 +38,9 @@ def tables() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for migration in MIGRATIONS:
             migration(Tables(connection, execute_plugins=False))
-        connection.execute("INSERT INTO target (name, url, project_id) VALUES ('main', 'https://us.posthog.com', '1')")
+        connection.execute(
+            "INSERT INTO target (name, url, project_id) VALUES ('main', 'https://us.posthog.com', '1')"
+        )
         yield connection
 
 
@@ -45,7 +49,9 @@ def _refuses(tables: sqlite3.Connection, table: str, row: Mapping[str, object]) 
     columns = ", ".join(row)
     tables.execute("BEGIN")
     try:
-        tables.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+        tables.execute(
+            f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+        )
     except sqlite3.IntegrityError as error:
         return "CHECK" in str(error)
     finally:
@@ -66,7 +72,9 @@ _OCCURRENCE: Mapping[str, object] = {
 
 @pytest.mark.parametrize("outcome", Outcome)
 @pytest.mark.parametrize("reason", Reason)
-def test_every_outcome_goes_with_its_reasons_only(tables: sqlite3.Connection, outcome: Outcome, reason: Reason) -> None:
+def test_every_outcome_goes_with_its_reasons_only(
+    tables: sqlite3.Connection, outcome: Outcome, reason: Reason
+) -> None:
     row = {**_OCCURRENCE, "outcome": outcome, "reason": reason}
     assert _refuses(tables, "occurrence", row) is (reason not in REASONS[outcome])
 
@@ -86,7 +94,9 @@ def test_every_outcome_goes_with_its_reasons_only(tables: sqlite3.Connection, ou
         {"state": "claimed", "scheduled_for": "2026-11-23T12:00:00.000000Z"},
     ],
 )
-def test_a_row_that_contradicts_itself_is_refused(tables: sqlite3.Connection, wrong: Mapping[str, object]) -> None:
+def test_a_row_that_contradicts_itself_is_refused(
+    tables: sqlite3.Connection, wrong: Mapping[str, object]
+) -> None:
     assert _refuses(tables, "occurrence", {**_OCCURRENCE, **wrong})
 
 
@@ -146,7 +156,11 @@ def test_no_statement_goes_through_a_table_that_grows(tables: sqlite3.Connection
     statement = _STATEMENTS[name]
     parameters = max((int(each) for each in re.findall(r"\?(\d)", statement)), default=statement.count("?"))
     plan = [detail for *_, detail in tables.execute("EXPLAIN QUERY PLAN " + statement, ["[]"] * parameters)]
-    scans = [detail for detail in plan if re.match(r"SCAN (occurrence|attempt|run|definition|automation|manual_run|span)\b", detail)]
+    scans = [
+        detail
+        for detail in plan
+        if re.match(r"SCAN (occurrence|attempt|run|definition|automation|manual_run|span)\b", detail)
+    ]
     assert not scans or name in _MAY_GO_THROUGH_ALL, plan
 
 
@@ -160,10 +174,15 @@ _ALL_COLUMNS = """
 
 
 def _documented() -> set[tuple[object, ...]]:
-    """From the sections that are called after a table: what stands first in the rows of their table of columns."""
+    """From the sections that are called after a table: what stands first in the rows of their table of
+    columns.
+    """
     found: set[tuple[object, ...]] = set()
     for section in re.split(r"^## ", _DOCUMENT.read_text(), flags=re.MULTILINE)[1:]:
-        heading, rows = re.match(r"`(\w+)`", section), re.search(r"^\| column \| \|\n\|.*\n((?:\|.*\n)+)", section, re.MULTILINE)
+        heading, rows = (
+            re.match(r"`(\w+)`", section),
+            re.search(r"^\| column \| \|\n\|.*\n((?:\|.*\n)+)", section, re.MULTILINE),
+        )
         if heading and rows:
             cells = re.findall(r"^\| ([^|]*) \|", rows[1], re.MULTILINE)
             found |= {(heading[1], column) for cell in cells for column in re.findall(r"`(\w+)`", cell)}
@@ -176,11 +195,17 @@ def test_every_column_is_documented_and_no_other(ledger: Stand) -> None:
 
 def test_every_word_that_a_column_may_hold_is_documented() -> None:
     text = _DOCUMENT.read_text()
-    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, RECORDED_CAUSES) for word in kind}
+    words = {
+        word
+        for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, RECORDED_CAUSES)
+        for word in kind
+    }
     assert {word for word in words if f"`{word}`" not in text} == set()
 
 
-_QUERIES = re.findall(r"^```sql\n(.*?)^```", _DOCUMENT.read_text() if _DOCUMENT.exists() else "", re.MULTILINE | re.DOTALL)
+_QUERIES = re.findall(
+    r"^```sql\n(.*?)^```", _DOCUMENT.read_text() if _DOCUMENT.exists() else "", re.MULTILINE | re.DOTALL
+)
 
 
 @pytest.mark.parametrize("query", _QUERIES)

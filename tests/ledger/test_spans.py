@@ -26,5 +26,7 @@ def test_a_single_instant_follows_nothing() -> None:
 
 @pytest.mark.parametrize("expression", ["* * * * *", "*/7 * * * *", "1-59/3 8-17 * * *", "0 9 * * 1-5"])
 def test_a_weekend_is_not_much(expression: str) -> None:
-    instants = list(Schedule.parse(expression, "Europe/Berlin").iterate_between(NOON, NOON + timedelta(days=3)))
+    instants = list(
+        Schedule.parse(expression, "Europe/Berlin").iterate_between(NOON, NOON + timedelta(days=3))
+    )
     assert len(encode_intervals(instants) or "") < 2500

@@ -88,7 +88,9 @@ def test_a_socket_that_a_killed_daemon_left_is_replaced(ledger: Path) -> None:
         assert is_awake(ledger, wake_socket)
 
 
-def test_a_socket_that_somebody_else_made_is_replaced_and_the_newest_daemon_keeps_its_own(ledger: Path) -> None:
+def test_a_socket_that_somebody_else_made_is_replaced_and_the_newest_daemon_keeps_its_own(
+    ledger: Path,
+) -> None:
     with closing(listen(locate_wake_file(ledger))):
         first = WakeSocket.open(ledger)
         with closing(WakeSocket.open(ledger)) as second:

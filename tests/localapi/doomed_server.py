@@ -1,6 +1,8 @@
-"""A server to be killed: it serves the database in a folder, starts a run of each of its automations, and says so.
+"""A server to be killed: it serves the database in a folder, starts a run of each of its automations, and
+says so.
 
-Run as ``python -m tests.localapi.doomed_server FOLDER NUMBER COMMAND…``. ``GRACE`` in the environment: seconds from SIGTERM to SIGKILL.
+Run as ``python -m tests.localapi.doomed_server FOLDER NUMBER COMMAND…``. ``GRACE`` in the environment:
+seconds from SIGTERM to SIGKILL.
 """
 
 import asyncio
@@ -12,7 +14,9 @@ from tests.localapi.support import serving
 
 
 async def main(folder: str, number: str, *command: str) -> None:
-    async with serving(Path(folder), command=command, max_parallel=2, grace=float(os.environ.get("GRACE", "0.2"))) as served:
+    async with serving(
+        Path(folder), command=command, max_parallel=2, grace=float(os.environ.get("GRACE", "0.2"))
+    ) as served:
         for name in range(int(number)):
             await served.start_run((await served.create(name=str(name)))["id"])
         sys.stdout.write("ready\n")

@@ -1,4 +1,6 @@
-"""The embedded API in the test's own process: a clock that the test holds, a client for its application, waiting for a condition."""
+"""The embedded API in the test's own process: a clock that the test holds, a client for its application,
+waiting for a condition.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -105,7 +107,9 @@ async def serving(folder: Path, clock: Clock | None = None, **config: Any) -> As
     try:
         headers = {"Authorization": f"Bearer {(await api.keys.create(BOTH)).text}"}
         transport = httpx.ASGITransport(api.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api.test", headers=headers) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://api.test", headers=headers
+        ) as client:
             yield Served(api, client, clock)
     finally:
         await api.close()

@@ -1,4 +1,6 @@
-"""The embedded API beside Django REST framework: the same requests to both, and every difference is a failure."""
+"""The embedded API beside Django REST framework: the same requests to both, and every difference is a
+failure.
+"""
 
 import asyncio
 import json
@@ -25,13 +27,89 @@ MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
 JSON = {"Content-Type": "application/json"}
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, -1, 7, 8, 7.0, 7.9, 1e20, 1e400, 0.1, 10**30, [], [1], ["x"], {}, {"a": 1}),
-    *("", " ", "x", " x ", "7", " 07 ", "٣", "seven", "true", "True", "TRUE", "t", "yes", "on", "off", "N", "f", "null", "None", "maybe"),
-    *("a\0b", "\0", "\ud800", "a\u2028b", "é", "n" * 100, "n" * 101, "n" * 128, "n" * 129, "n" * 255, "n" * 256, " " * 300 + "n"),
-    *("a/b", "A/B", " a/b ", "a / b", "a/b/c", "/b", "a/", "/", "ab", "a/b\n", "a/" + "b" * 253, "a/" + "b" * 254),
-    *("* * * * *", " */5 * * * 1-5 ", "0\t3  * * *", "* * * *", "* * * * * *", "60 * * * *", "@daily", "a b c d e"),
-    *("UTC", "utc", "Europe/Zurich", " Europe/Zurich ", "europe/zurich", "UTC+99", "EST", "Etc/GMT+5", "posix/UTC", "../UTC"),
+    *(
+        "",
+        " ",
+        "x",
+        " x ",
+        "7",
+        " 07 ",
+        "٣",
+        "seven",
+        "true",
+        "True",
+        "TRUE",
+        "t",
+        "yes",
+        "on",
+        "off",
+        "N",
+        "f",
+        "null",
+        "None",
+        "maybe",
+    ),
+    *(
+        "a\0b",
+        "\0",
+        "\ud800",
+        "a\u2028b",
+        "é",
+        "n" * 100,
+        "n" * 101,
+        "n" * 128,
+        "n" * 129,
+        "n" * 255,
+        "n" * 256,
+        " " * 300 + "n",
+    ),
+    *(
+        "a/b",
+        "A/B",
+        " a/b ",
+        "a / b",
+        "a/b/c",
+        "/b",
+        "a/",
+        "/",
+        "ab",
+        "a/b\n",
+        "a/" + "b" * 253,
+        "a/" + "b" * 254,
+    ),
+    *(
+        "* * * * *",
+        " */5 * * * 1-5 ",
+        "0\t3  * * *",
+        "* * * *",
+        "* * * * * *",
+        "60 * * * *",
+        "@daily",
+        "a b c d e",
+    ),
+    *(
+        "UTC",
+        "utc",
+        "Europe/Zurich",
+        " Europe/Zurich ",
+        "europe/zurich",
+        "UTC+99",
+        "EST",
+        "Etc/GMT+5",
+        "posix/UTC",
+        "../UTC",
+    ),
 )
-FIELDS = ("name", "prompt", "repository", "github_integration", "cron_expression", "timezone", "template_id", "enabled")
+FIELDS = (
+    "name",
+    "prompt",
+    "repository",
+    "github_integration",
+    "cron_expression",
+    "timezone",
+    "template_id",
+    "enabled",
+)
 NEW = {"name": "n", "prompt": "p", "repository": "a/b", "cron_expression": "0 3 * * *"}
 
 
@@ -53,8 +131,13 @@ def compared(folder: Path, asks: list[Ask]) -> str:
 async def _sides(closing: AsyncExitStack, folder: Path, **config: Any) -> tuple[Side, Side]:
     framework = await closing.enter_async_context(httpx.AsyncClient(transport=Framework(), base_url=BASE))
     served = await closing.enter_async_context(serving(folder, command=("/bin/sleep", "60"), **config))
-    keys = {name: (await served.key(*map(Scope, scopes)))["Authorization"][7:] for name, scopes in reference.KEYS.items()}
-    ours = await closing.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(served.api.app), base_url=BASE))
+    keys = {
+        name: (await served.key(*map(Scope, scopes)))["Authorization"][7:]
+        for name, scopes in reference.KEYS.items()
+    }
+    ours = await closing.enter_async_context(
+        httpx.AsyncClient(transport=httpx.ASGITransport(served.api.app), base_url=BASE)
+    )
     theirs = Side(framework, {name: name for name in keys}, "")
     new = asked("POST", "", VALID)
     ids = [(await side.answer(new)).json()["id"] for side in (theirs, Side(ours, keys, ""))]
@@ -94,7 +177,14 @@ def _multipart(fields: dict[str, str], *, file: str | None = None) -> bytes:
 @given(data=st.data())
 def test_whatever_an_object_holds(tmp_path: Path, data: st.DataObject) -> None:
     """Several mistakes at once, and fields that nobody knows."""
-    value = st.sampled_from(VALUES) | st.text(max_size=12) | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.none()
+    value = (
+        st.sampled_from(VALUES)
+        | st.text(max_size=12)
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.booleans()
+        | st.none()
+    )
     objects = st.dictionaries(st.sampled_from((*FIELDS, "id", "last_error", "stranger")), value)
     asks = [asked("POST", "", {**NEW, **data.draw(objects)}) for _ in range(10)]
     asks += [asked("PATCH", "{id}/", data.draw(objects)) for _ in range(10)]
@@ -115,9 +205,27 @@ def _bodies() -> Iterator[Ask]:
         "application/json; charset=utf-8",
         "application/json; charset=latin-1",
     )
-    types += ("application/json;charset=utf-16", "application/json; charset=US_ASCII", "application/json; charset=cp1252", "application/*")
-    types += ("text/plain", "text/json", "*/*", "application/xml", "application", "application/json/x", ";", "application/json;")
-    types += ("application/vnd.api+json", "application/octet-stream", "application/x-www-form-urlencoded; charset=latin-1")
+    types += (
+        "application/json;charset=utf-16",
+        "application/json; charset=US_ASCII",
+        "application/json; charset=cp1252",
+        "application/*",
+    )
+    types += (
+        "text/plain",
+        "text/json",
+        "*/*",
+        "application/xml",
+        "application",
+        "application/json/x",
+        ";",
+        "application/json;",
+    )
+    types += (
+        "application/vnd.api+json",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded; charset=latin-1",
+    )
     for media in types:
         for content in (whole, b"", b"{}"):
             yield Ask("POST", content=content, headers={"Content-Type": media})
@@ -137,11 +245,28 @@ def _bodies() -> Iterator[Ask]:
         b'{"name": NaN}',
         b" ",
     )
-    raw += (b'{"name": Infinity}', b'{"name": "a", "name": "b"}', b"\xef\xbb\xbf{}", b'{"name": "\xff"}', b"1" * 5000)
+    raw += (
+        b'{"name": Infinity}',
+        b'{"name": "a", "name": "b"}',
+        b"\xef\xbb\xbf{}",
+        b'{"name": "\xff"}',
+        b"1" * 5000,
+    )
     for content in raw:
         for method, path in (("POST", ""), ("PATCH", "{id}/"), ("PATCH", f"{NOWHERE}/")):
             yield Ask(method, path, content=content, headers={"Content-Type": "application/json"})
-    for content in (b"", b"a", b"&&", b"name=a;prompt=b", b"name=%", b"name=%FF", b"name=\xff", b"name=a&name=b", b"=x", b"a=1&" * 900):
+    for content in (
+        b"",
+        b"a",
+        b"&&",
+        b"name=a;prompt=b",
+        b"name=%",
+        b"name=%FF",
+        b"name=\xff",
+        b"name=a&name=b",
+        b"=x",
+        b"a=1&" * 900,
+    ):
         yield Ask("POST", content=content, headers=FORM)
     yield Ask("POST", content=urlencode(NEW | {"name": "+ é"}).encode(), headers=FORM)
     for content in (b"", b"--edge--\r\n", _multipart(NEW), _multipart(NEW | {"enabled": "true"})):
@@ -163,7 +288,13 @@ WHOLE = _multipart(NEW)[: -len("--edge--\r\n")]
 
 
 def _part(head: str, content: str | bytes = "x", end: bytes = b"\r\n") -> bytes:
-    return b"--edge\r\n" + head.encode() + b"\r\n\r\n" + (content if isinstance(content, bytes) else content.encode()) + end
+    return (
+        b"--edge\r\n"
+        + head.encode()
+        + b"\r\n\r\n"
+        + (content if isinstance(content, bytes) else content.encode())
+        + end
+    )
 
 
 PARTS: tuple[bytes, ...] = (
@@ -171,17 +302,49 @@ PARTS: tuple[bytes, ...] = (
         _part(f"{FIELD}; filename{name}")
         for name in ("", "=", '=""', '="a"', '="."', '="a/"', '="a\\\\b"', "*=utf-8''x", '="&#46;"', '=" "')
     ),
-    *(_part(f"Content-Disposition: form-data; name{name}") for name in ("", '=" template_id "', "=template_id", "*=utf-8''template_id")),
-    *(_part(f"Content-Disposition: form-data; name{name}") for name in ("*0=template; name*1=_id", "*=nonsense''template_id", '=""')),
+    *(
+        _part(f"Content-Disposition: form-data; name{name}")
+        for name in ("", '=" template_id "', "=template_id", "*=utf-8''template_id")
+    ),
+    *(
+        _part(f"Content-Disposition: form-data; name{name}")
+        for name in ("*0=template; name*1=_id", "*=nonsense''template_id", '=""')
+    ),
     *(
         _part(f"{FIELD}\r\nContent-Transfer-Encoding: {way}", content)
         for way in ("base64", " BASE64 ", "8bit")
         for content in ("eA==", "eA", "é")
     ),
-    *(_part(f'{FIELD}; filename="a"\r\nContent-Transfer-Encoding: base64', content) for content in ("e A = =", "eA", "e" * 5)),
-    *(_part(head) for head in ("", "nonsense", f"{FIELD}\r\nnonsense", f"né: x\r\n{FIELD}", f"{FIELD}\r\nContent-Type: a/b; charset=x*")),
+    *(
+        _part(f'{FIELD}; filename="a"\r\nContent-Transfer-Encoding: base64', content)
+        for content in ("e A = =", "eA", "e" * 5)
+    ),
+    *(
+        _part(head)
+        for head in (
+            "",
+            "nonsense",
+            f"{FIELD}\r\nnonsense",
+            f"né: x\r\n{FIELD}",
+            f"{FIELD}\r\nContent-Type: a/b; charset=x*",
+        )
+    ),
     *(_part(f"X: {'x' * length}\r\n{FIELD}") for length in (900, 1000, 2000)),
-    *(_part(FIELD, content) for content in ("", "\r", "\n", "\r\n", "a\r\n\r\n", "a--edge", "a\n--edgeb", b"\xe9", "\0", "x" * 2000)),
+    *(
+        _part(FIELD, content)
+        for content in (
+            "",
+            "\r",
+            "\n",
+            "\r\n",
+            "a\r\n\r\n",
+            "a--edge",
+            "a\n--edgeb",
+            b"\xe9",
+            "\0",
+            "x" * 2000,
+        )
+    ),
     *(_part(FIELD, end=end) for end in (b"", b"\n", b"\r", b"\n\r", b" \r\n")),
     _part(f'{FIELD}; filename="a"') + _part(FIELD),
     _part(FIELD) + _part(FIELD, "y"),
@@ -189,8 +352,16 @@ PARTS: tuple[bytes, ...] = (
     _part(FIELD).replace(b"--edge\r", b"--edge \r"),
 )
 MULTIPART_TYPES = (
-    *(f"multipart/form-data; boundary=edge; charset={charset}" for charset in ("latin-1", "utf-16", "windows-1252")),
-    *("Multipart/form-data; boundary=edge", "*/form-data; boundary=edge", "multipart/*; boundary=edge", "multipart/form-data; boundary"),
+    *(
+        f"multipart/form-data; boundary=edge; charset={charset}"
+        for charset in ("latin-1", "utf-16", "windows-1252")
+    ),
+    *(
+        "Multipart/form-data; boundary=edge",
+        "*/form-data; boundary=edge",
+        "multipart/*; boundary=edge",
+        "multipart/form-data; boundary",
+    ),
     *(
         "multipart/form-data; boundary*=utf-8''edge",
         "multipart/form-data; boundary*0=ed; boundary*1=ge",
@@ -204,36 +375,64 @@ MULTIPART_TYPES = (
 def test_each_multipart_body_too(tmp_path: Path) -> None:
     end = b"--edge--\r\n"
     asks = [
-        Ask("POST", content=content, headers=MULTIPART) for part in PARTS for content in (WHOLE + part + end, WHOLE + part, part + WHOLE)
+        Ask("POST", content=content, headers=MULTIPART)
+        for part in PARTS
+        for content in (WHOLE + part + end, WHOLE + part, part + WHOLE)
     ]
     asks += [
-        Ask("PATCH", "{id}/", content=content, headers=MULTIPART) for part in PARTS for content in (part, b"x\r\n" + part + b"--edge--x")
+        Ask("PATCH", "{id}/", content=content, headers=MULTIPART)
+        for part in PARTS
+        for content in (part, b"x\r\n" + part + b"--edge--x")
     ]
     asks += [
         Ask("POST", content=content, headers={"Content-Type": each})
         for each in MULTIPART_TYPES
         for content in (WHOLE, WHOLE + _part(FIELD, "é"))
     ]
-    asks += [Ask("PATCH", "{id}/", content=cut, headers=MULTIPART) for cut in (WHOLE[:length] for length in range(0, len(WHOLE), 7))]
+    asks += [
+        Ask("PATCH", "{id}/", content=cut, headers=MULTIPART)
+        for cut in (WHOLE[:length] for length in range(0, len(WHOLE), 7))
+    ]
     assert compared(tmp_path, asks) == ""
 
 
 @settings(
     max_examples=15,
     deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # what differs is told with its request; to make that shorter takes minutes
+    phases=[
+        Phase.explicit,
+        Phase.reuse,
+        Phase.generate,
+    ],  # what differs is told with its request; to make that shorter takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_and_what_chance_makes_of_them(tmp_path: Path, data: st.DataObject) -> None:
     """Parts in any order, with pieces cut out of them and put elsewhere."""
-    scraps = (b"--edge", b"--", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b'"', b";", b"name=", b" ", b"\xff", b"Content-Disposition: ")
+    scraps = (
+        b"--edge",
+        b"--",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\r\n\r\n",
+        b'"',
+        b";",
+        b"name=",
+        b" ",
+        b"\xff",
+        b"Content-Disposition: ",
+    )
     bodies = []
     for _ in range(20):
         body = b"".join(data.draw(st.lists(st.sampled_from((*PARTS, WHOLE, b"--edge--\r\n")), max_size=4)))
         for _ in range(data.draw(st.integers(0, 3))):
             place = data.draw(st.integers(0, len(body)))
-            body = body[:place] + data.draw(st.sampled_from(scraps)) + body[place + data.draw(st.integers(0, 5)) :]
+            body = (
+                body[:place]
+                + data.draw(st.sampled_from(scraps))
+                + body[place + data.draw(st.integers(0, 5)) :]
+            )
         bodies.append(body)
     folder = tmp_path / str(len(list(tmp_path.iterdir())))
     folder.mkdir()
@@ -241,8 +440,14 @@ def test_and_what_chance_makes_of_them(tmp_path: Path, data: st.DataObject) -> N
 
 
 def test_a_content_type_has_a_length(tmp_path: Path) -> None:
-    types = [f"application/json; x={'y' * length}" for length in (230, 236, 237, 300)] + ["application/json; x*=utf-8''y"]
-    asks = [Ask("POST", content=content, headers={"Content-Type": each}) for each in types for content in (json.dumps(NEW).encode(), b"")]
+    types = [f"application/json; x={'y' * length}" for length in (230, 236, 237, 300)] + [
+        "application/json; x*=utf-8''y"
+    ]
+    asks = [
+        Ask("POST", content=content, headers={"Content-Type": each})
+        for each in types
+        for content in (json.dumps(NEW).encode(), b"")
+    ]
     assert compared(tmp_path, asks) == ""
 
 
@@ -273,14 +478,29 @@ def test_each_method_on_each_path_with_each_key(tmp_path: Path, key: str | None)
 
 
 def test_projects_paths_and_ids(tmp_path: Path) -> None:
-    hosts = [f"/api/projects/{project}/task_automations/" for project in ("1", "@current", "01", "2", "x", "1.0", "%31", "@me", "-1")]
+    hosts = [
+        f"/api/projects/{project}/task_automations/"
+        for project in ("1", "@current", "01", "2", "x", "1.0", "%31", "@me", "-1")
+    ]
     asks = [asked("GET", path, host=host) for host in hosts for path in ("", "{id}/", "nonsense/")]
     asks += [asked("POST", "", body, host=host) for host in hosts for body in (NEW, {})]
     ids = ("{{{id}}}", "urn:uuid:{id}", "{id}x", "%20", "1", "0" * 32, "{hex}", "a.b")
     asks += [asked("GET", f"{each}/") for each in ids]
-    asks += [asked(method, f"{path}%0A") for path in ("", "{id}/", "{id}", "{id}/run/", "{id}/run") for method in ("GET", "POST")]
+    asks += [
+        asked(method, f"{path}%0A")
+        for path in ("", "{id}/", "{id}", "{id}/run/", "{id}/run")
+        for method in ("GET", "POST")
+    ]
     asks += [asked("GET", f"{each}/") for each in ("%EF%BC%91", "%FF", "%00", "{id}%0D", "a%2Fb")]
-    paths = ("/", "/api", "/api/", "/api/projects/1/", "/api/projects/1/task_automations", "/api/projects/1/task_automations//", "/x?y=z")
+    paths = (
+        "/",
+        "/api",
+        "/api/",
+        "/api/projects/1/",
+        "/api/projects/1/task_automations",
+        "/api/projects/1/task_automations//",
+        "/x?y=z",
+    )
     asks += [asked(method, path) for path in paths for method in ("GET", "POST", "HEAD")]
     assert compared(tmp_path, asks) == ""
 
@@ -318,31 +538,62 @@ ACCEPTS: tuple[str, ...] = (
     ";",
     "a;b;c",
 )
-ACCEPTS += ("application/json; indent=4", "application/json;indent=99", "application/json;indent=-1", "application/json;indent=x")
-ACCEPTS += ("*/*;indent=2", "application/json;q=0.5, application/json;indent=2", "application/json, */*;indent=2", "application/json;q=0")
+ACCEPTS += (
+    "application/json; indent=4",
+    "application/json;indent=99",
+    "application/json;indent=-1",
+    "application/json;indent=x",
+)
+ACCEPTS += (
+    "*/*;indent=2",
+    "application/json;q=0.5, application/json;indent=2",
+    "application/json, */*;indent=2",
+    "application/json;q=0",
+)
 ACCEPTS += ("application/jsonp", "application/json;version=1", "image/*", "x" * 9000 + ", */*")
 
 
 @pytest.mark.parametrize("key", ["both", None])
 def test_each_accept_header(tmp_path: Path, key: str | None) -> None:
-    asks = [asked(method, path, headers={"Accept": each}, key=key) for each in ACCEPTS for method, path in (("GET", "{id}/"), ("PUT", ""))]
+    asks = [
+        asked(method, path, headers={"Accept": each}, key=key)
+        for each in ACCEPTS
+        for method, path in (("GET", "{id}/"), ("PUT", ""))
+    ]
     lines: tuple[tuple[str, ...], ...] = (
         ("text/html", "application/json"),
         ("application/json;indent=1", "*/*"),
         ("", "text/html"),
         ("", ""),
     )
-    lines += ((f"application/json;x={'y' * 239}, text/html",), (f"application/json;x={'y' * 238}",), ("application/json;indent*=utf-8''4",))
+    lines += (
+        (f"application/json;x={'y' * 239}, text/html",),
+        (f"application/json;x={'y' * 238}",),
+        ("application/json;indent*=utf-8''4",),
+    )
     lines += ((",".join(["text/html;x=1234567"] * 450) + ",*/*",), (",".join(["a/b"] * 70) + ",*/*",))
     asks += [asked("GET", "{id}/", headers={"Accept": each}, key=key) for each in lines]
     asks += [asked("GET", f"?format={each}", key=key) for each in ("json", "", "api", "JSON", "xml")]
     assert compared(tmp_path, asks) == ""
 
 
-def test_a_rate_is_counted_before_a_method_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_is_counted_before_a_method_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reference.Throttle, "limit", "4/min")
-    asks = [asked("POST", key="reads"), asked("PUT", "{id}/", {}), asked("GET", "{id}/", key=None), asked("TRACE"), asked("OPTIONS")]
-    asks += [asked("PUT", "{id}/", {}), asked("GET", key="wrong"), asked("POST", "", {}), asked("GET", "", headers={"Accept": "a/b"})]
+    asks = [
+        asked("POST", key="reads"),
+        asked("PUT", "{id}/", {}),
+        asked("GET", "{id}/", key=None),
+        asked("TRACE"),
+        asked("OPTIONS"),
+    ]
+    asks += [
+        asked("PUT", "{id}/", {}),
+        asked("GET", key="wrong"),
+        asked("POST", "", {}),
+        asked("GET", "", headers={"Accept": "a/b"}),
+    ]
 
     async def story() -> None:
         async with AsyncExitStack() as closing:
@@ -359,7 +610,24 @@ def test_a_rate_is_counted_before_a_method_is_refused(tmp_path: Path, monkeypatc
 # ---------------------------------------------------------------- pages
 
 
-NUMBERS = ("", "0", "1", "2", "3", "5", "100", "1000000", "-1", "x", "1.0", "%20" + "2", "%2B2", "٢", "1_0", "9" * 18)
+NUMBERS = (
+    "",
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "100",
+    "1000000",
+    "-1",
+    "x",
+    "1.0",
+    "%20" + "2",
+    "%2B2",
+    "٢",
+    "1_0",
+    "9" * 18,
+)
 
 
 def test_each_limit_and_offset(tmp_path: Path) -> None:
@@ -378,7 +646,10 @@ def test_each_limit_and_offset(tmp_path: Path) -> None:
         "?x=a+b&limit=1",
     )
     asks += [asked("GET", query) for query in queries]
-    asks += [asked("GET", "?limit=2", headers={"Host": host}) for host in ("example.com", "example.com:8080", "[::1]:80")]
+    asks += [
+        asked("GET", "?limit=2", headers={"Host": host})
+        for host in ("example.com", "example.com:8080", "[::1]:80")
+    ]
     assert compared(tmp_path, asks) == ""
 
 
@@ -392,7 +663,13 @@ def test_a_run_and_what_it_does_to_the_automation(tmp_path: Path) -> None:
         for body in bodies
         for media in ("application/json", "text/plain")
     ]
-    asks += [asked("GET", "{id}/"), asked("DELETE", "{id}/"), asked("DELETE", "{id}/"), asked("GET", "{id}/"), asked("POST", "{id}/run/")]
+    asks += [
+        asked("GET", "{id}/"),
+        asked("DELETE", "{id}/"),
+        asked("DELETE", "{id}/"),
+        asked("GET", "{id}/"),
+        asked("POST", "{id}/run/"),
+    ]
     assert compared(tmp_path, asks) == ""
 
 
@@ -401,20 +678,37 @@ def test_a_run_and_what_it_does_to_the_automation(tmp_path: Path) -> None:
 
 ON_PURPOSE = [
     pytest.param(
-        asked("POST", "", NEW | {"cron_expression": "0 0 31 2 *"}), 201, "invalid_input", id="no day ever matches: nothing would fire"
+        asked("POST", "", NEW | {"cron_expression": "0 0 31 2 *"}),
+        201,
+        "invalid_input",
+        id="no day ever matches: nothing would fire",
     ),
-    pytest.param(asked("POST", "", NEW | {"cron_expression": "R * * * *"}), 201, "invalid_input", id="random: each evaluation another"),
     pytest.param(
-        Ask("POST", content=b"[" * 100_000, headers={"Content-Type": "application/json"}), 500, "parse_error", id="too deep for the parser"
+        asked("POST", "", NEW | {"cron_expression": "R * * * *"}),
+        201,
+        "invalid_input",
+        id="random: each evaluation another",
     ),
     pytest.param(
-        Ask("POST", content=json.dumps(NEW | {"github_integration": 7}).replace("7", "1e400").encode(), headers=JSON),
+        Ask("POST", content=b"[" * 100_000, headers={"Content-Type": "application/json"}),
+        500,
+        "parse_error",
+        id="too deep for the parser",
+    ),
+    pytest.param(
+        Ask(
+            "POST",
+            content=json.dumps(NEW | {"github_integration": 7}).replace("7", "1e400").encode(),
+            headers=JSON,
+        ),
         500,
         "incorrect_type",
         id="a number without an end",
     ),
     pytest.param(Ask("POST", content=b"a=1&" * 1001, headers=FORM), 500, "parse_error", id="too many fields"),
-    pytest.param(Ask("POST", content=_part(FIELD) * 1003, headers=MULTIPART), 500, "parse_error", id="too many parts"),
+    pytest.param(
+        Ask("POST", content=_part(FIELD) * 1003, headers=MULTIPART), 500, "parse_error", id="too many parts"
+    ),
 ]
 """What the framework answers with, and our code. docs/api.md names them."""
 

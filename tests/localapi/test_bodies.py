@@ -1,4 +1,6 @@
-"""Bodies of every kind. The expected answers are those of Django REST framework's parsers, unless a comment says otherwise."""
+"""Bodies of every kind. The expected answers are those of Django REST framework's parsers, unless a comment
+says otherwise.
+"""
 
 import asyncio
 import json
@@ -53,10 +55,16 @@ def test_json_is_read_in_the_charset_that_it_names(raw: bytes, content_type: str
         (b"a=\xe9", FORM, {"a": "é"}),
         (b"", MULTIPART, {}),
         ((part('name="a"', "1") + part('name="a"', "é") + "--edge--\r\n").encode(), MULTIPART, {"a": "é"}),
-        ((part('name="big"', "x" * 2_000_000) + "--edge--\r\n").encode(), MULTIPART, {"big": "x" * 2_000_000}),
+        (
+            (part('name="big"', "x" * 2_000_000) + "--edge--\r\n").encode(),
+            MULTIPART,
+            {"big": "x" * 2_000_000},
+        ),
     ],
 )
-def test_a_form_is_read_field_by_field_the_last_one_wins(raw: bytes, content_type: str, data: dict[str, str]) -> None:
+def test_a_form_is_read_field_by_field_the_last_one_wins(
+    raw: bytes, content_type: str, data: dict[str, str]
+) -> None:
     read = parsed(raw, content_type)
     assert isinstance(read, Form)
     assert read == data
@@ -71,12 +79,21 @@ def test_a_file_in_a_form_is_no_text() -> None:
 @pytest.mark.parametrize(
     ("raw", "detail"),
     [
-        (b"{", "JSON parse error - Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (
+            b"{",
+            "JSON parse error - Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
+        ),
         (b"{} x", "JSON parse error - Extra data: line 1 column 4 (char 3)"),
         (b"[NaN]", "JSON parse error - Out of range float values are not JSON compliant: 'NaN'"),
         (b"-Infinity", "JSON parse error - Out of range float values are not JSON compliant: '-Infinity'"),
-        (b"\xff", "JSON parse error - 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
-        (b"\xef\xbb\xbf{}", "JSON parse error - Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)"),
+        (
+            b"\xff",
+            "JSON parse error - 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        ),
+        (
+            b"\xef\xbb\xbf{}",
+            "JSON parse error - Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)",
+        ),
         (b'{"a": "\xc3', "JSON parse error - Unterminated string starting at: line 1 column 7 (char 6)"),
     ],
 )
@@ -110,7 +127,8 @@ def test_a_body_that_cannot_be_read_is_refused(raw: bytes, content_type: str, sa
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "", "json", "text/json", "application/vnd.api+json", "application/xml; charset=utf-8"]
+    "content_type",
+    ["text/plain", "", "json", "text/json", "application/vnd.api+json", "application/xml; charset=utf-8"],
 )
 def test_a_body_of_another_type_is_refused_with_its_type(content_type: str) -> None:
     with pytest.raises(ApiError) as caught:
@@ -119,12 +137,16 @@ def test_a_body_of_another_type_is_refused_with_its_type(content_type: str) -> N
     assert caught.value.detail == f'Unsupported media type "{content_type}" in request.'
 
 
-@pytest.mark.parametrize("charset", ["nonsense", "zip", "punycode", "idna", "unicode_escape", "utf-7", "mbcs", ""])
+@pytest.mark.parametrize(
+    "charset", ["nonsense", "zip", "punycode", "idna", "unicode_escape", "utf-7", "mbcs", ""]
+)
 def test_a_body_in_a_charset_that_is_not_on_the_list_is_refused_with_the_list(charset: str) -> None:
     with pytest.raises(ApiError) as caught:
         parsed(b"{}", f'application/json; charset="{charset}"')
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
-    assert caught.value.detail.startswith(f'Unsupported charset "{charset}" in request Content-Type header; use one of utf-8, ')
+    assert caught.value.detail.startswith(
+        f'Unsupported charset "{charset}" in request Content-Type header; use one of utf-8, '
+    )
 
 
 @pytest.mark.parametrize("content_type", [FORM, MULTIPART])
@@ -143,10 +165,14 @@ async def pieces(*chunks: bytes, pause: float = 0.0) -> AsyncIterator[bytes]:
         await asyncio.sleep(pause)
 
 
-def refused(tmp_path: Path, content: AsyncIterator[bytes] | bytes, headers: dict[str, str] | None = None) -> tuple[int, str]:
+def refused(
+    tmp_path: Path, content: AsyncIterator[bytes] | bytes, headers: dict[str, str] | None = None
+) -> tuple[int, str]:
     async def story() -> tuple[int, str]:
         async with serving(tmp_path) as served:
-            answer = await served.client.post(COLLECTION, content=content, headers={"Content-Type": "application/json", **(headers or {})})
+            answer = await served.client.post(
+                COLLECTION, content=content, headers={"Content-Type": "application/json", **(headers or {})}
+            )
             return answer.status_code, answer.json()["code"]
 
     return asyncio.run(story())
@@ -159,7 +185,10 @@ def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 def test_the_largest_body_is_read(tmp_path: Path) -> None:
     start = json.dumps(VALID).encode()
-    assert refused(tmp_path, pieces(start[:-1] + b" " * (MAX_BODY - len(start)), b"]")) == (400, "parse_error")
+    assert refused(tmp_path, pieces(start[:-1] + b" " * (MAX_BODY - len(start)), b"]")) == (
+        400,
+        "parse_error",
+    )
 
 
 def test_one_that_says_beforehand_that_it_is_too_large_is_not_read() -> None:

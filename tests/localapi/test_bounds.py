@@ -1,4 +1,6 @@
-"""No request takes long at the cost of others: pages end, keys have a length, and what takes long is done on another thread."""
+"""No request takes long at the cost of others: pages end, keys have a length, and what takes long is done on
+another thread.
+"""
 
 import asyncio
 import json
@@ -42,14 +44,20 @@ def test_a_page_has_at_most_so_many_automations_and_its_links_lead_to_the_rest(t
     async def story(served: Served) -> None:
         names = [(await served.create(name=f"n{number}"))["name"] for number in range(7)]
         pages = await follow(served, "?limit=1000000")
-        assert [[each["name"] for each in page["results"]] for page in pages] == [names[:3], names[3:6], names[6:]]
+        assert [[each["name"] for each in page["results"]] for page in pages] == [
+            names[:3],
+            names[3:6],
+            names[6:],
+        ]
         assert [page["count"] for page in pages] == [7, 7, 7]
         assert pages[0]["next"] == f"http://api.test{COLLECTION}?limit=3&offset=3"
 
     told(tmp_path, story, max_page=3)
 
 
-def test_a_page_of_long_prompts_ends_early_and_its_links_lead_to_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_long_prompts_ends_early_and_its_links_lead_to_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "PAGE_CHARACTERS", 250_000)
 
     async def story(served: Served) -> None:
@@ -67,7 +75,9 @@ def test_an_idempotency_key_has_a_length(tmp_path: Path) -> None:
     async def story(served: Served) -> None:
         created = await served.create()
         await served.start_run(created["id"], **{"Idempotency-Key": "k" * 255})
-        refused = await served.client.post(f"{COLLECTION}{created['id']}/run/", headers={"Idempotency-Key": "k" * 256})
+        refused = await served.client.post(
+            f"{COLLECTION}{created['id']}/run/", headers={"Idempotency-Key": "k" * 256}
+        )
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
         assert len(await served.api.runs.list_runs()) == 1
 
@@ -136,8 +146,12 @@ def test_a_page_that_is_larger_than_usual_is_read_where_no_other_request_waits(
     told(tmp_path, story)
 
 
-def test_a_costly_request_of_one_client_leaves_the_loop_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a body is being parsed, which is made to take until then, another client creates, lists and starts a run."""
+def test_a_costly_request_of_one_client_leaves_the_loop_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a body is being parsed, which is made to take until then, another client creates, lists and
+    starts a run.
+    """
     parsing, others_are_done = threading.Event(), threading.Event()
 
     def parse_slowly(raw: bytes, content_type: str) -> object:
@@ -150,7 +164,9 @@ def test_a_costly_request_of_one_client_leaves_the_loop_to_the_others(tmp_path: 
 
     async def story(served: Served) -> None:
         content = json.dumps({**VALID, "prompt": LONG}).encode()
-        costly = asyncio.create_task(served.client.post(COLLECTION, content=content, headers={"Content-Type": "application/json"}))
+        costly = asyncio.create_task(
+            served.client.post(COLLECTION, content=content, headers={"Content-Type": "application/json"})
+        )
         await asyncio.to_thread(parsing.wait, 20)
         other = await served.key(Scope.WRITE)
         created = await served.client.post(COLLECTION, json=VALID, headers=other)

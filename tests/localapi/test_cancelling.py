@@ -1,4 +1,6 @@
-"""Cancelling a run: one that waits, one that is carried out, one that has ended, and all over again after a restart."""
+"""Cancelling a run: one that waits, one that is carried out, one that has ended, and all over again after a
+restart.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +21,9 @@ async def run(served: Served, run_id: str) -> dict[str, Any]:
 
 
 async def ended(served: Served, run_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = await eventually(lambda: run(served, run_id), lambda seen: seen["finished_at"] is not None)
+    found: dict[str, Any] = await eventually(
+        lambda: run(served, run_id), lambda seen: seen["finished_at"] is not None
+    )
     return found
 
 
@@ -33,7 +37,10 @@ def test_a_run_that_is_carried_out_is_ended_and_its_automation_says_so(tmp_path:
             assert await served.api.runs.cancel(run_id)
             shown = await served.finished(created["id"])
             assert shown["last_run_status"] == "failed"
-            assert shown["last_error"] == "The run was cancelled, and the command was ended. The last line of its output: half done"
+            assert (
+                shown["last_error"]
+                == "The run was cancelled, and the command was ended. The last line of its output: half done"
+            )
             assert not alive(int((tmp_path / "pid").read_text()))
             ended_run = await run(served, run_id)
             assert ended_run["started_at"] < ended_run["cancelled_at"] < ended_run["finished_at"]
@@ -99,9 +106,15 @@ async def statuses(served: Served) -> dict[str, str | None]:
     return {run["id"]: run["error"] for run in await served.api.runs.list_runs() if run["finished_at"]}
 
 
-def test_deleting_an_automation_ends_its_runs_that_wait_and_no_other_and_not_the_run_in_progress(tmp_path: Path) -> None:
+def test_deleting_an_automation_ends_its_runs_that_wait_and_no_other_and_not_the_run_in_progress(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
-        command = ("sh", "-c", f"echo $AUTOMATION_NAME >> {tmp_path}/log; until [ -e {tmp_path}/go ]; do sleep 0.02; done")
+        command = (
+            "sh",
+            "-c",
+            f"echo $AUTOMATION_NAME >> {tmp_path}/log; until [ -e {tmp_path}/go ]; do sleep 0.02; done",
+        )
         async with serving(tmp_path, command=command, max_parallel=1) as served:
             doomed, other = await served.create(name="doomed"), await served.create(name="other")
             first, *waiting = [(await served.start_run(doomed["id"]))["last_task_run_id"] for _ in range(3)]
@@ -110,7 +123,9 @@ def test_deleting_an_automation_ends_its_runs_that_wait_and_no_other_and_not_the
             with capture_logs() as logged:
                 assert (await served.client.delete(f"{COLLECTION}{doomed['id']}/")).status_code == 204
                 ends = await eventually(lambda: statuses(served), lambda ends: len(ends) == 2)
-                metrics = await eventually(lambda: text_of_metrics(served), lambda text: "scheduler_api_runs_queued 1.0" in text)
+                metrics = await eventually(
+                    lambda: text_of_metrics(served), lambda text: "scheduler_api_runs_queued 1.0" in text
+                )
             assert ends == dict.fromkeys(waiting, "The automation was deleted before the run began.")
             assert 'scheduler_api_runs_total{status="cancelled"} 2.0' in metrics
             assert 'scheduler_api_runs_total{status="failed"} 0.0' in metrics
@@ -128,7 +143,9 @@ async def text_of_metrics(served: Served) -> str:
     return (await served.client.get("/metrics")).text
 
 
-def test_what_was_deleted_shortly_before_the_server_ended_does_not_begin_with_the_next(tmp_path: Path) -> None:
+def test_what_was_deleted_shortly_before_the_server_ended_does_not_begin_with_the_next(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         async with serving(tmp_path, max_parallel=0) as served:
             assert served.api._runner._cancellation_task is not None
@@ -138,13 +155,17 @@ def test_what_was_deleted_shortly_before_the_server_ended_does_not_begin_with_th
             await served.client.delete(f"{COLLECTION}{created['id']}/")
             assert (await run(served, run_id))["status"] == "queued"
         async with serving(tmp_path, served.clock, command=("touch", str(tmp_path / "begun"))) as served:
-            assert (await ended(served, run_id))["error"] == "The automation was deleted before the run began."
+            assert (await ended(served, run_id))[
+                "error"
+            ] == "The automation was deleted before the run began."
             assert not (tmp_path / "begun").exists()
 
     asyncio.run(story())
 
 
-def test_a_run_that_waits_longer_than_the_limit_fails_and_says_so_and_later_ones_begin(tmp_path: Path) -> None:
+def test_a_run_that_waits_longer_than_the_limit_fails_and_says_so_and_later_ones_begin(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         async with serving(tmp_path, max_parallel=0) as served:
             old = (await served.start_run((await served.create())["id"]))["last_task_run_id"]

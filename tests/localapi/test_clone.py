@@ -1,4 +1,6 @@
-"""A fresh clone as the working directory, by the real git from a repository on disk; and what is said when there is none."""
+"""A fresh clone as the working directory, by the real git from a repository on disk; and what is said when
+there is none.
+"""
 
 import asyncio
 import os
@@ -24,7 +26,9 @@ def origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home, bare, work = tmp_path / "home", tmp_path / "git" / "acme" / "widgets.git", tmp_path / "seed"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    (home / ".gitconfig").write_text("[user]\nname = Agent\nemail = agent@example.org\n[init]\ndefaultBranch = main\n")
+    (home / ".gitconfig").write_text(
+        "[user]\nname = Agent\nemail = agent@example.org\n[init]\ndefaultBranch = main\n"
+    )
     for command in (["init", "-q", "--bare", str(bare)], ["init", "-q", str(work)]):
         git(*command)
     (work / "README").write_text("hello\n")
@@ -56,8 +60,13 @@ def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: P
             runs = [await ended(served, prompt="and more", repository="Acme/Widgets") for _ in range(2)]
         assert [run["last_error"] for run in runs] == [None, None]
         for run in runs:
-            assert Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n", "each begins anew"
-            assert git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README") == "hello\nand more\n"
+            assert (
+                Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n"
+            ), "each begins anew"
+            assert (
+                git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README")
+                == "hello\nand more\n"
+            )
 
     asyncio.run(story())
 
@@ -65,7 +74,9 @@ def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: P
 def with_submodules(*agent: str) -> tuple[str, ...]:
     """The command of the documents that fetches submodules, with another agent."""
     text = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
-    (recipe,) = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "with-submodules" in block]
+    (recipe,) = [
+        block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "with-submodules" in block
+    ]
     command = tomllib.loads(recipe)["api"]["runner"]["command"]
     return (*command[: command.index("with-submodules") + 1], *agent)
 
@@ -79,11 +90,17 @@ def test_submodules_are_fetched_by_the_command_of_the_documents_alone(tmp_path: 
     agent = ("sh", "-c", "ls lib; cat")
 
     async def story() -> None:
-        for command, printed in ((agent, b"the prompt\n"), (with_submodules(*agent), b"README\nthe prompt\n")):
+        for command, printed in (
+            (agent, b"the prompt\n"),
+            (with_submodules(*agent), b"README\nthe prompt\n"),
+        ):
             async with serving(tmp_path, command=command, clone_url=url(tmp_path)) as served:
                 run = await ended(served, prompt="the prompt")
                 assert run["last_error"] is None
-                assert Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == printed
+                assert (
+                    Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes()
+                    == printed
+                )
 
     asyncio.run(story())
 
@@ -104,7 +121,10 @@ def test_the_clone_has_large_files_where_git_is_set_up_for_lfs(tmp_path: Path, o
                 git("config", "--file", settings, "filter.lfs.required", "true")
                 run = await ended(served)
                 if error is None:
-                    assert Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"content\n"
+                    assert (
+                        Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes()
+                        == b"content\n"
+                    )
                 else:
                     assert error in run["last_error"]
 
@@ -114,14 +134,16 @@ def test_the_clone_has_large_files_where_git_is_set_up_for_lfs(tmp_path: Path, o
 @pytest.mark.usefixtures("origin")
 def test_a_clone_that_fails_says_why_in_gits_own_words_and_starts_no_command(tmp_path: Path) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=("touch", str(tmp_path / "started")), clone_url=url(tmp_path)) as served:
+        async with serving(
+            tmp_path, command=("touch", str(tmp_path / "started")), clone_url=url(tmp_path)
+        ) as served:
             failed = await ended(served, repository="acme/gadgets")
             assert failed["last_run_status"] == "failed"
             assert (
                 failed["last_error"]
-                == (f"git clone ended with exit status 128. fatal: repository '{tmp_path}/git/acme/gadgets.git' does not exist")[
-                    : len(failed["last_error"])
-                ]
+                == (
+                    f"git clone ended with exit status 128. fatal: repository '{tmp_path}/git/acme/gadgets.git' does not exist"
+                )[: len(failed["last_error"])]
             )
             assert not (tmp_path / "started").exists()
             (run,) = await served.api.runs.list_runs()
@@ -131,13 +153,17 @@ def test_a_clone_that_fails_says_why_in_gits_own_words_and_starts_no_command(tmp
 
 
 @pytest.mark.parametrize(
-    "repository", ["../widgets", "acme/..", "acme/wid gets", "acme/widgets?x", "-acme/widgets", "acme/a#b", "acme/a@b"]
+    "repository",
+    ["../widgets", "acme/..", "acme/wid gets", "acme/widgets?x", "-acme/widgets", "acme/a#b", "acme/a@b"],
 )
 def test_a_repository_that_could_lead_elsewhere_is_not_cloned(tmp_path: Path, repository: str) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("true",), clone_url=url(tmp_path)) as served:
             error = (await ended(served, repository=repository))["last_error"]
-            assert error == f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
+            assert (
+                error
+                == f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
+            )
 
     asyncio.run(story())
 
@@ -158,7 +184,9 @@ def test_no_git_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     async def story() -> None:
         monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
         async with serving(tmp_path, command=("true",), clone_url=url(tmp_path)) as served:
-            assert (await ended(served))["last_error"] == "The command 'git' could not be started: No such file or directory."
+            assert (await ended(served))[
+                "last_error"
+            ] == "The command 'git' could not be started: No such file or directory."
 
     asyncio.run(story())
 
@@ -173,7 +201,9 @@ def fake_git(folder: Path, script: str) -> Path:
 
 def test_a_clone_has_its_own_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        monkeypatch.setenv("PATH", f"{fake_git(tmp_path, 'echo waiting >&2; exec sleep 600')}:{os.environ['PATH']}")
+        monkeypatch.setenv(
+            "PATH", f"{fake_git(tmp_path, 'echo waiting >&2; exec sleep 600')}:{os.environ['PATH']}"
+        )
         async with serving(tmp_path, command=("true",), clone_url=url(tmp_path), clone_timeout=0.5) as served:
             error = (await ended(served))["last_error"]
             assert error == "git clone was still going after 500 ms, its time limit, and was ended. waiting"
@@ -185,14 +215,22 @@ def test_git_never_asks_and_sees_what_a_command_sees(tmp_path: Path, monkeypatch
     async def story() -> None:
         monkeypatch.setenv("SECRET_OF_THE_DAEMON", "s")
         monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
-        monkeypatch.setenv("PATH", f"{fake_git(tmp_path, 'env; [ -t 0 ] || read -r line || echo nothing to read')}:{os.environ['PATH']}")
+        monkeypatch.setenv(
+            "PATH",
+            f"{fake_git(tmp_path, 'env; [ -t 0 ] || read -r line || echo nothing to read')}:{os.environ['PATH']}",
+        )
         for allowed, asks in ((("PATH",), "never"), (("PATH", "SSH_ASKPASS_REQUIRE"), "force")):
-            async with serving(tmp_path, command=("true",), clone_url=url(tmp_path), environment=allowed) as served:
+            async with serving(
+                tmp_path, command=("true",), clone_url=url(tmp_path), environment=allowed
+            ) as served:
                 run = await ended(served)
                 printed = Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_text()
-                assert {"GIT_TERMINAL_PROMPT=0", f"SSH_ASKPASS_REQUIRE={asks}", "nothing to read", "REPOSITORY=acme/widgets"} <= set(
-                    printed.splitlines()
-                )
+                assert {
+                    "GIT_TERMINAL_PROMPT=0",
+                    f"SSH_ASKPASS_REQUIRE={asks}",
+                    "nothing to read",
+                    "REPOSITORY=acme/widgets",
+                } <= set(printed.splitlines())
                 assert "SECRET" not in printed
 
     asyncio.run(story())
@@ -207,7 +245,9 @@ def test_the_ssh_command_of_the_users_own_configuration_is_used(tmp_path: Path, 
     git("config", "--file", str(tmp_path / "home" / ".gitconfig"), "ssh.variant", "simple")
 
     async def story() -> None:
-        async with serving(tmp_path, command=("cat", "README"), clone_url="ssh://git@git.example/{repository}.git") as served:
+        async with serving(
+            tmp_path, command=("cat", "README"), clone_url="ssh://git@git.example/{repository}.git"
+        ) as served:
             assert (await ended(served))["last_error"] is None
         assert (tmp_path / "host").read_text() == "git@git.example\n"
 
@@ -216,12 +256,16 @@ def test_the_ssh_command_of_the_users_own_configuration_is_used(tmp_path: Path, 
 
 def test_a_run_can_be_cancelled_while_it_clones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        monkeypatch.setenv("PATH", f"{fake_git(tmp_path, f'touch {tmp_path}/cloning; exec sleep 600')}:{os.environ['PATH']}")
+        monkeypatch.setenv(
+            "PATH", f"{fake_git(tmp_path, f'touch {tmp_path}/cloning; exec sleep 600')}:{os.environ['PATH']}"
+        )
         async with serving(tmp_path, command=("true",), clone_url=url(tmp_path)) as served:
             created = await served.create()
             started = await served.start_run(created["id"])
             await eventually(lambda: asyncio.to_thread((tmp_path / "cloning").exists), bool)
             assert await served.api.runs.cancel(started["last_task_run_id"])
-            assert (await served.finished(created["id"]))["last_error"] == "The run was cancelled, and git clone was ended."
+            assert (await served.finished(created["id"]))[
+                "last_error"
+            ] == "The run was cancelled, and git clone was ended."
 
     asyncio.run(story())

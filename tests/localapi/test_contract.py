@@ -1,4 +1,6 @@
-"""What a client may write. The expected answers are those that Django REST framework itself gave to the same values."""
+"""What a client may write. The expected answers are those that Django REST framework itself gave to the same
+values.
+"""
 
 from typing import Any
 
@@ -25,7 +27,10 @@ NOT_FIVE_FIELDS = (
     "invalid_input",
     "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'.",
 )
-NO_CRON = ("invalid_input", "Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5').")
+NO_CRON = (
+    "invalid_input",
+    "Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5').",
+)
 
 
 def too_long(length: int) -> tuple[str, str]:
@@ -72,10 +77,20 @@ TAKEN: list[tuple[str, object, object]] = [
 ]
 
 REFUSED: list[tuple[str, object, tuple[str, str]]] = [
-    *[(field, None, NULL) for field in ("name", "prompt", "repository", "cron_expression", "timezone", "enabled")],
+    *[
+        (field, None, NULL)
+        for field in ("name", "prompt", "repository", "cron_expression", "timezone", "enabled")
+    ],
     *[(field, " \n", BLANK) for field in ("name", "prompt", "repository", "cron_expression", "timezone")],
-    *[(field, value, NOT_A_STRING) for field in ("name", "prompt", "timezone", "template_id") for value in NO_TEXTS],
-    *[(field, "a\0b", NUL_CHARACTER) for field in ("name", "prompt", "repository", "cron_expression", "timezone", "template_id")],
+    *[
+        (field, value, NOT_A_STRING)
+        for field in ("name", "prompt", "timezone", "template_id")
+        for value in NO_TEXTS
+    ],
+    *[
+        (field, "a\0b", NUL_CHARACTER)
+        for field in ("name", "prompt", "repository", "cron_expression", "timezone", "template_id")
+    ],
     ("name", "\ud800", SURROGATE),
     ("name", "n" * 256, too_long(255)),
     ("name", "\0" * 256, too_long(255)),
@@ -83,10 +98,19 @@ REFUSED: list[tuple[str, object, tuple[str, str]]] = [
     ("cron_expression", "0 " * 51, too_long(100)),
     ("timezone", "z" * 129, too_long(128)),
     ("template_id", "t" * 256, too_long(255)),
-    *[("repository", value, NO_REPOSITORY) for value in ("acme", "/", "acme/", "/widgets", "a/b/c", "a//b", 7)],
+    *[
+        ("repository", value, NO_REPOSITORY)
+        for value in ("acme", "/", "acme/", "/widgets", "a/b/c", "a//b", 7)
+    ],
     *[("cron_expression", value, NOT_FIVE_FIELDS) for value in ("* * * *", "0 0 0 * * *", "@daily", 5)],
-    *[("cron_expression", value, NO_CRON) for value in ("61 * * * *", "0 0 31 2 *", "R * * * *", "a b c d e", "*/0 * * * *")],
-    *[("timezone", value, unknown_zone(value)) for value in ("UTC+99", "utc", "Europe/zurich", "../etc/passwd", "localtime", "Factory")],
+    *[
+        ("cron_expression", value, NO_CRON)
+        for value in ("61 * * * *", "0 0 31 2 *", "R * * * *", "a b c d e", "*/0 * * * *")
+    ],
+    *[
+        ("timezone", value, unknown_zone(value))
+        for value in ("UTC+99", "utc", "Europe/zurich", "../etc/passwd", "localtime", "Factory")
+    ],
     ("github_integration", 8, no_integration("8")),
     ("github_integration", "1_0", no_integration("1_0")),
     ("github_integration", 10**30, no_integration(str(10**30))),
@@ -109,12 +133,17 @@ def refusal(data: object, *, change: bool = False) -> tuple[str | None, str, str
 
 @pytest.mark.parametrize(("field", "value", "becomes"), TAKEN)
 def test_a_value_is_taken_as_the_framework_takes_it(field: str, value: object, becomes: object) -> None:
-    for taken in (CONTRACT.parse_new({**VALID, field: value})[field], CONTRACT.parse_changes({field: value})[field]):
+    for taken in (
+        CONTRACT.parse_new({**VALID, field: value})[field],
+        CONTRACT.parse_changes({field: value})[field],
+    ):
         assert (taken, type(taken)) == (becomes, type(becomes))
 
 
 @pytest.mark.parametrize(("field", "value", "error"), REFUSED)
-def test_a_value_is_refused_in_the_frameworks_words(field: str, value: object, error: tuple[str, str]) -> None:
+def test_a_value_is_refused_in_the_frameworks_words(
+    field: str, value: object, error: tuple[str, str]
+) -> None:
     assert refusal({**VALID, field: value}) == (field, *error)
     assert refusal({field: value}, change=True) == (field, *error)
 
@@ -125,7 +154,13 @@ def test_a_new_automation_needs_each_required_field(field: str) -> None:
 
 
 def test_what_is_left_out_of_a_new_automation_has_its_default() -> None:
-    assert CONTRACT.parse_new(VALID) == {**VALID, "github_integration": None, "timezone": "UTC", "template_id": None, "enabled": True}
+    assert CONTRACT.parse_new(VALID) == {
+        **VALID,
+        "github_integration": None,
+        "timezone": "UTC",
+        "template_id": None,
+        "enabled": True,
+    }
 
 
 def test_a_change_holds_only_what_it_names() -> None:
@@ -133,7 +168,9 @@ def test_a_change_holds_only_what_it_names() -> None:
     assert CONTRACT.parse_changes({}) == {}
 
 
-@pytest.mark.parametrize("field", [*sorted(set(FIELDS) - {field.name for field in CONTRACT.fields}), "next_run_at", ""])
+@pytest.mark.parametrize(
+    "field", [*sorted(set(FIELDS) - {field.name for field in CONTRACT.fields}), "next_run_at", ""]
+)
 def test_read_only_and_unknown_fields_are_ignored(field: str) -> None:
     assert CONTRACT.parse_changes({field: ["anything"]}) == {}
 
@@ -164,7 +201,9 @@ def test_data_that_is_no_object_is_nobodys_fault_in_particular(data: object, cod
     ("field", "becomes"),
     [("github_integration", None), ("timezone", "UTC"), ("template_id", ""), ("enabled", True)],
 )
-def test_a_blank_in_a_form_means_nothing_said_unless_the_field_takes_blanks(field: str, becomes: object) -> None:
+def test_a_blank_in_a_form_means_nothing_said_unless_the_field_takes_blanks(
+    field: str, becomes: object
+) -> None:
     assert CONTRACT.parse_new(Form({**VALID, field: ""}))[field] == becomes
 
 
@@ -182,7 +221,9 @@ JSON = st.recursive(
 # How long it takes to make the first text, and the table of Unicode for it, says nothing about the contract.
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([field.name for field in CONTRACT.fields]), JSON))
-def test_any_json_is_either_refused_or_becomes_valid_values_that_stay_as_they_are(data: dict[str, object]) -> None:
+def test_any_json_is_either_refused_or_becomes_valid_values_that_stay_as_they_are(
+    data: dict[str, object],
+) -> None:
     try:
         values = CONTRACT.parse_changes(data)
     except ApiError as error:

@@ -20,7 +20,27 @@ from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET, RequestSizeLimit
 from tests.costs import assert_linear
 from tests.localapi.support import COLLECTION, VALID, serving
 
-HEADER = (";", ",", "=", '"', "\\", "'", "*", "%", "%41", " ", "\t", "a", "/", "*0=", "*0*=utf-8''", ";a*1=b", "q=0.1,", '\\"', "é")
+HEADER = (
+    ";",
+    ",",
+    "=",
+    '"',
+    "\\",
+    "'",
+    "*",
+    "%",
+    "%41",
+    " ",
+    "\t",
+    "a",
+    "/",
+    "*0=",
+    "*0*=utf-8''",
+    ";a*1=b",
+    "q=0.1,",
+    '\\"',
+    "é",
+)
 BODY_JSON = (
     "[",
     "]",
@@ -48,8 +68,29 @@ BODY_JSON = (
 )
 BODY_FORM = ("&", "=", "%", "%41", "%C3%A9", "%C3", "+", ";", "a", "a=b&", "é", " ", "\0")
 BODY_PARTS = (
-    *("--edge", "\r\n--edge\r\n", "--edge--", "\r\n", "\r\n\r\n", "\n", "-", "--", "--edg", ";", '"', "a", "é", "=", " "),
-    *('Content-Disposition: form-data; name="a"\r\n', '; filename="a"', "Content-Transfer-Encoding: base64\r\n", "eA=="),
+    *(
+        "--edge",
+        "\r\n--edge\r\n",
+        "--edge--",
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "-",
+        "--",
+        "--edg",
+        ";",
+        '"',
+        "a",
+        "é",
+        "=",
+        " ",
+    ),
+    *(
+        'Content-Disposition: form-data; name="a"\r\n',
+        '; filename="a"',
+        "Content-Transfer-Encoding: base64\r\n",
+        "eA==",
+    ),
 )
 QUERY = ("&", "=", "%", "%41", "+", ";", "limit=1&", "offset=1&", "a=b&", "9", "_", "é", "limit=", "x[]=1&")
 
@@ -90,7 +131,13 @@ def test_a_json_body(prefix: str) -> None:
 
 @pytest.mark.parametrize("charset", CHARSETS)
 def test_a_json_body_in_each_charset(charset: str) -> None:
-    assert_linear(body(f"{JSON}; charset={charset}", codec="utf-16-le"), ('"', "a", "é", "\ud7ff", "-"), MAX_BODY // 2, prefix='"', count=7)
+    assert_linear(
+        body(f"{JSON}; charset={charset}", codec="utf-16-le"),
+        ('"', "a", "é", "\ud7ff", "-"),
+        MAX_BODY // 2,
+        prefix='"',
+        count=7,
+    )
 
 
 @pytest.mark.parametrize("charset", ["punycode", "idna", "unicode_escape", "utf-7", "uu", "bz2"])
@@ -104,8 +151,14 @@ def test_a_form(charset: str) -> None:
 
 
 def test_a_multipart_form() -> None:
-    for prefix in ("", '--edge\r\nContent-Disposition: form-data; name="a"', '--edge\r\nContent-Disposition: form-data; name="a"\r\n\r\n'):
-        assert_linear(body("multipart/form-data; boundary=edge"), BODY_PARTS, MAX_FORM // 2, prefix=prefix, count=30)
+    for prefix in (
+        "",
+        '--edge\r\nContent-Disposition: form-data; name="a"',
+        '--edge\r\nContent-Disposition: form-data; name="a"\r\n\r\n',
+    ):
+        assert_linear(
+            body("multipart/form-data; boundary=edge"), BODY_PARTS, MAX_FORM // 2, prefix=prefix, count=30
+        )
 
 
 def test_a_boundary_that_is_nearly_everywhere() -> None:
@@ -144,9 +197,20 @@ class Asker:
 
     def ask(self, path: str, header: tuple[str, str] = ("x", "")) -> None:
         name, text = header[0].lower().encode(), header[1].encode("latin-1")
-        headers = [(b"host", b"api.test"), (b"authorization", b"Bearer " + self._key), (b"content-length", b"0")]
+        headers = [
+            (b"host", b"api.test"),
+            (b"authorization", b"Bearer " + self._key),
+            (b"content-length", b"0"),
+        ]
         headers = [each for each in headers if each[0] != name] + [(name, text)]
-        scope = {"type": "http", "method": "GET", "headers": headers, "path": path, "raw_path": path.encode(), "query_string": b""}
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "headers": headers,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+        }
         scope |= {"scheme": "http", "root_path": "", "server": ("api.test", 80), "http_version": "1.1"}
 
         async def receive() -> Message:
@@ -171,8 +235,26 @@ def asker(tmp_path: Path) -> object:
 
 
 HEADERS = (
-    *("Authorization", "Accept", "Content-Type", "Content-Length", "Host", "Idempotency-Key", "Date", "Range", "If-Range"),
-    *("If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since", "Cookie", "X-Forwarded-For", "Expect"),
+    *(
+        "Authorization",
+        "Accept",
+        "Content-Type",
+        "Content-Length",
+        "Host",
+        "Idempotency-Key",
+        "Date",
+        "Range",
+        "If-Range",
+    ),
+    *(
+        "If-None-Match",
+        "If-Match",
+        "If-Modified-Since",
+        "If-Unmodified-Since",
+        "Cookie",
+        "X-Forwarded-For",
+        "Expect",
+    ),
 )
 
 
@@ -180,9 +262,20 @@ HEADERS = (
 @pytest.mark.parametrize("path", ["/openapi.yaml", COLLECTION])
 def test_each_header_of_a_request(asker: Asker, header: str, path: str) -> None:
     for prefix in ("", "Bearer ", "bytes=0-0,"):
-        assert_linear(lambda text: asker.ask(path, (header, text)), (*HEADER[:8], "0-0,", "1"), MAX_FIELD, prefix=prefix, count=12)
+        assert_linear(
+            lambda text: asker.ask(path, (header, text)),
+            (*HEADER[:8], "0-0,", "1"),
+            MAX_FIELD,
+            prefix=prefix,
+            count=12,
+        )
 
 
 def test_each_part_of_a_path(asker: Asker) -> None:
     for prefix in ("/", COLLECTION, "/api/projects/"):
-        assert_linear(asker.ask, ("/", "a", "-", "{", "urn:", "uuid:", "0", ".", "\n", "é"), MAX_TARGET // 2, prefix=prefix)
+        assert_linear(
+            asker.ask,
+            ("/", "a", "-", "{", "urn:", "uuid:", "0", ".", "\n", "é"),
+            MAX_TARGET // 2,
+            prefix=prefix,
+        )

@@ -1,4 +1,6 @@
-"""The examples of docs/api.md, as printed, against the running server; and the calls of the hosted API's own documentation."""
+"""The examples of docs/api.md, as printed, against the running server; and the calls of the hosted API's own
+documentation.
+"""
 
 import json
 import re
@@ -47,7 +49,12 @@ def carried_out(here: Place, script: str) -> list[Any]:
         "PATH": f"{Path(sys.executable).parent}:{environment()['PATH']}",
     }
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], check=False, capture_output=True, text=True, env=own, timeout=PATIENCE
+        ["bash", "-euo", "pipefail", "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=own,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     answers, rest, decoder = [], done.stdout.strip(), json.JSONDecoder()
@@ -91,13 +98,17 @@ curl -X DELETE \\
 """As the hosted API's documentation has them, with the places filled in that it leaves open."""
 
 
-def test_the_calls_of_the_hosted_documentation_work_for_a_project_and_for_the_current_one(here: Place) -> None:
+def test_the_calls_of_the_hosted_documentation_work_for_a_project_and_for_the_current_one(
+    here: Place,
+) -> None:
     key = json.loads(here.command("keys", "create", "--scopes", "task:write", "--json").stdout)["key"]
     (here.folder / "key").write_text(key)
     given = ("--name", "n", "--prompt", "p", "--repository", "a/b", "--cron", "0 3 * * *", "--json")
     for project in ("1", "@current"):
         created = json.loads(here.command("automations", "create", *given).stdout)
-        filled = HOSTED.format(key=key, host=f"http://127.0.0.1:{here.api_port}", project=project, id=created["id"])
+        filled = HOSTED.format(
+            key=key, host=f"http://127.0.0.1:{here.api_port}", project=project, id=created["id"]
+        )
         listed, shown, first, second = carried_out(here, filled)
         assert listed["results"] == [shown] == [created], project
         assert first["last_task_run_id"] != second["last_task_run_id"], project

@@ -1,4 +1,6 @@
-"""docs/api.md names every metric and log event of the embedded API, each as it is in the code, and no other."""
+"""docs/api.md names every metric and log event of the embedded API, each as it is in the code, and no
+other.
+"""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +33,9 @@ def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> N
             continue
         name = f"{family.name}_total" if family.type == "counter" else family.name
         shown[name] = family.type, {label for sample in family.samples for label in sample.labels} - {"le"}
-    assert {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels, _ in rows("metric")} == shown
+    assert {
+        name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels, _ in rows("metric")
+    } == shown
 
 
 def test_every_log_event_is_documented_with_its_levels_and_no_other() -> None:

@@ -27,21 +27,30 @@ from scheduler.localapi.start_failure import explain_line_end, explain_start_fai
     ],
 )
 def test_an_exit_status_is_explained_by_the_custom_of_shells(status: int, meaning: str) -> None:
-    assert judge_command(CommandResult(EndCause.ITSELF, status), 60, b"").error == f"The command ended with exit status {status}{meaning}."
+    assert (
+        judge_command(CommandResult(EndCause.ITSELF, status), 60, b"").error
+        == f"The command ended with exit status {status}{meaning}."
+    )
     clone = judge_clone(CommandResult(EndCause.ITSELF, status), 60, b"")
     assert clone is not None
     assert clone.error == f"git clone ended with exit status {status}{meaning}."
 
 
 @pytest.mark.parametrize(
-    ("status", "meaning"), [(-9, "SIGKILL, often for want of memory"), (-11, "SIGSEGV, so it crashed"), (-40, "signal 40")]
+    ("status", "meaning"),
+    [(-9, "SIGKILL, often for want of memory"), (-11, "SIGSEGV, so it crashed"), (-40, "signal 40")],
 )
 def test_a_signal_is_explained(status: int, meaning: str) -> None:
-    assert judge_command(CommandResult(EndCause.ITSELF, status), 60, b"").error == f"The command was killed by {meaning}."
+    assert (
+        judge_command(CommandResult(EndCause.ITSELF, status), 60, b"").error
+        == f"The command was killed by {meaning}."
+    )
 
 
 def test_a_hint_stands_before_the_last_line_of_the_output() -> None:
-    error = judge_command(CommandResult(EndCause.ITSELF, 127), 60, b"env: sh: not found\n", "Look there.").error
+    error = judge_command(
+        CommandResult(EndCause.ITSELF, 127), 60, b"env: sh: not found\n", "Look there."
+    ).error
     assert error == (
         "The command ended with exit status 127: a program was not found. Look there. The last line of its output: env: sh: not found"
     )
@@ -51,7 +60,9 @@ def test_a_program_is_looked_for_as_the_system_does(tmp_path: Path) -> None:
     (tmp_path / "agent").write_bytes(b"#!/nowhere\n")
     (tmp_path / "agent").chmod(0o700)
     assert explain_start_failure("./agent", {}, tmp_path) is not None
-    assert explain_start_failure("agent", {"PATH": ""}, tmp_path) is not None, "an empty part of PATH is the working directory"
+    assert explain_start_failure("agent", {"PATH": ""}, tmp_path) is not None, (
+        "an empty part of PATH is the working directory"
+    )
     assert explain_start_failure("agent", {}, tmp_path) is None
     assert explain_start_failure("agent", {"PATH": b"/usr/bin"}, tmp_path) is None
     assert explain_start_failure("agent/below", {}, tmp_path) is None

@@ -1,4 +1,6 @@
-"""What a command may do so that something of it goes on, or so that nobody learns how it ended; and that it comes to nothing."""
+"""What a command may do so that something of it goes on, or so that nobody learns how it ended; and that it
+comes to nothing.
+"""
 
 import asyncio
 import os
@@ -84,7 +86,9 @@ def test_a_long_line_of_descendants_ends_to_the_last_one(tmp_path: Path) -> None
 def test_what_starts_others_faster_than_it_is_killed_ends(tmp_path: Path) -> None:
     async def story() -> None:
         trace = tmp_path / "trace"
-        async with serving(tmp_path, command=(*NAMELESS, HYDRA, str(trace)), timeout=1.0, grace=0.2) as served:
+        async with serving(
+            tmp_path, command=(*NAMELESS, HYDRA, str(trace)), timeout=1.0, grace=0.2
+        ) as served:
             assert (await ended(served))["last_run_status"] == "failed"
             size = trace.stat().st_size
             assert size > 500, "they were there"
@@ -97,7 +101,9 @@ def test_what_starts_others_faster_than_it_is_killed_ends(tmp_path: Path) -> Non
 def test_what_left_the_group_is_told_to_end_before_it_is_killed(tmp_path: Path) -> None:
     async def story() -> None:
         away = f"trap 'echo tidied >> {tmp_path}/told; exit' TERM; echo up; while :; do sleep 0.02; done"
-        async with serving(tmp_path, command=shell(f'setsid sh -c "{away}" & sleep 600'), timeout=1.0, grace=30.0) as served:
+        async with serving(
+            tmp_path, command=shell(f'setsid sh -c "{away}" & sleep 600'), timeout=1.0, grace=30.0
+        ) as served:
             assert output(tmp_path, await ended(served)) == "up\n"
             assert read(tmp_path / "told") == "tidied\n"
 
@@ -151,7 +157,13 @@ def test_a_name_of_what_was_left_running_forges_no_line(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with serving(
-            tmp_path, command=("sh", "-c", '"$0" 600 & until [ "$(cat /proc/$!/comm)" != sh ]; do :; done', str(program))
+            tmp_path,
+            command=(
+                "sh",
+                "-c",
+                '"$0" 600 & until [ "$(cat /proc/$!/comm)" != sh ]; do :; done',
+                str(program),
+            ),
         ) as served:
             text = output(tmp_path, await ended(served))
             assert text == "[scheduler: the command left a process running, ended now: a\\n\\x1b[31m[b]\n"
@@ -161,16 +173,28 @@ def test_a_name_of_what_was_left_running_forges_no_line(tmp_path: Path) -> None:
 
 def test_of_many_that_were_left_running_few_are_named() -> None:
     names = tuple(f"agent-{number}" for number in range(100))
-    note = describe_orphans("git clone", process.CommandResult(EndCause.ITSELF, 0, orphan_count=4321, orphan_names=names))
-    assert note == "scheduler: git clone left 4,321 processes running, ended now: agent-0, agent-1, agent-2, agent-3, agent-4, …"
-    assert describe_orphans("the command", process.CommandResult(EndCause.TIMEOUT, -15, orphan_count=1, orphan_names=("sh",))) is None
+    note = describe_orphans(
+        "git clone", process.CommandResult(EndCause.ITSELF, 0, orphan_count=4321, orphan_names=names)
+    )
+    assert (
+        note
+        == "scheduler: git clone left 4,321 processes running, ended now: agent-0, agent-1, agent-2, agent-3, agent-4, …"
+    )
+    assert (
+        describe_orphans(
+            "the command", process.CommandResult(EndCause.TIMEOUT, -15, orphan_count=1, orphan_names=("sh",))
+        )
+        is None
+    )
     assert describe_orphans("the command", process.CommandResult(EndCause.ITSELF, 0)) is None
 
 
 # ---------------------------------------------------------------- the watcher
 
 
-def test_a_command_that_stops_its_watcher_has_its_time_limit_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_stops_its_watcher_has_its_time_limit_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(process, "_END_TIMEOUT", 0.5)
 
     async def story() -> None:
@@ -200,7 +224,13 @@ def test_a_command_that_is_ended_since_its_server_was_killed_may_tidy_up_and_say
 
     async def story() -> None:
         tidy = f"head -c 200000 /dev/zero; echo tidied > {tmp_path}/told; exit"
-        server = await doomed(tmp_path, 1, "sh", "-c", f"trap '{tidy}' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done")
+        server = await doomed(
+            tmp_path,
+            1,
+            "sh",
+            "-c",
+            f"trap '{tidy}' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done",
+        )
         await eventually(lambda: lines(tmp_path / "pid"), bool)
         server.send_signal(signal.SIGKILL)
         await server.wait()
@@ -222,7 +252,9 @@ def test_a_command_that_ended_in_time_was_in_time_whatever_it_has_left(tmp_path:
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_a_server_that_is_told_of_no_childs_end_learns_how_a_command_ended(tmp_path: Path, status: int) -> None:
+def test_a_server_that_is_told_of_no_childs_end_learns_how_a_command_ended(
+    tmp_path: Path, status: int
+) -> None:
     """As one is that inherits SIGCHLD ignored."""
 
     async def story() -> None:
@@ -250,7 +282,9 @@ def test_a_run_at_which_something_unforeseen_happens_has_an_end_and_the_next_one
     async def story() -> None:
         async with serving(tmp_path, command=("true",), max_parallel=1) as served:
             with capture_logs() as told:
-                assert (await ended(served))["last_error"] == "The run could not be carried out: can't start new thread"
+                assert (await ended(served))[
+                    "last_error"
+                ] == "The run could not be carried out: can't start new thread"
             assert [entry["event"] for entry in told if entry["log_level"] == "error"] == ["command.lost"]
             assert (await ended(served))["last_error"] is None
 
@@ -282,8 +316,15 @@ asyncio.run(story())
 
 def test_only_the_runs_own_file_in_an_environment_makes_a_process_its_own(tmp_path: Path) -> None:
     own = tmp_path / "output"
-    others: tuple[dict[str, str], ...] = ({"MY_OUTPUT_FILE": str(own)}, {"OUTPUT_FILE": f"{own}.old"}, {"X": f"OUTPUT_FILE={own}"}, {})
-    processes = [subprocess.Popen(["sleep", "600"], env=given) for given in ({"OUTPUT_FILE": str(own)}, *others)]
+    others: tuple[dict[str, str], ...] = (
+        {"MY_OUTPUT_FILE": str(own)},
+        {"OUTPUT_FILE": f"{own}.old"},
+        {"X": f"OUTPUT_FILE={own}"},
+        {},
+    )
+    processes = [
+        subprocess.Popen(["sleep", "600"], env=given) for given in ({"OUTPUT_FILE": str(own)}, *others)
+    ]
     try:
         assert orphans.find_processes(own) == {processes[0].pid}
         asyncio.run(orphans.end_processes(own, 5.0))
@@ -303,7 +344,10 @@ def test_a_server_over_a_copy_of_the_database_leaves_the_runs_of_the_first_one_a
             created = await first.create()
             started = await first.start_run(created["id"])
             await eventually(lambda: asyncio.to_thread(prepared, tmp_path, started), bool)
-            with closing(sqlite3.connect(tmp_path / "api.db")) as whole, closing(sqlite3.connect(tmp_path / "copy" / "api.db")) as copy:
+            with (
+                closing(sqlite3.connect(tmp_path / "api.db")) as whole,
+                closing(sqlite3.connect(tmp_path / "copy" / "api.db")) as copy,
+            ):
                 whole.backup(copy)
             async with serving(tmp_path / "copy", command=("true",)) as second:
                 (run,) = await second.api.runs.list_runs()

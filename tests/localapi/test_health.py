@@ -1,4 +1,6 @@
-"""The embedded API knows when its database cannot be written, says so once, and knows when the database works again."""
+"""The embedded API knows when its database cannot be written, says so once, and knows when the database works
+again.
+"""
 
 import asyncio
 import resource
@@ -75,13 +77,18 @@ def test_a_full_disk_shows_until_there_is_room_also_when_nobody_writes(tmp_path:
     asyncio.run(story())
 
 
-def test_a_small_write_that_finds_room_does_not_end_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_write_that_finds_room_does_not_end_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.localapi.health._PROBE_EVERY", 0.02)
 
     async def story() -> None:
         async with serving(tmp_path) as served:
             await served.create()
-            with capture_logs() as logged, files_limited_to((tmp_path / "api.db-wal").stat().st_size + 200_000):
+            with (
+                capture_logs() as logged,
+                files_limited_to((tmp_path / "api.db-wal").stat().st_size + 200_000),
+            ):
                 probed = asyncio.Event()
                 probe = served.api._database_health._probe
                 served.api._database_health._probe = lambda database: (probed.set(), probe(database))[1]  # type: ignore[method-assign,func-returns-value]
@@ -165,7 +172,9 @@ def test_a_read_that_fails_shows_too(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_fault_of_the_runner_is_logged_once_until_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_runner_is_logged_once_until_it_works_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.localapi.runner._RETRY_AFTER", 0.01)
     monkeypatch.setattr("scheduler.localapi.runner._CANCEL_WITHIN", 0.01)
     tries: Counter[str] = Counter()
@@ -178,7 +187,9 @@ def test_a_fault_of_the_runner_is_logged_once_until_it_works_again(tmp_path: Pat
                     for name in ("take", "list_cancellations"):
                         broken.setattr(served.api.runs, name, partial(fail, name))
                     await served.start_run(created["id"])
-                    await eventually(tried, lambda counts: counts["take"] > 3 and counts["list_cancellations"] > 3)
+                    await eventually(
+                        tried, lambda counts: counts["take"] > 3 and counts["list_cancellations"] > 3
+                    )
                 assert (await served.finished(created["id"]))["last_run_status"] == "success"
             assert [entry["event"] for entry in logged].count("runner.failed") == 2
 

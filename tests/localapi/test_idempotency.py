@@ -29,8 +29,15 @@ def test_without_a_key_or_with_an_empty_one_each_request_is_a_run(tmp_path: Path
     async def story() -> None:
         async with serving(tmp_path) as served:
             created = await served.create()
-            answers = [await served.start_run(created["id"], **headers) for headers in ({}, {}, {"Idempotency-Key": ""})]
-            assert len({answer["last_task_run_id"] for answer in answers}) == await runs(served, created["id"]) == 3
+            answers = [
+                await served.start_run(created["id"], **headers)
+                for headers in ({}, {}, {"Idempotency-Key": ""})
+            ]
+            assert (
+                len({answer["last_task_run_id"] for answer in answers})
+                == await runs(served, created["id"])
+                == 3
+            )
 
     asyncio.run(story())
 
@@ -39,7 +46,9 @@ def test_requests_at_the_same_time_start_one_run_and_are_all_answered_with_it(tm
     async def story() -> None:
         async with serving(tmp_path) as served:
             created = await served.create()
-            answers = await asyncio.gather(*(served.start_run(created["id"], **{"Idempotency-Key": "k"}) for _ in range(50)))
+            answers = await asyncio.gather(
+                *(served.start_run(created["id"], **{"Idempotency-Key": "k"}) for _ in range(50))
+            )
             assert all(answer == answers[0] for answer in answers)
             assert await runs(served, created["id"]) == 1
 
@@ -70,12 +79,16 @@ def test_a_key_is_for_one_automation(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_every_key_of_the_project_gets_the_first_answer_also_when_the_first_key_was_revoked(tmp_path: Path) -> None:
+def test_every_key_of_the_project_gets_the_first_answer_also_when_the_first_key_was_revoked(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             created = await served.create()
             old = await served.api.keys.create([Scope.WRITE])
-            first = await served.start_run(created["id"], Authorization=f"Bearer {old.text}", **{"Idempotency-Key": "k"})
+            first = await served.start_run(
+                created["id"], Authorization=f"Bearer {old.text}", **{"Idempotency-Key": "k"}
+            )
             new = await served.key(Scope.WRITE)
             assert await served.start_run(created["id"], **new, **{"Idempotency-Key": "k"}) == first
             assert await served.api.keys.revoke(old.key.id)
@@ -90,7 +103,9 @@ def test_keys_of_one_project_at_the_same_time_start_one_run(tmp_path: Path) -> N
         async with serving(tmp_path) as served:
             created = await served.create()
             keys = [await served.key(Scope.WRITE) for _ in range(10)]
-            answers = await asyncio.gather(*(served.start_run(created["id"], **key, **{"Idempotency-Key": "k"}) for key in keys))
+            answers = await asyncio.gather(
+                *(served.start_run(created["id"], **key, **{"Idempotency-Key": "k"}) for key in keys)
+            )
             assert all(answer == answers[0] for answer in answers)
             assert await runs(served, created["id"]) == 1
 
@@ -102,7 +117,10 @@ def test_however_the_path_is_written_the_request_is_the_same(tmp_path: Path) -> 
         async with serving(tmp_path) as served:
             created = await served.create()
             first = await served.start_run(created["id"], **{"Idempotency-Key": "k"})
-            for project, automation_id, end in (("@current", created["id"], "/"), ("1", created["id"].replace("-", ""), "")):
+            for project, automation_id, end in (
+                ("@current", created["id"], "/"),
+                ("1", created["id"].replace("-", ""), ""),
+            ):
                 path = f"/api/projects/{project}/task_automations/{automation_id}/run{end}"
                 assert (await served.client.post(path, headers={"Idempotency-Key": "k"})).json() == first
             assert await runs(served, created["id"]) == 1
@@ -123,7 +141,12 @@ def test_an_answer_is_given_to_nobody_who_may_not_ask_for_it(tmp_path: Path) -> 
             await served.api.keys.revoke(old.key.id)
             reader, stranger = await served.key(Scope.READ), await served.key(Scope.WRITE, project_id=2)
             elsewhere = path.replace("/1/", "/@current/")
-            for headers, asked, status in ((revoked, path, 401), (reader, path, 403), (stranger, path, 404), (stranger, elsewhere, 404)):
+            for headers, asked, status in (
+                (revoked, path, 401),
+                (reader, path, 403),
+                (stranger, path, 404),
+                (stranger, elsewhere, 404),
+            ):
                 answer = await served.client.post(asked, headers={**headers, "Idempotency-Key": "k"})
                 assert answer.status_code == status, answer.text
             assert await runs(served, created["id"]) == 1
@@ -137,7 +160,9 @@ def test_only_a_success_is_kept(tmp_path: Path) -> None:
             created = await served.create()
             path = f"{COLLECTION}{created['id']}/run/"
             reader = await served.key(Scope.READ)
-            assert (await served.client.post(path, headers={**reader, "Idempotency-Key": "k"})).status_code == 403
+            assert (
+                await served.client.post(path, headers={**reader, "Idempotency-Key": "k"})
+            ).status_code == 403
             assert (await served.client.post(path, headers={"Idempotency-Key": "k"})).status_code == 200
 
     asyncio.run(story())

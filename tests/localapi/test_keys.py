@@ -12,7 +12,9 @@ from scheduler.localapi.keys import ApiKey, Scope
 from tests.localapi.support import COLLECTION, serving
 
 
-def test_a_key_is_random_and_its_text_is_nowhere_but_in_the_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_random_and_its_text_is_nowhere_but_in_the_answer(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             new = await served.api.keys.create([Scope.READ], 3)
@@ -66,7 +68,9 @@ def test_a_key_knows_when_it_was_last_used_to_the_minute(tmp_path: Path) -> None
             new = await served.api.keys.create([Scope.READ])
 
             async def last_used() -> str | None:
-                return next(key.last_used_at for key in await served.api.keys.list_all() if key.id == new.key.id)
+                return next(
+                    key.last_used_at for key in await served.api.keys.list_all() if key.id == new.key.id
+                )
 
             assert await last_used() is None
             assert await served.api.keys.check(new.text[:-1] + "x") is None
@@ -85,7 +89,9 @@ def test_a_key_knows_when_it_was_last_used_to_the_minute(tmp_path: Path) -> None
     asyncio.run(story())
 
 
-def test_a_key_is_good_though_its_use_cannot_be_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_good_though_its_use_cannot_be_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             new = await served.api.keys.create([Scope.READ])
@@ -114,4 +120,9 @@ def test_a_key_needs_scopes_that_there_are(tmp_path: Path, scopes: list[str]) ->
 def test_writing_includes_reading_and_reading_does_not_include_writing() -> None:
     reader = ApiKey("r", 1, frozenset({Scope.READ}), "2026-11-23T19:20:00.000000Z")
     writer = ApiKey("w", 1, frozenset({Scope.WRITE}), "2026-11-23T19:20:00.000000Z")
-    assert [key.may(scope) for key in (reader, writer) for scope in (Scope.READ, Scope.WRITE)] == [True, False, True, True]
+    assert [key.may(scope) for key in (reader, writer) for scope in (Scope.READ, Scope.WRITE)] == [
+        True,
+        False,
+        True,
+        True,
+    ]

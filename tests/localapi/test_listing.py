@@ -40,7 +40,10 @@ def test_the_order_is_by_name_then_the_newest_first(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             created = [await served.create(name=name) for name in ("b", "a", "B", "a", "ä", "10", "9")]
-            expected = sorted(sorted(created, key=lambda shown: shown["created_at"], reverse=True), key=lambda shown: shown["name"])
+            expected = sorted(
+                sorted(created, key=lambda shown: shown["created_at"], reverse=True),
+                key=lambda shown: shown["name"],
+            )
             assert [shown["name"] for shown in expected] == ["10", "9", "B", "a", "a", "b", "ä"]
             assert (await page(served))["results"] == expected
             assert (await page(served, "?limit=3&offset=2"))["results"] == expected[2:5]
@@ -107,8 +110,16 @@ def test_a_link_holds_only_what_a_url_may_whatever_the_query_was(tmp_path: Path)
         async with serving(tmp_path) as served:
             for _ in range(2):
                 await served.create()
-            scope = {"type": "http", "method": "GET", "path": COLLECTION, "query_string": b"limit=1&x=\xff\xc3\xa9"}
-            scope["headers"] = [(b"host", b"api.test"), (b"authorization", served.client.headers["authorization"].encode())]
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": COLLECTION,
+                "query_string": b"limit=1&x=\xff\xc3\xa9",
+            }
+            scope["headers"] = [
+                (b"host", b"api.test"),
+                (b"authorization", served.client.headers["authorization"].encode()),
+            ]
             sent: list[dict[str, Any]] = []
 
             async def receive() -> dict[str, Any]:
@@ -128,11 +139,17 @@ def test_a_link_holds_only_what_a_url_may_whatever_the_query_was(tmp_path: Path)
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
 def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(data: st.DataObject) -> None:
-    """Where rows were found before is remembered; what comes, goes or is renamed, or is only changed, must not lead to another's page."""
+    """Where rows were found before is remembered; what comes, goes or is renamed, or is only changed, must
+    not lead to another's page.
+    """
     steps = data.draw(
         st.lists(
             st.one_of(
-                st.tuples(st.sampled_from(["create", "delete", "rename", "edit"]), st.integers(0, 100), st.sampled_from("abcd")),
+                st.tuples(
+                    st.sampled_from(["create", "delete", "rename", "edit"]),
+                    st.integers(0, 100),
+                    st.sampled_from("abcd"),
+                ),
                 st.tuples(st.just("page"), st.integers(0, 12), st.integers(1, 5)),
             ),
             min_size=10,
@@ -148,7 +165,11 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
         await store.create(2, AUTOMATION)
         expected = (await store.read_page(1, PageRequest())).automations
         for kind, number, what in steps:
-            chosen = AutomationRef(1, expected[number % len(expected)]["id"]) if expected else AutomationRef(1, "none")
+            chosen = (
+                AutomationRef(1, expected[number % len(expected)]["id"])
+                if expected
+                else AutomationRef(1, "none")
+            )
             if kind == "create":
                 await store.create(1, AUTOMATION | {"name": what})
             elif kind == "delete":
@@ -159,10 +180,15 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
                 await store.update(chosen, {"prompt": what})
             else:
                 page = await store.read_page(1, PageRequest(limit=int(what), offset=number))
-                assert (page.count, page.automations) == (len(expected), expected[number : number + int(what)])
+                assert (page.count, page.automations) == (
+                    len(expected),
+                    expected[number : number + int(what)],
+                )
                 continue
             every = (await store.read_page(1, PageRequest())).automations
-            expected = sorted(every, key=lambda row: (row["name"], [-ord(digit) for digit in row["created_at"]], row["id"]))
+            expected = sorted(
+                every, key=lambda row: (row["name"], [-ord(digit) for digit in row["created_at"]], row["id"])
+            )
             assert every == expected
         database.close()
 

@@ -30,7 +30,9 @@ def test_json_is_answered_to_whoever_takes_it(accept: str | None, indent: int | 
     assert negotiate_indent(accept) == indent
 
 
-@pytest.mark.parametrize("accept", ["", "text/html", "*", ",", ";", ";;", "a;b;c", "application/jsonp", "x" * 10_000 + ", */*"])
+@pytest.mark.parametrize(
+    "accept", ["", "text/html", "*", ",", ";", ";;", "a;b;c", "application/jsonp", "x" * 10_000 + ", */*"]
+)
 def test_a_client_that_takes_no_json_is_told_so(accept: str) -> None:
     with pytest.raises(ApiError) as caught:
         negotiate_indent(accept)

@@ -13,7 +13,10 @@ from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 async def samples(served: Served) -> dict[str, float]:
     text = (await served.client.get("/metrics")).text
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")}
+    return {
+        name: float(value)
+        for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    }
 
 
 def requests(route: str, method: str, code: int) -> str:
@@ -53,7 +56,12 @@ def test_runs_are_shown_while_they_wait_while_they_go_on_and_when_they_have_ende
             names = ("queued", "in_progress")
             ended = [f'scheduler_api_runs_total{{status="{status}"}}' for status in ("success", "failed")]
             seen = await samples(served)
-            assert [seen[name] for name in [*(f"scheduler_api_runs_{name}" for name in names), *ended]] == [0, 0, 0, 0]
+            assert [seen[name] for name in [*(f"scheduler_api_runs_{name}" for name in names), *ended]] == [
+                0,
+                0,
+                0,
+                0,
+            ]
             for prompt in ("good", "bad", "good"):
                 await served.start_run((await served.create(prompt=prompt))["id"])
 
@@ -63,9 +71,14 @@ def test_runs_are_shown_while_they_wait_while_they_go_on_and_when_they_have_ende
 
             await eventually(going, lambda values: values == [1, 2])
             flag.touch()
-            seen = await eventually(lambda: samples(served), lambda seen: [seen[name] for name in ended] == [2, 1])
+            seen = await eventually(
+                lambda: samples(served), lambda seen: [seen[name] for name in ended] == [2, 1]
+            )
             assert await going() == [0, 0]
-            measured = [seen[f'scheduler_api_run_duration_seconds_{part}{{status="success"}}'] for part in ("count", "sum")]
+            measured = [
+                seen[f'scheduler_api_run_duration_seconds_{part}{{status="success"}}']
+                for part in ("count", "sum")
+            ]
             assert measured[0] == 2
             assert measured[1] > 0
 
@@ -86,7 +99,10 @@ def test_a_run_that_never_began_has_no_duration(tmp_path: Path) -> None:
 
 def test_the_line_of_a_run_that_failed_is_a_warning_with_its_error_and_its_duration(tmp_path: Path) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=("sh", "-c", 'read word; test "$word" = good || { echo no such model; exit 3; }')) as served:
+        async with serving(
+            tmp_path,
+            command=("sh", "-c", 'read word; test "$word" = good || { echo no such model; exit 3; }'),
+        ) as served:
             for prompt in ("good", "bad"):
                 created = await served.create(prompt=prompt + "\n.")
                 await served.start_run(created["id"])
@@ -107,7 +123,9 @@ def test_a_run_that_a_dead_server_left_is_counted_and_logged_by_the_next(tmp_pat
         async with serving(tmp_path, max_parallel=0) as served:
             run_id: str = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
             await served.start_run((await served.create())["id"])
-            taken = await served.api.runs.take(["agent"])  # by a server that is dead before the run has an end
+            taken = await served.api.runs.take(
+                ["agent"]
+            )  # by a server that is dead before the run has an end
             assert taken is not None
             assert taken.id == run_id
         async with serving(tmp_path, max_parallel=0) as served:
@@ -120,7 +138,12 @@ def test_a_run_that_a_dead_server_left_is_counted_and_logged_by_the_next(tmp_pat
     with capture_logs() as lines:
         run_id = asyncio.run(story())
     (line,) = (line for line in lines if line["event"] == "command.finished")
-    assert (line["log_level"], line["task_run_id"], line["automation"], line["error"]) == ("warning", run_id, "Nightly", INTERRUPTED_ERROR)
+    assert (line["log_level"], line["task_run_id"], line["automation"], line["error"]) == (
+        "warning",
+        run_id,
+        "Nightly",
+        INTERRUPTED_ERROR,
+    )
     assert "duration_seconds" not in line
 
 
@@ -138,7 +161,9 @@ def test_a_repeated_request_is_not_counted_as_a_run_that_waits(tmp_path: Path) -
 def test_openmetrics_is_answered_to_whoever_asks_for_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
-            answer = await served.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+            answer = await served.client.get(
+                "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+            )
             assert answer.headers["content-type"].startswith("application/openmetrics-text")
             assert answer.text.endswith("# EOF\n")
 
@@ -173,7 +198,11 @@ def test_it_is_not_healthy_when_its_database_cannot_be_read(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("environment", "command", "expected"),
     [
-        (("PATH", "AGENT_KEY", "HOME", "AGENT_URL"), ("true",), [("warning", ["AGENT_KEY", "HOME", "AGENT_URL"])]),
+        (
+            ("PATH", "AGENT_KEY", "HOME", "AGENT_URL"),
+            ("true",),
+            [("warning", ["AGENT_KEY", "HOME", "AGENT_URL"])],
+        ),
         (("PATH", "HOME"), ("true",), [("info", ["HOME"])]),
         (("PATH",), ("true",), []),
         (("AGENT_KEY",), (), []),
@@ -194,22 +223,36 @@ def test_the_start_lists_the_variables_that_commands_may_see_and_the_server_lack
 
     with capture_logs() as lines:
         asyncio.run(story())
-    assert [(line["log_level"], line["variables"]) for line in lines if line["event"] == "variables.unset"] == expected
+    assert [
+        (line["log_level"], line["variables"]) for line in lines if line["event"] == "variables.unset"
+    ] == expected
 
 
 @pytest.mark.parametrize(
     ("command", "clone_url", "error"),
     [
-        (("agnet",), "", "'agnet' is in no folder of the server's PATH, /usr/bin:/bin: correct it, or write its absolute path."),
+        (
+            ("agnet",),
+            "",
+            "'agnet' is in no folder of the server's PATH, /usr/bin:/bin: correct it, or write its absolute path.",
+        ),
         (("/opt/agnet", "--yes"), "", "'/opt/agnet' is not there: correct it."),
-        (("bin/agent",), "", "'bin/agent' is looked for in each run's working directory, which is empty: write its absolute path."),
+        (
+            ("bin/agent",),
+            "",
+            "'bin/agent' is looked for in each run's working directory, which is empty: write its absolute path.",
+        ),
         (("bin/agent",), "https://example.org/{repository}.git", None),
         ((), "", "there is no command: set it to your agent."),
         (("cat",), "", None),
     ],
 )
 def test_the_start_tells_why_every_run_will_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], clone_url: str, error: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    clone_url: str,
+    error: str | None,
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
 

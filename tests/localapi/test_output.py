@@ -46,7 +46,9 @@ def test_no_output_is_larger_than_it_may_be(limit: int, printed: list[bytes]) ->
     assert len(content) <= limit + LAST + 50
 
 
-def test_a_note_stands_behind_everything_on_a_line_of_its_own_and_is_no_word_of_the_command(tmp_path: Path) -> None:
+def test_a_note_stands_behind_everything_on_a_line_of_its_own_and_is_no_word_of_the_command(
+    tmp_path: Path,
+) -> None:
     for printed, limit, expected in (
         (b"", 9, b"[one]\n[two]\n"),
         (b"a\n", 9, b"a\n[one]\n[two]\n"),

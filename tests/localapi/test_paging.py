@@ -1,4 +1,6 @@
-"""Limit and offset, and the links. The expected answers are those of Django REST framework's LimitOffsetPagination."""
+"""Limit and offset, and the links. The expected answers are those of Django REST framework's
+LimitOffsetPagination.
+"""
 
 import pytest
 
@@ -43,7 +45,9 @@ def test_a_number_that_makes_no_sense_counts_as_not_said(query: dict[str, str], 
         (PageRequest(2, 99), "limit=2&offset=99", None, "limit=2&offset=97"),
     ],
 )
-def test_links_keep_the_query_and_lead_to_the_pages_beside(page: PageRequest, query: str, after: str | None, before: str | None) -> None:
+def test_links_keep_the_query_and_lead_to_the_pages_beside(
+    page: PageRequest, query: str, after: str | None, before: str | None
+) -> None:
     url = f"{URL}?{query}" if query else URL
     shown = len(range(10)[page.offset : page.offset + page.limit])
     assert page.make_next_link(url, count=10, shown=shown) == (after and f"{URL}?{after}")

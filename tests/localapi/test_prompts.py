@@ -1,4 +1,6 @@
-"""A prompt is stored once, however many runs and answers have it, also of the runs that an older version accepted."""
+"""A prompt is stored once, however many runs and answers have it, also of the runs that an older version
+accepted.
+"""
 
 import asyncio
 import sqlite3
@@ -16,34 +18,48 @@ from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 
 async def select(served: Served, statement: str) -> list[tuple[Any, ...]]:
-    return await served.api._database.read(lambda connection: [tuple(row) for row in connection.execute(statement)])
+    return await served.api._database.read(
+        lambda connection: [tuple(row) for row in connection.execute(statement)]
+    )
 
 
 def test_runs_and_answers_share_a_prompt_and_an_edit_changes_neither(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, max_parallel=0) as served:
             created = await served.create(prompt="first")
-            answers = [await served.start_run(created["id"], **{"Idempotency-Key": str(number)}) for number in range(5)]
+            answers = [
+                await served.start_run(created["id"], **{"Idempotency-Key": str(number)})
+                for number in range(5)
+            ]
             await served.client.patch(f"{COLLECTION}{created['id']}/", json={"prompt": "second"})
             await served.start_run(created["id"])
             assert await select(served, "SELECT text FROM prompts ORDER BY id") == [("first",), ("second",)]
             assert await select(served, "SELECT DISTINCT prompt FROM runs") == [("",)]
             (bodies,) = await select(served, "SELECT group_concat(body) FROM idempotent_answers")
             assert "first" not in bodies[0]
-            again = [await served.start_run(created["id"], **{"Idempotency-Key": str(number)}) for number in range(5)]
+            again = [
+                await served.start_run(created["id"], **{"Idempotency-Key": str(number)})
+                for number in range(5)
+            ]
             assert again == answers
-            assert [list(answer) for answer in again] == [list(created)] * 5, "the fields are in the contract's order"
+            assert [list(answer) for answer in again] == [list(created)] * 5, (
+                "the fields are in the contract's order"
+            )
             shown = [await served.api.runs.get_run(run["id"]) for run in await served.api.runs.list_runs()]
             assert [run["prompt"] for run in shown if run] == ["second", *["first"] * 5]
 
     asyncio.run(story())
 
 
-def test_a_prompt_goes_with_the_last_run_and_answer_that_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_goes_with_the_last_run_and_answer_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "_INTERVAL", 0.05)
 
     async def story() -> None:
-        async with serving(tmp_path, command=("true",), row_retention=8 * 86400.0, retention=3600.0) as served:
+        async with serving(
+            tmp_path, command=("true",), row_retention=8 * 86400.0, retention=3600.0
+        ) as served:
             created = await served.create(prompt="first")
             await served.start_run(created["id"], **{"Idempotency-Key": "k"})
             await served.finished(created["id"])
@@ -52,11 +68,18 @@ def test_a_prompt_goes_with_the_last_run_and_answer_that_have_it(tmp_path: Path,
             await served.finished(created["id"])
             await served.client.patch(f"{COLLECTION}{created['id']}/", json={"prompt": "second"})
             served.clock.instant += timedelta(days=3, minutes=1)
-            await eventually(lambda: select(served, "SELECT count(*) FROM runs"), lambda found: found == [(1,)])
-            await eventually(lambda: select(served, "SELECT count(*) FROM idempotent_answers"), lambda found: found == [(0,)])
+            await eventually(
+                lambda: select(served, "SELECT count(*) FROM runs"), lambda found: found == [(1,)]
+            )
+            await eventually(
+                lambda: select(served, "SELECT count(*) FROM idempotent_answers"),
+                lambda found: found == [(0,)],
+            )
             assert await select(served, "SELECT text FROM prompts") == [("first",)]
             served.clock.instant += timedelta(days=6)
-            await eventually(lambda: select(served, "SELECT count(*) FROM runs"), lambda found: found == [(0,)])
+            await eventually(
+                lambda: select(served, "SELECT count(*) FROM runs"), lambda found: found == [(0,)]
+            )
             assert await select(served, "SELECT text FROM prompts") == []
             assert (await served.show(created["id"]))["last_run_status"] == "success"
 
@@ -94,8 +117,12 @@ def test_prompts_of_an_older_version_are_moved_in_transactions_of_a_bounded_size
             moved.append(await database.write(prompts.move_run_prompts))
         assert moved == sizes
         read = f"SELECT {prompts.RUN_PROMPT} FROM runs ORDER BY sequence"
-        assert [row[0] for row in await database.read(lambda connection: connection.execute(read).fetchall())] == texts
-        stored = await database.read(lambda connection: connection.execute("SELECT text FROM prompts").fetchall())
+        assert [
+            row[0] for row in await database.read(lambda connection: connection.execute(read).fetchall())
+        ] == texts
+        stored = await database.read(
+            lambda connection: connection.execute("SELECT text FROM prompts").fetchall()
+        )
         assert sorted(row[0] for row in stored) == sorted(set(texts))
 
     database = open_database(tmp_path / "api.db")
@@ -110,7 +137,9 @@ def test_a_server_moves_the_prompts_of_an_older_version_while_it_serves(tmp_path
 
     async def story() -> None:
         async with serving(tmp_path) as served:
-            await eventually(lambda: select(served, "SELECT DISTINCT prompt FROM runs"), lambda found: found == [("",)])
+            await eventually(
+                lambda: select(served, "SELECT DISTINCT prompt FROM runs"), lambda found: found == [("",)]
+            )
             run = await served.api.runs.get_run("r1")
             assert run is not None
             assert run["prompt"] == "same"

@@ -1,4 +1,6 @@
-"""What a server finds when it starts again: a run cut off by its death, runs that still wait, another server, a wrong file."""
+"""What a server finds when it starts again: a run cut off by its death, runs that still wait, another server,
+a wrong file.
+"""
 
 import asyncio
 import os
@@ -37,13 +39,28 @@ def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried
         await eventually(lambda: lines(pids), lambda seen: len(seen) == 2)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        await eventually(lambda: lines(pids), lambda seen: not any(alive(int(pid)) for pid in seen))  # before any next start
+        await eventually(
+            lambda: lines(pids), lambda seen: not any(alive(int(pid)) for pid in seen)
+        )  # before any next start
         async with serving(tmp_path, command=("cat",)) as served:
-            ended = await eventually(served.api.runs.list_runs, lambda runs: all(run["finished_at"] for run in runs))
-            assert Counter((run["status"], run["error"]) for run in ended) == {("failed", INTERRUPTED_ERROR): 2, ("success", None): 3}
-            assert [run["status"] for run in ended[::-1]] == ["failed", "failed", "success", "success", "success"]
+            ended = await eventually(
+                served.api.runs.list_runs, lambda runs: all(run["finished_at"] for run in runs)
+            )
+            assert Counter((run["status"], run["error"]) for run in ended) == {
+                ("failed", INTERRUPTED_ERROR): 2,
+                ("success", None): 3,
+            }
+            assert [run["status"] for run in ended[::-1]] == [
+                "failed",
+                "failed",
+                "success",
+                "success",
+                "success",
+            ]
             shown = [await served.show(run["automation_id"]) for run in ended]
-            assert [(one["last_run_status"], one["last_error"]) for one in shown] == [(run["status"], run["error"]) for run in ended]
+            assert [(one["last_run_status"], one["last_error"]) for one in shown] == [
+                (run["status"], run["error"]) for run in ended
+            ]
 
     asyncio.run(story())
 
@@ -86,7 +103,10 @@ def test_kill_after_kill_leaves_no_process_and_no_run_without_an_end(tmp_path: P
             process.send_signal(signal.SIGKILL)
             await process.wait()
         async with serving(tmp_path, command=("true",), grace=0.2) as served:
-            ended = await eventually(lambda: served.api.runs.list_runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
+            ended = await eventually(
+                lambda: served.api.runs.list_runs(limit=1000),
+                lambda runs: all(run["finished_at"] for run in runs),
+            )
             assert len(ended) == 2 * len(ways)
             assert {run["error"] for run in ended} - {None} == {INTERRUPTED_ERROR}
             outputs = [Workspace.locate(tmp_path / "runs", run["id"]).output for run in ended]

@@ -53,7 +53,9 @@ def test_outputs_are_kept_for_so_long_and_no_longer(tmp_path: Path, monkeypatch:
         async with serving(tmp_path, clock, command=script, retention=3600.0, grace=0.2) as served:
             (tmp_path / "wait").touch()
             going_on = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
-            await eventually(lambda: asyncio.to_thread((tmp_path / "runs" / going_on / "work" / "file").exists), bool)
+            await eventually(
+                lambda: asyncio.to_thread((tmp_path / "runs" / going_on / "work" / "file").exists), bool
+            )
             (tmp_path / "wait").unlink()
             old = await run_once(served)
             (tmp_path / "runs" / "notes").mkdir()
@@ -70,7 +72,9 @@ def test_outputs_are_kept_for_so_long_and_no_longer(tmp_path: Path, monkeypatch:
     asyncio.run(story())
 
 
-def test_the_folder_of_a_run_that_a_restored_database_does_not_know_goes_by_its_own_age(tmp_path: Path) -> None:
+def test_the_folder_of_a_run_that_a_restored_database_does_not_know_goes_by_its_own_age(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         clock = Clock()
         script = shell(f"[ ! -e {tmp_path}/wait ] || sleep 600")
@@ -132,7 +136,9 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 )
 def test_nothing_goes_that_is_somewhere_else(tmp_path: Path, elsewhere: Path, script: str) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=shell(script.format(elsewhere=elsewhere)), retention=0.001) as served:
+        async with serving(
+            tmp_path, command=shell(script.format(elsewhere=elsewhere)), retention=0.001
+        ) as served:
             run_id = await run_once(served)
             await eventually(lambda: kept(tmp_path), lambda names: run_id not in names)
 
@@ -166,7 +172,9 @@ async def entries(told: list[Any]) -> list[Any]:
     return [entry for entry in told if entry["event"] == "workspace.kept"]
 
 
-def test_one_that_cannot_be_removed_is_told_and_tried_again_and_the_others_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_cannot_be_removed_is_told_and_tried_again_and_the_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remove, spoiled = Workspace.remove, list[str]()
 
     async def busy(self: Workspace) -> None:
@@ -183,10 +191,17 @@ def test_one_that_cannot_be_removed_is_told_and_tried_again_and_the_others_go(tm
                 spoiled.append(runs[1])
                 served.clock.instant += timedelta(hours=2)
                 await eventually(lambda: kept(tmp_path), lambda names: names == set(spoiled))
-                await eventually(lambda: entries(told), bool)  # the folder is read in no order: it may be tried last
+                await eventually(
+                    lambda: entries(told), bool
+                )  # the folder is read in no order: it may be tried last
                 spoiled.clear()
                 await eventually(lambda: kept(tmp_path), lambda names: not names)
-        expected = {"event": "workspace.kept", "task_run_id": runs[1], "error": "busy", "log_level": "warning"}
+        expected = {
+            "event": "workspace.kept",
+            "task_run_id": runs[1],
+            "error": "busy",
+            "log_level": "warning",
+        }
         assert expected in await entries(told)
 
     asyncio.run(story())
@@ -250,24 +265,33 @@ def test_the_clone_of_a_successful_run_goes_at_once_and_its_output_stays_and_the
 
 def test_the_clones_of_successful_runs_are_kept_for_their_own_time(tmp_path: Path, clone: str) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=("true",), clone_url=clone, clone_retention=7200.0, retention=86400.0) as served:
+        async with serving(
+            tmp_path, command=("true",), clone_url=clone, clone_retention=7200.0, retention=86400.0
+        ) as served:
             old = await run_once(served)
             served.clock.instant += timedelta(hours=1)
             newer = await run_once(served)
             served.clock.instant += timedelta(hours=1, minutes=1)
-            await eventually(partial(asyncio.to_thread, left_of, tmp_path, old), lambda left: left == {"prompt", "output"})
+            await eventually(
+                partial(asyncio.to_thread, left_of, tmp_path, old), lambda left: left == {"prompt", "output"}
+            )
             assert left_of(tmp_path, newer) == ALL
 
     asyncio.run(story())
 
 
-def test_a_clone_that_a_server_left_before_it_could_remove_it_goes_with_the_next(tmp_path: Path, clone: str) -> None:
+def test_a_clone_that_a_server_left_before_it_could_remove_it_goes_with_the_next(
+    tmp_path: Path, clone: str
+) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("true",), clone_url=clone, clone_retention=3600.0) as served:
             run_id = await run_once(served)
         assert left_of(tmp_path, run_id) == ALL
         async with serving(tmp_path, served.clock, command=("true",), clone_url=clone) as served:
-            await eventually(partial(asyncio.to_thread, left_of, tmp_path, run_id), lambda left: left == {"prompt", "output"})
+            await eventually(
+                partial(asyncio.to_thread, left_of, tmp_path, run_id),
+                lambda left: left == {"prompt", "output"},
+            )
 
     asyncio.run(story())
 
@@ -285,7 +309,9 @@ def test_a_working_directory_without_a_clone_is_kept_like_an_output(tmp_path: Pa
     asyncio.run(story())
 
 
-def test_the_folder_of_a_clone_that_was_replaced_by_a_link_leads_to_nothing_that_goes(tmp_path: Path, clone: str) -> None:
+def test_the_folder_of_a_clone_that_was_replaced_by_a_link_leads_to_nothing_that_goes(
+    tmp_path: Path, clone: str
+) -> None:
     precious = tmp_path / "elsewhere" / "work"
     precious.mkdir(parents=True)
 
@@ -303,7 +329,9 @@ def test_the_folder_of_a_clone_that_was_replaced_by_a_link_leads_to_nothing_that
 # ---------------------------------------------------------------- rows
 
 
-def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "_SLICE", 2)
     remove, spoiled = Workspace.remove, list[str]()
 
@@ -337,8 +365,12 @@ def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folder
     asyncio.run(story())
 
 
-def test_a_removal_that_is_cancelled_as_its_process_ends_is_cancelled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server never ended: that there was no process to kill any more took the place of the cancellation."""
+def test_a_removal_that_is_cancelled_as_its_process_ends_is_cancelled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server never ended: that there was no process to kill any more took the place of the
+    cancellation.
+    """
     is_gone = subprocess.Popen(("true",))
     is_gone.wait()
 

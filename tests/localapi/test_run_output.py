@@ -37,14 +37,21 @@ async def output(served: Served, run_id: str) -> dict[str, Any]:
 def test_what_a_run_printed_is_given_while_it_goes_on_and_afterwards(tmp_path: Path) -> None:
     async def story() -> None:
         flag = tmp_path / "flag"
-        async with serving(tmp_path, command=shell(f"echo one; while [ ! -e {flag} ]; do sleep 0.02; done; echo two; exit 3")) as served:
+        async with serving(
+            tmp_path, command=shell(f"echo one; while [ ! -e {flag} ]; do sleep 0.02; done; echo two; exit 3")
+        ) as served:
             created = await served.create()
             run_id = (await served.start_run(created["id"]))["last_task_run_id"]
             seen = await eventually(lambda: output(served, run_id), lambda given: given["output"])
             assert seen == {"id": run_id, "status": "running", "size": 4, "output": "one\n"}
             flag.touch()
             await served.finished(created["id"])
-            assert await output(served, run_id) == {"id": run_id, "status": "failed", "size": 8, "output": "one\ntwo\n"}
+            assert await output(served, run_id) == {
+                "id": run_id,
+                "status": "failed",
+                "size": 8,
+                "output": "one\ntwo\n",
+            }
 
     asyncio.run(story())
 
@@ -79,9 +86,13 @@ def test_a_run_of_nobody_or_of_another_project_is_not_found(tmp_path: Path) -> N
                 assert (await get(PATH.format(path))).status_code == 404
             other = await served.key(Scope.READ, project_id=2)
             for project in ("1", "2", "@current"):
-                assert (await get(f"/api/projects/{project}/task_runs/{run_id}/output/", headers=other)).status_code == 404
+                assert (
+                    await get(f"/api/projects/{project}/task_runs/{run_id}/output/", headers=other)
+                ).status_code == 404
             assert (await get(PATH.format(run_id), headers={"Authorization": "Bearer no"})).status_code == 401
-            assert (await get(PATH.format(run_id.replace("-", "")), headers=await served.key(Scope.READ))).json()["output"] == "secret\n"
+            assert (
+                await get(PATH.format(run_id.replace("-", "")), headers=await served.key(Scope.READ))
+            ).json()["output"] == "secret\n"
             assert (await served.client.post(PATH.format(run_id))).status_code == 405
 
     asyncio.run(story())
@@ -96,7 +107,9 @@ def _make_pipe(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_make_link, _make_pipe, Path.mkdir, lambda _: None])
-def test_nothing_but_an_ordinary_file_is_read_and_nothing_is_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_nothing_but_an_ordinary_file_is_read_and_nothing_is_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     make(tmp_path / "output")
     assert read_end(tmp_path / "output") is None
 

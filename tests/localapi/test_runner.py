@@ -1,4 +1,6 @@
-"""Runs carried out by real commands: what a command is given, how its end is judged, and that nothing of it is left."""
+"""Runs carried out by real commands: what a command is given, how its end is judged, and that nothing of it
+is left.
+"""
 
 import asyncio
 import json
@@ -32,7 +34,9 @@ def output(folder: Path, automation: dict[str, Any]) -> bytes:
     return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.read_bytes()
 
 
-def test_the_prompt_is_the_standard_input_with_a_newline_at_its_end_and_what_is_printed_is_kept(tmp_path: Path) -> None:
+def test_the_prompt_is_the_standard_input_with_a_newline_at_its_end_and_what_is_printed_is_kept(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         prompt = "Räum auf.\n" + "x" * 1_000_000
         async with serving(tmp_path, command=shell('cat; cat "$PROMPT_FILE"')) as served:
@@ -109,7 +113,10 @@ def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("cat",)) as served:
             workspace = Workspace.locate(tmp_path / "runs", (await run_once(served))["last_task_run_id"])
-            assert [oct(path.stat().st_mode)[-3:] for path in (workspace.folder, workspace.work, workspace.prompt, workspace.output)] == [
+            assert [
+                oct(path.stat().st_mode)[-3:]
+                for path in (workspace.folder, workspace.work, workspace.prompt, workspace.output)
+            ] == [
                 "700",
                 "700",
                 "600",
@@ -126,11 +133,19 @@ def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_
     async def story() -> None:
         git("init", "-q", "--bare", str(tmp_path / "acme" / "widgets.git"))
         url = f"{tmp_path}/{{repository}}.git"
-        async with serving(tmp_path, command=shell("cat > made"), clone_url=url, clone_retention=3600.0, **config) as served:
+        async with serving(
+            tmp_path, command=shell("cat > made"), clone_url=url, clone_retention=3600.0, **config
+        ) as served:
             ended = await run_once(served)
             assert ended["last_error"] is None
             workspace = Workspace.locate(tmp_path / "runs", ended["last_task_run_id"])
-            files = (workspace.work / "made", workspace.work / ".git" / "config", workspace.prompt, workspace.output, workspace.folder)
+            files = (
+                workspace.work / "made",
+                workspace.work / ".git" / "config",
+                workspace.prompt,
+                workspace.output,
+                workspace.folder,
+            )
             assert [oct(path.stat().st_mode)[-3:] for path in files] == [mode, mode, "600", "600", "700"]
 
     before = os.umask(0o077)  # the server's
@@ -153,7 +168,11 @@ def shell(script: str) -> tuple[str, ...]:
     [
         ((), None, "No command is configured to carry out runs; set `command` in [api.runner]."),
         (shell("exit 3"), 3, "The command ended with exit status 3."),
-        (shell("echo a; echo b; echo; exit 1"), 1, "The command ended with exit status 1. The last line of its output: b"),
+        (
+            shell("echo a; echo b; echo; exit 1"),
+            1,
+            "The command ended with exit status 1. The last line of its output: b",
+        ),
         (shell("kill -SEGV $$"), -11, "The command was killed by SIGSEGV, so it crashed."),
         (shell("kill -ABRT $$"), -6, "The command was killed by SIGABRT."),
         (shell("kill -40 $$"), -40, "The command was killed by signal 40."),
@@ -172,7 +191,11 @@ def shell(script: str) -> tuple[str, ...]:
             1,
             f"The command ended with exit status 1. The last line of its output: {'x' * 199}…",
         ),
-        (("no-such-program",), None, "The command 'no-such-program' could not be started: No such file or directory."),
+        (
+            ("no-such-program",),
+            None,
+            "The command 'no-such-program' could not be started: No such file or directory.",
+        ),
         (
             ("/etc/passwd",),
             None,
@@ -180,7 +203,9 @@ def shell(script: str) -> tuple[str, ...]:
         ),
     ],
 )
-def test_a_run_that_fails_says_why(tmp_path: Path, command: tuple[str, ...], exit_status: int | None, error: str) -> None:
+def test_a_run_that_fails_says_why(
+    tmp_path: Path, command: tuple[str, ...], exit_status: int | None, error: str
+) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=command) as served:
             before = await served.create(name="other")
@@ -195,13 +220,17 @@ def test_a_run_that_fails_says_why(tmp_path: Path, command: tuple[str, ...], exi
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_file_that_is_no_program_is_no_command_on_any_loop(tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_a_file_that_is_no_program_is_no_command_on_any_loop(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     async def story() -> None:
         program = tmp_path / "agent"
         program.write_bytes(b"\x7fELF, not really")
         program.chmod(0o700)
         async with serving(tmp_path, command=(str(program),)) as served:
-            assert (await run_once(served))["last_error"] == f"The command {str(program)!r} could not be started: Exec format error."
+            assert (await run_once(served))[
+                "last_error"
+            ] == f"The command {str(program)!r} could not be started: Exec format error."
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(story())
@@ -220,10 +249,26 @@ def test_a_file_that_is_no_program_is_no_command_on_any_loop(tmp_path: Path, loo
             0o700,
             "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the ends of lines.",
         ),
-        (b"#! /no/such/python\t-u\n", 0o700, "The interpreter '/no/such/python', which the first line of {path} names, is not there."),
-        (b"#!/etc/passwd\n", 0o700, "The interpreter '/etc/passwd', which the first line of {path} names, is not executable."),
-        (b"#!/no/\x00such\x1b\n", 0o700, "The interpreter '/no/\\x00such\\x1b', which the first line of {path} names, is not there."),
-        (b"exit 0\n", 0o700, "{path} is no program for this machine, and its first line names no interpreter, such as #!/bin/sh."),
+        (
+            b"#! /no/such/python\t-u\n",
+            0o700,
+            "The interpreter '/no/such/python', which the first line of {path} names, is not there.",
+        ),
+        (
+            b"#!/etc/passwd\n",
+            0o700,
+            "The interpreter '/etc/passwd', which the first line of {path} names, is not executable.",
+        ),
+        (
+            b"#!/no/\x00such\x1b\n",
+            0o700,
+            "The interpreter '/no/\\x00such\\x1b', which the first line of {path} names, is not there.",
+        ),
+        (
+            b"exit 0\n",
+            0o700,
+            "{path} is no program for this machine, and its first line names no interpreter, such as #!/bin/sh.",
+        ),
         (b"#!/bin/sh\n", 0o600, "{path} is not executable: chmod +x."),
     ],
 )
@@ -276,16 +321,24 @@ def test_a_new_run_clears_the_error_of_the_last_one_and_an_older_one_shows_no_mo
             assert failed["last_error"] is not None
             first = await served.start_run(failed["id"])  # with the bad prompt
             assert (first["last_run_status"], first["last_error"]) == ("running", None)
-            await served.client.patch(f"/api/projects/1/task_automations/{failed['id']}/", json={"prompt": "good"})
+            await served.client.patch(
+                f"/api/projects/1/task_automations/{failed['id']}/", json={"prompt": "good"}
+            )
             second = await served.start_run(failed["id"])
             assert (await served.finished(failed["id"])) == second | {"last_run_status": "success"}
-            assert [run["status"] for run in await served.api.runs.list_runs()] == ["success", "failed", "failed"]
+            assert [run["status"] for run in await served.api.runs.list_runs()] == [
+                "success",
+                "failed",
+                "failed",
+            ]
 
     asyncio.run(story())
 
 
 def pids(folder: Path, automation: dict[str, Any]) -> list[int]:
-    return [int(line) for line in output(folder, automation).splitlines() if not line.startswith(b"[scheduler: ")]
+    return [
+        int(line) for line in output(folder, automation).splitlines() if not line.startswith(b"[scheduler: ")
+    ]
 
 
 HANGS = shell("sleep 600 & echo $!; echo $$; wait")
@@ -293,12 +346,16 @@ IGNORES_SIGTERM = shell("trap '' TERM; sleep 600 & echo $!; echo $$; while :; do
 
 
 @pytest.mark.parametrize("command", [HANGS, IGNORES_SIGTERM])
-def test_a_command_that_hangs_is_ended_with_all_its_children(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_command_that_hangs_is_ended_with_all_its_children(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=command, timeout=1.5, grace=0.5) as served:
             ended = await run_once(served)
             assert ended["last_run_status"] == "failed"
-            assert ended["last_error"].startswith("The command was still going after 1.5 s, its time limit, and was ended.")
+            assert ended["last_error"].startswith(
+                "The command was still going after 1.5 s, its time limit, and was ended."
+            )
             processes = pids(tmp_path, ended)
             assert len(processes) == 2
             await eventually(lambda: gone(processes), bool)
@@ -346,7 +403,9 @@ def test_a_command_whose_watcher_is_killed_ends_and_says_so(tmp_path: Path) -> N
         script = "setsid sleep 600 & echo $!; echo $$; sleep 0.5; kill -KILL $PPID; sleep 600"
         async with serving(tmp_path, command=shell(script), grace=0.2) as served:
             ended = await run_once(served)
-            assert ended["last_error"].startswith("The command was ended because the process that watched over it was killed.")
+            assert ended["last_error"].startswith(
+                "The command was ended because the process that watched over it was killed."
+            )
             processes = pids(tmp_path, ended)
             assert len(processes) == 2
             await eventually(lambda: gone(processes), bool)
@@ -368,8 +427,12 @@ def test_an_output_is_kept_up_to_its_limit_and_its_end(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_a_command_ends_though_what_it_left_prints_on_and_cannot_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As another user's process would: here one that hears of nothing, since the subreaper is made to send nothing."""
+def test_a_command_ends_though_what_it_left_prints_on_and_cannot_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user's process would: here one that hears of nothing, since the subreaper is made to send
+    nothing.
+    """
     lazy, source = tmp_path / "subreaper.py", process._SUBREAPER.read_text()
     for text, other in (("os.kill(process, number)", "pass"), ("KILL_TIMEOUT = 5.0", "KILL_TIMEOUT = 0.1")):
         assert text in source
@@ -418,7 +481,9 @@ def test_closing_ends_what_is_going_on_and_says_so_and_leaves_what_waits(tmp_pat
         async with serving(tmp_path, served.clock, command=("cat",)) as served:
             ended = await served.show(going["id"])
             assert ended["last_run_status"] == "failed"
-            assert ended["last_error"].startswith("The server was stopped while the command was going on, and ended it.")
+            assert ended["last_error"].startswith(
+                "The server was stopped while the command was going on, and ended it."
+            )
             assert (await served.finished(waiting["id"]))["last_run_status"] == "success"
 
     asyncio.run(story())
@@ -431,12 +496,16 @@ async def two_pids(folder: Path, automation: dict[str, Any]) -> bool:
         return False
 
 
-def test_a_run_keeps_the_prompt_that_it_was_accepted_with_also_when_its_automation_is_edited(tmp_path: Path) -> None:
+def test_a_run_keeps_the_prompt_that_it_was_accepted_with_also_when_its_automation_is_edited(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("cat",), max_parallel=0) as served:
             created = await served.create(prompt="as accepted")
             started = await served.start_run(created["id"])
-            await served.client.patch(f"/api/projects/1/task_automations/{created['id']}/", json={"prompt": "edited"})
+            await served.client.patch(
+                f"/api/projects/1/task_automations/{created['id']}/", json={"prompt": "edited"}
+            )
         async with serving(tmp_path, served.clock, command=("cat",)) as served:
 
             async def run() -> Any:
@@ -449,7 +518,9 @@ def test_a_run_keeps_the_prompt_that_it_was_accepted_with_also_when_its_automati
     asyncio.run(story())
 
 
-def test_a_run_is_not_lost_while_the_database_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_not_lost_while_the_database_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.localapi.runner._RETRY_AFTER", 0.05)
 
     async def story() -> None:
@@ -468,7 +539,9 @@ def test_a_run_is_not_lost_while_the_database_cannot_be_written(tmp_path: Path, 
             assert (await served.finished(created["id"]))["last_run_status"] == "success"
             run = await served.api.runs.get_run(started["last_task_run_id"])
             assert run is not None
-            assert run["finished_at"] <= to_text(ended_at), "when the run ended, not when that could be written"
+            assert run["finished_at"] <= to_text(ended_at), (
+                "when the run ended, not when that could be written"
+            )
 
     async def prepared(folder: Path, automation: dict[str, Any]) -> bool:
         return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.exists()

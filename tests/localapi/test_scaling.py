@@ -1,4 +1,6 @@
-"""What the queue costs, in steps of SQLite's machine, does not depend on how many runs it has carried out, or are cancelled."""
+"""What the queue costs, in steps of SQLite's machine, does not depend on how many runs it has carried out, or
+are cancelled.
+"""
 
 import asyncio
 import sqlite3
@@ -40,8 +42,19 @@ class Queue:
 
         return self._runner.run(main())
 
-    def add(self, status: str, cancelled_at: str | None = None, *, count: int = MANY, automation: str = "a", created_at: str = "c") -> None:
-        rows = [(f"{status} {automation} {cancelled_at} {number}", automation, status, created_at, cancelled_at) for number in range(count)]
+    def add(
+        self,
+        status: str,
+        cancelled_at: str | None = None,
+        *,
+        count: int = MANY,
+        automation: str = "a",
+        created_at: str = "c",
+    ) -> None:
+        rows = [
+            (f"{status} {automation} {cancelled_at} {number}", automation, status, created_at, cancelled_at)
+            for number in range(count)
+        ]
         self.do(self._database.write(lambda connection: connection.executemany(_INSERT, rows).rowcount))
 
     def count_steps(self, operation: Callable[[sqlite3.Connection], object]) -> int:
@@ -60,7 +73,10 @@ def test_the_next_run_is_found_behind_any_number_that_ended_or_are_cancelled(que
     queue.add("success")
     queue.add("queued", "cancelled")
     queue.add("queued", count=2)
-    assert queue.count_steps(lambda connection: runs._take(connection, command="[]", oldest="", now="n")) < MANY / 4
+    assert (
+        queue.count_steps(lambda connection: runs._take(connection, command="[]", oldest="", now="n"))
+        < MANY / 4
+    )
     taken = queue.do(queue.runs.take(["true"]))
     assert taken is not None
     assert taken.id == "queued a None 1"
@@ -86,9 +102,13 @@ def test_runs_that_are_cancelled_one_by_one_end_a_few_hundred_in_a_transaction(q
 
 
 @pytest.mark.parametrize("automation", ["a", None])
-def test_cancelling_a_long_queue_is_one_row_and_its_runs_end_a_few_hundred_in_a_transaction(queue: Queue, automation: str | None) -> None:
+def test_cancelling_a_long_queue_is_one_row_and_its_runs_end_a_few_hundred_in_a_transaction(
+    queue: Queue, automation: str | None
+) -> None:
     queue.add("queued")
-    steps = queue.count_steps(lambda connection: early_ends.request_end(connection, automation, EarlyCause.DELETED, "n"))
+    steps = queue.count_steps(
+        lambda connection: early_ends.request_end(connection, automation, EarlyCause.DELETED, "n")
+    )
     assert steps < MANY / 4
     queue.add("queued", automation="b", count=1)
     assert queue.do(queue.runs.take(["true"])) is None, "no run begins before"

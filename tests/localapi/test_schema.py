@@ -21,13 +21,18 @@ def made_by_the_first_version(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, each in enumerate(ids):
             row = (each, f"n{number}", each, NOW, NOW)
-            connection.execute(f"INSERT INTO automations ({COLUMNS}) VALUES (?, 1, ?, 'p', 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)", row)
+            connection.execute(
+                f"INSERT INTO automations ({COLUMNS}) VALUES (?, 1, ?, 'p', 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)",
+                row,
+            )
         connection.execute(
             "INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at) "
             "VALUES ('r', ?, 1, 't', 'n0', 'a/b', 'p', 'queued', ?)",
             (ids[0], NOW),
         )
-        connection.execute("UPDATE automations SET last_task_run_id = 'r', last_run_status = 'running' WHERE id = ?", ids[:1])
+        connection.execute(
+            "UPDATE automations SET last_task_run_id = 'r', last_run_status = 'running' WHERE id = ?", ids[:1]
+        )
     return ids
 
 
@@ -39,7 +44,9 @@ def test_what_the_first_version_has_made_is_all_there_and_goes_on(tmp_path: Path
             page = (await served.client.get(COLLECTION, params={"offset": 1})).json()
             assert (page["count"], [each["id"] for each in page["results"]]) == (3, ids[1:])
             assert (await served.finished(ids[0]))["last_run_status"] == "success"
-            assert (await served.client.patch(f"{COLLECTION}{ids[2]}/", json={"name": "a"})).status_code == 200
+            assert (
+                await served.client.patch(f"{COLLECTION}{ids[2]}/", json={"name": "a"})
+            ).status_code == 200
             page = (await served.client.get(COLLECTION, params={"offset": 1})).json()
             assert [each["id"] for each in page["results"]] == ids[:2]
 
@@ -68,7 +75,10 @@ def test_answers_by_key_become_answers_by_project_and_the_earliest_that_counts_s
             )
         connection.executemany(
             "INSERT INTO idempotent_answers VALUES (?, ?, ?, 200, ?, ?)",
-            [(key_id, ids[number], name, f'{{"answer": "{body}"}}', at) for key_id, number, name, body, at in ANSWERS],
+            [
+                (key_id, ids[number], name, f'{{"answer": "{body}"}}', at)
+                for key_id, number, name, body, at in ANSWERS
+            ],
         )
 
     async def story() -> None:
@@ -81,7 +91,9 @@ def test_answers_by_key_become_answers_by_project_and_the_earliest_that_counts_s
                 (1, "alone", "of another automation"),
                 (1, "expired", "still good"),
             ):
-                assert await served.start_run(ids[number], **new, **{"Idempotency-Key": name}) == {"answer": expected}
+                assert await served.start_run(ids[number], **new, **{"Idempotency-Key": name}) == {
+                    "answer": expected
+                }
             kept = await served.api._database.read(
                 lambda connection: connection.execute("SELECT count(*) FROM idempotent_answers").fetchone()[0]
             )

@@ -30,7 +30,9 @@ def fill(root: Path, run_id: str, *, output: int, work: int) -> None:
     (workspace.work / "deep" / "file").write_bytes(bytes(work))
 
 
-def test_outputs_and_working_directories_are_told_apart_and_what_is_not_there_is_left_out(tmp_path: Path) -> None:
+def test_outputs_and_working_directories_are_told_apart_and_what_is_not_there_is_left_out(
+    tmp_path: Path,
+) -> None:
     fill(tmp_path, "first", output=100 * KIB, work=1000 * KIB)
     fill(tmp_path, "second", output=300 * KIB, work=0)
     asyncio.run(Workspace.locate(tmp_path, "second").remove_work())
@@ -42,7 +44,9 @@ def test_outputs_and_working_directories_are_told_apart_and_what_is_not_there_is
     assert sizes["second"].clones == 0
 
 
-def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "du").write_text(
@@ -57,7 +61,9 @@ def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(tmp_path:
 def test_asyncio_alone_waits_for_the_processes_that_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`check` printed "Unknown child process" when the exit status was taken from asyncio's thread by `Process.kill`."""
+    """`check` printed "Unknown child process" when the exit status was taken from asyncio's thread by
+    `Process.kill`.
+    """
     polled: list[int] = []
     monkeypatch.setattr(subprocess.Popen, "poll", lambda process: polled.append(process.pid))
     fill(tmp_path, "first", output=KIB, work=KIB)
@@ -75,12 +81,16 @@ def test_asyncio_alone_waits_for_the_processes_that_measure(
     assert caplog.messages == []
 
 
-def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(retention, "_INTERVAL", 0.05)
 
     async def shown(served: Served) -> tuple[float, float]:
         seen = await samples(served)
-        return tuple(seen[f'scheduler_api_size_bytes{{part="{part}"}}'] / KIB for part in ("outputs", "clones"))  # type: ignore[return-value]
+        return tuple(
+            seen[f'scheduler_api_size_bytes{{part="{part}"}}'] / KIB for part in ("outputs", "clones")
+        )  # type: ignore[return-value]
 
     async def run(served: Served, size: str) -> dict[str, Any]:
         created = await served.create(prompt=size)
@@ -92,19 +102,29 @@ def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path:
         async with serving(tmp_path, command=("sh", "-c", script), retention=3600.0) as served:
             assert (await samples(served))['scheduler_api_size_bytes{part="database"}'] > 4096
             await run(served, "1000K")
-            await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 1000 <= sizes[1] < 1050)
+            await eventually(
+                lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 1000 <= sizes[1] < 1050
+            )
             served.clock.instant += timedelta(minutes=40)
             await run(served, "500K")
-            await eventually(lambda: shown(served), lambda sizes: 400 <= sizes[0] < 450 and 1500 <= sizes[1] < 1550)
+            await eventually(
+                lambda: shown(served), lambda sizes: 400 <= sizes[0] < 450 and 1500 <= sizes[1] < 1550
+            )
             served.clock.instant += timedelta(minutes=40)
-            await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550)
+            await eventually(
+                lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550
+            )
         async with serving(tmp_path, served.clock, command=("true",)) as served:
-            await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550)
+            await eventually(
+                lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550
+            )
 
     asyncio.run(story())
 
 
-def test_a_run_that_is_measured_while_old_runs_are_looked_for_stays_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_measured_while_old_runs_are_looked_for_stays_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = retention.Retention(RunnerConfig(tmp_path), Mock(), Mock())
     for name in ("_measure", "_remove_rows", "_repeat_until_done"):
         monkeypatch.setattr(kept, name, AsyncMock())

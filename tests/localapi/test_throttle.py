@@ -73,7 +73,9 @@ def test_what_a_client_sees(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, requests_per_minute=2) as served:
             other = await served.key(Scope.READ)
-            assert (await served.client.get(COLLECTION, headers={"Accept": "text/html"})).status_code == 406, "judged before it is counted"
+            assert (
+                await served.client.get(COLLECTION, headers={"Accept": "text/html"})
+            ).status_code == 406, "judged before it is counted"
             assert (await served.client.put(COLLECTION)).status_code == 405, "counted before it is judged"
             answers = [await served.client.get(COLLECTION) for _ in range(2)]
             assert [each.status_code for each in answers] == [200, 429]

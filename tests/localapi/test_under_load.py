@@ -1,4 +1,6 @@
-"""Many runs started while many clients read and write: none is lost or doubled, and they are carried out in the order of acceptance."""
+"""Many runs started while many clients read and write: none is lost or doubled, and they are carried out in
+the order of acceptance.
+"""
 
 import asyncio
 from pathlib import Path
@@ -25,14 +27,19 @@ async def busy(served: Served, done: asyncio.Event) -> int:
 
 def test_every_run_is_carried_out_once_and_in_order(tmp_path: Path) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=("sh", "-c", f"(cat; echo) >> {tmp_path}/carried_out"), max_parallel=1) as served:
+        async with serving(
+            tmp_path, command=("sh", "-c", f"(cat; echo) >> {tmp_path}/carried_out"), max_parallel=1
+        ) as served:
             automations = [await served.create(prompt=str(number)) for number in range(STARTS)]
             done = asyncio.Event()
             clients = [asyncio.create_task(busy(served, done)) for _ in range(CLIENTS)]
             answers = await asyncio.gather(*(served.start_run(each["id"]) for each in automations))
             done.set()
             assert min(await asyncio.gather(*clients)) > 0
-            runs = await eventually(lambda: served.api.runs.list_runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
+            runs = await eventually(
+                lambda: served.api.runs.list_runs(limit=1000),
+                lambda runs: all(run["finished_at"] for run in runs),
+            )
             assert {run["id"] for run in runs} == {answer["last_task_run_id"] for answer in answers}
             assert len(runs) == STARTS
             numbers = {each["id"]: number for number, each in enumerate(automations)}

@@ -10,7 +10,25 @@ from scheduler.localapi import urlencoded
 from scheduler.localapi.urlencoded import MAX_FIELDS, parse_form
 
 SCRAPS = st.sampled_from(
-    ["a", "é", "%", "%4", "%41", "%C3", "%A9", "%C3%A9", "%E2%82%AC", "%zz", "+", "&", "=", ";", "%00", "%FF", "\ud800"]
+    [
+        "a",
+        "é",
+        "%",
+        "%4",
+        "%41",
+        "%C3",
+        "%A9",
+        "%C3%A9",
+        "%E2%82%AC",
+        "%zz",
+        "+",
+        "&",
+        "=",
+        ";",
+        "%00",
+        "%FF",
+        "\ud800",
+    ]
 )
 
 

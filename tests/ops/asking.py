@@ -13,7 +13,9 @@ from tests.ops.support import pages
 _VOID: Final = {"meta", "link", "input", "br", "img", "hr"}
 
 
-def asked(path: str, of: Pages | None = None, *, method: str = "GET", listen: str = "127.0.0.1:9464", **headers: str) -> httpx.Response:
+def asked(
+    path: str, of: Pages | None = None, *, method: str = "GET", listen: str = "127.0.0.1:9464", **headers: str
+) -> httpx.Response:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(build_app(of or pages(), listen=listen))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9464") as client:
@@ -37,7 +39,9 @@ Attributes = dict[str, str | None]
 
 
 class Parsed(HTMLParser):
-    """A page's elements in order, each with its attributes; its text; and what is wrong with how elements begin and end."""
+    """A page's elements in order, each with its attributes; its text; and what is wrong with how elements
+    begin and end.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -75,7 +79,12 @@ class Parsed(HTMLParser):
         return [attributes for each, attributes in self.elements if each == tag]
 
     def values(self, attribute: str) -> list[str]:
-        return [value or "" for _, attributes in self.elements for name, value in attributes.items() if name == attribute]
+        return [
+            value or ""
+            for _, attributes in self.elements
+            for name, value in attributes.items()
+            if name == attribute
+        ]
 
     @property
     def links(self) -> list[str]:

@@ -1,4 +1,6 @@
-"""One of everything that an observer can meet: every event, a busy daemon's state, and a daemon's pages with nothing behind them."""
+"""One of everything that an observer can meet: every event, a busy daemon's state, and a daemon's pages with
+nothing behind them.
+"""
 
 import time
 from collections import Counter
@@ -95,17 +97,28 @@ OCCURRENCE = Occurrence("main", ID, NOW)
 HOSTILE = 'a\nb\r\x1b[31m\x9b2J\u202e\u2028\x00" ]}\\ level=error <script>alert(1)</script>' + "é" * 150
 
 
-def concluded(outcome: Outcome = Outcome.ACCEPTED, reason: Reason = Reason.ANSWERED, **values: object) -> OccurrenceConcluded:
+def concluded(
+    outcome: Outcome = Outcome.ACCEPTED, reason: Reason = Reason.ANSWERED, **values: object
+) -> OccurrenceConcluded:
     base = OccurrenceConcluded(occurrence=OCCURRENCE, automation="nightly", outcome=outcome, reason=reason)
     return replace(base, **values)  # type: ignore[arg-type]  # what a test wants to differ
 
 
 def attempt(result: AttemptResult, error: str | None = None) -> AttemptEnded:
-    return AttemptEnded(occurrence=OCCURRENCE, automation="nightly", attempt=1, result=result, seconds=0.2, error=error)
+    return AttemptEnded(
+        occurrence=OCCURRENCE, automation="nightly", attempt=1, result=result, seconds=0.2, error=error
+    )
 
 
 def run_finished(status: RunStatus, automation_id: str = ID, **values: object) -> RunFinished:
-    base = RunFinished(target="main", automation_id=automation_id, automation="nightly", run_id=RUN, status=status, error=None)
+    base = RunFinished(
+        target="main",
+        automation_id=automation_id,
+        automation="nightly",
+        run_id=RUN,
+        status=status,
+        error=None,
+    )
     return replace(base, **values)  # type: ignore[arg-type]  # what a test wants to differ
 
 
@@ -124,7 +137,9 @@ def every_event() -> list[Event]:
         AutomationRemoved(**of),
         AutomationQuarantined(**of, reason="no such zone"),
         AutomationsUnidentified(
-            target="main", count=2, objects="Nightly: its id is not a UUID; object 3 of the list: its id is not a UUID"
+            target="main",
+            count=2,
+            objects="Nightly: its id is not a UUID; object 3 of the list: its id is not a UUID",
         ),
         AutomationsUnidentified(target="main", count=0, objects=None),
         AutomationsDisappeared(target="main", count=6, automations=10),
@@ -133,14 +148,23 @@ def every_event() -> list[Event]:
         OccurrenceClaimed(occurrence=OCCURRENCE, automation="nightly"),
         OccurrenceOverdue(occurrence=OCCURRENCE, automation="nightly", state="waiting", count=1, overdue=2),
         *(concluded(outcome, reason, count=2) for outcome, reasons in REASONS.items() for reason in reasons),
-        *(concluded(lateness=0.012, kind=kind, run_id=RUN, attempts=1) for kind in ("on_time", "catch_up", "retry")),
+        *(
+            concluded(lateness=0.012, kind=kind, run_id=RUN, attempts=1)
+            for kind in ("on_time", "catch_up", "retry")
+        ),
         DeliveryFailed(occurrence=OCCURRENCE, automation="nightly", error=ValueError("a fault")),
         OccurrenceReopened(occurrence=OCCURRENCE, automation="nightly", by="ada"),
         FireRefused(occurrence=OCCURRENCE, by="ada", reason="the automation is gone"),
         AttemptBegun(target="main"),
-        *(attempt(result, None if result is AttemptResult.ANSWERED else "because") for result in AttemptResult),
+        *(
+            attempt(result, None if result is AttemptResult.ANSWERED else "because")
+            for result in AttemptResult
+        ),
         *(run_finished(status) for status in RunStatus if status is not RunStatus.RUNNING),
-        *(run_finished(status, scheduled_for=NOW, duration=90.5) for status in (RunStatus.SUCCESS, RunStatus.FAILED)),
+        *(
+            run_finished(status, scheduled_for=NOW, duration=90.5)
+            for status in (RunStatus.SUCCESS, RunStatus.FAILED)
+        ),
         run_finished(RunStatus.SUPERSEDED, gone=True),
         EarlierRunSeen(**of, status=RunStatus.FAILED),
         RunForeign(**of, run_id=RUN, started_at=NOW, scheduled_for=None, hint="ask around"),
@@ -201,7 +225,15 @@ STATUS = DaemonStatus(
     targets=[TARGET],
 )
 EMPTY_TARGET = replace(
-    TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[], overdue_count=0
+    TARGET,
+    snapshot_at=None,
+    next_fire=None,
+    clock_offset=None,
+    automations={},
+    open={},
+    in_flight=0,
+    overdue=[],
+    overdue_count=0,
 )
 
 NO_WAITS = WaitsStatus()
@@ -209,7 +241,13 @@ WAITS = WaitsStatus(
     causes={Cause.DUE: 1, Cause.HELD: 1},
     first=[
         WaitStatus(
-            ID, "nightly", NOW - timedelta(minutes=5), NOW - timedelta(minutes=5), Cause.HELD, NOW - timedelta(minutes=4), "bad key"
+            ID,
+            "nightly",
+            NOW - timedelta(minutes=5),
+            NOW - timedelta(minutes=5),
+            Cause.HELD,
+            NOW - timedelta(minutes=4),
+            "bad key",
         ),
         WaitStatus(ID, "nightly", NOW, NOW + timedelta(minutes=7, seconds=13), Cause.DUE, NOW),
     ],
@@ -238,9 +276,13 @@ def exposition(
     return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources, PageWorker(lambda: False))
 
 
-def entry(name: str, expression: str = "*/10 * * * *", automation_id: str = ID, timezone: str = "Europe/Berlin") -> TimetableEntry:
+def entry(
+    name: str, expression: str = "*/10 * * * *", automation_id: str = ID, timezone: str = "Europe/Berlin"
+) -> TimetableEntry:
     automation = Automation(automation_id, name, Definition(expression, timezone, enabled=True))
-    return TimetableEntry(automation, NOW - timedelta(days=1), Policies(), Schedule.parse(expression, timezone))
+    return TimetableEntry(
+        automation, NOW - timedelta(days=1), Policies(), Schedule.parse(expression, timezone)
+    )
 
 
 LINE: Json = {
@@ -279,12 +321,22 @@ class Recorded:
         return self.lines[query.offset : query.offset + query.limit]
 
 
-def details(each: TimetableEntry, target: str = "main", *, paused_by_hand: bool = False, now: datetime = NOW) -> AutomationDetails:
+def details(
+    each: TimetableEntry, target: str = "main", *, paused_by_hand: bool = False, now: datetime = NOW
+) -> AutomationDetails:
     """What a target tells of an entry of its timetable."""
     next_fire = None if each.schedule is None else each.schedule.find_next(now)
     state = "paused" if each.state == "enabled" and paused_by_hand else each.state
     return AutomationDetails(
-        target, each.automation, state, each.invalid, paused_by_hand, each.policies, each.schedule, next_fire, each.effective_from
+        target,
+        each.automation,
+        state,
+        each.invalid,
+        paused_by_hand,
+        each.policies,
+        each.schedule,
+        next_fire,
+        each.effective_from,
     )
 
 
@@ -334,7 +386,9 @@ class FinishedRuns:
         return [key for key, run in (await self(self.runs)).items() if run.failures]
 
 
-FAILED_RUN = FinishedRun("main", ID, "nightly", RUN, RunStatus.FAILED, NOW - timedelta(minutes=2), 3, "exit status 3: no room")
+FAILED_RUN = FinishedRun(
+    "main", ID, "nightly", RUN, RunStatus.FAILED, NOW - timedelta(minutes=2), 3, "exit status 3: no room"
+)
 
 
 class Printed:
@@ -362,12 +416,18 @@ def pages(
     waits: WaitsStatus = NO_WAITS,
     run_output: Callable[[str, str], Awaitable[RunOutputTail | None]] | None = None,
 ) -> Pages:
-    """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for people."""
+    """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for
+    people.
+    """
     names = {each.name for each in status.targets}
 
-    def upcoming(target: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, TimetableEntry]]:
+    def upcoming(
+        target: str, span: timedelta, only: Callable[[Automation], bool] | None
+    ) -> Iterator[tuple[datetime, TimetableEntry]]:
         assert target in names
-        chosen = [each for each in entries if each.schedule is not None and (only is None or only(each.automation))]
+        chosen = [
+            each for each in entries if each.schedule is not None and (only is None or only(each.automation))
+        ]
         return iter(
             sorted(
                 (
@@ -391,11 +451,18 @@ def pages(
             if each.schedule is not None:
                 shared.setdefault(each.schedule, []).append(each)
         until = status.at + span
-        fires = [(instant, those) for schedule, those in shared.items() for instant in schedule.iterate_between(status.at, until)]
+        fires = [
+            (instant, those)
+            for schedule, those in shared.items()
+            for instant in schedule.iterate_between(status.at, until)
+        ]
         return iter(sorted(fires, key=lambda fire: fire[0]))
 
     def detail(target: str, automation_id: str) -> AutomationDetails | None:
-        return next((each for each in (every_detail(target) if target in names else ()) if each.id == automation_id), None)
+        return next(
+            (each for each in (every_detail(target) if target in names else ()) if each.id == automation_id),
+            None,
+        )
 
     async def told_waits(_: str) -> WaitsStatus:
         return waits
@@ -409,7 +476,9 @@ def pages(
         upcoming_by_schedule=together,
         details=detail,
         waits=told_waits,
-        automation_waits=lambda _, automation_id: [each for each in waits.first if each.automation_id == automation_id],
+        automation_waits=lambda _, automation_id: [
+            each for each in waits.first if each.automation_id == automation_id
+        ],
         all_details=every_detail,
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),

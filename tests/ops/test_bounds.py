@@ -1,4 +1,6 @@
-"""What comes before a body is bounded before anything reads it, in the embedded API as in the daemon's pages."""
+"""What comes before a body is bounded before anything reads it, in the embedded API as in the daemon's
+pages.
+"""
 
 import asyncio
 import json
@@ -20,7 +22,11 @@ GIVEN_BY_CLIENT = 5  # headers that httpx sends by itself
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with how much there is of each part."""
     request = Request(scope, receive)
-    sizes = [len(scope["raw_path"]) + len(scope["query_string"]), len(scope["headers"]), len(await request.body())]
+    sizes = [
+        len(scope["raw_path"]) + len(scope["query_string"]),
+        len(scope["headers"]),
+        len(await request.body()),
+    ]
     await JSONResponse(sizes)(scope, receive, send)
 
 
@@ -40,7 +46,11 @@ def test_the_longest_target_is_served_and_a_longer_one_is_not(query: str) -> Non
     longest = "/" + "a" * (MAX_TARGET - 1 - len(query.removeprefix("?"))) + query
     assert ask(longest).json()[0] == MAX_TARGET
     refused = ask("/a" + longest[1:])
-    assert (refused.status_code, refused.json()["code"], refused.headers["connection"]) == (414, "uri_too_long", "close")
+    assert (refused.status_code, refused.json()["code"], refused.headers["connection"]) == (
+        414,
+        "uri_too_long",
+        "close",
+    )
 
 
 def test_the_longest_header_is_served_and_a_longer_one_is_not() -> None:
@@ -54,10 +64,15 @@ def test_as_many_headers_as_may_be_are_served_and_one_more_is_not() -> None:
     most = {f"x{number}": "" for number in range(MAX_FIELDS - GIVEN_BY_CLIENT)}
     assert ask(headers=most).json()[1] == MAX_FIELDS
     refused = ask(headers=most | {"y": ""})
-    assert (refused.status_code, refused.json()["detail"]) == (431, f"The request has more than {MAX_FIELDS} headers.")
+    assert (refused.status_code, refused.json()["detail"]) == (
+        431,
+        f"The request has more than {MAX_FIELDS} headers.",
+    )
 
 
-def test_a_body_in_a_great_many_chunks_is_taken_piece_by_piece_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_in_a_great_many_chunks_is_taken_piece_by_piece_and_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A chunk of one byte costs a step, and the loop must turn between a few thousand of them."""
     pieces: list[int] = []
     take = H11Protocol.data_received

@@ -104,4 +104,7 @@ def test_a_heart_beats_as_long_as_the_loop_turns() -> None:
                 beating.cancel()
         return seen
 
-    assert run_virtual(look()) == [(start + timedelta(seconds=10), 0.5), (start + timedelta(seconds=10), 11.0)]
+    assert run_virtual(look()) == [
+        (start + timedelta(seconds=10), 0.5),
+        (start + timedelta(seconds=10), 11.0),
+    ]

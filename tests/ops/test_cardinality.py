@@ -1,4 +1,6 @@
-"""How many series there can be: as many as docs/metrics.md says, whatever an API, its automations and a client do."""
+"""How many series there can be: as many as docs/metrics.md says, whatever an API, its automations and a
+client do.
+"""
 
 import asyncio
 import re
@@ -32,7 +34,9 @@ def series(text: str) -> int:
 
 
 def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int = 0) -> int:
-    """How many series a daemon shows to which everything has happened, requests that ended with these codes too."""
+    """How many series a daemon shows to which everything has happened, requests that ended with these codes
+    too.
+    """
     metrics = Metrics(targets, now=lambda: NOW)
     metrics.recall({}, {}, dict.fromkeys(targets, ()))
     for event in every_event() if "main" in targets else ():
@@ -44,9 +48,15 @@ def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int
     each = [replace(AUTOMATION, automation_id=f"{number:036}") for number in range(automations)]
     for one in each:
         metrics.observe(run_finished(RunStatus.FAILED, one.automation_id, duration=60.0))
-    metrics.recall({("main", one.automation_id): NOW for one in each}, {("main", one.automation_id): NOW for one in each})
-    status = replace(STATUS, targets=[replace(TARGET, name=name, automations={"enabled": automations}) for name in targets])
-    return series(asyncio.run(exposition(metrics, status=lambda: status, automations=each).render(""))[0].decode())
+    metrics.recall(
+        {("main", one.automation_id): NOW for one in each}, {("main", one.automation_id): NOW for one in each}
+    )
+    status = replace(
+        STATUS, targets=[replace(TARGET, name=name, automations={"enabled": automations}) for name in targets]
+    )
+    return series(
+        asyncio.run(exposition(metrics, status=lambda: status, automations=each).render(""))[0].decode()
+    )
 
 
 def test_a_daemon_has_no_more_series_of_its_own_than_documented() -> None:
@@ -64,7 +74,9 @@ def test_thousands_of_codes_become_as_many_as_documented() -> None:
     assert many - one == (int(codes) - 2) * len(ENDPOINTS)  # 200 is there, and 429 always
 
 
-@pytest.mark.parametrize("code", [exchange.UNREACHABLE, exchange.TIMEOUT, exchange.BROKEN, "200", "401", "429", "503"])
+@pytest.mark.parametrize(
+    "code", [exchange.UNREACHABLE, exchange.TIMEOUT, exchange.BROKEN, "200", "401", "429", "503"]
+)
 def test_a_code_by_which_people_look_for_causes_keeps_its_name(code: str) -> None:
     assert code in CODES
 
@@ -79,7 +91,13 @@ def test_automations_have_as_many_series_as_documented_and_ten_thousand_have_non
 @pytest.mark.parametrize(("field", "length"), [("cron_expression", 1_000), ("timezone", 1_000)])
 def test_a_label_is_no_longer_than_documented(field: str, length: int) -> None:
     assert f"{length:,} characters" in TEXT
-    automation = {"id": ID, "name": "n" * 10_000, "cron_expression": "* * * * *", "timezone": "UTC", "enabled": True}
+    automation = {
+        "id": ID,
+        "name": "n" * 10_000,
+        "cron_expression": "* * * * *",
+        "timezone": "UTC",
+        "enabled": True,
+    }
     parsed = parse_automation({**automation, field: "x" * length})
     assert len(parsed.name) == MAX_NAME
     assert f"{MAX_NAME} characters" in TEXT

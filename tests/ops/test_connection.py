@@ -1,4 +1,6 @@
-"""Clients that take their time, on real sockets: each is given up after a while, and one that goes on is not."""
+"""Clients that take their time, on real sockets: each is given up after a while, and one that goes on is
+not.
+"""
 
 import asyncio
 import contextlib
@@ -18,7 +20,9 @@ LARGE = 16 * 2**20  # bytes: more than all buffers between two sockets hold
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """``/echo`` answers with its body, ``/large`` with a lot, and everything else at once, without looking at a body."""
+    """``/echo`` answers with its body, ``/large`` with a lot, and everything else at once, without looking at
+    a body.
+    """
     request = Request(scope, receive)
     if request.url.path == "/echo":
         await PlainTextResponse(await request.body())(scope, receive, send)
@@ -182,7 +186,9 @@ async def refused(client: Client) -> bytes:
     return body
 
 
-@pytest.mark.parametrize("request_line", [b"nonsense", "GET /?search=é HTTP/1.1".encode(), b"GET / HTTP/1.1\r\nContent-Length: x"])
+@pytest.mark.parametrize(
+    "request_line", [b"nonsense", "GET /?search=é HTTP/1.1".encode(), b"GET / HTTP/1.1\r\nContent-Length: x"]
+)
 def test_what_is_no_request_is_told_so_in_json(request_line: bytes) -> None:
     async def tell(client: Client) -> None:
         await client.say(request_line + b"\r\nHost: h\r\n\r\n")

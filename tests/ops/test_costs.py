@@ -10,7 +10,13 @@ from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET
 from scheduler.ops.hosts import _parse_address, _parse_host
 from scheduler.ops.page.filters import read_form
-from scheduler.ops.queries import BadQuery, parse_automation_query, parse_occurrence_query, parse_paging_query, parse_upcoming_query
+from scheduler.ops.queries import (
+    BadQuery,
+    parse_automation_query,
+    parse_occurrence_query,
+    parse_paging_query,
+    parse_upcoming_query,
+)
 from tests.costs import assert_linear
 from tests.ops.asking import asked as ask
 
@@ -18,7 +24,9 @@ NAMES = ("target", "automation", "since", "until", "outcome", "state", "span", "
 PIECES = ("&", "=", "%", "%41", "+", ";", "a", "9", "*", "[", "a=b&", "2026-", "é", "T", ":", "\0")
 
 
-@pytest.mark.parametrize("read", [parse_occurrence_query, parse_automation_query, parse_paging_query, parse_upcoming_query])
+@pytest.mark.parametrize(
+    "read", [parse_occurrence_query, parse_automation_query, parse_paging_query, parse_upcoming_query]
+)
 def test_each_query(read: Callable[[QueryParams], object]) -> None:
     def parse(query: str) -> None:
         with contextlib.suppress(BadQuery):
@@ -40,7 +48,12 @@ def test_a_host() -> None:
         _parse_address(_parse_host(text) or text)
 
     for prefix in ("", "[", "1."):
-        assert_linear(parse, ("a", ".", ":", "[", "]", "1", "1.", "::", "ffff:", "%", "@", " "), MAX_FIELD, prefix=prefix)
+        assert_linear(
+            parse,
+            ("a", ".", ":", "[", "]", "1", "1.", "::", "ffff:", "%", "@", " "),
+            MAX_FIELD,
+            prefix=prefix,
+        )
 
 
 def test_an_id_in_a_path() -> None:

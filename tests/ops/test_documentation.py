@@ -1,4 +1,6 @@
-"""docs/metrics.md names every metric, label, label value, log event, page and parameter, each as it is in the code, and no other."""
+"""docs/metrics.md names every metric, label, label value, log event, page and parameter, each as it is in the
+code, and no other.
+"""
 
 import asyncio
 import json
@@ -92,13 +94,29 @@ def test_the_values_of_a_label_are_documented(label: str, values: Iterable[str])
 
 def test_the_reasons_of_every_outcome_are_documented() -> None:
     (listed,) = [cells[1] for cells in rows("label") if cells[0] == "`outcome` and `reason`"]
-    found = {ticked(outcome)[0]: ticked(reasons) for outcome, reasons in (part.split(": ") for part in listed.split("; "))}
-    assert found == {str(outcome): [str(reason) for reason in reasons] for outcome, reasons in REASONS.items()}
+    found = {
+        ticked(outcome)[0]: ticked(reasons)
+        for outcome, reasons in (part.split(": ") for part in listed.split("; "))
+    }
+    assert found == {
+        str(outcome): [str(reason) for reason in reasons] for outcome, reasons in REASONS.items()
+    }
 
 
 def test_the_labels_whose_values_are_documented_are_all_that_have_a_fixed_set() -> None:
     fixed = {label for cells in rows("label") for label in ticked(cells[0])}
-    open_ended = {"target", "code", "version", "python", "croniter", "tzdata", "automation", "name", "cron", "timezone"}
+    open_ended = {
+        "target",
+        "code",
+        "version",
+        "python",
+        "croniter",
+        "tzdata",
+        "automation",
+        "name",
+        "cron",
+        "timezone",
+    }
     assert fixed | open_ended == {label for _, labels in shown().values() for label in labels}
 
 
@@ -106,7 +124,9 @@ def test_every_query_asks_for_metrics_and_labels_that_there_are() -> None:
     known = shown()
     for _, query in rows("question"):
         for name, labels in re.findall(r"(scheduler_\w+)(?:\{([^}]*)\})?", query):
-            base = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.removesuffix(suffix) in known), name)
+            base = next(
+                (name.removesuffix(suffix) for suffix in SUFFIXES if name.removesuffix(suffix) in known), name
+            )
             assert base in known, f"{name} in {query}"
             assert set(re.findall(r"(\w+)=", labels)) <= known[base][1]
 
@@ -120,16 +140,24 @@ def test_the_limits_that_are_documented_are_the_codes() -> None:
 
 def narrated(file: Path) -> dict[str, set[str]]:
     """Every event's name, with the levels at which it has been seen."""
-    with file.open("w") as stream, Log(format="json", level="debug", node="n", now=lambda: NOW, stream=stream) as log:
+    with (
+        file.open("w") as stream,
+        Log(format="json", level="debug", node="n", now=lambda: NOW, stream=stream) as log,
+    ):
         narrator = EventLogger(log.is_enabled_for)
         for event in [*every_event(), *every_event()]:
             narrator.observe(event)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {name: {line["level"] for line in lines if line["event"] == name} for name in {line["event"] for line in lines}}
+    return {
+        name: {line["level"] for line in lines if line["event"] == name}
+        for name in {line["event"] for line in lines}
+    }
 
 
 def test_every_log_event_is_documented_and_no_other(tmp_path: Path) -> None:
-    assert {ticked(event)[0] for event, *_ in rows("event")} == set(narrated(tmp_path / "log")) | LOGGED_BY_THE_OBSERVERS_THEMSELVES
+    assert {ticked(event)[0] for event, *_ in rows("event")} == set(
+        narrated(tmp_path / "log")
+    ) | LOGGED_BY_THE_OBSERVERS_THEMSELVES
 
 
 def test_a_log_events_levels_are_documented(tmp_path: Path) -> None:
@@ -145,13 +173,19 @@ def test_a_log_events_levels_are_documented(tmp_path: Path) -> None:
 def test_every_page_is_documented_and_no_other() -> None:
     app = build_app(pages(), listen="127.0.0.1:0")
     assert isinstance(app, Starlette)
-    assert {ticked(path)[0] for path, _ in rows("path")} == {route.path for route in app.routes if isinstance(route, Route)}
+    assert {ticked(path)[0] for path, _ in rows("path")} == {
+        route.path for route in app.routes if isinstance(route, Route)
+    }
 
 
-@pytest.mark.parametrize(("page", "read"), [("upcoming", parse_upcoming_query), ("occurrences", parse_occurrence_query)])
+@pytest.mark.parametrize(
+    ("page", "read"), [("upcoming", parse_upcoming_query), ("occurrences", parse_occurrence_query)]
+)
 def test_every_parameter_of_a_page_is_documented_and_no_other(page: str, read: object) -> None:
     assert callable(read)
     with pytest.raises(BadQuery) as raised:
         read(QueryParams({"no_such": "parameter"}))
     known = raised.value.problems["no_such"].partition("known are ")[2].split(", ")
-    assert {name for names, of, _ in rows("parameter") if page in ticked(of) for name in ticked(names)} == set(known)
+    assert {
+        name for names, of, _ in rows("parameter") if page in ticked(of) for name in ticked(names)
+    } == set(known)

@@ -18,7 +18,9 @@ async def answered(scope: Scope, receive: Receive, send: Send) -> None:
 
 def asked(check: HostCheck, *names: str) -> list[httpx.Response]:
     async def ask() -> list[httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(check), base_url="http://127.0.0.1") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(check), base_url="http://127.0.0.1"
+        ) as client:
             return [await client.get("/", headers={"host": name}) for name in names]
 
     return asyncio.run(ask())
@@ -72,7 +74,9 @@ class Resolver:
         ("sched.corp.example.com:9464", "other.example.com:9464", 421),
     ],
 )
-def test_only_names_that_no_page_of_the_internet_can_have_are_answered(listen: str, host: str, code: int) -> None:
+def test_only_names_that_no_page_of_the_internet_can_have_are_answered(
+    listen: str, host: str, code: int
+) -> None:
     (answer,) = asked(HostCheck(answered, listen, Resolver()), host)
     assert answer.status_code == code
     assert code == 200 or "is not called" in answer.json()["error"]

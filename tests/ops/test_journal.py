@@ -68,7 +68,10 @@ def say(**keys: object) -> Callable[[], object]:
 
 
 def test_each_key_of_a_line_is_a_field_and_the_message_is_the_line_itself(journald: Journald) -> None:
-    entry = logged(journald, say(automation_id="a1", automation="nightly", lateness_seconds=0.002, targets=("main", "other")))
+    entry = logged(
+        journald,
+        say(automation_id="a1", automation="nightly", lateness_seconds=0.002, targets=("main", "other")),
+    )
     message = entry.pop("MESSAGE")
     assert entry == {
         "PRIORITY": "6",
@@ -84,14 +87,19 @@ def test_each_key_of_a_line_is_a_field_and_the_message_is_the_line_itself(journa
     assert Path(journald.stream.name).read_text() == ""
 
 
-@pytest.mark.parametrize(("level", "priority"), [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3"), ("critical", "2")])
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [("debug", "7"), ("info", "6"), ("warning", "4"), ("error", "3"), ("critical", "2")],
+)
 def test_the_priority_is_that_of_the_level(level: str, priority: str, journald: Journald) -> None:
     assert logged(journald, lambda: getattr(structlog.get_logger(), level)("x"))["PRIORITY"] == priority
 
 
 def test_the_message_is_drawn_where_that_is_set(journald: Journald) -> None:
     entry = logged(journald, say(automation="nightly"), "console")
-    assert entry["MESSAGE"] == "2026-11-23T19:20:00.000Z [info     ] occurrence.accepted    automation=nightly"
+    assert (
+        entry["MESSAGE"] == "2026-11-23T19:20:00.000Z [info     ] occurrence.accepted    automation=nightly"
+    )
     assert entry["AUTOMATION"] == "nightly"
 
 
@@ -143,7 +151,9 @@ def test_a_journal_that_is_away_stops_nobody(journald: Journald) -> None:
 
 
 @pytest.mark.parametrize("named", ["", "1:2", None])
-def test_another_stream_than_the_journals_gets_lines(named: str | None, journald: Journald, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_stream_than_the_journals_gets_lines(
+    named: str | None, journald: Journald, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if named is None:
         monkeypatch.delenv("JOURNAL_STREAM")
     else:

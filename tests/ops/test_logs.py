@@ -1,4 +1,6 @@
-"""The process's log: for whom it is drawn, who else writes into it, and that no reader can hold up who writes."""
+"""The process's log: for whom it is drawn, who else writes into it, and that no reader can hold up who
+writes.
+"""
 
 import errno
 import json
@@ -30,7 +32,13 @@ CONTROLS = ["\x1b[31mred", "\x9b2J", "\u202egnp.exe", "\x07", "a\u2028b", "\ufef
 
 
 @contextmanager
-def a_log(stream: TextIO, *, format: LogFormat = "auto", level: LogLevel = "info", limit: int = 20_000) -> Iterator[Log]:  # noqa: A002  as the log calls it
+def a_log(
+    stream: TextIO,
+    *,
+    format: LogFormat = "auto",  # noqa: A002  as the log calls it
+    level: LogLevel = "info",
+    limit: int = 20_000,
+) -> Iterator[Log]:
     with Log(format=format, level=level, node="vm1", now=lambda: NOW, stream=stream, limit=limit) as log:
         yield log
 
@@ -93,11 +101,18 @@ def test_a_program_reads_json(tmp_path: Path) -> None:
 def test_a_person_on_a_terminal_reads_a_coloured_line() -> None:
     shown = on_a_terminal(lambda: say(automation="nightly"))
     assert ESCAPE in shown
-    assert re.sub(r"\x1b\[[0-9;]*m", "", shown) == "2026-11-23T19:20:00.000Z [info     ] occurrence.accepted    automation=nightly\n"
+    assert (
+        re.sub(r"\x1b\[[0-9;]*m", "", shown)
+        == "2026-11-23T19:20:00.000Z [info     ] occurrence.accepted    automation=nightly\n"
+    )
 
 
-@pytest.mark.parametrize(("name", "value", "colour"), [("NO_COLOR", "1", False), ("NO_COLOR", "", True), ("TERM", "dumb", False)])
-def test_who_wants_no_colour_gets_none(name: str, value: str, colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "colour"), [("NO_COLOR", "1", False), ("NO_COLOR", "", True), ("TERM", "dumb", False)]
+)
+def test_who_wants_no_colour_gets_none(
+    name: str, value: str, colour: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     assert (ESCAPE in on_a_terminal(lambda: say(automation="nightly"))) is colour
 
@@ -112,9 +127,16 @@ def test_what_is_set_counts_wherever_it_goes(tmp_path: Path) -> None:
 # ------------------------------------------------------------ hostile names
 
 
-def test_on_a_terminal_no_name_can_begin_a_line_add_a_key_or_be_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_no_name_can_begin_a_line_add_a_key_or_be_obeyed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    for keys in ({"automation": HOSTILE}, {"error": HOSTILE}, {"event": HOSTILE}, *({"automation": each} for each in CONTROLS)):
+    for keys in (
+        {"automation": HOSTILE},
+        {"error": HOSTILE},
+        {"event": HOSTILE},
+        *({"automation": each} for each in CONTROLS),
+    ):
         shown = on_a_terminal(lambda keys=keys: say(**keys))  # type: ignore[misc]  # the event is among the keys
         assert shown.count("\n") == 1
         assert shown.endswith("\n")
@@ -159,7 +181,12 @@ def test_a_level_is_a_threshold_and_can_be_moved_while_it_runs(tmp_path: Path) -
         kept.debug("three")
         log.set_level("error")
         kept.warning("four")
-        assert [log.is_enabled_for(level) for level in ("debug", "info", "warning", "error")] == [False, False, False, True]
+        assert [log.is_enabled_for(level) for level in ("debug", "info", "warning", "error")] == [
+            False,
+            False,
+            False,
+            True,
+        ]
     assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["two", "three"]
 
 
@@ -342,7 +369,9 @@ class Disk:
         return written
 
 
-def test_a_full_disk_costs_lines_which_are_counted_when_there_is_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_costs_lines_which_are_counted_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Disk(3)
     monkeypatch.setattr("os.write", disk.write)
     with (tmp_path / "log").open("w") as stream:
@@ -420,7 +449,9 @@ with Log(format="json", level="info", node="n", now=lambda: datetime(2026, 11, 2
         structlog.get_logger().info("line", number=number)
 """
     lines = (
-        subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, timeout=DEADLINE).stdout.decode().splitlines()
+        subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, timeout=DEADLINE)
+        .stdout.decode()
+        .splitlines()
     )
     assert lines[0] == "printed"
     assert [json.loads(line)["number"] for line in lines[1:]] == list(range(3000))

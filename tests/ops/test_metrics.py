@@ -1,4 +1,6 @@
-"""Every number that Prometheus gets: what it counts, from when on it is there, and that no name can disturb it."""
+"""Every number that Prometheus gets: what it counts, from when on it is there, and that no name can disturb
+it.
+"""
 
 import ast
 import asyncio
@@ -88,7 +90,11 @@ AT_THE_START = after(targets=["main", "other"])
 # ------------------------------------------------------------ from the start
 
 
-OUTCOMES = [{"outcome": str(outcome), "reason": str(reason)} for outcome, reasons in REASONS.items() for reason in reasons]
+OUTCOMES = [
+    {"outcome": str(outcome), "reason": str(reason)}
+    for outcome, reasons in REASONS.items()
+    for reason in reasons
+]
 
 
 @pytest.mark.parametrize("target", ["main", "other"])
@@ -106,11 +112,18 @@ OUTCOMES = [{"outcome": str(outcome), "reason": str(reason)} for outcome, reason
         ),
         *(
             (name, {})
-            for name in ("foreign_runs_total", "late_doubles_total", "attempt_duration_seconds_count", "poll_duration_seconds_count")
+            for name in (
+                "foreign_runs_total",
+                "late_doubles_total",
+                "attempt_duration_seconds_count",
+                "poll_duration_seconds_count",
+            )
         ),
     ],
 )
-def test_every_counter_of_a_target_is_there_with_0_from_the_start(target: str, name: str, labels: dict[str, str]) -> None:
+def test_every_counter_of_a_target_is_there_with_0_from_the_start(
+    target: str, name: str, labels: dict[str, str]
+) -> None:
     assert AT_THE_START[at(name, target=target, **labels)] == 0
 
 
@@ -125,12 +138,23 @@ def test_commits_are_counted_from_0_and_the_configuration_is_good_that_it_starte
 
 
 def operations() -> set[str]:
-    """What the source asks of the ledger: the first text given to what does it again and again, and to the health's ``failed``."""
+    """What the source asks of the ledger: the first text given to what does it again and again, and to the
+    health's ``failed``.
+    """
     found: set[str] = set()
     for file in [*SOURCE.glob("daemon/*.py"), *SOURCE.glob("app/*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and _called(node) in {"retry_write", "retry_read", "note_failure", "persist"}:
-                found.update(each.value for each in node.args[:2] if isinstance(each, ast.Constant) and isinstance(each.value, str))
+            if isinstance(node, ast.Call) and _called(node) in {
+                "retry_write",
+                "retry_read",
+                "note_failure",
+                "persist",
+            }:
+                found.update(
+                    each.value
+                    for each in node.args[:2]
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                )
     return found
 
 
@@ -149,18 +173,41 @@ def test_every_operation_of_the_ledger_that_can_fail_is_there_with_0() -> None:
 
 
 COUNTED: list[tuple[Event, str, Mapping[str, str], float]] = [
-    (concluded(count=1440), "occurrences_total", {"target": "main", "outcome": "accepted", "reason": "answered"}, 1440),
+    (
+        concluded(count=1440),
+        "occurrences_total",
+        {"target": "main", "outcome": "accepted", "reason": "answered"},
+        1440,
+    ),
     *(
-        (concluded(outcome, reason), "occurrences_total", {"target": "main", "outcome": outcome, "reason": reason}, 1)
+        (
+            concluded(outcome, reason),
+            "occurrences_total",
+            {"target": "main", "outcome": outcome, "reason": reason},
+            1,
+        )
         for outcome, reasons in REASONS.items()
         for reason in reasons
     ),
     *(
-        (concluded(lateness=0.02, kind=kind), "fire_lateness_seconds_count", {"target": "main", "kind": kind}, 1)
+        (
+            concluded(lateness=0.02, kind=kind),
+            "fire_lateness_seconds_count",
+            {"target": "main", "kind": kind},
+            1,
+        )
         for kind in ("on_time", "catch_up", "retry")
     ),
-    (concluded(lateness=0.02, kind="on_time"), "fire_lateness_seconds_sum", {"target": "main", "kind": "on_time"}, 0.02),
-    *((attempt(result), "attempts_total", {"target": "main", "result": result}, 1) for result in AttemptResult),
+    (
+        concluded(lateness=0.02, kind="on_time"),
+        "fire_lateness_seconds_sum",
+        {"target": "main", "kind": "on_time"},
+        0.02,
+    ),
+    *(
+        (attempt(result), "attempts_total", {"target": "main", "result": result}, 1)
+        for result in AttemptResult
+    ),
     (attempt(AttemptResult.UNKNOWN), "attempt_duration_seconds_sum", {"target": "main"}, 0.2),
     *(
         (run_finished(status), "runs_total", {"target": "main", "status": status}, 1)
@@ -168,19 +215,37 @@ COUNTED: list[tuple[Event, str, Mapping[str, str], float]] = [
         if status is not RunStatus.RUNNING
     ),
     *(
-        (run_finished(status, duration=90.5), "run_duration_seconds_sum", {"target": "main", "status": status}, 90.5)
+        (
+            run_finished(status, duration=90.5),
+            "run_duration_seconds_sum",
+            {"target": "main", "status": status},
+            90.5,
+        )
         for status in (RunStatus.SUCCESS, RunStatus.FAILED)
     ),
-    (run_finished(RunStatus.SUCCESS), "run_duration_seconds_count", {"target": "main", "status": "success"}, 0),
     (
-        RunForeign(target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, hint="ask around"),
+        run_finished(RunStatus.SUCCESS),
+        "run_duration_seconds_count",
+        {"target": "main", "status": "success"},
+        0,
+    ),
+    (
+        RunForeign(
+            target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, hint="ask around"
+        ),
         "foreign_runs_total",
         {"target": "main"},
         1,
     ),
     (
         RunDoubled(
-            target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, scheduled_for=NOW, hint="raise settle_time"
+            target="main",
+            automation_id=ID,
+            automation="a",
+            run_id=RUN,
+            started_at=None,
+            scheduled_for=NOW,
+            hint="raise settle_time",
         ),
         "late_doubles_total",
         {"target": "main"},
@@ -204,7 +269,12 @@ COUNTED: list[tuple[Event, str, Mapping[str, str], float]] = [
         {"target": "main", "result": "error"},
         1,
     ),
-    (SnapshotFailed(target="main", error="500", seconds=1.5, first=False), "poll_duration_seconds_sum", {"target": "main"}, 1.5),
+    (
+        SnapshotFailed(target="main", error="500", seconds=1.5, first=False),
+        "poll_duration_seconds_sum",
+        {"target": "main"},
+        1.5,
+    ),
     (
         RequestEnded(target="main", endpoint="run", code="timeout", seconds=30.0),
         "target_requests_total",
@@ -221,23 +291,37 @@ COUNTED: list[tuple[Event, str, Mapping[str, str], float]] = [
     (ClockJumped(seconds=-90.0, suspended=False), "clock_jumps_total", {"direction": "backward"}, 1),
     (ClockJumped(seconds=90.0, suspended=True), "clock_jumps_total", {"direction": "suspend"}, 1),
     (LedgerCommitted(seconds=0.004), "ledger_commit_duration_seconds_sum", {}, 0.004),
-    (LedgerFailed(operation="claim", error="full", first=False), "ledger_errors_total", {"operation": "claim"}, 1),
+    (
+        LedgerFailed(operation="claim", error="full", first=False),
+        "ledger_errors_total",
+        {"operation": "claim"},
+        1,
+    ),
     (ConfigReloaded(error="unknown key"), "config_last_reload_successful", {}, 0),
 ]
 
 
-@pytest.mark.parametrize(("event", "name", "labels", "value"), COUNTED, ids=lambda each: each if isinstance(each, str) else "")
-def test_an_event_is_counted_where_it_belongs(event: Event, name: str, labels: Mapping[str, str], value: float) -> None:
+@pytest.mark.parametrize(
+    ("event", "name", "labels", "value"), COUNTED, ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_an_event_is_counted_where_it_belongs(
+    event: Event, name: str, labels: Mapping[str, str], value: float
+) -> None:
     assert after(event)[at(name, **labels)] == value
 
 
 def test_a_good_reload_mends_what_a_bad_one_showed() -> None:
-    assert after(ConfigReloaded(error="x"), ConfigReloaded(error=None))[at("config_last_reload_successful")] == 1
+    assert (
+        after(ConfigReloaded(error="x"), ConfigReloaded(error=None))[at("config_last_reload_successful")] == 1
+    )
 
 
 def test_what_was_not_sent_has_no_lateness() -> None:
     found = after(concluded(Outcome.SKIPPED, Reason.OVERLAP), concluded(Outcome.EXPIRED, Reason.NOT_STARTED))
-    assert sum(value for (name, _), value in found.items() if name == "scheduler_fire_lateness_seconds_count") == 0
+    assert (
+        sum(value for (name, _), value in found.items() if name == "scheduler_fire_lateness_seconds_count")
+        == 0
+    )
 
 
 def test_lateness_has_the_buckets_that_its_alerts_are_written_for() -> None:
@@ -254,7 +338,11 @@ def test_lateness_has_the_buckets_that_its_alerts_are_written_for() -> None:
 
 def test_an_event_that_counts_nothing_changes_nothing() -> None:
     ours = {key: value for key, value in after().items() if key[0].startswith("scheduler_")}
-    assert {key: value for key, value in after(AttemptBegun(target="main")).items() if key[0].startswith("scheduler_")} == ours
+    assert {
+        key: value
+        for key, value in after(AttemptBegun(target="main")).items()
+        if key[0].startswith("scheduler_")
+    } == ours
 
 
 # ------------------------------------------------------------ what is measured
@@ -264,7 +352,9 @@ def test_gauges_are_the_daemons_state_when_it_is_looked_at() -> None:
     found = samples(exposition())
     assert found[at("attempts_in_flight", target="main")] == 4
     assert found[at("occurrences_overdue", target="main")] == 1
-    assert found[at("next_fire_timestamp_seconds", target="main")] == (NOW + timedelta(seconds=40)).timestamp()
+    assert (
+        found[at("next_fire_timestamp_seconds", target="main")] == (NOW + timedelta(seconds=40)).timestamp()
+    )
     assert found[at("snapshot_timestamp_seconds", target="main")] == (NOW - timedelta(seconds=12)).timestamp()
     assert found[at("target_held", target="main")] == 0
     assert found[at("clock_offset_seconds", target="main")] == 0.25
@@ -298,7 +388,11 @@ def test_a_shortage_is_told_by_the_time_of_its_beginning_and_0_is_none() -> None
     assert of[at("target_saturated_timestamp_seconds", target="main")] == 0
     assert of[at("target_throttled_until_timestamp_seconds", target="main")] == 0
     places = PlacesStatus(waiting=3, hanging=256, exhausted_since=NOW, saturated_since=NOW)
-    of = samples(exposition(status=lambda: replace(STATUS, targets=[replace(TARGET, places=places, throttled_until=NOW)])))
+    of = samples(
+        exposition(
+            status=lambda: replace(STATUS, targets=[replace(TARGET, places=places, throttled_until=NOW)])
+        )
+    )
     assert of[at("target_throttled_until_timestamp_seconds", target="main")] == NOW.timestamp()
     assert of[at("request_budget_exhausted_timestamp_seconds", target="main")] == NOW.timestamp()
     assert of[at("target_saturated_timestamp_seconds", target="main")] == NOW.timestamp()
@@ -323,13 +417,22 @@ def test_gauges_follow_the_state_and_a_target_that_is_gone_has_none() -> None:
 
 def test_the_build_is_named_with_what_evaluates_schedules() -> None:
     (labels,) = [dict(labels) for (name, labels) in samples(exposition()) if name == "scheduler_build_info"]
-    assert (labels["version"], labels["croniter"], labels["tzdata"]) == ("0.1.0", read_versions().croniter, read_versions().tzdata)
+    assert (labels["version"], labels["croniter"], labels["tzdata"]) == (
+        "0.1.0",
+        read_versions().croniter,
+        read_versions().tzdata,
+    )
     assert labels["python"].startswith("3.")
 
 
 def test_the_process_is_measured_too() -> None:
     names = {name for name, _ in samples(exposition())}
-    assert {"process_cpu_seconds_total", "process_resident_memory_bytes", "python_info", "python_gc_collections_total"} <= names
+    assert {
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "python_info",
+        "python_gc_collections_total",
+    } <= names
 
 
 def test_the_registry_is_our_own() -> None:
@@ -347,34 +450,59 @@ def of_automations(found: Samples) -> set[str]:
 
 def test_an_automation_has_its_own_metrics() -> None:
     found = samples(exposition())
-    labels = {"target": "main", "automation": ID, "name": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+    labels = {
+        "target": "main",
+        "automation": ID,
+        "name": "nightly",
+        "cron": "0 3 * * *",
+        "timezone": "Europe/Berlin",
+    }
     assert found[at("automation_info", **labels)] == 1
-    assert found[at("automation_next_fire_timestamp_seconds", target="main", automation=ID)] == (NOW + timedelta(hours=6)).timestamp()
+    assert (
+        found[at("automation_next_fire_timestamp_seconds", target="main", automation=ID)]
+        == (NOW + timedelta(hours=6)).timestamp()
+    )
 
 
 @pytest.mark.parametrize(
     ("per_automation", "count", "shown"),
-    [("auto", MAX_DETAILED, True), ("auto", MAX_DETAILED + 1, False), (True, MAX_DETAILED + 1, True), (False, 1, False)],
+    [
+        ("auto", MAX_DETAILED, True),
+        ("auto", MAX_DETAILED + 1, False),
+        (True, MAX_DETAILED + 1, True),
+        (False, 1, False),
+    ],
 )
-def test_metrics_of_each_automation_are_for_as_many_as_prometheus_bears(per_automation: bool | str, count: int, shown: bool) -> None:
+def test_metrics_of_each_automation_are_for_as_many_as_prometheus_bears(
+    per_automation: bool | str, count: int, shown: bool
+) -> None:
     many = replace(STATUS, targets=[replace(TARGET, automations={"enabled": count - 1, "invalid": 1})])
-    assert bool(of_automations(samples(exposition(status=lambda: many, per_automation=per_automation)))) is shown
+    assert (
+        bool(of_automations(samples(exposition(status=lambda: many, per_automation=per_automation)))) is shown
+    )
 
 
 def test_the_automations_of_all_targets_count_together() -> None:
     half = MAX_DETAILED // 2 + 1
-    two = replace(STATUS, targets=[replace(TARGET, name=name, automations={"enabled": half}) for name in ("a", "b")])
+    two = replace(
+        STATUS, targets=[replace(TARGET, name=name, automations={"enabled": half}) for name in ("a", "b")]
+    )
     assert not of_automations(samples(exposition(status=lambda: two)))
 
 
 def test_when_it_was_last_accepted_and_successful_is_known_from_the_ledger_and_from_events() -> None:
     now = [NOW]
     metrics = Metrics(["main"], now=lambda: now[0])
-    of, accepted, succeeded = exposition(metrics), *(f"automation_last_{word}_timestamp_seconds" for word in ("accepted", "success"))
+    of, accepted, succeeded = (
+        exposition(metrics),
+        *(f"automation_last_{word}_timestamp_seconds" for word in ("accepted", "success")),
+    )
     here = {"target": "main", "automation": ID}
     assert at(accepted, **here) not in samples(of)
     metrics.recall({("main", ID): OF_THE_LEDGER}, {("main", ID): OF_THE_LEDGER})
-    assert samples(of)[at(accepted, **here)] == samples(of)[at(succeeded, **here)] == OF_THE_LEDGER.timestamp()
+    assert (
+        samples(of)[at(accepted, **here)] == samples(of)[at(succeeded, **here)] == OF_THE_LEDGER.timestamp()
+    )
     metrics.observe(concluded())
     metrics.observe(run_finished(RunStatus.FAILED))
     assert samples(of)[at(accepted, **here)] == NOW.timestamp()
@@ -393,10 +521,14 @@ def test_the_runs_of_an_automation_are_counted_by_their_end_and_the_newest_is_me
     def counts() -> dict[str, float]:
         found = samples(of)
         ends = ("success", "failed", "superseded", "lost")
-        return {end: found[at("automation_runs_total", target="main", automation=ID, status=end)] for end in ends}
+        return {
+            end: found[at("automation_runs_total", target="main", automation=ID, status=end)] for end in ends
+        }
 
     duration = at("automation_last_run_duration_seconds", target="main", automation=ID)
-    assert counts() == {"success": 0, "failed": 0, "superseded": 0, "lost": 0}, "an alert sees the first increase"
+    assert counts() == {"success": 0, "failed": 0, "superseded": 0, "lost": 0}, (
+        "an alert sees the first increase"
+    )
     assert duration not in samples(of)
     for event in (
         run_finished(RunStatus.FAILED, duration=600.0),
@@ -413,7 +545,9 @@ def test_the_runs_of_an_automation_are_counted_by_their_end_and_the_newest_is_me
 def failing(of: Exposition) -> tuple[float | None, float | None]:
     """How many automations of the target fail, and whether ours does."""
     found = samples(of)
-    return found.get(at("automations_failing", target="main")), found.get(at("automation_failing", target="main", automation=ID))
+    return found.get(at("automations_failing", target="main")), found.get(
+        at("automation_failing", target="main", automation=ID)
+    )
 
 
 def test_an_automation_fails_from_a_run_that_failed_or_was_lost_until_one_succeeds() -> None:
@@ -438,9 +572,13 @@ def test_what_fails_is_known_from_the_ledger_and_from_runs_that_were_there_befor
     metrics.recall({}, {}, {"main": [ID, "another"]})
     of = exposition(metrics)
     assert failing(of) == (2, 1)
-    metrics.observe(EarlierRunSeen(target="main", automation_id=ID, automation="nightly", status=RunStatus.SUCCESS))
+    metrics.observe(
+        EarlierRunSeen(target="main", automation_id=ID, automation="nightly", status=RunStatus.SUCCESS)
+    )
     assert failing(of) == (1, 0)
-    metrics.observe(EarlierRunSeen(target="main", automation_id=ID, automation="nightly", status=RunStatus.FAILED))
+    metrics.observe(
+        EarlierRunSeen(target="main", automation_id=ID, automation="nightly", status=RunStatus.FAILED)
+    )
     assert failing(of) == (2, 1)
     metrics.observe(AutomationRemoved(target="main", automation_id=ID, automation="nightly"))
     assert failing(of) == (1, 0)
@@ -525,8 +663,15 @@ def test_openmetrics_is_valid_with_everything_in_it() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
     for event in every_event():
         metrics.observe(event)
-    names = {family.name for family in openmetrics(text(exposition(metrics), "application/openmetrics-text; version=1.0.0"))}  # type: ignore[no-untyped-call]  # the library left it so
-    assert {"scheduler_occurrences", "scheduler_build_info", "scheduler_automation_last_success_timestamp_seconds"} <= names
+    names = {
+        family.name
+        for family in openmetrics(text(exposition(metrics), "application/openmetrics-text; version=1.0.0"))  # type: ignore[no-untyped-call]  # the library left it so
+    }
+    assert {
+        "scheduler_occurrences",
+        "scheduler_build_info",
+        "scheduler_automation_last_success_timestamp_seconds",
+    } <= names
 
 
 def test_no_series_says_when_a_counter_was_made() -> None:

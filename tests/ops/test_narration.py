@@ -1,4 +1,6 @@
-"""What the log says of each event: one line, under its name, at its level, with its keys, and nothing that an event does not hold."""
+"""What the log says of each event: one line, under its name, at its level, with its keys, and nothing that an
+event does not hold.
+"""
 
 import json
 from collections.abc import Iterable
@@ -40,7 +42,10 @@ IN_ORDER = [
 
 
 def narrated(file: Path, happened: Iterable[Event], level: LogLevel = "debug") -> list[dict[str, Any]]:
-    with file.open("w") as stream, Log(format="json", level=level, node="vm1", now=lambda: NOW, stream=stream) as log:
+    with (
+        file.open("w") as stream,
+        Log(format="json", level=level, node="vm1", now=lambda: NOW, stream=stream) as log,
+    ):
         narrator = EventLogger(log.is_enabled_for)
         for event in happened:
             narrator.observe(event)
@@ -57,17 +62,27 @@ def failed(error: str = "HTTP 500", target: str = "main", *, first: bool = False
 
 def _foreign(*, beside: datetime | None) -> RunForeign:
     return RunForeign(
-        target="main", automation_id=ID, automation="nightly", run_id=RUN, started_at=None, scheduled_for=beside, hint="ask around"
+        target="main",
+        automation_id=ID,
+        automation="nightly",
+        run_id=RUN,
+        started_at=None,
+        scheduled_for=beside,
+        hint="ask around",
     )
 
 
 def test_the_examples_hold_every_event_there_is() -> None:
     known = {each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event)}
-    assert {each for each in known if not each.__name__.startswith("_")} - {Event} == {type(event) for event in every_event()}
+    assert {each for each in known if not each.__name__.startswith("_")} - {Event} == {
+        type(event) for event in every_event()
+    }
 
 
 @pytest.mark.parametrize("event", every_event(), ids=lambda event: type(event).__name__)
-def test_an_event_is_one_line_and_one_that_people_need_not_know_of_is_none(event: Event, tmp_path: Path) -> None:
+def test_an_event_is_one_line_and_one_that_people_need_not_know_of_is_none(
+    event: Event, tmp_path: Path
+) -> None:
     lines = narrated(tmp_path / "log", [event])
     assert len(lines) == (0 if type(event).__name__ in WITHOUT_A_LINE else 1)
 
@@ -76,12 +91,26 @@ def test_an_event_is_one_line_and_one_that_people_need_not_know_of_is_none(event
     ("event", "level", "name"),
     [
         (OccurrenceClaimed(occurrence=OCCURRENCE, automation="a"), "debug", "occurrence.claimed"),
-        (OccurrenceOverdue(occurrence=OCCURRENCE, automation="a", state="waiting", count=1, overdue=1), "error", "occurrence.overdue"),
-        (DeliveryFailed(occurrence=OCCURRENCE, automation="a", error=ValueError()), "error", "occurrence.faulted"),
-        *((concluded(Outcome.ACCEPTED, reason), "info", "occurrence.accepted") for reason in REASONS[Outcome.ACCEPTED]),
+        (
+            OccurrenceOverdue(occurrence=OCCURRENCE, automation="a", state="waiting", count=1, overdue=1),
+            "error",
+            "occurrence.overdue",
+        ),
+        (
+            DeliveryFailed(occurrence=OCCURRENCE, automation="a", error=ValueError()),
+            "error",
+            "occurrence.faulted",
+        ),
+        *(
+            (concluded(Outcome.ACCEPTED, reason), "info", "occurrence.accepted")
+            for reason in REASONS[Outcome.ACCEPTED]
+        ),
         (concluded(Outcome.REJECTED, Reason.REFUSED), "warning", "occurrence.rejected"),
         (concluded(Outcome.EXPIRED, Reason.NOT_STARTED), "warning", "occurrence.expired"),
-        *((concluded(Outcome.UNRESOLVED, reason), "error", "occurrence.unresolved") for reason in REASONS[Outcome.UNRESOLVED]),
+        *(
+            (concluded(Outcome.UNRESOLVED, reason), "error", "occurrence.unresolved")
+            for reason in REASONS[Outcome.UNRESOLVED]
+        ),
         (concluded(Outcome.SKIPPED, Reason.MISSED), "warning", "occurrence.skipped"),
         (concluded(Outcome.SKIPPED, Reason.OVERLAP), "info", "occurrence.skipped"),
         (attempt(AttemptResult.ANSWERED), "debug", "attempt.answered"),
@@ -94,13 +123,19 @@ def test_an_event_is_one_line_and_one_that_people_need_not_know_of_is_none(event
         (run_finished(RunStatus.LOST), "warning", "run.finished"),
         (_foreign(beside=None), "warning", "run.foreign"),
         (_foreign(beside=NOW), "error", "run.foreign"),
-        (AutomationsUnidentified(target="main", count=1, objects="object 1"), "warning", "automations.unidentified"),
+        (
+            AutomationsUnidentified(target="main", count=1, objects="object 1"),
+            "warning",
+            "automations.unidentified",
+        ),
         (AutomationsUnidentified(target="main", count=0, objects=None), "info", "automations.unidentified"),
         (ConfigReloaded(error=None), "info", "config.reloaded"),
         (ConfigReloaded(error="unknown key"), "error", "config.reloaded"),
     ],
 )
-def test_what_needs_somebody_is_above_what_does_not(event: Event, level: str, name: str, tmp_path: Path) -> None:
+def test_what_needs_somebody_is_above_what_does_not(
+    event: Event, level: str, name: str, tmp_path: Path
+) -> None:
     assert [(line["level"], line["event"]) for line in narrated(tmp_path / "log", [event])] == [(level, name)]
 
 
@@ -178,7 +213,17 @@ def test_an_accepted_occurrence_says_all_that_is_known_of_it(tmp_path: Path) -> 
 
 def test_what_is_not_known_or_goes_without_saying_is_left_out(tmp_path: Path) -> None:
     (line,) = narrated(tmp_path / "log", [concluded(Outcome.SKIPPED, Reason.OVERLAP)])
-    assert set(line) == {"timestamp", "level", "event", "target", "automation_id", "automation", "scheduled_for", "reason", "node"}
+    assert set(line) == {
+        "timestamp",
+        "level",
+        "event",
+        "target",
+        "automation_id",
+        "automation",
+        "scheduled_for",
+        "reason",
+        "node",
+    }
     (line,) = narrated(tmp_path / "log", [concluded(Outcome.SKIPPED, Reason.MISSED, count=1440)])
     assert line["count"] == 1440
 
@@ -188,11 +233,16 @@ def test_instants_are_text_with_whole_seconds_for_what_was_scheduled(tmp_path: P
     later = NOW + timedelta(microseconds=5)
     doubled = RunDoubled(**of, run_id=RUN, started_at=later, scheduled_for=NOW, hint="raise settle_time")
     (line,) = narrated(tmp_path / "log", [doubled])
-    assert (line["scheduled_for"], line["started_at"]) == ("2026-11-23T19:20:00Z", "2026-11-23T19:20:00.000005Z")
+    assert (line["scheduled_for"], line["started_at"]) == (
+        "2026-11-23T19:20:00Z",
+        "2026-11-23T19:20:00.000005Z",
+    )
 
 
 @pytest.mark.parametrize("kind", [AutomationAdded, AutomationChanged])
-def test_an_automation_without_a_usable_definition_has_its_line(kind: type[AutomationAdded | AutomationChanged], tmp_path: Path) -> None:
+def test_an_automation_without_a_usable_definition_has_its_line(
+    kind: type[AutomationAdded | AutomationChanged], tmp_path: Path
+) -> None:
     event = kind(target="main", automation_id=ID, automation="nightly", definition=None, effective_from=NOW)
     (line,) = narrated(tmp_path / "log", [event])
     assert line["automation"] == "nightly"
@@ -201,15 +251,23 @@ def test_an_automation_without_a_usable_definition_has_its_line(kind: type[Autom
 
 def test_a_definition_is_shown_by_its_parts(tmp_path: Path) -> None:
     definition = Definition("0 3 * * *", "Europe/Berlin", enabled=True)
-    event = AutomationAdded(target="main", automation_id=ID, automation="nightly", definition=definition, effective_from=NOW)
+    event = AutomationAdded(
+        target="main", automation_id=ID, automation="nightly", definition=definition, effective_from=NOW
+    )
     (line,) = narrated(tmp_path / "log", [event])
-    assert (line["cron_expression"], line["timezone"], line["enabled"]) == ("0 3 * * *", "Europe/Berlin", True)
+    assert (line["cron_expression"], line["timezone"], line["enabled"]) == (
+        "0 3 * * *",
+        "Europe/Berlin",
+        True,
+    )
 
 
 def test_a_fault_of_the_daemon_comes_with_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lost its way") as raised:
         int("lost its way")
-    (line,) = narrated(tmp_path / "log", [DeliveryFailed(occurrence=OCCURRENCE, automation="nightly", error=raised.value)])
+    (line,) = narrated(
+        tmp_path / "log", [DeliveryFailed(occurrence=OCCURRENCE, automation="nightly", error=raised.value)]
+    )
     assert line["error"].startswith("ValueError: invalid literal")
     assert "test_narration.py" in line["exception"]
 
@@ -232,12 +290,32 @@ def test_a_snapshot_that_disagreed_is_a_warning_until_it_is_no_news(tmp_path: Pa
 
 
 def test_a_failing_poll_is_news_when_it_begins_to_fail_or_fails_otherwise(tmp_path: Path) -> None:
-    happened = [failed(first=True), failed(), failed("HTTP 401"), failed("HTTP 401"), failed(), failed("HTTP 500", first=True)]
-    assert levels(narrated(tmp_path / "log", happened)) == ["warning", "debug", "warning", "debug", "warning", "warning"]
+    happened = [
+        failed(first=True),
+        failed(),
+        failed("HTTP 401"),
+        failed("HTTP 401"),
+        failed(),
+        failed("HTTP 500", first=True),
+    ]
+    assert levels(narrated(tmp_path / "log", happened)) == [
+        "warning",
+        "debug",
+        "warning",
+        "debug",
+        "warning",
+        "warning",
+    ]
 
 
 def test_what_is_no_news_of_one_target_may_be_of_another(tmp_path: Path) -> None:
-    happened = [taken("a"), taken("b"), failed(target="a", first=True), failed(target="b", first=True), taken("a")]
+    happened = [
+        taken("a"),
+        taken("b"),
+        failed(target="a", first=True),
+        failed(target="b", first=True),
+        taken("a"),
+    ]
     assert levels(narrated(tmp_path / "log", happened)) == ["info", "info", "warning", "warning", "info"]
 
 
@@ -245,19 +323,30 @@ def test_a_failing_ledger_is_an_error_once_for_each_cause(tmp_path: Path) -> Non
     def failing(error: str, *, first: bool = False) -> LedgerFailed:
         return LedgerFailed(operation="claim", error=error, first=first)
 
-    happened = [failing("full", first=True), failing("full"), failing("locked"), LedgerRecovered(), failing("locked", first=True)]
+    happened = [
+        failing("full", first=True),
+        failing("full"),
+        failing("locked"),
+        LedgerRecovered(),
+        failing("locked", first=True),
+    ]
     assert levels(narrated(tmp_path / "log", happened)) == ["error", "debug", "error", "info", "error"]
 
 
 # ------------------------------------------------------------ what must not be
 
 
-def test_a_level_that_is_not_taken_is_not_logged_and_not_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_level_that_is_not_taken_is_not_logged_and_not_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def prepared(_: Event) -> dict[str, object]:
         raise AssertionError("nobody will see it")
 
     monkeypatch.setattr("scheduler.ops.event_log._make_keys", prepared)
-    assert narrated(tmp_path / "log", [OccurrenceClaimed(occurrence=OCCURRENCE, automation="a")], level="info") == []
+    assert (
+        narrated(tmp_path / "log", [OccurrenceClaimed(occurrence=OCCURRENCE, automation="a")], level="info")
+        == []
+    )
 
 
 @pytest.mark.parametrize(

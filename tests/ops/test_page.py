@@ -1,4 +1,6 @@
-"""The status page without a browser: what it says, how it answers wrong questions, and that no name can do anything to it."""
+"""The status page without a browser: what it says, how it answers wrong questions, and that no name can do
+anything to it.
+"""
 
 import itertools
 import re
@@ -43,7 +45,14 @@ from tests.ops.support import (
 )
 
 ONE = f"/automations/main/{ID}"
-PAGES = ["/", "/occurrences", "/automations", ONE, "/automations/main/nothing", "/occurrences?outcome=x&since=x&colour=red"]
+PAGES = [
+    "/",
+    "/occurrences",
+    "/automations",
+    ONE,
+    "/automations/main/nothing",
+    "/occurrences?outcome=x&since=x&colour=red",
+]
 OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
 POLICY = {
     "default-src": "'none'",
@@ -64,13 +73,27 @@ POLICY = {
     ("status", "word", "sentence"),
     [
         (STATUS, "Needs attention", "one thing needs somebody's attention"),
-        (replace(STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})]), "Ready", "All is well"),
+        (
+            replace(
+                STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})]
+            ),
+            "Ready",
+            "All is well",
+        ),
         (replace(STATUS, targets=[]), "Starting", "No target is served yet."),
         (replace(STATUS, targets=[EMPTY_TARGET]), "Starting", "Target main has no snapshot yet."),
         (replace(STATUS, lock_holder="vm2"), "Not ready", "The ledger is held by vm2."),
-        (replace(STATUS, ledger_error="disk full", targets=[]), "Not ready", "The ledger cannot be written: disk full."),
+        (
+            replace(STATUS, ledger_error="disk full", targets=[]),
+            "Not ready",
+            "The ledger cannot be written: disk full.",
+        ),
         (replace(STATUS, stopping=True), "Stopping", "Nothing more is claimed."),
-        (replace(STATUS, targets=[replace(TARGET, held="401"), replace(TARGET, name="b", stale=True)]), "Not ready", "and 1 more."),
+        (
+            replace(STATUS, targets=[replace(TARGET, held="401"), replace(TARGET, name="b", stale=True)]),
+            "Not ready",
+            "and 1 more.",
+        ),
     ],
 )
 def test_the_first_page_says_first_whether_it_is_well(status: Any, word: str, sentence: str) -> None:
@@ -92,7 +115,12 @@ def test_the_first_page_says_what_is_next_and_what_was_last() -> None:
 def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> None:
     page = parsed("/", pages(entries=[entry("nightly")], waits=WAITS))
     words = page.words.partition("What is open")[2].partition("What fired")[0]
-    for text in ("the release of its held target: bad key", "20:16:00 4 min ago", "its due time, 20:27:13 (in 7 min)", "nightly main"):
+    for text in (
+        "the release of its held target: bad key",
+        "20:16:00 4 min ago",
+        "its due time, 20:27:13 (in 7 min)",
+        "nightly main",
+    ):
         assert text in words
     assert "open now 5" in page.words  # four requests under way, and one before its due time
     assert "Open4 in flight, 1 waiting; 1 overdue" in page.words
@@ -104,22 +132,47 @@ def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> Non
 
 def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
     spread = replace(entry("nightly"), policies=Policies(jitter=timedelta(minutes=4)))
-    due = compute_due(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(load_zone("Europe/Berlin"))
+    due = compute_due(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(
+        load_zone("Europe/Berlin")
+    )
     assert due > NOW + timedelta(minutes=11)
     for path in ("/", "/automations", ONE):
         words = parsed(path, pages(entries=[spread])).words
-        assert f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}2026-11-23T19:30:00Z{DisplayTime(due, NOW).relative}" in words
+        assert (
+            f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}2026-11-23T19:30:00Z{DisplayTime(due, NOW).relative}"
+            in words
+        )
     assert f"next fire {DisplayTime(due, NOW).relative}" in parsed("/", pages(entries=[spread])).words
     for path in ("/", "/automations", ONE):
-        assert " due " not in parsed(path, pages(entries=[entry("nightly")])).words.partition("Policies in force")[0]
-    line = {**LINE, "outcome": None, "reason": None, "claimed_at": None, "due": "2026-11-23T19:27:13.000000Z", "state": "waiting"}
+        assert (
+            " due "
+            not in parsed(path, pages(entries=[entry("nightly")])).words.partition("Policies in force")[0]
+        )
+    line = {
+        **LINE,
+        "outcome": None,
+        "reason": None,
+        "claimed_at": None,
+        "due": "2026-11-23T19:27:13.000000Z",
+        "state": "waiting",
+    }
     assert "open waiting, due in 7 min" in parsed("/occurrences", pages(occurrences=Recorded(line))).words
 
 
 def test_the_first_page_shows_each_target() -> None:
-    targets = [TARGET, replace(TARGET, name="b", held="401", clock_offset=-1.5), replace(EMPTY_TARGET, name="c", error="HTTP 500")]
+    targets = [
+        TARGET,
+        replace(TARGET, name="b", held="401", clock_offset=-1.5),
+        replace(EMPTY_TARGET, name="c", error="HTTP 500"),
+    ]
     words = parsed("/", pages(status=replace(STATUS, targets=targets))).words.partition("Targets")[2]
-    for text in ("main serving", "https://us.example.com, project 12345", "12 s ago", "2 enabled, 1 invalid", "4 in flight; 1 overdue"):
+    for text in (
+        "main serving",
+        "https://us.example.com, project 12345",
+        "12 s ago",
+        "2 enabled, 1 invalid",
+        "4 in flight; 1 overdue",
+    ):
         assert text in words
     for text in ("b held", "1.5 s behind this machine's", "c cannot be read", "none yet", "not seen yet"):
         assert text in words
@@ -129,10 +182,15 @@ def test_the_first_page_shows_each_target() -> None:
     ("others", "sentence"),
     [
         ([], "It fires again at 2026-11-23T20:20:00Z, and one thing needs somebody's attention."),
-        (["b"], "It fires what is due on targets that are not throttled, but one thing needs somebody's attention."),
+        (
+            ["b"],
+            "It fires what is due on targets that are not throttled, but one thing needs somebody's attention.",
+        ),
     ],
 )
-def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(others: Any, sentence: str) -> None:
+def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(
+    others: Any, sentence: str
+) -> None:
     quiet = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})
     throttled = replace(quiet, throttled_until=NOW + timedelta(hours=1), error="HTTP 429")
     targets = [throttled, *(replace(quiet, name=name) for name in others)]
@@ -144,14 +202,24 @@ def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(o
     assert cards.count("; nothing fires before the throttle ends at 2026-11-23T20:20:00Z") == 1
 
 
-@pytest.mark.parametrize(("minutes", "shown"), [(60, "in 1 h"), (60 * 24 + 1, "not before 2026-11-24T19:21:00Z")])
+@pytest.mark.parametrize(
+    ("minutes", "shown"), [(60, "in 1 h"), (60 * 24 + 1, "not before 2026-11-24T19:21:00Z")]
+)
 def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: int, shown: str) -> None:
     throttled = replace(TARGET, throttled_until=NOW + timedelta(minutes=minutes))
     page = parsed("/", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")]))
     assert f"next fire {shown}" in page.words
-    assert f"On target main nothing fires before the throttle ends at {throttled.throttled_until:%Y-%m-%dT%H:%M:%SZ}." in page.words
+    assert (
+        f"On target main nothing fires before the throttle ends at {throttled.throttled_until:%Y-%m-%dT%H:%M:%SZ}."
+        in page.words
+    )
     assert "throttled: waits" in page.words.partition("What fires next")[2].partition("What is open")[0]
-    assert "throttled" in parsed("/automations", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
+    assert (
+        "throttled"
+        in parsed(
+            "/automations", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])
+        ).words
+    )
     state = parsed(ONE, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
     assert "It fires at its times." not in state
     assert "Throttled Nothing fires on target main before" in state
@@ -169,8 +237,13 @@ def test_a_waiting_occurrence_says_that_it_expires_before_the_throttle_ends() ->
     throttled = replace(TARGET, throttled_until=NOW + timedelta(hours=1))
     waits = replace(WAITS, first=[replace(wait, deadline=NOW + timedelta(minutes=5)) for wait in WAITS.first])
     for path in ("/", ONE):
-        words = parsed(path, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")], waits=waits)).words
-        assert words.count("expires at 2026-11-23T19:25:00Z, before the throttle ends at 2026-11-23T20:20:00Z") == 2
+        words = parsed(
+            path, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")], waits=waits)
+        ).words
+        assert (
+            words.count("expires at 2026-11-23T19:25:00Z, before the throttle ends at 2026-11-23T20:20:00Z")
+            == 2
+        )
 
 
 def test_a_throttled_target_without_a_snapshot_is_shown_as_throttled() -> None:
@@ -180,11 +253,17 @@ def test_a_throttled_target_without_a_snapshot_is_shown_as_throttled() -> None:
 
 
 def test_the_first_page_is_not_well_while_the_newest_finished_run_failed() -> None:
-    quiet = replace(STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})])
+    quiet = replace(
+        STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})]
+    )
     page = parsed("/", pages(status=quiet, failing=FailingNow(FAILED_RUN)))
     assert "All is well" not in page.words
     assert "one thing needs somebody's attention" in page.words
-    for text in ("The newest finished run of nightly failed", "3 failures in a row", f"run {RUN}: exit status 3: no room"):
+    for text in (
+        "The newest finished run of nightly failed",
+        "3 failures in a row",
+        f"run {RUN}: exit status 3: no room",
+    ):
         assert text in page.words
     assert "All is well" in parsed("/", pages(status=quiet)).words
 
@@ -197,7 +276,9 @@ def test_the_first_page_is_not_well_while_the_newest_finished_run_failed() -> No
         ({RunStatus.FAILED: 2, RunStatus.LOST: 1}, "failed in the last day 2 lost in the last day 1", "bad"),
     ],
 )
-def test_runs_that_failed_in_the_last_day_are_a_figure(failed_runs: dict[RunStatus, int], said: str, tone: str) -> None:
+def test_runs_that_failed_in_the_last_day_are_a_figure(
+    failed_runs: dict[RunStatus, int], said: str, tone: str
+) -> None:
     recent = RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=(), failed_runs=failed_runs)
     answer = pages(recent=Remembered(recent))
     assert said in parsed("/", answer).words
@@ -208,14 +289,27 @@ def test_runs_that_failed_in_the_last_day_are_a_figure(failed_runs: dict[RunStat
 
 
 def test_a_ledger_that_cannot_be_read_leaves_the_rest_of_the_page() -> None:
-    page = parsed("/", pages(entries=[entry("tidy up")], occurrences=Recorded(broken=True), recent=Remembered(broken=True)))
+    page = parsed(
+        "/",
+        pages(entries=[entry("tidy up")], occurrences=Recorded(broken=True), recent=Remembered(broken=True)),
+    )
     for text in ("The ledger cannot be read now", "disk I/O error", "tidy up", "https://us.example.com"):
         assert text in page.words
 
 
 def test_a_daemon_that_has_just_begun_is_told_kindly() -> None:
-    assert "There are no automations yet." in parsed("/", pages(status=replace(STATUS, targets=[replace(TARGET, automations={})]))).words
-    starting = parsed("/", pages(status=replace(STATUS, targets=[]), occurrences=Recorded(broken=True), recent=Remembered(broken=True)))
+    assert (
+        "There are no automations yet."
+        in parsed("/", pages(status=replace(STATUS, targets=[replace(TARGET, automations={})]))).words
+    )
+    starting = parsed(
+        "/",
+        pages(
+            status=replace(STATUS, targets=[]),
+            occurrences=Recorded(broken=True),
+            recent=Remembered(broken=True),
+        ),
+    )
     assert "The daemon has just begun." in starting.words
     assert "The ledger is not open yet." in starting.words
     assert "cannot be read" not in starting.words
@@ -245,12 +339,17 @@ def test_what_was_accepted_is_good_when_its_run_succeeded_and_not_before(
     run_status: str | None, outcome_tone: str, run_tone: str | None
 ) -> None:
     html = asked("/occurrences", pages(occurrences=Recorded({**LINE, "run_status": run_status}))).text
-    badges = [(word, tone) for tone, word in re.findall(r'<span class="badge (\w+)">.*?</svg>(\w+)</span>', html)]
+    badges = [
+        (word, tone) for tone, word in re.findall(r'<span class="badge (\w+)">.*?</svg>(\w+)</span>', html)
+    ]
     assert badges == [("accepted", outcome_tone), *([(run_status, run_tone)] if run_status else [])]
 
 
 def test_the_id_of_a_run_stands_below_its_status() -> None:
-    assert f'<code title="{RUN}">{RUN[:8]}</code>' in asked("/occurrences", pages(occurrences=Recorded(LINE))).text
+    assert (
+        f'<code title="{RUN}">{RUN[:8]}</code>'
+        in asked("/occurrences", pages(occurrences=Recorded(LINE))).text
+    )
     no_run = {**LINE, "outcome": "skipped", "reason": "missed", "run_status": None, "task_run_id": None}
     assert "<code title=" not in asked("/occurrences", pages(occurrences=Recorded(no_run))).text
 
@@ -276,7 +375,9 @@ def test_every_filter_reaches_the_ledger() -> None:
     assert asked_for == OccurrenceQuery(
         target="main",
         automation="nightly-*",
-        since=NOW.replace(hour=0, minute=0),  # a browser's field for a time knows no offset: it is UTC, as its label says
+        since=NOW.replace(
+            hour=0, minute=0
+        ),  # a browser's field for a time knows no offset: it is UTC, as its label says
         until=NOW.replace(hour=0, minute=0) + timedelta(days=1),
         outcome=Outcome.SKIPPED,
         run_status=RunStatus.LOST,
@@ -303,9 +404,21 @@ def test_a_form_is_shown_as_it_was_filled_in() -> None:
 @pytest.mark.parametrize(
     ("query", "field", "says"),
     [
-        ("run_status=done", "run_status", "Run should be one of running, success, failed, superseded, lost, not 'done'"),
-        ("outcome=done", "outcome", "Outcome should be one of accepted, rejected, skipped, expired, unresolved, open, not 'done'"),
-        ("since=yesterday", "since", "Since (UTC) should be an instant such as 2026-11-23T19:20:00Z, not 'yesterday'"),
+        (
+            "run_status=done",
+            "run_status",
+            "Run should be one of running, success, failed, superseded, lost, not 'done'",
+        ),
+        (
+            "outcome=done",
+            "outcome",
+            "Outcome should be one of accepted, rejected, skipped, expired, unresolved, open, not 'done'",
+        ),
+        (
+            "since=yesterday",
+            "since",
+            "Since (UTC) should be an instant such as 2026-11-23T19:20:00Z, not 'yesterday'",
+        ),
         ("until=1", "until", "Until (UTC) should be an instant"),
         ("automation=" + "x" * 256, "automation", "Automation should be a name of 1 to 255 characters"),
     ],
@@ -376,7 +489,9 @@ def test_automations_can_be_filtered(query: str, names: set[str]) -> None:
     assert {each for each in ("a1", "a2", "b") if f" {each} " in page.words} == names
 
 
-def automation(of: TimetableEntry | AutomationDetails, recent: RecentActivity | None = None, **target: Any) -> str:
+def automation(
+    of: TimetableEntry | AutomationDetails, recent: RecentActivity | None = None, **target: Any
+) -> str:
     each = of if isinstance(of, AutomationDetails) else details(of)
     status = replace(STATUS, targets=[replace(TARGET, **target)])
     return parsed(ONE, pages(status=status, automations=[each], recent=Remembered(recent))).words
@@ -384,7 +499,14 @@ def automation(of: TimetableEntry | AutomationDetails, recent: RecentActivity | 
 
 def test_an_automation_tells_its_schedule_in_words_and_its_next_fires() -> None:
     words = automation(entry("nightly", "30 2 * * *"))
-    for text in ("At 02:30, every day", "30 2 * * *", "Europe/Berlin", "Tue 24 Nov 02:30", "2026-11-24T01:30:00Z", "in 6 h 10 min"):
+    for text in (
+        "At 02:30, every day",
+        "30 2 * * *",
+        "Europe/Berlin",
+        "Tue 24 Nov 02:30",
+        "2026-11-24T01:30:00Z",
+        "in 6 h 10 min",
+    ):
         assert text in words
 
 
@@ -395,7 +517,9 @@ def test_an_automation_tells_the_clock_changes_ahead_and_what_happens_then() -> 
     assert words.count("touched") == 2  # in thirteen months
     assert "untouched" not in words
     assert automation(entry("daily", "0 9 * * *")).count("untouched") == 2
-    assert "None: the clock of UTC stays as it is." in automation(entry("nightly", "30 2 * * *", timezone="UTC"))
+    assert "None: the clock of UTC stays as it is." in automation(
+        entry("nightly", "30 2 * * *", timezone="UTC")
+    )
 
 
 def test_a_fire_that_makes_up_for_a_skipped_time_says_so() -> None:
@@ -418,19 +542,34 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
             {},
             "never fires: no such zone What to do: edit the automation.",
         ),
-        (details(replace(entry("a"), policies=Policies(paused=True))), None, {}, "Paused By the configuration."),
+        (
+            details(replace(entry("a"), policies=Policies(paused=True))),
+            None,
+            {},
+            "Paused By the configuration.",
+        ),
         (details(entry("a")), None, {"held": "HTTP 401"}, "Held Nothing is sent to target main: HTTP 401"),
         (
             details(entry("a"), paused_by_hand=True),
             RecentActivity(
-                NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", ID, "a", NOW - timedelta(hours=2), "ada")]
+                NOW,
+                complete=True,
+                tallies=(),
+                foreign=(),
+                pauses=[OperatorPause("main", ID, "a", NOW - timedelta(hours=2), "ada")],
             ),
             {},
             "By hand, by ada, since 2026-11-23T17:20:00Z (2 h ago).",
         ),
         (
             details(entry("a"), paused_by_hand=True),
-            RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", None, "*", NOW, "ada")]),
+            RecentActivity(
+                NOW,
+                complete=True,
+                tallies=(),
+                foreign=(),
+                pauses=[OperatorPause("main", None, "*", NOW, "ada")],
+            ),
             {},
             "What to do: scheduler resume --all --keep-single (pauses of single automations stay) ends it.",
         ),
@@ -445,7 +584,8 @@ def test_an_automation_tells_its_state_and_what_to_do(
 
 def test_a_disabled_automation_still_tells_its_schedule() -> None:
     disabled = replace(
-        entry("a", "0 9 * * 1-5").automation, definition=replace(entry("a", "0 9 * * 1-5").automation.definition, enabled=False)
+        entry("a", "0 9 * * 1-5").automation,
+        definition=replace(entry("a", "0 9 * * 1-5").automation.definition, enabled=False),
     )
     words = automation(details(replace(entry("a"), automation=disabled, schedule=None)))
     assert "Disabled It is disabled at the API" in words
@@ -453,7 +593,10 @@ def test_a_disabled_automation_still_tells_its_schedule() -> None:
 
 
 def test_an_automation_tells_the_policies_in_force() -> None:
-    each = replace(entry("a"), policies=Policies(timedelta(minutes=2), CatchUp.ALL, Concurrency.FORBID, timedelta(minutes=1)))
+    each = replace(
+        entry("a"),
+        policies=Policies(timedelta(minutes=2), CatchUp.ALL, Concurrency.FORBID, timedelta(minutes=1)),
+    )
     words = automation(each)
     for text in (
         "2 min",
@@ -466,7 +609,13 @@ def test_an_automation_tells_the_policies_in_force() -> None:
 
 
 def test_an_automation_tells_its_newest_run() -> None:
-    run = replace(entry("a").automation, run_id=OTHER_ID, run_at=NOW - timedelta(minutes=5), run_status="failed", run_error="exit status 1")
+    run = replace(
+        entry("a").automation,
+        run_id=OTHER_ID,
+        run_at=NOW - timedelta(minutes=5),
+        run_status="failed",
+        run_error="exit status 1",
+    )
     words = automation(details(replace(entry("a"), automation=run)))
     for text in ("failed", OTHER_ID, "5 min ago", "exit status 1"):
         assert text in words
@@ -482,7 +631,9 @@ def page_with(output: RunOutputTail | None, asked_for: list[tuple[str, str]] | N
         return output
 
     run = replace(entry("a").automation, run_id=OTHER_ID, run_at=NOW, run_status="failed")
-    return parsed(ONE, pages(automations=[details(replace(entry("a"), automation=run))], run_output=run_output))
+    return parsed(
+        ONE, pages(automations=[details(replace(entry("a"), automation=run))], run_output=run_output)
+    )
 
 
 def test_an_automation_shows_what_its_newest_run_printed() -> None:
@@ -507,7 +658,9 @@ def test_an_automation_shows_what_its_newest_run_printed() -> None:
         (RunOutputTail(4 * 300, "abc\n" * 300), "The end of 1,200 bytes, as", "[...]"),
     ],
 )
-def test_an_output_that_is_not_whole_or_not_there_says_so(output: RunOutputTail | None, says: str, does_not_say: str) -> None:
+def test_an_output_that_is_not_whole_or_not_there_says_so(
+    output: RunOutputTail | None, says: str, does_not_say: str
+) -> None:
     words = page_with(output).words
     assert says in words
     assert does_not_say not in words
@@ -524,7 +677,10 @@ def test_an_automation_that_never_ran_asks_for_no_output() -> None:
     async def run_output(*_: object) -> RunOutputTail:
         raise AssertionError
 
-    assert "It has never run." in parsed(ONE, pages(automations=[details(entry("a"))], run_output=run_output)).words
+    assert (
+        "It has never run."
+        in parsed(ONE, pages(automations=[details(entry("a"))], run_output=run_output)).words
+    )
 
 
 def test_an_automation_has_its_history_and_the_commands_that_tell_more() -> None:
@@ -552,9 +708,14 @@ def test_failing_automations_can_be_listed_alone() -> None:
     assert "alpha" in page.words
     assert "beta" not in page.words
     assert "beta" in parsed("/automations", shown).words
-    unreadable = parsed("/automations?result=failing", pages(entries=entries, finished_runs=FinishedRuns(broken=True))).words
+    unreadable = parsed(
+        "/automations?result=failing", pages(entries=entries, finished_runs=FinishedRuns(broken=True))
+    ).words
     assert "Last results are missing" in unreadable
-    assert "Last result should be failing, not 'good'" in parsed("/automations?result=good", shown, code=400).words
+    assert (
+        "Last result should be failing, not 'good'"
+        in parsed("/automations?result=good", shown, code=400).words
+    )
 
 
 def test_a_failing_automation_says_so_on_its_page_with_what_to_do() -> None:
@@ -563,10 +724,15 @@ def test_a_failing_automation_says_so_on_its_page_with_what_to_do() -> None:
     assert said in words
     assert f"scheduler runs show {RUN}" in words
     succeeded = replace(FAILED_RUN, status=RunStatus.SUCCESS, failures=0)
-    assert "newest finished run" not in parsed(ONE, pages(entries=[entry("nightly")], finished_runs=FinishedRuns(succeeded))).words
+    assert (
+        "newest finished run"
+        not in parsed(ONE, pages(entries=[entry("nightly")], finished_runs=FinishedRuns(succeeded))).words
+    )
 
 
-@pytest.mark.parametrize("path", ["/automations/main/nothing", f"/automations/main/{OTHER_ID}", f"/automations/elsewhere/{ID}"])
+@pytest.mark.parametrize(
+    "path", ["/automations/main/nothing", f"/automations/main/{OTHER_ID}", f"/automations/elsewhere/{ID}"]
+)
 def test_an_automation_that_is_not_there_is_a_page_that_says_so(path: str) -> None:
     page = parsed(path, pages(entries=[entry("nightly")]), code=404)
     assert "No such automation" in page.words
@@ -579,7 +745,9 @@ def test_an_automation_that_is_not_there_is_a_page_that_says_so(path: str) -> No
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_may_use_what_is_served_here_and_nothing_else(path: str) -> None:
     headers = asked(path, pages(entries=[entry("a")])).headers
-    assert dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")) == POLICY
+    assert (
+        dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")) == POLICY
+    )
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
@@ -587,25 +755,35 @@ def test_a_page_may_use_what_is_served_here_and_nothing_else(path: str) -> None:
 
 def test_style_script_and_icon_may_be_kept_for_ever() -> None:
     page = parsed("/")
-    sources = [str(each.get("href")) for each in page.all("link")] + [str(each["src"]) for each in page.all("script")]
+    sources = [str(each.get("href")) for each in page.all("link")] + [
+        str(each["src"]) for each in page.all("script")
+    ]
     assert len(sources) == 3
     for source in sources:
         answer = asked(source)
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
-        assert answer.headers["content-type"].partition(";")[0] in {"text/css", "text/javascript", "image/svg+xml"}
+        assert answer.headers["content-type"].partition(";")[0] in {
+            "text/css",
+            "text/javascript",
+            "image/svg+xml",
+        }
     assert asked("/assets/page.000000000000.css").status_code == 404
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_is_well_formed(path: str) -> None:
-    html = asked(path, exhibit(hostile_too=True) if "automations/" not in path else pages(entries=[entry(HOSTILE)])).text
+    html = asked(
+        path, exhibit(hostile_too=True) if "automations/" not in path else pages(entries=[entry(HOSTILE)])
+    ).text
     page = Parsed(html)
     ids = page.values("id")
     assert page.wrong == []
     assert sorted(set(ids)) == sorted(ids)
     assert len(page.all("h1")) == 1
-    assert {str(each["for"]) for each in page.all("label")} == {str(each["id"]) for each in page.all("input") + page.all("select")}
+    assert {str(each["for"]) for each in page.all("label")} == {
+        str(each["id"]) for each in page.all("input") + page.all("select")
+    }
     for attribute in ("aria-labelledby", "aria-describedby"):
         assert {each for value in page.values(attribute) for each in value.split()} <= set(ids)
     assert len(page.all("caption")) == len(page.all("table"))
@@ -624,10 +802,17 @@ def test_every_drawing_has_a_name_a_description_and_a_table() -> None:
 
 def test_every_link_leads_somewhere_here() -> None:
     shown = exhibit()
-    links = sorted({link for path in ("/", "/occurrences", "/automations") for link in parsed(path, shown).links} - {"#main"})
+    links = sorted(
+        {link for path in ("/", "/occurrences", "/automations") for link in parsed(path, shown).links}
+        - {"#main"}
+    )
     assert len(links) > 50
     assert [link for link in links if not link.startswith("/")] == []
-    refused = {link: answer.status_code for link, answer in zip(links, all_asked(links, shown), strict=True) if answer.status_code != 200}
+    refused = {
+        link: answer.status_code
+        for link, answer in zip(links, all_asked(links, shown), strict=True)
+        if answer.status_code != 200
+    }
     assert refused == {"/readyz": 503}  # one of its targets is held
 
 
@@ -635,17 +820,46 @@ def test_every_link_leads_somewhere_here() -> None:
 
 
 def evil() -> Any:
-    target = replace(TARGET, name=HOSTILE, url="javascript:alert(1)", project_id=HOSTILE, held=HOSTILE, error=HOSTILE, overdue=[HOSTILE])
-    line = {**LINE, "name": HOSTILE, "error": HOSTILE, "target": HOSTILE, "run_status": HOSTILE, "node": HOSTILE}
-    status = replace(STATUS, node=HOSTILE, lock_holder=HOSTILE, ledger_error=HOSTILE, targets=[target, TARGET])
-    run = replace(entry(HOSTILE).automation, run_id=HOSTILE, run_at=NOW, run_status=HOSTILE, run_error=HOSTILE)
+    target = replace(
+        TARGET,
+        name=HOSTILE,
+        url="javascript:alert(1)",
+        project_id=HOSTILE,
+        held=HOSTILE,
+        error=HOSTILE,
+        overdue=[HOSTILE],
+    )
+    line = {
+        **LINE,
+        "name": HOSTILE,
+        "error": HOSTILE,
+        "target": HOSTILE,
+        "run_status": HOSTILE,
+        "node": HOSTILE,
+    }
+    status = replace(
+        STATUS, node=HOSTILE, lock_holder=HOSTILE, ledger_error=HOSTILE, targets=[target, TARGET]
+    )
+    run = replace(
+        entry(HOSTILE).automation, run_id=HOSTILE, run_at=NOW, run_status=HOSTILE, run_error=HOSTILE
+    )
     each = replace(entry(HOSTILE), automation=run, invalid=HOSTILE)
-    recent = RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", ID, HOSTILE, NOW, HOSTILE)])
+    recent = RecentActivity(
+        NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", ID, HOSTILE, NOW, HOSTILE)]
+    )
 
     async def run_output(*_: object) -> RunOutputTail:
-        return RunOutputTail(9_999, f"{HOSTILE}</pre></bdi><script>alert(2)</script>\x1b]0;title\x07\x9b31m\u202e\x00")
+        return RunOutputTail(
+            9_999, f"{HOSTILE}</pre></bdi><script>alert(2)</script>\x1b]0;title\x07\x9b31m\u202e\x00"
+        )
 
-    return pages(status=status, entries=[each], occurrences=Recorded(line), recent=Remembered(recent), run_output=run_output)
+    return pages(
+        status=status,
+        entries=[each],
+        occurrences=Recorded(line),
+        recent=Remembered(recent),
+        run_output=run_output,
+    )
 
 
 @pytest.mark.parametrize("path", ["/", "/occurrences", "/automations", ONE])
@@ -662,7 +876,12 @@ def test_no_name_can_add_an_element_an_attribute_or_a_character_that_does_not_pr
 
 
 @pytest.mark.parametrize(
-    "query", ["automation=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "outcome=%3Csvg%20onload=alert(1)%3E", "%3Cb%3E=1"]
+    "query",
+    [
+        "automation=%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        "outcome=%3Csvg%20onload=alert(1)%3E",
+        "%3Cb%3E=1",
+    ],
 )
 def test_no_question_can_add_an_element(query: str) -> None:
     page = Parsed(asked(f"/occurrences?{query}").text)
@@ -702,7 +921,10 @@ def test_pages_are_made_one_at_a_time() -> None:
         making -= 1
         yield from ()
 
-    assert [answer.status_code for answer in all_asked(["/"] * 5, replace(pages(), upcoming_by_schedule=lambda *_: watched()))] == [200] * 5
+    assert [
+        answer.status_code
+        for answer in all_asked(["/"] * 5, replace(pages(), upcoming_by_schedule=lambda *_: watched()))
+    ] == [200] * 5
     assert most == 1
 
 

@@ -24,7 +24,10 @@ from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, PageFinding, li
 from tests.ops.support import EMPTY_TARGET, FAILED_RUN, ID, NOW, RUN, STATUS, TARGET, details, entry
 
 RUNBOOK = (
-    (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("## When something is wrong")[2].partition("\n## ")[0]
+    (Path(__file__).parents[2] / "docs" / "operations.md")
+    .read_text()
+    .partition("## When something is wrong")[2]
+    .partition("\n## ")[0]
 )
 WELL = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})
 SHORT = PlacesStatus(waiting=14, exhausted_since=NOW)
@@ -39,7 +42,11 @@ def found(
     unreadable: str | None = None,
     **target: Any,
 ) -> list[PageFinding]:
-    return list(list_findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, failing, unreadable))
+    return list(
+        list_findings(
+            status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, failing, unreadable
+        )
+    )
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
@@ -56,7 +63,9 @@ def test_nothing_wrong_is_nothing_said() -> None:
     ],
 )
 def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, title: str) -> None:
-    assert [(each.severity, each.title) for each in found(replace(STATUS, targets=[WELL], **changes))] == [(severity, title)]
+    assert [(each.severity, each.title) for each in found(replace(STATUS, targets=[WELL], **changes))] == [
+        (severity, title)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,9 +74,17 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
         ({"held": "401"}, BAD, "Target main is held: nothing is sent to it"),
         ({"held": "401", "error": "401", "stale": True}, BAD, "Target main is held: nothing is sent to it"),
         ({"snapshot_at": None, "error": "HTTP 500"}, BAD, "Target main has never been read"),
-        ({"stale": True, "error": "HTTP 500"}, BAD, "Target main: what is known of it is too old to go on from"),
+        (
+            {"stale": True, "error": "HTTP 500"},
+            BAD,
+            "Target main: what is known of it is too old to go on from",
+        ),
         ({"error": "HTTP 500"}, WARN, "Target main cannot be read now"),
-        ({"overdue": ["a 2026-11-23T18:20:00Z (waiting)"], "overdue_count": 1}, BAD, "1 occurrence of target main overdue"),
+        (
+            {"overdue": ["a 2026-11-23T18:20:00Z (waiting)"], "overdue_count": 1},
+            BAD,
+            "1 occurrence of target main overdue",
+        ),
         ({"stalled_for": 15.0}, BAD, "Target main: nothing is planned although something is due"),
         (
             {"places": PlacesStatus(hanging=256, saturated_since=NOW)},
@@ -79,11 +96,31 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
             WARN,
             "Target main waits until 2026-11-23T19:20:00Z: nothing is sent to it",
         ),
-        ({"places": SHORT}, WARN, "The request budget of target main is exhausted: occurrences or polls wait for it"),
-        ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
-        ({"unidentified": 1}, WARN, "1 object in the list of target main cannot be identified and never fires"),
-        ({"inconsistent": Inconsistency(NOW, "its count is wrong")}, WARN, "The list of target main cannot be trusted"),
-        ({"disappeared": Disappearance(NOW, 6, 10)}, WARN, "6 of 10 automations of target main disappeared within an hour"),
+        (
+            {"places": SHORT},
+            WARN,
+            "The request budget of target main is exhausted: occurrences or polls wait for it",
+        ),
+        (
+            {"automations": {"invalid": 2}},
+            WARN,
+            "2 automations of target main cannot be evaluated and never fire",
+        ),
+        (
+            {"unidentified": 1},
+            WARN,
+            "1 object in the list of target main cannot be identified and never fires",
+        ),
+        (
+            {"inconsistent": Inconsistency(NOW, "its count is wrong")},
+            WARN,
+            "The list of target main cannot be trusted",
+        ),
+        (
+            {"disappeared": Disappearance(NOW, 6, 10)},
+            WARN,
+            "6 of 10 automations of target main disappeared within an hour",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_target_is_found(changes: Any, severity: str, title: str) -> None:
@@ -94,11 +131,18 @@ def test_each_newest_finished_run_that_failed_or_was_lost_is_found_and_the_rest_
     lost = replace(FAILED_RUN, name="weekly", status=RunStatus.LOST, failures=1, error=None)
     first, second, *_, rest = told = found(failing=FailingAutomations({"main": 7}, [FAILED_RUN, *[lost] * 6]))
     assert (len(told), {finding.severity for finding in told}) == (6, {BAD})
-    assert (first.title, second.title) == ("The newest finished run of nightly failed", "The newest finished run of weekly was lost")
+    assert (first.title, second.title) == (
+        "The newest finished run of nightly failed",
+        "The newest finished run of weekly was lost",
+    )
     assert first.detail == "3 failures in a row, the newest 2026-11-23T19:18:00Z (2 min ago)."
     assert second.detail == "At 2026-11-23T19:18:00Z (2 min ago)."
     (item,) = first.items
-    assert (item.text, item.more, item.link) == (f"run {RUN}", "exit status 3: no room", f"/automations/main/{ID}")
+    assert (item.text, item.more, item.link) == (
+        f"run {RUN}",
+        "exit status 3: no room",
+        f"/automations/main/{ID}",
+    )
     assert "`scheduler runs show RUN`" in first.advice
     assert (rest.title, rest.link) == (
         "The newest finished run of 2 more automations failed or was lost",
@@ -112,8 +156,13 @@ def test_a_shortage_is_told_with_its_beginning_and_with_how_many_wait() -> None:
 
 
 def test_objects_that_cannot_be_identified_are_named_as_far_as_they_are_known() -> None:
-    (finding,) = found(unidentified=12, anonymous=[f"object {number} of the list: its id is not a UUID" for number in range(10)])
-    assert [each.text for each in finding.items] == [f"object {number} of the list: its id is not a UUID" for number in range(10)]
+    (finding,) = found(
+        unidentified=12,
+        anonymous=[f"object {number} of the list: its id is not a UUID" for number in range(10)],
+    )
+    assert [each.text for each in finding.items] == [
+        f"object {number} of the list: its id is not a UUID" for number in range(10)
+    ]
     assert (finding.more, finding.advice) == (2, ADVICE["automations.unidentified"])
 
 
@@ -124,14 +173,24 @@ def test_a_target_that_has_only_just_begun_is_no_trouble() -> None:
 @pytest.mark.parametrize(
     ("outcome", "reason", "severity", "says"),
     [
-        (Outcome.UNRESOLVED, Reason.COVERED, BAD, "3 occurrences cannot be told to have started or not, and will not be sent again"),
+        (
+            Outcome.UNRESOLVED,
+            Reason.COVERED,
+            BAD,
+            "3 occurrences cannot be told to have started or not, and will not be sent again",
+        ),
         (Outcome.REJECTED, Reason.REFUSED, WARN, "3 occurrences refused by the API for good"),
         (Outcome.EXPIRED, Reason.NOT_STARTED, WARN, "3 occurrences not started in time"),
         (Outcome.SKIPPED, Reason.MISSED, WARN, "3 occurrences missed"),
     ],
 )
-def test_outcomes_that_nobody_wanted_are_found_with_a_link_to_them(outcome: Outcome, reason: Reason, severity: str, says: str) -> None:
-    recent = replace(QUIET, tallies=[OutcomeTally("main", outcome, reason, 2, NOW), OutcomeTally("b", outcome, reason, 1, NOW)])
+def test_outcomes_that_nobody_wanted_are_found_with_a_link_to_them(
+    outcome: Outcome, reason: Reason, severity: str, says: str
+) -> None:
+    recent = replace(
+        QUIET,
+        tallies=[OutcomeTally("main", outcome, reason, 2, NOW), OutcomeTally("b", outcome, reason, 1, NOW)],
+    )
     (finding,) = found(recent=recent)
     assert (finding.severity, finding.title) == (severity, says)
     assert finding.link == f"/occurrences?outcome={outcome}&since=2026-11-22T19%3A20%3A00Z"
@@ -139,7 +198,8 @@ def test_outcomes_that_nobody_wanted_are_found_with_a_link_to_them(outcome: Outc
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason"), [(Outcome.ACCEPTED, Reason.FOUND), (Outcome.SKIPPED, Reason.OVERLAP), (Outcome.SKIPPED, Reason.PAUSED)]
+    ("outcome", "reason"),
+    [(Outcome.ACCEPTED, Reason.FOUND), (Outcome.SKIPPED, Reason.OVERLAP), (Outcome.SKIPPED, Reason.PAUSED)],
 )
 def test_outcomes_that_are_as_somebody_wanted_are_no_trouble(outcome: Outcome, reason: Reason) -> None:
     assert found(recent=replace(QUIET, tallies=[OutcomeTally("main", outcome, reason, 2, NOW)])) == []
@@ -149,7 +209,11 @@ def test_runs_of_others_and_late_doubles_are_told_apart() -> None:
     runs = [ForeignRunTally("main", ID, "a", 3, 1, NOW), ForeignRunTally("main", ID, "b", 1, 1, None)]
     double, foreign = found(recent=replace(QUIET, foreign=runs))
     assert (double.severity, double.title[:14], len(double.items)) == (BAD, "2 late doubles", 2)
-    assert (foreign.severity, foreign.title, len(foreign.items)) == (WARN, "2 runs that nobody here started", 1)
+    assert (foreign.severity, foreign.title, len(foreign.items)) == (
+        WARN,
+        "2 runs that nobody here started",
+        1,
+    )
 
 
 def test_pauses_are_told_last_so_that_nobody_forgets() -> None:
@@ -163,21 +227,37 @@ def test_pauses_are_told_last_so_that_nobody_forgets() -> None:
 
 
 def test_a_ledger_that_cannot_be_read_is_told_unless_something_else_says_why() -> None:
-    assert [each.title for each in found(recent=None, unreadable="disk I/O error")] == ["The ledger cannot be read now"]
+    assert [each.title for each in found(recent=None, unreadable="disk I/O error")] == [
+        "The ledger cannot be read now"
+    ]
     assert [each.title for each in found(replace(STATUS, targets=[]), None, unreadable="not open yet")] == []
     held = replace(STATUS, targets=[WELL], lock_holder="vm2")
-    assert [each.title for each in found(held, None, unreadable="not open yet")] == ["Another daemon holds the ledger"]
+    assert [each.title for each in found(held, None, unreadable="not open yet")] == [
+        "Another daemon holds the ledger"
+    ]
 
 
 def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:
     (overdue,) = found(overdue=[f"late {number}" for number in range(100)], overdue_count=5000)
     assert (len(overdue.items), overdue.more) == (10, 4990)
-    invalid = [details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)]
-    (finding,) = list_findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None, None)
-    assert (len(finding.items), finding.more, finding.link) == (10, 490, "/automations?target=main&state=invalid")
+    invalid = [
+        details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)
+    ]
+    (finding,) = list_findings(
+        replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None, None
+    )
+    assert (len(finding.items), finding.more, finding.link) == (
+        10,
+        490,
+        "/automations?target=main&state=invalid",
+    )
 
 
 @pytest.mark.parametrize("event", ADVICE)
 def test_the_advice_is_that_of_the_runbook(event: str) -> None:
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in RUNBOOK.splitlines() if line.startswith(f"| `{event}`")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in RUNBOOK.splitlines()
+        if line.startswith(f"| `{event}`")
+    ]
     assert [row[2] for row in rows] == [ADVICE[event]]

@@ -1,4 +1,6 @@
-"""The palette of the status page, as WCAG 2.2 measures it, and that nothing in style, script and templates leads elsewhere."""
+"""The palette of the status page, as WCAG 2.2 measures it, and that nothing in style, script and templates
+leads elsewhere.
+"""
 
 import re
 import subprocess
@@ -13,7 +15,10 @@ from scheduler.ops.page import assets
 
 FOLDER = Path(assets.__file__).parent
 STYLE = assets.STYLE.content.decode()
-LIGHT, DARK = (dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL))
+LIGHT, DARK = (
+    dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+    for block in re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+)
 
 TEXT = [
     *product(["ink", "soft", "link", "bad", "warn"], ["paper", "card"]),
@@ -39,7 +44,9 @@ SHAPES = [
 def luminance(colour: str) -> float:
     """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels)
+    red, green, blue = (
+        each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -55,8 +62,14 @@ def test_the_contrast_is_calculated_as_it_is_defined() -> None:
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize(("least", "pairs"), [(4.5, TEXT), (3.0, SHAPES)], ids=["text", "shapes"])
-def test_everything_stands_out_from_what_it_is_on(palette: dict[str, str], least: float, pairs: list[tuple[str, str]]) -> None:
-    assert [(one, other, round(contrast(palette, one, other), 2)) for one, other in pairs if contrast(palette, one, other) < least] == []
+def test_everything_stands_out_from_what_it_is_on(
+    palette: dict[str, str], least: float, pairs: list[tuple[str, str]]
+) -> None:
+    assert [
+        (one, other, round(contrast(palette, one, other), 2))
+        for one, other in pairs
+        if contrast(palette, one, other) < least
+    ] == []
 
 
 def test_light_and_dark_name_the_same_colours_and_no_rule_has_one_of_its_own() -> None:
@@ -66,7 +79,11 @@ def test_light_and_dark_name_the_same_colours_and_no_rule_has_one_of_its_own() -
     assert set(re.findall(r"var\(--([a-z-]+)\)", rules)) == set(LIGHT)
 
 
-@pytest.mark.parametrize("file", sorted(each for each in FOLDER.rglob("*.*") if each.suffix in {".css", ".js", ".svg", ".html"}), ids=str)
+@pytest.mark.parametrize(
+    "file",
+    sorted(each for each in FOLDER.rglob("*.*") if each.suffix in {".css", ".js", ".svg", ".html"}),
+    ids=str,
+)
 def test_nothing_leads_elsewhere_or_is_written_where_the_policy_forbids_it(file: Path) -> None:
     text = file.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.findall(r"https?://|//[a-z]|@import|url\(", text)
@@ -81,4 +98,8 @@ def test_an_installed_package_has_all_of_it(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as files:
         packed = set(files.namelist())
-    assert {str(each.relative_to(root)) for each in FOLDER.rglob("*.*") if each.suffix in {".css", ".js", ".svg", ".html"}} <= packed
+    assert {
+        str(each.relative_to(root))
+        for each in FOLDER.rglob("*.*")
+        if each.suffix in {".css", ".js", ".svg", ".html"}
+    } <= packed

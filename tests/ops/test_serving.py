@@ -1,4 +1,6 @@
-"""Applications on real sockets: bound before anything begins, told of plainly when that fails, and gone when they are stopped."""
+"""Applications on real sockets: bound before anything begins, told of plainly when that fails, and gone when
+they are stopped.
+"""
 
 import asyncio
 import contextlib
@@ -43,7 +45,9 @@ def has_ipv6() -> bool:
     return False
 
 
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback address; enable IPv6 on lo")
+needs_ipv6 = pytest.mark.skipif(
+    not has_ipv6(), reason="this machine has no IPv6 loopback address; enable IPv6 on lo"
+)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,10 @@ def test_a_host_with_two_addresses_has_one_port(monkeypatch: pytest.MonkeyPatch)
     async def run() -> None:
         async with served(listen="both.example.com:0") as running:
             port = running.address.rpartition(":")[2]
-            assert [(await get(f"{host}:{port}")).status_code for host in ("127.0.0.1", "127.0.0.2")] == [200, 200]
+            assert [(await get(f"{host}:{port}")).status_code for host in ("127.0.0.1", "127.0.0.2")] == [
+                200,
+                200,
+            ]
 
     monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", both)
     asyncio.run(run())
@@ -95,7 +102,10 @@ def test_all_addresses_are_those_of_ipv4_too() -> None:
     async def run() -> None:
         async with served(listen="[::]:0") as running:
             port = running.address.rpartition(":")[2]
-            assert [(await get(f"{host}:{port}")).status_code for host in ("127.0.0.1", "[::1]")] == [200, 200]
+            assert [(await get(f"{host}:{port}")).status_code for host in ("127.0.0.1", "[::1]")] == [
+                200,
+                200,
+            ]
 
     asyncio.run(run())
 
@@ -137,7 +147,10 @@ def test_an_address_in_use_is_a_plain_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listen = f"127.0.0.1:{other.getsockname()[1]}"
         error = refusal(listen)
-    assert error == f"cannot listen on {listen} (server.listen): something else listens there already; stop it, or choose another port"
+    assert (
+        error
+        == f"cannot listen on {listen} (server.listen): something else listens there already; stop it, or choose another port"
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,7 +234,9 @@ def test_when_it_is_stopped_nothing_listens_any_more() -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_request_under_way(patience: int) -> AsyncIterator[tuple[HttpServer, asyncio.Event, "asyncio.Task[httpx.Response]"]]:
+async def a_request_under_way(
+    patience: int,
+) -> AsyncIterator[tuple[HttpServer, asyncio.Event, "asyncio.Task[httpx.Response]"]]:
     begun, answer = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
@@ -279,7 +294,11 @@ def test_an_idle_connection_does_not_keep_it_from_stopping() -> None:
 def test_signals_and_logging_are_left_alone() -> None:
     def state() -> list[object]:
         loggers = [logging.getLogger(name) for name in ("", "uvicorn", "uvicorn.error")]
-        return [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), *((list(each.handlers), each.level) for each in loggers)]
+        return [
+            signal.getsignal(signal.SIGTERM),
+            signal.getsignal(signal.SIGINT),
+            *((list(each.handlers), each.level) for each in loggers),
+        ]
 
     async def run() -> list[object]:
         async with served() as running:

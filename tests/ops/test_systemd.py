@@ -61,7 +61,10 @@ class Process:
         supervisor = Supervisor(self.environ)
         weakref.finalize(self, supervisor.close)
         self.notifier = Notifier(
-            is_up=lambda: self.is_up, is_alive=lambda: self.is_alive, status=lambda: self.status, supervisor=supervisor
+            is_up=lambda: self.is_up,
+            is_alive=lambda: self.is_alive,
+            status=lambda: self.status,
+            supervisor=supervisor,
         )
 
 
@@ -158,7 +161,11 @@ def test_what_systemd_waits_for_arrives_in_its_order_however_late(systemd: Syste
     process.notifier.observe(ConfigReloaded(error=None))
     assert set(systemd.told()) == {"X=1"}
     process.notifier.update()
-    assert [line for line in systemd.told() if not line.startswith("STATUS")] == ["READY=1", "RELOADING=1", "READY=1"]
+    assert [line for line in systemd.told() if not line.startswith("STATUS")] == [
+        "READY=1",
+        "RELOADING=1",
+        "READY=1",
+    ]
 
 
 def test_a_process_without_a_free_file_descriptor_can_still_say_that_it_is_alive(systemd: Systemd) -> None:
@@ -176,7 +183,9 @@ def test_a_look_that_fails_is_told_once_and_does_not_starve_the_watchdog(systemd
 
     async def main() -> None:
         supervisor = Supervisor({"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "30000000"})
-        running = asyncio.create_task(Notifier(is_up=lambda: True, is_alive=lambda: True, status=fail, supervisor=supervisor).run())
+        running = asyncio.create_task(
+            Notifier(is_up=lambda: True, is_alive=lambda: True, status=fail, supervisor=supervisor).run()
+        )
         await asyncio.sleep(5.5)
         assert not running.done()
         running.cancel()

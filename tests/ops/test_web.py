@@ -14,7 +14,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.status import STALLED_AFTER, DaemonStatus, Disappearance, Inconsistency, OutcomeTally, RecentActivity
+from scheduler.core.status import (
+    STALLED_AFTER,
+    DaemonStatus,
+    Disappearance,
+    Inconsistency,
+    OutcomeTally,
+    RecentActivity,
+)
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.page.findings import BAD, WARN, list_findings
 from scheduler.ops.queries import OccurrenceQuery
@@ -39,7 +46,14 @@ from tests.ops.support import (
 )
 
 FOR_PEOPLE = ["/", "/occurrences", "/automations", f"/automations/main/{ID}"]
-FOR_PROGRAMS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
+FOR_PROGRAMS = [
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/api/v1/status",
+    "/api/v1/upcoming",
+    "/api/v1/occurrences",
+]
 PATHS = FOR_PEOPLE + FOR_PROGRAMS
 OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
 
@@ -47,7 +61,9 @@ OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
 # ------------------------------------------------------------ health and readiness
 
 
-@pytest.mark.parametrize(("idle", "code"), [(0.0, 200), (STALLED_AFTER - 0.1, 200), (STALLED_AFTER, 503), (3600.0, 503)])
+@pytest.mark.parametrize(
+    ("idle", "code"), [(0.0, 200), (STALLED_AFTER - 0.1, 200), (STALLED_AFTER, 503), (3600.0, 503)]
+)
 def test_health_is_whether_the_loop_makes_progress(idle: float, code: int) -> None:
     answer = asked("/healthz", pages(idle=idle))
     assert answer.status_code == code
@@ -56,7 +72,9 @@ def test_health_is_whether_the_loop_makes_progress(idle: float, code: int) -> No
 
 
 def test_what_is_overdue_is_in_the_body_of_health_and_not_in_its_status() -> None:
-    many = replace(TARGET, overdue=[f"late {number}" for number in range(100)], overdue_count=5000, held="401")
+    many = replace(
+        TARGET, overdue=[f"late {number}" for number in range(100)], overdue_count=5000, held="401"
+    )
     answer = asked("/healthz", pages(status=replace(STATUS, targets=[many])))
     assert answer.status_code == 200
     assert answer.json()["overdue"]["main"]["count"] == 5000
@@ -84,7 +102,13 @@ def test_readiness_says_all_that_is_missing(status: Any, missing: list[str]) -> 
 
 
 def test_the_warnings_of_readiness_are_the_findings_of_the_page_that_leave_the_daemon_ready() -> None:
-    status = replace(STATUS, targets=[replace(TARGET, overdue_count=3, throttled_until=NOW), replace(TARGET, name="b", held="401")])
+    status = replace(
+        STATUS,
+        targets=[
+            replace(TARGET, overdue_count=3, throttled_until=NOW),
+            replace(TARGET, name="b", held="401"),
+        ],
+    )
     tally = OutcomeTally("main", Outcome.SKIPPED, Reason.MISSED, 7, NOW)
     recent = RecentActivity(NOW, complete=True, tallies=(tally,), foreign=(), pauses=())
     failing = FailingNow(FAILED_RUN)
@@ -106,7 +130,9 @@ def test_readiness_does_not_wait_for_a_ledger_that_hangs() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    answer = asked("/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)]), recent=hang))
+    answer = asked(
+        "/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)]), recent=hang)
+    )
     assert answer.status_code == 200
     assert "Target main waits until" in str(answer.json()["warnings"])
 
@@ -124,7 +150,10 @@ def test_a_list_that_cannot_be_trusted_is_a_warning_of_a_daemon_that_is_ready() 
     wrong = replace(TARGET, inconsistent=Inconsistency(NOW, "its count is wrong"))
     answer = asked("/readyz", pages(status=replace(STATUS, targets=[wrong])))
     assert answer.status_code == 200
-    assert "The list of target main cannot be trusted. Since 2026-11-23T19:20:00Z: its count is wrong." in answer.json()["warnings"]
+    assert (
+        "The list of target main cannot be trusted. Since 2026-11-23T19:20:00Z: its count is wrong."
+        in answer.json()["warnings"]
+    )
     target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[wrong]))).json()["targets"][0]
     assert target["inconsistent"] == {"since": "2026-11-23T19:20:00Z", "reason": "its count is wrong"}
     assert asked("/api/v1/status").json()["targets"][0]["inconsistent"] is None
@@ -170,27 +199,45 @@ def test_the_status_line_of_the_service_counts_what_is_open_before_its_due_time_
     [
         ({}, "next fire 2026-11-23T19:20:40Z"),
         ({"throttled_until": NOW + timedelta(seconds=10)}, "next fire 2026-11-23T19:20:40Z"),
-        ({"throttled_until": NOW + timedelta(hours=1)}, "nothing fires before 2026-11-23T20:20:00Z (throttled)"),
+        (
+            {"throttled_until": NOW + timedelta(hours=1)},
+            "nothing fires before 2026-11-23T20:20:00Z (throttled)",
+        ),
         ({"automations": {"paused": 2}}, "next fire never"),
     ],
 )
-def test_the_status_line_of_the_service_tells_when_something_fires(changes: dict[str, Any], words: str) -> None:
+def test_the_status_line_of_the_service_tells_when_something_fires(
+    changes: dict[str, Any], words: str
+) -> None:
     assert describe_status(replace(STATUS, targets=[replace(TARGET, **changes)])).endswith(f", {words}")
 
 
 def test_the_status_says_what_is_wrong_with_the_list() -> None:
-    wrong = replace(TARGET, throttled_until=NOW, unidentified=2, anonymous=["object 3"], absent=6, disappeared=Disappearance(NOW, 6, 10))
+    wrong = replace(
+        TARGET,
+        throttled_until=NOW,
+        unidentified=2,
+        anonymous=["object 3"],
+        absent=6,
+        disappeared=Disappearance(NOW, 6, 10),
+    )
     target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[wrong]))).json()["targets"][0]
     assert target["unidentified"] == {"count": 2, "objects": ["object 3"]}
     assert target["throttled_until"] == "2026-11-23T19:20:00Z"
     assert target["absent"] == 6
     assert target["disappeared"] == {"at": "2026-11-23T19:20:00.000000Z", "count": 6, "automations": 10}
     well = asked("/api/v1/status").json()["targets"][0]
-    assert (well["unidentified"], well["absent"], well["disappeared"]) == ({"count": 0, "objects": []}, 0, None)
+    assert (well["unidentified"], well["absent"], well["disappeared"]) == (
+        {"count": 0, "objects": []},
+        0,
+        None,
+    )
 
 
 def test_a_status_without_a_snapshot_has_nulls() -> None:
-    target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[EMPTY_TARGET]))).json()["targets"][0]
+    target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[EMPTY_TARGET]))).json()["targets"][
+        0
+    ]
     assert (target["snapshot_at"], target["next_fire"], target["clock_offset_seconds"]) == (None, None, None)
 
 
@@ -252,8 +299,14 @@ def test_the_fires_of_all_targets_come_in_order_of_time() -> None:
     ],
 )
 def test_upcoming_of_an_automation_by_id_name_or_pattern(automation: str, names: set[str]) -> None:
-    entries = [entry("nightly-a"), entry("nightly-b", automation_id=OTHER_ID), entry("[weird]", automation_id=OTHER_ID)]
-    answer = asked(str(httpx.URL("/api/v1/upcoming", params={"automation": automation})), pages(entries=entries))
+    entries = [
+        entry("nightly-a"),
+        entry("nightly-b", automation_id=OTHER_ID),
+        entry("[weird]", automation_id=OTHER_ID),
+    ]
+    answer = asked(
+        str(httpx.URL("/api/v1/upcoming", params={"automation": automation})), pages(entries=entries)
+    )
     assert {fire["name"] for fire in answer.json()["results"]} == names
 
 
@@ -280,7 +333,9 @@ def test_occurrences_are_the_records_as_they_come() -> None:
 def test_the_state_counts_the_failing_automations_of_each_target() -> None:
     other = replace(TARGET, name="other")
     status = replace(STATUS, targets=[TARGET, other])
-    one, two = asked("/api/v1/status", pages(status=status, failing=FailingNow(FAILED_RUN, more=7))).json()["targets"]
+    one, two = asked("/api/v1/status", pages(status=status, failing=FailingNow(FAILED_RUN, more=7))).json()[
+        "targets"
+    ]
     assert two["failing"] == {"count": 0, "automations": []}
     assert one["failing"] == {
         "count": 8,
@@ -338,8 +393,15 @@ def test_open_occurrences_can_be_asked_for() -> None:
 
 def test_there_is_more_when_a_page_is_full_and_not_the_last() -> None:
     three = Recorded(LINE, LINE, LINE)
-    answers = [asked(f"/api/v1/occurrences?limit=2&offset={offset}", pages(occurrences=three)).json() for offset in (0, 1, 2)]
-    assert [(len(answer["results"]), answer["more"]) for answer in answers] == [(2, True), (2, False), (1, False)]
+    answers = [
+        asked(f"/api/v1/occurrences?limit=2&offset={offset}", pages(occurrences=three)).json()
+        for offset in (0, 1, 2)
+    ]
+    assert [(len(answer["results"]), answer["more"]) for answer in answers] == [
+        (2, True),
+        (2, False),
+        (1, False),
+    ]
 
 
 def test_a_ledger_that_cannot_be_read_is_said_so() -> None:
@@ -370,7 +432,11 @@ def test_a_ledger_that_cannot_be_read_is_said_so() -> None:
         ("automation=", "automation", "1 to 255"),
         ("automation=" + "x" * 256, "automation", "1 to 255"),
         ("target=", "target", "1 to 255"),
-        ("automaton=x", "automaton", "known are automation, limit, offset, outcome, run_status, since, target, until"),
+        (
+            "automaton=x",
+            "automaton",
+            "known are automation, limit, offset, outcome, run_status, since, target, until",
+        ),
         ("span=1h", "span", "not known"),
     ],
 )
@@ -407,7 +473,9 @@ def test_who_wants_only_the_headers_may_have_them(path: str) -> None:
     assert asked(path, some, method="HEAD").status_code == asked(path, some).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/api/v1/", "/api/v1/status/", "/%2F", "/metrics/../status"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/healthz/", "/api/v1/", "/api/v1/status/", "/%2F", "/metrics/../status"]
+)
 def test_what_is_not_there_is_not_found_and_nobody_is_sent_elsewhere(path: str) -> None:
     answer = asked(path)
     assert answer.status_code == 404
@@ -446,12 +514,19 @@ def test_a_name_that_is_not_ours_is_refused_before_anything_is_asked() -> None:
 def test_metrics_are_plain_text_for_prometheus_and_openmetrics_when_asked_for() -> None:
     text = asked("/metrics")
     assert text.headers["content-type"].startswith("text/plain; version=")
-    assert {family.name for family in plain(text.text)} >= {"scheduler_occurrences", "scheduler_build_info", "process_cpu_seconds"}
+    assert {family.name for family in plain(text.text)} >= {
+        "scheduler_occurrences",
+        "scheduler_build_info",
+        "process_cpu_seconds",
+    }
     answer = asked("/metrics", accept="application/openmetrics-text; version=1.0.0")
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.text.endswith("# EOF\n")
     families = openmetrics(answer.text)  # type: ignore[no-untyped-call]  # the library left it so
-    assert {family.name for family in families} >= {"scheduler_occurrences", "scheduler_fire_lateness_seconds"}
+    assert {family.name for family in families} >= {
+        "scheduler_occurrences",
+        "scheduler_fire_lateness_seconds",
+    }
 
 
 def test_hostile_names_are_whole_again_in_the_json() -> None:

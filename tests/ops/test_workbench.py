@@ -13,7 +13,9 @@ from tests.virtual import run_virtual
 
 
 def waited(is_busy: Callable[[float], bool]) -> float:
-    """The seconds that an answer waits, when the daemon is busy as this says of the seconds since it was asked for."""
+    """The seconds that an answer waits, when the daemon is busy as this says of the seconds since it was
+    asked for.
+    """
 
     async def main() -> float:
         loop = asyncio.get_running_loop()
@@ -59,7 +61,9 @@ class Busy:
         return self.asked <= self._times
 
 
-@pytest.mark.parametrize("path", ["/", "/occurrences", "/automations", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"])
+@pytest.mark.parametrize(
+    "path", ["/", "/occurrences", "/automations", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
+)
 def test_every_page_waits(path: str) -> None:
     busy = Busy(2)
     assert asked(path, pages(busy=busy)).status_code == 200
@@ -72,7 +76,9 @@ def test_health_does_not_wait() -> None:
     assert busy.asked == 0
 
 
-def test_readiness_waits_half_a_second_at_most_and_not_until_the_daemon_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_waits_half_a_second_at_most_and_not_until_the_daemon_is_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("scheduler.ops.readiness._PATIENCE", 0.0)
     busy = Busy(10**9)
     assert asked("/readyz", pages(busy=busy)).json()["ready"] is True

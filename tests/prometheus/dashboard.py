@@ -35,8 +35,16 @@ def variables() -> dict[str, dict[str, Any]]:
 
 def expressions() -> dict[str, str]:
     """Every expression, by where it stands, as it is written."""
-    found = {f"{panel['id']}{each['refId']} {panel['title']}": each["expr"] for panel in shown() for each in panel["targets"]}
-    return found | {f"annotation {each['name']}": each["expr"] for each in dashboard()["annotations"]["list"] if "expr" in each}
+    found = {
+        f"{panel['id']}{each['refId']} {panel['title']}": each["expr"]
+        for panel in shown()
+        for each in panel["targets"]
+    }
+    return found | {
+        f"annotation {each['name']}": each["expr"]
+        for each in dashboard()["annotations"]["list"]
+        if "expr" in each
+    }
 
 
 def filled(expression: str, values: Mapping[str, str]) -> str:

@@ -29,7 +29,11 @@ def daemons() -> str:
     """`/metrics` of a daemon after everything has happened once, and requests have ended in every way."""
     counted = Metrics(["main"], now=lambda: NOW)
     counted.recall({}, {}, {"main": ()})
-    requests = (RequestEnded(target="main", endpoint=each, code=code, seconds=0.1) for each in ENDPOINTS for code in sorted(CODES))
+    requests = (
+        RequestEnded(target="main", endpoint=each, code=code, seconds=0.1)
+        for each in ENDPOINTS
+        for code in sorted(CODES)
+    )
     for event in (*every_event(), *requests):
         counted.observe(event)
     return asyncio.run(exposition(counted).render(""))[0].decode()
@@ -47,20 +51,29 @@ def apis() -> str:
 
 @cache
 def shown() -> Mapping[str, Mapping[str, frozenset[str]]]:
-    """Of every series that there can be, by its name: its labels, each with the values that it has been seen with."""
+    """Of every series that there can be, by its name: its labels, each with the values that it has been seen
+    with.
+    """
     found: dict[str, dict[str, set[str]]] = {"up": {"job": {"scheduler", "scheduler-api"}, "instance": set()}}
     for family in (*text_string_to_metric_families(daemons()), *text_string_to_metric_families(apis())):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {"job": {"scheduler", "scheduler-api"}, "instance": set()})
             for label, value in sample.labels.items():
                 labels.setdefault(label, set()).add(value)
-    return {name: {label: frozenset(values) for label, values in labels.items()} for name, labels in found.items()}
+    return {
+        name: {label: frozenset(values) for label, values in labels.items()} for name, labels in found.items()
+    }
 
 
 @cache
 def rules() -> list[dict[str, Any]]:
     """Every rule, of all files."""
-    return [rule for file in RULES for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule
+        for file in RULES
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -78,7 +91,9 @@ _WORDS = {"and", "or", "unless", "bool", "offset"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What an expression asks for: series by their name, matchers of each, and the labels that it groups by."""
+    """What an expression asks for: series by their name, matchers of each, and the labels that it groups
+    by.
+    """
 
     names: frozenset[str]
     matchers: frozenset[tuple[str, str, str, str]]
@@ -92,7 +107,12 @@ def asked(expression: str) -> Asked:
         for name, inside in _SELECTOR.findall(expression)
         for label, operator, value in _MATCHER.findall(inside)
     }
-    grouped = {label.strip() for inside in _GROUPING.findall(expression) for label in inside.split(",") if label.strip()}
+    grouped = {
+        label.strip()
+        for inside in _GROUPING.findall(expression)
+        for label in inside.split(",")
+        if label.strip()
+    }
     rest = _GROUPING.sub(" ", re.sub(r"\{[^}]*\}", " ", _STRING.sub('""', expression)))
     rest = re.sub(r"\[[^\]]*\]", " ", rest)
     words = re.findall(r"(?<![\w.:])([a-zA-Z_:][\w:]*)(?!\s*\()(?![\w:])", rest)
@@ -100,18 +120,26 @@ def asked(expression: str) -> Asked:
 
 
 def unknown(expression: str, recorded: frozenset[str] = frozenset()) -> list[str]:
-    """What an expression asks for that neither the daemon nor the embedded API can show, nor is ``recorded``."""
+    """What an expression asks for that neither the daemon nor the embedded API can show, nor is
+    ``recorded``.
+    """
     wanted, known = asked(expression), shown()
     wrong = [f"no series {name}" for name in wanted.names - known.keys() - recorded]
     labels = {label for name in wanted.names & known.keys() for label in known[name]} | (
         {"job", "target"} if recorded & wanted.names else set()
     )
     wrong += [f"grouped by {label}, which none of them has" for label in wanted.grouped - labels]
-    for name, label, operator, value in wanted.matchers - {each for each in wanted.matchers if each[0] in recorded}:
+    for name, label, operator, value in wanted.matchers - {
+        each for each in wanted.matchers if each[0] in recorded
+    }:
         values = known.get(name, {}).get(label)
         alternatives = value.split("|") if "~" in operator else [re.escape(value)]
         if values is None:
             wrong.append(f"{name} has no label {label}")
         elif "$" not in value:
-            wrong += [f"{name} has no {label} {each}" for each in alternatives if not any(re.fullmatch(each, one) for one in values)]
+            wrong += [
+                f"{name} has no {label} {each}"
+                for each in alternatives
+                if not any(re.fullmatch(each, one) for one in values)
+            ]
     return wrong

@@ -1,4 +1,6 @@
-"""The dashboard asks only for what there is, in expressions that can be read, and every panel can be understood and seen."""
+"""The dashboard asks only for what there is, in expressions that can be read, and every panel can be
+understood and seen.
+"""
 
 import json
 import re
@@ -15,7 +17,13 @@ from tests.prometheus.support import ROOT, asked, rules, unknown
 
 RECORDED = frozenset(rule["record"] for rule in rules() if "record" in rule)
 OF_PROMETHEUS_ITSELF = frozenset({"ALERTS"})
-VALUES = {"job": "scheduler", "target": ".*", "automation": "nightly", "__rate_interval": "1m", "__range": "6h"}
+VALUES = {
+    "job": "scheduler",
+    "target": ".*",
+    "automation": "nightly",
+    "__rate_interval": "1m",
+    "__range": "6h",
+}
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 UNITS = {"none", "short", "s", "bytes", "percentunit", "reqps", "dateTimeFromNow"}
 """The ids of units, as Grafana names them."""
@@ -23,7 +31,13 @@ UNITS = {"none", "short", "s", "bytes", "percentunit", "reqps", "dateTimeFromNow
 
 @pytest.mark.parametrize("expression", expressions().values(), ids=expressions())
 def test_an_expression_asks_for_series_labels_and_values_that_there_are(expression: str) -> None:
-    assert unknown(filled(expression, VALUES | {"target": "main", "automation": "nightly"}), RECORDED | OF_PROMETHEUS_ITSELF) == []
+    assert (
+        unknown(
+            filled(expression, VALUES | {"target": "main", "automation": "nightly"}),
+            RECORDED | OF_PROMETHEUS_ITSELF,
+        )
+        == []
+    )
 
 
 def test_every_variable_in_an_expression_is_one_of_the_dashboard_or_of_grafana() -> None:
@@ -34,9 +48,14 @@ def test_every_variable_in_an_expression_is_one_of_the_dashboard_or_of_grafana()
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
 def test_every_expression_can_be_read(tmp_path: Path) -> None:
-    recorded = [{"record": f"panel:{number}", "expr": filled(each, VALUES)} for number, each in enumerate(expressions().values())]
+    recorded = [
+        {"record": f"panel:{number}", "expr": filled(each, VALUES)}
+        for number, each in enumerate(expressions().values())
+    ]
     (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": recorded}]}))
-    done = subprocess.run(["promtool", "check", "rules", tmp_path / "rules.yml"], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        ["promtool", "check", "rules", tmp_path / "rules.yml"], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -55,7 +74,12 @@ def test_panels_lie_beside_each_other_and_within_the_page() -> None:
         assert at["x"] >= 0 < at["w"], title
         assert at["x"] + at["w"] <= 24, title
     for (one, a), (other, b) in combinations(places, 2):
-        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"] or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        beside = (
+            a["x"] + a["w"] <= b["x"]
+            or b["x"] + b["w"] <= a["x"]
+            or a["y"] + a["h"] <= b["y"]
+            or b["y"] + b["h"] <= a["y"]
+        )
         assert beside, f"{one} lies over {other}"
 
 
@@ -68,7 +92,9 @@ def test_it_can_be_imported_anywhere() -> None:
     """The data source is chosen there, it brings no id, and it says what it needs."""
     assert variables()["datasource"]["query"] == "prometheus"
     assert dashboard()["id"] is None
-    assert {panel["type"] for panel in shipped.shown()} == {each["id"] for each in dashboard()["__requires"] if each["type"] == "panel"}
+    assert {panel["type"] for panel in shipped.shown()} == {
+        each["id"] for each in dashboard()["__requires"] if each["type"] == "panel"
+    }
 
 
 def test_the_version_that_it_is_written_for_is_stated() -> None:

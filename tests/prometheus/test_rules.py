@@ -15,8 +15,12 @@ import yaml
 from scheduler.cli import root
 from tests.prometheus.support import ALERTS, FOLDER, ROOT, RULES, alerts, apis, asked, daemons, rules, unknown
 
-promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
-amtool = pytest.mark.skipif(shutil.which("amtool") is None, reason="needs amtool: apt-get install prometheus-alertmanager")
+promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus"
+)
+amtool = pytest.mark.skipif(
+    shutil.which("amtool") is None, reason="needs amtool: apt-get install prometheus-alertmanager"
+)
 
 UNIT_TESTS = sorted((FOLDER / "tests").glob("*.yml"))
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -26,7 +30,9 @@ RECORDED = frozenset(rule["record"] for rule in rules() if "record" in rule)
 
 def said(*command: object, given: str | None = None) -> tuple[int, str]:
     """The exit status of a command and what it said."""
-    done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True, input=given)
+    done = subprocess.run(
+        [str(part) for part in command], check=False, capture_output=True, text=True, input=given
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -70,14 +76,24 @@ def test_the_metrics_are_named_and_explained_as_prometheus_wants_it(text: Any) -
 def looks() -> list[tuple[str, list[dict[str, Any]]]]:
     """Every look at an alert in the unit tests, with what is to be fired then."""
     groups = [group for file in UNIT_TESTS for group in yaml.safe_load(file.read_text())["tests"]]
-    return [(look["alertname"], look["exp_alerts"]) for group in groups for look in group.get("alert_rule_test", [])]
+    return [
+        (look["alertname"], look["exp_alerts"])
+        for group in groups
+        for look in group.get("alert_rule_test", [])
+    ]
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=variant)
-def test_an_alert_has_a_unit_test_in_which_it_fires_and_one_in_which_it_does_not(rule: dict[str, Any]) -> None:
+def test_an_alert_has_a_unit_test_in_which_it_fires_and_one_in_which_it_does_not(
+    rule: dict[str, Any],
+) -> None:
     fired = [each for name, expected in looks() if name == rule["alert"] for each in expected]
-    assert any(rule["labels"].items() <= each["exp_labels"].items() for each in fired), "it never fires in them"
-    assert any(name == rule["alert"] and not expected for name, expected in looks()), "it always fires in them"
+    assert any(rule["labels"].items() <= each["exp_labels"].items() for each in fired), (
+        "it never fires in them"
+    )
+    assert any(name == rule["alert"] and not expected for name, expected in looks()), (
+        "it always fires in them"
+    )
 
 
 def test_the_unit_tests_name_no_alert_that_there_is_not() -> None:
@@ -85,13 +101,19 @@ def test_the_unit_tests_name_no_alert_that_there_is_not() -> None:
 
 
 def test_every_recording_rule_has_a_unit_test() -> None:
-    looked_at = {name for file in UNIT_TESTS for name in re.findall(r"expr: .*?(job_target:[\w:]+)", file.read_text())}
+    looked_at = {
+        name for file in UNIT_TESTS for name in re.findall(r"expr: .*?(job_target:[\w:]+)", file.read_text())
+    }
     assert looked_at == RECORDED
 
 
-@pytest.mark.parametrize("rule", [rule for rule in rules() if "record" in rule], ids=lambda rule: rule["record"])
+@pytest.mark.parametrize(
+    "rule", [rule for rule in rules() if "record" in rule], ids=lambda rule: rule["record"]
+)
 def test_what_is_recorded_is_of_the_span_that_its_name_says(rule: dict[str, Any]) -> None:
-    assert set(re.findall(r"\[(\w+)\]", rule["expr"])) == {re.search(r"(?:rate|increase)(\w+)$", rule["record"])[1]}  # type: ignore[index]  # each has
+    assert set(re.findall(r"\[(\w+)\]", rule["expr"])) == {
+        re.search(r"(?:rate|increase)(\w+)$", rule["record"])[1]  # type: ignore[index]  # each has
+    }
 
 
 # ------------------------------------------------------------ they ask for what there is
@@ -123,7 +145,9 @@ def test_what_is_recorded_is_used() -> None:
 
 
 def test_the_jobs_that_alerts_look_for_are_those_of_the_scrape_example() -> None:
-    scraped = {each["job_name"] for each in yaml.safe_load((FOLDER / "scrape.yml").read_text())["scrape_configs"]}
+    scraped = {
+        each["job_name"] for each in yaml.safe_load((FOLDER / "scrape.yml").read_text())["scrape_configs"]
+    }
     assert {job for file in ALERTS for job in re.findall(r'job="([^"]*)"', file.read_text())} == scraped
 
 
@@ -158,7 +182,9 @@ def test_an_alert_says_how_grave_it_is_what_is_wrong_where_and_what_to_do_first(
 
 def runbooks() -> dict[str, str]:
     """The runbook of each alert, by the heading."""
-    parts = re.split(r"^### (\w+)\n", OPERATIONS.partition("\n## Alerts\n")[2].partition("\n## ")[0], flags=re.MULTILINE)[1:]
+    parts = re.split(
+        r"^### (\w+)\n", OPERATIONS.partition("\n## Alerts\n")[2].partition("\n## ")[0], flags=re.MULTILINE
+    )[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -175,23 +201,37 @@ def test_an_alert_leads_to_its_runbook(rule: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", runbooks())
 def test_a_runbook_says_what_it_means_what_to_look_at_what_to_do_and_when_it_is_false(name: str) -> None:
-    assert re.findall(r"^- \*\*(.+?)\.\*\*", runbooks()[name], re.MULTILINE) == ["Means", "Look", "Do", "False"]
+    assert re.findall(r"^- \*\*(.+?)\.\*\*", runbooks()[name], re.MULTILINE) == [
+        "Means",
+        "Look",
+        "Do",
+        "False",
+    ]
 
 
-SAID = "\n".join([OPERATIONS.partition("\n## Prometheus\n")[2], *(text for rule in alerts() for text in rule["annotations"].values())])
+SAID = "\n".join(
+    [
+        OPERATIONS.partition("\n## Prometheus\n")[2],
+        *(text for rule in alerts() for text in rule["annotations"].values()),
+    ]
+)
 """All that somebody reads who is woken by an alert."""
 
 
 def test_every_command_that_somebody_is_told_to_run_is_there() -> None:
     named = set(re.findall(r"(?:`|: |; )scheduler ([a-z]+)(?: ([a-z]+)\b)?", SAID))
     assert len(named) > 10
-    assert [(one, two) for one, two in named if (one,) not in commands() and (one, two) not in commands()] == []
+    assert [
+        (one, two) for one, two in named if (one,) not in commands() and (one, two) not in commands()
+    ] == []
 
 
 def test_every_option_that_somebody_is_told_to_give_is_there() -> None:
     used = re.findall(r"(?:`|: |; )scheduler ([a-z]+)([^`;\n]*)", SAID)
     for command, rest in used:
-        options = {option for path, options in commands().items() if path[:1] == (command,) for option in options}
+        options = {
+            option for path, options in commands().items() if path[:1] == (command,) for option in options
+        }
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, f"scheduler {command}{rest}"
 
 
@@ -211,4 +251,6 @@ def test_the_example_for_alertmanager_names_alerts_that_there_are() -> None:
 
 def test_the_unit_tests_are_of_the_shipped_rules() -> None:
     for file in UNIT_TESTS:
-        assert {(file.parent / each).resolve() for each in yaml.safe_load(file.read_text())["rule_files"]} <= set(RULES)
+        assert {
+            (file.parent / each).resolve() for each in yaml.safe_load(file.read_text())["rule_files"]
+        } <= set(RULES)

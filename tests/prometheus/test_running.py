@@ -1,7 +1,8 @@
 """The real Prometheus and Alertmanager with the shipped files, on a real daemon and a real embedded API.
 
-Both run from copies of the files. What the copies change is where to listen and whom to tell, the intervals (a second instead of 15, no
-waiting for more alerts of a group), and how long an alert that takes two minutes has to be so: three seconds.
+Both run from copies of the files. What the copies change is where to listen and whom to tell, the intervals
+(a second instead of 15, no waiting for more alerts of a group), and how long an alert that takes two minutes
+has to be so: three seconds.
 """
 
 import json
@@ -53,7 +54,9 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Monitored:
-    """What runs: the places of the daemon and Prometheus, and what the web hook was told, each notification with its path."""
+    """What runs: the places of the daemon and Prometheus, and what the web hook was told, each notification
+    with its path.
+    """
 
     daemon: Place
     prometheus: int
@@ -71,7 +74,11 @@ class Monitored:
 
     def alerts(self) -> set[str]:
         """The names of what fires."""
-        return {each["labels"]["alertname"] for each in self.asked("alerts")["alerts"] if each["state"] == "firing"}
+        return {
+            each["labels"]["alertname"]
+            for each in self.asked("alerts")["alerts"]
+            if each["state"] == "firing"
+        }
 
 
 @contextmanager
@@ -139,13 +146,27 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
         made = Monitored(daemon, free_port())
         hook, alertmanager = stack.enter_context(web_hook(made.told)), free_port()
         ports = {9464: daemon.server_port, 8040: daemon.api_port, 9093: alertmanager, 9095: hook}
-        scrape, example, *_ = [copied(each, folder, ports) for each in (FOLDER / "scrape.yml", FOLDER / "alertmanager.example.yml", *RULES)]
+        scrape, example, *_ = [
+            copied(each, folder, ports)
+            for each in (FOLDER / "scrape.yml", FOLDER / "alertmanager.example.yml", *RULES)
+        ]
         listen = f"--web.listen-address=127.0.0.1:{made.prometheus}"
-        stack.enter_context(running(folder, "prometheus", f"--config.file={scrape}", f"--storage.tsdb.path={folder}/tsdb", listen))
+        stack.enter_context(
+            running(
+                folder, "prometheus", f"--config.file={scrape}", f"--storage.tsdb.path={folder}/tsdb", listen
+            )
+        )
         listen = f"--web.listen-address=127.0.0.1:{alertmanager}"
-        manager = ("prometheus-alertmanager", f"--config.file={example}", f"--storage.path={folder}/alertmanager")
+        manager = (
+            "prometheus-alertmanager",
+            f"--config.file={example}",
+            f"--storage.path={folder}/alertmanager",
+        )
         stack.enter_context(running(folder, *manager, listen, "--cluster.listen-address="))
-        until(lambda: daemon.command("automations", "create", *AUTOMATION).returncode == 0, "the API to take an automation")
+        until(
+            lambda: daemon.command("automations", "create", *AUTOMATION).returncode == 0,
+            "the API to take an automation",
+        )
         yield made
 
 
@@ -158,7 +179,9 @@ AUTOMATION = (
 def test_an_alert_arrives_at_the_web_hook_with_its_runbook(monitored: Monitored) -> None:
     def arrived() -> list[tuple[str, dict[str, Any]]]:
         told = [(path, alert) for path, told in monitored.told for alert in told["alerts"]]
-        return [(path, alert) for path, alert in told if alert["labels"]["alertname"] == "SchedulerTargetHeld"]
+        return [
+            (path, alert) for path, alert in told if alert["labels"]["alertname"] == "SchedulerTargetHeld"
+        ]
 
     path, alert = until(arrived, "SchedulerTargetHeld at the web hook")[0]
     assert path == "/page"
@@ -171,9 +194,17 @@ def test_an_alert_arrives_at_the_web_hook_with_its_runbook(monitored: Monitored)
 
 
 def test_nothing_else_fires_of_a_daemon_and_an_api_that_have_just_started(monitored: Monitored) -> None:
-    until(lambda: monitored.values('ALERTS{alertname="SchedulerTargetHeld", alertstate="firing"}'), "SchedulerTargetHeld to fire")
+    until(
+        lambda: monitored.values('ALERTS{alertname="SchedulerTargetHeld", alertstate="firing"}'),
+        "SchedulerTargetHeld to fire",
+    )
     assert monitored.alerts() == {"SchedulerTargetHeld"}
-    assert [each for each in monitored.asked("rules")["groups"] for rule in each["rules"] if rule["health"] != "ok"] == []
+    assert [
+        each
+        for each in monitored.asked("rules")["groups"]
+        for rule in each["rules"]
+        if rule["health"] != "ok"
+    ] == []
 
 
 def test_everything_is_scraped_as_the_example_says(monitored: Monitored) -> None:
@@ -182,11 +213,27 @@ def test_everything_is_scraped_as_the_example_says(monitored: Monitored) -> None
 
 
 def test_every_panel_has_an_answer(monitored: Monitored) -> None:
-    until(lambda: monitored.values(f"scheduler_automation_info{{name={json.dumps(NAME)}}}"), "the automation to be known")
-    until(lambda: monitored.values("job_target:scheduler_fires_late:ratio_rate1h"), "the objective to be recorded")
-    values = {"job": "scheduler", "target": "main|refused", "automation": json.dumps(NAME)[1:-1], "__rate_interval": "1m", "__range": "1h"}
+    until(
+        lambda: monitored.values(f"scheduler_automation_info{{name={json.dumps(NAME)}}}"),
+        "the automation to be known",
+    )
+    until(
+        lambda: monitored.values("job_target:scheduler_fires_late:ratio_rate1h"),
+        "the objective to be recorded",
+    )
+    values = {
+        "job": "scheduler",
+        "target": "main|refused",
+        "automation": json.dumps(NAME)[1:-1],
+        "__rate_interval": "1m",
+        "__range": "1h",
+    }
     asked = {title: filled(expression, values) for title, expression in expressions().items()}
-    empty = {title.partition(" ")[2] for title, expression in asked.items() if not _has_an_answer(monitored, expression)}
+    empty = {
+        title.partition(" ")[2]
+        for title, expression in asked.items()
+        if not _has_an_answer(monitored, expression)
+    }
     assert empty == EMPTY
 
 

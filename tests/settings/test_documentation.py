@@ -68,7 +68,11 @@ def test_an_example_of_the_documentation_is_a_valid_file(example: str, tmp_path:
 
 
 def test_the_documentations_variables_are_valid() -> None:
-    lines = [line.removeprefix("export ") for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+    lines = [
+        line.removeprefix("export ")
+        for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+        for line in block.splitlines()
+    ]
     variables = dict(line.split("=", 1) for line in lines if line.startswith("SCHEDULER_"))
     assert len(variables) == 6
     load(None, {name: text.strip("'") for name, text in variables.items()}, default_file=Path("/nonexistent"))

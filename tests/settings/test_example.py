@@ -8,7 +8,9 @@ from scheduler.settings import load
 from scheduler.settings.registry import SETTINGS
 
 EXAMPLE = (Path(__file__).parents[2] / "deploy" / "scheduler.toml").read_text()
-SET = EXAMPLE.replace('url = ""', 'url = "https://a.example"', 1).replace('project_id = ""', 'project_id = "1"', 1)
+SET = EXAMPLE.replace('url = ""', 'url = "https://a.example"', 1).replace(
+    'project_id = ""', 'project_id = "1"', 1
+)
 COMPLETE = re.sub(r"^#(?=\[|\w+ = )", "", SET, flags=re.MULTILINE)
 """With every default taken in."""
 
@@ -35,7 +37,11 @@ def test_every_setting_is_in_it_and_nothing_else() -> None:
 
 
 def paths(table: dict[str, object]) -> list[tuple[str, ...]]:
-    return [(name, *below) for name, inner in table.items() for below in (paths(inner) if isinstance(inner, dict) else [()])]
+    return [
+        (name, *below)
+        for name, inner in table.items()
+        for below in (paths(inner) if isinstance(inner, dict) else [()])
+    ]
 
 
 def test_what_it_shows_are_the_defaults(tmp_path: Path) -> None:
@@ -44,14 +50,18 @@ def test_what_it_shows_are_the_defaults(tmp_path: Path) -> None:
     [override] = shown.pop("override")
     assert override.pop("automation")
     assert override == {name: value for name, value in shown["schedule"].items() if name in override}
-    complete = COMPLETE.replace("[[override]]", "[override]")  # of the policies it shows what they are without it
+    complete = COMPLETE.replace(
+        "[[override]]", "[override]"
+    )  # of the policies it shows what they are without it
     without = re.sub(r"^\[override\]\n(?:\w.*\n)+", "", complete, flags=re.MULTILINE)
     assert settings(tmp_path / "scheduler.toml", without) == settings(tmp_path / "minimal.toml", minimal)
 
 
 def test_only_what_has_no_default_is_set() -> None:
     found = {
-        (section, name) for section, inner in tomllib.loads(EXAMPLE).items() for name in (inner[0] if isinstance(inner, list) else inner)
+        (section, name)
+        for section, inner in tomllib.loads(EXAMPLE).items()
+        for name in (inner[0] if isinstance(inner, list) else inner)
     }
     assert found == OF_ITS_OWN
 

@@ -54,7 +54,10 @@ def test_a_key_file_that_is_set_is_the_only_place_looked_at(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("url", "advice"),
-    [("http://127.0.0.1:8040", "start `scheduler up --state-dir var`, which makes the key"), ("https://a.example", "check the path")],
+    [
+        ("http://127.0.0.1:8040", "start `scheduler up --state-dir var`, which makes the key"),
+        ("https://a.example", "check the path"),
+    ],
 )
 def test_a_missing_key_of_the_embedded_api_is_made_by_up(tmp_path: Path, url: str, advice: str) -> None:
     """`check` advised to check the path, between `restore` into a new state directory and the first `up`."""
@@ -73,7 +76,12 @@ def test_line_breaks_at_the_end_are_no_part_of_the_key(ending: str) -> None:
 def test_without_a_key_the_error_names_every_place(credentials: Path) -> None:
     with pytest.raises(UnusableKey) as caught:
         load_key(target(), {"CREDENTIALS_DIRECTORY": str(credentials)})
-    for place in ("target default", "key_file", f"{credentials}/posthog-api-key", "$POSTHOG_PERSONAL_API_KEY"):
+    for place in (
+        "target default",
+        "key_file",
+        f"{credentials}/posthog-api-key",
+        "$POSTHOG_PERSONAL_API_KEY",
+    ):
         assert place in str(caught.value)
 
 
@@ -113,7 +121,16 @@ def test_a_file_without_end_is_not_read_to_its_end() -> None:
 
 def test_a_key_shows_itself_nowhere() -> None:
     key = SecretKey(SECRET)
-    shown = [repr(key), str(key), f"{key}", f"{key!r:>20}", f"{key:>20}", "%s" % key, repr([key]), json.dumps({"key": key}, default=str)]  # noqa: UP031 -- one of the ways
+    shown = [
+        repr(key),
+        str(key),
+        f"{key}",
+        f"{key!r:>20}",
+        f"{key:>20}",
+        "%s" % key,  # noqa: UP031 -- one of the ways
+        repr([key]),
+        json.dumps({"key": key}, default=str),
+    ]
     assert not [text for text in shown if SECRET[4:8] in text]
 
 

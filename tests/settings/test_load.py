@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import Configuration, Problem, SettingsError, SettingsUnreadable, load, make_option_assignment
+from scheduler.settings import (
+    Configuration,
+    Problem,
+    SettingsError,
+    SettingsUnreadable,
+    load,
+    make_option_assignment,
+)
 
 TARGET = '[[target]]\nurl = "https://a.example"\nproject_id = "1"\n'
 NO_FILE = Path("/nonexistent/scheduler.toml")
@@ -95,23 +102,37 @@ def test_a_variable_changes_the_only_target_of_the_file(tmp_path: Path) -> None:
         ("SCHEDULER_DAEMON__NODE", "123", ("daemon", "node"), "123"),
         ("SCHEDULER_API__GITHUB_INTEGRATIONS", "[1, 2]", ("api", "github_integrations"), [1, 2]),
         ("SCHEDULER_API__RUNNER__COMMAND", '["cat"]', ("api", "runner", "command"), ["cat"]),
-        ("SCHEDULER_API__RUNNER", '{"command": ["cat"], "timeout": "5m"}', ("api", "runner", "command"), ["cat"]),
+        (
+            "SCHEDULER_API__RUNNER",
+            '{"command": ["cat"], "timeout": "5m"}',
+            ("api", "runner", "command"),
+            ["cat"],
+        ),
     ],
 )
-def test_a_variable_is_text_or_json_as_its_setting_wants(variable: str, text: str, path: tuple[str, ...], expected: object) -> None:
+def test_a_variable_is_text_or_json_as_its_setting_wants(
+    variable: str, text: str, path: tuple[str, ...], expected: object
+) -> None:
     configuration = load(None, {variable: text}, default_file=NO_FILE)
     assert value(configuration, *path) == (expected, f"environment {variable}")
 
 
 def test_a_table_in_a_variable_leaves_the_rest_of_the_table(tmp_path: Path) -> None:
-    runner = read(tmp_path, '[api.runner]\ncommand = ["cat"]\n', {"SCHEDULER_API__RUNNER": '{"max_parallel": 9}'}).settings.api.runner
+    runner = read(
+        tmp_path, '[api.runner]\ncommand = ["cat"]\n', {"SCHEDULER_API__RUNNER": '{"max_parallel": 9}'}
+    ).settings.api.runner
     assert (runner.command, runner.max_parallel) == (("cat",), 9)
 
 
 def test_variables_without_two_underlines_are_none_of_ours() -> None:
     load(
         None,
-        {"SCHEDULER_CONFIG": "", "SCHEDULER_SERVICE_HOST": "10.0.0.1", "SCHEDULER_SERVER": "x", "OTHER_SERVER__LISTEN": "x"},
+        {
+            "SCHEDULER_CONFIG": "",
+            "SCHEDULER_SERVICE_HOST": "10.0.0.1",
+            "SCHEDULER_SERVER": "x",
+            "OTHER_SERVER__LISTEN": "x",
+        },
         default_file=NO_FILE,
     )
 
@@ -161,7 +182,9 @@ def test_overrides_are_not_for_the_environment() -> None:
         ("zzz = 1", "zzz", "did you mean"),
     ],
 )
-def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path: Path, text: str, place: str, suggestion: str) -> None:
+def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(
+    tmp_path: Path, text: str, place: str, suggestion: str
+) -> None:
     (problem,) = problems(tmp_path, text)
     assert problem.where == f"file {tmp_path}/scheduler.toml: {place}"
     assert problem.what == "is no known setting"
@@ -186,7 +209,11 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
         ("target = ['a']", "target[0]", "should be a table"),
         ("target = 'url = http://me:secret@proxy'", "target", "what looks like a URL with a password"),
         (f"{TARGET}proxy = 'https://me:secret@proxy:3128'", "target[0].proxy", "should begin with http://"),
-        (f"{TARGET}proxy = ['http://me:secret@proxy:3128']", "target[0].proxy", "should be the URL of a proxy"),
+        (
+            f"{TARGET}proxy = ['http://me:secret@proxy:3128']",
+            "target[0].proxy",
+            "should be the URL of a proxy",
+        ),
         ("[[schedule]]\njitter = '1s'", "schedule", "should be a table, not a list"),
         ("schedule = 5", "schedule", "should be a table, not 5"),
         ("[schedule]\njitter = 5", "schedule.jitter", "should be a duration, not 5"),
@@ -198,29 +225,67 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
         ("[[override]]\nautomation = ''\njitter = '1s'", "override[0].automation", "pattern"),
         ("[[override]]\nautomation = 'x'\nrun_timeout = '1h'", "override[0].run_timeout", "no known setting"),
         ("[ledger]\nurl = 'postgresql://a:secret@b/c'", "ledger.url", "not supported yet"),
-        ("[server]\nper_automation_metrics = 'yes'", "server.per_automation_metrics", '"auto", true or false'),
+        (
+            "[server]\nper_automation_metrics = 'yes'",
+            "server.per_automation_metrics",
+            '"auto", true or false',
+        ),
         ("[daemon]\nnode = 5", "daemon.node", "should be a name"),
         ("[api]\ngithub_integrations = ['1']", "api.github_integrations[0]", "whole number"),
         ("[api]\npublic_url = 'example.org'", "api.public_url", "should begin with https://"),
         ("[api]\npublic_url = 'https://x:secret@example.org'", "api.public_url", "user name or password"),
         ("[api.runner]\ncommand = 'cat'", "api.runner.command", 'a list, not "cat"'),
         ("[api.runner]\ncommand = ['']", "api.runner.command[0]", "word of a command"),
-        ("[api.runner]\nenvironment = ['A=b']", "api.runner.environment[0]", "name of an environment variable"),
-        ("[api.runner]\nenvironment = ['POSTHOG_PERSONAL_API_KEY']", "api.runner.environment[0]", "the daemon's own key"),
+        (
+            "[api.runner]\nenvironment = ['A=b']",
+            "api.runner.environment[0]",
+            "name of an environment variable",
+        ),
+        (
+            "[api.runner]\nenvironment = ['POSTHOG_PERSONAL_API_KEY']",
+            "api.runner.environment[0]",
+            "the daemon's own key",
+        ),
         ("[api.runner]\numask = 18", "api.runner.umask", "octal umask in quotes, not 18"),
         ("[api.runner]\numask = '22'", "api.runner.umask", "octal umask in quotes"),
         ("[api.runner]\numask = '089'", "api.runner.umask", "octal umask in quotes"),
         ("[api.runner]\numask = '277'", "api.runner.umask", "takes the command's own files away"),
         ("[api.runner]\nclone_url = 'https://example.org'", "api.runner.clone_url", "{repository}"),
-        ("[api.runner]\nclone_url = 'https://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
-        ("[api.runner]\nclone_url = 'https://secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
-        ("[api.runner]\nclone_url = 'https::https://secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
-        ("[api.runner]\nclone_url = 'ssh2://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
-        ("[api.runner]\nclone_url = 'ssh://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
-        ("[api.runner]\nclone_url = 'https://example.org/{repository}.git?token=secret'", "api.runner.clone_url", "a query"),
+        (
+            "[api.runner]\nclone_url = 'https://x:secret@example.org/{repository}'",
+            "api.runner.clone_url",
+            "user name or password",
+        ),
+        (
+            "[api.runner]\nclone_url = 'https://secret@example.org/{repository}'",
+            "api.runner.clone_url",
+            "user name or password",
+        ),
+        (
+            "[api.runner]\nclone_url = 'https::https://secret@example.org/{repository}'",
+            "api.runner.clone_url",
+            "user name or password",
+        ),
+        (
+            "[api.runner]\nclone_url = 'ssh2://x:secret@example.org/{repository}'",
+            "api.runner.clone_url",
+            "user name or password",
+        ),
+        (
+            "[api.runner]\nclone_url = 'ssh://x:secret@example.org/{repository}'",
+            "api.runner.clone_url",
+            "user name or password",
+        ),
+        (
+            "[api.runner]\nclone_url = 'https://example.org/{repository}.git?token=secret'",
+            "api.runner.clone_url",
+            "a query",
+        ),
     ],
 )
-def test_a_mistake_is_reported_with_its_place_and_without_secrets(tmp_path: Path, text: str, place: str, what: str) -> None:
+def test_a_mistake_is_reported_with_its_place_and_without_secrets(
+    tmp_path: Path, text: str, place: str, what: str
+) -> None:
     problem = problems(tmp_path, text)[0]
     assert problem.where.endswith((f"scheduler.toml: {place}", f"scheduler.toml: {place}.url"))
     assert what in problem.what
@@ -228,7 +293,14 @@ def test_a_mistake_is_reported_with_its_place_and_without_secrets(tmp_path: Path
     assert "secret" not in str(problem)
 
 
-@pytest.mark.parametrize("url", ["ssh://git@example.org/{repository}.git", "git@example.org:{repository}.git", "/srv/git/{repository}.git"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://git@example.org/{repository}.git",
+        "git@example.org:{repository}.git",
+        "/srv/git/{repository}.git",
+    ],
+)
 def test_a_users_name_for_ssh_is_no_secret(url: str) -> None:
     assert load(None, {"SCHEDULER_API__RUNNER__CLONE_URL": url}).settings.api.runner.clone_url == url
 
@@ -273,7 +345,9 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         [api]
         database = "sqlite:////var/lib/scheduler/../scheduler/scheduler.db"
     """
-    found = problems(tmp_path, text, {"SCHEDULER_SERVER__LISTEM": "x", "SCHEDULER_DAEMON__DRAIN_TIMEOUT": "25"})
+    found = problems(
+        tmp_path, text, {"SCHEDULER_SERVER__LISTEM": "x", "SCHEDULER_DAEMON__DRAIN_TIMEOUT": "25"}
+    )
     assert sorted(problem.where.rpartition(" ")[2] for problem in found) == [
         "SCHEDULER_SERVER__LISTEM",
         "api.database",
@@ -300,12 +374,16 @@ def test_two_targets_that_are_one_are_refused(tmp_path: Path, second: str) -> No
     assert "same URL and project as target[0]" in problem.what
 
 
-@pytest.mark.parametrize("second", ['url = "https://b.example"\nproject_id = "1"', 'url = "https://a.example"\nproject_id = "2"'])
+@pytest.mark.parametrize(
+    "second", ['url = "https://b.example"\nproject_id = "1"', 'url = "https://a.example"\nproject_id = "2"']
+)
 def test_two_apis_or_two_projects_are_two_targets(tmp_path: Path, second: str) -> None:
     assert len(read(tmp_path, f'{TARGET}[[target]]\nname = "b"\n{second}').settings.targets) == 2
 
 
-@pytest.mark.parametrize("project", ['"@current"', '""', '"a"', "0", "-1", "true", "1.5", '"1/../2"', "9223372036854775808"])
+@pytest.mark.parametrize(
+    "project", ['"@current"', '""', '"a"', "0", "-1", "true", "1.5", '"1/../2"', "9223372036854775808"]
+)
 def test_a_project_is_a_number(tmp_path: Path, project: str) -> None:
     (problem,) = problems(tmp_path, f'[[target]]\nurl = "https://a.example"\nproject_id = {project}')
     assert problem.where.endswith("target[0].project_id")
@@ -317,13 +395,17 @@ def test_the_keys_own_project_is_refused_because_it_changes_with_the_key(tmp_pat
 
 
 def test_a_file_that_is_no_toml_is_reported_with_the_other_layers_mistakes(tmp_path: Path) -> None:
-    first, second = problems(tmp_path, "[schedule\n", {"SCHEDULER_LOG__LEVEL": "loud", "SCHEDULER_TARGET__NAME": "a"})
+    first, second = problems(
+        tmp_path, "[schedule\n", {"SCHEDULER_LOG__LEVEL": "loud", "SCHEDULER_TARGET__NAME": "a"}
+    )
     assert "is not TOML" in first.what
     assert "line 1" in first.what
     assert second.where == "environment SCHEDULER_LOG__LEVEL: log.level"
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"a = " + b"[" * 5000, b"a = " + b"9" * 5000, b"a = 0x" + b"f" * 9000, b"\0"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"a = " + b"[" * 5000, b"a = " + b"9" * 5000, b"a = 0x" + b"f" * 9000, b"\0"]
+)
 def test_no_content_of_a_file_is_more_than_a_mistake(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "scheduler.toml"
     file.write_bytes(content)
@@ -332,7 +414,10 @@ def test_no_content_of_a_file_is_more_than_a_mistake(tmp_path: Path, content: by
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, "NaN", '{"a": 1}', "\ud800", "null"])
-@pytest.mark.parametrize("variable", ["SCHEDULER_API__GITHUB_INTEGRATIONS", "SCHEDULER_TARGET__MAX_IN_FLIGHT", "SCHEDULER_API__RUNNER"])
+@pytest.mark.parametrize(
+    "variable",
+    ["SCHEDULER_API__GITHUB_INTEGRATIONS", "SCHEDULER_TARGET__MAX_IN_FLIGHT", "SCHEDULER_API__RUNNER"],
+)
 def test_no_content_of_a_variable_is_more_than_a_mistake(variable: str, text: str) -> None:
     with pytest.raises(SettingsError):
         load(None, {variable: text}, default_file=NO_FILE)
@@ -345,13 +430,20 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 
 
 def test_an_empty_node_is_the_host_name(tmp_path: Path) -> None:
-    assert read(tmp_path, "").settings.daemon.node == read(tmp_path, '[daemon]\nnode = ""').settings.daemon.node != ""
+    assert (
+        read(tmp_path, "").settings.daemon.node
+        == read(tmp_path, '[daemon]\nnode = ""').settings.daemon.node
+        != ""
+    )
 
 
 def test_effective_settings_are_json_and_show_what_an_override_sets_alone(tmp_path: Path) -> None:
     configuration = read(tmp_path, '[[override]]\nautomation = "x"\nstart_within = "auto"\n')
     shown = {one.path: one.value for one in configuration.list_effective()}
     json.dumps(list(shown.values()))
-    assert {path[2]: found for path, found in shown.items() if path[0] == "override"} == {"automation": "x", "start_within": "auto"}
+    assert {path[2]: found for path, found in shown.items() if path[0] == "override"} == {
+        "automation": "x",
+        "start_within": "auto",
+    }
     assert shown["schedule", "stale_limit"] == "1d"
     assert configuration.settings.schedule.stale_limit == timedelta(hours=24)

@@ -16,18 +16,30 @@ patterns = st.text("ab-*?[]!", min_size=1, max_size=5)
 
 
 @given(st.lists(patterns, max_size=8), names | patterns, names)
-def test_it_finds_the_patterns_that_asking_each_would_find(wanted: list[str], name: str, automation_id: str) -> None:
-    fitting = [place for place, pattern in enumerate(wanted) if pattern in {automation_id, name} or fnmatch.fnmatchcase(name, pattern)]
+def test_it_finds_the_patterns_that_asking_each_would_find(
+    wanted: list[str], name: str, automation_id: str
+) -> None:
+    fitting = [
+        place
+        for place, pattern in enumerate(wanted)
+        if pattern in {automation_id, name} or fnmatch.fnmatchcase(name, pattern)
+    ]
     assert PatternIndex(wanted).find_first(automation_id, name) == min(fitting, default=None)
     assert set(PatternIndex(wanted).find_all(automation_id, name)) == set(fitting)
 
 
 def ask(count: int) -> int:
-    """The lines that are executed for so many automations, with as many overrides: one a name, two patterns for each three."""
+    """The lines that are executed for so many automations, with as many overrides: one a name, two patterns
+    for each three.
+    """
     kinds = ("{}-nightly", "{}-*", "*-{}")
-    overrides = tuple(Override(automation=kinds[number % 3].format(number), paused=True) for number in range(count))
+    overrides = tuple(
+        Override(automation=kinds[number % 3].format(number), paused=True) for number in range(count)
+    )
     settings = Settings(override=overrides)
-    automations = [(str(number), f"{number}-nightly" if number % 3 else f"team-{number + 2}") for number in range(count)]
+    automations = [
+        (str(number), f"{number}-nightly" if number % 3 else f"team-{number + 2}") for number in range(count)
+    ]
     ask_all = partial(lambda: [settings.find_policies(*automation) for automation in automations])
     return count_lines(ask_all)
 

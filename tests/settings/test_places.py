@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.proxy import Proxy
-from scheduler.settings.addresses import SocketAddress, parse_api_url, parse_database_url, parse_listen, parse_proxy
+from scheduler.settings.addresses import (
+    SocketAddress,
+    parse_api_url,
+    parse_database_url,
+    parse_listen,
+    parse_proxy,
+)
 from scheduler.settings.problems import InvalidSetting
 
 

@@ -1,10 +1,13 @@
-"""The whole daemon on virtual time and a simulated network: whatever happens, every occurrence has its one outcome, and it is true.
+"""The whole daemon on virtual time and a simulated network: whatever happens, every occurrence has its one
+outcome, and it is true.
 
-One seed decides everything. From it a `script` is *drawn*: the settings, and a list of timed actions (`drawing`). Then it is *played*
-(`world`): first the storm, then twenty minutes of calm in which all has to settle. Then the *checks* look at what it left behind.
+One seed decides everything. From it a `script` is *drawn*: the settings, and a list of timed actions
+(`drawing`). Then it is *played* (`world`): first the storm, then twenty minutes of calm in which all has to
+settle. Then the *checks* look at what it left behind.
 
-What is real: `scheduler.app.daemon.Daemon` with all that it is made of, from its lock file to its reloads and its shutdown; the
-`ApiClient` with its pages, budget and judgement; the ledger on SQLite; metrics and log lines. What is simulated, and where:
+What is real: `scheduler.app.daemon.Daemon` with all that it is made of, from its lock file to its reloads and
+its shutdown; the `ApiClient` with its pages, budget and judgement; the ledger on SQLite; metrics and log
+lines. What is simulated, and where:
 
 - `process`: the machine: clocks, signals, threads. A process can be killed at each step of each of its tasks, and at each commit.
 - `disk`: the ledger's file, which can be full, locked or slow, or fail at its fsync, and what a killed process leaves of it.
@@ -12,9 +15,10 @@ What is real: `scheduler.app.daemon.Daemon` with all that it is made of, from it
   out long after the client gave up; reads lag behind.
 - `api`: the service, with its own truth: every run that it started, for whom, and all that every automation ever was.
 
-The checks (`checks`, on the `evidence`) use none of the daemon's decisions: they compare the ledger with what the API really did and was
-asked, with what the definitions imply, and with what was told in events, metrics and log. Plain expressions in UTC are counted by hand
-(`counting`); for all others `core.cron` is shared, which has tests of its own.
+The checks (`checks`, on the `evidence`) use none of the daemon's decisions: they compare the ledger with what
+the API really did and was asked, with what the definitions imply, and with what was told in events, metrics
+and log. Plain expressions in UTC are counted by hand (`counting`); for all others `core.cron` is shared,
+which has tests of its own.
 
 ::
 
@@ -22,5 +26,6 @@ asked, with what the definitions imply, and with what was told in events, metric
     make soak SEEDS=5000 FROM=0                  # as many as wanted, on all cores; exit status 1 when anything is violated
     python -m tests.simulation sabotage          # the daemon broken on purpose, one way at a time: how many seeds it takes to notice
 
-The same seed does the same everywhere: hashes of strings are fixed by ``PYTHONHASHSEED=0``, which the command sets itself.
+The same seed does the same everywhere: hashes of strings are fixed by ``PYTHONHASHSEED=0``, which the command
+sets itself.
 """

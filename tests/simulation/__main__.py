@@ -1,7 +1,7 @@
 """Plays simulations: one seed again, many of them, or the sabotages. See the package's docstring.
 
-Strings hash differently in every interpreter unless it is told not to, and sets are walked in that order, so all of this runs with
-``PYTHONHASHSEED=0``: a seed does the same everywhere.
+Strings hash differently in every interpreter unless it is told not to, and sets are walked in that order, so
+all of this runs with ``PYTHONHASHSEED=0``: a seed does the same everywhere.
 """
 
 import argparse
@@ -33,7 +33,9 @@ def main() -> int:
 
 
 def run(words: Sequence[str]) -> int:
-    """Do as the command's words say; exit status 1 when anything was violated, or a sabotage went unnoticed."""
+    """Do as the command's words say; exit status 1 when anything was violated, or a sabotage went
+    unnoticed.
+    """
     arguments = _parser().parse_args(words)
     gc.disable()  # a world is dropped whole; looking for cycles in it again and again would take a fifth of the time
     if arguments.what == "sabotage":
@@ -48,8 +50,12 @@ def run(words: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("what", help="a seed to play again, `soak` for many, `story` for stories by name, or `sabotage`")
-    parser.add_argument("names", nargs="*", help="of stories; none: every small one; `large`: every large one")
+    parser.add_argument(
+        "what", help="a seed to play again, `soak` for many, `story` for stories by name, or `sabotage`"
+    )
+    parser.add_argument(
+        "names", nargs="*", help="of stories; none: every small one; `large`: every large one"
+    )
     parser.add_argument("--whole", action="store_true", help="do not make a failing script shorter")
     parser.add_argument("--seeds", type=int, default=500, help="how many; of a sabotage at most")
     parser.add_argument("--from", dest="begin", type=int, default=0, help="the first seed")
@@ -96,7 +102,10 @@ def _soak(seeds: Iterable[int], jobs: int) -> int:
         if judged.seeds % 50 == 0:
             seconds = time.perf_counter() - began
             rate = judged.occurrences / seconds
-            print(f"{judged.seeds} seeds, {judged.occurrences} occurrences, {rate:.0f}/s, {len(judged.violations)} violations", flush=True)
+            print(
+                f"{judged.seeds} seeds, {judged.occurrences} occurrences, {rate:.0f}/s, {len(judged.violations)} violations",
+                flush=True,
+            )
     for line in reporting.summary(judged, time.perf_counter() - began):
         print(line)
     return 1 if judged.violations else 0

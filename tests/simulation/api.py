@@ -1,7 +1,9 @@
-"""`SimulatedApi`: the service, with its own truth: every run that it ever started, and all that every automation ever was.
+"""`SimulatedApi`: the service, with its own truth: every run that it ever started, and all that every
+automation ever was.
 
-It speaks HTTP as values, from a request to the bytes of an answer, and keeps what each automation was at any time, so that a read can lag
-behind. It knows nothing of networks, and outlives its clients: what has arrived is carried out.
+It speaks HTTP as values, from a request to the bytes of an answer, and keeps what each automation was at any
+time, so that a read can lag behind. It knows nothing of networks, and outlives its clients: what has arrived
+is carried out.
 """
 
 import asyncio
@@ -27,7 +29,9 @@ NOBODY: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that really was started. ``key`` is the Idempotency-Key of the request that did it; empty: somebody else's."""
+    """A run that really was started. ``key`` is the Idempotency-Key of the request that did it; empty:
+    somebody else's.
+    """
 
     id: str
     automation_id: str
@@ -155,7 +159,12 @@ class SimulatedApi:
         self.runs.append(run)
         if key != NOBODY:
             self.by_key[key].append(run)
-        shown = {"last_run_at": to_text(at), "last_run_status": "running", "last_task_run_id": run.id, "last_error": None}
+        shown = {
+            "last_run_at": to_text(at),
+            "last_run_status": "running",
+            "last_task_run_id": run.id,
+            "last_error": None,
+        }
         self._put(automation_id, before | shown | {"updated_at": to_text(at)})
         lasts = self._draw.choice(self.run_lasts)
         if lasts is not None:
@@ -169,7 +178,11 @@ class SimulatedApi:
         self.ends[run.id] = self._clock.true_now()
         document = self._newest(run.automation_id)
         if document is not None and document["last_task_run_id"] == run.id:
-            failed = {"last_run_status": "failed", "last_error": "it broke"} if run.number % 5 == 0 else {"last_run_status": "success"}
+            failed = (
+                {"last_run_status": "failed", "last_error": "it broke"}
+                if run.number % 5 == 0
+                else {"last_run_status": "success"}
+            )
             self._put(run.automation_id, document | failed | {"updated_at": to_text(self.now())})
 
     def finish_all(self) -> None:
@@ -201,12 +214,16 @@ class SimulatedApi:
         if before is None or document is None or before["name"] != document["name"]:
             self._order, self._order_changed = None, at
         self._instants[automation_id].append(at)
-        self.shapes[automation_id].append(Shape(at, document, "" if document is None else json.dumps(document)))
+        self.shapes[automation_id].append(
+            Shape(at, document, "" if document is None else json.dumps(document))
+        )
 
     # ------------------------------------------------------------ what its clients ask
 
     def page(self, offset: int, limit: int, *, lag: float = 0.0, short: bool = False) -> Reply:
-        """A page of the list. ``short``: the first row is missing from it, and the count knows nothing of that."""
+        """A page of the list. ``short``: the first row is missing from it, and the count knows nothing of
+        that.
+        """
         at = self._clock.true_now() - timedelta(seconds=lag)
         listed = self._list_at(at)
         window = slice(offset, offset + min(limit, self._plan.page))
@@ -224,11 +241,17 @@ class SimulatedApi:
         """The automations that the list showed then, in its order."""
         if self._order is None:
             self._order = self._sort_at(self._clock.true_now())
-        listed = self._order if self._order_changed is None or at >= self._order_changed else self._sort_at(at)
+        listed = (
+            self._order if self._order_changed is None or at >= self._order_changed else self._sort_at(at)
+        )
         return [each for each in listed if each not in self.hidden] if self.hidden else listed
 
     def _sort_at(self, at: datetime) -> list[str]:
-        documents = {each: shape.document for each in self.shapes if (shape := self.shape(each, at)) is not None and shape.document}
+        documents = {
+            each: shape.document
+            for each in self.shapes
+            if (shape := self.shape(each, at)) is not None and shape.document
+        }
         newest_first = sorted(documents, key=lambda each: str(documents[each]["created_at"]), reverse=True)
         return sorted(newest_first, key=lambda each: str(documents[each]["name"]))
 
@@ -268,9 +291,15 @@ def _is_identified(row: str) -> bool:
 
 def _runs_of(shapes: Iterable[Shape]) -> Mapping[str, str | None]:
     """The newest run of each automation; of an object that is none that can be read, nothing is shown."""
-    documents = [shape.document for shape in shapes if shape.document is not None and shape.document["cron_expression"] is not None]
+    documents = [
+        shape.document
+        for shape in shapes
+        if shape.document is not None and shape.document["cron_expression"] is not None
+    ]
     runs = {str(each["id"]): each["last_task_run_id"] for each in documents}
     return {automation_id: None if run is None else str(run) for automation_id, run in runs.items()}
 
 
-NOT_FOUND: Final = Reply(404, b'{"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": null}')
+NOT_FOUND: Final = Reply(
+    404, b'{"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": null}'
+)

@@ -1,4 +1,5 @@
-"""Commands on the daemon's machine, added to ordinary scripts: most changes wake the daemon, and some wakes come in bursts.
+"""Commands on the daemon's machine, added to ordinary scripts: most changes wake the daemon, and some wakes
+come in bursts.
 
 Apart from `drawing`, whose seeds stay what they are. The seeds from `FIRST_SEED` on are these.
 """
@@ -54,7 +55,9 @@ def _draw_restore(script: Script, draw: random.Random) -> Iterator[Action]:
     if draw.random() < _RESTORED:
         at, restored_at = sorted(draw.uniform(1.0, script.setting.span) for _ in range(2))
         yield s.Backup(at=at)
-        yield s.Restore(at=restored_at, down=draw.choice([0.5, 20.0, 400.0]), paused=draw.choice([30.0, 200.0]))
+        yield s.Restore(
+            at=restored_at, down=draw.choice([0.5, 20.0, 400.0]), paused=draw.choice([30.0, 200.0])
+        )
 
 
 def _draw_burst(script: Script, draw: random.Random) -> Iterator[Action]:

@@ -1,7 +1,9 @@
-"""The instants of plain expressions in UTC, counted by hand: nothing of the product reads the expression here.
+"""The instants of plain expressions in UTC, counted by hand: nothing of the product reads the expression
+here.
 
-Plain means: five fields of numbers, ``*``, ranges, steps and lists. A range that ends before it begins continues from the last value of
-its field to the first one, and its step continues with it (`docs/schedules.md`).
+Plain means: five fields of numbers, ``*``, ranges, steps and lists. A range that ends before it begins
+continues from the last value of its field to the first one, and its step continues with it
+(`docs/schedules.md`).
 """
 
 import re
@@ -14,7 +16,9 @@ _ITEM: Final = re.compile(r"(\*|\d{1,2}(?:-\d{1,2})?)(?:/(\d{1,2}))?", re.ASCII)
 
 
 def list_instants(expression: str, begin: datetime, end: datetime) -> Sequence[datetime] | None:
-    """Return the instants after ``begin`` and up to ``end`` in order; None for an expression that is not plain."""
+    """Return the instants after ``begin`` and up to ``end`` in order; None for an expression that is not
+    plain.
+    """
     fields = expression.split(" ")
     values = [_read_field(*each) for each in zip(fields, _FIELDS, strict=False)]
     if len(fields) != len(_FIELDS) or not all(values):
@@ -44,7 +48,11 @@ def _walk(text: str, step: int, first: int, last: int, *, has_step: bool) -> Seq
     ends = int(low), int(high or (last if has_step else low))
     if step == 0 or not all(first <= each <= last for each in ends):
         return ()
-    way = range(ends[0], ends[1] + 1) if ends[0] <= ends[1] else [*range(ends[0], last + 1), *range(first, ends[1] + 1)]
+    way = (
+        range(ends[0], ends[1] + 1)
+        if ends[0] <= ends[1]
+        else [*range(ends[0], last + 1), *range(first, ends[1] + 1)]
+    )
     return way[::step]
 
 
@@ -53,7 +61,9 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 
 def _matches(day: date, fields: Sequence[str], values: Sequence[set[int]]) -> bool:
-    """Whether it fires on this day: when both the date and the day of week are restricted, one of them is enough."""
+    """Whether it fires on this day: when both the date and the day of week are restricted, one of them is
+    enough.
+    """
     _, _, dates, months, weekdays = values
     by_date, by_weekday = day.day in dates, day.isoweekday() % 7 in weekdays
     is_either = not fields[2].startswith("*") and not fields[4].startswith("*")

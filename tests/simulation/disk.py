@@ -1,8 +1,9 @@
 """The ledger's file on a disk that fails, and the `Database` of a process that has it open.
 
-Group commit as in `scheduler.database`: whatever waits becomes one transaction. Between the transaction and the word that it is durable
-time passes, in which a process can die; and what failed at its fsync may be there after a crash all the same, since its pages were written
-and only the next write of the same process would have gone over them (https://www.sqlite.org/wal.html).
+Group commit as in `scheduler.database`: whatever waits becomes one transaction. Between the transaction and
+the word that it is durable time passes, in which a process can die; and what failed at its fsync may be there
+after a crash all the same, since its pages were written and only the next write of the same process would
+have gone over them (https://www.sqlite.org/wal.html).
 """
 
 import asyncio
@@ -87,17 +88,23 @@ class File:
 
 
 class OpenFile:
-    """A `Database` for one process: its writer and its reader. What it was asked for dies with the process."""
+    """A `Database` for one process: its writer and its reader. What it was asked for dies with the
+    process.
+    """
 
     def __init__(self, file: File, process: "Process") -> None:
         self._file, self._process = file, process
         self._queue: deque[PendingOperation[Any, Any]] = deque()
         self._committing = False
-        self._unsure: list[tuple[_Group, bool]] = []  # what failed at its fsync since the last write that did not
+        self._unsure: list[
+            tuple[_Group, bool]
+        ] = []  # what failed at its fsync since the last write that did not
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """See `scheduler.database.Database`."""
-        return await self._written(PendingOperation(cast("Operation[Any, T]", SingleOperation(operation)), None))
+        return await self._written(
+            PendingOperation(cast("Operation[Any, T]", SingleOperation(operation)), None)
+        )
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """See `scheduler.database.Database`."""
@@ -148,9 +155,13 @@ class OpenFile:
         self._queue.clear()
         trouble, loop = self._file.trouble, asyncio.get_running_loop()
         if trouble is None or trouble.trouble is Disk.SLOW:
-            loop.call_later(self._file.commit + (0.0 if trouble is None else trouble.took), self._commit, group)
+            loop.call_later(
+                self._file.commit + (0.0 if trouble is None else trouble.took), self._commit, group
+            )
         else:
-            loop.call_later(_BUSY if trouble.trouble is Disk.LOCKED else self._file.commit, self._fail, group, trouble)
+            loop.call_later(
+                _BUSY if trouble.trouble is Disk.LOCKED else self._file.commit, self._fail, group, trouble
+            )
 
     def _commit(self, group: _Group) -> None:
         self._process.commits()

@@ -1,7 +1,7 @@
 """Scripts out of seeds: what a simulation is like, and all that happens in it.
 
-What is drawn leans to where things go wrong: around full minutes, when claims are made and sent; around clock changes of the zones that the
-automations are in; and several faults at once.
+What is drawn leans to where things go wrong: around full minutes, when claims are made and sent; around clock
+changes of the zones that the automations are in; and several faults at once.
 """
 
 import random
@@ -15,9 +15,26 @@ from tests.simulation.load import FIRST_SEED, draw_load
 from tests.simulation.network import GARBAGE
 from tests.simulation.script import ALL, LIST, READS, RETRIEVE, RUN, Action, Dies, Disk, Fault, Script
 
-_MINUTES: Final = ("* * * * *", "*/2 * * * *", "*/5 * * * *", "1-59/3 * * * *", "*/10 * * * *", "0 * * * *", "*/7 * * * *", "nonsense")
+_MINUTES: Final = (
+    "* * * * *",
+    "*/2 * * * *",
+    "*/5 * * * *",
+    "1-59/3 * * * *",
+    "*/10 * * * *",
+    "0 * * * *",
+    "*/7 * * * *",
+    "nonsense",
+)
 _HOURS: Final = (
-    *("*/15 * * * *", "0 * * * *", "30 * * * *", "30 2 * * *", "0 1-3 * * *", "15,45 0-5 * * *", "*/30 1-3 * * *"),
+    *(
+        "*/15 * * * *",
+        "0 * * * *",
+        "30 * * * *",
+        "30 2 * * *",
+        "0 1-3 * * *",
+        "15,45 0-5 * * *",
+        "*/30 1-3 * * *",
+    ),
     *("0 9 * * 1-5", "0 0 * * 0", "17 */2 * * *", "0 12 1 * *", "*/20 * * * *", "5 0 * * *", "30 2 31 2 *"),
 )
 _CHANGES: Final = (
@@ -33,7 +50,15 @@ _CHANGES: Final = (
     ("Africa/Casablanca", datetime(2026, 2, 15, 2, tzinfo=UTC)),
     ("Asia/Beirut", datetime(2026, 3, 28, 22, tzinfo=UTC)),
 )
-_ZONES: Final = ("UTC", "UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Auckland", "America/New_York", "Nowhere/Atlantis")
+_ZONES: Final = (
+    "UTC",
+    "UTC",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "Pacific/Auckland",
+    "America/New_York",
+    "Nowhere/Atlantis",
+)
 _ORDINARY: Final = datetime(2026, 6, 3, 11, 17, 40, tzinfo=UTC)
 _LONG_WAITS: Final = 0.08
 """The share of scripts in which the API asks for a long wait."""
@@ -70,7 +95,8 @@ class _Drawing:
         idempotent = draw.random() < 0.2
         targets = tuple(self._target(idempotent=idempotent) for _ in range(self._targets))
         automations = tuple(
-            s.Planned(target=each % self._targets, expression=self._expression(), timezone=self._timezone()) for each in range(self._count)
+            s.Planned(target=each % self._targets, expression=self._expression(), timezone=self._timezone())
+            for each in range(self._count)
         )
         setting = s.Setting(
             begin=self._begin,
@@ -146,23 +172,39 @@ class _Drawing:
         return tuple(sorted(drawn, key=lambda each: each.at))
 
     def _ambush(self, at: float) -> Sequence[Action]:
-        """Around one instant: nobody hears what becomes of a request, and somebody else starts a run just before or after."""
+        """Around one instant: nobody hears what becomes of a request, and somebody else starts a run just
+        before or after.
+        """
         draw = self._draw
         number = draw.randrange(self._count)
         target = number % self._targets
-        fault = draw.choice([Fault.LOST_REQUEST, Fault.RESET_BEFORE, Fault.RESET_BEFORE, Fault.RESET_AFTER, Fault.LOST_ANSWER, Fault.LATE])
+        fault = draw.choice(
+            [
+                Fault.LOST_REQUEST,
+                Fault.RESET_BEFORE,
+                Fault.RESET_BEFORE,
+                Fault.RESET_AFTER,
+                Fault.LOST_ANSWER,
+                Fault.LATE,
+            ]
+        )
         minute = self._full_minute(at)
         late = draw.choice([20.0, 45.0, 130.0])
-        unheard = s.Weather(at=max(0.5, minute - 1.5), lasts=3.0, target=target, endpoints=(RUN,), fault=fault, amount=late)
+        unheard = s.Weather(
+            at=max(0.5, minute - 1.5), lasts=3.0, target=target, endpoints=(RUN,), fault=fault, amount=late
+        )
         if draw.random() < 0.5:
             after = minute + draw.choice([-1.5, -0.5, 0.05, 0.5, 5.0, 31.0, 70.0])
             return unheard, s.Somebody(at=max(0.5, after), target=target, automation=number)
         before = minute - draw.choice([25.0, 9.0, 6.0])
-        blind = s.Weather(at=max(0.5, minute - 40.0), lasts=41.0, target=target, endpoints=(LIST,), fault=Fault.RESET_BEFORE)
+        blind = s.Weather(
+            at=max(0.5, minute - 40.0), lasts=41.0, target=target, endpoints=(LIST,), fault=Fault.RESET_BEFORE
+        )
         return blind, unheard, s.Somebody(at=max(0.5, before), target=target, automation=number)
 
     def _long_wait(self) -> Sequence[Action]:
-        """In some scripts: the API asks for a long wait, and the daemon is restarted before the end of the wait.
+        """In some scripts: the API asks for a long wait, and the daemon is restarted before the end of the
+        wait.
 
         From a generator of its own, so that everything else of a seed stays as it was.
         """
@@ -213,12 +255,16 @@ class _Drawing:
         draw = self._draw
         at = draw.uniform(1.0, self._span)
         if draw.random() < 0.5:
-            at = max(1.0, self._full_minute(at) + draw.choice([-1.0, 0.0, draw.uniform(-3, 3), draw.gauss(0, 0.3)]))
+            at = max(
+                1.0, self._full_minute(at) + draw.choice([-1.0, 0.0, draw.uniform(-3, 3), draw.gauss(0, 0.3)])
+            )
         return round(at, 3)
 
     def _lasts(self) -> float:
         draw = self._draw
-        mean = draw.choice([5.0, 40.0, 40.0, 200.0] if self._profile == "minutes" else [60.0, 600.0, 7200.0, 30000.0])
+        mean = draw.choice(
+            [5.0, 40.0, 40.0, 200.0] if self._profile == "minutes" else [60.0, 600.0, 7200.0, 30000.0]
+        )
         return round(min(draw.expovariate(1 / mean), 26 * 3600.0) + 0.5, 3)
 
     def _which(self) -> tuple[int, int]:
@@ -234,9 +280,13 @@ class _Drawing:
         status, retry_after, carried_out, amount = 0, None, draw.random() < 0.5, 0.0
         match fault:
             case Fault.STATUS:
-                status = draw.choice([302, 400, 401, 403, 404, 404, 408, 409, 425, 429, 429, 500, 502, 503, 504, 422])
+                status = draw.choice(
+                    [302, 400, 401, 403, 404, 404, 408, 409, 425, 429, 429, 500, 502, 503, 504, 422]
+                )
                 carried_out = carried_out and (status >= 500 or status in {408, 425})
-                retry_after = draw.choice([None, "5", "20", "90", "0", "soon"]) if status in {429, 503} else None
+                retry_after = (
+                    draw.choice([None, "5", "20", "90", "0", "soon"]) if status in {429, 503} else None
+                )
             case Fault.GARBAGE:
                 amount = draw.randrange(GARBAGE)
             case Fault.LATE:
@@ -275,7 +325,9 @@ class _Drawing:
 
     def _create(self, at: float) -> Action:
         target, number = self._which()
-        return s.Create(at=at, target=target, automation=number, expression=self._expression(), timezone=self._timezone())
+        return s.Create(
+            at=at, target=target, automation=number, expression=self._expression(), timezone=self._timezone()
+        )
 
     def _delete(self, at: float) -> Action:
         target, number = self._which()
@@ -319,7 +371,9 @@ class _Drawing:
         draw = self._draw
         if self._profile == "minutes":
             return draw.choice([0.0, 0.5, 5.0, 45.0, 70.0, 400.0])
-        return draw.choice([0.0, 2.0, 70.0, 3600.0, 9000.0, 50 * 3600.0 if self._profile == "weekend" else 20000.0])
+        return draw.choice(
+            [0.0, 2.0, 70.0, 3600.0, 9000.0, 50 * 3600.0 if self._profile == "weekend" else 20000.0]
+        )
 
     def _terminate(self, at: float) -> Action:
         return s.Terminate(at=at, down=self._down())
@@ -333,4 +387,6 @@ class _Drawing:
 
     def _pause(self, at: float) -> Action:
         target, number = self._which()
-        return s.Pause(at=at, target=target, automation=self._draw.choice([None, number, number]), lasts=self._lasts())
+        return s.Pause(
+            at=at, target=target, automation=self._draw.choice([None, number, number]), lasts=self._lasts()
+        )

@@ -1,4 +1,5 @@
-"""What a simulation left behind, read for the checks: the ledger's rows, what the API really did, what was sent, shown and told.
+"""What a simulation left behind, read for the checks: the ledger's rows, what the API really did, what was
+sent, shown and told.
 
 Nothing of the daemon's own decisions is used here, and nothing is judged.
 """
@@ -93,7 +94,9 @@ class VersionRow:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A recorded gap: from ``since`` to ``until`` the automations from ``automation_id`` on, in the order of ids, are undecided."""
+    """A recorded gap: from ``since`` to ``until`` the automations from ``automation_id`` on, in the order of
+    ids, are undecided.
+    """
 
     since: datetime
     until: datetime
@@ -118,9 +121,13 @@ class Evidence:
         rows = [_row(each) for each in self._select("SELECT * FROM occurrence ORDER BY scheduled_for, id")]
         by_id = {row.id: row for row in rows}
         for each in self._select("SELECT * FROM attempt ORDER BY number"):
-            by_id[each["occurrence_id"]].attempts.append(AttemptRow(each["number"], from_text(each["written_at"]), each["result"]))
+            by_id[each["occurrence_id"]].attempts.append(
+                AttemptRow(each["number"], from_text(each["written_at"]), each["result"])
+            )
         for each in self._select("SELECT * FROM step ORDER BY at"):
-            by_id[each["occurrence_id"]].steps.append(StepRow(each["cause"], from_text(each["at"]), _instant(each["until"])))
+            by_id[each["occurrence_id"]].steps.append(
+                StepRow(each["cause"], from_text(each["at"]), _instant(each["until"]))
+            )
         return rows
 
     @cached_property
@@ -165,7 +172,9 @@ class Evidence:
         """Spans of time, by target, for which the ledger says that not everything is decided yet."""
         found: defaultdict[str, list[Gap]] = defaultdict(list)
         for each in self._select("SELECT * FROM gap"):
-            found[each["target"]].append(Gap(from_text(each["since"]), from_text(each["until"]), each["automation_id"]))
+            found[each["target"]].append(
+                Gap(from_text(each["since"]), from_text(each["until"]), each["automation_id"])
+            )
         return dict(found)
 
     # ------------------------------------------------------------ what really happened
@@ -219,17 +228,24 @@ class Evidence:
 
     @cached_property
     def overruled(self) -> dict[str, list[tuple[int, datetime, datetime]]]:
-        """By target, when lists were read whose pages disagreed, or that were not read to their end, with the process that read them.
+        """By target, when lists were read whose pages disagreed, or that were not read to their end, with the
+        process that read them.
 
-        One poll follows the other: each begins after the end of the one before was told. Of a list that one page holds, the last
-        pass counts when its pages agree.
+        One poll follows the other: each begins after the end of the one before was told. Of a list that one
+        page holds, the last pass counts when its pages agree.
         """
         found: defaultdict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
         ended: dict[tuple[str, int], datetime] = {}
         for told in self.world.events:
             match told.event:
                 case SnapshotFailed(target=target) | SnapshotTaken(target=target, incomplete=True):
-                    found[target].append((told.process, ended.get((target, told.process), datetime.min.replace(tzinfo=UTC)), told.at))
+                    found[target].append(
+                        (
+                            told.process,
+                            ended.get((target, told.process), datetime.min.replace(tzinfo=UTC)),
+                            told.at,
+                        )
+                    )
                 case SnapshotTaken(target=target):
                     before = ended.get((target, told.process), datetime.min.replace(tzinfo=UTC))
                     if len(pages := self._find_pages(target, told.process, before, told.at)) > 1:
@@ -240,9 +256,15 @@ class Evidence:
         return dict(found)
 
     def _find_pages(self, target: str, process: int, begin: datetime, end: datetime) -> Sequence[Shown]:
-        """Find the pages that a process was shown in that time, in their order, of a list that fits into one page."""
+        """Find the pages that a process was shown in that time, in their order, of a list that fits into one
+        page.
+        """
         pages = self._pages.get((target, process), [])
-        return pages[bisect_right(pages, begin, key=lambda page: page.begun) : bisect_right(pages, end, key=lambda page: page.begun)]
+        return pages[
+            bisect_right(pages, begin, key=lambda page: page.begun) : bisect_right(
+                pages, end, key=lambda page: page.begun
+            )
+        ]
 
     @cached_property
     def _pages(self) -> dict[tuple[str, int], list[Shown]]:
@@ -312,17 +334,28 @@ class Evidence:
     @cached_property
     def variants(self) -> list[tuple[str, str]]:
         """The rules for clock changes that ever were in force."""
-        return sorted({(each.settings.schedule.dst_gap, each.settings.schedule.dst_repeat) for each in self.world.configured})
+        return sorted(
+            {
+                (each.settings.schedule.dst_gap, each.settings.schedule.dst_repeat)
+                for each in self.world.configured
+            }
+        )
 
-    def implied(self, schedule: tuple[str, str] | None, begin: datetime, end: datetime) -> tuple[set[datetime], set[datetime]]:
-        """The instants after ``begin`` up to ``end`` that a schedule surely implies, and those that it may imply."""
+    def implied(
+        self, schedule: tuple[str, str] | None, begin: datetime, end: datetime
+    ) -> tuple[set[datetime], set[datetime]]:
+        """The instants after ``begin`` up to ``end`` that a schedule surely implies, and those that it may
+        imply.
+        """
         if schedule is None or begin >= end:
             return set(), set()
         each = [set(self._implied_by(schedule, rules, begin, end)) for rules in self.variants]
         return set.intersection(*each), set.union(*each)
 
     def known_since(self, row: "Row") -> datetime | None:
-        """Since when the versions on record have implied it without a break. One that did not was an edit, or a broken object."""
+        """Since when the versions on record have implied it without a break. One that did not was an edit, or
+        a broken object.
+        """
         just_before = row.scheduled_for - timedelta(microseconds=1)
         versions = self.versions.get((row.target, row.automation_id), [])
         known = None
@@ -332,8 +365,12 @@ class Evidence:
             known = version.observed_at
         return known
 
-    def count_implied(self, schedule: tuple[str, str] | None, begin: datetime, end: datetime) -> tuple[int, int]:
-        """Count the instants after ``begin`` up to ``end``: those that a schedule surely implies, and those that it may imply."""
+    def count_implied(
+        self, schedule: tuple[str, str] | None, begin: datetime, end: datetime
+    ) -> tuple[int, int]:
+        """Count the instants after ``begin`` up to ``end``: those that a schedule surely implies, and those
+        that it may imply.
+        """
         if schedule is None or begin >= end:
             return 0, 0
         if len(self.variants) == 1:
@@ -344,7 +381,9 @@ class Evidence:
         surely, maybe = self.implied(schedule, begin, end)
         return len(surely), len(maybe)
 
-    def _implied_by(self, schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime) -> Sequence[datetime]:
+    def _implied_by(
+        self, schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime
+    ) -> Sequence[datetime]:
         if begin < self._first or end > self._last:
             return _instants(schedule, rules, begin, end)
         timeline = self._timeline(schedule, rules)
@@ -366,7 +405,10 @@ class Evidence:
 
     def slept(self, begin: datetime, end: datetime) -> bool:
         """Whether the machine was suspended in that time."""
-        return any(each.what == "suspended" and each.begin <= end and (each.end or end) >= begin for each in self.world.troubles)
+        return any(
+            each.what == "suspended" and each.begin <= end and (each.end or end) >= begin
+            for each in self.world.troubles
+        )
 
     def is_budget_busy(self, target: str, begin: datetime, end: datetime) -> bool:
         """Return whether the request budget may have held up what was due in that time.
@@ -374,7 +416,10 @@ class Evidence:
         Polls and readings may keep a quarter of each limit to themselves.
         """
         plan, times = self.link(target).plan, self._request_times(target)
-        for length, limit in ((timedelta(minutes=1), plan.requests_per_minute), (timedelta(hours=1), plan.requests_per_hour)):
+        for length, limit in (
+            (timedelta(minutes=1), plan.requests_per_minute),
+            (timedelta(hours=1), plan.requests_per_hour),
+        ):
             usable = limit - limit // 4 - 3
             first, last = bisect_left(times, begin - length), bisect_right(times, end)
             if any(times[each + usable] - times[each] <= length for each in range(first, last - usable)):
@@ -396,7 +441,9 @@ class Evidence:
     def is_ledger_in_trouble(self, begin: datetime, end: datetime) -> bool:
         """Return whether commits took long then: requests that had their place left later, and together."""
         return any(
-            trouble.what.startswith("ledger") and trouble.begin <= end and (trouble.end is None or trouble.end >= begin)
+            trouble.what.startswith("ledger")
+            and trouble.begin <= end
+            and (trouble.end is None or trouble.end >= begin)
             for trouble in self.world.troubles
         )
 
@@ -411,7 +458,8 @@ class Evidence:
         )
 
     def quiet(self, target: str, begin: datetime, end: datetime, automation_id: str | None = None) -> bool:
-        """Whether nothing was wrong in all that time: no trouble of the target or the machine, one process that served, the clock right.
+        """Whether nothing was wrong in all that time: no trouble of the target or the machine, one process
+        that served, the clock right.
 
         Of troubles of single automations those of ``automation_id`` count; None: those of any.
         """
@@ -421,16 +469,24 @@ class Evidence:
             if trouble.target in {None, target} and _concerns(trouble, automation_id)
         ):
             return False
-        if any(wait.at <= end and wait.at + timedelta(seconds=wait.seconds) >= begin for wait in self.link(target).throttled):
+        if any(
+            wait.at <= end and wait.at + timedelta(seconds=wait.seconds) >= begin
+            for wait in self.link(target).throttled
+        ):
             return False
         if any(begin <= at <= end for at, _ in self.world.offsets) or not self.right(begin, end):
             return False
-        return any(each.began <= begin and (each.ended_at is None or each.ended_at >= end) for each in self.world.processes)
+        return any(
+            each.began <= begin and (each.ended_at is None or each.ended_at >= end)
+            for each in self.world.processes
+        )
 
 
 @lru_cache(maxsize=400_000)
 def _key(occurrence: Occurrence) -> str:
-    return make_idempotency_key(f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for)
+    return make_idempotency_key(
+        f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for
+    )
 
 
 def _row(each: sqlite3.Row) -> Row:
@@ -464,11 +520,16 @@ def _instant(text: str | None) -> datetime | None:
 
 def _same(told: Told, row: Row) -> bool:
     event = told.event
-    return isinstance(event, OccurrenceConcluded) and (event.outcome, event.reason) == (row.outcome, row.reason)
+    return isinstance(event, OccurrenceConcluded) and (event.outcome, event.reason) == (
+        row.outcome,
+        row.reason,
+    )
 
 
 @lru_cache(maxsize=4096)
-def _instants(schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime) -> Sequence[datetime]:
+def _instants(
+    schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime
+) -> Sequence[datetime]:
     expression, timezone = schedule
     if timezone == "UTC" and (counted := list_instants(expression, begin, end)) is not None:
         return counted

@@ -27,7 +27,9 @@ class Judged:
     seconds: float = 0.0  # of virtual time
     kinds: Counter[str] = field(default_factory=Counter)  # of faults and other actions
     outcomes: Counter[str] = field(default_factory=Counter)
-    polls: Counter[int] = field(default_factory=Counter)  # good readings of the list, by the hour since the beginning
+    polls: Counter[int] = field(
+        default_factory=Counter
+    )  # good readings of the list, by the hour since the beginning
     violations: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, other: "Judged") -> None:
@@ -63,12 +65,16 @@ def judge_script(script: Script) -> Judged:
     judged = Judged(seeds=1, violations=[(script.seed, str(each)) for each in found])
     if world is not None:
         connection = world.file.connection
-        for outcome, reason, count in connection.execute("SELECT outcome, reason, sum(count) FROM occurrence GROUP BY 1, 2"):
+        for outcome, reason, count in connection.execute(
+            "SELECT outcome, reason, sum(count) FROM occurrence GROUP BY 1, 2"
+        ):
             judged.outcomes[f"{outcome}: {reason}"] += count
             judged.occurrences += count
         judged.runs = sum(len(link.api.runs) for link in world.links.values())
         judged.seconds = (world.ended - world.setting.begin).total_seconds() if world.ended else 0.0
         judged.kinds.update(world.counts)
-        taken = (each.at - world.setting.begin for each in world.events if isinstance(each.event, SnapshotTaken))
+        taken = (
+            each.at - world.setting.begin for each in world.events if isinstance(each.event, SnapshotTaken)
+        )
         judged.polls.update(int(since.total_seconds() // 3600) for since in taken)
     return judged

@@ -97,20 +97,32 @@ def _choose_again(self: FairQueue) -> Ticket | None:
 
 
 async def _claim_without_spans(
-    self: SqliteLedger, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime, **more: Any
+    self: SqliteLedger,
+    target: str,
+    claims: Sequence[Claim],
+    skips: Sequence[Skip],
+    watermark: datetime,
+    **more: Any,
 ) -> Mapping[Occurrence, int]:
     """Make a slice of the recovery durable without its rows."""
     return await _claim(self, target, claims, skips, watermark, **(more | {"spans": ()}))
 
 
 async def _claim_without_gaps(
-    self: SqliteLedger, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime, **more: Any
+    self: SqliteLedger,
+    target: str,
+    claims: Sequence[Claim],
+    skips: Sequence[Skip],
+    watermark: datetime,
+    **more: Any,
 ) -> Mapping[Occurrence, int]:
     """Move the watermark, and record no gap."""
     return await _claim(self, target, claims, skips, watermark, **(more | {"gaps": ()}))
 
 
-def _forget_gaps(self: Timetable, recorded: Mapping[str, Any], **more: Any) -> Iterator[list[model.DefinitionVersion]]:
+def _forget_gaps(
+    self: Timetable, recorded: Mapping[str, Any], **more: Any
+) -> Iterator[list[model.DefinitionVersion]]:
     """Start without the gaps that the ledger holds."""
     return _load(self, recorded, **(more | {"gaps": ()}))
 
@@ -133,7 +145,9 @@ def _count_one_more(self: Schedule, after: datetime, until: datetime) -> int:
     return _count(self, after, until) + 1
 
 
-def _add_as_whole(self: SnapshotOutbox, snapshot: model.Snapshot, changes: SnapshotChanges, *, whole: bool = True) -> None:
+def _add_as_whole(
+    self: SnapshotOutbox, snapshot: model.Snapshot, changes: SnapshotChanges, *, whole: bool = True
+) -> None:
     """Take a part of a snapshot for all of it."""
     del whole
     _add(self, snapshot, changes)
@@ -142,10 +156,16 @@ def _add_as_whole(self: SnapshotOutbox, snapshot: model.Snapshot, changes: Snaps
 def _require_cut(value: Mapping[str, object], field: str, kind: type[Any]) -> Any:
     """Cut a text where a C string ends."""
     found = value.get(field)
-    return _required(value | {field: found.partition("\0")[0]} if isinstance(found, str) else value, field, kind)  # type: ignore[operator]
+    return _required(
+        value | {field: found.partition("\0")[0]} if isinstance(found, str) else value,  # type: ignore[operator]
+        field,
+        kind,
+    )
 
 
-def _miss_at_once(self: Timetable, snapshot: model.Snapshot, _confirm_after: float, *more: Any) -> list[model.DefinitionVersion]:
+def _miss_at_once(
+    self: Timetable, snapshot: model.Snapshot, _confirm_after: float, *more: Any
+) -> list[model.DefinitionVersion]:
     """Remove what the next snapshot does not show either, however soon that comes."""
     return _miss(self, snapshot, 0.0, *more)
 
@@ -218,13 +238,21 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "strangers are not told": [(SnapshotWatch, "_check_unidentified_objects", lambda _self, _snapshot: None)],
     "nothing recorded of what is not shown": [(Timetable, "_find_unseen_changes", _say_nothing_of_unseen)],
     "what was tried is withdrawn": [(Admission, "_withdraw_or_end", _withdraw_what_was_tried)],
-    "an automation that denies itself is sent again": [(Timetable, "note_denial", lambda _self, _automation_id: None)],
-    "the wait that the API asked for is forgotten at a restart": [(TargetThrottle, "recall", lambda _self, _span: None)],
+    "an automation that denies itself is sent again": [
+        (Timetable, "note_denial", lambda _self, _automation_id: None)
+    ],
+    "the wait that the API asked for is forgotten at a restart": [
+        (TargetThrottle, "recall", lambda _self, _span: None)
+    ],
     "waits lost when the process stops": [(SqliteLedger, "discard_attempts", _forget_waits)],
     "a wait under another cause": [(Shortages, "set_cause", _another_cause)],
     "no note of a run that is set aside": [(unattributed_runs, "note", lambda *_: None)],
-    "doubts of one automation cleared one after the other": [(Reconciler, "is_not_started", lambda _self, _doubt, _by: False)],
-    "outcomes of one automation recorded one after the other": [(Deliverer, "find_unsent_outcomes", _find_none_stopped)],
+    "doubts of one automation cleared one after the other": [
+        (Reconciler, "is_not_started", lambda _self, _doubt, _by: False)
+    ],
+    "outcomes of one automation recorded one after the other": [
+        (Deliverer, "find_unsent_outcomes", _find_none_stopped)
+    ],
     "too late by a clock that was ahead": [(Backlog, "reopen_late", lambda _self: None)],
     "a time examined twice": [(backlog, "_find_uncovered_parts", lambda stretch, _others: [stretch])],
     "a wake is not heard": [(Refresh, "request", _do_nothing)],

@@ -1,6 +1,8 @@
-"""The network between a daemon and an API: `Link` knows the weather, and `Wire` is the transport under a real `ApiClient`.
+"""The network between a daemon and an API: `Link` knows the weather, and `Wire` is the transport under a real
+`ApiClient`.
 
-A request that arrives is carried out, whatever becomes of its client meanwhile. What each side really did is kept: `Sent` and `Shown`.
+A request that arrives is carried out, whatever becomes of its client meanwhile. What each side really did is
+kept: `Sent` and `Shown`.
 """
 
 import asyncio
@@ -49,7 +51,9 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A read that a process was given whole: what it showed as the newest run of each automation. ``lag``: how old that was."""
+    """A read that a process was given whole: what it showed as the newest run of each automation. ``lag``:
+    how old that was.
+    """
 
     process: int
     endpoint: str
@@ -58,7 +62,9 @@ class Shown:
     lag: float
     runs: "Mapping[str, str | None]"
     whole: bool = False  # of the list: nothing was left for another page
-    strangers: bool = False  # of the list: it held objects that nobody can identify, so that an absence says nothing
+    strangers: bool = (
+        False  # of the list: it held objects that nobody can identify, so that an absence says nothing
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +177,17 @@ class Wire(Transport):
         return await self._read(endpoint, path[0], request, fate)
 
     def _count(self, endpoint: str, automation_id: str) -> None:
-        self._link.requests.append(Request(self._process.number, endpoint, self._link.clock.true_now(), automation_id))
+        self._link.requests.append(
+            Request(self._process.number, endpoint, self._link.clock.true_now(), automation_id)
+        )
 
     async def warm(self, url: str, connections: int) -> None:  # noqa: ARG002  there is one host
         """Open nothing, and take as long as that takes."""
         self._process.must_live()
         fate = self._link.fate(RUN)
-        await asyncio.sleep(self._connect_timeout if fate.fault is Fault.NO_CONNECTION else fate.there * min(connections, 3))
+        await asyncio.sleep(
+            self._connect_timeout if fate.fault is Fault.NO_CONNECTION else fate.there * min(connections, 3)
+        )
 
     async def aclose(self) -> None:
         """There is nothing to close."""
@@ -231,7 +241,9 @@ class Wire(Transport):
 
     # ------------------------------------------------------------ to read
 
-    async def _read(self, endpoint: str, automation_id: str, request: httpx.Request, fate: Fate) -> httpx.Response:
+    async def _read(
+        self, endpoint: str, automation_id: str, request: httpx.Request, fate: Fate
+    ) -> httpx.Response:
         link, begun = self._link, self._link.clock.true_now()
         if fate.fault in {Fault.LOST_ANSWER, Fault.LOST_REQUEST, Fault.LATE}:
             await asyncio.get_running_loop().create_future()
@@ -241,17 +253,44 @@ class Wire(Transport):
         reply = self._looked(endpoint, automation_id, request, fate)
         await asyncio.sleep(fate.back)
         reply = self._spoilt(reply, fate, automation_id)
-        if fate.fault is Fault.GARBAGE and endpoint == RETRIEVE and fate.weather is not None and fate.weather.amount == _NO_RUN:
-            link.shown.append(Shown(self._process.number, endpoint, begun, link.clock.true_now(), fate.lag, {automation_id: None}))
+        if (
+            fate.fault is Fault.GARBAGE
+            and endpoint == RETRIEVE
+            and fate.weather is not None
+            and fate.weather.amount == _NO_RUN
+        ):
+            link.shown.append(
+                Shown(
+                    self._process.number,
+                    endpoint,
+                    begun,
+                    link.clock.true_now(),
+                    fate.lag,
+                    {automation_id: None},
+                )
+            )
         if reply.shows is not None and fate.fault is None:
             ended, strangers = link.clock.true_now(), endpoint == LIST and reply.strangers
-            link.shown.append(Shown(self._process.number, endpoint, begun, ended, fate.lag, reply.shows, reply.whole, strangers))
+            link.shown.append(
+                Shown(
+                    self._process.number,
+                    endpoint,
+                    begun,
+                    ended,
+                    fate.lag,
+                    reply.shows,
+                    reply.whole,
+                    strangers,
+                )
+            )
         if reply.status == HTTPStatus.NOT_FOUND and endpoint == RETRIEVE:
             self._deny(RETRIEVE, automation_id, begun)
         return self._response(reply, fate)
 
     def _deny(self, endpoint: str, automation_id: str, begun: datetime) -> None:
-        self._link.denied.append(Denied(self._process.number, endpoint, automation_id, begun, self._link.clock.true_now()))
+        self._link.denied.append(
+            Denied(self._process.number, endpoint, automation_id, begun, self._link.clock.true_now())
+        )
 
     def _looked(self, endpoint: str, automation_id: str, request: httpx.Request, fate: Fate) -> Reply:
         api = self._link.api
@@ -295,9 +334,17 @@ class Wire(Transport):
             if weather.status == 302:
                 headers.append(("location", "https://elsewhere.example/"))
             if weather.status == 429:
-                asked = float(weather.retry_after) if weather.retry_after and weather.retry_after.isdigit() else 60.0
-                self._link.throttled.append(AskedWait(self._process.number, self._link.clock.true_now(), asked))
-        return httpx.Response(reply.status, headers=headers, stream=_Body(reply.body, cut=fate.fault is Fault.HALF_ANSWER))
+                asked = (
+                    float(weather.retry_after)
+                    if weather.retry_after and weather.retry_after.isdigit()
+                    else 60.0
+                )
+                self._link.throttled.append(
+                    AskedWait(self._process.number, self._link.clock.true_now(), asked)
+                )
+        return httpx.Response(
+            reply.status, headers=headers, stream=_Body(reply.body, cut=fate.fault is Fault.HALF_ANSWER)
+        )
 
 
 class _Body(httpx.AsyncByteStream):

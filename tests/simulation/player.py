@@ -1,7 +1,8 @@
-"""Plays simulations for the tests: one process that has imported everything, and a copy of it for each simulation.
+"""Plays simulations for the tests: one process that has imported everything, and a copy of it for each
+simulation.
 
-To import the daemon and all around it takes longer than to play most stories. Hashes are fixed for a whole interpreter, so the process
-cannot be that of the tests.
+To import the daemon and all around it takes longer than to play most stories. Hashes are fixed for a whole
+interpreter, so the process cannot be that of the tests.
 """
 
 import json
@@ -43,11 +44,15 @@ class Player:
         self._start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._end()
 
     def play(self, *arguments: str) -> Played:
-        """Do as `python -m tests.simulation` does with these arguments. A simulation that hangs or crashes has a negative status."""
+        """Do as `python -m tests.simulation` does with these arguments. A simulation that hangs or crashes
+        has a negative status.
+        """
         if self._process.poll() is not None:
             self._start()
         timer = Timer(self._most_seconds, self._kill)
@@ -103,7 +108,9 @@ def _serve() -> None:
 
 
 def _run_in_copy(arguments: Sequence[str]) -> int:
-    """Run a simulation in a copy of this process; the copy's exit status comes back, or the negative number of a signal."""
+    """Run a simulation in a copy of this process; the copy's exit status comes back, or the negative number
+    of a signal.
+    """
     copy = os.fork()
     if copy:
         return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])

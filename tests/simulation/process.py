@@ -1,7 +1,9 @@
-"""One daemon process: the real `scheduler.app.daemon.Daemon` on a simulated machine, which can be killed at any of its steps.
+"""One daemon process: the real `scheduler.app.daemon.Daemon` on a simulated machine, which can be killed at
+any of its steps.
 
-What a process starts is its own, and when it is killed all of it stops at once. `machine` puts in place what of a machine the daemon uses:
-clocks, signals, threads, the disk, the network; everything else is the daemon's own, from its lock to its reloads.
+What a process starts is its own, and when it is killed all of it stops at once. `machine` puts in place what
+of a machine the daemon uses: clocks, signals, threads, the disk, the network; everything else is the daemon's
+own, from its lock to its reloads.
 """
 
 import asyncio
@@ -192,7 +194,9 @@ class _Stepped(Coroutine[Any, Any, T]):
         return self._inner.__await__()
 
 
-def owned(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any) -> "asyncio.Task[Any]":
+def owned(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
+) -> "asyncio.Task[Any]":
     """A task factory: a task belongs to the process that makes it."""
     owner = OWNER.get()
     if owner is None:
@@ -221,7 +225,9 @@ class MachineLoop(VirtualLoop):
 
 
 class QuietWatch(clocks.ClockWatch):
-    """Looks at the clocks every second like any watch, but only in the seconds in which there is something to be seen."""
+    """Looks at the clocks every second like any watch, but only in the seconds in which there is something to
+    be seen.
+    """
 
     def __init__(self, clock: Any, publish: Any) -> None:
         super().__init__(clock, publish)
@@ -237,7 +243,9 @@ class QuietWatch(clocks.ClockWatch):
 
 
 class Observers:
-    """What `scheduler.app.observability` is to a daemon, without a socket: the same observers behind the same bus."""
+    """What `scheduler.app.observability` is to a daemon, without a socket: the same observers behind the same
+    bus.
+    """
 
     def __init__(self, settings: Settings, clock: Any) -> None:
         process = _me()

@@ -44,7 +44,11 @@ def trace(script: Script, world: World | None, found: Sequence[Violation]) -> It
         yield f"  automation {number}: {automation.expression!r} in {automation.timezone}, {dict(setting.policies.get(number, {}))}"
     for action in script.actions:
         at = setting.begin + timedelta(seconds=action.at)
-        says = ", ".join(f"{each.name}={getattr(action, each.name)}" for each in fields(action) if each.name not in {"at", "policies"})
+        says = ", ".join(
+            f"{each.name}={getattr(action, each.name)}"
+            for each in fields(action)
+            if each.name not in {"at", "policies"}
+        )
         yield f"  {at:%d %H:%M:%S.%f} {type(action).__name__}: {says}"
     for violation in found[:5]:
         yield f"VIOLATED {violation}"
@@ -72,10 +76,16 @@ def _ledger_lines(evidence: Evidence, automation_id: str) -> Iterator[tuple[date
         if row.automation_id == automation_id:
             attempts = [(each.number, _clock(each.written_at), each.result) for each in row.attempts]
             span = f"row {row.scheduled_for:%H:%M:%S}..{row.last:%H:%M:%S} ({row.count})"
-            yield row.scheduled_for, f"{span} {row.fate} run {row.run_id} due {row.due:%H:%M:%S} attempts {attempts}"
+            yield (
+                row.scheduled_for,
+                f"{span} {row.fate} run {row.run_id} due {row.due:%H:%M:%S} attempts {attempts}",
+            )
     for (_, of), versions in evidence.versions.items():
         for version in versions if of == automation_id else ():
-            yield version.observed_at, f"version {version.schedule} in force from {version.effective_from:%d %H:%M:%S.%f}"
+            yield (
+                version.observed_at,
+                f"version {version.schedule} in force from {version.effective_from:%d %H:%M:%S.%f}",
+            )
 
 
 def _api_lines(evidence: Evidence, automation_id: str) -> Iterator[tuple[datetime, str]]:
@@ -112,10 +122,16 @@ def _shape(shape: Shape) -> str:
 
 def _told(told: Told) -> str:
     event = told.event
-    shown = {each.name: getattr(event, each.name) for each in fields(event) if each.name not in {"occurrence", "automation_id", "target"}}
+    shown = {
+        each.name: getattr(event, each.name)
+        for each in fields(event)
+        if each.name not in {"occurrence", "automation_id", "target"}
+    }
     if isinstance(event, OccurrenceConcluded):
         shown["scheduled_for"] = f"{event.occurrence.scheduled_for:%H:%M:%S}"
-    return f"{type(event).__name__} " + ", ".join(f"{name}={value}" for name, value in shown.items() if value is not None)
+    return f"{type(event).__name__} " + ", ".join(
+        f"{name}={value}" for name, value in shown.items() if value is not None
+    )
 
 
 def _is_of(told: Told, automation_id: str) -> bool:
@@ -143,7 +159,9 @@ def summary(judged: Judged, seconds: float) -> Iterator[str]:
     yield f"{seconds:.0f} s, {rate:.0f} occurrences/s, {speed:.0f} times as fast as time"
     for title, counted in (("what became of them", judged.outcomes), ("what happened", judged.kinds)):
         yield f"{title}:"
-        yield from (f"  {count:8} {what}" for what, count in sorted(counted.items(), key=lambda each: -each[1]))
+        yield from (
+            f"  {count:8} {what}" for what, count in sorted(counted.items(), key=lambda each: -each[1])
+        )
     seeds = sorted({seed for seed, _ in judged.violations})
     yield f"violations: {len(judged.violations)}, in {len(seeds)} seeds"
     for seed in seeds[:30]:

@@ -1,6 +1,7 @@
 """The daemon broken on purpose, one way at a time: whether the simulation notices, and after how many seeds.
 
-Each sabotage is a small patch of what keeps a promise. One that goes unnoticed is a hole in the checks or in what is drawn.
+Each sabotage is a small patch of what keeps a promise. One that goes unnoticed is a hole in the checks or in
+what is drawn.
 """
 
 import asyncio
@@ -48,7 +49,12 @@ def _meanwhile(work: Any) -> None:
 
 
 async def _claim_not_durable(
-    self: SqliteLedger, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime, **more: Any
+    self: SqliteLedger,
+    target: str,
+    claims: Sequence[Claim],
+    skips: Sequence[Skip],
+    watermark: datetime,
+    **more: Any,
 ) -> Mapping[Occurrence, int]:
     """Goes on before its rows are there."""
     if skips or not claims:
@@ -57,7 +63,9 @@ async def _claim_not_durable(
     return {each.occurrence: 1 for each in claims}
 
 
-async def _second_attempt_not_durable(self: SqliteLedger, occurrence: Occurrence, attempt: Attempt, *more: Any) -> None:
+async def _second_attempt_not_durable(
+    self: SqliteLedger, occurrence: Occurrence, attempt: Attempt, *more: Any
+) -> None:
     """Only the first attempt is on record before it is sent."""
     if attempt.number == 1:
         await _attempt(self, occurrence, attempt, *more)
@@ -65,7 +73,9 @@ async def _second_attempt_not_durable(self: SqliteLedger, occurrence: Occurrence
         _meanwhile(_attempt(self, occurrence, attempt, *more))
 
 
-async def _sent_before_the_commit(self: SqliteLedger, occurrence: Occurrence, attempt: Attempt, *more: Any) -> None:
+async def _sent_before_the_commit(
+    self: SqliteLedger, occurrence: Occurrence, attempt: Attempt, *more: Any
+) -> None:
     """The write of an attempt is on its way when it is sent."""
     _meanwhile(_attempt(self, occurrence, attempt, *more))
 
@@ -107,7 +117,9 @@ def _watermark_ahead(self: Timetable, now: datetime, planned: Sequence[object] =
     return now
 
 
-async def _old_reading_believed(self: AutomationCache, automation_id: str, *, since: float) -> AutomationReading | None:
+async def _old_reading_believed(
+    self: AutomationCache, automation_id: str, *, since: float
+) -> AutomationReading | None:
     """Whatever was read last will do."""
     if (seen := self.find_newest(automation_id)) is not None:
         await asyncio.sleep(0.01)
@@ -147,7 +159,9 @@ SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "settle time ignored": [(UnknownAttempt, "settles_at", _Settled)],
     "settle time from the start of the attempt": [(UnknownAttempt, "settles_at", _SettledFromStart)],
     "foreign run adopted": [(reconciler, "reconcile", _foreign_run_adopted)],
-    "open claims adopted without the lock": [(ledger_startup.LedgerStartup, "acquire_lock", _without_the_lock)],
+    "open claims adopted without the lock": [
+        (ledger_startup.LedgerStartup, "acquire_lock", _without_the_lock)
+    ],
     "overdue off by one": [(policy, "compute_start_within", _deadline_too_early)],
     "overdue and not told": [(OverdueCheck, "_publish_overdue", _never_overdue)],
     "trusting a short page": [(snapshot.SnapshotReader, "_read_pass", _short_page_trusted)],
@@ -172,7 +186,9 @@ def sabotaged(name: str) -> Iterator[None]:
 
 
 def _forget_schedules() -> None:
-    """Forget what was evaluated before: many simulations share a process, and only some of them are sabotaged."""
+    """Forget what was evaluated before: many simulations share a process, and only some of them are
+    sabotaged.
+    """
     backlog_decisions.clear_caches()
     cron._make_schedule.cache_clear()
     evidence._instants.cache_clear()

@@ -1,7 +1,9 @@
-"""What a simulation is told to do: its settings, and a list of timed actions. Drawn from a seed, see `drawing`; played by `play`.
+"""What a simulation is told to do: its settings, and a list of timed actions. Drawn from a seed, see
+`drawing`; played by `play`.
 
-Apart from the drawing and the playing so that a failing script can be shortened: what is left when actions are left out makes sense still.
-Automations are named by their number; an action on one that is not there does nothing. All times are in seconds.
+Apart from the drawing and the playing so that a failing script can be shortened: what is left when actions
+are left out makes sense still. Automations are named by their number; an action on one that is not there does
+nothing. All times are in seconds.
 """
 
 from collections.abc import Mapping
@@ -123,7 +125,9 @@ class Break(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vanish(Action):
-    """The list leaves out automations for so long; each of them still answers. Empty ``automations``: the list is empty."""
+    """The list leaves out automations for so long; each of them still answers. Empty ``automations``: the
+    list is empty.
+    """
 
     lasts: float
     target: int
@@ -149,7 +153,9 @@ class Somebody(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger(Action):
-    """For so long the disk is in trouble. ``reads``: reading is, too. ``surfaces``: what failed at its fsync is there after a crash."""
+    """For so long the disk is in trouble. ``reads``: reading is, too. ``surfaces``: what failed at its fsync
+    is there after a crash.
+    """
 
     lasts: float
     trouble: Disk
@@ -184,7 +190,9 @@ class Kill(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doom(Action):
-    """The processes that begin from then on are killed one after the other, each at its ``counts``-th such place; the next begins soon."""
+    """The processes that begin from then on are killed one after the other, each at its ``counts``-th such
+    place; the next begins soon.
+    """
 
     dies: Dies
     counts: tuple[int, ...]
@@ -237,7 +245,9 @@ class Backup(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restore(Action):
-    """Somebody stops the daemon, restores the newest backup, starts the daemon after ``down``, and resumes all ``paused`` seconds later."""
+    """Somebody stops the daemon, restores the newest backup, starts the daemon after ``down``, and resumes
+    all ``paused`` seconds later.
+    """
 
     down: float
     paused: float

@@ -32,7 +32,9 @@ def shrunk(script: Script, fails: Fails, *, tries: int = 150) -> Script:
     return replace(script, actions=tuple(actions))
 
 
-def _without_one_part(actions: Sequence[Action], size: int, still: Callable[[Sequence[Action]], bool]) -> Sequence[Action] | None:
+def _without_one_part(
+    actions: Sequence[Action], size: int, still: Callable[[Sequence[Action]], bool]
+) -> Sequence[Action] | None:
     """The actions without a part of this size that is not needed; None when each is."""
     for begin in range(0, len(actions), size):
         shorter = [*actions[:begin], *actions[begin + size :]]

@@ -1,7 +1,8 @@
-"""Scripts written by hand for the promise under load, by name: `python -m tests.simulation story NAME` plays one, and judges it.
+"""Scripts written by hand for the promise under load, by name: `python -m tests.simulation story NAME` plays
+one, and judges it.
 
-Each is as small as it can be and still shows a defect that was there once. Those in `LARGE` are the sizes of the promise itself; they take
-minutes, and belong to the soak.
+Each is as small as it can be and still shows a defect that was there once. Those in `LARGE` are the sizes of
+the promise itself; they take minutes, and belong to the soak.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,22 @@ from typing import Final
 
 from tests.simulation import script as s
 from tests.simulation.api import automation_id
-from tests.simulation.script import ALL, CALM, LIST, READS, RETRIEVE, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
+from tests.simulation.script import (
+    ALL,
+    CALM,
+    LIST,
+    READS,
+    RETRIEVE,
+    RUN,
+    Action,
+    Dies,
+    Disk,
+    Fault,
+    Planned,
+    Script,
+    Setting,
+    TargetPlan,
+)
 
 _NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
 _TO_NOON: Final = 100.0
@@ -57,11 +73,20 @@ def _limit(per_minute: int, per_hour: int = 100_000) -> TargetPlan:
 
 
 def _narrow(max_in_flight: int) -> TargetPlan:
-    return TargetPlan(page=1000, requests_per_minute=100_000, requests_per_hour=1_000_000, max_in_flight=max_in_flight)
+    return TargetPlan(
+        page=1000, requests_per_minute=100_000, requests_per_hour=1_000_000, max_in_flight=max_in_flight
+    )
 
 
 def _hang(count: int, span: float) -> s.Weather:
-    return s.Weather(at=0.5, lasts=span, target=0, endpoints=(RUN,), fault=Fault.LOST_REQUEST, automations=tuple(range(count)))
+    return s.Weather(
+        at=0.5,
+        lasts=span,
+        target=0,
+        endpoints=(RUN,),
+        fault=Fault.LOST_REQUEST,
+        automations=tuple(range(count)),
+    )
 
 
 def _fill(at: float, lasts: float) -> s.Ledger:
@@ -85,9 +110,15 @@ _NUL: Final = "* * * * *\0 not a schedule"
 
 SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "polls starved by fires": lambda: write_script(
-        1.5 * _HOUR, plan_every("* * * * *", 15), target=_limit(120, 1000), loses_nothing=True, poll_interval="2m"
+        1.5 * _HOUR,
+        plan_every("* * * * *", 15),
+        target=_limit(120, 1000),
+        loses_nothing=True,
+        poll_interval="2m",
     ),
-    "budget of an hour spent in half of it": lambda: write_script(75 * _MINUTE, plan_every("* * * * *", 12), target=_limit(1000, 300)),
+    "budget of an hour spent in half of it": lambda: write_script(
+        75 * _MINUTE, plan_every("* * * * *", 12), target=_limit(1000, 300)
+    ),
     "polls want more than their quarter": lambda: write_script(
         25 * _MINUTE, plan_every("*/2 * * * *", 29), target=_limit(10_000, 480), poll_interval="5s"
     ),
@@ -114,8 +145,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         [s.Weather(at=190.0, lasts=130.0, target=0, endpoints=(RUN,), fault=Fault.STATUS, status=401)],
         target=_limit(60),
     ),
-    "hanging requests": lambda: write_script(11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]),
-    "more hang than may wait": lambda: write_script(6 * _MINUTE, plan_every("0 12 * * *", 30), [_hang(30, 3 * _MINUTE)], target=_narrow(4)),
+    "hanging requests": lambda: write_script(
+        11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]
+    ),
+    "more hang than may wait": lambda: write_script(
+        6 * _MINUTE, plan_every("0 12 * * *", 30), [_hang(30, 3 * _MINUTE)], target=_narrow(4)
+    ),
     "slow ledger and few slots": lambda: write_script(
         8 * _MINUTE,
         plan_every("* * * * *", 6),
@@ -133,10 +168,14 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
     ),
     "empty list for seconds": lambda: write_script(
-        20 * _MINUTE, plan_every("* * * * *", 6), [s.Vanish(at=at, lasts=2.5, target=0) for at in (299.2, 449.2, 599.2)]
+        20 * _MINUTE,
+        plan_every("* * * * *", 6),
+        [s.Vanish(at=at, lasts=2.5, target=0) for at in (299.2, 449.2, 599.2)],
     ),
     "short list for minutes": lambda: write_script(
-        20 * _MINUTE, plan_every("*/3 * * * *", 40), [s.Vanish(at=300.0, lasts=200.0, target=0, automations=tuple(range(30)))]
+        20 * _MINUTE,
+        plan_every("*/3 * * * *", 40),
+        [s.Vanish(at=300.0, lasts=200.0, target=0, automations=tuple(range(30)))],
     ),
     "short list between polls": lambda: write_script(
         20 * _MINUTE,
@@ -147,7 +186,10 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "prompts of commas": lambda: write_script(
         10 * _MINUTE,
         plan_every("* * * * *", 13),
-        [s.Edit(at=200.0 + number / 10, target=0, automation=number, prompt=_COMMAS, enabled=False) for number in range(11)],
+        [
+            s.Edit(at=200.0 + number / 10, target=0, automation=number, prompt=_COMMAS, enabled=False)
+            for number in range(11)
+        ],
     ),
     "text with NUL": lambda: write_script(
         15 * _MINUTE,
@@ -171,7 +213,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         plan_every("* * * * *", 2),
         [
             s.Intrude(at=200.0, lasts=120.0, target=0, row='{"id": 17, "name": "a number"}'),
-            s.Intrude(at=400.0, lasts=120.0, target=0, row='{"id": null, "name": "a long number", "steps": ' + "7" * 5000 + "}"),
+            s.Intrude(
+                at=400.0,
+                lasts=120.0,
+                target=0,
+                row='{"id": null, "name": "a long number", "steps": ' + "7" * 5000 + "}",
+            ),
             s.Intrude(at=600.0, lasts=120.0, target=0, row="[" * 200 + "]" * 200),
         ],
     ),
@@ -216,7 +263,11 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         12 * _MINUTE,
         plan_every("0 0 1 1 *", 1010),
         [
-            *(s.Edit(at=320.0, target=0, automation=number, expression=_DAILY) for number in range(1010) if number not in _LAST),
+            *(
+                s.Edit(at=320.0, target=0, automation=number, expression=_DAILY)
+                for number in range(1010)
+                if number not in _LAST
+            ),
             *(s.Edit(at=320.0, target=0, automation=number, expression="* * * * *") for number in _LAST),
             s.Terminate(at=321.0, down=5 * _MINUTE),
             _doom(322.0, 1, 2, 3, 4, 5, 6),
@@ -228,7 +279,15 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         15 * _MINUTE,
         plan_every("* * * * *", 3),
         [
-            s.Weather(at=150.0, lasts=400.0, target=0, endpoints=(RUN, RETRIEVE), fault=Fault.STATUS, status=404, automations=(0, 1)),
+            s.Weather(
+                at=150.0,
+                lasts=400.0,
+                target=0,
+                endpoints=(RUN, RETRIEVE),
+                fault=Fault.STATUS,
+                status=404,
+                automations=(0, 1),
+            ),
             s.Vanish(at=400.0, lasts=100.0, target=0, automations=(1,)),
         ],
     ),
@@ -236,7 +295,15 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         65 * _MINUTE,
         plan_every("* * * * *", 4),
         [
-            s.Weather(at=190.0, lasts=40.0, target=0, endpoints=ALL, fault=Fault.STATUS, status=429, retry_after="2700"),
+            s.Weather(
+                at=190.0,
+                lasts=40.0,
+                target=0,
+                endpoints=ALL,
+                fault=Fault.STATUS,
+                status=429,
+                retry_after="2700",
+            ),
             s.Terminate(at=600.0, down=30.0),
             s.Kill(at=1500.0, dies=Dies.NOW, count=1, down=5.0),
         ],
@@ -255,7 +322,9 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         20 * _MINUTE,
         plan_every("5 12 * * *", 2),
         [
-            s.Weather(at=350.0, lasts=400.0, target=0, endpoints=(RUN,), fault=Fault.HALF_ANSWER, carried_out=True),
+            s.Weather(
+                at=350.0, lasts=400.0, target=0, endpoints=(RUN,), fault=Fault.HALF_ANSWER, carried_out=True
+            ),
             *(s.Somebody(at=at, target=0, automation=0) for at in (450.0, 520.0)),
             s.Terminate(at=600.0, down=5.0),
         ],
@@ -277,7 +346,10 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         [
             s.Step(at=283.0, seconds=2 * _HOUR, back_after=5 * _MINUTE),
             s.Reload(
-                at=570.0, schedule={"poll_interval": "30s", "jitter": "5m", "dst_repeat": "twice"}, policies={}, zones_missing=frozenset()
+                at=570.0,
+                schedule={"poll_interval": "30s", "jitter": "5m", "dst_repeat": "twice"},
+                policies={},
+                zones_missing=frozenset(),
             ),
         ],
         jitter="5m",
@@ -286,7 +358,9 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         20 * _MINUTE,
         [*plan_every("* * * * *", 3), *plan_every("0 0 1 1 *", 2)],
         [
-            *_change_by_command(s.Create(at=250.0, target=0, automation=5, expression="* * * * *", timezone="UTC")),
+            *_change_by_command(
+                s.Create(at=250.0, target=0, automation=5, expression="* * * * *", timezone="UTC")
+            ),
             *_change_by_command(s.Edit(at=345.0, target=0, automation=3, expression="* * * * *")),
             *_change_by_command(s.Pause(at=455.0, target=0, automation=0, lasts=130.0)),
             *_change_by_command(s.Delete(at=530.0, target=0, automation=1)),
@@ -305,7 +379,10 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],
         [
             s.Weather(at=600.0, lasts=6 * _HOUR, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
-            *(s.Edit(at=5000.0 + number, target=0, automation=number, expression="*/7 * * * *") for number in range(6)),
+            *(
+                s.Edit(at=5000.0 + number, target=0, automation=number, expression="*/7 * * * *")
+                for number in range(6)
+            ),
         ],
         poll_interval="5m",
     ),
@@ -313,10 +390,15 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
 """Stories for every run of the tests."""
 
 LARGE: Final[Mapping[str, Callable[[], Script]]] = {
-    "ledger unwritable for hours": lambda: write_script(9 * _HOUR, plan_every("* * * * *", 12), [_fill(600.0, 6 * _HOUR)]),
+    "ledger unwritable for hours": lambda: write_script(
+        9 * _HOUR, plan_every("* * * * *", 12), [_fill(600.0, 6 * _HOUR)]
+    ),
     **{
         f"{count} every minute": lambda count=count: write_script(  # type: ignore[misc]  # a default binds the variable of the loop
-            6 * _HOUR, plan_every("* * * * *", count), target=TargetPlan(page=1000, requests_per_hour=4000), loses_nothing=True
+            6 * _HOUR,
+            plan_every("* * * * *", count),
+            target=TargetPlan(page=1000, requests_per_hour=4000),
+            loses_nothing=True,
         )
         for count in (51, 55, 64)
     },
@@ -350,7 +432,14 @@ LARGE: Final[Mapping[str, Callable[[], Script]]] = {
         plan_every("7-59/15 * * * *", 200),
         [
             _hang(70, 41 * _MINUTE),
-            s.Weather(at=0.5, lasts=41 * _MINUTE, target=0, endpoints=READS, fault=Fault.LOST_REQUEST, automations=tuple(range(70))),
+            s.Weather(
+                at=0.5,
+                lasts=41 * _MINUTE,
+                target=0,
+                endpoints=READS,
+                fault=Fault.LOST_REQUEST,
+                automations=tuple(range(70)),
+            ),
         ],
     ),
 }

@@ -38,7 +38,17 @@ def test_the_end_counts_and_the_begin_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "expression", ["0 9 * * mon", "0 9 L * *", "0 9 * * 5#2", "@daily", "60 * * * *", "*/0 * * * *", "* * * *", "0 9 * * 7"]
+    "expression",
+    [
+        "0 9 * * mon",
+        "0 9 L * *",
+        "0 9 * * 5#2",
+        "@daily",
+        "60 * * * *",
+        "*/0 * * * *",
+        "* * * *",
+        "0 9 * * 7",
+    ],
 )
 def test_what_is_not_plain_is_left_to_others(expression: str) -> None:
     assert list_instants(expression, _BEGIN, _BEGIN + _DAY) is None

@@ -18,12 +18,17 @@ _SHORT = ("story", "polls starved by fires")
 def _copy_of(player: Player) -> int:
     """The process id of the copy that plays, as soon as there is one.
 
-    What the player imports may start programs. Each of them is a copy for a moment, and no more when we look again.
+    What the player imports may start programs. Each of them is a copy for a moment, and no more when we look
+    again.
     """
     server, until = player._process.pid, monotonic() + 60.0
     before = set[str]()
     while monotonic() < until:
-        copies = {each for each in Path(f"/proc/{server}/task/{server}/children").read_text().split() if _words(each) == _words(server)}
+        copies = {
+            each
+            for each in Path(f"/proc/{server}/task/{server}/children").read_text().split()
+            if _words(each) == _words(server)
+        }
         if copies & before:
             return int(min(copies & before))
         before = copies
@@ -48,8 +53,12 @@ def _hang(copy: int) -> None:
     os.kill(copy, signal.SIGSTOP)
 
 
-@pytest.mark.parametrize(("end", "status", "text"), [(_print_half_a_line_and_die, -signal.SIGKILL, "half"), (_hang, -1, "")])
-def test_a_simulation_that_does_not_end_well_is_told_and_the_next_one_is_played(end: Callable[[int], None], status: int, text: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "status", "text"), [(_print_half_a_line_and_die, -signal.SIGKILL, "half"), (_hang, -1, "")]
+)
+def test_a_simulation_that_does_not_end_well_is_told_and_the_next_one_is_played(
+    end: Callable[[int], None], status: int, text: str
+) -> None:
     with Player(most_seconds=5.0 if end is _hang else 100.0) as player:
         spoiler = Thread(target=lambda: end(_copy_of(player)))
         spoiler.start()

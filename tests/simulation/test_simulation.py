@@ -1,4 +1,6 @@
-"""Some hundred seeds, the same every time; `make soak` plays as many as wanted. And the sabotages: what breaks the daemon is noticed."""
+"""Some hundred seeds, the same every time; `make soak` plays as many as wanted. And the sabotages: what
+breaks the daemon is noticed.
+"""
 
 import subprocess
 import sys
@@ -71,7 +73,11 @@ def test_each_sabotage_of_a_rule_under_load_has_its_story() -> None:
 def test_the_page_of_guarantees_lists_every_sabotage() -> None:
     """Of those under load, beside the story that notices it."""
     page = (_ROOT / "docs" / "guarantees.md").read_text()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| ")
+    ]
     listed = {name: row[-1] for row in rows for name in row[0].split("; ")}
     assert SABOTAGES.keys() <= listed.keys()
     assert {name: listed[name] for name in TOLD_BY} == TOLD_BY

@@ -1,4 +1,6 @@
-"""Scripts written by hand, for what a seed once showed and no smaller test can tell: it takes a whole process, or two."""
+"""Scripts written by hand, for what a seed once showed and no smaller test can tell: it takes a whole
+process, or two.
+"""
 
 from datetime import UTC, datetime
 
@@ -9,7 +11,9 @@ _NOON = datetime(2026, 6, 3, 12, 0, 20, tzinfo=UTC)
 
 
 def fates(*actions: Action, **policy: object) -> dict[str, str]:
-    """What became of an automation that is due every minute for ten minutes, by the time of day. Nothing may be violated."""
+    """What became of an automation that is due every minute for ten minutes, by the time of day. Nothing may
+    be violated.
+    """
     setting = Setting(
         begin=_NOON,
         span=600.0,
@@ -21,7 +25,9 @@ def fates(*actions: Action, **policy: object) -> dict[str, str]:
     world, found = judge(Script(1, setting, actions))
     assert not found
     assert world is not None
-    rows = world.file.connection.execute("SELECT substr(scheduled_for, 12, 5), outcome, reason FROM occurrence WHERE count = 1")
+    rows = world.file.connection.execute(
+        "SELECT substr(scheduled_for, 12, 5), outcome, reason FROM occurrence WHERE count = 1"
+    )
     return {clock: f"{outcome}: {reason}" for clock, outcome, reason in rows}
 
 

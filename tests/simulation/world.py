@@ -1,7 +1,8 @@
-"""Everything around a daemon, and how a script is played: first the storm, then calm in which all has to settle.
+"""Everything around a daemon, and how a script is played: first the storm, then calm in which all has to
+settle.
 
-What really happened is kept, on the true clock, for the checks: every event with the process that told it, every trouble with its span,
-every setting with its time. Nothing here decides whether it was right.
+What really happened is kept, on the true clock, for the checks: every event with the process that told it,
+every trouble with its span, every setting with its time. Nothing here decides whether it was right.
 """
 
 import asyncio
@@ -79,7 +80,9 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What kept a process from being ready when somebody asked, and the newest instant of each automation that was on record then."""
+    """What kept a process from being ready when somebody asked, and the newest instant of each automation
+    that was on record then.
+    """
 
     process: int
     at: datetime
@@ -97,7 +100,9 @@ class Woken:
 
 @dataclass(slots=True)
 class Restoration:
-    """A ledger that was restored: when its backup was made, which occurrences that knows, and when it was put in place and resumed."""
+    """A ledger that was restored: when its backup was made, which occurrences that knows, and when it was put
+    in place and resumed.
+    """
 
     backed_up: datetime
     known: frozenset[tuple[str, str, datetime]]
@@ -117,7 +122,10 @@ class World:
         self.is_audited = script.seed % 3 == 0
         self.zones_missing = self.setting.zones_missing
         self.schedule, self.policies = dict(self.setting.schedule), dict(self.setting.policies)
-        self.links = {name: self._link(name, plan) for name, plan in zip(("main", "other"), self.setting.targets, strict=False)}
+        self.links = {
+            name: self._link(name, plan)
+            for name, plan in zip(("main", "other"), self.setting.targets, strict=False)
+        }
         self.processes: list[Process] = []
         self.services: dict[int, Service] = {}
         self.events: list[Told] = []
@@ -131,7 +139,9 @@ class World:
         self.woken: list[Woken] = []
         self.restorations: list[Restoration] = []
         self._backup: tuple[datetime, sqlite3.Connection] | None = None
-        self.ledgers: list[sqlite3.Connection] = []  # a copy for each process that was killed, when the script asks for them
+        self.ledgers: list[
+            sqlite3.Connection
+        ] = []  # a copy for each process that was killed, when the script asks for them
         self.folder = folder
         self._ledger = folder / "ledger.db"
         self._offset = 0.0
@@ -155,13 +165,17 @@ class World:
             "target": [self._target_table(name, link) for name, link in self.links.items()],
             "schedule": self.schedule,
             "override": [
-                {"automation": self.api_of(number).id_of(number), **policy} for number, policy in self.policies.items() if self.links
+                {"automation": self.api_of(number).id_of(number), **policy}
+                for number, policy in self.policies.items()
+                if self.links
             ],
             "ledger": {"url": f"sqlite:///{self._ledger}"},
             "server": {"listen": ""},
             "daemon": {"node": "simulated", "drain_timeout": self.setting.drain},
         }
-        self.configured.append(Configured(self.clock.true_now(), Settings.model_validate(tables), self.zones_missing))
+        self.configured.append(
+            Configured(self.clock.true_now(), Settings.model_validate(tables), self.zones_missing)
+        )
 
     def _target_table(self, name: str, link: Link) -> dict[str, object]:
         plan = link.plan
@@ -188,12 +202,23 @@ class World:
         """A request to run leaves: by now its attempt must be durable, and not long ago."""
         found = self.file.connection.execute(_OPEN_ATTEMPTS, (target, sent.automation_id)).fetchall()
         for scheduled_for, written_at in found:
-            if make_idempotency_key(f"https://{target}.example", "1", sent.automation_id, from_text(scheduled_for)) == sent.key:
+            if (
+                make_idempotency_key(
+                    f"https://{target}.example", "1", sent.automation_id, from_text(scheduled_for)
+                )
+                == sent.key
+            ):
                 if not self.offsets[1:] and sent.at - from_text(written_at) > _SEND_WITHIN:
                     text = f"sent at {sent.at}, on the strength of {written_at}"
-                    self.violations.append(Violation("stale", text, sent.automation_id, from_text(scheduled_for)))
+                    self.violations.append(
+                        Violation("stale", text, sent.automation_id, from_text(scheduled_for))
+                    )
                 return
-        self.violations.append(Violation("not durable", f"sent at {sent.at} without an attempt on record: {found}", sent.automation_id))
+        self.violations.append(
+            Violation(
+                "not durable", f"sent at {sent.at} without an attempt on record: {found}", sent.automation_id
+            )
+        )
 
     def died(self, process: Process) -> None:
         """A process was killed."""
@@ -212,7 +237,9 @@ class World:
     async def play(self) -> None:
         """The storm, then the calm."""
         for number, planned in enumerate(self.setting.automations):
-            self.api_of(number).create(self.api_of(number).id_of(number), f"name {number}", planned.expression, planned.timezone)
+            self.api_of(number).create(
+                self.api_of(number).id_of(number), f"name {number}", planned.expression, planned.timezone
+            )
         self._configure()
         self.start()
         begun = asyncio.get_running_loop().time()
@@ -307,12 +334,17 @@ class World:
             "prompt": action.prompt,
         }
         api = self.api_of(action.automation)
-        api.edit(api.id_of(action.automation), **{field: value for field, value in changes.items() if value is not None})
+        api.edit(
+            api.id_of(action.automation),
+            **{field: value for field, value in changes.items() if value is not None},
+        )
 
     @_do.register
     def _(self, action: s.Create) -> None:
         api = self.api_of(action.automation)
-        api.create(api.id_of(action.automation), f"name {action.automation}", action.expression, action.timezone)
+        api.create(
+            api.id_of(action.automation), f"name {action.automation}", action.expression, action.timezone
+        )
 
     @_do.register
     def _(self, action: s.Delete) -> None:
@@ -376,7 +408,12 @@ class World:
     def _(self, action: s.Step) -> None:
         self._set_clock(action.seconds)
         if action.back_after is not None:
-            self._later(action.back_after, lambda: self._set_clock(-action.seconds) if self.calm_since is None and self._offset else None)
+            self._later(
+                action.back_after,
+                lambda: (
+                    self._set_clock(-action.seconds) if self.calm_since is None and self._offset else None
+                ),
+            )
 
     def _set_clock(self, seconds: float) -> None:
         self.clock.step(seconds)
@@ -421,7 +458,11 @@ class World:
 
     @_do.register
     def _(self, action: s.Reload) -> None:
-        self.schedule, self.policies, self.zones_missing = dict(action.schedule), dict(action.policies), action.zones_missing
+        self.schedule, self.policies, self.zones_missing = (
+            dict(action.schedule),
+            dict(action.policies),
+            action.zones_missing,
+        )
         self._configure()
         for process in self.processes:
             if process.alive and signal.SIGHUP in process.handlers:
@@ -449,14 +490,18 @@ class World:
     def _(self, _: s.Look) -> None:
         process = self._alive()
         if process is not None and process.serving:
-            newest = self.file.connection.execute("SELECT target, automation_id, max(last) FROM occurrence GROUP BY 1, 2")
+            newest = self.file.connection.execute(
+                "SELECT target, automation_id, max(last) FROM occurrence GROUP BY 1, 2"
+            )
             decided = {(target, automation_id): from_text(last) for target, automation_id, last in newest}
             problems = list_missing(self.services[process.number].make_status())
             self.looks.append(Looked(process.number, self.clock.true_now(), problems, decided))
 
     @_do.register
     def _(self, _: s.Wake) -> None:
-        process = next((process for process in self.processes if process.alive and process.wake_socket is not None), None)
+        process = next(
+            (process for process in self.processes if process.alive and process.wake_socket is not None), None
+        )
         if process is not None and process.wake_socket is not None:
             process.wake_socket.wake()
             self.woken.append(Woken(process.number, self.clock.true_now()))
@@ -480,7 +525,9 @@ class World:
         (backed_up, backup), at = self._backup, self.clock.true_now()
         known = {
             (target, id_, from_text(at))
-            for target, id_, at in backup.execute("SELECT target, automation_id, scheduled_for FROM occurrence")
+            for target, id_, at in backup.execute(
+                "SELECT target, automation_id, scheduled_for FROM occurrence"
+            )
         }
         backup.backup(self.file.connection)
         restoration._pause_all(self.file.connection, self.clock.now())
@@ -489,13 +536,21 @@ class World:
         self._later(action.down + action.paused, lambda: self._resume_restored(restored))
 
     def _resume_restored(self, restored: Restoration) -> None:
-        """Resume as documented: when the daemon is ready, and so has recorded what was due since the backup."""
+        """Resume as documented: when the daemon is ready, and so has recorded what was due since the
+        backup.
+        """
         process = self._alive()
-        if process is None or not process.serving or list_missing(self.services[process.number].make_status()):
+        if (
+            process is None
+            or not process.serving
+            or list_missing(self.services[process.number].make_status())
+        ):
             self._later(10.0, lambda: self._resume_restored(restored))
             return
         for target in self.links:
-            resume_in(self.file.connection, target, EVERYTHING, at=self.clock.now(), by="ada", keep_single=True)
+            resume_in(
+                self.file.connection, target, EVERYTHING, at=self.clock.now(), by="ada", keep_single=True
+            )
         restored.resumed = self.clock.true_now()
 
     # ------------------------------------------------------------ keeping
@@ -503,7 +558,9 @@ class World:
     def _later(self, seconds: float, then: Callable[[], Any]) -> None:
         asyncio.get_running_loop().call_later(seconds, then)
 
-    def _begin_trouble(self, target: str | None, what: str, automations: frozenset[str] = frozenset()) -> None:
+    def _begin_trouble(
+        self, target: str | None, what: str, automations: frozenset[str] = frozenset()
+    ) -> None:
         self.troubles.append(Trouble(self.clock.true_now(), None, target, what, automations))
 
     def _end_trouble(self, what: str) -> None:

@@ -37,6 +37,8 @@ def running(services: Services) -> Services:
 
 @pytest.fixture
 def well(running: Services) -> Services:
-    """The same, whatever the test before has done to them; what the journal has from before does not count."""
+    """The same, whatever the test before has done to them; what the journal has from before does not
+    count.
+    """
     running.settle()
     return running

@@ -1,7 +1,8 @@
-"""A machine with a systemd of its own: a container on a view of this machine's files, of which nothing is left when it is gone.
+"""A machine with a systemd of its own: a container on a view of this machine's files, of which nothing is
+left when it is gone.
 
-What it writes is kept in memory (an overlay), it has no network but its own loopback, so that every port is free, and it has control
-groups of its own, since a systemd takes what it finds in its group for its own.
+What it writes is kept in memory (an overlay), it has no network but its own loopback, so that every port is
+free, and it has control groups of its own, since a systemd takes what it finds in its group for its own.
 """
 
 import os
@@ -21,7 +22,11 @@ PACKAGES: Final = Path("/opt/packages")
 """Where a machine finds the packages of the environment that the tests run in."""
 
 _OURS: Final = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-_ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+}
 _NUMBERS: Final = count()
 _BOOT: Final = """
 set -eu
@@ -53,7 +58,9 @@ def missing() -> str | None:
 
 
 class Machine:
-    """A machine that is up. ``root`` is its file system, as seen from here; symbolic links there lead where they would here."""
+    """A machine that is up. ``root`` is its file system, as seen from here; symbolic links there lead where
+    they would here.
+    """
 
     def __init__(self, nspawn: "subprocess.Popen[bytes]", console: Path) -> None:
         self._nspawn = nspawn
@@ -64,7 +71,9 @@ class Machine:
 
     def _found_init(self) -> int | None:
         """The number, here, of the process that is number 1 there."""
-        assert self._nspawn.poll() is None, f"no systemd in a container; systemd-nspawn says: {self._console.read_text()[-3000:]}"
+        assert self._nspawn.poll() is None, (
+            f"no systemd in a container; systemd-nspawn says: {self._console.read_text()[-3000:]}"
+        )
         for each in _children(self._nspawn):
             with suppress(OSError):  # it is gone already
                 if Path(f"/proc/{each}/comm").read_text() == "systemd\n":
@@ -72,7 +81,10 @@ class Machine:
         return None
 
     def _is_up(self) -> bool:
-        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {
+            "running",
+            "degraded",
+        }
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Carry out a command there, as root. With ``check`` it has to end with 0."""
@@ -80,11 +92,15 @@ class Machine:
 
     def begin(self, *command: str) -> "subprocess.Popen[str]":
         """Begin a command there, as root."""
-        return subprocess.Popen(self._entered("--all", *command), stdout=subprocess.DEVNULL, text=True, env=_ENVIRONMENT)
+        return subprocess.Popen(
+            self._entered("--all", *command), stdout=subprocess.DEVNULL, text=True, env=_ENVIRONMENT
+        )
 
     def run_with_our_network(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Carry out a command there that may reach what we can."""
-        return _carried_out(self._entered("--mount", "--uts", "--ipc", "--pid", *command), environment(), check=False)
+        return _carried_out(
+            self._entered("--mount", "--uts", "--ipc", "--pid", *command), environment(), check=False
+        )
 
     def on_its_network(self, *command: str) -> list[str]:
         """A command of ours, with our files, that has its network for its own."""
@@ -94,8 +110,18 @@ class Machine:
         return ["nsenter", f"--target={self._init}", *command]
 
 
-def _carried_out(command: list[str], variables: dict[str, str], *, check: bool) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=variables)
+def _carried_out(
+    command: list[str], variables: dict[str, str], *, check: bool
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        env=variables,
+    )
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -110,7 +136,20 @@ def booted(folder: Path) -> Iterator[Machine]:
     with console.open("wb") as output:
         nspawn = subprocess.Popen(
             # It halts the machine when we are gone, however we went; and its mounts are gone when it is.
-            ["setpriv", "--pdeathsig=TERM", "unshare", "--mount", "sh", "-c", _BOOT, "boot", place, name, f"{_OURS}:{PACKAGES}", *groups],
+            [
+                "setpriv",
+                "--pdeathsig=TERM",
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                _BOOT,
+                "boot",
+                place,
+                name,
+                f"{_OURS}:{PACKAGES}",
+                *groups,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -139,7 +178,9 @@ def _children(process: "subprocess.Popen[bytes]") -> list[int]:
 
 
 def _control_groups(name: str) -> list[Path]:
-    """New groups of this name below our own, where a systemd wants one: in version 2, and in version 1 where it keeps its units."""
+    """New groups of this name below our own, where a systemd wants one: in version 2, and in version 1 where
+    it keeps its units.
+    """
     ours = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():

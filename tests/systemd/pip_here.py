@@ -1,4 +1,5 @@
-"""What stands in for pip where the packages are there already: ``pip install … CHECKOUT`` puts the project into the environment.
+"""What stands in for pip where the packages are there already: ``pip install … CHECKOUT`` puts the project
+into the environment.
 
 It is carried out on a machine, as the module ``pip`` of a new environment.
 """

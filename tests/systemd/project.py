@@ -42,11 +42,15 @@ def check_out(machine: Machine) -> None:
 
 def make(machine: Machine, target: str, python: str = str(_PYTHON)) -> CompletedProcess[str]:
     """Carry out ``make TARGET`` in the checkout."""
-    return machine.run_with_our_network("make", "--silent", f"--directory={CHECKOUT}", target, f"PYTHON={python}")
+    return machine.run_with_our_network(
+        "make", "--silent", f"--directory={CHECKOUT}", target, f"PYTHON={python}"
+    )
 
 
 def make_quickly(machine: Machine, target: str) -> CompletedProcess[str]:
-    """The same, but with the packages of the environment that the tests run in, rather than those that pip fetches."""
+    """The same, but with the packages of the environment that the tests run in, rather than those that pip
+    fetches.
+    """
     return make(machine, target, _QUICK)
 
 

@@ -29,10 +29,21 @@ class Services:
     # ------------------------------------------------------------ settings
 
     def configure(self, more: str = "", **changed: str) -> None:
-        """Write the shipped example with the embedded API as its target, quick to see what changes, and ``changed`` defaults."""
+        """Write the shipped example with the embedded API as its target, quick to see what changes, and
+        ``changed`` defaults.
+        """
         lines = (ROOT / "deploy/scheduler.toml").read_text().splitlines()
-        values = {"url": '"http://127.0.0.1:8040"', "project_id": '"1"', "idempotent": "true", "poll_interval": '"500ms"'}
-        write(self.machine, SETTINGS, "\n".join(_changed(lines, values | {"command": '["true"]'} | changed)) + f"\n{more}\n")
+        values = {
+            "url": '"http://127.0.0.1:8040"',
+            "project_id": '"1"',
+            "idempotent": "true",
+            "poll_interval": '"500ms"',
+        }
+        write(
+            self.machine,
+            SETTINGS,
+            "\n".join(_changed(lines, values | {"command": '["true"]'} | changed)) + f"\n{more}\n",
+        )
 
     def drop_in(self, unit: str, text: str) -> None:
         """Change a unit as `systemctl edit` does."""
@@ -105,20 +116,38 @@ class Services:
 
     def create(self, name: str, cron: str = "* * * * *", prompt: str = "Say hello.") -> str:
         """A new automation; its id."""
-        body = {"name": name, "prompt": prompt, "repository": "acme/widgets", "cron_expression": cron, "timezone": "UTC"}
+        body = {
+            "name": name,
+            "prompt": prompt,
+            "repository": "acme/widgets",
+            "cron_expression": cron,
+            "timezone": "UTC",
+        }
         return str(self.api("POST", "", body)["id"])
 
     def api(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
         url = f"http://127.0.0.1:8040/api/projects/1/task_automations/{path}"
         given = ("--json", json.dumps(body)) if body else ()
-        return json.loads(self._curl("--fail-with-body", "--request", method, "-H", f"Authorization: Bearer {self.key}", *given, url))
+        return json.loads(
+            self._curl(
+                "--fail-with-body",
+                "--request",
+                method,
+                "-H",
+                f"Authorization: Bearer {self.key}",
+                *given,
+                url,
+            )
+        )
 
     def _curl(self, *arguments: str) -> str:
         return self.machine.run("curl", "--silent", "--max-time", "30", *arguments, check=False).stdout
 
     def journal(self, *matches: str) -> list[dict[str, Any]]:
         """The entries since these services were installed that match, such as ``UNIT=…``."""
-        said = self.machine.run("journalctl", "--output=json", "--all", f"--since=@{self.since}", *matches).stdout
+        said = self.machine.run(
+            "journalctl", "--output=json", "--all", f"--since=@{self.since}", *matches
+        ).stdout
         return [json.loads(line) for line in said.splitlines()]
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -127,7 +156,9 @@ class Services:
 
 
 def _changed(lines: list[str], values: dict[str, str]) -> Iterator[str]:
-    """The example's lines with these values, and the headings above them taken in; each name where it comes first."""
+    """The example's lines with these values, and the headings above them taken in; each name where it comes
+    first.
+    """
     left = dict(values)
     for line in lines:
         name = line.lstrip("#").partition(" = ")[0]

@@ -1,7 +1,8 @@
-"""A proxy before the embedded API that can hold back its answers to fires: ``python -m tests.systemd.slow FOLDER``.
+"""A proxy before the embedded API that can hold back its answers to fires: ``python -m tests.systemd.slow
+FOLDER``.
 
-A program of its own, so that it can have the network of a machine. It listens when ``FOLDER/listening`` is there. While ``FOLDER/hold`` is
-there answers are held back, and ``FOLDER/held`` says that one is.
+A program of its own, so that it can have the network of a machine. It listens when ``FOLDER/listening`` is
+there. While ``FOLDER/hold`` is there answers are held back, and ``FOLDER/held`` says that one is.
 """
 
 import asyncio

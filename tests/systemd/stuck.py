@@ -1,4 +1,5 @@
-"""The daemon with a planner that can be made to hang: ``python stuck.py FILE ARGUMENT…`` hangs once after ``FILE`` has appeared.
+"""The daemon with a planner that can be made to hang: ``python stuck.py FILE ARGUMENT…`` hangs once after
+``FILE`` has appeared.
 
 It is carried out on a machine, which has no other module of these tests.
 """

@@ -1,4 +1,6 @@
-"""What the API's unit lets an agent do, and that nothing of it stays behind. The agent is a shell, and the prompt its script."""
+"""What the API's unit lets an agent do, and that nothing of it stays behind. The agent is a shell, and the
+prompt its script.
+"""
 
 import json
 import re
@@ -30,7 +32,11 @@ def begun(services: Services, script: str) -> str:
 def outcome(services: Services, automation: str) -> str:
     """How the automation's run ended, with the reason where it failed."""
     found = until(lambda: ended(services, automation), "the run to end")
-    return found["last_run_status"] if found["last_run_status"] == "success" else f"failed: {found['last_error']}"
+    return (
+        found["last_run_status"]
+        if found["last_run_status"] == "success"
+        else f"failed: {found['last_error']}"
+    )
 
 
 def ended(services: Services, automation: str) -> dict[str, str]:
@@ -41,7 +47,9 @@ def ended(services: Services, automation: str) -> dict[str, str]:
 
 def processes(services: Services) -> set[int]:
     """What the agents' user has running."""
-    shown = services.machine.run("sh", "-c", "stat --format='%U %n' /proc/[0-9]*", check=False).stdout  # some end meanwhile
+    shown = services.machine.run(
+        "sh", "-c", "stat --format='%U %n' /proc/[0-9]*", check=False
+    ).stdout  # some end meanwhile
     owners = (line.split(" /proc/") for line in shown.splitlines())
     return {int(process) for owner, process in owners if owner == "scheduler-api"}
 
@@ -55,7 +63,10 @@ NEEDED = {
 }
 DENIED = {
     "the system": ("touch", "/etc/x /usr/x /opt/x /var/lib/x"),
-    "what the daemon has": ("cat", f"{KEY} /var/lib/scheduler/scheduler.db /run/credentials/scheduler.service/posthog-api-key"),
+    "what the daemon has": (
+        "cat",
+        f"{KEY} /var/lib/scheduler/scheduler.db /run/credentials/scheduler.service/posthog-api-key",
+    ),
     "homes": ("ls", "/home /root /run/user"),
 }
 
@@ -77,7 +88,9 @@ def test_an_agent_sees_no_processes_of_others(agents: Services) -> None:
 
 
 def test_the_drop_in_of_the_documents_lets_an_agent_have_more(agents: Services) -> None:
-    [more] = re.findall(r"^```ini\n(.*?)^```$", (ROOT / "docs/agents.md").read_text(), re.DOTALL | re.MULTILINE)
+    [more] = re.findall(
+        r"^```ini\n(.*?)^```$", (ROOT / "docs/agents.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     agents.machine.run("install", "--directory", "--owner=scheduler-api", "/srv/shared")
     agents.drop_in(API, more)
     agents.systemctl("restart", API)
@@ -100,8 +113,14 @@ def test_check_looks_an_agent_up_where_the_service_does(agents: Services) -> Non
     process = agents.process(API)
     try:
         for command, expected in (
-            ("agent-of-mine", ("ok", f"/usr/local/bin/agent-of-mine is there, for the server, process {process}")),
-            ("/home/agent-of-mine", ("fault", "/home/agent-of-mine is not there, or cannot be executed: every run fails")),
+            (
+                "agent-of-mine",
+                ("ok", f"/usr/local/bin/agent-of-mine is there, for the server, process {process}"),
+            ),
+            (
+                "/home/agent-of-mine",
+                ("fault", "/home/agent-of-mine is not there, or cannot be executed: every run fails"),
+            ),
         ):
             agents.configure(command=f'["{command}"]')
             assert found_by_check(agents) == expected

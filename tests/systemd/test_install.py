@@ -9,7 +9,9 @@ from tests.systemd.machine import Machine, booted, missing
 from tests.systemd.project import CHECKOUT, at, check_out, make, make_quickly, releases
 from tests.systemd.services import API, DAEMON, SETTINGS, Services
 
-NO_INDEX = re.compile(r"Could not find a version that satisfies|NewConnectionError|Name or service not known|Could not fetch URL")
+NO_INDEX = re.compile(
+    r"Could not find a version that satisfies|NewConnectionError|Name or service not known|Could not fetch URL"
+)
 LOCK = f"{CHECKOUT}/requirements-run.lock"
 
 
@@ -104,12 +106,21 @@ def test_uninstalling_removes_what_was_made_and_leaves_settings_and_records(bare
     assert removed.returncode == 0, removed.stderr
     for unit in (DAEMON, API):
         assert (services.show(unit, "LoadState"), services.process(unit)) == ("not-found", 0)
-    left = bare.run("find", "/", "-xdev", "-name", "*scheduler*", "-not", "-path", "/srv/*", "-not", "-path", "/usr/lib/*").stdout.split()
+    left = bare.run(
+        "find", "/", "-xdev", "-name", "*scheduler*", "-not", "-path", "/srv/*", "-not", "-path", "/usr/lib/*"
+    ).stdout.split()
     assert {each for each in left if each.startswith(("/opt/sched", "/usr/local", "/etc/systemd"))} == set()
     assert {SETTINGS, "/var/lib/scheduler/scheduler.db"} <= set(left)
-    assert all(place in removed.stdout for place in ("/etc/scheduler", "/var/lib/scheduler", "userdel scheduler-api"))
+    assert all(
+        place in removed.stdout for place in ("/etc/scheduler", "/var/lib/scheduler", "userdel scheduler-api")
+    )
 
 
 def test_only_root_installs(bare: Machine) -> None:
-    refused = bare.run("runuser", "--user", "nobody", "--", f"{CHECKOUT}/deploy/install.sh", "install", check=False)
-    assert (refused.returncode, refused.stderr) == (1, "install.sh: only root can do this: sudo make install\n")
+    refused = bare.run(
+        "runuser", "--user", "nobody", "--", f"{CHECKOUT}/deploy/install.sh", "install", check=False
+    )
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "install.sh: only root can do this: sudo make install\n",
+    )

@@ -1,6 +1,8 @@
-"""What is left of the promise when the daemon is killed at the very minute, gets another key, and is stopped in mid-flight: all of it.
+"""What is left of the promise when the daemon is killed at the very minute, gets another key, and is stopped
+in mid-flight: all of it.
 
-There is but one minute to wait for: automations that are paused have an occurrence of it too, which can be made up for later.
+There is but one minute to wait for: automations that are paused have an occurrence of it too, which can be
+made up for later.
 """
 
 import json
@@ -32,7 +34,9 @@ PAUSED = {"paused-key", "paused-stop", FAILING}
 
 @dataclass
 class Minute:
-    """Services of which the daemon was killed at ``due``, and came back. ``folder`` is that of `tests.systemd.slow`, the API's proxy."""
+    """Services of which the daemon was killed at ``due``, and came back. ``folder`` is that of
+    `tests.systemd.slow`, the API's proxy.
+    """
 
     services: Services
     due: datetime
@@ -51,7 +55,9 @@ class Minute:
 @pytest.fixture(scope="module")
 def proxy(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("slow")
-    process = subprocess.Popen(services.machine.on_its_network(sys.executable, "-m", "tests.systemd.slow", str(folder)), cwd=ROOT)
+    process = subprocess.Popen(
+        services.machine.on_its_network(sys.executable, "-m", "tests.systemd.slow", str(folder)), cwd=ROOT
+    )
     until((folder / "listening").exists, "the proxy")
     yield folder
     process.kill()
@@ -61,7 +67,11 @@ def proxy(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def minute(services: Services, proxy: Path) -> Minute:
     fails = '["sh", "-c", "! grep -q fail"]'
-    services.configure('[[override]]\nautomation = "paused-*"\npaused = true', url=f'"http://127.0.0.1:{PORT}"', command=fails)
+    services.configure(
+        '[[override]]\nautomation = "paused-*"\npaused = true',
+        url=f'"http://127.0.0.1:{PORT}"',
+        command=fails,
+    )
     services.start_api()
     for name in FIRED | PAUSED:
         services.create(name, prompt="Please fail." if name == FAILING else "Say hello.")
@@ -80,7 +90,10 @@ def test_a_daemon_that_is_killed_is_started_again_and_nothing_is_lost_or_doubled
     history = minute.history(*FIRED)
     assert Counter(each["name"] for each in history) == dict.fromkeys(FIRED, 1)
     assert {each["outcome"] for each in history} == {"accepted"}
-    until(lambda: accepted(minute.services) == runs(minute.services), "a run for each occurrence, and an occurrence for each run")
+    until(
+        lambda: accepted(minute.services) == runs(minute.services),
+        "a run for each occurrence, and an occurrence for each run",
+    )
 
 
 def accepted(services: Services) -> list[str]:
@@ -92,14 +105,23 @@ def runs(services: Services) -> list[str]:
 
 
 def test_nothing_is_missing_in_the_audit(minute: Minute) -> None:
-    audit = minute.services.machine.run("scheduler", "audit", "--since=3m")  # which ends with 1 where anything is
+    audit = minute.services.machine.run(
+        "scheduler", "audit", "--since=3m"
+    )  # which ends with 1 where anything is
     assert "clean: missing 0, double 0, unexplained 0" in audit.stdout
     assert "the API was asked for the newest runs" in audit.stdout
 
 
 EVENTS = {
     "daemon.started": {"NODE", "VERSION"},
-    "occurrence.accepted": {"TARGET", "AUTOMATION_ID", "AUTOMATION", "SCHEDULED_FOR", "TASK_RUN_ID", "REASON"},
+    "occurrence.accepted": {
+        "TARGET",
+        "AUTOMATION_ID",
+        "AUTOMATION",
+        "SCHEDULED_FOR",
+        "TASK_RUN_ID",
+        "REASON",
+    },
     "occurrence.skipped": {"TARGET", "AUTOMATION_ID", "AUTOMATION", "SCHEDULED_FOR", "REASON"},
     "run.finished": {"TARGET", "AUTOMATION_ID", "TASK_RUN_ID", "SCHEDULED_FOR", "DURATION_SECONDS"},
 }
@@ -109,18 +131,24 @@ def test_the_journal_has_events_with_their_fields(minute: Minute) -> None:
     user = minute.services.machine.run("id", "--user", "scheduler").stdout.strip()
     for event, fields in EVENTS.items():
         *_, entry = until(partial(minute.services.events, event), event)
-        assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"], entry["_UID"]) == ("6", "scheduler", user), event
+        assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"], entry["_UID"]) == ("6", "scheduler", user), (
+            event
+        )
         assert fields <= set(entry), event
 
 
 def test_the_journal_can_be_asked_for_one_automation_and_one_time(minute: Minute) -> None:
     [accepted] = minute.history("fired-1")
-    found = minute.services.journal(f"AUTOMATION_ID={accepted['automation_id']}", f"SCHEDULED_FOR={accepted['scheduled_for']}")
+    found = minute.services.journal(
+        f"AUTOMATION_ID={accepted['automation_id']}", f"SCHEDULED_FOR={accepted['scheduled_for']}"
+    )
     assert "occurrence.accepted" in {entry["EVENT"] for entry in found}
     assert {entry["AUTOMATION"] for entry in found} == {"fired-1"}
 
 
-DOCUMENTED = re.findall(r"^(journalctl .*?)(?: -f)?$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+DOCUMENTED = re.findall(
+    r"^(journalctl .*?)(?: -f)?$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
+)
 EXAMPLES = ("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f", "2026-11-26T13:00:00Z")
 
 
@@ -130,7 +158,8 @@ def test_the_journal_answers_as_documented(minute: Minute) -> None:
     assert len(DOCUMENTED) >= 8
     for command in DOCUMENTED:
         words = [
-            f"{name}={facts.get(value, value)}" if value else name for name, _, value in (word.partition("=") for word in command.split())
+            f"{name}={facts.get(value, value)}" if value else name
+            for name, _, value in (word.partition("=") for word in command.split())
         ]
         found = minute.services.machine.run(*words, "--no-pager", "--quiet").stdout
         assert found or "-p warning" in command, command
@@ -143,7 +172,9 @@ def test_a_key_is_exchanged_as_documented_and_nothing_is_lost(minute: Minute) ->
     services.systemctl("restart", DAEMON)
     services.command("keys", "revoke", old["id"])
     assert minute.fire("paused-key").wait(30) == 0
-    assert [(each["outcome"], each["reason"]) for each in minute.history("paused-key")] == [("accepted", "manual")]
+    assert [(each["outcome"], each["reason"]) for each in minute.history("paused-key")] == [
+        ("accepted", "manual")
+    ]
     assert services.metric('scheduler_target_held{target="default"}') == 0
 
 
@@ -158,7 +189,9 @@ def test_a_stop_waits_for_what_is_in_flight(minute: Minute) -> None:
     until(lambda: services.show(DAEMON, "ActiveState") == "inactive", "the daemon to have ended")
     assert services.show(DAEMON, "Result") == "success"
     assert firing.wait(30) == 0
-    assert [(each["outcome"], each["reason"]) for each in minute.history("paused-stop")] == [("accepted", "manual")]
+    assert [(each["outcome"], each["reason"]) for each in minute.history("paused-stop")] == [
+        ("accepted", "manual")
+    ]
     services.systemctl("start", DAEMON)
     services.ready()
 
@@ -193,14 +226,19 @@ def let_elapse(services: Services, name: str) -> None:
 def test_a_timer_backs_up_as_documented(minute: Minute) -> None:
     services, folder = minute.services, "/var/backups/scheduler"
     for kind in ("service", "timer"):
-        copy_from_docs(services.machine, f"```ini\n# scheduler-backup.{kind}", f"{UNITS}/scheduler-backup.{kind}")
+        copy_from_docs(
+            services.machine, f"```ini\n# scheduler-backup.{kind}", f"{UNITS}/scheduler-backup.{kind}"
+        )
     services.machine.run("mkdir", "-p", folder)
     for days in (29, 27):
         services.machine.run("touch", f"--date={days} days ago", f"{folder}/{days}.backup")
     let_elapse(services, "scheduler-backup")
     today, kept = sorted(services.machine.run("ls", folder).stdout.split())
     assert kept == "27.backup"
-    assert services.machine.run("tar", "--list", f"--file={folder}/{today}").stdout.split() == ["ledger.db", "api.db"]
+    assert services.machine.run("tar", "--list", f"--file={folder}/{today}").stdout.split() == [
+        "ledger.db",
+        "api.db",
+    ]
     assert services.machine.run("stat", "--format=%a", f"{folder}/{today}").stdout == "600\n"
 
 
@@ -208,10 +246,24 @@ def test_a_timer_tells_of_failed_runs_as_documented(minute: Minute) -> None:
     services = minute.services
     assert minute.fire(FAILING).wait(30) == 0
     until(lambda: services.lines("history", "--run-status=failed"), "the run to have failed")
-    copy_from_docs(services.machine, "`/usr/local/bin/scheduler-failed-runs`, mode 0755", "/usr/local/bin/scheduler-failed-runs", 0o755)
+    copy_from_docs(
+        services.machine,
+        "`/usr/local/bin/scheduler-failed-runs`, mode 0755",
+        "/usr/local/bin/scheduler-failed-runs",
+        0o755,
+    )
     for kind in ("service", "timer"):
-        copy_from_docs(services.machine, f"`{UNITS}/scheduler-failed-runs.{kind}`", f"{UNITS}/scheduler-failed-runs.{kind}")
-    write(services.machine, "/usr/local/bin/mail", '#!/bin/sh\nprintf "%s\\n" "$*" >/root/mail\ncat >>/root/mail\n', 0o755)
+        copy_from_docs(
+            services.machine,
+            f"`{UNITS}/scheduler-failed-runs.{kind}`",
+            f"{UNITS}/scheduler-failed-runs.{kind}",
+        )
+    write(
+        services.machine,
+        "/usr/local/bin/mail",
+        '#!/bin/sh\nprintf "%s\\n" "$*" >/root/mail\ncat >>/root/mail\n',
+        0o755,
+    )
     let_elapse(services, "scheduler-failed-runs")
     subject, *runs = at(services.machine, "/root/mail").read_text().splitlines()
     assert subject.startswith("-s Failed runs on ")

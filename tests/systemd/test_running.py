@@ -35,7 +35,9 @@ def test_a_daemon_whose_key_comes_later_starts_when_it_comes(well: Services) -> 
     well.ready()
 
 
-@pytest.mark.parametrize("file", [KEY, LEDGER, "/run/credentials/scheduler.service/posthog-api-key", "/proc/{process}/environ"])
+@pytest.mark.parametrize(
+    "file", [KEY, LEDGER, "/run/credentials/scheduler.service/posthog-api-key", "/proc/{process}/environ"]
+)
 def test_the_user_of_the_agents_cannot_read_what_the_daemon_has(well: Services, file: str) -> None:
     file = file.format(process=well.process(DAEMON))
     assert well.machine.run("cat", file).stdout
@@ -48,7 +50,11 @@ def test_the_page_shows_the_output_of_a_run_though_the_daemon_cannot_read_its_fi
     automation = well.create("silent", cron="0 0 1 1 *")
     well.command("automations", "run", automation)
     page = f"/automations/default/{automation}"
-    until(lambda: "It has printed nothing." in well.page(page)[1], "the run and its output to be shown", seconds=60)
+    until(
+        lambda: "It has printed nothing." in well.page(page)[1],
+        "the run and its output to be shown",
+        seconds=60,
+    )
     run = well.api("GET", f"{automation}/")["last_task_run_id"]
     file = f"/var/lib/scheduler-api/api.db.runs/{run}/output"
     assert well.machine.run("stat", "--format=%U %a", file).stdout == "scheduler-api 600\n"
@@ -103,7 +109,11 @@ def errors(services: Services) -> list[str]:
 def test_a_wrong_configuration_ends_it_with_2_and_it_stays_ended(well: Services) -> None:
     well.configure(project_id='"@current"')
     assert well.machine.run("systemctl", "restart", DAEMON, check=False).returncode == 1
-    assert [well.show(DAEMON, each) for each in ("SubState", "ExecMainStatus", "NRestarts")] == ["failed", "2", "0"]
+    assert [well.show(DAEMON, each) for each in ("SubState", "ExecMainStatus", "NRestarts")] == [
+        "failed",
+        "2",
+        "0",
+    ]
     assert any("target[0].project_id" in line for line in errors(well))
 
 
@@ -122,6 +132,8 @@ def test_a_command_as_root_leaves_a_ledger_that_the_daemon_can_open(well: Servic
     well.command("history")
     owner = folder.stat().st_uid
     assert owner != 0
-    assert {file.name: file.stat().st_uid for file in folder.iterdir()} == {file.name: owner for file in folder.iterdir()}
+    assert {file.name: file.stat().st_uid for file in folder.iterdir()} == {
+        file.name: owner for file in folder.iterdir()
+    }
     well.systemctl("start", DAEMON)
     well.ready()

@@ -18,7 +18,9 @@ def test_systemd_finds_nothing_to_complain_of(machine: Machine, unit: str) -> No
 
 
 def exposure(machine: Machine, unit: str) -> float:
-    said = machine.run("systemd-analyze", "security", "--no-pager", "--offline=true", f"/usr/local/lib/systemd/system/{unit}").stdout
+    said = machine.run(
+        "systemd-analyze", "security", "--no-pager", "--offline=true", f"/usr/local/lib/systemd/system/{unit}"
+    ).stdout
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+) ", said)
     assert found, said
     return float(found[1])
@@ -38,7 +40,10 @@ def test_the_exposure_is_as_documented(machine: Machine, unit: str) -> None:
 
 
 def test_each_service_has_a_user_of_its_own(machine: Machine) -> None:
-    users = {unit: machine.run("systemctl", "show", "--value", "--property=User", unit).stdout.strip() for unit in (DAEMON, API)}
+    users = {
+        unit: machine.run("systemctl", "show", "--value", "--property=User", unit).stdout.strip()
+        for unit in (DAEMON, API)
+    }
     assert users == {DAEMON: "scheduler", API: "scheduler-api"}
     assert len({machine.run("id", "--user", user).stdout for user in users.values()} | {"0\n"}) == 3
 

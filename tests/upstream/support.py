@@ -31,7 +31,9 @@ AUTOMATION: dict[str, object] = {
 }
 
 
-def target(url: str, *, request_timeout: float = 5.0, connect_timeout: float = 5.0, ca_file: Path | None = None) -> TargetConfig:
+def target(
+    url: str, *, request_timeout: float = 5.0, connect_timeout: float = 5.0, ca_file: Path | None = None
+) -> TargetConfig:
     return TargetConfig(
         name="main",
         url=url,

@@ -65,7 +65,10 @@ def test_a_success_with_anything_else_says_what_it_was_instead(body: object, err
     ("body", "error"),
     [
         (problem("Not found."), "Not found."),
-        (problem("'UTC+99' is not a valid IANA timezone.", "timezone"), "timezone: 'UTC+99' is not a valid IANA timezone."),
+        (
+            problem("'UTC+99' is not a valid IANA timezone.", "timezone"),
+            "timezone: 'UTC+99' is not a valid IANA timezone.",
+        ),
         (b"<html>\r\n<h1>Bad\x00 Gateway</h1>", "<html> <h1>Bad Gateway</h1>"),
         (b"", None),
         (["unexpected"], '["unexpected"]'),
@@ -74,7 +77,9 @@ def test_a_success_with_anything_else_says_what_it_was_instead(body: object, err
         (problem(f"Invalid key {KEY}."), "Invalid key [key]."),
     ],
 )
-def test_a_refusal_carries_the_apis_words_short_and_printable_and_without_the_key(body: object, error: str | None) -> None:
+def test_a_refusal_carries_the_apis_words_short_and_printable_and_without_the_key(
+    body: object, error: str | None
+) -> None:
     assert attempt(reply(400, body)) == AttemptResponse(400, error=error)
 
 
@@ -86,7 +91,9 @@ def test_a_refusal_carries_the_apis_words_short_and_printable_and_without_the_ke
         (400, "API key missing required scope 'task:write'", False),
     ],
 )
-def test_a_403_that_names_a_scope_is_told_from_any_other(status: int, detail: str, names_a_scope: bool) -> None:
+def test_a_403_that_names_a_scope_is_told_from_any_other(
+    status: int, detail: str, names_a_scope: bool
+) -> None:
     came = attempt(reply(status, problem(detail)))
     assert isinstance(came, AttemptResponse)
     assert came.missing_scope is names_a_scope
@@ -108,8 +115,12 @@ def test_where_a_redirect_leads_is_shown_without_what_may_be_secret(location: st
 
 
 def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
-    assert attempt(Failure(sent=False, code="unreachable", error="connection refused")) == NotSent("connection refused")
-    assert attempt(Failure(sent=True, code="timeout", error="no whole answer")) == NoResponse("no whole answer")
+    assert attempt(Failure(sent=False, code="unreachable", error="connection refused")) == NotSent(
+        "connection refused"
+    )
+    assert attempt(Failure(sent=True, code="timeout", error="no whole answer")) == NoResponse(
+        "no whole answer"
+    )
 
 
 # ---------------------------------------------------------------- Retry-After
@@ -168,7 +179,11 @@ def test_no_header_breaks_the_reading_of_dates(text: str) -> None:
 @pytest.mark.parametrize(
     ("came", "text", "held"),
     [
-        (Failure(sent=False, code="unreachable", error="connection refused"), "could not be sent: connection refused", False),
+        (
+            Failure(sent=False, code="unreachable", error="connection refused"),
+            "could not be sent: connection refused",
+            False,
+        ),
         (Failure(sent=True, code="timeout", error="too late"), "was not answered: too late", False),
         (reply(500, b""), "answered HTTP 500", False),
         (reply(401, problem("Bad key.")), "answered HTTP 401: Bad key.; check the key of target main", True),
@@ -178,7 +193,11 @@ def test_no_header_breaks_the_reading_of_dates(text: str) -> None:
             True,
         ),
         (reply(403, problem("No.")), "answered HTTP 403: No.", False),
-        (reply(404, problem("Not found.")), "answered HTTP 404: Not found.; check the url and the project_id of target main", True),
+        (
+            reply(404, problem("Not found.")),
+            "answered HTTP 404: Not found.; check the url and the project_id of target main",
+            True,
+        ),
         (
             reply(301, b"", location="https://eu.posthog.com/x"),
             "answered HTTP 301; it redirects to https://eu.posthog.com/x; set the url of target main to where the API really is",
@@ -186,20 +205,31 @@ def test_no_header_breaks_the_reading_of_dates(text: str) -> None:
         ),
     ],
 )
-def test_an_error_on_the_list_says_what_where_and_what_to_do(came: Reply | Failure, text: str, held: bool) -> None:
-    error = answers.to_error(came, request="GET https://a/b/", target="main", on_list=True, now=NOW, clean=clean)
+def test_an_error_on_the_list_says_what_where_and_what_to_do(
+    came: Reply | Failure, text: str, held: bool
+) -> None:
+    error = answers.to_error(
+        came, request="GET https://a/b/", target="main", on_list=True, now=NOW, clean=clean
+    )
     assert (str(error), error.held) == (f"GET https://a/b/ {text}", held)
 
 
 def test_a_404_elsewhere_holds_nothing() -> None:
-    error = answers.to_error(reply(404, b""), request="DELETE https://a/b/", target="main", on_list=False, now=NOW, clean=clean)
+    error = answers.to_error(
+        reply(404, b""), request="DELETE https://a/b/", target="main", on_list=False, now=NOW, clean=clean
+    )
     assert (error.status, error.held) == (404, False)
 
 
 def test_a_write_without_an_answer_may_have_been_carried_out() -> None:
     lost = Failure(sent=True, code="timeout", error="too late")
-    error = answers.to_error(lost, request="POST https://a/b/", target="main", on_list=False, now=NOW, clean=clean)
-    assert str(error) == "POST https://a/b/ was not answered and may have been carried out all the same: too late"
+    error = answers.to_error(
+        lost, request="POST https://a/b/", target="main", on_list=False, now=NOW, clean=clean
+    )
+    assert (
+        str(error)
+        == "POST https://a/b/ was not answered and may have been carried out all the same: too late"
+    )
 
 
 @given(st.text())

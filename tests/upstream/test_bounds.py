@@ -1,4 +1,6 @@
-"""An answer can be as large, as deep or as slow as it likes: it costs little memory and never holds up the loop."""
+"""An answer can be as large, as deep or as slow as it likes: it costs little memory and never holds up the
+loop.
+"""
 
 import asyncio
 import gc
@@ -18,7 +20,9 @@ from tests.upstream.support import AUTOMATION, ID, client
 
 
 def patience() -> float:
-    """For how long an answer may hold up the loop: twenty times as long as it takes, here and now, to parse 10,000 honest automations."""
+    """For how long an answer may hold up the loop: twenty times as long as it takes, here and now, to parse
+    10,000 honest automations.
+    """
     body = json.dumps([AUTOMATION] * 10_000)
     begun = time.thread_time()
     json.loads(body)
@@ -26,7 +30,9 @@ def patience() -> float:
 
 
 class LongestWait:
-    """How much was computed before the loop got round to a task that ought to run every millisecond. What others compute does not count."""
+    """How much was computed before the loop got round to a task that ought to run every millisecond. What
+    others compute does not count.
+    """
 
     async def __aenter__(self) -> Self:
         gc.collect()
@@ -103,7 +109,11 @@ def test_a_hostile_body_neither_breaks_nor_holds_up_anything(body: bytes, status
     """Its status counts all the same: a refusal is a refusal, whatever it is wrapped in."""
 
     async def main() -> None:
-        async with fault_server(always(response(status, body))) as server, client(server) as api, LongestWait() as longest:
+        async with (
+            fault_server(always(response(status, body))) as server,
+            client(server) as api,
+            LongestWait() as longest,
+        ):
             came = await api.run(ID, "key")
         assert isinstance(came, AttemptResponse)
         assert came.status == status
@@ -119,10 +129,16 @@ def test_a_long_list_does_not_hold_up_the_loop() -> None:
         rows = [{**AUTOMATION, "id": str(UUID(int=offset + number))} for number in range(1000)]
         return response(200, {"count": 10_000, "results": rows})
 
-    pages = [page(offset) for offset in range(0, 10_000, 1000)]  # made beforehand: the server shares our thread
+    pages = [
+        page(offset) for offset in range(0, 10_000, 1000)
+    ]  # made beforehand: the server shares our thread
 
     async def main() -> None:
-        async with fault_server(by_request(lambda _: pages.pop(0))) as server, client(server) as api, LongestWait() as longest:
+        async with (
+            fault_server(by_request(lambda _: pages.pop(0))) as server,
+            client(server) as api,
+            LongestWait() as longest,
+        ):
             begun = time.thread_time()
             assert len((await api.read_snapshot()).automations) == 10_000
             whole = time.thread_time() - begun

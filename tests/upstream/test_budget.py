@@ -161,7 +161,9 @@ def test_a_wait_that_is_cancelled_in_the_queue_stops_nobody_behind_it() -> None:
     async def main() -> float:
         asked, _ = budget(per_minute=1)
         fire(asked)
-        first, second = (asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2))
+        first, second = (
+            asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2)
+        )
         await asyncio.sleep(1)
         first.cancel()
         await second
@@ -174,8 +176,12 @@ def test_a_wait_that_is_cancelled_between_its_place_and_its_hearing_of_it_gives_
     async def main() -> tuple[bool, float]:
         asked, _ = budget(per_minute=1)
         fire(asked)
-        first, second = (asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2))
-        asyncio.get_running_loop().call_at(MINUTE + 5e-10, first.cancel)  # in the same turn of the loop as the place, after it
+        first, second = (
+            asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2)
+        )
+        asyncio.get_running_loop().call_at(
+            MINUTE + 5e-10, first.cancel
+        )  # in the same turn of the loop as the place, after it
         await second
         return first.cancelled(), asyncio.get_running_loop().time()
 

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 PAGE = {"count": 1, "next": None, "previous": None, "results": [AUTOMATION]}
 LIST = "/api/projects/1/task_automations/"
 DETAIL = f"{LIST}{ID}/"
-NEW: NewAutomation = {"name": "Nightly", "prompt": "Tidy up.", "repository": "acme/app", "cron_expression": "0 3 * * *"}
+NEW: NewAutomation = {
+    "name": "Nightly",
+    "prompt": "Tidy up.",
+    "repository": "acme/app",
+    "cron_expression": "0 3 * * *",
+}
 
 Call = Callable[[ApiClient], Coroutine[Any, Any, Any]]
 
@@ -50,19 +55,39 @@ def received(answer: bytes, call: Call) -> Received:
 
 
 CALLS: dict[str, tuple[Call, bytes, str, str, object]] = {
-    "list": (lambda api: api.list_documents(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
-    "snapshot": (lambda api: api.read_snapshot(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
+    "list": (
+        lambda api: api.list_documents(),
+        response(200, PAGE),
+        "GET",
+        f"{LIST}?limit=1000&offset=0",
+        None,
+    ),
+    "snapshot": (
+        lambda api: api.read_snapshot(),
+        response(200, PAGE),
+        "GET",
+        f"{LIST}?limit=1000&offset=0",
+        None,
+    ),
     "retrieve": (lambda api: api.retrieve(ID), response(200, AUTOMATION), "GET", DETAIL, None),
     "document": (lambda api: api.read_document(ID), response(200, AUTOMATION), "GET", DETAIL, None),
     "create": (lambda api: api.create(NEW), response(201, AUTOMATION), "POST", LIST, NEW),
-    "update": (lambda api: api.update(ID, {"enabled": False}), response(200, AUTOMATION), "PATCH", DETAIL, {"enabled": False}),
+    "update": (
+        lambda api: api.update(ID, {"enabled": False}),
+        response(200, AUTOMATION),
+        "PATCH",
+        DETAIL,
+        {"enabled": False},
+    ),
     "delete": (lambda api: api.delete(ID), b"HTTP/1.1 204 No Content\r\n\r\n", "DELETE", DETAIL, None),
     "run": (lambda api: api.run(ID, "key-1"), response(200, AUTOMATION), "POST", f"{DETAIL}run/", None),
 }
 
 
 @pytest.mark.parametrize(("call", "answer", "method", "path", "body"), CALLS.values(), ids=CALLS)
-def test_each_call_sends_what_the_contract_says(call: Call, answer: bytes, method: str, path: str, body: object) -> None:
+def test_each_call_sends_what_the_contract_says(
+    call: Call, answer: bytes, method: str, path: str, body: object
+) -> None:
     request = received(answer, call)
     assert (request.method, request.target) == (method, path)
     assert (json.loads(request.body) if request.body else None) == body
@@ -97,10 +122,16 @@ def test_what_the_calls_bring_back() -> None:
 
 @pytest.mark.parametrize(
     ("url", "project_id", "path"),
-    [("/", "1", LIST), ("/behind/a/proxy", "1", f"/behind/a/proxy{LIST}"), ("", "@current", "/api/projects/@current/task_automations/")],
+    [
+        ("/", "1", LIST),
+        ("/behind/a/proxy", "1", f"/behind/a/proxy{LIST}"),
+        ("", "@current", "/api/projects/@current/task_automations/"),
+    ],
 )
 def test_the_address_is_the_targets_with_its_path(url: str, project_id: str, path: str) -> None:
-    config = TargetConfig(name="main", url=f"https://us.posthog.com{url}", project_id=project_id, key=SecretKey(KEY))
+    config = TargetConfig(
+        name="main", url=f"https://us.posthog.com{url}", project_id=project_id, key=SecretKey(KEY)
+    )
     assert config.collection == f"https://us.posthog.com{path}"
 
 
@@ -108,7 +139,11 @@ def test_the_address_is_the_targets_with_its_path(url: str, project_id: str, pat
 def test_what_is_no_id_leads_nowhere(automation_id: str) -> None:
     async def main() -> None:
         async with fault_server(always(response(200, AUTOMATION))) as server, client(server) as api:
-            for call in (api.retrieve(automation_id), api.delete(automation_id), api.run(automation_id, "key")):
+            for call in (
+                api.retrieve(automation_id),
+                api.delete(automation_id),
+                api.run(automation_id, "key"),
+            ):
                 with pytest.raises(InvalidAutomation):
                     await call
             assert server.connections == 0
@@ -144,13 +179,17 @@ def test_an_automation_that_is_broken_raises_what_is_wrong_with_it() -> None:
     ],
     ids=["401", "redirect", "500"],
 )
-def test_what_is_no_success_is_an_upstream_error_and_no_redirect_is_followed(name: str, answer: bytes, status: int, held: bool) -> None:
+def test_what_is_no_success_is_an_upstream_error_and_no_redirect_is_followed(
+    name: str, answer: bytes, status: int, held: bool
+) -> None:
     async def main() -> None:
         async with fault_server(always(answer)) as server, client(server) as api:
             with pytest.raises(UpstreamError) as raised:
                 await CALLS[name][0](api)
             assert (raised.value.status, raised.value.held) == (status, held)
-            assert re.match(rf"(GET|POST|PATCH|DELETE) {server.url}{LIST}\S* answered HTTP {status}", str(raised.value))
+            assert re.match(
+                rf"(GET|POST|PATCH|DELETE) {server.url}{LIST}\S* answered HTTP {status}", str(raised.value)
+            )
             assert len(server.received) == 1
 
     asyncio.run(main())
@@ -159,7 +198,10 @@ def test_what_is_no_success_is_an_upstream_error_and_no_redirect_is_followed(nam
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_an_attempt_follows_no_redirect(status: int) -> None:
     async def main() -> None:
-        async with fault_server(always(response(status, b"", {"Location": "/elsewhere/"}))) as server, client(server) as api:
+        async with (
+            fault_server(always(response(status, b"", {"Location": "/elsewhere/"}))) as server,
+            client(server) as api,
+        ):
             assert await api.run(ID, "key") == AttemptResponse(status, location="/elsewhere/")
             assert len(server.received) == 1
 
@@ -187,7 +229,9 @@ def test_a_success_of_no_use_is_an_upstream_error(name: str, body: bytes) -> Non
 
 def test_a_list_of_which_not_one_object_can_be_read_is_an_error() -> None:
     with pytest.raises(UpstreamError, match="a page of a single automation is too large"):
-        asyncio.run(call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.list_documents()))
+        asyncio.run(
+            call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.list_documents())
+        )
 
 
 # ---------------------------------------------------------------- the budget
@@ -195,7 +239,10 @@ def test_a_list_of_which_not_one_object_can_be_read_is_an_error() -> None:
 
 def test_a_429_stops_the_whole_target_for_as_long_as_it_says() -> None:
     async def main() -> None:
-        async with fault_server(always(response(429, {"detail": "Slow down."}, {"Retry-After": "30"}))) as server, client(server) as api:
+        async with (
+            fault_server(always(response(429, {"detail": "Slow down."}, {"Retry-After": "30"}))) as server,
+            client(server) as api,
+        ):
             with pytest.raises(UpstreamError) as raised:
                 await api.read_snapshot()
             assert (raised.value.status, raised.value.retry_after, raised.value.held) == (429, 30.0, False)
@@ -209,7 +256,10 @@ def test_a_429_stops_the_whole_target_for_as_long_as_it_says() -> None:
 
 def test_a_429_to_an_attempt_stops_it_too_and_without_a_retry_after_for_a_while() -> None:
     async def main() -> None:
-        async with fault_server(always(response(429, {"detail": "Slow down."}))) as server, client(server) as api:
+        async with (
+            fault_server(always(response(429, {"detail": "Slow down."}))) as server,
+            client(server) as api,
+        ):
             assert await api.run(ID, "key") == AttemptResponse(429, error="Slow down.")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(api.admit(), 0.02)
@@ -219,7 +269,9 @@ def test_a_429_to_an_attempt_stops_it_too_and_without_a_retry_after_for_a_while(
 
 def test_an_attempt_that_was_admitted_is_sent_at_once_whatever_the_budget_says_since() -> None:
     async def main() -> None:
-        config = TargetConfig(name="main", url="http://127.0.0.1:1", project_id="1", key=SecretKey(KEY), requests_per_minute=1)
+        config = TargetConfig(
+            name="main", url="http://127.0.0.1:1", project_id="1", key=SecretKey(KEY), requests_per_minute=1
+        )
         async with ApiClient(config, SystemClock()) as api:
             await api.admit()
             with pytest.raises(TimeoutError):
@@ -270,7 +322,10 @@ def test_every_request_is_told_with_its_endpoint_and_what_became_of_it() -> None
             await api.run(ID, "key")
         async with client(f"http://127.0.0.1:{free_port()}", observe=told.append) as api:
             await api.run(ID, "key")
-        async with fault_server(Visit.hang) as server, client(server, request_timeout=0.1, observe=told.append) as api:
+        async with (
+            fault_server(Visit.hang) as server,
+            client(server, request_timeout=0.1, observe=told.append) as api,
+        ):
             await api.run(ID, "key")
         return told
 
@@ -292,13 +347,19 @@ def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert received(response(200, AUTOMATION), lambda api: api.run(ID, "key")).headers["authorization"] == f"Bearer {KEY}"
+    assert (
+        received(response(200, AUTOMATION), lambda api: api.run(ID, "key")).headers["authorization"]
+        == f"Bearer {KEY}"
+    )
 
 
 def test_cookies_are_not_given_back() -> None:
     async def main() -> None:
         behaviour = always(response(200, AUTOMATION, {"Set-Cookie": "session=1; Path=/"}))
-        async with fault_server(behaviour) as server, client(server.url.replace("127.0.0.1", "localhost")) as api:
+        async with (
+            fault_server(behaviour) as server,
+            client(server.url.replace("127.0.0.1", "localhost")) as api,
+        ):
             for _ in range(2):
                 await api.run(ID, "key")
             assert [request.headers.get("cookie") for request in server.received] == [None, None]
@@ -308,7 +369,10 @@ def test_cookies_are_not_given_back() -> None:
 
 def test_no_repr_shows_the_key() -> None:
     api = client("http://127.0.0.1:1")
-    assert KEY not in f"{api!r} {vars(api)!r} {api._config!r} {api._make_request('GET', 'http://127.0.0.1:1/')!r}"
+    assert (
+        KEY
+        not in f"{api!r} {vars(api)!r} {api._config!r} {api._make_request('GET', 'http://127.0.0.1:1/')!r}"
+    )
 
 
 ECHOES = {
@@ -353,7 +417,9 @@ def test_no_traceback_with_the_variables_of_its_frames_shows_the_key() -> None:
 
 
 def shown(error: BaseException | None) -> str:
-    """An error as the most talkative of loggers would print it: with all that led to it, and the variables of every frame but ours."""
+    """An error as the most talkative of loggers would print it: with all that led to it, and the variables of
+    every frame but ours.
+    """
     told: list[str] = []
     while error is not None:
         one = traceback.TracebackException(type(error), error, error.__traceback__, capture_locals=True)

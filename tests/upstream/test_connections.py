@@ -1,4 +1,6 @@
-"""Which connections are used: kept while they are fresh, never when they may be closing or hold something that nobody asked for."""
+"""Which connections are used: kept while they are fresh, never when they may be closing or hold something
+that nobody asked for.
+"""
 
 import asyncio
 import socket
@@ -66,7 +68,11 @@ def test_a_reading_on_a_connection_that_the_server_drops_is_made_again() -> None
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-@pytest.mark.parametrize("unasked", [response(408, b"too late"), response(200, AUTOMATION), b"noise"], ids=["a 408", "a 200", "noise"])
+@pytest.mark.parametrize(
+    "unasked",
+    [response(408, b"too late"), response(200, AUTOMATION), b"noise"],
+    ids=["a 408", "a 200", "noise"],
+)
 def test_what_arrives_unasked_is_never_taken_for_the_next_answer(unasked: bytes, run: Run) -> None:
     async def main() -> None:
         async with fault_server(says_something_unasked(unasked)) as server, client(server) as api:
@@ -97,7 +103,9 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used() -> 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 def test_a_connection_that_the_server_closed_while_our_loop_was_busy_is_not_used(run: Run) -> None:
-    """The end has arrived, but the loop has not looked since: that is a whole burst of fires at a full minute."""
+    """The end has arrived, but the loop has not looked since: that is a whole burst of fires at a full
+    minute.
+    """
 
     async def serve_one(listener: socket.socket) -> socket.socket:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """What an attempt is taken for when the network or the API fails it, on real sockets and both event loops.
 
-The line that matters: `NotSent` may be sent again at once, so it must be certain; `NoResponse` is found out about first.
+The line that matters: `NotSent` may be sent again at once, so it must be certain; `NoResponse` is found out
+about first.
 """
 
 import asyncio
@@ -90,7 +91,9 @@ MAYBE_CARRIED_OUT: dict[str, Behaviour] = {
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("behaviour", MAYBE_CARRIED_OUT.values(), ids=MAYBE_CARRIED_OUT)
-def test_a_request_that_may_have_been_carried_out_is_lost_and_is_sent_only_once(behaviour: Behaviour, run: Run) -> None:
+def test_a_request_that_may_have_been_carried_out_is_lost_and_is_sent_only_once(
+    behaviour: Behaviour, run: Run
+) -> None:
     async def main() -> None:
         async with fault_server(behaviour) as server, client(server, request_timeout=0.25) as api:
             came = await api.run(ID, "key")
@@ -129,7 +132,9 @@ def test_a_connection_that_is_not_made_in_time_means_not_sent(run: Run) -> None:
             listener.bind(("127.0.0.1", 0))
             listener.listen(0)
             with socket.create_connection(listener.getsockname()):
-                async with client(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.3) as api:
+                async with client(
+                    f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.3
+                ) as api:
                     assert await api.run(ID, "key") == NotSent("no connection within connect_timeout")
 
     run(main())
@@ -145,7 +150,9 @@ def test_a_tls_handshake_that_is_never_answered_means_not_sent(run: Run) -> None
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-@pytest.mark.parametrize("behaviour", [resets_at_once, closes_at_once, speaks_without_tls], ids=["reset", "closed", "plain HTTP"])
+@pytest.mark.parametrize(
+    "behaviour", [resets_at_once, closes_at_once, speaks_without_tls], ids=["reset", "closed", "plain HTTP"]
+)
 def test_a_tls_handshake_that_fails_means_not_sent(behaviour: Behaviour, run: Run) -> None:
     async def main() -> None:
         async with fault_server(behaviour) as server, client(server.https_url) as api:
@@ -156,7 +163,10 @@ def test_a_tls_handshake_that_fails_means_not_sent(behaviour: Behaviour, run: Ru
 
 def test_a_connect_timeout_beyond_the_request_timeout_still_tells_that_nothing_was_sent() -> None:
     async def main() -> None:
-        async with fault_server(Visit.hang) as server, client(server.https_url, connect_timeout=30, request_timeout=0.3) as api:
+        async with (
+            fault_server(Visit.hang) as server,
+            client(server.https_url, connect_timeout=30, request_timeout=0.3) as api,
+        ):
             assert isinstance(await api.run(ID, "key"), NotSent)
 
     asyncio.run(main())
@@ -167,7 +177,10 @@ def test_a_connect_timeout_beyond_the_request_timeout_still_tells_that_nothing_w
 
 def test_interim_answers_are_passed_over() -> None:
     async def main() -> None:
-        async with fault_server(always(b"HTTP/1.1 100 Continue\r\n\r\n" * 500 + GOOD)) as server, client(server) as api:
+        async with (
+            fault_server(always(b"HTTP/1.1 100 Continue\r\n\r\n" * 500 + GOOD)) as server,
+            client(server) as api,
+        ):
             came = await api.run(ID, "key")
             assert isinstance(came, AttemptResponse)
             assert came.status == 200
@@ -178,7 +191,8 @@ def test_interim_answers_are_passed_over() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
         b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
     ],
     ids=["chunked", "until the end"],

@@ -92,7 +92,9 @@ def test_an_integer_of_any_length_costs_no_automation_where_nothing_depends_on_i
     assert len(snapshot_of(answered(body)).automations) == 3
 
 
-@pytest.mark.parametrize("field", ["cron_expression", "timezone", "enabled", "last_task_run_id", "updated_at"])
+@pytest.mark.parametrize(
+    "field", ["cron_expression", "timezone", "enabled", "last_task_run_id", "updated_at"]
+)
 def test_an_integer_of_any_length_costs_the_automation_that_depends_on_it(field: str) -> None:
     body = page(numbered(1), numbered(2, **{field: "?"}), numbered(3)).replace(b'"?"', b"9" * 50)
     snapshot = snapshot_of(answered(body))
@@ -103,7 +105,10 @@ def test_an_integer_of_any_length_costs_the_automation_that_depends_on_it(field:
 def test_integer_ids_are_objects_without_an_id_and_said_to_be() -> None:
     snapshot = snapshot_of(answered(page(numbered(1), numbered(2, id=7), numbered(3, id=10**50, name=None))))
     assert (len(snapshot.automations), snapshot.unidentified) == (1, 2)
-    assert snapshot.anonymous == ("Nightly: its id is not a UUID", "object 3 of the list: its id is not a UUID")
+    assert snapshot.anonymous == (
+        "Nightly: its id is not a UUID",
+        "object 3 of the list: its id is not a UUID",
+    )
 
 
 def test_an_automation_too_large_for_any_answer_is_named_and_costs_itself_alone() -> None:
@@ -117,7 +122,9 @@ def test_an_automation_too_large_for_any_answer_is_named_and_costs_itself_alone(
 
 @pytest.mark.parametrize("beyond", [0, 1, 1_000, 100_000, 2_000_000])
 def test_how_an_automation_that_is_too_large_comes_along_makes_no_difference(beyond: int) -> None:
-    """The last piece that was read sometimes held the end of the object: it was fired then, and its answer could not be read."""
+    """The last piece that was read sometimes held the end of the object: it was fired then, and its answer
+    could not be read.
+    """
     giant = numbered(2, name="Giant", prompt="")
     others = len(json.dumps({"count": 2, "results": [giant]}))
     giant["prompt"] = "x" * (MAX_BODY + 1 + beyond - others)
@@ -153,13 +160,18 @@ BODIES: dict[str, tuple[Callable[[bytes], bytes], dict[str, str]]] = {
     "a byte order mark": (lambda body: b"\xef\xbb\xbf" + body, {}),
     "gzip": (gzip.compress, {"Content-Encoding": "gzip"}),
     "GZIP": (gzip.compress, {"Content-Encoding": "X-GZIP"}),
-    "gzip in two members": (lambda body: gzip.compress(body[:20]) + gzip.compress(body[20:]), {"Content-Encoding": "gzip"}),
+    "gzip in two members": (
+        lambda body: gzip.compress(body[:20]) + gzip.compress(body[20:]),
+        {"Content-Encoding": "gzip"},
+    ),
     "deflate": (zlib.compress, {"Content-Encoding": "deflate"}),
 }
 
 
 @pytest.mark.parametrize("form", BODIES.values(), ids=BODIES)
-def test_an_answer_is_read_in_whatever_form_it_comes(form: tuple[Callable[[bytes], bytes], dict[str, str]]) -> None:
+def test_an_answer_is_read_in_whatever_form_it_comes(
+    form: tuple[Callable[[bytes], bytes], dict[str, str]],
+) -> None:
     make, headers = form
     assert len(snapshot_of(answered(make(page(AUTOMATION)), headers)).automations) == 1
     whole = json.dumps(AUTOMATION).encode()
@@ -174,7 +186,9 @@ def test_a_packed_answer_is_whole_whatever_its_size(size: int) -> None:
     """Also when it ends where a piece does, of which so much is unpacked at a time."""
     plain = json.dumps({**AUTOMATION, "prompt": ""}).encode()
     for more in (-1, 0, 1):
-        packed = gzip.compress(plain.replace(b'"prompt": ""', b'"prompt": "%b"' % (b"x" * (size + more - len(plain)))))
+        packed = gzip.compress(
+            plain.replace(b'"prompt": ""', b'"prompt": "%b"' % (b"x" * (size + more - len(plain))))
+        )
         assert run_of(packed, {"Content-Encoding": "gzip"}).automation is not None, more
 
 
@@ -182,13 +196,28 @@ def test_a_packed_answer_is_whole_whatever_its_size(size: int) -> None:
     ("body", "headers", "error"),
     [
         (b"x", {"Content-Encoding": "br"}, "its body is encoded, though that was not asked for: br"),
-        (b"x", {"Content-Encoding": "gzip, gzip"}, "its body is encoded, though that was not asked for: gzip, gzip"),
+        (
+            b"x",
+            {"Content-Encoding": "gzip, gzip"},
+            "its body is encoded, though that was not asked for: gzip, gzip",
+        ),
         (b"no gzip", {"Content-Encoding": "gzip"}, "its body is said to be gzip and is not"),
-        (gzip.compress(b"{}" * 1000)[:-9], {"Content-Encoding": "gzip"}, "its body is said to be gzip and is not"),
+        (
+            gzip.compress(b"{}" * 1000)[:-9],
+            {"Content-Encoding": "gzip"},
+            "its body is said to be gzip and is not",
+        ),
     ],
-    ids=["brotli", "packed twice", "no gzip", "cut off"],  # a packed body holds the time, and would be a name of its own each time
+    ids=[
+        "brotli",
+        "packed twice",
+        "no gzip",
+        "cut off",
+    ],  # a packed body holds the time, and would be a name of its own each time
 )
-def test_an_answer_that_cannot_be_unpacked_is_an_answer_without_an_automation(body: bytes, headers: dict[str, str], error: str) -> None:
+def test_an_answer_that_cannot_be_unpacked_is_an_answer_without_an_automation(
+    body: bytes, headers: dict[str, str], error: str
+) -> None:
     came = run_of(body, headers)
     assert (came.status, came.automation, came.error) == (200, None, error)
 
@@ -206,7 +235,9 @@ def test_a_header_without_measure_costs_that_answer() -> None:
     assert len(snapshot.automations) == 1
 
 
-@pytest.mark.parametrize("prompt", [COMMAS * 3, "x" * 5_000_000, '\\"' * 1_000_000], ids=["commas", "long", "escapes"])
+@pytest.mark.parametrize(
+    "prompt", [COMMAS * 3, "x" * 5_000_000, '\\"' * 1_000_000], ids=["commas", "long", "escapes"]
+)
 def test_the_answer_to_an_attempt_is_understood_whatever_the_prompt(prompt: str) -> None:
     body = json.dumps({**AUTOMATION, "prompt": prompt, "github_integration": 10**50}).encode()
     came = run_of(body)
@@ -243,7 +274,12 @@ def test_a_command_shows_all_automations_although_one_is_too_large_for_any_answe
 
 
 def test_a_command_shows_what_can_be_read_of_each_object() -> None:
-    rows = [numbered(1, prompt=COMMAS * 2), numbered(2, github_integration="?"), numbered(3, enabled="!"), numbered(4)]
+    rows = [
+        numbered(1, prompt=COMMAS * 2),
+        numbered(2, github_integration="?"),
+        numbered(3, enabled="!"),
+        numbered(4),
+    ]
     body = page(*rows).replace(b'"?"', b"9" * 3000).replace(b'"!"', b"maybe")
 
     shown = documents_of(answered(body))

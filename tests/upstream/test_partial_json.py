@@ -1,4 +1,6 @@
-"""The wanted fields of objects are what `json` makes of them, whatever stands around them, and every piece of work is small."""
+"""The wanted fields of objects are what `json` makes of them, whatever stands around them, and every piece of
+work is small.
+"""
 
 import asyncio
 import json
@@ -11,7 +13,17 @@ from hypothesis import strategies as st
 
 from scheduler.core.model import Unreadable
 from scheduler.upstream import partial_json
-from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, make_keys, read_value, run_in_pieces
+from scheduler.upstream.partial_json import (
+    MOST_ITEMS,
+    PIECE,
+    SMALL,
+    Malformed,
+    ReadItems,
+    Steps,
+    make_keys,
+    read_value,
+    run_in_pieces,
+)
 
 WANTED = make_keys(("id", "name", "enabled"))
 PAGE = make_keys(("count", "results"))
@@ -53,12 +65,22 @@ def kinds(value: object) -> object:
 
 
 LEAVES = (
-    st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters())
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**18), 10**18)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters())
 )
 VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name", "x"]) | st.text(), inner, max_size=4)
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "name", "x"]) | st.text(), inner, max_size=4)
+    ),
 )
-OBJECTS = st.dictionaries(st.sampled_from(["id", "name", "enabled", "prompt", 'i"d', "n\\ame"]) | st.text(), VALUES, max_size=8)
+OBJECTS = st.dictionaries(
+    st.sampled_from(["id", "name", "enabled", "prompt", 'i"d', "n\\ame"]) | st.text(), VALUES, max_size=8
+)
 FORMS: list[dict[str, Any]] = [
     {},
     {"indent": 2},
@@ -76,10 +98,20 @@ def test_an_object_gives_what_json_gives(value: dict[str, object], form: dict[st
         assert read(mark + body) == expected
 
 
-@given(values=st.lists(OBJECTS | LEAVES, max_size=6), form=st.sampled_from(FORMS), padding=st.sampled_from([0, SMALL, PIECE]))
-def test_a_page_gives_its_rows_however_large_they_are(values: list[object], form: dict[str, Any], padding: int) -> None:
-    padded = [{**value, "prompt": '[{,\\"' * padding} if isinstance(value, dict) else value for value in values]
-    body = json.dumps({"next": [None], "results": padded, "count": len(values)}, **form).encode(errors="replace")
+@given(
+    values=st.lists(OBJECTS | LEAVES, max_size=6),
+    form=st.sampled_from(FORMS),
+    padding=st.sampled_from([0, SMALL, PIECE]),
+)
+def test_a_page_gives_its_rows_however_large_they_are(
+    values: list[object], form: dict[str, Any], padding: int
+) -> None:
+    padded = [
+        {**value, "prompt": '[{,\\"' * padding} if isinstance(value, dict) else value for value in values
+    ]
+    body = json.dumps({"next": [None], "results": padded, "count": len(values)}, **form).encode(
+        errors="replace"
+    )
     again = json.loads(body)["results"]
     assert [kinds(wanted_of(row)) for row in rows(body)] == [kinds(wanted_of(row)) for row in again]
 
@@ -89,7 +121,9 @@ def test_a_page_gives_its_rows_however_large_they_are(values: list[object], form
 def test_nothing_is_lost_where_one_piece_ends_and_the_next_begins(limit: int, ending: str) -> None:
     for short in range(-36, 4, 3 if limit > PIECE else 1):
         text = "x" * (limit + short) + ending * 5
-        body = json.dumps({"results": [{"prompt": text, "id": "1"}, {"x": [{"prompt": text}], "id": "2"}, {"id": "3"}]}).encode()
+        body = json.dumps(
+            {"results": [{"prompt": text, "id": "1"}, {"x": [{"prompt": text}], "id": "2"}, {"id": "3"}]}
+        ).encode()
         assert [kinds(wanted_of(row)) for row in rows(body)] == [{"id": "1"}, {"id": "2"}, {"id": "3"}], short
 
 
@@ -115,7 +149,10 @@ def test_an_object_that_is_no_json_costs_that_object(bad: bytes, large: bool) ->
 
 
 def test_a_number_of_any_length_costs_that_number() -> None:
-    body = b'{"count": 2, "results": [{"id": %b, "name": "n"}, {"x": %b, "id": "2"}]}' % (b"9" * 33, b"9" * 100_000)
+    body = b'{"count": 2, "results": [{"id": %b, "name": "n"}, {"x": %b, "id": "2"}]}' % (
+        b"9" * 33,
+        b"9" * 100_000,
+    )
     first, second = rows(body)
     assert first == {"id": Unreadable("a number of 33 characters"), "name": "n"}
     assert second == {"id": "2"}
@@ -127,14 +164,30 @@ def test_a_wanted_text_without_measure_is_not_read() -> None:
 
 
 def test_bytes_that_are_no_utf8_cost_the_text_that_holds_them() -> None:
-    first, second = rows(b'{"results": [{"id": "a\xff", "prompt": "\xfe"}, {"id": "2", "prompt": "\xc3\xa4 \xe2\x82"}]}')
+    first, second = rows(
+        b'{"results": [{"id": "a\xff", "prompt": "\xfe"}, {"id": "2", "prompt": "\xc3\xa4 \xe2\x82"}]}'
+    )
     assert first == {"id": "a\udcff"}
     assert isinstance(second, dict)
     assert second["id"] == "2"
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b" ", b"{", b'{"id": 1', b'{"id": 1} x', b"[1, 2", b"nope", b'"', b'"\\', b"{}{}", b'{"a": 1,}', b"NaN"]
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"id": 1',
+        b'{"id": 1} x',
+        b"[1, 2",
+        b"nope",
+        b'"',
+        b'"\\',
+        b"{}{}",
+        b'{"a": 1,}',
+        b"NaN",
+    ],
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
@@ -186,9 +239,13 @@ def test_a_large_value_is_read_in_many_pieces(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"{nope}", b"{\xff}", b'{"a": "\xff", }', b'{"a": "}", nope}', b'{"a": {"b": 1} "c"}'], ids=lambda bad: bad.decode("latin-1")
+    "bad",
+    [b"{nope}", b"{\xff}", b'{"a": "\xff", }', b'{"a": "}", nope}', b'{"a": {"b": 1} "c"}'],
+    ids=lambda bad: bad.decode("latin-1"),
 )
-def test_thousands_of_bad_objects_cost_no_more_than_their_bytes(bad: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thousands_of_bad_objects_cost_no_more_than_their_bytes(
+    bad: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of them once had `json` look at the next 16 KiB, which are 17 s of work in 8 MiB."""
     given_to_json = [0]
 

@@ -1,4 +1,6 @@
-"""Requests through an HTTP proxy, a small one on real sockets: what it is told, and that all it does wrong means "not sent"."""
+"""Requests through an HTTP proxy, a small one on real sockets: what it is told, and that all it does wrong
+means "not sent".
+"""
 
 import asyncio
 import ssl
@@ -35,7 +37,9 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _other_proxies_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Proxies that would fail every request, and a variable that would switch off every proxy: none of them counts."""
+    """Proxies that would fail every request, and a variable that would switch off every proxy: none of them
+    counts.
+    """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -51,15 +55,23 @@ def served_by(authority: trustme.CA, host: str = "127.0.0.1") -> ssl.SSLContext:
 
 
 def client(
-    server: FaultServer | str, proxy: FaultServer | Proxy, ca_file: Path | None = None, *, connect_timeout: float = 5.0
+    server: FaultServer | str,
+    proxy: FaultServer | Proxy,
+    ca_file: Path | None = None,
+    *,
+    connect_timeout: float = 5.0,
 ) -> ApiClient:
     url = server if isinstance(server, str) else server.url
     config = target(url, ca_file=ca_file, connect_timeout=connect_timeout)
-    return ApiClient(replace(config, proxy=proxy if isinstance(proxy, Proxy) else Proxy(proxy.url)), SystemClock())
+    return ApiClient(
+        replace(config, proxy=proxy if isinstance(proxy, Proxy) else Proxy(proxy.url)), SystemClock()
+    )
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-def test_tls_goes_through_the_proxy_which_learns_the_host_alone(authority: trustme.CA, ca_file: Path, run: Run) -> None:
+def test_tls_goes_through_the_proxy_which_learns_the_host_alone(
+    authority: trustme.CA, ca_file: Path, run: Run
+) -> None:
     async def main() -> None:
         async with (
             fault_server(always(GOOD), tls=served_by(authority)) as server,
@@ -80,19 +92,27 @@ def test_tls_goes_through_the_proxy_which_learns_the_host_alone(authority: trust
 
 def test_without_tls_the_proxy_passes_requests_on_over_a_connection_that_is_kept() -> None:
     async def main() -> None:
-        async with fault_server(always(GOOD)) as server, fault_server(http_proxy()) as proxy, client(server, proxy) as api:
+        async with (
+            fault_server(always(GOOD)) as server,
+            fault_server(http_proxy()) as proxy,
+            client(server, proxy) as api,
+        ):
             for _ in range(3):
                 assert isinstance(await api.run(ID, "key"), AttemptResponse)
             assert await api.retrieve(ID) is not None
             url = f"{server.url}/api/projects/1/task_automations/{ID}/"
-            assert [(each.method, each.target) for each in proxy.received] == [("POST", f"{url}run/")] * 3 + [("GET", url)]
+            assert [(each.method, each.target) for each in proxy.received] == [("POST", f"{url}run/")] * 3 + [
+                ("GET", url)
+            ]
             assert (proxy.connections, len(server.received)) == (1, 4)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
-def test_credentials_are_for_the_proxy_alone_and_are_never_shown(authority: trustme.CA, ca_file: Path, tls: bool) -> None:
+def test_credentials_are_for_the_proxy_alone_and_are_never_shown(
+    authority: trustme.CA, ca_file: Path, tls: bool
+) -> None:
     async def main() -> None:
         async with (
             fault_server(always(GOOD), tls=served_by(authority) if tls else None) as server,
@@ -113,7 +133,9 @@ def test_credentials_are_for_the_proxy_alone_and_are_never_shown(authority: trus
             assert came.error.startswith(words)
             assert came.error.endswith("check the user name and password in the target's proxy")
             assert f"could not be sent: {words}" in str(raised.value)
-            assert not {"wr0ng", USER} & set(f"{came} {raised.value!r} {wrong!r} {replace(target('http://a'), proxy=wrong)!r}".split("'"))
+            assert not {"wr0ng", USER} & set(
+                f"{came} {raised.value!r} {wrong!r} {replace(target('http://a'), proxy=wrong)!r}".split("'")
+            )
 
     asyncio.run(main())
 
@@ -141,9 +163,15 @@ async def speaks_no_http(visit: Visit) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        (always(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"), "made no connection to the API: it answered HTTP 403 Forbidden"),
+        (
+            always(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
+            "made no connection to the API: it answered HTTP 403 Forbidden",
+        ),
         (http_proxy(), "made no connection to the API: it answered HTTP 502 Bad Gateway"),
-        (always(b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\nContent-Length: 0\r\n\r\n"), "it answered HTTP 302 Found"),
+        (
+            always(b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\nContent-Length: 0\r\n\r\n"),
+            "it answered HTTP 302 Found",
+        ),
         (hangs_up, "hung up before there was a connection to the API"),
         (resets, "hung up before there was a connection to the API"),
         (says_nothing, "no connection within connect_timeout"),
@@ -151,7 +179,9 @@ async def speaks_no_http(visit: Visit) -> None:
     ],
     ids=["forbids", "cannot reach the API", "redirects", "hangs up", "resets", "is silent", "is none"],
 )
-def test_whatever_a_proxy_does_before_there_is_a_connection_means_not_sent_and_names_it(behaviour: Behaviour, words: str, run: Run) -> None:
+def test_whatever_a_proxy_does_before_there_is_a_connection_means_not_sent_and_names_it(
+    behaviour: Behaviour, words: str, run: Run
+) -> None:
     async def main() -> None:
         unused = f"https://127.0.0.1:{free_port()}"
         seconds = 0.3 if behaviour is says_nothing else 5.0
@@ -174,12 +204,19 @@ async def not_retrieved(api: ApiClient) -> NotSent | NoResponse:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
-    ("host", "why"), [("127.0.0.1:{port}", "connection refused"), ("no-such-host.invalid:3128", "its name could not be resolved: ")]
+    ("host", "why"),
+    [
+        ("127.0.0.1:{port}", "connection refused"),
+        ("no-such-host.invalid:3128", "its name could not be resolved: "),
+    ],
 )
 def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, host: str, why: str) -> None:
     async def main() -> None:
         proxy = Proxy("http://" + host.format(port=free_port()), "user", "pass")
-        async with fault_server(always(GOOD)) as server, client(f"{scheme}://127.0.0.1:{server.port}", proxy) as api:
+        async with (
+            fault_server(always(GOOD)) as server,
+            client(f"{scheme}://127.0.0.1:{server.port}", proxy) as api,
+        ):
             came = await api.run(ID, "key")
             assert isinstance(came, NotSent)
             assert came.error.startswith(f"no connection to the proxy {proxy}: {why}")
@@ -189,8 +226,13 @@ def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, host: str, why: st
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "unable to get local issuer certificate"), ("example.org", "IP address mismatch")])
-def test_certificates_are_verified_through_the_proxy_too(authority: trustme.CA, ca_file: Path, host: str, why: str, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("127.0.0.1", "unable to get local issuer certificate"), ("example.org", "IP address mismatch")],
+)
+def test_certificates_are_verified_through_the_proxy_too(
+    authority: trustme.CA, ca_file: Path, host: str, why: str, run: Run
+) -> None:
     async def main() -> None:
         async with (
             fault_server(always(GOOD), tls=served_by(authority, host)) as server,
@@ -199,7 +241,9 @@ def test_certificates_are_verified_through_the_proxy_too(authority: trustme.CA, 
         ):
             came = await api.run(ID, "key")
             assert isinstance(came, NotSent)
-            assert came.error.startswith(f"through the proxy {proxy.url}: its TLS certificate is not trusted: ")
+            assert came.error.startswith(
+                f"through the proxy {proxy.url}: its TLS certificate is not trusted: "
+            )
             assert why in came.error
             assert server.received == []
 
@@ -207,7 +251,9 @@ def test_certificates_are_verified_through_the_proxy_too(authority: trustme.CA, 
 
 
 @pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
-def test_warm_connections_through_the_proxy_are_used_by_attempts(authority: trustme.CA, ca_file: Path, tls: bool) -> None:
+def test_warm_connections_through_the_proxy_are_used_by_attempts(
+    authority: trustme.CA, ca_file: Path, tls: bool
+) -> None:
     async def main() -> None:
         async with (
             fault_server(always(GOOD), tls=served_by(authority) if tls else None) as server,
@@ -222,7 +268,9 @@ def test_warm_connections_through_the_proxy_are_used_by_attempts(authority: trus
     asyncio.run(main())
 
 
-def test_a_connection_that_replaces_one_that_was_not_silent_is_kept_too(authority: trustme.CA, ca_file: Path) -> None:
+def test_a_connection_that_replaces_one_that_was_not_silent_is_kept_too(
+    authority: trustme.CA, ca_file: Path
+) -> None:
     async def speaks_unasked_at_first(visit: Visit) -> None:
         while await visit.request():
             await visit.send(GOOD)

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import InvalidAutomation, Snapshot, Unreadable
-from scheduler.upstream.snapshot import LARGEST_PAGE, MOST_AUTOMATIONS, ListPage, PageTooLarge, SnapshotReader, to_page
+from scheduler.upstream.snapshot import (
+    LARGEST_PAGE,
+    MOST_AUTOMATIONS,
+    ListPage,
+    PageTooLarge,
+    SnapshotReader,
+    to_page,
+)
 from tests.upstream.support import AUTOMATION
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -31,7 +38,9 @@ def row(number: int, **changes: object) -> dict[str, object]:
 
 @dataclass
 class List:
-    """A list as the API pages it. ``edits`` happen after so many pages; pages hold ``most`` rows, and ``capacity`` bytes, a byte a row."""
+    """A list as the API pages it. ``edits`` happen after so many pages; pages hold ``most`` rows, and
+    ``capacity`` bytes, a byte a row.
+    """
 
     rows: list[object]
     most: int = LARGEST_PAGE
@@ -60,7 +69,10 @@ class List:
         """What can be read of a row that is too large."""
         whole = self.rows[index]
         assert isinstance(whole, dict)
-        return {name: value if name in {"id", "name"} else Unreadable("too large") for name, value in whole.items()}
+        return {
+            name: value if name in {"id", "name"} else Unreadable("too large")
+            for name, value in whole.items()
+        }
 
     def read(self) -> Snapshot:
         return asyncio.run(self.reader().read())
@@ -83,7 +95,9 @@ def numbers(snapshot: Snapshot) -> set[int]:
 
 
 @given(length=st.integers(0, 40), most=st.integers(1, 12))
-def test_a_list_at_rest_is_read_whole_in_one_pass_whatever_the_server_puts_on_a_page(length: int, most: int) -> None:
+def test_a_list_at_rest_is_read_whole_in_one_pass_whatever_the_server_puts_on_a_page(
+    length: int, most: int
+) -> None:
     automations = List([row(number) for number in range(length)], most=most)
     snapshot = automations.read()
     assert snapshot.complete
@@ -103,7 +117,9 @@ def test_a_snapshot_says_when_it_was_begun_and_ended() -> None:
 
 
 def test_what_did_not_change_is_the_same_object_in_the_next_snapshot() -> None:
-    """A hundred thousand new objects every half minute would make the garbage collector stop everything for a tenth of a second."""
+    """A hundred thousand new objects every half minute would make the garbage collector stop everything for a
+    tenth of a second.
+    """
     automations = List([row(0), row(1)])
     reader = SnapshotReader(automations.page, seconds=lambda: 1.0)
 
@@ -160,7 +176,9 @@ def test_after_three_passes_that_disagree_all_that_was_seen_is_taken_and_an_abse
     def insert_another(rows: list[object]) -> None:
         rows.insert(0, row(next(numbering)))
 
-    automations = List([row(number) for number in range(6)], most=2, edits=dict.fromkeys(range(1, 20), insert_another))
+    automations = List(
+        [row(number) for number in range(6)], most=2, edits=dict.fromkeys(range(1, 20), insert_another)
+    )
     snapshot = automations.read()
     assert not snapshot.complete
     assert numbers(snapshot) >= set(range(6))
@@ -172,7 +190,11 @@ def test_of_what_passes_saw_differently_the_later_counts() -> None:
         rows[1] = row(1, enabled="broken")
         insert_first(rows)
 
-    automations = List([row(number, enabled=False) for number in range(4)], most=2, edits={1: edit, 3: insert_first, 5: insert_first})
+    automations = List(
+        [row(number, enabled=False) for number in range(4)],
+        most=2,
+        edits={1: edit, 3: insert_first, 5: insert_first},
+    )
     snapshot = automations.read()
     assert not snapshot.complete
     assert automation_id(1) in snapshot.broken
@@ -180,7 +202,9 @@ def test_of_what_passes_saw_differently_the_later_counts() -> None:
 
 
 @given(edits=st.dictionaries(st.integers(1, 12), st.sampled_from(EDITS)))
-def test_a_complete_snapshot_holds_as_many_as_its_last_page_counted(edits: dict[int, Callable[[list[object]], None]]) -> None:
+def test_a_complete_snapshot_holds_as_many_as_its_last_page_counted(
+    edits: dict[int, Callable[[list[object]], None]],
+) -> None:
     automations = List([row(number) for number in range(9)], most=3, edits=dict(edits))
     snapshot = automations.read()
     assert not snapshot.complete or len(snapshot.automations) == automations.counts[-1]
@@ -223,7 +247,9 @@ def test_what_was_put_aside_keeps_no_row_alive() -> None:
 
     snapshot = List([row(0, prompt=Marker("large"), enabled=None)]).read()
     gc.collect()
-    assert not [each for each in gc.get_objects() if type(each) is Marker]  # no more is asked of it: others are lazy
+    assert not [
+        each for each in gc.get_objects() if type(each) is Marker
+    ]  # no more is asked of it: others are lazy
     assert isinstance(snapshot.broken[automation_id(0)], InvalidAutomation)
     assert snapshot.broken[automation_id(0)].__traceback__ is None
 
@@ -252,7 +278,9 @@ def test_a_page_that_had_to_shrink_costs_no_request_in_the_polls_that_follow() -
 
 
 def test_rows_that_are_long_in_one_place_shorten_the_pages_of_that_place_alone() -> None:
-    automations = List([row(number) for number in range(5000)], large=dict.fromkeys(range(1000, 1300), LARGE // 10))
+    automations = List(
+        [row(number) for number in range(5000)], large=dict.fromkeys(range(1000, 1300), LARGE // 10)
+    )
     requests = automations.count_requests(5)
     assert requests[1:] == [requests[1]] * 4
     assert requests[1] <= 300 / 5 + 20
@@ -293,13 +321,36 @@ def test_of_many_that_cannot_be_identified_the_first_are_named() -> None:
 
 
 def fingerprint(*names: str | None) -> int:
-    """Of a list of an automation, objects without a readable id that have these names, and another automation."""
-    return List([row(100), *(row(number, id=number, name=name) for number, name in enumerate(names)), row(200)]).read().fingerprint
+    """Of a list of an automation, objects without a readable id that have these names, and another
+    automation.
+    """
+    return (
+        List([row(100), *(row(number, id=number, name=name) for number, name in enumerate(names)), row(200)])
+        .read()
+        .fingerprint
+    )
 
 
 def test_the_fingerprint_of_objects_that_cannot_be_identified_does_not_depend_on_their_places() -> None:
     assert fingerprint(None, "b", *["a"] * 20) == fingerprint(*["a"] * 20, "b", None)
-    assert len({fingerprint(*names) for names in ([], [None], [None, None], ["a"], ["b"], ["a", "b"], ["a"] * 20, ["a"] * 19 + ["b"])}) == 8
+    assert (
+        len(
+            {
+                fingerprint(*names)
+                for names in (
+                    [],
+                    [None],
+                    [None, None],
+                    ["a"],
+                    ["b"],
+                    ["a", "b"],
+                    ["a"] * 20,
+                    ["a"] * 19 + ["b"],
+                )
+            }
+        )
+        == 8
+    )
 
 
 @pytest.mark.parametrize("at", [0, 29])
@@ -331,7 +382,13 @@ def test_what_is_too_large_and_no_page_is_an_error() -> None:
 def test_pages_become_shorter_where_rows_are_long() -> None:
     async def page(*, offset: int, limit: int) -> ListPage:
         asked.append(limit)
-        return ListPage(1500, [row(number) for number in range(offset, min(offset + limit, 1500))], limit * 10_000, NOON, 0.0)
+        return ListPage(
+            1500,
+            [row(number) for number in range(offset, min(offset + limit, 1500))],
+            limit * 10_000,
+            NOON,
+            0.0,
+        )
 
     asked: list[int] = []
     asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())

@@ -55,7 +55,10 @@ def test_whoever_ends_the_waiting_closes_at_once() -> None:
 
 def test_a_wait_that_the_api_asked_for_outlives_the_client() -> None:
     async def main() -> None:
-        async with fault_server(always(response(429, headers={"Retry-After": "3600"}))) as server, client(server) as old:
+        async with (
+            fault_server(always(response(429, headers={"Retry-After": "3600"}))) as server,
+            client(server) as old,
+        ):
             await old.run(ID, "key-1")
             async with ApiClient(target(server.url), SystemClock()) as new:
                 await asyncio.wait_for(new.admit(), 1)  # on its own it knows nothing of it

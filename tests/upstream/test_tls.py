@@ -34,7 +34,9 @@ def _no_trust_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
 
 
-def served_by(authority: trustme.CA, host: str = "127.0.0.1", not_after: datetime | None = None) -> ssl.SSLContext:
+def served_by(
+    authority: trustme.CA, host: str = "127.0.0.1", not_after: datetime | None = None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(host, not_after=not_after).configure_cert(context)
     return context
@@ -48,7 +50,9 @@ async def attempt(tls: ssl.SSLContext, ca_file: Path | None) -> AttemptResponse 
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-def test_a_private_authority_is_accepted_when_it_is_in_the_ca_file(authority: trustme.CA, ca_file: Path, run: Run) -> None:
+def test_a_private_authority_is_accepted_when_it_is_in_the_ca_file(
+    authority: trustme.CA, ca_file: Path, run: Run
+) -> None:
     assert isinstance(run(attempt(served_by(authority), ca_file)), AttemptResponse)
 
 
@@ -80,7 +84,9 @@ def test_the_ca_file_stands_instead_of_the_systems_authorities(
     assert isinstance(asyncio.run(attempt(served_by(authority), other)), NotSent)
 
 
-def test_ssl_cert_file_moves_the_systems_authorities(authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ssl_cert_file_moves_the_systems_authorities(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
     assert isinstance(asyncio.run(attempt(served_by(authority), None)), AttemptResponse)
 
@@ -94,7 +100,10 @@ def test_verification_is_on_and_old_versions_are_off() -> None:
 
 def test_warm_tls_connections_are_used_by_attempts(authority: trustme.CA, ca_file: Path) -> None:
     async def main() -> None:
-        async with fault_server(always(GOOD), tls=served_by(authority)) as server, client(server, ca_file=ca_file) as api:
+        async with (
+            fault_server(always(GOOD), tls=served_by(authority)) as server,
+            client(server, ca_file=ca_file) as api,
+        ):
             await api.warm(3)
             await asyncio.gather(*(api.run(ID, "key") for _ in range(3)))
             assert server.connections == 3
@@ -107,7 +116,9 @@ def test_warm_tls_connections_are_used_by_attempts(authority: trustme.CA, ca_fil
     [(None, "cannot be read: No such file or directory"), (b"no certificate", "holds no certificate")],
     ids=["missing", "garbage"],
 )
-def test_a_ca_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_a_ca_file_that_cannot_be_used_is_a_configuration_error(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_bytes(content)

@@ -11,7 +11,15 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.instant_options import InstantType, add_utc_option
-from scheduler.cli.output import Colour, Json, make_progress_printer, print_json, print_line, print_to_stderr, style
+from scheduler.cli.output import (
+    Colour,
+    Json,
+    make_progress_printer,
+    print_json,
+    print_line,
+    print_to_stderr,
+    style,
+)
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_zone_and_utc, now
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.plural import pluralize
@@ -27,14 +35,28 @@ _EXAMPLES = (
     "scheduler audit --state-dir var --since 24h",
     "scheduler audit --automation 'nightly-*' --since 2026-11-01T00:00:00Z --until 2026-11-08T00:00:00Z --json",
 )
-_COLOURS: Final[dict[str, Colour]] = {"missing": "red", "double": "red", "unexplained": "red", "differently": "yellow"}
+_COLOURS: Final[dict[str, Colour]] = {
+    "missing": "red",
+    "double": "red",
+    "unexplained": "red",
+    "differently": "yellow",
+}
 _MAX_FINDINGS: Final = 200  # that a person reads
 
 
 @click.command("audit", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
-@click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", required=True, help="Audit what was scheduled then or later.")
 @click.option(
-    "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Audit what was scheduled before; the present if it is not given."
+    "--since",
+    type=InstantType(ago=True),
+    metavar="TIME|AGO",
+    required=True,
+    help="Audit what was scheduled then or later.",
+)
+@click.option(
+    "--until",
+    type=InstantType(ago=True),
+    metavar="TIME|AGO",
+    help="Audit what was scheduled before; the present if it is not given.",
 )
 @click.option(
     "--automation",
@@ -81,7 +103,14 @@ def command(
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
         automation = expand_prefix(connection, target, automation)
-    wanted = AuditRequest(since=since, until=until or at, now=at, target=target, automation=automation, patience=make_patience(settings))
+    wanted = AuditRequest(
+        since=since,
+        until=until or at,
+        now=at,
+        target=target,
+        automation=automation,
+        patience=make_patience(settings),
+    )
     if wanted.until <= wanted.since:
         raise click.UsageError("--until is not later than --since")
     notes = ["the API was not asked for the newest runs"] if offline else []
@@ -123,7 +152,13 @@ def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
     return lambda finding: read(finding.target, finding.automation_id)
 
 
-def _show(findings: "Iterator[AuditFinding]", zone: Callable[["AuditFinding"], str], shown: int = 0, *, as_json: bool) -> int:
+def _show(
+    findings: "Iterator[AuditFinding]",
+    zone: Callable[["AuditFinding"], str],
+    shown: int = 0,
+    *,
+    as_json: bool,
+) -> int:
     """Print findings after so many that were; a person gets the first ones. How many there are now."""
     for finding in findings:
         shown += 1
@@ -148,7 +183,11 @@ def _make_json(finding: "AuditFinding") -> Json:
 
 
 def _format_finding(finding: "AuditFinding", zone: Callable[["AuditFinding"], str]) -> Iterator[str]:
-    at = "" if finding.scheduled_for is None else f"  {format_zone_and_utc(finding.scheduled_for, zone(finding))}"
+    at = (
+        ""
+        if finding.scheduled_for is None
+        else f"  {format_zone_and_utc(finding.scheduled_for, zone(finding))}"
+    )
     kind = style(f"{finding.kind:<11}", _COLOURS[finding.kind])
     yield f"{kind}{at}  {to_printable(finding.name)} ({finding.automation_id}, target {to_printable(finding.target)})"
     yield f"             {to_printable(finding.text)}"
@@ -162,18 +201,32 @@ def _conclude(audit: "Audit", notes: list[str], *, as_json: bool) -> None:
     if as_json:
         print_json(_make_summary_json(audit.summary, notes))
         return
-    for text in (*map(_format_bounds, audit.summary.bounds), *_format_summary(audit.summary), *(to_printable(note) for note in notes)):
+    for text in (
+        *map(_format_bounds, audit.summary.bounds),
+        *_format_summary(audit.summary),
+        *(to_printable(note) for note in notes),
+    ):
         print_line(text)
 
 
 def _format_bounds(bounds: "AuditBounds") -> str:
     name = to_printable(bounds.target)
     if bounds.is_empty:
-        reason = "nothing has been decided yet" if bounds.watermark is None else f"decided up to {to_text(bounds.watermark)}"
-        gone = "" if bounds.pruned_before is None else f", what is older than {to_text(bounds.pruned_before)} may have been removed"
+        reason = (
+            "nothing has been decided yet"
+            if bounds.watermark is None
+            else f"decided up to {to_text(bounds.watermark)}"
+        )
+        gone = (
+            ""
+            if bounds.pruned_before is None
+            else f", what is older than {to_text(bounds.pruned_before)} may have been removed"
+        )
         return f"target {name}: nothing to audit: {reason}{gone}"
     kept = bounds.pruned_before is not None and bounds.begin < bounds.pruned_before
-    began = format_machine_and_utc(bounds.since) + (", before which rows may have been removed for their age," if kept else "")
+    began = format_machine_and_utc(bounds.since) + (
+        ", before which rows may have been removed for their age," if kept else ""
+    )
     undecided = "" if bounds.is_complete else "; what is later is not decided yet"
     return f"target {name}: audited from {began} up to {format_machine_and_utc(bounds.end)}{undecided}"
 
@@ -184,7 +237,9 @@ def _format_summary(summary: "AuditSummary") -> Iterator[str]:
     by_outcome: dict[str, int] = {}
     for (outcome, _), number in summary.outcomes.items():
         by_outcome[outcome or "open"] = by_outcome.get(outcome or "open", 0) + number
-    outcomes = ", ".join(f"{outcome} {number:,}" for outcome, number in sorted(by_outcome.items(), key=lambda pair: -pair[1]))
+    outcomes = ", ".join(
+        f"{outcome} {number:,}" for outcome, number in sorted(by_outcome.items(), key=lambda pair: -pair[1])
+    )
     occurrences, automations = summary.outcomes.total(), summary.automations
     of = f"{pluralize(occurrences, 'occurrence')} of {pluralize(automations, 'automation')}"
     yield of + (f": {outcomes}" if outcomes else "")

@@ -12,7 +12,16 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import SchedulerGroup, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import Cell, Column, make_detail_column, make_id_column, make_name_column, print_json, print_line, show
+from scheduler.cli.output import (
+    Cell,
+    Column,
+    make_detail_column,
+    make_id_column,
+    make_name_column,
+    print_json,
+    print_line,
+    show,
+)
 from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
@@ -25,7 +34,11 @@ T = TypeVar("T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _target_option = click.option(
-    "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
+    "--target",
+    "target_name",
+    metavar="NAME",
+    help="Which target, where several are configured.",
+    shell_complete=complete_targets,
 )
 
 
@@ -36,14 +49,18 @@ def _add_field_options(*, new: bool) -> Callable[[_F], _F]:
         click.option("--prompt", help="What the agent is told; - reads it from standard input."),
         click.option("--prompt-file", type=click.File("rb"), metavar="FILE", help="The same, from a file."),
         click.option("--repository", required=new, metavar="ORG/REPO", help="What the agent works on."),
-        click.option("--cron", "cron_expression", required=new, metavar="EXPR", help="When it runs: five fields."),
+        click.option(
+            "--cron", "cron_expression", required=new, metavar="EXPR", help="When it runs: five fields."
+        ),
         click.option(
             "--timezone",
             metavar="TZ",
             help="The zone of --cron." + (" The API's default is UTC." if new else ""),
             shell_complete=complete_zones,
         ),
-        click.option("--enabled/--disabled", "enabled", default=None, help="Whether it runs by its schedule."),
+        click.option(
+            "--enabled/--disabled", "enabled", default=None, help="Whether it runs by its schedule."
+        ),
         click.option("--template-id", metavar="TEXT", help="The template that it was made from."),
         click.option("--github-integration", type=int, metavar="ID", help="The GitHub integration to use."),
     ]
@@ -61,7 +78,9 @@ def command() -> None:
     """List, show, create, change, delete and run automations."""
 
 
-@command.command("list", examples=["scheduler automations list", "scheduler automations list --json | jq -r .name"])
+@command.command(
+    "list", examples=["scheduler automations list", "scheduler automations list --json | jq -r .name"]
+)
 @_target_option
 @as_json
 @click.pass_obj
@@ -85,7 +104,8 @@ def get(source: Source, *, automation: str, target_name: str | None, as_json: bo
 
 
 _CREATE = (
-    """scheduler automations create --name nightly --repository acme/app --cron '0 2 * * *' --timezone Europe/Berlin --prompt 'Fix a bug'"""
+    "scheduler automations create --name nightly --repository acme/app"
+    " --cron '0 2 * * *' --timezone Europe/Berlin --prompt 'Fix a bug'"
 )
 
 
@@ -95,18 +115,33 @@ _CREATE = (
 @as_json
 @click.pass_obj
 def create(
-    source: Source, /, *, target_name: str | None, as_json: bool, prompt: str | None, prompt_file: IO[bytes] | None, **fields: Any
+    source: Source,
+    /,
+    *,
+    target_name: str | None,
+    as_json: bool,
+    prompt: str | None,
+    prompt_file: IO[bytes] | None,
+    **fields: Any,
 ) -> None:
     """Create an automation, and print when it fires first."""
     written = _collect_fields(source, prompt, prompt_file, fields)
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
     document = _change(source, target_name, lambda api: api.create(written))  # type: ignore[arg-type]  # the options are required
-    _print(document, as_json=as_json, more={} if as_json else {"first fire": _describe_first_fire(source, target_name, document)})
+    _print(
+        document,
+        as_json=as_json,
+        more={} if as_json else {"first fire": _describe_first_fire(source, target_name, document)},
+    )
 
 
 @command.command(
-    "update", examples=["scheduler automations update nightly --cron '30 3 * * *'", "scheduler automations update nightly --disabled"]
+    "update",
+    examples=[
+        "scheduler automations update nightly --cron '30 3 * * *'",
+        "scheduler automations update nightly --disabled",
+    ],
 )
 @click.argument("automation", shell_complete=complete_automations)
 @_add_field_options(new=False)
@@ -129,10 +164,16 @@ def update(
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
     document = _change(source, target_name, lambda api: _update(api, automation, edit))
-    _print(document, as_json=as_json, more={} if as_json else {"next fire": _describe_first_fire(source, target_name, document)})
+    _print(
+        document,
+        as_json=as_json,
+        more={} if as_json else {"next fire": _describe_first_fire(source, target_name, document)},
+    )
 
 
-@command.command("delete", examples=["scheduler automations delete nightly", "scheduler automations delete nightly --yes"])
+@command.command(
+    "delete", examples=["scheduler automations delete nightly", "scheduler automations delete nightly --yes"]
+)
 @click.argument("automation", shell_complete=complete_automations)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_target_option
@@ -142,7 +183,10 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
     from scheduler.cli.target_api import find_document
 
     document = _carry_out(source, target_name, lambda api: find_document(api, automation))
-    automation_id, named = str(document["id"]), f"{to_printable(str(document.get('name')))} ({document['id']})"
+    automation_id, named = (
+        str(document["id"]),
+        f"{to_printable(str(document.get('name')))} ({document['id']})",
+    )
     is_asked = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     if is_asked and not click.confirm(f"delete {named}?", err=True):
         raise AnswerIsNo("nothing was deleted")
@@ -166,7 +210,8 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
     _print(document, as_json=as_json)
     if not as_json:
         print_line(
-            f"{'follow it':<{_find_width(document)}}  {to_printable(_describe_follow(source, target_name, document))}", is_whole=True
+            f"{'follow it':<{_find_width(document)}}  {to_printable(_describe_follow(source, target_name, document))}",
+            is_whole=True,
         )
 
 
@@ -207,7 +252,9 @@ def _describe_follow(source: Source, target_name: str | None, document: "Documen
     return describe_follow(document, settings, choose_target(settings, target_name))
 
 
-def _collect_fields(source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":
+def _collect_fields(
+    source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]
+) -> "AutomationEdit":
     """The fields that were given. Raises `InvalidSchedule`, before the API is asked."""
     from scheduler.cli.next_steps import check_schedule
 

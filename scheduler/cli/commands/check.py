@@ -57,7 +57,13 @@ def command(context: click.Context, *, as_json: bool) -> None:
 
 
 def _make_json(each: "CheckFinding") -> Json:
-    return {"check": each.check, "subject": each.subject, "status": each.status, "finding": each.finding, "advice": each.advice}
+    return {
+        "check": each.check,
+        "subject": each.subject,
+        "status": each.status,
+        "finding": each.finding,
+        "advice": each.advice,
+    }
 
 
 def _print(found: "Sequence[CheckFinding]") -> None:
@@ -91,7 +97,11 @@ def _format_summary(found: "Sequence[CheckFinding]") -> str:
     from scheduler.doctor.findings import Status, count_by_status
 
     counts = count_by_status(found)
-    texts = [_format_count(counts[status], status) for status in reversed(Status) if counts[status] and status is not Status.OK]
+    texts = [
+        _format_count(counts[status], status)
+        for status in reversed(Status)
+        if counts[status] and status is not Status.OK
+    ]
     if not texts:
         return style("all is well", "green")
     return ", ".join(texts)

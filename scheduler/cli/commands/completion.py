@@ -23,4 +23,6 @@ def command(context: click.Context, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # the choice above has none but click's own
-    print_line(kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source().rstrip(), is_whole=True)
+    print_line(
+        kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source().rstrip(), is_whole=True
+    )

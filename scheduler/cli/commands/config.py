@@ -7,7 +7,16 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerGroup, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, format_json, print_json, print_line, print_to_stderr, show
+from scheduler.cli.output import (
+    Cell,
+    Column,
+    Json,
+    format_json,
+    print_json,
+    print_line,
+    print_to_stderr,
+    show,
+)
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
@@ -21,7 +30,9 @@ def command() -> None:
     """Show the settings in force, or check them."""
 
 
-@command.command("show", examples=["scheduler config show", "SCHEDULER_LOG__LEVEL=debug scheduler config show --json"])
+@command.command(
+    "show", examples=["scheduler config show", "SCHEDULER_LOG__LEVEL=debug scheduler config show --json"]
+)
 @as_json
 @click.pass_obj
 def show_settings(source: Source, *, as_json: bool) -> None:

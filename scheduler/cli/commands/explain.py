@@ -31,7 +31,13 @@ _EXAMPLES = (
     help="The zone of --cron; UTC if it is not given.",
     shell_complete=complete_zones,
 )
-@click.option("--from", "after", type=InstantType(), metavar="TIME", help="From then on; from the present if it is not given.")
+@click.option(
+    "--from",
+    "after",
+    type=InstantType(),
+    metavar="TIME",
+    help="From then on; from the present if it is not given.",
+)
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many fires.")
 @add_utc_option
 @as_json
@@ -63,11 +69,19 @@ def command(
         context.exit(ANSWER_IS_NO)
 
 
-def _explain_expression(cron: str, timezone: str, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> None:
-    from scheduler.cli.schedule_explanation import ScheduleExplanation, format_explanation, make_explanation_json
+def _explain_expression(
+    cron: str, timezone: str, settings: "Settings", after: datetime, count: int, *, as_json: bool
+) -> None:
+    from scheduler.cli.schedule_explanation import (
+        ScheduleExplanation,
+        format_explanation,
+        make_explanation_json,
+    )
     from scheduler.cli.upcoming_fires import PlannedSchedule
 
-    explanation = ScheduleExplanation.compute(PlannedSchedule.parse(cron, timezone, settings.schedule), after, count)
+    explanation = ScheduleExplanation.compute(
+        PlannedSchedule.parse(cron, timezone, settings.schedule), after, count
+    )
     if as_json:
         print_json(make_explanation_json(explanation))
         return
@@ -75,7 +89,9 @@ def _explain_expression(cron: str, timezone: str, settings: "Settings", after: d
         print_line(text)
 
 
-def _explain_automations(automation: str | None, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> bool:
+def _explain_automations(
+    automation: str | None, settings: "Settings", after: datetime, count: int, *, as_json: bool
+) -> bool:
     """Whether what was asked for is a valid schedule."""
     from scheduler.cli.ledger_automations import read_automations
     from scheduler.cli.output import print_to_stderr

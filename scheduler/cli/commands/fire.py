@@ -11,14 +11,20 @@ from scheduler.cli.output import print_line, print_to_stderr, style
 from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now, parse_time
 from scheduler.core.terminal_text import to_printable
 
-_EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fire nightly-report 03:00 --no-wait")
+_EXAMPLES = (
+    "scheduler fire nightly-report 2026-11-23T02:00:00Z",
+    "scheduler fire nightly-report 03:00 --no-wait",
+)
 
 
 @click.command("fire", cls=SchedulerCommand, section="Automations", examples=_EXAMPLES)
 @click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
 @click.option(
-    "--target", metavar="NAME", help="The automation of this target, where several have one of that name.", shell_complete=complete_targets
+    "--target",
+    metavar="NAME",
+    help="The automation of this target, where several have one of that name.",
+    shell_complete=complete_targets,
 )
 @click.option("--no-wait", is_flag=True, help="Leave it to the daemon, and do not wait for what comes of it.")
 @click.pass_context
@@ -47,8 +53,16 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         asked = parse_time(time, which.timezone, at)
         if asked.later_today is not None:
             day = format_in_zone(asked.instant, find_usable_zone(which.timezone))
-            raise click.UsageError(f"{asked.later_today} is still to come in {which.timezone}; to make up for {day}, give the date too")
-        account = collect_evidence(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
+            raise click.UsageError(
+                f"{asked.later_today} is still to come in {which.timezone}; to make up for {day}, give the date too"
+            )
+        account = collect_evidence(
+            connection,
+            which.target,
+            which.automation_id,
+            asked.instant,
+            (evaluated.croniter, evaluated.tzdata),
+        )
     said = f"{which.name} at {format_zone_and_utc(asked.instant, find_usable_zone(which.timezone))}" + (
         f", {asked.note}" if asked.note else ""
     )
@@ -60,7 +74,9 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     print_to_stderr(to_printable(f"asked for: {said}"))
     if no_wait:
         return
-    row = asking.wait_for_outcome(lambda: print_to_stderr("the daemon has taken it up; Ctrl-C leaves it to the daemon"))
+    row = asking.wait_for_outcome(
+        lambda: print_to_stderr("the daemon has taken it up; Ctrl-C leaves it to the daemon")
+    )
     accepted = row.outcome == "accepted"
     more = f"run {row.run_id}" if accepted else row.error or ""
     print_line(f"{style(row.fate, None if accepted else 'red')}  {to_printable(more)}".rstrip())

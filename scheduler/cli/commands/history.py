@@ -10,7 +10,16 @@ from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.instant_options import InstantType, add_utc_option
 from scheduler.cli.local_times import make_time_columns
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Cell, Column, make_detail_column, make_id_column, make_name_column, make_text_column, print_to_stderr, show
+from scheduler.cli.output import (
+    Cell,
+    Column,
+    make_detail_column,
+    make_id_column,
+    make_name_column,
+    make_text_column,
+    print_to_stderr,
+    show,
+)
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, now
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
@@ -39,17 +48,29 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
     help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
-@click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later.")
-@click.option("--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled before.")
-@click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
-@click.option("--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status.")
+@click.option(
+    "--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later."
+)
+@click.option(
+    "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled before."
+)
+@click.option(
+    "--outcome",
+    type=click.Choice(_OUTCOMES),
+    help="Only what came to this; open has not come to anything yet.",
+)
+@click.option(
+    "--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status."
+)
 @click.option(
     "--target",
     metavar="NAME",
     help="Only this target's.",
     shell_complete=complete_targets,
 )
-@click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many."
+)
 @add_utc_option
 @as_json
 @click.pass_obj
@@ -93,7 +114,9 @@ def command(
         )
         derived: list[Line] = []
         if selection.outcome is None and has_jitter(connection, settings):
-            from scheduler.cli.jitter_waits import derive_lines  # which evaluates schedules, and so loads much more
+            from scheduler.cli.jitter_waits import (
+                derive_lines,
+            )  # which evaluates schedules, and so loads much more
 
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with_derived(connection, selection, derived)
@@ -109,9 +132,15 @@ def command(
     show(lines, _make_columns(lines, find_timezone), (lambda one: one) if as_json else None, empty=empty)
     for name in dict.fromkeys(str(line["target"]) for line in lines if _may_have_changed(line)):
         if name in seen:
-            claims = [from_text(str(line["claimed_at"])) for line in lines if line["target"] == name and line["claimed_at"]]
+            claims = [
+                from_text(str(line["claimed_at"]))
+                for line in lines
+                if line["target"] == name and line["claimed_at"]
+            ]
             at = format_machine_and_utc(max([seen[name], *claims]))
-            print_to_stderr(f"no daemon runs: what waits or runs of target {to_printable(name)} is as last seen at {at}")
+            print_to_stderr(
+                f"no daemon runs: what waits or runs of target {to_printable(name)} is as last seen at {at}"
+            )
 
 
 def _may_have_changed(line: "Line") -> bool:
@@ -129,7 +158,9 @@ def _describe_open(line: "Line", timezone: str | None) -> str:
     """Describe an open occurrence by its state; before its claim, when it waits, by its due time in the automation's zone."""
     if line["claimed_at"]:
         return f"open: {line.get('state')}"
-    return f"open: due {from_text(str(line['due'])).astimezone(load_zone(find_usable_zone(timezone))):%H:%M:%S}"
+    return (
+        f"open: due {from_text(str(line['due'])).astimezone(load_zone(find_usable_zone(timezone))):%H:%M:%S}"
+    )
 
 
 def _make_run_cell(line: "Line") -> Cell:
@@ -147,8 +178,14 @@ def _format_lateness(line: "Line") -> str:
 
 
 def _make_columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":
-    times = make_time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone)
-    counts: list[Column[Line]] = [Column("count", lambda line: str(line["count"]))] if any(line["count"] != 1 for line in lines) else []
+    times = make_time_columns(
+        lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone
+    )
+    counts: list[Column[Line]] = (
+        [Column("count", lambda line: str(line["count"]))]
+        if any(line["count"] != 1 for line in lines)
+        else []
+    )
     is_any_due = any(line["outcome"] is None and not line["claimed_at"] for line in lines)
     least = len("open: due 00:00:00") if is_any_due else 16
     return [

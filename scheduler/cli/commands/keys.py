@@ -23,13 +23,25 @@ def command() -> None:
 
 @command.command(
     "create",
-    examples=["scheduler keys create --scopes task:read,task:write", "scheduler keys create --scopes task:read --project 2 --json"],
+    examples=[
+        "scheduler keys create --scopes task:read,task:write",
+        "scheduler keys create --scopes task:read --project 2 --json",
+    ],
 )
 @click.option(
-    "--scopes", default="task:read,task:write", show_default=True, metavar="SCOPES", help="What the key may do, separated by commas."
+    "--scopes",
+    default="task:read,task:write",
+    show_default=True,
+    metavar="SCOPES",
+    help="What the key may do, separated by commas.",
 )
 @click.option(
-    "--project", type=click.IntRange(1, 2**63 - 1), default=1, show_default=True, metavar="ID", help="The project that it is for."
+    "--project",
+    type=click.IntRange(1, 2**63 - 1),
+    default=1,
+    show_default=True,
+    metavar="ID",
+    help="The project that it is for.",
 )
 @as_json
 @click.pass_obj
@@ -55,8 +67,15 @@ def list_(source: Source, *, as_json: bool) -> None:
     from scheduler.cli.api_database import carry_out
     from scheduler.localapi.keys import ApiKeys
 
-    keys = carry_out(source.load().settings.api.database.path, lambda database: ApiKeys(database, now).list_all())
-    show(keys, _COLUMNS, _make_json if as_json else None, empty=f"no keys; make one with `{format_command('keys create')}`")
+    keys = carry_out(
+        source.load().settings.api.database.path, lambda database: ApiKeys(database, now).list_all()
+    )
+    show(
+        keys,
+        _COLUMNS,
+        _make_json if as_json else None,
+        empty=f"no keys; make one with `{format_command('keys create')}`",
+    )
 
 
 @command.command("revoke", examples=["scheduler keys revoke 9f86d081884c7d65"])
@@ -83,9 +102,16 @@ def revoke(source: Source, *, key_id: str) -> None:
 def _print_new(made: "NewApiKey", *, as_json: bool) -> None:
     key = made.key
     if as_json:
-        print_json({"id": key.id, "key": made.text, "scopes": sorted(key.scopes), "project_id": key.project_id})
+        print_json(
+            {"id": key.id, "key": made.text, "scopes": sorted(key.scopes), "project_id": key.project_id}
+        )
         return
-    for title, text in (("key", made.text), ("id", key.id), ("scopes", ", ".join(sorted(key.scopes))), ("project", str(key.project_id))):
+    for title, text in (
+        ("key", made.text),
+        ("id", key.id),
+        ("scopes", ", ".join(sorted(key.scopes))),
+        ("project", str(key.project_id)),
+    ):
         print_line(f"{title:<9}{text}")
     print_line("\nKeep the key now, for example in a file of mode 0600: it is not shown again.")
 

@@ -30,9 +30,23 @@ _EXAMPLES = (
     help="The zone of --cron; UTC if it is not given.",
     shell_complete=complete_zones,
 )
-@click.option("--from", "after", type=InstantType(), metavar="TIME", help="Fires later than this; the present if it is not given.")
-@click.option("--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires.")
-@click.option("--input", "lines", type=click.File("rb"), metavar="FILE", help="Answer the JSON lines of a file; - is standard input.")
+@click.option(
+    "--from",
+    "after",
+    type=InstantType(),
+    metavar="TIME",
+    help="Fires later than this; the present if it is not given.",
+)
+@click.option(
+    "--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires."
+)
+@click.option(
+    "--input",
+    "lines",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Answer the JSON lines of a file; - is standard input.",
+)
 @add_utc_option
 @as_json
 @click.pass_obj
@@ -64,7 +78,9 @@ def command(
         _answer(lines, settings, begin, count)
     else:
         planned = (
-            [_parse_expression(cron, timezone or "UTC", settings)] if cron is not None else _read_planned_schedules(settings, automation)
+            [_parse_expression(cron, timezone or "UTC", settings)]
+            if cron is not None
+            else _read_planned_schedules(settings, automation)
         )
         _show(planned, begin, count, as_json=as_json)
 
@@ -72,7 +88,9 @@ def command(
 def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int) -> None:
     from scheduler.cli.batch import BatchDefaults, answer_lines
 
-    for answer in answer_lines(lines, BatchDefaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)):
+    for answer in answer_lines(
+        lines, BatchDefaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)
+    ):
         print_json(answer)
 
 
@@ -94,4 +112,9 @@ def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_j
 
     named = any(one.automation_id for one in planned)
     shown = make_columns(after, named=named, jitter=has_any_jitter(planned))
-    show(find_upcoming_fires(planned, after, count), shown, make_fire_json if as_json else None, empty="nothing fires")
+    show(
+        find_upcoming_fires(planned, after, count),
+        shown,
+        make_fire_json if as_json else None,
+        empty="nothing fires",
+    )

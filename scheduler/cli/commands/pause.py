@@ -17,7 +17,11 @@ _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--all", "everything", is_flag=True, help="Pause every automation of the target.")
 @click.option(
-    "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
+    "--target",
+    "target_name",
+    metavar="NAME",
+    help="Which target, where several are configured.",
+    shell_complete=complete_targets,
 )
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:

@@ -26,7 +26,11 @@ _EXAMPLES = (
 
 @click.command("restore", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--moved", is_flag=True, help="Nothing was fired since FILE was made: do not pause, and let runs that wait go on.")
+@click.option(
+    "--moved",
+    is_flag=True,
+    help="Nothing was fired since FILE was made: do not pause, and let runs that wait go on.",
+)
 @click.pass_obj
 def command(source: Source, *, file: Path, moved: bool) -> None:
     """Go on from the backup in FILE: the ledger, the embedded API's database, or both.
@@ -55,10 +59,14 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
             _show(database, file)
         if API in backup.stages and not moved:
             keys = format_command("keys list")
-            print_line(f"keys that were revoked since, and automations that were deleted, are there again: see `{keys}`")
+            print_line(
+                f"keys that were revoked since, and automations that were deleted, are there again: see `{keys}`"
+            )
             if LEDGER not in backup.stages:
                 pause = format_command("pause --all")
-                print_line(f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired")
+                print_line(
+                    f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired"
+                )
         if made is not None:
             _show_lacking(made, settings, has_runs=API in backup.stages)
 
@@ -86,7 +94,9 @@ def _show(database: "RestoredDatabase", file: Path) -> None:
         )
     for pause in database.pauses:
         resume = to_printable(resume_all(pause.target))
-        print_line(f"paused: all automations of {to_printable(pause.target)}; when the daemon is ready: {resume}")
+        print_line(
+            f"paused: all automations of {to_printable(pause.target)}; when the daemon is ready: {resume}"
+        )
     if database.ended_runs:
         print_line(
             f"ended: {pluralize(database.ended_runs, 'run')} that had not ended "

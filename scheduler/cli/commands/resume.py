@@ -10,7 +10,11 @@ from scheduler.cli.output import print_line, print_to_stderr
 from scheduler.cli.times import now
 from scheduler.core.terminal_text import to_printable
 
-_EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "scheduler resume --all --keep-single")
+_EXAMPLES = (
+    "scheduler resume nightly-report",
+    "scheduler resume --all",
+    "scheduler resume --all --keep-single",
+)
 
 
 @click.command("resume", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
@@ -18,10 +22,16 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "sched
 @click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
 @click.option("--keep-single", is_flag=True, help="With --all: what was paused by itself stays paused.")
 @click.option(
-    "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
+    "--target",
+    "target_name",
+    metavar="NAME",
+    help="Which target, where several are configured.",
+    shell_complete=complete_targets,
 )
 @click.pass_obj
-def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
+def command(
+    source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None
+) -> None:
     """End the pause of AUTOMATION. What came due meanwhile stays skipped.
 
     Says on standard error what goes on pausing AUTOMATION: a pause of all automations, or the configuration. Without a pause that
@@ -39,7 +49,9 @@ def command(source: Source, *, automation: str | None, everything: bool, keep_si
     with wake_daemon_after(which.ledger):
         ended = write(
             which.ledger,
-            lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single),
+            lambda connection: resume(
+                connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single
+            ),
         )
     print_line(f"{'resumed' if ended else 'no pause to end'}: {to_printable(which.name)}")
     if remaining := describe_remaining_pause(settings, which):

@@ -19,7 +19,9 @@ def command(source: Source) -> None:
 
     SIGHUP reads configuration, keys and zone data again. Exit status 0 on SIGTERM, 2 for a wrong configuration.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the daemon listens: it ends no start, and a reload is not lost
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGHUP}
+    )  # until the daemon listens: it ends no start, and a reload is not lost
     from scheduler.app.daemon import Daemon
     from scheduler.cli.service import run
 

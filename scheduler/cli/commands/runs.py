@@ -54,7 +54,12 @@ def command() -> None:
 
 
 @command.command(
-    "list", examples=["scheduler runs list", "scheduler runs list --status failed", "scheduler runs list --automation 'nightly-*' --json"]
+    "list",
+    examples=[
+        "scheduler runs list",
+        "scheduler runs list --status failed",
+        "scheduler runs list --automation 'nightly-*' --json",
+    ],
 )
 @click.option(
     "--automation",
@@ -62,8 +67,14 @@ def command() -> None:
     help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
-@click.option("--status", type=click.Choice(("queued", "running", "success", "failed")), help="Only runs with this status.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most.")
+@click.option(
+    "--status",
+    type=click.Choice(("queued", "running", "success", "failed")),
+    help="Only runs with this status.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most."
+)
 @as_json
 @click.pass_obj
 def list_(source: Source, *, automation: str | None, status: str | None, limit: int, as_json: bool) -> None:
@@ -94,7 +105,10 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
         raise click.UsageError("--follow prints the output as it comes, --json one object; give one of them")
     api = source.load().settings.api
     most = api.runner.output_limit + _OUTPUT_SLACK
-    carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, most=most if as_json else None))
+    carry_out(
+        api.database.path,
+        partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, most=most if as_json else None),
+    )
 
 
 _CANCEL_EXAMPLES: Final = [
@@ -115,7 +129,9 @@ _CANCEL_EXAMPLES: Final = [
 @click.option("--all", "all_runs", is_flag=True, help="All runs that have not ended.")
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")
 @click.pass_obj
-def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool) -> None:
+def cancel(
+    source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool
+) -> None:
     """End runs, or take them out of the queue: they have failed then, and say that they were cancelled.
 
     RUN is an id or the first 4 or more characters of an id. Of a run that has ended already, says so; the exit status is 0.
@@ -134,7 +150,9 @@ def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, 
         carry_out(path, partial(cancel_all, automation=automation, ask=all_runs and not yes))
 
 
-async def _list_runs(database: "Database", *, automation: str | None, status: str | None, limit: int) -> list[ApiRunRow]:
+async def _list_runs(
+    database: "Database", *, automation: str | None, status: str | None, limit: int
+) -> list[ApiRunRow]:
     from scheduler.cli.run_lookup import expand_automation_prefix
 
     queue = _make_queue(database)
@@ -241,7 +259,9 @@ def _make_columns(runs: Sequence[ApiRunRow]) -> list[Column[ApiRunRow]]:
         make_id_column("run", lambda run: run["id"]),
         make_name_column("automation", lambda run: run["name"]),
         Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
-        *make_time_columns(runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]),
+        *make_time_columns(
+            runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]
+        ),
         make_detail_column("took", _format_duration, rank=6),
         Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),
         make_text_column("error", lambda run: run["error"] or ""),

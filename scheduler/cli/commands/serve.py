@@ -9,7 +9,12 @@ _EXAMPLES = ("""SCHEDULER_API__RUNNER__COMMAND='["my-agent"]' scheduler serve --
 
 
 @click.command("serve", cls=SchedulerCommand, section="Start", examples=_EXAMPLES)
-@click.option("--with-parent", is_flag=True, hidden=True, help="Standard input is a socket to `scheduler up`, which ends with it.")
+@click.option(
+    "--with-parent",
+    is_flag=True,
+    hidden=True,
+    help="Standard input is a socket to `scheduler up`, which ends with it.",
+)
 @click.pass_obj
 def command(source: Source, *, with_parent: bool) -> None:
     """Serve the task automations API, and carry out its runs by the command in [api.runner], until SIGTERM.

@@ -21,7 +21,12 @@ from scheduler.cli.output import (
     print_to_stderr,
     style,
 )
-from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_timedelta, format_zone_and_utc
+from scheduler.cli.times import (
+    find_usable_zone,
+    format_machine_and_utc,
+    format_timedelta,
+    format_zone_and_utc,
+)
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.occurrence_log import SEVERAL_WAIT_FOR, WAITS_FOR, Cause
@@ -43,7 +48,12 @@ _SHORTAGE_TEXTS: Final[Mapping[str, str]] = {
 JsonObject = Mapping[str, Any]
 
 
-@click.command("status", cls=SchedulerCommand, section="Record", examples=("scheduler status --state-dir var", "scheduler status --json"))
+@click.command(
+    "status",
+    cls=SchedulerCommand,
+    section="Record",
+    examples=("scheduler status --state-dir var", "scheduler status --json"),
+)
 @as_json
 @click.pass_obj
 def command(source: Source, *, as_json: bool) -> None:
@@ -82,7 +92,9 @@ def _format_daemon(status: JsonObject) -> Iterator[str]:
 def _format_targets(status: JsonObject) -> Iterator[str]:
     for target in status["targets"]:
         yield f"\ntarget {to_printable(target['name'])}  {to_printable(target['url'])}, project {to_printable(target['project_id'])}"
-        automations = ", ".join(f"{number} {state}" for state, number in target["automations"].items() if number)
+        automations = ", ".join(
+            f"{number} {state}" for state, number in target["automations"].items() if number
+        )
         yield f"  automations  {automations or 'none'}"
         yield from _format_list_problems(target)
         if target["snapshot_at"]:
@@ -141,7 +153,11 @@ def _describe_open(target: JsonObject) -> str:
     states: Counter[str] = Counter(target["open"])
     states["waiting"] += (target.get("waiting") or {}).get("unclaimed", 0)
     total = states.total()
-    return f"{total:,}: {', '.join(f'{number:,} {state}' for state, number in states.items() if number)}" if total else "none"
+    return (
+        f"{total:,}: {', '.join(f'{number:,} {state}' for state, number in states.items() if number)}"
+        if total
+        else "none"
+    )
 
 
 def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
@@ -222,9 +238,16 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
 
     due: list[Column[JsonObject]] = [Column("due", _format_due)] if any(map(_format_due, upcoming)) else []
     columns: list[Column[JsonObject]] = [
-        *make_time_columns(upcoming, "scheduled", lambda fire: from_text(fire["scheduled_for"]), lambda fire: fire["timezone"]),
+        *make_time_columns(
+            upcoming,
+            "scheduled",
+            lambda fire: from_text(fire["scheduled_for"]),
+            lambda fire: fire["timezone"],
+        ),
         *due,
-        Column("in", lambda fire: format_timedelta(from_text(fire.get("due") or fire["scheduled_for"]) - now)),
+        Column(
+            "in", lambda fire: format_timedelta(from_text(fire.get("due") or fire["scheduled_for"]) - now)
+        ),
         make_name_column("automation", lambda fire: fire["name"]),
         Column("", mark),
     ]

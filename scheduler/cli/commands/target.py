@@ -46,11 +46,15 @@ def move(source: Source, *, name: str) -> None:
     settings = source.load().settings
     target, path = choose_target(settings, name), settings.ledger.url.path
     with lock_existing_ledger(path, now()):
-        old = write(path, lambda connection: move_target(connection, target.name, target.url, target.project_id))
+        old = write(
+            path, lambda connection: move_target(connection, target.name, target.url, target.project_id)
+        )
     if old is None:
         print_line(f"nothing to move: target {to_printable(name)} is at {to_printable(target.url)} already")
     else:
-        print_line(f"moved: target {to_printable(name)} is at {to_printable(target.url)} now, no more at {to_printable(old)}")
+        print_line(
+            f"moved: target {to_printable(name)} is at {to_printable(target.url)} now, no more at {to_printable(old)}"
+        )
 
 
 @command.command("unthrottle", examples=["scheduler target unthrottle main"])
@@ -70,4 +74,6 @@ def unthrottle(source: Source, *, name: str) -> None:
     if until is None:
         print_line(f"nothing to forget: target {to_printable(name)} does not wait")
     else:
-        print_line(f"forgotten: target {to_printable(name)} would have waited until {format_machine_and_utc(until)}; start the daemon")
+        print_line(
+            f"forgotten: target {to_printable(name)} would have waited until {format_machine_and_utc(until)}; start the daemon"
+        )

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from scheduler.settings import Configuration, Settings
 
 
-@click.command("up", cls=SchedulerCommand, section="Start", examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"))
+@click.command(
+    "up",
+    cls=SchedulerCommand,
+    section="Start",
+    examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"),
+)
 @click.option("--demo", is_flag=True, help="Have an automation that is due every minute.")
 @click.pass_context
 def command(context: click.Context, *, demo: bool) -> None:
@@ -40,7 +45,9 @@ def command(context: click.Context, *, demo: bool) -> None:
 
     source: Source = context.obj
     if source.file is not None:
-        raise click.UsageError("`up` uses the configuration in its --state-dir; for one of your own there are `run` and `serve`")
+        raise click.UsageError(
+            "`up` uses the configuration in its --state-dir; for one of your own there are `run` and `serve`"
+        )
     folder = source.state_dir or Path("var")
     source = Source(state_dir=folder)
     set_caller(find_program(), source.options)
@@ -79,7 +86,9 @@ def describe_command_fault(configuration: "Configuration") -> str | None:
     return None if fault is None else f"every run will fail. [api.runner] command ({origin}): {fault}"
 
 
-def _format_welcome(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> Iterator[str]:
+def _format_welcome(
+    folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool
+) -> Iterator[str]:
     """Where everything is, and what to try: each command works as it is printed."""
     from scheduler.app.state_directory import KEY_NAME
 
@@ -97,5 +106,9 @@ def _format_welcome(folder: Path, settings: "Settings", commands: Sequence[str],
     yield "  In another terminal:"
     yield from (f"    {command}" for command in commands)
     yield ""
-    yield "  The demo automation is due at every full minute: it fires within 60 seconds." if demo else "  Ctrl-C ends it."
+    yield (
+        "  The demo automation is due at every full minute: it fires within 60 seconds."
+        if demo
+        else "  Ctrl-C ends it."
+    )
     yield ""

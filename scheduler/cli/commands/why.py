@@ -37,7 +37,10 @@ Fates = Mapping[datetime, str | None]
 @click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
 @click.option(
-    "--target", metavar="NAME", help="The automation of this target, where several have one of that name.", shell_complete=complete_targets
+    "--target",
+    metavar="NAME",
+    help="The automation of this target, where several have one of that name.",
+    shell_complete=complete_targets,
 )
 @as_json
 @click.pass_context
@@ -65,15 +68,25 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         asked = parse_time(time, which.timezone, at)
 
         def tell_of(instant: datetime) -> "OccurrenceExplanation":
-            account = collect_evidence(connection, which.target, which.automation_id, instant, (evaluated.croniter, evaluated.tzdata))
+            account = collect_evidence(
+                connection, which.target, which.automation_id, instant, (evaluated.croniter, evaluated.tzdata)
+            )
             return explain_occurrence(account, at, _find_policies(account))
 
         def find_fate(instant: datetime) -> str | None:
             row = read_row(connection, Occurrence(which.target, which.automation_id, instant))
-            return row.fate if row is not None else _describe_without_row(tell_of(instant)) if instant <= at else None
+            return (
+                row.fate
+                if row is not None
+                else _describe_without_row(tell_of(instant))
+                if instant <= at
+                else None
+            )
 
         story = tell_of(asked.instant)
-        fates = {instant: find_fate(instant) for instant in (story.before, story.after) if instant is not None}
+        fates = {
+            instant: find_fate(instant) for instant in (story.before, story.after) if instant is not None
+        }
         seen_at = None if is_served(path) else _find_last_seen(story.evidence)
     if as_json:
         print_json(_make_json(story, asked.note, fates))
@@ -89,7 +102,13 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 
 
 def _format_lines(
-    story: "OccurrenceExplanation", note: str | None, fates: Fates, at: datetime, timezone: str, *, seen_at: datetime | None
+    story: "OccurrenceExplanation",
+    note: str | None,
+    fates: Fates,
+    at: datetime,
+    timezone: str,
+    *,
+    seen_at: datetime | None,
 ) -> Iterator[str]:
     """Yield the answer. ``seen_at``: no daemon runs, and one saw the state of an open occurrence or of its run last at this instant."""
     account = story.evidence
@@ -176,7 +195,10 @@ def _format_policies(story: "OccurrenceExplanation") -> Iterator[str]:
         yield "policies   not on record"
         return
     since = "" if story.evidence.policy is None else f" (since {to_text(story.evidence.policy.since)})"
-    settings = ", ".join(f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in policies.items())
+    settings = ", ".join(
+        f"{name} {str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in policies.items()
+    )
     yield f"policies   {to_printable(settings)}{since}"
 
 
@@ -206,7 +228,10 @@ def _format_steps(story: "OccurrenceExplanation", timezone: str) -> Iterator[str
     local = load_zone(timezone)
     day = story.evidence.instant.astimezone(local).date()
     times = [
-        (_format_time(each.at.astimezone(local), day), each.until and _format_time(each.until.astimezone(local), day))
+        (
+            _format_time(each.at.astimezone(local), day),
+            each.until and _format_time(each.until.astimezone(local), day),
+        )
         for each in story.entries
     ]
     spans = [at if until is None else f"{at} to {until}" for at, until in times]
@@ -239,14 +264,24 @@ def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -
         "outcome": None if row is None else row.outcome,
         "reason": None if row is None else row.reason,
         "state": None if row is None else row.state,
-        "waits": None if story.wait is None else {"for": story.wait.cause, "since": to_text(story.wait.since), "detail": story.wait.detail},
+        "waits": None
+        if story.wait is None
+        else {"for": story.wait.cause, "since": to_text(story.wait.since), "detail": story.wait.detail},
         "span": None
         if row is None
-        else {"first": to_text_seconds(row.scheduled_for), "last": to_text_seconds(row.last), "count": row.count},
+        else {
+            "first": to_text_seconds(row.scheduled_for),
+            "last": to_text_seconds(row.last),
+            "count": row.count,
+        },
         "definition": None if force is None else _make_version_json(force.version),
         "policies": _find_policy_settings(story),
         "steps": [
-            {"at": to_text(each.at), "until": None if each.until is None else to_text(each.until), "text": each.text}
+            {
+                "at": to_text(each.at),
+                "until": None if each.until is None else to_text(each.until),
+                "text": each.text,
+            }
             for each in story.entries
         ],
         "attempts": [_make_fact_json(each) for each in account.attempts],
@@ -272,9 +307,13 @@ def _make_version_json(version: "RecordedVersion") -> Json:
 
 
 def _make_near_json(instant: datetime | None, fates: Fates) -> Json | None:
-    return None if instant is None else {"scheduled_for": to_text_seconds(instant), "fate": fates.get(instant)}
+    return (
+        None if instant is None else {"scheduled_for": to_text_seconds(instant), "fate": fates.get(instant)}
+    )
 
 
 def _make_fact_json(fact: "AttemptRow | RunRow") -> Json:
     """All that is known of an attempt or a run."""
-    return {name: to_text(value) if isinstance(value, datetime) else value for name, value in asdict(fact).items()}
+    return {
+        name: to_text(value) if isinstance(value, datetime) else value for name, value in asdict(fact).items()
+    }

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
-_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_TYPES: Final = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 _DIGITS: Final = 12
 
 CACHE_FOREVER: Final = "public, max-age=31536000, immutable"

@@ -90,7 +90,11 @@ class AutomationPage:
 
 
 def make_automation_page(
-    details: AutomationDetails, target: TargetStatus, recent: RecentActivity | None, run: FinishedRun | None, now: datetime
+    details: AutomationDetails,
+    target: TargetStatus,
+    recent: RecentActivity | None,
+    run: FinishedRun | None,
+    now: datetime,
 ) -> AutomationPage:
     """Make the page. ``run`` is the automation's newest finished run.
 
@@ -131,9 +135,16 @@ def _find_next_instants(schedule: Schedule, now: datetime) -> Sequence[datetime]
     return near if far is None else [far]
 
 
-def _list_states(details: AutomationDetails, target: TargetStatus, pauses: Sequence[OperatorPause], now: datetime) -> Iterator[StateNotice]:
+def _list_states(
+    details: AutomationDetails, target: TargetStatus, pauses: Sequence[OperatorPause], now: datetime
+) -> Iterator[StateNotice]:
     if details.invalid is not None:
-        yield StateNotice("bad", "Invalid", f"It cannot be evaluated and never fires: {details.invalid}", "edit the automation")
+        yield StateNotice(
+            "bad",
+            "Invalid",
+            f"It cannot be evaluated and never fires: {details.invalid}",
+            "edit the automation",
+        )
     elif details.state == "disabled":
         yield StateNotice(
             "soft",
@@ -150,7 +161,12 @@ def _list_states(details: AutomationDetails, target: TargetStatus, pauses: Seque
         elif details.state == "enabled":
             yield StateNotice("good", "Enabled", "It fires at its times.")
     if target.held is not None:
-        yield StateNotice("bad", "Held", f"Nothing is sent to target {target.name}: {target.held}", "see the first page for what to do")
+        yield StateNotice(
+            "bad",
+            "Held",
+            f"Nothing is sent to target {target.name}: {target.held}",
+            "see the first page for what to do",
+        )
 
 
 def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateNotice]:
@@ -165,15 +181,28 @@ def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateN
     yield StateNotice("bad", "Failing", sentence, f"{advice}, then `{again}`")
 
 
-def _describe_pauses(details: AutomationDetails, pauses: Sequence[OperatorPause], now: datetime) -> Iterator[StateNotice]:
+def _describe_pauses(
+    details: AutomationDetails, pauses: Sequence[OperatorPause], now: datetime
+) -> Iterator[StateNotice]:
     meaning = "What comes due is recorded and not fired."
     if details.policies.paused:
-        yield StateNotice("warn", "Paused", f"By the configuration. {meaning}", "see `paused` in [schedule] and [[override]]")
-    mine = [each for each in pauses if each.target == details.target and each.automation_id in {None, details.id}]
+        yield StateNotice(
+            "warn",
+            "Paused",
+            f"By the configuration. {meaning}",
+            "see `paused` in [schedule] and [[override]]",
+        )
+    mine = [
+        each for each in pauses if each.target == details.target and each.automation_id in {None, details.id}
+    ]
     for each in mine:
         since = DisplayTime(each.since, now)
         who = "" if each.automation_id else "with all of its target, "
-        resume = f"`{format_command(f'resume {details.id}', target=details.target)}`" if each.automation_id else resume_all(details.target)
+        resume = (
+            f"`{format_command(f'resume {details.id}', target=details.target)}`"
+            if each.automation_id
+            else resume_all(details.target)
+        )
         yield StateNotice(
             "warn",
             "Paused",
@@ -188,7 +217,9 @@ def _describe_pauses(details: AutomationDetails, pauses: Sequence[OperatorPause]
 
 def _make_changes(schedule: Schedule, now: datetime) -> Iterator[ClockChangeRow]:
     for each in find_clock_changes(schedule, now, now + THIRTEEN_MONTHS):
-        yield ClockChangeRow(DisplayTime(each.at, now, schedule.timezone), each.words, each.effect != "untouched")
+        yield ClockChangeRow(
+            DisplayTime(each.at, now, schedule.timezone), each.words, each.effect != "untouched"
+        )
 
 
 def _make_policies(details: AutomationDetails, following: Sequence[datetime]) -> Iterator[PolicySummary]:
@@ -197,12 +228,16 @@ def _make_policies(details: AutomationDetails, following: Sequence[datetime]) ->
     start = compute_start_within(policies, to_the_next)
     if policies.start_within is None:
         now = f"; now {format_duration(start)}" if following else ""
-        yield PolicySummary("start_within", "auto", f"half the time to the next one, at least 5 min, at most 1 h{now}")
+        yield PolicySummary(
+            "start_within", "auto", f"half the time to the next one, at least 5 min, at most 1 h{now}"
+        )
     else:
         yield PolicySummary("start_within", format_duration(start), "so long after it is due it may start")
     yield PolicySummary("catch_up", policies.catch_up, _CATCH_UP_MEANINGS[policies.catch_up])
     yield PolicySummary("concurrency", policies.concurrency, _CONCURRENCY_MEANINGS[policies.concurrency])
-    yield PolicySummary("jitter", format_duration(policies.jitter), _describe_jitter(policies, details, to_the_next))
+    yield PolicySummary(
+        "jitter", format_duration(policies.jitter), _describe_jitter(policies, details, to_the_next)
+    )
 
 
 def _describe_jitter(policies: Policies, details: AutomationDetails, to_the_next: timedelta | None) -> str:

@@ -52,7 +52,11 @@ def choose_automations(
 
     ``failing`` matters only when the query asks for failing automations alone.
     """
-    of_result = (each for each in _filter_automations(automations, query) if not query.only_failing or (each.target, each.id) in failing)
+    of_result = (
+        each
+        for each in _filter_automations(automations, query)
+        if not query.only_failing or (each.target, each.id) in failing
+    )
     chosen = sorted(of_result, key=lambda each: (each.name.casefold(), each.target, each.id))
     return list(islice(chosen, query.offset, query.offset + query.limit + 1))
 
@@ -69,27 +73,48 @@ def make_rows(
     target's throttle.
     """
     return [
-        _make_row(automation, runs.get((automation.target, automation.id)), now, throttles.get(automation.target))
+        _make_row(
+            automation, runs.get((automation.target, automation.id)), now, throttles.get(automation.target)
+        )
         for automation in automations
     ]
 
 
-def _filter_automations(automations: Iterable[AutomationDetails], query: AutomationQuery) -> Iterator[AutomationDetails]:
+def _filter_automations(
+    automations: Iterable[AutomationDetails], query: AutomationQuery
+) -> Iterator[AutomationDetails]:
     is_wanted = None if query.automation is None else make_automation_filter(query.automation)
     for each in iterate_with_pauses(automations):
-        if query.target in {None, each.target} and query.state in {None, each.state} and (is_wanted is None or is_wanted(each.automation)):
+        if (
+            query.target in {None, each.target}
+            and query.state in {None, each.state}
+            and (is_wanted is None or is_wanted(each.automation))
+        ):
             yield each
 
 
-def _make_row(details: AutomationDetails, run: FinishedRun | None, now: datetime, throttled_until: datetime | None) -> AutomationListRow:
+def _make_row(
+    details: AutomationDetails, run: FinishedRun | None, now: datetime, throttled_until: datetime | None
+) -> AutomationListRow:
     instant, timezone = details.next_fire, details.timezone
-    due = None if instant is None else compute_due(details.policies, details.target, details.id, details.schedule, instant)
+    due = (
+        None
+        if instant is None
+        else compute_due(details.policies, details.target, details.id, details.schedule, instant)
+    )
     return AutomationListRow(
         details,
         make_automation_link(details.target, details.id),
         STATE_TONES[details.state],
         make_display_time(instant, now, timezone),
         None if due == instant else make_display_time(due, now, timezone),
-        throttled_until is not None and due is not None and details.state == "enabled" and due < throttled_until,
-        None if run is None else LastResult(run.status, RUN_TONES[run.status], run.failures, DisplayTime(run.finished_at, now, timezone)),
+        throttled_until is not None
+        and due is not None
+        and details.state == "enabled"
+        and due < throttled_until,
+        None
+        if run is None
+        else LastResult(
+            run.status, RUN_TONES[run.status], run.failures, DisplayTime(run.finished_at, now, timezone)
+        ),
     )

@@ -56,7 +56,9 @@ class FilterForm(Generic[_Q]):
 
 def read_form(parameters: QueryParams, read: Callable[[QueryParams], _Q], *, limit: int) -> FilterForm[_Q]:
     """Read a form. ``limit`` is the default for the records of a page."""
-    pairs = [(name, _add_offset(name, text.strip())) for name, text in parameters.multi_items() if text.strip()]
+    pairs = [
+        (name, _add_offset(name, text.strip())) for name, text in parameters.multi_items() if text.strip()
+    ]
     texts = dict(pairs)
     if "limit" not in texts:
         pairs.append(("limit", str(limit)))

@@ -75,7 +75,11 @@ _MEND_CONNECTION: Final = "mend the API or the way to it"
 _MAX_ITEMS: Final = 10
 _MAX_FAILING: Final = 5  # each failing automation is a finding of its own
 _TALLY_TEXTS: Final = {
-    (Outcome.UNRESOLVED, None): (BAD, "occurrence.unresolved", "cannot be told to have started or not, and will not be sent again"),
+    (Outcome.UNRESOLVED, None): (
+        BAD,
+        "occurrence.unresolved",
+        "cannot be told to have started or not, and will not be sent again",
+    ),
     (Outcome.REJECTED, None): (WARN, "occurrence.rejected", "refused by the API for good"),
     (Outcome.EXPIRED, None): (WARN, "occurrence.expired", "not started in time"),
     (Outcome.SKIPPED, Reason.MISSED): (WARN, "occurrence.skipped", "missed"),
@@ -109,7 +113,10 @@ class PageFinding:
 
 
 def describe_warnings(
-    status: DaemonStatus, recent: RecentActivity | None, failing: FailingAutomations | None, ledger_error: str | None
+    status: DaemonStatus,
+    recent: RecentActivity | None,
+    failing: FailingAutomations | None,
+    ledger_error: str | None,
 ) -> Sequence[str]:
     """Return, in words, the problems that do not affect readiness.
 
@@ -151,48 +158,94 @@ def list_findings(
 def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[PageFinding]:
     if status.lock_holder is not None:
         detail = f"It is held by {status.lock_holder}."
-        yield PageFinding(BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True)
-    if status.ledger_error is not None:
-        yield PageFinding(BAD, "The ledger cannot be written", status.ledger_error, _advise("ledger.failed"), is_missing=True)
-    if status.clock_in_doubt:
-        detail = "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
-        yield PageFinding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"), is_missing=True)
-    if ledger_error is not None and status.ledger_error is None and status.lock_holder is None and status.targets:
         yield PageFinding(
-            WARN, "The ledger cannot be read now", ledger_error, "fires go on; what happened is shown again when it can be read"
+            BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True
+        )
+    if status.ledger_error is not None:
+        yield PageFinding(
+            BAD,
+            "The ledger cannot be written",
+            status.ledger_error,
+            _advise("ledger.failed"),
+            is_missing=True,
+        )
+    if status.clock_in_doubt:
+        detail = (
+            "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
+        )
+        yield PageFinding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"), is_missing=True)
+    if (
+        ledger_error is not None
+        and status.ledger_error is None
+        and status.lock_holder is None
+        and status.targets
+    ):
+        yield PageFinding(
+            WARN,
+            "The ledger cannot be read now",
+            ledger_error,
+            "fires go on; what happened is shown again when it can be read",
         )
     if status.stopping:
         yield PageFinding(
-            NOTE, "The daemon is stopping", "Nothing more is claimed; what is in flight gets its time.", "start it again when wanted"
+            NOTE,
+            "The daemon is stopping",
+            "Nothing more is claimed; what is in flight gets its time.",
+            "start it again when wanted",
         )
 
 
 def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
     if target.held is not None:
-        yield PageFinding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, _advise("target.held"), is_missing=True)
+        yield PageFinding(
+            BAD,
+            f"Target {target.name} is held: nothing is sent to it",
+            target.held,
+            _advise("target.held"),
+            is_missing=True,
+        )
     elif target.snapshot_at is None:
         if target.error is not None:
-            yield PageFinding(BAD, f"Target {target.name} has never been read", target.error, _MEND_CONNECTION, is_missing=True)
+            yield PageFinding(
+                BAD,
+                f"Target {target.name} has never been read",
+                target.error,
+                _MEND_CONNECTION,
+                is_missing=True,
+            )
     elif target.stale:
         detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
         title = f"Target {target.name}: what is known of it is too old to go on from"
         yield PageFinding(BAD, title, detail, _MEND_CONNECTION, is_missing=True)
     elif target.error is not None and target.throttled_until is None:
-        yield PageFinding(WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed"))
+        yield PageFinding(
+            WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed")
+        )
     if target.stalled_for >= STALLED_AFTER:
         title = f"Target {target.name}: nothing is planned although something is due"
         detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
-        advice = "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon"
+        advice = (
+            "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon"
+        )
         yield PageFinding(BAD, title, detail, advice, is_missing=True)
     yield from _check_places(target)
     if target.overdue_count:
         items = [FindingItem(each) for each in target.overdue[:_MAX_ITEMS]]
         title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
-        yield PageFinding(BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items))
+        yield PageFinding(
+            BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items)
+        )
     if (past := target.recovering) is not None:
         detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
-        title = f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
-        yield PageFinding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
+        title = (
+            f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
+        )
+        yield PageFinding(
+            NOTE,
+            title,
+            detail,
+            "nothing: what is due now goes first, and the rest is recorded slice by slice",
+        )
     yield from _check_list(target)
 
 
@@ -202,7 +255,9 @@ def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
         items = [FindingItem(each) for each in target.anonymous[:_MAX_ITEMS]]
         fire = "fires" if target.unidentified == 1 else "fire"
         title = f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
-        yield PageFinding(WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items))
+        yield PageFinding(
+            WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items)
+        )
     if target.inconsistent is not None:
         title = f"The list of target {target.name} cannot be trusted"
         detail = f"Since {to_text_seconds(target.inconsistent.since)}: {target.inconsistent.reason}."
@@ -210,42 +265,63 @@ def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
         title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
-        detail = f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
+        detail = (
+            f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
+        )
         yield PageFinding(WARN, title, detail, _advise("automations.disappeared"))
 
 
-def _check_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[PageFinding]:
+def _check_invalid(
+    targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]
+) -> Iterator[PageFinding]:
     for target in targets:
         count = target.automations.get("invalid", 0)
         named = [each for each in invalid if each.target == target.name][:_MAX_ITEMS]
         if count:
-            items = [FindingItem(each.name, each.invalid, make_automation_link(each.target, each.id)) for each in named]
+            items = [
+                FindingItem(each.name, each.invalid, make_automation_link(each.target, each.id))
+                for each in named
+            ]
             title = f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
-            yield PageFinding(WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link)
+            yield PageFinding(
+                WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link
+            )
 
 
 def _check_failing(failing: FailingAutomations, now: datetime) -> Iterator[PageFinding]:
     named = failing.newest[:_MAX_FAILING]
     for run in named:
         in_a_row = f"{run.failures:,} failures in a row, the newest" if run.failures > 1 else "At"
-        detail = f"{in_a_row} {to_text_seconds(run.finished_at)} ({DisplayTime(run.finished_at, now).relative})."
-        item = FindingItem(f"run {run.run_id}", run.error, make_automation_link(run.target, run.automation_id))
+        detail = (
+            f"{in_a_row} {to_text_seconds(run.finished_at)} ({DisplayTime(run.finished_at, now).relative})."
+        )
+        item = FindingItem(
+            f"run {run.run_id}", run.error, make_automation_link(run.target, run.automation_id)
+        )
         ended = "was lost" if run.status is RunStatus.LOST else "failed"
-        yield PageFinding(BAD, f"The newest finished run of {run.name} {ended}", detail, _advise("run.finished"), [item])
+        yield PageFinding(
+            BAD, f"The newest finished run of {run.name} {ended}", detail, _advise("run.finished"), [item]
+        )
     if (more := failing.count - len(named)) > 0:
         title = f"The newest finished run of {pluralize(more, 'more automation')} failed or was lost"
-        yield PageFinding(BAD, title, None, _advise("run.finished"), link=f"/automations?{urlencode({'result': FAILING})}")
+        yield PageFinding(
+            BAD, title, None, _advise("run.finished"), link=f"/automations?{urlencode({'result': FAILING})}"
+        )
 
 
 def _check_places(target: TargetStatus) -> Iterator[PageFinding]:
     places = target.places
     if target.throttled_until is not None:
         title = f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
-        yield PageFinding(WARN, title, "The API answered 429 and asked to send nothing before.", _advise("target.throttled"))
+        yield PageFinding(
+            WARN, title, "The API answered 429 and asked to send nothing before.", _advise("target.throttled")
+        )
     if places.saturated_since is not None:
         title = f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as max_waiting allows"
-        yield PageFinding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated"))
+        yield PageFinding(
+            WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated")
+        )
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
         detail = f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} waiting now."
@@ -254,7 +330,9 @@ def _check_places(target: TargetStatus) -> Iterator[PageFinding]:
 
 def _check_outcomes(recent: RecentActivity) -> Iterator[PageFinding]:
     for (outcome, reason), (severity, event, words) in _TALLY_TEXTS.items():
-        tallies = [each for each in recent.tallies if each.outcome is outcome and reason in {None, each.reason}]
+        tallies = [
+            each for each in recent.tallies if each.outcome is outcome and reason in {None, each.reason}
+        ]
         if tallies:
             query = urlencode({"outcome": outcome, "since": to_text_seconds(recent.since)})
             yield PageFinding(
@@ -282,17 +360,29 @@ def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFind
     if doubled:
         title = f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
         yield PageFinding(
-            BAD, title, f"In the last {_HOURS} hours.", _advise("run.doubled"), [_make_run_item(each, each.doubled) for each in doubled]
+            BAD,
+            title,
+            f"In the last {_HOURS} hours.",
+            _advise("run.doubled"),
+            [_make_run_item(each, each.doubled) for each in doubled],
         )
     if alone:
-        title = f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
+        title = (
+            f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
+        )
         items = [_make_run_item(each, each.count - each.doubled) for each in alone]
-        yield PageFinding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", _advise("run.foreign"), items)
+        yield PageFinding(
+            WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", _advise("run.foreign"), items
+        )
 
 
 def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
     newest = "" if runs.newest is None else f", the newest began {to_text_seconds(runs.newest)}"
-    return FindingItem(runs.name, f"{count:,} on target {runs.target}{newest}", make_automation_link(runs.target, runs.automation_id))
+    return FindingItem(
+        runs.name,
+        f"{count:,} on target {runs.target}{newest}",
+        make_automation_link(runs.target, runs.automation_id),
+    )
 
 
 def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
@@ -309,13 +399,22 @@ def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
     if some:
         items = [
             FindingItem(
-                each.name, f"by {each.by}, since {to_text_seconds(each.since)}", make_automation_link(each.target, each.automation_id or "")
+                each.name,
+                f"by {each.by}, since {to_text_seconds(each.since)}",
+                make_automation_link(each.target, each.automation_id or ""),
             )
             for each in some[:_MAX_ITEMS]
         ]
         title = f"{pluralize(len(some), 'automation')} paused by hand"
         detail = "What comes due is recorded and not fired."
-        yield PageFinding(NOTE, title, detail, f"`{format_command('resume AUTOMATION')}` ends it", items, len(some) - len(items))
+        yield PageFinding(
+            NOTE,
+            title,
+            detail,
+            f"`{format_command('resume AUTOMATION')}` ends it",
+            items,
+            len(some) - len(items),
+        )
 
 
 def _advise(event: str) -> str:

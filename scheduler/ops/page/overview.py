@@ -13,10 +13,26 @@ from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus, State
 from scheduler.core.policy import compute_due
-from scheduler.core.status import AutomationDetails, DaemonStatus, FailingAutomations, RecentActivity, TargetStatus, WaitsStatus
+from scheduler.core.status import (
+    AutomationDetails,
+    DaemonStatus,
+    FailingAutomations,
+    RecentActivity,
+    TargetStatus,
+    WaitsStatus,
+)
 from scheduler.ops.page.findings import BAD, WARN, PageFinding, list_findings
 from scheduler.ops.page.renderer import iterate_with_pauses
-from scheduler.ops.page.rows import TONES, FindZone, HistoryRow, UpcomingRow, WaitRow, make_history_rows, make_upcoming_row, make_wait_row
+from scheduler.ops.page.rows import (
+    TONES,
+    FindZone,
+    HistoryRow,
+    UpcomingRow,
+    WaitRow,
+    make_history_rows,
+    make_upcoming_row,
+    make_wait_row,
+)
 from scheduler.ops.page.timeline import DAY, HOUR, Fires, Timeline, flatten, make_timeline
 from scheduler.ops.page.times import DisplayTime, make_display_time
 from scheduler.ops.views import Json, list_missing
@@ -115,13 +131,20 @@ def make_overview(gathered: OverviewData) -> Overview:
     Evaluates schedules, and must therefore not run on the loop's thread.
     """
     status, now = gathered.status, gathered.status.at
-    fires = list(islice(iterate_with_pauses(merge(*gathered.streams, key=itemgetter(0)), _PAUSE_EVERY), MAX_INSTANTS + 1))
+    fires = list(
+        islice(
+            iterate_with_pauses(merge(*gathered.streams, key=itemgetter(0)), _PAUSE_EVERY), MAX_INSTANTS + 1
+        )
+    )
     cut = fires.pop()[0] if len(fires) > MAX_INSTANTS else None
     invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), MAX_NEXT))
     found = list_findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
     day = make_timeline(fires, DAY, now, cut)
     ends = {target.name: target.throttled_until for target in status.targets}
-    following = [make_upcoming_row(instant, each, now, ends.get(each.target)) for instant, each in islice(flatten(fires), MAX_NEXT)]
+    following = [
+        make_upcoming_row(instant, each, now, ends.get(each.target))
+        for instant, each in islice(flatten(fires), MAX_NEXT)
+    ]
     firing = _find_next_fires(fires, ends)
     waits = list(islice(_make_wait_rows(gathered, now), MAX_WAITS))
     return Overview(
@@ -132,17 +155,26 @@ def make_overview(gathered: OverviewData) -> Overview:
         found,
         make_timeline(fires, HOUR, now, cut),
         day,
-        [f"On target {target.name} {text}." for target in status.targets if (text := _describe_hindrance(target))],
+        [
+            f"On target {target.name} {text}."
+            for target in status.targets
+            if (text := _describe_hindrance(target))
+        ],
         following,
         day.count + day.paused - len(following),
         waits,
         sum(each.count for each in gathered.waits.values()) - len(waits),
-        None if gathered.records is None else list(make_history_rows(gathered.records[:MAX_LAST], gathered.find_zone, now)),
+        None
+        if gathered.records is None
+        else list(make_history_rows(gathered.records[:MAX_LAST], gathered.find_zone, now)),
         [
-            _make_target_summary(target, firing.get(target.name), gathered.waits.get(target.name, _NO_WAITS), now)
+            _make_target_summary(
+                target, firing.get(target.name), gathered.waits.get(target.name, _NO_WAITS), now
+            )
             for target in status.targets
         ],
-        bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
+        bool(status.targets)
+        and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
     )
 
 
@@ -156,13 +188,21 @@ def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mappi
         if len(found) == len(ends):
             break
         end = ends.get(automation.target)
-        if automation.state != "paused" and (end is None or instant >= end) and automation.target not in found:
+        if (
+            automation.state != "paused"
+            and (end is None or instant >= end)
+            and automation.target not in found
+        ):
             policies, schedule = automation.policies, automation.schedule
-            found[automation.target] = compute_due(policies, automation.target, automation.id, schedule, instant)
+            found[automation.target] = compute_due(
+                policies, automation.target, automation.id, schedule, instant
+            )
     return found
 
 
-def _describe_next_fire(firing: Mapping[str, datetime], ends: Mapping[str, datetime | None], now: datetime) -> str:
+def _describe_next_fire(
+    firing: Mapping[str, datetime], ends: Mapping[str, datetime | None], now: datetime
+) -> str:
     if firing:
         return DisplayTime(min(firing.values()), now).relative
     throttled = [end for end in ends.values() if end is not None]
@@ -172,9 +212,13 @@ def _describe_next_fire(firing: Mapping[str, datetime], ends: Mapping[str, datet
 def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> OverviewVerdict:
     problems = list_missing(status)
     if status.stopping:
-        return OverviewVerdict("warn", "Stopping", "Nothing more is claimed. What is open is found out at the next start.")
+        return OverviewVerdict(
+            "warn", "Stopping", "Nothing more is claimed. What is open is found out at the next start."
+        )
     if problems and _is_starting(status):
-        return OverviewVerdict("warn", "Starting", f"{_make_sentence(problems)} This page says when it is ready.")
+        return OverviewVerdict(
+            "warn", "Starting", f"{_make_sentence(problems)} This page says when it is ready."
+        )
     if problems:
         return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} What to do is below.")
     wrong = sum(each.severity in {BAD, WARN} for each in found)
@@ -183,7 +227,11 @@ def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> Overvie
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
         tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
         return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} somebody's attention.")
-    return OverviewVerdict("good", "Ready", "All is well: it fires what is due." + (" Somebody paused something." if found else ""))
+    return OverviewVerdict(
+        "good",
+        "Ready",
+        "All is well: it fires what is due." + (" Somebody paused something." if found else ""),
+    )
 
 
 def _describe_firing(status: DaemonStatus) -> str:
@@ -214,14 +262,18 @@ def _make_wait_rows(gathered: OverviewData, now: datetime) -> Iterator[WaitRow]:
     ends = {target.name: target.throttled_until for target in gathered.status.targets}
     waits = [(wait, target) for target, waits in gathered.waits.items() for wait in waits.first]
     for wait, target in sorted(waits, key=lambda each: (each[0].due, each[0].name)):
-        yield make_wait_row(target, wait, now, gathered.find_zone(target, wait.automation_id), ends.get(target))
+        yield make_wait_row(
+            target, wait, now, gathered.find_zone(target, wait.automation_id), ends.get(target)
+        )
 
 
 def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iterator[Figure]:
     status, recent = gathered.status, gathered.recent
     yield Figure("next fire", next_fire, "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
-    open_ones = sum(sum(each.open.values()) for each in status.targets) + sum(each.unclaimed for each in gathered.waits.values())
+    open_ones = sum(sum(each.open.values()) for each in status.targets) + sum(
+        each.unclaimed for each in gathered.waits.values()
+    )
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
     if recent is None:
         return
@@ -240,7 +292,9 @@ def _make_day_figure(recent: RecentActivity, what: Outcome | RunStatus, count: i
     return Figure(f"{what} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", tone, link)
 
 
-def _make_target_summary(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime) -> TargetSummary:
+def _make_target_summary(
+    target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime
+) -> TargetSummary:
     """Return a target with words.
 
     ``next_fire`` is the due instant of the first fire in the coming day.
@@ -276,7 +330,11 @@ def _choose_next_fire(target: TargetStatus, next_fire: datetime | None, now: dat
 
     Beyond the drawn day any instant counts, unless automations of the target are paused.
     """
-    is_beyond = target.next_fire is not None and target.next_fire > now + LOOK_AHEAD and not target.automations.get("paused")
+    is_beyond = (
+        target.next_fire is not None
+        and target.next_fire > now + LOOK_AHEAD
+        and not target.automations.get("paused")
+    )
     return target.next_fire if next_fire is None and is_beyond else next_fire
 
 

@@ -59,7 +59,9 @@ def _finalize_value(value: object) -> object:
 def _mark_code(text: str) -> Markup:
     """Return one of our own sentences as markup, with the text between backticks as code."""
     parts = (str(escape(to_printable(part))) for part in text.split("`"))
-    return Markup("".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts)))  # noqa: S704  escaped above
+    return Markup(  # noqa: S704  escaped above
+        "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+    )
 
 
 def _format_thousands(number: int) -> str:

@@ -121,7 +121,11 @@ def _choose_tone(record: Json) -> str:
 def _describe_open_state(record: Json, now: datetime) -> str:
     """Return the state of an open record. Without a claim, add when the occurrence is due."""
     state = str(record.get("state"))
-    return state if record["claimed_at"] else f"{state}, due {DisplayTime(from_text(str(record['due'])), now).relative}"
+    return (
+        state
+        if record["claimed_at"]
+        else f"{state}, due {DisplayTime(from_text(str(record['due'])), now).relative}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,13 @@ class WaitRow:
     expiry: str | None
 
 
-def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | None, throttled_until: datetime | None = None) -> WaitRow:
+def make_wait_row(
+    target: str,
+    wait: WaitStatus,
+    now: datetime,
+    timezone: str | None,
+    throttled_until: datetime | None = None,
+) -> WaitRow:
     """Return a wait as a row. ``throttled_until`` is the end of the throttle of its target."""
     return WaitRow(
         DisplayTime(wait.scheduled_for, now, timezone),
@@ -173,7 +183,9 @@ class UpcomingRow:
     note: str | None
 
 
-def make_upcoming_row(instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None) -> UpcomingRow:
+def make_upcoming_row(
+    instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None
+) -> UpcomingRow:
     """Return a fire of an automation as a row.
 
     ``throttled_until`` is the end of the throttle of its target.

@@ -27,7 +27,13 @@ from scheduler.ops.page.renderer import CONTENT_POLICY, render
 from scheduler.ops.page.rows import FindZone, make_automation_link, make_history_rows, make_wait_row
 from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.page_sources import PageSources
-from scheduler.ops.queries import OPEN, OccurrenceQuery, parse_automation_query, parse_occurrence_query, parse_paging_query
+from scheduler.ops.queries import (
+    OPEN,
+    OccurrenceQuery,
+    parse_automation_query,
+    parse_occurrence_query,
+    parse_paging_query,
+)
 from scheduler.ops.views import Json, find_id
 
 _T = TypeVar("_T")
@@ -47,7 +53,9 @@ class Site:
         """Serve ``/``."""
         content = self._content
         records, error = await _try_read(content.occurrences(OccurrenceQuery(limit=MAX_LAST)))
-        recent, error = (None, error) if error else await _try_read(content.recent(content.status().at - LOOK_BACK))
+        recent, error = (
+            (None, error) if error else await _try_read(content.recent(content.status().at - LOOK_BACK))
+        )
         failing, error = (None, error) if error else await _try_read(content.failing())
         status = content.status()
         waits = {target.name: await content.waits(target.name) for target in status.targets}
@@ -55,9 +63,14 @@ class Site:
         gathered = OverviewData(
             status=status,
             streams=[content.upcoming_by_schedule(target.name, LOOK_AHEAD) for target in status.targets],
-            invalid=chain.from_iterable(content.all_details(each.name) for each in status.targets if each.automations.get("invalid")),
+            invalid=chain.from_iterable(
+                content.all_details(each.name) for each in status.targets if each.automations.get("invalid")
+            ),
             find_zone=self._make_zone_finder(
-                (*(records or ()), *({"target": name, "automation_id": wait.automation_id} for name, wait in first))
+                (
+                    *(records or ()),
+                    *({"target": name, "automation_id": wait.automation_id} for name, wait in first),
+                )
             ),
             waits=waits,
             records=records,
@@ -70,12 +83,22 @@ class Site:
     async def show_occurrences(self, request: Request) -> Response:
         """Serve ``/occurrences``."""
         form = read_form(request.query_params, parse_occurrence_query, limit=_MAX_RECORDS)
-        records, error = (None, None) if form.query is None else await _try_read(self._content.occurrences(form.query.extend_by_one()))
+        records, error = (
+            (None, None)
+            if form.query is None
+            else await _try_read(self._content.occurrences(form.query.extend_by_one()))
+        )
         status = self._content.status()
 
         def make_values() -> _Values:
             history = _History(form, records, self._make_zone_finder(records or ()), "/occurrences")
-            return {"form": form, "error": error, "outcomes": (*Outcome, OPEN), "run_statuses": [*RunStatus], **history.make_values(status)}
+            return {
+                "form": form,
+                "error": error,
+                "outcomes": (*Outcome, OPEN),
+                "run_statuses": [*RunStatus],
+                **history.make_values(status),
+            }
 
         return await self._make_page("occurrences.html", status, make_values, _choose_status(form))
 
@@ -83,11 +106,17 @@ class Site:
         """Serve ``/automations``."""
         form = read_form(request.query_params, parse_automation_query, limit=_MAX_AUTOMATIONS)
         query, status = form.query, self._content.status()
-        everything = chain.from_iterable([self._content.all_details(target.name) for target in status.targets])
+        everything = chain.from_iterable(
+            [self._content.all_details(target.name) for target in status.targets]
+        )
 
         is_failing = query is not None and query.only_failing
         failing, error = await _try_read(self._content.failing_ids()) if is_failing else ((), None)
-        chosen = [] if query is None else await self._content.worker.run(choose_automations, everything, query, failing or ())
+        chosen = (
+            []
+            if query is None
+            else await self._content.worker.run(choose_automations, everything, query, failing or ())
+        )
         limit, offset = (query.limit, query.offset) if query else (0, 0)
         shown = chosen[:limit]
         keys = [(each.target, each.id) for each in shown]
@@ -95,8 +124,20 @@ class Site:
 
         def make_values() -> _Values:
             links = _make_links(form, "/automations", limit, offset, is_more=len(chosen) > limit)
-            rows = make_rows(shown, runs or {}, status.at, {target.name: target.throttled_until for target in status.targets})
-            return {"form": form, "error": error, "listed": rows, "states": AUTOMATION_STATES, "offset": offset, **links}
+            rows = make_rows(
+                shown,
+                runs or {},
+                status.at,
+                {target.name: target.throttled_until for target in status.targets},
+            )
+            return {
+                "form": form,
+                "error": error,
+                "listed": rows,
+                "states": AUTOMATION_STATES,
+                "offset": offset,
+                **links,
+            }
 
         return await self._make_page("automations.html", status, make_values, _choose_status(form))
 
@@ -106,10 +147,20 @@ class Site:
         automation_id = find_id(request.path_params["automation_id"])
         form = read_form(request.query_params, parse_paging_query, limit=_AUTOMATION_RECORDS)
         query = form.query or OccurrenceQuery(limit=_AUTOMATION_RECORDS)
-        of_it = OccurrenceQuery(target=name, automation=automation_id, limit=query.limit + 1, offset=query.offset)
+        of_it = OccurrenceQuery(
+            target=name, automation=automation_id, limit=query.limit + 1, offset=query.offset
+        )
         records, error = await _try_read(content.occurrences(of_it)) if automation_id else (None, None)
-        recent, _ = await _try_read(content.recent(content.status().at - LOOK_BACK)) if error is None else (None, None)
-        runs, _ = await _try_read(content.finished_runs([(name, automation_id)])) if automation_id and error is None else (None, None)
+        recent, _ = (
+            await _try_read(content.recent(content.status().at - LOOK_BACK))
+            if error is None
+            else (None, None)
+        )
+        runs, _ = (
+            await _try_read(content.finished_runs([(name, automation_id)]))
+            if automation_id and error is None
+            else (None, None)
+        )
         status = content.status()
         target = next((each for each in status.targets if each.name == name), None)
         details = None if target is None or automation_id is None else content.details(name, automation_id)
@@ -121,10 +172,17 @@ class Site:
         waits = content.automation_waits(name, details.id)
 
         def make_values() -> _Values:
-            history = _History(form, records, lambda *_: details.timezone, make_automation_link(name, details.id))
+            history = _History(
+                form, records, lambda *_: details.timezone, make_automation_link(name, details.id)
+            )
             return {
-                "page": make_automation_page(details, target, recent, (runs or {}).get((name, details.id)), status.at),
-                "waits": [make_wait_row(name, wait, status.at, details.timezone, target.throttled_until) for wait in waits],
+                "page": make_automation_page(
+                    details, target, recent, (runs or {}).get((name, details.id)), status.at
+                ),
+                "waits": [
+                    make_wait_row(name, wait, status.at, details.timezone, target.throttled_until)
+                    for wait in waits
+                ],
                 "output": make_output_view(output),
                 "form": form,
                 "error": error,
@@ -138,9 +196,13 @@ class Site:
         asset = assets.ASSETS.get(request.path_params["name"])
         if asset is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        return Response(asset.content, headers={"Content-Type": asset.content_type, "Cache-Control": assets.CACHE_FOREVER})
+        return Response(
+            asset.content, headers={"Content-Type": asset.content_type, "Cache-Control": assets.CACHE_FOREVER}
+        )
 
-    async def _show_absent(self, status: DaemonStatus, target: str, automation_id: str | None, records: Sequence[Json] | None) -> Response:
+    async def _show_absent(
+        self, status: DaemonStatus, target: str, automation_id: str | None, records: Sequence[Json] | None
+    ) -> Response:
         values = {"target": target, "automation_id": automation_id, "is_on_record": bool(records)}
         return await self._make_page("absent.html", status, lambda: values, HTTPStatus.NOT_FOUND)
 
@@ -150,7 +212,9 @@ class Site:
         Must be called on the loop.
         """
         keys = {(str(each["target"]), str(each["automation_id"])) for each in records}
-        found: dict[tuple[str, str], AutomationDetails | None] = {key: self._content.details(*key) for key in keys}
+        found: dict[tuple[str, str], AutomationDetails | None] = {
+            key: self._content.details(*key) for key in keys
+        }
 
         def find_zone(target: str, automation_id: str) -> str | None:
             details = found.get((target, automation_id))
@@ -159,12 +223,22 @@ class Site:
         return find_zone
 
     async def _make_page(
-        self, template: str, status: DaemonStatus, values: Callable[[], _Values], code: HTTPStatus = HTTPStatus.OK
+        self,
+        template: str,
+        status: DaemonStatus,
+        values: Callable[[], _Values],
+        code: HTTPStatus = HTTPStatus.OK,
     ) -> Response:
         """Return the page. ``values`` computes the template's values on the worker's thread."""
 
         def render_page() -> str:
-            return render(template, status=status, now=status.at, up=DisplayTime(status.started_at, status.at), **values())
+            return render(
+                template,
+                status=status,
+                now=status.at,
+                up=DisplayTime(status.started_at, status.at),
+                **values(),
+            )
 
         text = await self._content.worker.run(render_page)
         return HTMLResponse(text, code, {"Content-Security-Policy": CONTENT_POLICY})
@@ -173,7 +247,9 @@ class Site:
 class _History:
     """Records with links to the newer and the older page."""
 
-    def __init__(self, form: FilterForm[OccurrenceQuery], records: Sequence[Json] | None, zone_of: FindZone, path: str) -> None:
+    def __init__(
+        self, form: FilterForm[OccurrenceQuery], records: Sequence[Json] | None, zone_of: FindZone, path: str
+    ) -> None:
         self._form = form
         self._records = records
         self._find_zone = zone_of
@@ -185,7 +261,9 @@ class _History:
         records = None if query is None or self._records is None else self._records
         limit, offset = (query.limit, query.offset) if query else (0, 0)
         links = _make_links(self._form, self._path, limit, offset, is_more=len(records or ()) > limit)
-        rows = None if records is None else list(make_history_rows(records[:limit], self._find_zone, status.at))
+        rows = (
+            None if records is None else list(make_history_rows(records[:limit], self._find_zone, status.at))
+        )
         return {"rows": rows, "offset": offset, **links}
 
 

@@ -122,7 +122,11 @@ class Timeline:
         fires, those = pluralize(self.count, "fire"), pluralize(self.automations, "automation")
         minutes = self.scale.bar // timedelta(minutes=1)
         unit = "a minute" if minutes == 1 else f"{minutes} minutes"
-        cut = "" if self.cut is None else f" What comes after {format_clock(self.cut)} UTC is left out: there is too much of it."
+        cut = (
+            ""
+            if self.cut is None
+            else f" What comes after {format_clock(self.cut)} UTC is left out: there is too much of it."
+        )
         paused = f" {self.paused:,} more {'is' if self.paused == 1 else 'are'} paused." if self.paused else ""
         return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
 
@@ -175,7 +179,9 @@ def _make_row_key(automations: Sequence[AutomationDetails]) -> Callable[[Automat
     return lambda _: "all targets"
 
 
-def _count_fires(fires: Fires, key: Callable[[AutomationDetails], _RowKey], begin: datetime, scale: Scale) -> Mapping[_RowKey, _Counts]:
+def _count_fires(
+    fires: Fires, key: Callable[[AutomationDetails], _RowKey], begin: datetime, scale: Scale
+) -> Mapping[_RowKey, _Counts]:
     """Return the fires by row.
 
     The automations of a schedule are divided into rows once, however often the schedule fires.
@@ -195,14 +201,23 @@ def _count_fires(fires: Fires, key: Callable[[AutomationDetails], _RowKey], begi
     return counted
 
 
-def _divide_group(group: Sequence[AutomationDetails], key: Callable[[AutomationDetails], _RowKey]) -> Mapping[_RowKey, tuple[int, int]]:
+def _divide_group(
+    group: Sequence[AutomationDetails], key: Callable[[AutomationDetails], _RowKey]
+) -> Mapping[_RowKey, tuple[int, int]]:
     numbers = Counter((key(each), each.state == "paused") for each in group)
-    return {lane: (numbers[lane, False], numbers[lane, True]) for lane in dict.fromkeys(lane for lane, _ in numbers)}
+    return {
+        lane: (numbers[lane, False], numbers[lane, True])
+        for lane in dict.fromkeys(lane for lane, _ in numbers)
+    }
 
 
-def _make_rows(counted: Mapping[_RowKey, _Counts], begin: datetime, scale: Scale, most: int) -> Iterator[TimelineRow]:
+def _make_rows(
+    counted: Mapping[_RowKey, _Counts], begin: datetime, scale: Scale, most: int
+) -> Iterator[TimelineRow]:
     y = 0.0
-    for key in sorted(counted, key=lambda each: each if isinstance(each, str) else f"{each.name}\0{each.target}\0{each.id}"):
+    for key in sorted(
+        counted, key=lambda each: each if isinstance(each, str) else f"{each.name}\0{each.target}\0{each.id}"
+    ):
         bars = counted[key].bars
         height = _HIGH_ROW if isinstance(key, str) else _LOW_ROW
         base = y + _LABEL_HEIGHT + height
@@ -211,14 +226,24 @@ def _make_rows(counted: Mapping[_RowKey, _Counts], begin: datetime, scale: Scale
             None if isinstance(key, str) else key,
             y + _LABEL_HEIGHT - 5,
             base,
-            list(_make_bars(bars, base, height / (most if isinstance(key, str) else max(map(sum, bars.values()))), begin, scale)),
+            list(
+                _make_bars(
+                    bars,
+                    base,
+                    height / (most if isinstance(key, str) else max(map(sum, bars.values()))),
+                    begin,
+                    scale,
+                )
+            ),
             sum(map(sum, bars.values())),
             _make_parts(counted[key].parts, begin, scale),
         )
         y = base + _ROW_GAP
 
 
-def _make_bars(bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
+def _make_bars(
+    bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin: datetime, scale: Scale
+) -> Iterator[Bar]:
     width = _FULL_WIDTH / scale.bars
     for number, (active, paused) in sorted(bars.items()):
         y = base
@@ -227,7 +252,15 @@ def _make_bars(bars: Mapping[int, tuple[int, int]], base: float, unit: float, be
             if count:
                 height = max(count * unit, _MIN_BAR)
                 y -= height
-                yield Bar(round(number * width, 3), round(y, 1), round(width - _GAP, 3), round(height, 1), count, is_paused, title)
+                yield Bar(
+                    round(number * width, 3),
+                    round(y, 1),
+                    round(width - _GAP, 3),
+                    round(height, 1),
+                    count,
+                    is_paused,
+                    title,
+                )
 
 
 def _make_ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:
@@ -247,9 +280,14 @@ _MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 def _make_parts(parts: Mapping[datetime, int], begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
     """Return the stretches between two ticks with at least one fire, and their number of fires."""
     end = begin + scale.span
-    return [(f"{format_clock(max(at, begin))} to {format_clock(min(at + scale.tick, end))}", parts[at]) for at in sorted(parts)]
+    return [
+        (f"{format_clock(max(at, begin))} to {format_clock(min(at + scale.tick, end))}", parts[at])
+        for at in sorted(parts)
+    ]
 
 
-def flatten(fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]]) -> Iterator[tuple[datetime, AutomationDetails]]:
+def flatten(
+    fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]],
+) -> Iterator[tuple[datetime, AutomationDetails]]:
     """Yield the fires one by one."""
     return ((instant, each) for instant, group in fires for each in group)

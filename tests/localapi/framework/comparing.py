@@ -18,7 +18,9 @@ import httpx
 from tests.localapi.framework.reference import application, empty, prepare
 
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")  # the framework leaves out a fraction that is zero
+_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"
+)  # the framework leaves out a fraction that is zero
 _HEADERS = ("content-type", "allow", "vary", "location")
 """Of an answer. Not the challenge of a 401 and the time of a 429: RFC 9110 asks for them, and drf-exceptions-hog leaves them out."""
 _THREAD = ThreadPoolExecutor(1)
@@ -27,7 +29,8 @@ _THREAD.submit(prepare).result()
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request. ``{id}`` in its path is the automation that both have, ``{hex}`` the same without dashes, ``{key}`` in a header a key.
+    """A request. ``{id}`` in its path is the automation that both have, ``{hex}`` the same without dashes,
+    ``{key}`` in a header a key.
 
     ``key`` is the name of one of `reference.KEYS`, another text for a key that there is not, None for none.
     """
@@ -53,7 +56,9 @@ def asked(method: str, path: str = "", /, json_body: Any = ..., **given: Any) ->
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: a client, the text of each key, the id of its automation, and what each id that it has shown is called here."""
+    """One of the two: a client, the text of each key, the id of its automation, and what each id that it has
+    shown is called here.
+    """
 
     client: httpx.AsyncClient
     keys: dict[str, str]
@@ -61,8 +66,14 @@ class Side:
     names: dict[str, str] = field(default_factory=dict)
 
     async def answer(self, ask: Ask) -> httpx.Response:
-        path = ask.path.replace("{id}", self.automation_id).replace("{hex}", self.automation_id.replace("-", ""))
-        lines = [(name, text) for name, given in ask.headers.items() for text in ([given] if isinstance(given, str) else given)]
+        path = ask.path.replace("{id}", self.automation_id).replace(
+            "{hex}", self.automation_id.replace("-", "")
+        )
+        lines = [
+            (name, text)
+            for name, given in ask.headers.items()
+            for text in ([given] if isinstance(given, str) else given)
+        ]
         headers = [(name, text.replace("{key}", self.keys["both"])) for name, text in lines]
         if ask.key is not None:
             headers.append(("Authorization", f"Bearer {self.keys.get(ask.key, ask.key)}"))
@@ -70,30 +81,40 @@ class Side:
         return await self.client.request(ask.method, url, content=ask.content, headers=headers)
 
     def body(self, answer: httpx.Response) -> str:
-        """Of an answer, as text, so that the order of fields, blanks and escapes count too; none of a HEAD, since none is sent.
+        """Of an answer, as text, so that the order of fields, blanks and escapes count too; none of a HEAD,
+        since none is sent.
 
-        Instants only have to be there. Ids are called by the order in which they were first shown: so it is the same one or another.
+        Instants only have to be there. Ids are called by the order in which they were first shown: so it is
+        the same one or another.
         """
         if answer.request.method == "HEAD":
             return ""
-        named = _UUID.sub(lambda found: self.names.setdefault(found[0], f"(id {len(self.names) + 1})"), answer.text)
+        named = _UUID.sub(
+            lambda found: self.names.setdefault(found[0], f"(id {len(self.names) + 1})"), answer.text
+        )
         return _INSTANT.sub("(instant)", named)
 
 
 class Framework(httpx.AsyncBaseTransport):
-    """The reference, asked within this process as a WSGI server would (PEP 3333). A new one has no automations."""
+    """The reference, asked within this process as a WSGI server would (PEP 3333). A new one has no
+    automations.
+    """
 
     def __init__(self) -> None:
         _THREAD.submit(empty).result()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer it."""
-        return await asyncio.get_running_loop().run_in_executor(_THREAD, _answered, request, await request.aread())
+        return await asyncio.get_running_loop().run_in_executor(
+            _THREAD, _answered, request, await request.aread()
+        )
 
 
 def _answered(request: httpx.Request, content: bytes) -> httpx.Response:
     begun: list[tuple[str, list[tuple[str, str]]]] = []
-    with closing(application(_environment(request, content), lambda status, headers: begun.append((status, headers)))) as answer:
+    with closing(
+        application(_environment(request, content), lambda status, headers: begun.append((status, headers)))
+    ) as answer:
         body = b"".join(answer)
     ((status, headers),) = begun
     return httpx.Response(int(status.split()[0]), headers=headers, content=body)
@@ -125,8 +146,13 @@ def _environment(request: httpx.Request, content: bytes) -> dict[str, Any]:
 
 
 def differences(theirs: Side, good: httpx.Response, ours: Side, mine: httpx.Response) -> Iterator[str]:
-    """What is not the same in two answers. Where the framework fails, it is no model: ours only must not fail too."""
-    if good.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and mine.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+    """What is not the same in two answers. Where the framework fails, it is no model: ours only must not fail
+    too.
+    """
+    if (
+        good.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+        and mine.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    ):
         return
     if good.status_code != mine.status_code:
         yield f"status: {good.status_code} and ours {mine.status_code}"

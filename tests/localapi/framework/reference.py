@@ -1,7 +1,8 @@
-"""The resource of docs/api.md as one writes it with Django REST framework: model, serializer, view set, routes. Nothing of ours is used.
+"""The resource of docs/api.md as one writes it with Django REST framework: model, serializer, view set,
+routes. Nothing of ours is used.
 
-What the framework cannot know is written out as the contract says it: the three validations, the scopes of keys, that a body is judged
-before anybody looks for the automation, and that `run` never reads its body.
+What the framework cannot know is written out as the contract says it: the three validations, the scopes of
+keys, that a body is judged before anybody looks for the automation, and that `run` never reads its body.
 """
 
 import uuid
@@ -133,7 +134,9 @@ class TaskAutomationSerializer(serializers.ModelSerializer):
                 "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'."
             )
         if not croniter.is_valid(value):
-            raise serializers.ValidationError("Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5').")
+            raise serializers.ValidationError(
+                "Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5')."
+            )
         return value
 
     def validate_timezone(self, value: str) -> str:
@@ -164,8 +167,12 @@ class KeyAuthentication(BaseAuthentication):
 
 class HasScope(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
-        name = {"metadata": "task:read", "list": "task:read", "retrieve": "task:read", None: None}.get(view.action, "task:write")
-        if request.method == "POST" and view.action == "metadata":  # SimpleMetadata asks whether it could be posted to
+        name = {"metadata": "task:read", "list": "task:read", "retrieve": "task:read", None: None}.get(
+            view.action, "task:write"
+        )
+        if (
+            request.method == "POST" and view.action == "metadata"
+        ):  # SimpleMetadata asks whether it could be posted to
             name = "task:write"
         if name is not None and not {name, "task:write"} & set(request.user.scopes):
             raise PermissionDenied(f"API key missing required scope '{name}'")
@@ -235,7 +242,9 @@ urlpatterns = [
     re_path(rf"{_ALL}/?$", TaskAutomationViewSet.as_view({"get": "list", "post": "create"}, suffix="List")),
     re_path(
         rf"{_ONE}/?$",
-        TaskAutomationViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}, suffix="Instance"),
+        TaskAutomationViewSet.as_view(
+            {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}, suffix="Instance"
+        ),
     ),
     re_path(rf"{_ONE}/run/?$", TaskAutomationViewSet.as_view({"post": "run"}, name="Run")),
     re_path(r"", no_endpoint),
@@ -245,7 +254,9 @@ application = get_wsgi_application()
 
 
 def prepare() -> None:
-    """Make the tables, in the one thread that asks from then on: the database lives in the memory of its connection."""
+    """Make the tables, in the one thread that asks from then on: the database lives in the memory of its
+    connection.
+    """
     with connection.schema_editor() as editor:
         editor.create_model(Integration)
         editor.create_model(TaskAutomation)

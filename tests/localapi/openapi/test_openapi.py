@@ -69,8 +69,13 @@ def test_each_path_has_the_methods_that_its_route_allows(tmp_path: Path) -> None
             answers = {path: await served.client.options(actual) for path, actual in paths.items()}
             return {path: set(answer.headers["allow"].split(", ")) for path, answer in answers.items()}
 
-    described = {path: {method.upper() for method in item if method != "parameters"} for path, item in DESCRIBED["paths"].items()}
-    assert {path: methods - {"HEAD", "OPTIONS"} for path, methods in asyncio.run(allowed()).items()} == described
+    described = {
+        path: {method.upper() for method in item if method != "parameters"}
+        for path, item in DESCRIBED["paths"].items()
+    }
+    assert {
+        path: methods - {"HEAD", "OPTIONS"} for path, methods in asyncio.run(allowed()).items()
+    } == described
     assert next(iter(described)).format(project_id=1) == COLLECTION
 
 
@@ -87,7 +92,10 @@ def test_it_is_served_as_it_is_shipped_to_whoever_asks(tmp_path: Path) -> None:
 
 def test_it_is_in_the_package_that_is_installed(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], check=True, cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as files:
@@ -96,20 +104,32 @@ def test_it_is_in_the_package_that_is_installed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_schemathesis_finds_no_difference_between_it_and_the_running_server(tmp_path: Path) -> None:
-    """All its checks in all its phases, with valid and invalid data; the same ones every time, but for what the server makes up."""
+    """All its checks in all its phases, with valid and invalid data; the same ones every time, but for what
+    the server makes up.
+    """
     with place(tmp_path) as here:
         here.edit("[api]\n", f"[api]\ngithub_integrations = [{INTEGRATION}]\n")
         here.start("serve")
         base = f"http://127.0.0.1:{here.api_port}"
         until(lambda: answers(f"{base}/healthz"), "the API")
-        key = json.loads(here.command("keys", "create", "--scopes", "task:read,task:write", "--json").stdout)["key"]
+        key = json.loads(here.command("keys", "create", "--scopes", "task:read,task:write", "--json").stdout)[
+            "key"
+        ]
         done = subprocess.run(
-            [Path(sys.executable).with_name("schemathesis"), "run", f"{base}/openapi.yaml", *OPTIONS, "-H", f"Authorization: Bearer {key}"],
+            [
+                Path(sys.executable).with_name("schemathesis"),
+                "run",
+                f"{base}/openapi.yaml",
+                *OPTIONS,
+                "-H",
+                f"Authorization: Bearer {key}",
+            ],
             check=False,
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env=environment() | {"SCHEMATHESIS_HOOKS": "tests.localapi.openapi.hooks", "PYTHONPATH": str(ROOT)},
+            env=environment()
+            | {"SCHEMATHESIS_HOOKS": "tests.localapi.openapi.hooks", "PYTHONPATH": str(ROOT)},
         )
     assert done.returncode == 0, done.stdout + done.stderr
     generated = re.search(r"(\d+) generated", done.stdout)

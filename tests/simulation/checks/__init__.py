@@ -1,4 +1,6 @@
-"""What must hold after every simulation, whatever was drawn. Each rule is a function from the evidence to its violations."""
+"""What must hold after every simulation, whatever was drawn. Each rule is a function from the evidence to its
+violations.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Final

@@ -1,4 +1,6 @@
-"""`scheduler audit` on what a simulation left behind: it finds nothing that the simulation does not know of."""
+"""`scheduler audit` on what a simulation left behind: it finds nothing that the simulation does not know
+of.
+"""
 
 import sqlite3
 from contextlib import closing
@@ -11,7 +13,9 @@ from tests.simulation.violation import Violation
 
 
 def the_audit_is_clean(evidence: Evidence) -> Check:
-    """Nothing is missing, double or unexplained, but for what the API could not tell and the ledger says so."""
+    """Nothing is missing, double or unexplained, but for what the API could not tell and the ledger says
+    so.
+    """
     world = evidence.world
     if not world.is_audited or evidence.was_set or any(each.zones_missing for each in world.configured):
         return  # zone data that lacked a zone for a while evaluate it now; and a clock that was wrong dated what was seen wrongly
@@ -21,11 +25,15 @@ def the_audit_is_clean(evidence: Evidence) -> Check:
         evidence.file.connection.backup(copy)
     latest = world.ended + timedelta(days=1)
     wanted = AuditRequest(since=world.setting.begin - timedelta(days=1), until=world.ended, now=latest)
-    audit = Audit(path, wanted, processes=1)  # a soak plays on all cores, and its processes may begin no others
+    audit = Audit(
+        path, wanted, processes=1
+    )  # a soak plays on all cores, and its processes may begin no others
     known = _known(evidence)
     for finding in audit.run():
         if finding.kind in BAD_KINDS and _about(finding) not in known:
-            yield Violation("audit", f"{finding.kind}: {finding.text}", finding.automation_id, finding.scheduled_for)
+            yield Violation(
+                "audit", f"{finding.kind}: {finding.text}", finding.automation_id, finding.scheduled_for
+            )
 
 
 def _about(finding: AuditFinding) -> tuple[str, str, datetime | None]:

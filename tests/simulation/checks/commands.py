@@ -1,4 +1,6 @@
-"""What commands on the daemon's machine change takes effect at once, and costs no more than a poll a second."""
+"""What commands on the daemon's machine change takes effect at once, and costs no more than a poll a
+second.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,7 +31,9 @@ def a_wake_leads_to_a_poll(evidence: Evidence) -> Check:
     for woken in evidence.world.woken:
         for target, link in evidence.world.links.items():
             if _is_free(evidence, target, woken):
-                polls = (each for each in link.requests if each.endpoint == LIST and each.process == woken.process)
+                polls = (
+                    each for each in link.requests if each.endpoint == LIST and each.process == woken.process
+                )
                 if not any(woken.at <= each.at <= woken.at + _AT_ONCE for each in polls):
                     yield Violation("wake", f"no poll of {target} in {_AT_ONCE.seconds} s after {woken.at}")
 
@@ -45,7 +49,9 @@ def wakes_cause_few_polls(evidence: Evidence) -> Check:
             if _is_free(evidence, target, woken):
                 count = sum(woken.at <= at <= woken.at + _BURST for at in ended[woken.process, target])
                 if count > _MOST_POLLS:
-                    yield Violation("wake", f"{count} polls of {target} within {_BURST.seconds} s after {woken.at}")
+                    yield Violation(
+                        "wake", f"{count} polls of {target} within {_BURST.seconds} s after {woken.at}"
+                    )
 
 
 def what_a_command_deleted_is_gone_at_once(evidence: Evidence) -> Check:
@@ -61,17 +67,27 @@ def what_a_command_deleted_is_gone_at_once(evidence: Evidence) -> Check:
             for automation_id, deleted_at in _find_deleted(link, woken):
                 shown = evidence.shown(automation_id, evidence.world.setting.begin, deleted_at)
                 is_known = any(each.process == woken.process for each in shown)
-                if is_known and not any(deleted_at <= at <= woken.at + _AT_ONCE for at in removed[woken.process, automation_id]):
-                    text = f"deleted at {deleted_at}, and not removed in {_AT_ONCE.seconds} s after {woken.at}"
+                if is_known and not any(
+                    deleted_at <= at <= woken.at + _AT_ONCE for at in removed[woken.process, automation_id]
+                ):
+                    text = (
+                        f"deleted at {deleted_at}, and not removed in {_AT_ONCE.seconds} s after {woken.at}"
+                    )
                     yield Violation("wake", text, automation_id)
 
 
 def _find_deleted(link: Link, woken: Woken) -> Sequence[tuple[str, datetime]]:
-    """Return the automations that were deleted in the second before, and were not made again soon, with the instant."""
+    """Return the automations that were deleted in the second before, and were not made again soon, with the
+    instant.
+    """
     found = []
     for automation_id, shapes in link.api.shapes.items():
         newest = [shape for shape in shapes if shape.at <= woken.at + _AT_ONCE]
-        if newest and newest[-1].document is None and woken.at - timedelta(seconds=1) <= newest[-1].at <= woken.at:
+        if (
+            newest
+            and newest[-1].document is None
+            and woken.at - timedelta(seconds=1) <= newest[-1].at <= woken.at
+        ):
             found.append((automation_id, newest[-1].at))
     return found
 

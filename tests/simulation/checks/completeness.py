@@ -1,6 +1,8 @@
-"""Definitions and occurrences: what a version implied while it was in force has its one row, and no row is without such a version.
+"""Definitions and occurrences: what a version implied while it was in force has its one row, and no row is
+without such a version.
 
-Once by the versions that the ledger recorded, and once by what the API really had, for what the daemon cannot help knowing.
+Once by the versions that the ledger recorded, and once by what the API really had, for what the daemon cannot
+help knowing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,16 +37,22 @@ def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
             continue  # what is derived again, by a new process or after a step back, cannot be by zone data that lack its zone
         rows = _Rows(evidence.rows_of.get((target, automation_id), []))
         begins = [watermark, *(version.effective_from for version in reversed(versions[1:]))]
-        ends = reversed(list(accumulate(begins, min)))  # a version that is seen later may begin before one that was seen earlier
+        ends = reversed(
+            list(accumulate(begins, min))
+        )  # a version that is seen later may begin before one that was seen earlier
         for version, end in zip(versions, ends, strict=True):
             for instant in rows.find_uncovered(evidence, version.schedule, version.effective_from, end):
                 if not _lies_in_a_gap(evidence, target, automation_id, instant):
-                    yield Violation("missing", f"implied by {version}, and has no row", automation_id, instant)
+                    yield Violation(
+                        "missing", f"implied by {version}, and has no row", automation_id, instant
+                    )
         yield from rows.overlaps()
 
 
 def every_kept_ledger_is_complete(evidence: Evidence) -> Check:
-    """What a killed process left is complete, too: below the watermark every occurrence has a row or lies in a recorded gap."""
+    """What a killed process left is complete, too: below the watermark every occurrence has a row or lies in
+    a recorded gap.
+    """
     for number, ledger in enumerate(evidence.world.ledgers):
         for violation in every_implied_occurrence_has_a_row(Evidence(evidence.world, ledger)):
             yield replace(violation, text=f"when process {number} was killed: {violation.text}")
@@ -71,16 +79,28 @@ def no_row_without_a_version_that_implied_it(evidence: Evidence) -> Check:
         for row in rows:
             for instant in {row.scheduled_for, row.last}:
                 if instant not in maybe and not evidence.was_set:
-                    yield Violation("unimplied", f"{row.fate}, and no version implies it: {versions}", automation_id, instant)
+                    yield Violation(
+                        "unimplied",
+                        f"{row.fate}, and no version implies it: {versions}",
+                        automation_id,
+                        instant,
+                    )
             if row.count > 1 and not evidence.was_set:
                 least = sum(row.scheduled_for <= each <= row.last for each in surely)
                 most = sum(row.scheduled_for <= each <= row.last for each in maybe)
                 if not least <= row.count <= most:
-                    yield Violation("span", f"counts {row.count}, and holds {least} to {most}", automation_id, row.scheduled_for)
+                    yield Violation(
+                        "span",
+                        f"counts {row.count}, and holds {least} to {most}",
+                        automation_id,
+                        row.scheduled_for,
+                    )
 
 
 def the_definitions_of_the_api_are_honoured(evidence: Evidence) -> Check:
-    """What the API had unchanged from one good poll to the next one was due by that, whatever the ledger recorded."""
+    """What the API had unchanged from one good poll to the next one was due by that, whatever the ledger
+    recorded.
+    """
     if evidence.was_set:
         return
     for target, link in evidence.world.links.items():
@@ -95,19 +115,34 @@ def the_definitions_of_the_api_are_honoured(evidence: Evidence) -> Check:
                 shapes = link.api.shapes_between(automation_id, before.begun, after.ended)
                 fires = {shape.fires for shape in shapes}
                 known = [each for each in versions if each.observed_at <= before.ended]
-                missing = evidence.world.zones_missing or any(each.zones_missing for each in evidence.world.configured)
+                missing = evidence.world.zones_missing or any(
+                    each.zones_missing for each in evidence.world.configured
+                )
                 if evidence.is_hidden(automation_id, before.begun, after.ended):
                     continue
-                if len(fires) != 1 or not known or watermark is None or missing or shapes[0].at > before.begun:
+                if (
+                    len(fires) != 1
+                    or not known
+                    or watermark is None
+                    or missing
+                    or shapes[0].at > before.begun
+                ):
                     continue
                 surely, _ = evidence.implied(fires.pop(), before.ended, min(after.begun, watermark))
                 for instant in surely:
                     if not rows.covers(instant):
-                        yield Violation("not honoured", f"the API had {shapes[-1].text}, and there is no row", automation_id, instant)
+                        yield Violation(
+                            "not honoured",
+                            f"the API had {shapes[-1].text}, and there is no row",
+                            automation_id,
+                            instant,
+                        )
 
 
 def edits_count_from_their_time(evidence: Evidence) -> Check:
-    """What an edit implied from its own time on has rows, however late it was seen, when a poll before it was recorded."""
+    """What an edit implied from its own time on has rows, however late it was seen, when a poll before it was
+    recorded.
+    """
     if evidence.was_set or any(each.zones_missing for each in evidence.world.configured):
         return
     for target, link in evidence.world.links.items():
@@ -121,17 +156,29 @@ def edits_count_from_their_time(evidence: Evidence) -> Check:
                 edited_at = _find_edit(evidence, target, version, polls)
                 if before.removed or edited_at is None:
                     continue
-                for instant in rows.find_uncovered(evidence, version.schedule, edited_at, version.effective_from):
+                for instant in rows.find_uncovered(
+                    evidence, version.schedule, edited_at, version.effective_from
+                ):
                     text = f"edited at {edited_at}, counts from {version.effective_from}, and there is no row"
                     yield Violation("edit", text, automation_id, instant)
 
 
-def _find_edit(evidence: Evidence, target: str, version: VersionRow, polls: Sequence["_Poll"]) -> datetime | None:
-    """Find the time of the edit that a version shows, on the true clock; None when no poll before it is surely on record."""
+def _find_edit(
+    evidence: Evidence, target: str, version: VersionRow, polls: Sequence["_Poll"]
+) -> datetime | None:
+    """Find the time of the edit that a version shows, on the true clock; None when no poll before it is
+    surely on record.
+    """
     api, plan = evidence.link(target).api, evidence.link(target).plan
     lag = timedelta(seconds=_longest_lag(evidence))
-    shapes = api.shapes_between(version.automation_id, version.observed_at - _LONGEST_POLL - lag, version.observed_at)
-    edits = [from_text(str(each.document["updated_at"])) for each in shapes if each.document and each.fires == version.schedule]
+    shapes = api.shapes_between(
+        version.automation_id, version.observed_at - _LONGEST_POLL - lag, version.observed_at
+    )
+    edits = [
+        from_text(str(each.document["updated_at"]))
+        for each in shapes
+        if each.document and each.fires == version.schedule
+    ]
     if version.schedule is None or not edits:
         return None
     edited_at = max(edits) - timedelta(seconds=plan.skew)
@@ -139,7 +186,9 @@ def _find_edit(evidence: Evidence, target: str, version: VersionRow, polls: Sequ
 
 
 def _is_all_implied_by_one(evidence: Evidence, versions: Sequence[VersionRow], rows: Sequence[Row]) -> bool:
-    """Return whether the first version alone implies each row and its count. Quick, since thousands of automations have one version."""
+    """Return whether the first version alone implies each row and its count. Quick, since thousands of
+    automations have one version.
+    """
     if evidence.was_set or not versions:
         return False
     version, following = versions[0], versions[1] if len(versions) > 1 else None
@@ -149,7 +198,9 @@ def _is_all_implied_by_one(evidence: Evidence, versions: Sequence[VersionRow], r
     return all(
         version.effective_from < row.scheduled_for
         and _count_of(evidence, version.schedule, row) == (row.count, row.count)
-        and _count_at(evidence, version.schedule, row.scheduled_for) == _count_at(evidence, version.schedule, row.last) == (1, 1)
+        and _count_at(evidence, version.schedule, row.scheduled_for)
+        == _count_at(evidence, version.schedule, row.last)
+        == (1, 1)
         for row in rows
     )
 
@@ -163,9 +214,15 @@ def _count_at(evidence: Evidence, schedule: tuple[str, str] | None, instant: dat
 
 
 def _is_covered_by_one_schedule(
-    evidence: Evidence, shapes: Sequence[Shape], rows: "_Rows", polls: Sequence["_Poll"], watermark: datetime | None
+    evidence: Evidence,
+    shapes: Sequence[Shape],
+    rows: "_Rows",
+    polls: Sequence["_Poll"],
+    watermark: datetime | None,
 ) -> bool:
-    """Return whether the API never had another schedule for it, and each of its instants between the polls has a row."""
+    """Return whether the API never had another schedule for it, and each of its instants between the polls
+    has a row.
+    """
     fires = {shape.fires for shape in shapes}
     if len(fires) != 1 or not polls or watermark is None:
         return False
@@ -178,8 +235,15 @@ def _is_covered_by_one_schedule(
 
 def _zones_missing(evidence: Evidence) -> set[str]:
     """Zones that were missing when a process began; or ever, when the clock was set back."""
-    begun = [max((each for each in evidence.world.configured if each.at <= process.began), key=_at) for process in evidence.world.processes]
-    return {zone for each in (evidence.world.configured if evidence.was_set_back else begun) for zone in each.zones_missing}
+    begun = [
+        max((each for each in evidence.world.configured if each.at <= process.began), key=_at)
+        for process in evidence.world.processes
+    ]
+    return {
+        zone
+        for each in (evidence.world.configured if evidence.was_set_back else begun)
+        for zone in each.zones_missing
+    }
 
 
 def _at(configured: Configured) -> datetime:
@@ -197,11 +261,17 @@ class _Rows:
     def covers(self, instant: datetime) -> bool:
         return instant in self._single or any(row.scheduled_for <= instant <= row.last for row in self._spans)
 
-    def find_uncovered(self, evidence: Evidence, schedule: tuple[str, str] | None, begin: datetime, end: datetime) -> Sequence[datetime]:
-        """Find the instants after ``begin`` up to ``end`` that a schedule surely implies and no row covers; counts first."""
+    def find_uncovered(
+        self, evidence: Evidence, schedule: tuple[str, str] | None, begin: datetime, end: datetime
+    ) -> Sequence[datetime]:
+        """Find the instants after ``begin`` up to ``end`` that a schedule surely implies and no row covers;
+        counts first.
+        """
         implied, _ = evidence.count_implied(schedule, begin, end)
         covered = (
-            evidence.count_implied(schedule, max(row.scheduled_for - _MICROSECOND, begin), min(row.last, end))[0]
+            evidence.count_implied(
+                schedule, max(row.scheduled_for - _MICROSECOND, begin), min(row.last, end)
+            )[0]
             for row in self._rows
             if row.last > begin and row.scheduled_for <= end
         )
@@ -213,10 +283,14 @@ class _Rows:
     def overlaps(self) -> Iterator[Violation]:
         for row, following in pairwise(self._rows):
             if following.scheduled_for <= row.last:
-                yield Violation("overlapping", f"{row} and {following}", row.automation_id, following.scheduled_for)
+                yield Violation(
+                    "overlapping", f"{row} and {following}", row.automation_id, following.scheduled_for
+                )
 
 
-def _all_implied(evidence: Evidence, versions: Sequence[VersionRow], rows: Sequence[Row]) -> tuple[set[datetime], set[datetime]]:
+def _all_implied(
+    evidence: Evidence, versions: Sequence[VersionRow], rows: Sequence[Row]
+) -> tuple[set[datetime], set[datetime]]:
     surely, maybe = set(), set()
     last = max(row.last for row in rows)
     for number, version in enumerate(versions):
@@ -253,7 +327,11 @@ def _polls(evidence: Evidence, target: str) -> list[_Poll]:
 
 def _longest_lag(evidence: Evidence) -> float:
     """Return how many seconds a reading lags behind at most."""
-    lagging = (each for each in evidence.world.script.actions if isinstance(each, Weather) and each.fault is Fault.LAGGING)
+    lagging = (
+        each
+        for each in evidence.world.script.actions
+        if isinstance(each, Weather) and each.fault is Fault.LAGGING
+    )
     return max((each.amount for each in lagging), default=0.0)
 
 
@@ -262,6 +340,7 @@ def _is_kept(evidence: Evidence, process: int, at: datetime) -> bool:
     end = at + timedelta(seconds=20)
     ended = evidence.process(process).ended_at
     trouble = any(
-        each.what.startswith("ledger") and each.begin <= end and (each.end is None or each.end >= at) for each in evidence.world.troubles
+        each.what.startswith("ledger") and each.begin <= end and (each.end is None or each.end >= at)
+        for each in evidence.world.troubles
     )
     return not trouble and (ended is None or ended > end)

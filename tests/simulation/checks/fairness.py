@@ -1,6 +1,7 @@
 """Who waits for the request budget, who goes first, and who loses: a shortage is shared.
 
-Nothing here knows how the daemon chooses. Waiting is seen from outside: from when an occurrence was due until its request left.
+Nothing here knows how the daemon chooses. Waiting is seen from outside: from when an occurrence was due until
+its request left.
 """
 
 import heapq
@@ -22,7 +23,9 @@ _UNDER_WAY = 10
 
 
 def no_automation_loses_more_than_the_excess(evidence: Evidence) -> Check:
-    """Where the budget alone binds: beyond it by x %, no automation loses more than x % + 10 points of its occurrences."""
+    """Where the budget alone binds: beyond it by x %, no automation loses more than x % + 10 points of its
+    occurrences.
+    """
     for target in _where_the_budget_alone_counts(evidence):
         rows = _rows_of_the_storm(evidence, target)
         asked, lost = Counter[str](), Counter[str]()
@@ -32,12 +35,16 @@ def no_automation_loses_more_than_the_excess(evidence: Evidence) -> Check:
         excess = max(0.0, asked.total() / _fires_of_the_storm(evidence, target) - 1)
         for automation_id, count in lost.items():
             if count > (excess + _EXCESS_SLACK) * asked[automation_id] + 1:
-                text = f"{count} of {asked[automation_id]} are lost, and the budget is exceeded by {excess:.0%}"
+                text = (
+                    f"{count} of {asked[automation_id]} are lost, and the budget is exceeded by {excess:.0%}"
+                )
                 yield Violation("unfair", text, automation_id)
 
 
 def what_fits_is_not_lost(evidence: Evidence) -> Check:
-    """Where the budget alone binds: when it suffices for everything in the order of deadlines, nothing is lost."""
+    """Where the budget alone binds: when it suffices for everything in the order of deadlines, nothing is
+    lost.
+    """
     for target in _where_the_budget_alone_counts(evidence):
         rows = _rows_of_the_storm(evidence, target)
         lost = [row for row in rows if _is_lost(row)]
@@ -47,18 +54,31 @@ def what_fits_is_not_lost(evidence: Evidence) -> Check:
 
 
 def a_shortage_is_told(evidence: Evidence) -> Check:
-    """Where the budget alone binds: what is lost to the request budget is lost while the shortage is shown."""
+    """Where the budget alone binds: what is lost to the request budget is lost while the shortage is
+    shown.
+    """
     for target in _where_the_budget_alone_counts(evidence):
-        told = [each.at for each in evidence.world.events if isinstance(each.event, BudgetExhausted) and each.event.target == target]
+        told = [
+            each.at
+            for each in evidence.world.events
+            if isinstance(each.event, BudgetExhausted) and each.event.target == target
+        ]
         for row in filter(_is_lost, _rows_of_the_storm(evidence, target)):
             end = row.finished_at or row.due
             if evidence.is_budget_busy(target, row.due, end) and not any(at <= end for at in told):
-                yield Violation("shortage", f"{row.fate} at {end}, and no shortage was told", row.automation_id, row.scheduled_for)
+                yield Violation(
+                    "shortage",
+                    f"{row.fate} at {end}, and no shortage was told",
+                    row.automation_id,
+                    row.scheduled_for,
+                )
                 break
 
 
 def the_first_precedes_the_second(evidence: Evidence) -> Check:
-    """An occurrence that waits behind another one of its automation is not sent before one that nobody of its automation precedes."""
+    """An occurrence that waits behind another one of its automation is not sent before one that nobody of its
+    automation precedes.
+    """
     if evidence.was_set:
         return
     for target in evidence.world.links:
@@ -67,7 +87,9 @@ def the_first_precedes_the_second(evidence: Evidence) -> Check:
 
 
 def _find_passed(evidence: Evidence, target: str, waits: Sequence[Wait]) -> Iterator[Violation]:
-    """Find a second one that was sent while the first one of another automation waited, since before its own first one was sent."""
+    """Find a second one that was sent while the first one of another automation waited, since before its own
+    first one was sent.
+    """
     by_automation: defaultdict[str, list[Wait]] = defaultdict(list)
     for wait in waits:
         by_automation[wait.row.automation_id].append(wait)
@@ -77,7 +99,11 @@ def _find_passed(evidence: Evidence, target: str, waits: Sequence[Wait]) -> Iter
             if second.begin > first.end - JITTER:
                 continue  # it did not wait behind the first one
             other = firsts.find_last_to_end(first.end - JITTER, automation_id)
-            if other is not None and other.end > second.end + JITTER and evidence.quiet(target, other.row.due - RECOVERY, other.end):
+            if (
+                other is not None
+                and other.end > second.end + JITTER
+                and evidence.quiet(target, other.row.due - RECOVERY, other.end)
+            ):
                 text = f"sent at {second.end}, the second of its automation, and {other.row.occurrence} waited till {other.end}"
                 yield Violation("passed", text, automation_id, second.row.scheduled_for)
                 return
@@ -95,7 +121,9 @@ class _Firsts:
         ]
         spans.sort(key=lambda span: span[0])
         self._begins = [begin for begin, _ in spans]
-        self._last: list[tuple[Wait, Wait | None]] = []  # of those up to here: the last to end, and the last of another automation
+        self._last: list[
+            tuple[Wait, Wait | None]
+        ] = []  # of those up to here: the last to end, and the last of another automation
         for _, wait in spans:
             self._last.append(_keep_the_last(self._last[-1] if self._last else None, wait))
 
@@ -120,14 +148,18 @@ def _keep_the_last(last: tuple[Wait, Wait | None] | None, wait: Wait) -> tuple[W
 
 
 def every_fourth_goes_to_the_longest_waiting(evidence: Evidence) -> Check:
-    """Where the budget alone binds: whoever waits is sent when four for each automation that waits longer, and for itself, were sent."""
+    """Where the budget alone binds: whoever waits is sent when four for each automation that waits longer,
+    and for itself, were sent.
+    """
     for target in _where_the_budget_alone_counts(evidence):
         turns = find_turns(evidence, target)
         begins, ends = sorted(turn.begin for turn in turns), sorted(turn.end for turn in turns)
         sent = sorted(each.at for each in evidence.link(target).sent)
         for turn in turns:
             longer = bisect_right(begins, turn.begin) - bisect_right(ends, turn.begin)  # and itself
-            count = bisect_left(sent, turn.end - JITTER) - bisect_right(sent, turn.begin)  # it had its place by then, or soon after
+            count = bisect_left(sent, turn.end - JITTER) - bisect_right(
+                sent, turn.begin
+            )  # it had its place by then, or soon after
             if count > 4 * longer + _UNDER_WAY and evidence.quiet(target, turn.begin, turn.end):
                 text = f"waited from {turn.begin} until {turn.end} while {count} were sent, and {longer - 1} had waited longer"
                 yield Violation("longest waiting", text, turn.row.automation_id, turn.row.scheduled_for)
@@ -135,7 +167,9 @@ def every_fourth_goes_to_the_longest_waiting(evidence: Evidence) -> Check:
 
 
 def _where_the_budget_alone_counts(evidence: Evidence) -> Iterator[str]:
-    """Return the targets where nothing else happens: no action, nothing queued, everything caught up with the newest."""
+    """Return the targets where nothing else happens: no action, nothing queued, everything caught up with the
+    newest.
+    """
     if evidence.world.script.actions or evidence.world.setting.policies:
         return
     yield from evidence.world.links
@@ -154,18 +188,24 @@ def _is_lost(row: Row) -> bool:
 def _fires_of_the_storm(evidence: Evidence, target: str) -> float:
     begin, end = evidence.world.setting.begin, evidence.world.calm_since
     assert end is not None
-    return min(fires_of(evidence, target, length) * max(1.0, (end - begin) / length) for length in (MINUTE, HOUR))
+    return min(
+        fires_of(evidence, target, length) * max(1.0, (end - begin) / length) for length in (MINUTE, HOUR)
+    )
 
 
 def _fits(evidence: Evidence, target: str, rows: Sequence[Row]) -> bool:
-    """Return whether three of four places in each minute, given by deadline, suffice for all; the fourth goes by waiting time."""
+    """Return whether three of four places in each minute, given by deadline, suffice for all; the fourth goes
+    by waiting time.
+    """
     places = int(fires_of(evidence, target, MINUTE) * 3 / 4)
     per_hour = int(fires_of(evidence, target, HOUR))
     minutes: defaultdict[datetime, list[datetime]] = defaultdict(list)
     following = _find_following(rows)
     for row in rows:
         deadline = row.deadline or row.due + MINUTE
-        minutes[row.due.replace(second=0, microsecond=0)].append(min(deadline, following.get(row.id, deadline)))
+        minutes[row.due.replace(second=0, microsecond=0)].append(
+            min(deadline, following.get(row.id, deadline))
+        )
     return _fit_all(minutes, places, per_hour)
 
 

@@ -1,7 +1,8 @@
 """The request budget and the places under load: never exceeded, always used, and polls go on.
 
-Requests are counted where they leave a process, as the API counts them. Nothing here knows how the daemon divides its budget: what polls
-need (``R`` in `docs/semantics.md`) is estimated from above, out of the settings alone.
+Requests are counted where they leave a process, as the API counts them. Nothing here knows how the daemon
+divides its budget: what polls need (``R`` in `docs/semantics.md`) is estimated from above, out of the
+settings alone.
 """
 
 from bisect import bisect_left
@@ -53,32 +54,49 @@ def _times_by_process(requests: Sequence[Request]) -> dict[int, list[datetime]]:
     return dict(found)
 
 
-def _find_excess(evidence: Evidence, whose: str, times: Sequence[datetime], length: timedelta, limit: int) -> Iterator[Violation]:
+def _find_excess(
+    evidence: Evidence, whose: str, times: Sequence[datetime], length: timedelta, limit: int
+) -> Iterator[Violation]:
     for first, over in zip(times, times[limit:], strict=False):
         if over - first < length - JITTER and not evidence.is_ledger_in_trouble(first, over):
-            yield Violation("budget", f"{whose} sent {limit + 1} requests from {first} to {over}, in less than {length}")
+            yield Violation(
+                "budget", f"{whose} sent {limit + 1} requests from {first} to {over}, in less than {length}"
+            )
             return
 
 
 def polls_go_on(evidence: Evidence) -> Check:
-    """The list is read at least once per ``max(poll_interval, 2 min)`` while the API answers, whatever fires do."""
+    """The list is read at least once per ``max(poll_interval, 2 min)`` while the API answers, whatever fires
+    do.
+    """
     interval = max(each.settings.schedule.poll_interval for each in evidence.world.configured)
     longest = max(interval, _RAREST_POLL) + _POLL_SLACK
-    served = {told.process: told.at for told in evidence.world.events if isinstance(told.event, DaemonStarted)}
+    served = {
+        told.process: told.at for told in evidence.world.events if isinstance(told.event, DaemonStarted)
+    }
     for target in evidence.world.links:
         for process, begin in served.items():
             end: datetime = evidence.process(process).ended_at or evidence.world.clock.true_now()
             for before, after in pairwise([begin, *_find_readings(evidence, target, process), end]):
                 if after - before > longest and evidence.quiet(target, before - RECOVERY, after - JITTER):
-                    yield Violation("polls", f"process {process} of {target} did not read the list from {before} to {after}")
+                    yield Violation(
+                        "polls",
+                        f"process {process} of {target} did not read the list from {before} to {after}",
+                    )
                     break
 
 
 def _find_readings(evidence: Evidence, target: str, process: int) -> list[datetime]:
     """Find when a process had read the whole list: it told so, and the API was asked."""
-    lists = {request.at for request in evidence.link(target).requests if request.process == process and request.endpoint == LIST}
+    lists = {
+        request.at
+        for request in evidence.link(target).requests
+        if request.process == process and request.endpoint == LIST
+    }
     told = (each for each in evidence.world.events if each.process == process)
-    taken = [each.at for each in told if isinstance(each.event, SnapshotTaken) and each.event.target == target]
+    taken = [
+        each.at for each in told if isinstance(each.event, SnapshotTaken) and each.event.target == target
+    ]
     return taken if lists else []
 
 
@@ -91,14 +109,24 @@ def the_budget_is_used(evidence: Evidence) -> Check:
         plan = link.plan
         if plan.max_in_flight < _MANY:
             continue
-        fires, readings = ([each.at for each in link.requests if each.endpoint == endpoint] for endpoint in (RUN, RETRIEVE))
+        fires, readings = (
+            [each.at for each in link.requests if each.endpoint == endpoint] for endpoint in (RUN, RETRIEVE)
+        )
         waits = _merge(find_turns(evidence, target))
         for length, limit in ((MINUTE, plan.requests_per_minute), (HOUR, plan.requests_per_hour)):
             least = fires_of(evidence, target, length) * (1 - _SLACK) - 1
             for begin, end in _cut(waits, length + JITTER):
-                quiet_since = begin - RECOVERY - interval  # what a garbled list did not show waits for the next poll
-                count = _count(fires, begin, end) + min(_count(readings, begin, end), limit // _SHARE_OF_POLLS)
-                if count < least and not _binds_otherwise(evidence, target, length, end) and evidence.quiet(target, quiet_since, end):
+                quiet_since = (
+                    begin - RECOVERY - interval
+                )  # what a garbled list did not show waits for the next poll
+                count = _count(fires, begin, end) + min(
+                    _count(readings, begin, end), limit // _SHARE_OF_POLLS
+                )
+                if (
+                    count < least
+                    and not _binds_otherwise(evidence, target, length, end)
+                    and evidence.quiet(target, quiet_since, end)
+                ):
                     yield Violation(
                         "throughput",
                         f"{count} fires and readings of {target} from {begin} to {end}, of {limit} requests, while others wait",
@@ -111,7 +139,9 @@ def _count(times: Sequence[datetime], begin: datetime, end: datetime) -> int:
 
 
 def _merge(waits: Sequence[Turn]) -> list[tuple[datetime, datetime]]:
-    """Merge the turns into the spans in which something waited all the time. The first second of each is not waiting yet."""
+    """Merge the turns into the spans in which something waited all the time. The first second of each is not
+    waiting yet.
+    """
     spans: list[tuple[datetime, datetime]] = []
     for wait in waits:
         begin = wait.begin + timedelta(seconds=1)
@@ -124,7 +154,9 @@ def _merge(waits: Sequence[Turn]) -> list[tuple[datetime, datetime]]:
     return spans
 
 
-def _cut(spans: Sequence[tuple[datetime, datetime]], length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+def _cut(
+    spans: Sequence[tuple[datetime, datetime]], length: timedelta
+) -> Iterator[tuple[datetime, datetime]]:
     """Cut the spans into pieces of this length, which overlap by half."""
     for begin, end in spans:
         for number in range(int((end - begin) / length * 2) - 1):
@@ -142,7 +174,9 @@ def _binds_otherwise(evidence: Evidence, target: str, length: timedelta, end: da
 
 
 def fires_of(evidence: Evidence, target: str, length: timedelta) -> float:
-    """Return how many fires fit in a window of this length at least: what is left when polls have what they need."""
+    """Return how many fires fit in a window of this length at least: what is left when polls have what they
+    need.
+    """
     plan = evidence.link(target).plan
     limit = plan.requests_per_minute if length is MINUTE else plan.requests_per_hour
     interval = min(each.settings.schedule.poll_interval for each in evidence.world.configured)
@@ -155,17 +189,29 @@ def fires_of(evidence: Evidence, target: str, length: timedelta) -> float:
 
 
 def no_more_are_under_way_than_allowed(evidence: Evidence) -> Check:
-    """Requests to run that hang hold ``max_waiting`` places at most, and then those of ``max_in_flight``; that is shown."""
+    """Requests to run that hang hold ``max_waiting`` places at most, and then those of ``max_in_flight``;
+    that is shown.
+    """
     for target, link in evidence.world.links.items():
         in_flight = link.plan.max_in_flight
-        told = [each for each in evidence.world.events if isinstance(each.event, TargetSaturated) and each.event.target == target]
+        told = [
+            each
+            for each in evidence.world.events
+            if isinstance(each.event, TargetSaturated) and each.event.target == target
+        ]
         for process, sent in _sent_by_process(link.sent).items():
             most, at = _count_most(sent, timedelta(0))
             if most > in_flight + _WAITING_SHARE * in_flight:
-                yield Violation("under way", f"{most} requests of process {process} to {target} at {at}, with max_in_flight = {in_flight}")
+                yield Violation(
+                    "under way",
+                    f"{most} requests of process {process} to {target} at {at}, with max_in_flight = {in_flight}",
+                )
             hang, at = _count_most(sent, _HANGS)
             if hang >= _WAITING_SHARE * in_flight and not any(each.process == process for each in told):
-                yield Violation("under way", f"{hang} requests of process {process} to {target} hung at {at}, and nothing was told")
+                yield Violation(
+                    "under way",
+                    f"{hang} requests of process {process} to {target} hung at {at}, and nothing was told",
+                )
 
 
 def _sent_by_process(sent: Sequence[Sent]) -> dict[int, list[Sent]]:
@@ -176,7 +222,9 @@ def _sent_by_process(sent: Sequence[Sent]) -> dict[int, list[Sent]]:
 
 
 def _count_most(sent: Sequence[Sent], after: timedelta) -> tuple[int, datetime | None]:
-    """Return the largest number of requests that had no answer ``after`` they were sent, at one time, and that time."""
+    """Return the largest number of requests that had no answer ``after`` they were sent, at one time, and
+    that time.
+    """
     changes = [(each.at + after, 1) for each in sent if each.ended is None or each.ended > each.at + after]
     changes += [(each.ended, -1) for each in sent if each.ended is not None and each.ended > each.at + after]
     counts = list(accumulate((change for _, change in sorted(changes)), initial=0))

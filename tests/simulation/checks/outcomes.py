@@ -1,4 +1,6 @@
-"""Whether the reason of an outcome is true: that it was paused then, that there was a newer one, that it was too late, and so on."""
+"""Whether the reason of an outcome is true: that it was paused then, that there was a newer one, that it was
+too late, and so on.
+"""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -22,12 +24,16 @@ def reasons_are_true(evidence: Evidence) -> Check:
         untrue = _RULES.get(row.reason or "")
         at = evidence.concluded_at(row)
         if untrue is not None and at is not None and (why := untrue(evidence, row, at)) is not None:
-            yield Violation("reason", f"{row.fate}, but {why} ({row.error})", row.automation_id, row.scheduled_for)
+            yield Violation(
+                "reason", f"{row.fate}, but {why} ({row.error})", row.automation_id, row.scheduled_for
+            )
 
 
 def _paused(evidence: Evidence, row: Row, at: datetime) -> str | None:
     """Paused when that was decided. A decision is on record after the commit before it and its own."""
-    slowest = max((each.took for each in evidence.world.script.actions if isinstance(each, Ledger)), default=0.0)
+    slowest = max(
+        (each.took for each in evidence.world.script.actions if isinstance(each, Ledger)), default=0.0
+    )
     claimed = min(row.claimed_at or at, row.scheduled_for, at) - _SLACK - timedelta(seconds=2 * slowest)
     if any(each.paused for each in evidence.policies(row, claimed, at)):
         return None
@@ -44,7 +50,9 @@ def _missed(evidence: Evidence, row: Row, at: datetime) -> str | None:
     policies = evidence.policies(row, at - _LONG_AGO, at)
     if any(row.finished_at > _due(each, row) + _start_within(evidence, each, row) for each in policies):
         return None
-    if any(each.catch_up is CatchUp.NONE for each in policies) and row.finished_at > row.due + timedelta(seconds=60):
+    if any(each.catch_up is CatchUp.NONE for each in policies) and row.finished_at > row.due + timedelta(
+        seconds=60
+    ):
         return None
     return f"it was planned at {row.finished_at}, due at {row.due}, with {policies}"
 
@@ -58,12 +66,18 @@ def _start_within(evidence: Evidence, policies: Policies, row: Row) -> timedelta
     if policies.start_within is not None:
         return policies.start_within
     versions = evidence.versions[row.target, row.automation_id]
-    spans = [_to_the_next(version.schedule, row.scheduled_for, rules) for version in versions for rules in evidence.variants]
+    spans = [
+        _to_the_next(version.schedule, row.scheduled_for, rules)
+        for version in versions
+        for rules in evidence.variants
+    ]
     shortest = min((each for each in spans if each is not None), default=timedelta(0))
     return min(max(shortest / 2, timedelta(minutes=5)), timedelta(hours=1))
 
 
-def _to_the_next(schedule: tuple[str, str] | None, instant: datetime, rules: tuple[str, str] = ("after", "once")) -> timedelta | None:
+def _to_the_next(
+    schedule: tuple[str, str] | None, instant: datetime, rules: tuple[str, str] = ("after", "once")
+) -> timedelta | None:
     if schedule is None:
         return None
     try:
@@ -88,7 +102,9 @@ def _coalesced(evidence: Evidence, row: Row, at: datetime) -> str | None:
 
 def _overlap(evidence: Evidence, row: Row, at: datetime) -> str | None:
     """Its policy forbids, and some run of it was not finished when it was looked at after it was due."""
-    if not any(each.concurrency is Concurrency.FORBID for each in evidence.policies(row, at - timedelta(hours=3), at)):
+    if not any(
+        each.concurrency is Concurrency.FORBID for each in evidence.policies(row, at - timedelta(hours=3), at)
+    ):
         return "its policy does not forbid that"
     begin = min(row.due, at) - timedelta(seconds=30)
     if not evidence.right(begin, at):
@@ -101,17 +117,25 @@ def _overlap(evidence: Evidence, row: Row, at: datetime) -> str | None:
 
 
 def _deleted(evidence: Evidence, row: Row, at: datetime) -> str | None:
-    """By then it was gone, disabled, not to be evaluated, or edited so that it does not fire at this instant."""
+    """By then it was gone, disabled, not to be evaluated, or edited so that it does not fire at this
+    instant.
+    """
     api = evidence.link(row.target).api
     first = api.shapes[row.automation_id][0].at
     shapes = api.shapes_between(row.automation_id, max(row.scheduled_for - timedelta(hours=1), first), at)
     zones = any(each.zones_missing for each in evidence.world.configured)
     if evidence.is_hidden(row.automation_id, row.scheduled_for - timedelta(hours=1), at):
         return None
-    if any(shape.fires is None or _to_the_next(shape.fires, row.scheduled_for) is None for shape in shapes) or zones or evidence.was_set:
+    if (
+        any(shape.fires is None or _to_the_next(shape.fires, row.scheduled_for) is None for shape in shapes)
+        or zones
+        or evidence.was_set
+    ):
         return None
     just_before = row.scheduled_for - timedelta(microseconds=1)
-    if row.count == 1 and any(not evidence.implied(shape.fires, just_before, row.scheduled_for)[0] for shape in shapes):
+    if row.count == 1 and any(
+        not evidence.implied(shape.fires, just_before, row.scheduled_for)[0] for shape in shapes
+    ):
         return None
     return f"the API had it all the time: {[shape.text for shape in shapes]}"
 
@@ -131,12 +155,18 @@ def _refused(evidence: Evidence, row: Row, _at: datetime) -> str | None:
 
 
 def _refuses(sent: Sent) -> bool:
-    return sent.status is not None and 400 <= sent.status < 500 and sent.status not in {401, 404, 408, 425, 429}
+    return (
+        sent.status is not None and 400 <= sent.status < 500 and sent.status not in {401, 404, 408, 425, 429}
+    )
 
 
 def _answered(evidence: Evidence, row: Row, _at: datetime) -> str | None:
     sent = evidence.sent.get(evidence.key(row.occurrence), [])
-    return None if any(each.status is not None and 200 <= each.status < 300 for each in sent) else f"no request was answered well: {sent}"
+    return (
+        None
+        if any(each.status is not None and 200 <= each.status < 300 for each in sent)
+        else f"no request was answered well: {sent}"
+    )
 
 
 def _unreadable(evidence: Evidence, row: Row, at: datetime) -> str | None:

@@ -1,4 +1,6 @@
-"""The daemon itself: it raises nothing, ends when it is told to and not before, and leaves nothing open for ever."""
+"""The daemon itself: it raises nothing, ends when it is told to and not before, and leaves nothing open for
+ever.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,33 +28,52 @@ def no_fault_of_ours(evidence: Evidence) -> Check:
             yield Violation("fault", f"process {process.number} ended, and nobody had told it to")
     for told in world.events:
         if isinstance(told.event, DeliveryFailed):
-            yield Violation("fault", f"{told.event.error!r}", told.event.occurrence.automation_id, told.event.occurrence.scheduled_for)
+            yield Violation(
+                "fault",
+                f"{told.event.error!r}",
+                told.event.occurrence.automation_id,
+                told.event.occurrence.scheduled_for,
+            )
 
 
 def everything_settles(evidence: Evidence) -> Check:
-    """After the calm nothing is open that came due before its last minutes, and nothing was unknown for longer than promised."""
+    """After the calm nothing is open that came due before its last minutes, and nothing was unknown for
+    longer than promised.
+    """
     ended = evidence.world.ended
     assert ended is not None
     assert _RECENT.total_seconds() < evidence.world.setting.calm
     for row in evidence.rows:
         if row.outcome is None and row.due < ended - _RECENT:
-            yield Violation("open", f"{row.fate} after the calm, {row.attempts}", row.automation_id, row.scheduled_for)
+            yield Violation(
+                "open", f"{row.fate} after the calm, {row.attempts}", row.automation_id, row.scheduled_for
+            )
 
 
 def readiness_is_true(evidence: Evidence) -> Check:
-    """Whoever asks a process hears that it is ready while all is well, and that it is not while something due is not planned."""
+    """Whoever asks a process hears that it is ready while all is well, and that it is not while something due
+    is not planned.
+    """
     for looked in evidence.world.looks:
-        is_quiet = all(evidence.quiet(target, looked.at - _RECOVERY, looked.at) for target in evidence.world.links)
+        is_quiet = all(
+            evidence.quiet(target, looked.at - _RECOVERY, looked.at) for target in evidence.world.links
+        )
         if looked.problems and is_quiet:
             yield Violation("readiness", f"not ready at {looked.at}: {looked.problems}, and nothing is wrong")
         if not looked.problems:
             for automation_id in _find_unplanned(evidence, looked):
-                yield Violation("readiness", f"ready at {looked.at}, and something due is not planned", automation_id)
+                yield Violation(
+                    "readiness", f"ready at {looked.at}, and something due is not planned", automation_id
+                )
 
 
 def _find_unplanned(evidence: Evidence, looked: Looked) -> Iterator[str]:
     """Find the automations of which the process should have planned something, and had not."""
-    began = min(each.at for each in evidence.world.events if each.process == looked.process and isinstance(each.event, DaemonStarted))
+    began = min(
+        each.at
+        for each in evidence.world.events
+        if each.process == looked.process and isinstance(each.event, DaemonStarted)
+    )
     for (target, automation_id), versions in evidence.versions.items():
         known = [each for each in versions if each.observed_at <= looked.at - _SHOWN_AFTER]
         decided = looked.decided.get((target, automation_id), began)

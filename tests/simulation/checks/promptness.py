@@ -1,4 +1,6 @@
-"""When what was sent: not before its time, not after somebody had stopped it, and in time when nothing was in its way."""
+"""When what was sent: not before its time, not after somebody had stopped it, and in time when nothing was in
+its way.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -32,30 +34,47 @@ _RECORDED_WITHIN = timedelta(seconds=5)
 
 
 def nothing_before_its_time(evidence: Evidence) -> Check:
-    """No request leaves before it is due, by the machine's clock; nor by the true one, unless the machine's was wrong."""
+    """No request leaves before it is due, by the machine's clock; nor by the true one, unless the machine's
+    was wrong.
+    """
     for row in evidence.rows:
         for sent in evidence.sent.get(evidence.key(row.occurrence), []):
             if sent.wall < row.due - _TICK and not _set_back_before(evidence, sent.at):
-                yield Violation("early", f"sent at {sent.wall} by its clock, due at {row.due}", row.automation_id, row.scheduled_for)
+                yield Violation(
+                    "early",
+                    f"sent at {sent.wall} by its clock, due at {row.due}",
+                    row.automation_id,
+                    row.scheduled_for,
+                )
             if sent.at < row.scheduled_for - _TICK and not evidence.was_set:
                 yield Violation("early", f"sent at {sent.at}", row.automation_id, row.scheduled_for)
 
 
 def _set_back_before(evidence: Evidence, at: datetime) -> bool:
-    """Whether the clock was set back while the request was on its way out: it was due by the clock that let it go."""
+    """Whether the clock was set back while the request was on its way out: it was due by the clock that let
+    it go.
+    """
     offsets = evidence.world.offsets
-    return any(after[1] < before[1] and _ROOM >= at - after[0] >= timedelta(0) for before, after in pairwise(offsets))
+    return any(
+        after[1] < before[1] and _ROOM >= at - after[0] >= timedelta(0) for before, after in pairwise(offsets)
+    )
 
 
 def nothing_that_was_stopped(evidence: Evidence) -> Check:
     """Nothing is sent for an automation that the list had shown to the process as disabled, or unusable."""
     for link in evidence.world.links.values():
         for sent in link.sent if link.plan.has_one_page else ():
-            stopped = _stopped_since(link.api.shapes_between(sent.automation_id, evidence.world.setting.begin, sent.at))
+            stopped = _stopped_since(
+                link.api.shapes_between(sent.automation_id, evidence.world.setting.begin, sent.at)
+            )
             if stopped is None:
                 continue
             for each in evidence.shown(sent.automation_id, stopped, sent.at - timedelta(milliseconds=50)):
-                if each.process == sent.process and each.endpoint == LIST and each.begun - timedelta(seconds=each.lag) > stopped:
+                if (
+                    each.process == sent.process
+                    and each.endpoint == LIST
+                    and each.begun - timedelta(seconds=each.lag) > stopped
+                ):
                     text = f"sent at {sent.at}, stopped at {stopped}, shown at {each.ended}"
                     yield Violation("stopped", text, sent.automation_id)
                     break
@@ -77,14 +96,24 @@ def nothing_that_was_paused(evidence: Evidence) -> Check:
         for sent in evidence.link(pause.target or "").sent:
             paused = pause.begin + _PAUSED_WITHIN < sent.at and (pause.end is None or sent.at < pause.end)
             if paused and pause.what in {"*", sent.automation_id}:
-                yield Violation("paused", f"sent at {sent.at}, paused since {pause.begin}", sent.automation_id)
+                yield Violation(
+                    "paused", f"sent at {sent.at}, paused since {pause.begin}", sent.automation_id
+                )
 
 
 def what_had_its_chance_was_sent(evidence: Evidence) -> Check:
-    """What was not sent, or was sent late, had something in its way, all the time that it could have been sent."""
+    """What was not sent, or was sent late, had something in its way, all the time that it could have been
+    sent.
+    """
     for row in evidence.rows:
-        if row.count == 1 and evidence.right(row.scheduled_for - _RECOVERY, row.scheduled_for + timedelta(hours=2)):
-            if row.outcome == "expired" or row.reason == "missed" or (row.reason == "coalesced" and _is_known(evidence, row, row.due)):
+        if row.count == 1 and evidence.right(
+            row.scheduled_for - _RECOVERY, row.scheduled_for + timedelta(hours=2)
+        ):
+            if (
+                row.outcome == "expired"
+                or row.reason == "missed"
+                or (row.reason == "coalesced" and _is_known(evidence, row, row.due))
+            ):
                 yield from _not_sent(evidence, row)
             elif row.outcome == "accepted":
                 yield from _late(evidence, row)
@@ -99,25 +128,44 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             continue
         if any(each.result in {None, "unknown"} for each in row.attempts) or _may_queue(evidence, row, at):
             continue
-        if row.outcome == "accepted" and any(each.at <= deadline for each in evidence.sent.get(evidence.key(row.occurrence), [])):
+        if row.outcome == "accepted" and any(
+            each.at <= deadline for each in evidence.sent.get(evidence.key(row.occurrence), [])
+        ):
             continue  # it was sent in time, and its answer could not be recorded
         if (known := evidence.known_since(row)) is None or known + _TOLD_WITHIN > at:
             continue  # an edit that was seen only then had implied it
-        served = [each for each in _opened(evidence) if each.at < row.due - _ROOM and _outlived(evidence, each, at)]
-        told = [each for each in overdue if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
+        served = [
+            each for each in _opened(evidence) if each.at < row.due - _ROOM and _outlived(evidence, each, at)
+        ]
+        told = [
+            each
+            for each in overdue
+            if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target
+        ]
         if served and not told and not evidence.slept(deadline, at):
             yield Violation(
-                "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
+                "overdue",
+                f"{row.fate} at {at}, due until {deadline}, and nothing was told",
+                row.automation_id,
+                row.scheduled_for,
             )
 
 
 def a_held_target_is_probed(evidence: Evidence) -> Check:
     """While a target is held, one attempt is under way at most: the probe."""
     for begin, end, process, target in _holds(evidence):
-        sent = [each for each in evidence.link(target).sent if each.process == process and begin + _AT_ONCE < each.at < end]
+        sent = [
+            each
+            for each in evidence.link(target).sent
+            if each.process == process and begin + _AT_ONCE < each.at < end
+        ]
         for before, after in pairwise(sent):
             if before.ended is None or before.ended > after.at:
-                yield Violation("probe", f"sent at {after.at} to {target}, held since {begin}, beside another", after.automation_id)
+                yield Violation(
+                    "probe",
+                    f"sent at {after.at} to {target}, held since {begin}, beside another",
+                    after.automation_id,
+                )
 
 
 def _holds(evidence: Evidence) -> Iterator[tuple[datetime, datetime, int, str]]:
@@ -127,12 +175,16 @@ def _holds(evidence: Evidence) -> Iterator[tuple[datetime, datetime, int, str]]:
         match told.event:
             case TargetHeld(target=target):
                 since.setdefault((told.process, target), told.at)
-            case TargetReleased(target=target) if (begin := since.pop((told.process, target), None)) is not None:
+            case TargetReleased(target=target) if (
+                begin := since.pop((told.process, target), None)
+            ) is not None:
                 yield begin, told.at, told.process, target
 
 
 def _opened(evidence: Evidence) -> list[Told]:
-    """When each process had opened its ledger: before that it has no definitions, and tells that the ledger fails."""
+    """When each process had opened its ledger: before that it has no definitions, and tells that the ledger
+    fails.
+    """
     return [told for told in evidence.world.events if isinstance(told.event, DaemonStarted)]
 
 
@@ -145,7 +197,9 @@ def _deadline(evidence: Evidence, row: Row) -> datetime | None:
     """Until when it may start, at the latest; what was missed was never claimed, and has none on record."""
     if row.deadline is not None or row.reason not in {"missed", "coalesced"} or row.finished_at is None:
         return row.deadline
-    allowed = [each.start_within or timedelta(hours=1) for each in evidence.policies(row, row.due, row.finished_at)]
+    allowed = [
+        each.start_within or timedelta(hours=1) for each in evidence.policies(row, row.due, row.finished_at)
+    ]
     return row.due + max(allowed) if allowed else None
 
 
@@ -158,8 +212,13 @@ def _may_queue(evidence: Evidence, row: Row, at: datetime) -> bool:
 
 
 def _not_sent(evidence: Evidence, row: Row) -> Check:
-    policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), row.scheduled_for + timedelta(hours=3))
-    if any(each.concurrency is not Concurrency.ALLOW or each.start_within is not None or each.paused for each in policies):
+    policies = evidence.policies(
+        row, row.scheduled_for - timedelta(days=1), row.scheduled_for + timedelta(hours=3)
+    )
+    if any(
+        each.concurrency is not Concurrency.ALLOW or each.start_within is not None or each.paused
+        for each in policies
+    ):
         return
     begin = row.due
     if (known := evidence.known_since(row)) is None or known > begin:
@@ -168,7 +227,12 @@ def _not_sent(evidence: Evidence, row: Row) -> Check:
     if evidence.is_budget_busy(row.target, begin - _RECOVERY, row.finished_at or begin):
         return
     if evidence.quiet(row.target, begin - _RECOVERY - settle, begin + _ROOM, row.automation_id):
-        yield Violation("no chance", f"{row.fate}, and nothing was in its way from the beginning", row.automation_id, row.scheduled_for)
+        yield Violation(
+            "no chance",
+            f"{row.fate}, and nothing was in its way from the beginning",
+            row.automation_id,
+            row.scheduled_for,
+        )
 
 
 def _is_known(evidence: Evidence, row: Row, at: datetime) -> bool:
@@ -179,7 +243,9 @@ def _is_known(evidence: Evidence, row: Row, at: datetime) -> bool:
 
 
 def _in_turn(evidence: Evidence, row: Row) -> timedelta:
-    """Return how late it may be: two seconds, and the time that all who are due with it take through the slots."""
+    """Return how late it may be: two seconds, and the time that all who are due with it take through the
+    slots.
+    """
     plan = evidence.link(row.target).plan
     turns = evidence.crowd(row) / plan.max_in_flight
     return timedelta(seconds=2 + 2 * plan.latency * turns)
@@ -187,7 +253,12 @@ def _in_turn(evidence: Evidence, row: Row) -> timedelta:
 
 def _late(evidence: Evidence, row: Row) -> Check:
     sent, plan = evidence.sent.get(evidence.key(row.occurrence), []), evidence.link(row.target).plan
-    if not sent or sent[0].at <= row.due + _in_turn(evidence, row) or plan.max_in_flight < _MANY or plan.requests_per_minute < _MANY:
+    if (
+        not sent
+        or sent[0].at <= row.due + _in_turn(evidence, row)
+        or plan.max_in_flight < _MANY
+        or plan.requests_per_minute < _MANY
+    ):
         return
     policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), sent[0].at)
     if any(each.concurrency is not Concurrency.ALLOW or each.catch_up is CatchUp.ALL for each in policies):
@@ -199,14 +270,20 @@ def _late(evidence: Evidence, row: Row) -> Check:
         return  # it may be due by a definition that nobody knew at the time
     begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
     if evidence.quiet(row.target, begin, sent[0].at, row.automation_id):
-        yield Violation("late", f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way", row.automation_id, row.scheduled_for)
+        yield Violation(
+            "late",
+            f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way",
+            row.automation_id,
+            row.scheduled_for,
+        )
 
 
 def nothing_while_the_api_asks_to_wait(evidence: Evidence) -> Check:
-    """No request leaves before the end of a long wait that the API asked for: not in the process that heard it, nor in later ones.
+    """No request leaves before the end of a long wait that the API asked for: not in the process that heard
+    it, nor in later ones.
 
-    A process that was killed at once, or could not write, may leave nothing to the next one. Nor can the next one know the end of the
-    wait when the wall clock was set.
+    A process that was killed at once, or could not write, may leave nothing to the next one. Nor can the next
+    one know the end of the wait when the wall clock was set.
     """
     for link in evidence.world.links.values():
         times = sorted(request.at for request in link.requests)

@@ -1,4 +1,5 @@
-"""What is recorded as waiting agrees with what the world saw: each recorded wait had its cause, and each long wait has one on record.
+"""What is recorded as waiting agrees with what the world saw: each recorded wait had its cause, and each long
+wait has one on record.
 
 A wall clock that was set makes recorded instants incomparable, so such worlds are left out.
 """
@@ -28,7 +29,9 @@ Span = tuple[datetime, datetime]
 
 
 def recorded_waits_are_true(evidence: Evidence) -> Check:
-    """A recorded wait had the cause that it names, it ended after it began, and only a killed process leaves it without its end."""
+    """A recorded wait had the cause that it names, it ended after it began, and only a killed process leaves
+    it without its end.
+    """
     if evidence.was_set:
         return
     for row in evidence.rows:
@@ -48,14 +51,25 @@ def _find_wrong(evidence: Evidence, row: Row, step: StepRow) -> str | None:
         and not _was_cut_off(evidence, step.at, row.finished_at)
     ):
         return "which has no end although no process was killed"
-    return None if _had_cause(evidence, row, step, step.until or evidence.world.ended or step.at) else "when there was no such cause"
+    return (
+        None
+        if _had_cause(evidence, row, step, step.until or evidence.world.ended or step.at)
+        else "when there was no such cause"
+    )
 
 
 def _was_cut_off(evidence: Evidence, begin: datetime, end: datetime) -> bool:
-    """Whether the process that ran at the beginning could not write the end: it was killed, or the ledger took nothing when it stopped."""
-    ran = [each for each in evidence.world.processes if each.began <= begin and (each.ended_at is None or each.ended_at >= begin)]
+    """Whether the process that ran at the beginning could not write the end: it was killed, or the ledger
+    took nothing when it stopped.
+    """
+    ran = [
+        each
+        for each in evidence.world.processes
+        if each.began <= begin and (each.ended_at is None or each.ended_at >= begin)
+    ]
     return any(each.killed and each.ended_at is not None and each.ended_at <= end for each in ran) or any(
-        each.ended_at is not None and evidence.is_ledger_in_trouble(each.ended_at - _REQUEST, each.ended_at) for each in ran
+        each.ended_at is not None and evidence.is_ledger_in_trouble(each.ended_at - _REQUEST, each.ended_at)
+        for each in ran
     )
 
 
@@ -82,14 +96,18 @@ def _held(evidence: Evidence, target: str) -> Iterator[Span]:
 
 
 def _was_slow(evidence: Evidence, _: Row, span: Span) -> bool:
-    is_short = span[1] - span[0] < _SLOW_COMMITS or evidence.slept(*span)  # a machine that sleeps takes a commit along
+    is_short = span[1] - span[0] < _SLOW_COMMITS or evidence.slept(
+        *span
+    )  # a machine that sleeps takes a commit along
     return is_short or evidence.is_ledger_in_trouble(span[0] - _BACK_OFF, span[1])
 
 
 def _was_full(evidence: Evidence, row: Row, span: Span) -> bool:
     """An attempt that waits for the ledger has its place already."""
     link = evidence.link(row.target)
-    under_way = sum(each.at <= span[1] and (each.ended is None or each.ended >= span[0]) for each in link.sent)
+    under_way = sum(
+        each.at <= span[1] and (each.ended is None or each.ended >= span[0]) for each in link.sent
+    )
     return under_way >= link.plan.max_in_flight or evidence.is_ledger_in_trouble(*span)
 
 
@@ -120,16 +138,22 @@ _LOOKS: Final[Mapping[Cause, Callable[[Evidence, Row, Span], bool]]] = {
 
 
 def _is_open(evidence: Evidence, row: Row, begin: datetime, end: datetime) -> bool:
-    """Whether a row was open at some moment from ``begin`` to ``end``: until its outcome, which a ledger in trouble takes later."""
+    """Whether a row was open at some moment from ``begin`` to ``end``: until its outcome, which a ledger in
+    trouble takes later.
+    """
     if row.claimed_at is None or row.claimed_at > end:
         return False
     if row.finished_at is None or row.finished_at >= begin:
         return True
-    return any(first - _TICK <= row.finished_at <= last and last >= begin for first, last in _troubled(evidence))
+    return any(
+        first - _TICK <= row.finished_at <= last and last >= begin for first, last in _troubled(evidence)
+    )
 
 
 def what_waited_long_has_its_causes(evidence: Evidence) -> Check:
-    """Of the time between due and sent no long part is without a cause on record, unless no process ran or the ledger took no writes."""
+    """Of the time between due and sent no long part is without a cause on record, unless no process ran or
+    the ledger took no writes.
+    """
     if evidence.was_set:
         return
     excused = [*_without_process(evidence), *_troubled(evidence)]
@@ -158,12 +182,23 @@ def _waited(evidence: Evidence, row: Row) -> Span:
 
 def _end_of(evidence: Evidence, begin: datetime, end: datetime) -> datetime:
     """Until when the process ran that began a wait then."""
-    return min((each.ended_at for each in evidence.world.processes if each.ended_at is not None and each.ended_at >= begin), default=end)
+    return min(
+        (
+            each.ended_at
+            for each in evidence.world.processes
+            if each.ended_at is not None and each.ended_at >= begin
+        ),
+        default=end,
+    )
 
 
 def _without_process(evidence: Evidence) -> Iterator[Span]:
     """Times in which no process served: from the end of one until the next one had opened its ledger."""
-    opened = {told.process: told.at for told in reversed(evidence.world.events) if isinstance(told.event, DaemonStarted)}
+    opened = {
+        told.process: told.at
+        for told in reversed(evidence.world.events)
+        if isinstance(told.event, DaemonStarted)
+    }
     before = evidence.world.setting.begin
     for process in sorted(evidence.world.processes, key=lambda each: each.began):
         if process.number in opened:

@@ -23,7 +23,9 @@ def what_ran_since_the_backup_alarms_nobody(evidence: Evidence) -> Check:
             if told.at > restoration.restored and isinstance(event, RunForeign | RunDoubled):
                 run = evidence.runs[event.target, event.run_id]
                 if run.at < restoration.restored - _CLOCKS:
-                    yield Violation("restored", f"{event.name} told of run {run.id} of {run.at}", run.automation_id)
+                    yield Violation(
+                        "restored", f"{event.name} told of run {run.id} of {run.at}", run.automation_id
+                    )
 
 
 def a_restoration_is_told_once(evidence: Evidence) -> Check:
@@ -33,25 +35,47 @@ def a_restoration_is_told_once(evidence: Evidence) -> Check:
             told = [
                 each.event.runs
                 for each in evidence.world.events
-                if isinstance(each.event, LedgerRestored) and each.event.target == target and each.at > restoration.restored
+                if isinstance(each.event, LedgerRestored)
+                and each.event.target == target
+                and each.at > restoration.restored
             ]
             if len(told) > 1:
                 yield Violation("restored", f"told {len(told)} times for {target}")
-            is_quiet = evidence.quiet(target, restoration.restored + _SHOWN_WITHIN, restoration.restored + 2 * _SHOWN_WITHIN)
+            is_quiet = evidence.quiet(
+                target, restoration.restored + _SHOWN_WITHIN, restoration.restored + 2 * _SHOWN_WITHIN
+            )
             expected = _count_unknown(evidence, restoration, target, link)
             if is_quiet and expected is not None and sum(told) != expected:
-                yield Violation("restored", f"{expected} automations of {target} had runs since the backup, and {told} were told")
+                yield Violation(
+                    "restored",
+                    f"{expected} automations of {target} had runs since the backup, and {told} were told",
+                )
 
 
 def _count_unknown(evidence: Evidence, restoration: Restoration, target: str, link: Link) -> int | None:
-    """Count the automations whose newest run at the restoration began since the backup; None when a clock may tell otherwise."""
+    """Count the automations whose newest run at the restoration began since the backup; None when a clock may
+    tell otherwise.
+    """
     newest = {run.automation_id: run for run in link.api.runs if run.at <= restoration.restored}
     times = [run.at for run in newest.values()]
-    if any(abs(at - edge) < _CLOCKS for at in times for edge in (restoration.backed_up, restoration.restored)) or evidence.was_set:
+    if (
+        any(
+            abs(at - edge) < _CLOCKS for at in times for edge in (restoration.backed_up, restoration.restored)
+        )
+        or evidence.was_set
+    ):
         return None
-    there = {each for each in newest if (shape := link.api.shape(each, restoration.restored)) is not None and shape.document is not None}
+    there = {
+        each
+        for each in newest
+        if (shape := link.api.shape(each, restoration.restored)) is not None and shape.document is not None
+    }
     known = {automation_id for name, automation_id in evidence.versions if name == target}
-    return sum(run.at > restoration.backed_up for automation_id, run in newest.items() if automation_id in there & known)
+    return sum(
+        run.at > restoration.backed_up
+        for automation_id, run in newest.items()
+        if automation_id in there & known
+    )
 
 
 def nothing_runs_again_after_a_restoration(evidence: Evidence) -> Check:
@@ -61,14 +85,25 @@ def nothing_runs_again_after_a_restoration(evidence: Evidence) -> Check:
             for key, runs in link.api.by_key.items():
                 again = [sent for sent in evidence.sent.get(key, ()) if sent.at > restoration.restored]
                 if again and any(run.at < restoration.restored for run in runs):
-                    yield Violation("restored", f"sent at {again[0].at}, and its run began at {runs[0].at}", again[0].automation_id)
+                    yield Violation(
+                        "restored",
+                        f"sent at {again[0].at}, and its run began at {runs[0].at}",
+                        again[0].automation_id,
+                    )
 
 
 def what_was_due_since_the_backup_is_skipped(evidence: Evidence) -> Check:
-    """The restored ledger records it as paused until somebody resumes, or as too late by then, and nothing of it is fired."""
+    """The restored ledger records it as paused until somebody resumes, or as too late by then, and nothing of
+    it is fired.
+    """
     for restoration in evidence.world.restorations:
         begin, end = restoration.backed_up + _BEFORE, restoration.restored - _BEFORE
         for row in evidence.rows:
             is_new = (row.target, row.automation_id, row.scheduled_for) not in restoration.known
-            if is_new and begin < row.scheduled_for < end and row.outcome != "skipped" and not evidence.was_set:
+            if (
+                is_new
+                and begin < row.scheduled_for < end
+                and row.outcome != "skipped"
+                and not evidence.was_set
+            ):
                 yield Violation("restored", f"{row.fate}", row.automation_id, row.scheduled_for)

@@ -1,4 +1,6 @@
-"""How long occurrences and automations waited, seen from outside: from when an occurrence was due until its request left."""
+"""How long occurrences and automations waited, seen from outside: from when an occurrence was due until its
+request left.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +14,9 @@ JITTER = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """An occurrence that was due and known at ``begin``, and had neither been sent nor got its outcome before ``end``."""
+    """An occurrence that was due and known at ``begin``, and had neither been sent nor got its outcome before
+    ``end``.
+    """
 
     row: Row
     begin: datetime
@@ -23,7 +27,9 @@ class Wait:
 def find_waits(evidence: Evidence, target: str) -> list[Wait]:
     """Find how long each occurrence waited that could have been sent at any time, in the order of due."""
     waits = []
-    doubted: dict[str, datetime] = {}  # by automation, until when an attempt of an earlier occurrence was unknown
+    doubted: dict[
+        str, datetime
+    ] = {}  # by automation, until when an attempt of an earlier occurrence was unknown
     for row in sorted(evidence.rows, key=lambda row: row.due):
         is_tried_in_vain = row.error is not None and bool(row.attempts)
         if row.target == target and row.count == 1 and not is_tried_in_vain and _is_free(evidence, row):
@@ -33,7 +39,9 @@ def find_waits(evidence: Evidence, target: str) -> list[Wait]:
             begin = max(row.due, known, doubted.get(row.automation_id, row.due))
             if end is not None and end > begin:
                 waits.append(Wait(row, begin, end, bool(sent)))
-        if row.finished_at is not None and any(attempt.result in {None, "unknown"} for attempt in row.attempts):
+        if row.finished_at is not None and any(
+            attempt.result in {None, "unknown"} for attempt in row.attempts
+        ):
             doubted[row.automation_id] = max(doubted.get(row.automation_id, row.finished_at), row.finished_at)
     return sorted(waits, key=lambda wait: wait.begin)
 
@@ -46,7 +54,9 @@ def _is_free(evidence: Evidence, row: Row) -> bool:
 
 @dataclass(slots=True)
 class Turn:
-    """An automation waited from ``begin``, when its first occurrence was due or the one before was sent, until ``end``."""
+    """An automation waited from ``begin``, when its first occurrence was due or the one before was sent,
+    until ``end``.
+    """
 
     row: Row
     begin: datetime
@@ -54,7 +64,9 @@ class Turn:
 
 
 def find_turns(evidence: Evidence, target: str) -> list[Turn]:
-    """Find the turns of all automations. An occurrence that coalesces a waiting one goes on with the turn of that one."""
+    """Find the turns of all automations. An occurrence that coalesces a waiting one goes on with the turn of
+    that one.
+    """
     turns: list[Turn] = []
     newest: dict[str, Turn] = {}
     sent_at: dict[str, datetime] = {}
