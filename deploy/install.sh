@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs this checkout as a service, or takes it away again: `make install`, `make uninstall`, as root. See docs/operations.md.
+# Installs this checkout as a service, or takes it away again: `make install`, `make uninstall`, as root. See docs/install.md.
 #
 # Each installation is a folder of its own, PREFIX/releases/TIME, made beside the one that runs: PREFIX/current leads to it when it is
 # whole and answers. A process that runs has its own folder until it ends, since it loads some of its modules when it first needs them.

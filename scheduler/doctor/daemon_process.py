@@ -30,7 +30,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield DAEMON.fault(
             node,
             f"it is not ready: {problem}",
-            "mend that; it goes on by itself. docs/operations.md says what each means",
+            "mend that; it goes on by itself. docs/runbooks.md says what each means",
         )
     if status.get("version") != facts.version:
         yield DAEMON.warning(

@@ -1,4 +1,4 @@
-"""The script in docs/operations.md that tells of failed runs, with stand-ins for `scheduler` and `mail`."""
+"""The script in docs/monitor.md that tells of failed runs, with stand-ins for `scheduler` and `mail`."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from scheduler.cli.output import format_json
 from tests.ops.support import LINE
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "monitor.md"
 FAILED = {**LINE, "task_run_id": "run-1", "run_status": "failed", "error": "no such model"}
 HOSTILE = {**FAILED, "task_run_id": "run-2", "name": 'a"task_run_id": "run-9\nx', "run_status": "lost"}
 NEXT = {**FAILED, "task_run_id": "run-3"}

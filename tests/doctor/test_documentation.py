@@ -1,4 +1,4 @@
-"""docs/operations.md has a row for every check, in the order of the checks, and for every status, and no
+"""docs/monitor.md has a row for every check, in the order of the checks, and for every status, and no
 other.
 """
 
@@ -11,9 +11,7 @@ from scheduler.doctor import api_probe, clocks, facts, reachability, request_for
 from scheduler.doctor.checks import CHECKS
 from scheduler.doctor.findings import Status
 
-TEXT = re.split(
-    r"^## ", (Path(__file__).parents[2] / "docs" / "operations.md").read_text(), flags=re.MULTILINE
-)
+TEXT = re.split(r"^## ", (Path(__file__).parents[2] / "docs" / "monitor.md").read_text(), flags=re.MULTILINE)
 (SECTION,) = [part for part in TEXT if part.startswith("The doctor\n")]
 
 

@@ -1,6 +1,4 @@
-"""The recipes of docs/operations.md for another machine and for a restored backup, with real processes: no
-run is lost or doubled.
-"""
+"""The recipes of docs/upgrade-and-move.md and docs/back-up.md, with real processes: no run is lost or doubled."""
 
 import asyncio
 import tarfile

@@ -63,7 +63,7 @@ class KeyRotationByReload(KeyRotation):
 
 
 class KeyRotationByRestart(KeyRotation):
-    """A credential, taken up by the restart that `docs/operations.md` prescribes."""
+    """A credential, taken up by the restart that `docs/run.md` prescribes."""
 
     async def hand_over(self, site: Site) -> None:
         site.told["stops of the daemon"] += 1

@@ -24,9 +24,9 @@ from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, PageFinding, li
 from tests.ops.support import EMPTY_TARGET, FAILED_RUN, ID, NOW, RUN, STATUS, TARGET, details, entry
 
 RUNBOOK = (
-    (Path(__file__).parents[2] / "docs" / "operations.md")
+    (Path(__file__).parents[2] / "docs" / "runbooks.md")
     .read_text()
-    .partition("## When something is wrong")[2]
+    .partition("## Log events")[2]
     .partition("\n## ")[0]
 )
 WELL = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})

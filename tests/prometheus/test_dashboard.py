@@ -100,7 +100,7 @@ def test_it_can_be_imported_anywhere() -> None:
 def test_the_version_that_it_is_written_for_is_stated() -> None:
     (version,) = [each["version"] for each in dashboard()["__requires"] if each["type"] == "grafana"]
     stated = f"Grafana {version.removesuffix('.0')} (schema version {dashboard()['schemaVersion']}) or newer"
-    assert stated in (ROOT / "docs" / "operations.md").read_text()
+    assert stated in (ROOT / "docs" / "monitor.md").read_text()
     assert {panel["pluginVersion"] for panel in shipped.shown()} == {version}
 
 

@@ -23,7 +23,7 @@ amtool = pytest.mark.skipif(
 )
 
 UNIT_TESTS = sorted((FOLDER / "tests").glob("*.yml"))
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+RUNBOOKS = (ROOT / "docs" / "runbooks.md").read_text()
 SEVERITIES = {"critical", "warning"}
 RECORDED = frozenset(rule["record"] for rule in rules() if "record" in rule)
 
@@ -183,7 +183,7 @@ def test_an_alert_says_how_grave_it_is_what_is_wrong_where_and_what_to_do_first(
 def runbooks() -> dict[str, str]:
     """The runbook of each alert, by the heading."""
     parts = re.split(
-        r"^### (\w+)\n", OPERATIONS.partition("\n## Alerts\n")[2].partition("\n## ")[0], flags=re.MULTILINE
+        r"^### (\w+)\n", RUNBOOKS.partition("\n## Alerts\n")[2].partition("\n## ")[0], flags=re.MULTILINE
     )[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -195,7 +195,7 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 @pytest.mark.parametrize("rule", alerts(), ids=variant)
 def test_an_alert_leads_to_its_runbook(rule: dict[str, Any]) -> None:
     path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert ROOT / path == ROOT / "docs" / "operations.md"
+    assert ROOT / path == ROOT / "docs" / "runbooks.md"
     assert anchor == rule["alert"].lower()
 
 
@@ -211,7 +211,7 @@ def test_a_runbook_says_what_it_means_what_to_look_at_what_to_do_and_when_it_is_
 
 SAID = "\n".join(
     [
-        OPERATIONS.partition("\n## Prometheus\n")[2],
+        RUNBOOKS,
         *(text for rule in alerts() for text in rule["annotations"].values()),
     ]
 )

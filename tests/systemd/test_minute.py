@@ -146,9 +146,7 @@ def test_the_journal_can_be_asked_for_one_automation_and_one_time(minute: Minute
     assert {entry["AUTOMATION"] for entry in found} == {"fired-1"}
 
 
-DOCUMENTED = re.findall(
-    r"^(journalctl .*?)(?: -f)?$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE
-)
+DOCUMENTED = re.findall(r"^(journalctl .*?)(?: -f)?$", (ROOT / "docs/monitor.md").read_text(), re.MULTILINE)
 EXAMPLES = ("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f", "2026-11-26T13:00:00Z")
 
 
@@ -198,13 +196,13 @@ def test_a_stop_waits_for_what_is_in_flight(minute: Minute) -> None:
 
 # ------------------------------------------------------------ timers of the documentation
 
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
+BACK_UP, MONITOR = ((ROOT / "docs" / page).read_text() for page in ("back-up.md", "monitor.md"))
 UNITS = "/etc/systemd/system"
 
 
-def copy_from_docs(machine: Machine, heading: str, path: str, mode: int = 0o644) -> None:
+def copy_from_docs(machine: Machine, page: str, heading: str, path: str, mode: int = 0o644) -> None:
     """Put the block of the page that follows the heading into a file."""
-    block = OPERATIONS[OPERATIONS.index(heading) :].partition("```")[2]
+    block = page[page.index(heading) :].partition("```")[2]
     write(machine, path, block.partition("\n")[2].partition("```")[0], mode)
 
 
@@ -227,7 +225,10 @@ def test_a_timer_backs_up_as_documented(minute: Minute) -> None:
     services, folder = minute.services, "/var/backups/scheduler"
     for kind in ("service", "timer"):
         copy_from_docs(
-            services.machine, f"```ini\n# scheduler-backup.{kind}", f"{UNITS}/scheduler-backup.{kind}"
+            services.machine,
+            BACK_UP,
+            f"```ini\n# scheduler-backup.{kind}",
+            f"{UNITS}/scheduler-backup.{kind}",
         )
     services.machine.run("mkdir", "-p", folder)
     for days in (29, 27):
@@ -248,6 +249,7 @@ def test_a_timer_tells_of_failed_runs_as_documented(minute: Minute) -> None:
     until(lambda: services.lines("history", "--run-status=failed"), "the run to have failed")
     copy_from_docs(
         services.machine,
+        MONITOR,
         "`/usr/local/bin/scheduler-failed-runs`, mode 0755",
         "/usr/local/bin/scheduler-failed-runs",
         0o755,
@@ -255,6 +257,7 @@ def test_a_timer_tells_of_failed_runs_as_documented(minute: Minute) -> None:
     for kind in ("service", "timer"):
         copy_from_docs(
             services.machine,
+            MONITOR,
             f"`{UNITS}/scheduler-failed-runs.{kind}`",
             f"{UNITS}/scheduler-failed-runs.{kind}",
         )

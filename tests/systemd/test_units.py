@@ -8,7 +8,7 @@ from tests.systemd.machine import Machine
 from tests.systemd.project import ROOT
 from tests.systemd.services import API, DAEMON
 
-OPERATIONS = (ROOT / "docs/operations.md").read_text()
+PAGE = (ROOT / "docs/run.md").read_text()
 
 
 @pytest.mark.parametrize("unit", [DAEMON, API])
@@ -32,8 +32,8 @@ def test_the_daemon_is_exposed_to_little(machine: Machine) -> None:
 
 @pytest.mark.parametrize("unit", [DAEMON, API])
 def test_the_exposure_is_as_documented(machine: Machine, unit: str) -> None:
-    documented = re.search(rf"^\| `{re.escape(unit)}` \| ([0-9.]+) \|", OPERATIONS, re.MULTILINE)
-    assert documented, f"docs/operations.md says no figure for {unit}"
+    documented = re.search(rf"^\| `{re.escape(unit)}` \| ([0-9.]+) \|", PAGE, re.MULTILINE)
+    assert documented, f"docs/run.md says no figure for {unit}"
     if "systemd 252" not in machine.run("systemctl", "--version").stdout:
         pytest.skip("another systemd than 252 may count differently")
     assert exposure(machine, unit) == float(documented[1])

@@ -1,6 +1,6 @@
 """The findings of the page and of ``/readyz``, with advice: from the daemon's state and the recent ledger.
 
-The advice equals the runbook in ``docs/operations.md``, word for word; a test compares both.
+The advice equals the runbook in ``docs/runbooks.md``, word for word; a test compares both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
