@@ -1,4 +1,4 @@
-"""Request bodies: bytes and a Content-Type become plain data, as in Django REST framework's three parsers.
+"""Request bodies: bytes and a Content-Type become plain data, as in two parsers of Django REST framework.
 
 The module `contract` judges the data, and does not know the format of the body.
 """
@@ -20,13 +20,11 @@ from scheduler.localapi.errors import (
 )
 from scheduler.localapi.fields import Form
 from scheduler.localapi.json_body import parse_json
-from scheduler.localapi.multipart import parse_multipart
 from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, MediaType
 from scheduler.localapi.urlencoded import parse_form
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
-MULTIPART: Final = "multipart/form-data"
-PARSED_TYPES: Final = (JSON, URLENCODED, MULTIPART)
+PARSED_TYPES: Final = (JSON, URLENCODED)
 
 MAX_BODY: Final = 10 * 2**20
 """Bytes of a body: enough for any prompt, and too little to fill the memory."""
@@ -67,19 +65,15 @@ def parse_body(raw: bytes, content_type: str) -> object:
     longer than `MAX_MEDIA_TYPE` and for an unsupported charset; 413 for a form over `MAX_FORM`; 400 for a
     body that contradicts the type.
     """
+    if not raw:
+        return {}
     if len(content_type) > MAX_MEDIA_TYPE:
-        if not raw:
-            return {}
         raise make_media_type_error(content_type)
     media = MediaType.parse(content_type)
-    if not raw:
-        return Form() if media.kind in {URLENCODED, MULTIPART} else {}
     if media.covers(JSON):
         return _parse_json_text(raw, _choose_codec(media))
     if media.covers(URLENCODED):
         return _parse_form_text(_check_form_size(raw), _choose_codec(media))
-    if media.covers(MULTIPART):
-        return parse_multipart(_check_form_size(raw), content_type, _choose_codec(media))
     raise make_media_type_error(content_type)
 
 

@@ -25,21 +25,8 @@ class AbsentValue(Enum):
 ABSENT: Final = AbsentValue.ABSENT
 
 
-class Form(dict[str, object]):
+class Form(dict[str, str]):
     """The fields of an HTML form. A form cannot express null or absence: a blank may mean either."""
-
-
-@dataclass(frozen=True, slots=True)
-class InMemoryUploadedFile:
-    """A file in a form, accepted by no field. Errors show the type's name, taken from the framework.
-
-    As a text, the file is the file name.
-    """
-
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
 
 
 _TRUE: Final = frozenset({"t", "y", "yes", "true", "on", "1", 1})

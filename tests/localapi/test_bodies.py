@@ -13,7 +13,7 @@ from starlette.requests import Request
 from scheduler.localapi import bodies
 from scheduler.localapi.bodies import MAX_BODY, MAX_FORM, parse_body, read_body
 from scheduler.localapi.errors import ApiError
-from scheduler.localapi.fields import Form, InMemoryUploadedFile
+from scheduler.localapi.fields import Form
 from tests.localapi.support import COLLECTION, VALID, serving
 
 FORM = "application/x-www-form-urlencoded"
@@ -24,16 +24,14 @@ def parsed(raw: bytes, content_type: str) -> object:
     return parse_body(raw, content_type)
 
 
-def part(disposition: str, content: str) -> str:
-    return f"--edge\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
-
-
 @pytest.mark.parametrize(
     ("raw", "content_type", "data"),
     [
         (b"", "", {}),
         (b"", "text/plain", {}),
         (b"", "application/json", {}),
+        (b"", FORM, {}),
+        (b"", MULTIPART, {}),
         (b'{"a": [1, null]}', "application/json", {"a": [1, None]}),
         (b'{"a": 1, "a": 2}', "application/json", {"a": 2}),
         (b"null", "APPLICATION/JSON; charset=utf-8", None),
@@ -49,17 +47,9 @@ def test_json_is_read_in_the_charset_that_it_names(raw: bytes, content_type: str
 @pytest.mark.parametrize(
     ("raw", "content_type", "data"),
     [
-        (b"", FORM, {}),
         (b"a=1&a=2&b=&c=x+y%C3%A9", FORM, {"a": "2", "b": "", "c": "x yé"}),
         (b"a=%E9", FORM + "; charset=latin-1", {"a": "é"}),
         (b"a=\xe9", FORM, {"a": "é"}),
-        (b"", MULTIPART, {}),
-        ((part('name="a"', "1") + part('name="a"', "é") + "--edge--\r\n").encode(), MULTIPART, {"a": "é"}),
-        (
-            (part('name="big"', "x" * 2_000_000) + "--edge--\r\n").encode(),
-            MULTIPART,
-            {"big": "x" * 2_000_000},
-        ),
     ],
 )
 def test_a_form_is_read_field_by_field_the_last_one_wins(
@@ -68,12 +58,6 @@ def test_a_form_is_read_field_by_field_the_last_one_wins(
     read = parsed(raw, content_type)
     assert isinstance(read, Form)
     assert read == data
-
-
-def test_a_file_in_a_form_is_no_text() -> None:
-    read = parsed((part('name="name"; filename="x.txt"', "hello") + "--edge--\r\n").encode(), MULTIPART)
-    assert isinstance(read, Form)
-    assert isinstance(read["name"], InMemoryUploadedFile)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +99,6 @@ def test_json_that_is_none_is_answered_in_pythons_own_words(raw: bytes, detail: 
         (b"[" * 100_000, "application/json", "JSON parse error - nested more than 100 levels deep"),
         (b"&".join([b"a=1"] * 1001), FORM, "Form parse error - Max number of fields exceeded"),
         (b"[" + b"1," * 10_000 + b"1]", "application/json", "JSON parse error - more than 10000 values"),
-        (b"x", "multipart/form-data", "Multipart form parse error - Invalid boundary in multipart: None"),
-        (b"--edge" * 1002, MULTIPART, "Multipart form parse error - Too many fields."),
     ],
 )
 def test_a_body_that_cannot_be_read_is_refused(raw: bytes, content_type: str, says: str) -> None:
@@ -128,7 +110,10 @@ def test_a_body_that_cannot_be_read_is_refused(raw: bytes, content_type: str, sa
 
 @pytest.mark.parametrize(
     "content_type",
-    ["text/plain", "", "json", "text/json", "application/vnd.api+json", "application/xml; charset=utf-8"],
+    [
+        *("text/plain", "", "json", "text/json", "application/vnd.api+json"),
+        *("application/xml; charset=utf-8", MULTIPART, "multipart/form-data", "multipart/*"),
+    ],
 )
 def test_a_body_of_another_type_is_refused_with_its_type(content_type: str) -> None:
     with pytest.raises(ApiError) as caught:
@@ -149,10 +134,9 @@ def test_a_body_in_a_charset_that_is_not_on_the_list_is_refused_with_the_list(ch
     )
 
 
-@pytest.mark.parametrize("content_type", [FORM, MULTIPART])
-def test_a_form_that_is_too_large_is_refused(content_type: str) -> None:
+def test_a_form_that_is_too_large_is_refused() -> None:
     with pytest.raises(ApiError, match="The form is larger than 2621440 bytes") as caught:
-        parsed(b"a" * (MAX_FORM + 1), content_type)
+        parsed(b"a" * (MAX_FORM + 1), FORM)
     assert caught.value.status == 413
 
 

@@ -67,31 +67,6 @@ BODY_JSON = (
     "0,",
 )
 BODY_FORM = ("&", "=", "%", "%41", "%C3%A9", "%C3", "+", ";", "a", "a=b&", "é", " ", "\0")
-BODY_PARTS = (
-    *(
-        "--edge",
-        "\r\n--edge\r\n",
-        "--edge--",
-        "\r\n",
-        "\r\n\r\n",
-        "\n",
-        "-",
-        "--",
-        "--edg",
-        ";",
-        '"',
-        "a",
-        "é",
-        "=",
-        " ",
-    ),
-    *(
-        'Content-Disposition: form-data; name="a"\r\n',
-        '; filename="a"',
-        "Content-Transfer-Encoding: base64\r\n",
-        "eA==",
-    ),
-)
 QUERY = ("&", "=", "%", "%41", "+", ";", "limit=1&", "offset=1&", "a=b&", "9", "_", "é", "limit=", "x[]=1&")
 
 
@@ -111,7 +86,7 @@ def body(media: str, *, codec: str = "utf-8") -> Callable[[str], None]:
 
 
 def test_a_content_type() -> None:
-    for prefix in ("", "application/json;", "multipart/form-data; boundary=", "application/json; charset="):
+    for prefix in ("", "application/json;", "multipart/form-data;", "application/json; charset="):
         assert_linear(tolerate(lambda text: parse_body(b"{}", text)), HEADER, MAX_MEDIA_TYPE, prefix=prefix)
 
 
@@ -148,23 +123,6 @@ def test_a_json_body_in_a_charset_that_is_not_taken(charset: str) -> None:
 @pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "utf-16"])
 def test_a_form(charset: str) -> None:
     assert_linear(body(f"{URLENCODED}; charset={charset}"), BODY_FORM, MAX_FORM // 2, prefix="a=", count=14)
-
-
-def test_a_multipart_form() -> None:
-    for prefix in (
-        "",
-        '--edge\r\nContent-Disposition: form-data; name="a"',
-        '--edge\r\nContent-Disposition: form-data; name="a"\r\n\r\n',
-    ):
-        assert_linear(
-            body("multipart/form-data; boundary=edge"), BODY_PARTS, MAX_FORM // 2, prefix=prefix, count=30
-        )
-
-
-def test_a_boundary_that_is_nearly_everywhere() -> None:
-    for boundary in ("a" * 200, "ab" * 100, "-" * 199 + "a"):
-        pieces = ("a", "-", "ab", boundary[:-1], "--" + boundary[:100])
-        assert_linear(body(f"multipart/form-data; boundary={boundary}"), pieces, MAX_FORM, count=8)
 
 
 def test_a_query_and_the_links_that_are_made_of_it() -> None:
