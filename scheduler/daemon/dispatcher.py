@@ -142,7 +142,9 @@ class Dispatcher:
             if lane is None:
                 lane = self._queues[automation_id] = AutomationQueue(Alarm(self._context.clock))
                 lane.add(each)
-                self._tasks[automation_id] = asyncio.create_task(self._deliver_queue(automation_id, lane))
+                self._tasks[automation_id] = asyncio.create_task(
+                    self._deliver_queue(automation_id, lane), name=f"deliveries of {automation_id}"
+                )
             else:
                 lane.add(each)
 

@@ -11,9 +11,10 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
-from tests.simulation import commands, load, reporting
+from tests.simulation import commands, load, recording, reporting
 from tests.simulation.drawing import draw
 from tests.simulation.judging import Judged, judge, judge_script, judge_seed
 from tests.simulation.sabotages import report
@@ -38,20 +39,32 @@ def run(words: Sequence[str]) -> int:
     """
     arguments = _parser().parse_args(words)
     gc.disable()  # a world is dropped whole; looking for cycles in it again and again would take a fifth of the time
-    if arguments.what == "sabotage":
-        return report(arguments.only, range(arguments.begin, arguments.begin + arguments.seeds))
-    if arguments.what == "soak":
-        seeds = range(arguments.begin, arguments.begin + arguments.seeds)
-        return _soak([*seeds, *_find_others(seeds)], arguments.jobs)
-    if arguments.what == "story":
-        return _tell([*LARGE] if arguments.names == ["large"] else arguments.names or [*SMALL])
-    return _replay(int(arguments.what), shrink=not arguments.whole)
+    seeds = range(arguments.begin, arguments.begin + arguments.seeds)
+    match arguments.what:
+        case "sabotage":
+            status = report(arguments.only, seeds)
+        case "soak":
+            status = _soak([*seeds, *_find_others(seeds)], arguments.jobs)
+        case "story":
+            names = [*LARGE] if arguments.names == ["large"] else arguments.names or [*SMALL]
+            status = _tell(names)
+        case "record":
+            status = _record(Path(arguments.names[0]), seeds, arguments.jobs)
+        case "compare":
+            status = _compare(*map(Path, arguments.names))
+        case "rows":
+            status = _print_rows(int(arguments.names[0]))
+        case seed:
+            status = _replay(int(seed), shrink=not arguments.whole)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument(
-        "what", help="a seed to play again, `soak` for many, `story` for stories by name, or `sabotage`"
+        "what",
+        help="a seed to play again, `soak` for many, `story` for stories by name, `sabotage`, `record FILE`, "
+        "`compare OLD NEW` for two recordings, or `rows SEED`",
     )
     parser.add_argument(
         "names", nargs="*", help="of stories; none: every small one; `large`: every large one"
@@ -109,6 +122,29 @@ def _soak(seeds: Iterable[int], jobs: int) -> int:
     for line in reporting.summary(judged, time.perf_counter() - began):
         print(line)
     return 1 if judged.violations else 0
+
+
+def _record(file: Path, seeds: range, jobs: int) -> int:
+    """Record seeds, with their worlds under load and of commands, into a file."""
+    with multiprocessing.Pool(jobs, maxtasksperchild=100) as pool:
+        recorded = list(pool.imap_unordered(recording.record, [*seeds, *_find_others(seeds)], chunksize=2))
+    recording.write(file, recorded)
+    print(f"{len(recorded)} seeds in {file}")
+    return 0
+
+
+def _compare(old: Path, new: Path) -> int:
+    """Print the seeds that differ. The exit status is 1 when there are any."""
+    differences = list(recording.compare(old, new))
+    print("\n".join(differences) or "the recordings are equal")
+    return int(bool(differences))
+
+
+def _print_rows(seed: int) -> int:
+    for part, lines in recording.rows(seed).items():
+        for line in lines:
+            print(f"{part}: {line}")
+    return 0
 
 
 def _find_others(seeds: range) -> Iterator[int]:

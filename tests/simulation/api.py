@@ -8,10 +8,9 @@ is carried out.
 
 import asyncio
 import json
-import random
 import uuid
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 from scheduler.core.instants import to_text
+from tests.simulation.draws import Draws
 from tests.simulation.script import TargetPlan
 from tests.virtual import VirtualClock
 
@@ -37,7 +37,7 @@ class StartedRun:
     automation_id: str
     at: datetime
     key: str
-    number: int  # of all the API's runs
+    number: int  # earlier runs of the automation
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,12 @@ def automation_id(target: str, number: int) -> str:
 class SimulatedApi:
     """One target's API. Its clock is right, but for its ``skew``."""
 
-    def __init__(self, name: str, plan: TargetPlan, clock: VirtualClock, draw: random.Random) -> None:
-        self.name, self._plan, self._clock, self._draw = name, plan, clock, draw
+    def __init__(self, name: str, plan: TargetPlan, clock: VirtualClock, draws: Draws) -> None:
+        self.name, self._plan, self._clock, self._draws = name, plan, clock, draws
         self.runs: list[StartedRun] = []
         self.by_key: defaultdict[str, list[StartedRun]] = defaultdict(list)
         self.shapes: defaultdict[str, list[Shape]] = defaultdict(list)
+        self._run_counts: Counter[str] = Counter()
         self.ends: dict[str, datetime] = {}  # of runs, on the true clock
         self.run_lasts = plan.run_lasts
         self.hidden: frozenset[str] = frozenset()  # automations that the list leaves out
@@ -154,8 +155,11 @@ class SimulatedApi:
         if before is None:
             return None
         at = self.now()
-        run_id = f"{self._plan.run_id_start}{uuid.UUID(int=self._draw.getrandbits(128))}"
-        run = StartedRun(run_id, automation_id, self._clock.true_now(), key, len(self.runs))
+        draw = self._draws.make_next("run", automation_id)
+        run_id = f"{self._plan.run_id_start}{uuid.UUID(int=draw.getrandbits(128))}"
+        number = self._run_counts[automation_id]
+        self._run_counts[automation_id] += 1
+        run = StartedRun(run_id, automation_id, self._clock.true_now(), key, number)
         self.runs.append(run)
         if key != NOBODY:
             self.by_key[key].append(run)
@@ -166,7 +170,7 @@ class SimulatedApi:
             "last_error": None,
         }
         self._put(automation_id, before | shown | {"updated_at": to_text(at)})
-        lasts = self._draw.choice(self.run_lasts)
+        lasts = draw.choice(self.run_lasts)
         if lasts is not None:
             asyncio.get_running_loop().call_later(lasts, self.finish, run)
         return run

@@ -28,6 +28,9 @@ Item = TypeVar("Item")
 _BUSY: Final = 1.0
 """Seconds for which SQLite waits for a lock."""
 
+_GATHERS: Final = 0.000_02
+"""Seconds for which writes gather, so that the order of two writes of one instant decides nothing."""
+
 _OPEN_OF_AUTOMATION: Final = """
     CREATE INDEX simulated_open_of_automation ON occurrence (automation_id, target) WHERE outcome IS NULL
 """
@@ -151,6 +154,11 @@ class OpenFile:
         if self._committing or not self._queue:
             return
         self._committing = True
+        asyncio.get_running_loop().call_later(_GATHERS, self._begin)
+
+    def _begin(self) -> None:
+        if not self._process.alive:
+            return
         group = list(self._queue)
         self._queue.clear()
         trouble, loop = self._file.trouble, asyncio.get_running_loop()

@@ -54,6 +54,15 @@ def judge(script: Script) -> tuple[World | None, Sequence[Violation]]:
         return world, violations(world)
 
 
+def play_script(script: Script) -> World | None:
+    """Play a script. Return the world, or None when it came to no end."""
+    with tempfile.TemporaryDirectory(dir=_FOLDER) as folder:
+        try:
+            return played(script, Path(folder))
+        except TimeStandsStill:
+            return None
+
+
 def judge_seed(seed: int) -> Judged:
     """Draw the script of this seed, play it, look, and count."""
     return judge_script(draw(seed))

@@ -19,6 +19,7 @@ import httpx
 
 from scheduler.upstream.transport import Transport
 from tests.simulation.api import NOT_FOUND, Reply, SimulatedApi
+from tests.simulation.draws import Draws
 from tests.simulation.script import LIST, RETRIEVE, RUN, Fault, TargetPlan, Weather
 from tests.virtual import VirtualClock
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from tests.simulation.process import Process
 
+CONNECTION: Final = "connection"
+"""Stands for an automation where no automation is meant: connections are opened ahead."""
 _CARRIED_OUT: Final = frozenset({Fault.LOST_ANSWER, Fault.RESET_AFTER, Fault.HALF_ANSWER, Fault.LATE})
 _NO_RUN: Final = 6
 """Among the garbage: the automation as it is, but that it has never run. Whoever reads that is misled."""
@@ -103,6 +106,7 @@ class Fate:
 
     there: float
     back: float
+    draw: random.Random  # for the rest of this request
     weather: Weather | None = None
     lag: float = 0.0
     short: bool = False
@@ -121,7 +125,7 @@ class Link:
     api: SimulatedApi
     plan: TargetPlan
     clock: VirtualClock
-    draw: random.Random
+    draws: Draws
     weather: list[Weather] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
@@ -131,10 +135,11 @@ class Link:
 
     def fate(self, endpoint: str, automation_id: str = "") -> Fate:
         """Draw what becomes of a request."""
-        there, back = (self.plan.latency * self.draw.uniform(0.2, 1.0) for _ in range(2))
-        fate = Fate(there, back)
+        draw = self.draws.make_next(endpoint, automation_id)
+        there, back = (self.plan.latency * draw.uniform(0.2, 1.0) for _ in range(2))
+        fate = Fate(there, back, draw)
         for each in self.weather:
-            if self._is_about(each, endpoint, automation_id) and self.draw.random() < each.chance:
+            if self._is_about(each, endpoint, automation_id) and draw.random() < each.chance:
                 self._meet(fate, each)
         return fate
 
@@ -146,10 +151,10 @@ class Link:
     def _meet(self, fate: Fate, weather: Weather) -> None:
         match weather.fault:
             case Fault.SLOW:
-                fate.there += weather.amount * self.draw.random()
-                fate.back += weather.amount * self.draw.random()
+                fate.there += weather.amount * fate.draw.random()
+                fate.back += weather.amount * fate.draw.random()
             case Fault.LAGGING:
-                fate.lag = max(fate.lag, weather.amount * self.draw.random())
+                fate.lag = max(fate.lag, weather.amount * fate.draw.random())
             case Fault.SHORT_PAGE:
                 fate.short = True
             case Fault.SHIFTING:
@@ -184,7 +189,7 @@ class Wire(Transport):
     async def warm(self, url: str, connections: int) -> None:  # noqa: ARG002  there is one host
         """Open nothing, and take as long as that takes."""
         self._process.must_live()
-        fate = self._link.fate(RUN)
+        fate = self._link.fate(RUN, CONNECTION)
         await asyncio.sleep(
             self._connect_timeout if fate.fault is Fault.NO_CONNECTION else fate.there * min(connections, 3)
         )
@@ -297,14 +302,14 @@ class Wire(Transport):
         if endpoint == RETRIEVE:
             return api.retrieve(automation_id, lag=fate.lag)
         if fate.shifting:
-            self._shift()
+            self._shift(fate.draw)
         query = {name: int(values[0]) for name, values in parse_qs(request.url.query.decode()).items()}
         return api.page(query["offset"], query["limit"], lag=fate.lag, short=fate.short)
 
-    def _shift(self) -> None:
+    def _shift(self, draw: random.Random) -> None:
         there = [each for each in self._link.api.shapes if self._link.api.show(each) is not None]
         if there:
-            self._link.api.edit(self._link.draw.choice(there), name=f"name {self._link.draw.randrange(9)}")
+            self._link.api.edit(draw.choice(there), name=f"name {draw.randrange(9)}")
 
     # ------------------------------------------------------------ both
 

@@ -238,7 +238,9 @@ class QuietWatch(clocks.ClockWatch):
         while True:
             await self.disturbed.wait()
             self.disturbed.clear()
-            await asyncio.sleep(clocks.TICK * _me().world.draw.random())
+            await asyncio.sleep(
+                clocks.TICK * _me().world.draws.make_next("clock watch", _me().number).random()
+            )
             self.check()
 
 

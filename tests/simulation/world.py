@@ -6,7 +6,6 @@ every trouble with its span, every setting with its time. Nothing here decides w
 """
 
 import asyncio
-import random
 import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +14,13 @@ from datetime import datetime, timedelta
 from functools import singledispatchmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 from scheduler.cli import restoration
 from scheduler.core.events import Event
 from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text
+from scheduler.daemon.context import back_off
 from scheduler.ledger.operator_requests import EVERYTHING
 from scheduler.ledger.operator_requests import Pause as PauseRow
 from scheduler.ledger.operator_requests import pause as pause_in
@@ -29,6 +30,7 @@ from scheduler.settings import Configuration, Settings
 from tests.simulation import script as s
 from tests.simulation.api import SimulatedApi
 from tests.simulation.disk import File
+from tests.simulation.draws import Draws
 from tests.simulation.network import Link, Sent
 from tests.simulation.process import MachineLoop, Process, machine, owned
 from tests.simulation.script import Script
@@ -115,7 +117,7 @@ class World:
 
     def __init__(self, script: Script, folder: Path) -> None:
         self.script, self.setting = script, script.setting
-        self.draw = random.Random(f"{script.seed}/world")
+        self.draws = Draws(script.seed)
         self.clock = VirtualClock(self.setting.begin)
         self.file = File(self.setting.commit)
         self.narrates = script.seed % 4 == 0
@@ -151,8 +153,8 @@ class World:
         self.ended: datetime | None = None
 
     def _link(self, name: str, plan: s.TargetPlan) -> Link:
-        draw = random.Random(f"{self.script.seed}/{name}")
-        return Link(SimulatedApi(name, plan, self.clock, draw), plan, self.clock, draw)
+        draws = Draws(self.script.seed, name)
+        return Link(SimulatedApi(name, plan, self.clock, draws), plan, self.clock, draws)
 
     # ------------------------------------------------------------ what processes ask
 
@@ -588,14 +590,19 @@ def played(script: Script, folder: Path) -> World:
         asyncio.get_running_loop().set_task_factory(owned)  # type: ignore[arg-type]  # typeshed: a factory may give any future
         world = World(script, folder)
         asyncio.get_running_loop().set_exception_handler(world.fell)
+        draws.append(world.draws)
         world._broken = {}
         await world.play()
         return world
 
-    before = random.getstate()
-    random.seed(script.seed)  # back-off draws
-    try:
-        with machine(), asyncio.Runner(loop_factory=MachineLoop) as runner:
-            return runner.run(main())
-    finally:
-        random.setstate(before)
+    draws: list[Draws] = []
+
+    def draw() -> float:
+        return draws[0].draw_back_off()
+
+    with (
+        machine(),
+        mock.patch.object(back_off, "__defaults__", (draw,)),
+        asyncio.Runner(loop_factory=MachineLoop) as runner,
+    ):
+        return runner.run(main())
