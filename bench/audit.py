@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from bench import parts
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.ranges import RULES_VERSION
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.schema import open_ledger
 
 BEGIN: Final = datetime(2025, 11, 1, tzinfo=UTC)

@@ -15,8 +15,8 @@ from typing import Final
 from croniter import croniter
 from cronsim import CronSim
 
-from scheduler.core.cron import Schedule, read_versions
-from scheduler.core.zones import load_zone
+from scheduler.core.cron.schedule import Schedule, read_versions
+from scheduler.core.cron.zones import load_zone
 
 NOW: Final = datetime(2026, 11, 23, 19, 18, 7, tzinfo=UTC)
 ZONES: Final = (

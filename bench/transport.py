@@ -56,9 +56,9 @@ from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from bench import parts
 from bench.server import Api, Connection
+from scheduler.clock import SystemClock
 from scheduler.core.secret import SecretKey
 from scheduler.core.verdict import AttemptResponse
-from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, TargetConfig
 from scheduler.upstream.tls import make_tls_context
 from scheduler.upstream.transport import PooledTransport

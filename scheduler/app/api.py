@@ -9,8 +9,8 @@ from typing import Final
 
 from scheduler.app.api_process import Parent
 from scheduler.app.settings_mapping import make_api_config
+from scheduler.clock import SystemClock
 from scheduler.core.errors import ConfigurationError
-from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.server import LocalApi
 from scheduler.ops.http_server import HttpServer
 from scheduler.ops.logs import Log

@@ -23,11 +23,12 @@ from scheduler.app.settings_mapping import (
     make_target_settings,
     make_upstream_config,
 )
-from scheduler.core.cron import read_versions
+from scheduler.clock import SystemClock
+from scheduler.core.cron.schedule import read_versions
+from scheduler.core.cron.zones import reload_zones
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped, WakeFailed
-from scheduler.core.zones import reload_zones
-from scheduler.daemon.clock import ClockWatch, SystemClock
+from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.daemon.context import TargetSettings
 from scheduler.daemon.target_worker import Parse
 from scheduler.localapi.config import ApiConfig, RunnerConfig

@@ -12,9 +12,9 @@ from scheduler.app.api_process import Child, start_api
 from scheduler.app.daemon import Daemon
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.app.state_directory import KEY_NAME, read_key, write_key
+from scheduler.clock import SystemClock
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError
-from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.keys import ApiKeys, Scope
 from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, TargetSection

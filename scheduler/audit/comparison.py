@@ -12,7 +12,7 @@ from scheduler.core.backlog_decisions import measure_extent
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Definition, Gap
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 
 MAX_ZONE_SHIFT: Final = timedelta(days=1)
 """Maximum distance by which other zone data move an occurrence: a clock shift, or an omitted day."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, cast
 
 from scheduler.audit.versions import FOREVER
-from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.model import Definition
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)

@@ -20,7 +20,7 @@ from scheduler.audit.versions import FOREVER, RecordedVersion, VersionPeriod, fi
 from scheduler.core.model import Gap
 
 if TYPE_CHECKING:
-    from scheduler.core.cron import Schedule
+    from scheduler.core.cron.schedule import Schedule
     from scheduler.core.model import Definition
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)

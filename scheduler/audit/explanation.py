@@ -13,13 +13,13 @@ from scheduler.audit.evidence import AttemptRow, Evidence, OccurrenceRow, RunRow
 from scheduler.audit.messages import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.audit.versions import VersionPeriod
 from scheduler.core.command_line import format_command
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.duration import describe_duration
+from scheduler.core.cron.ranges import RULES_VERSION
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.occurrence_log import WAITS_FOR, Cause, Step
 from scheduler.core.policy import Policies, compute_due, make_fire_time
-from scheduler.core.ranges import RULES_VERSION
+from scheduler.core.quantities import describe_duration
 from scheduler.core.status import describe_expiry
 
 _JUST_AFTER: Final = timedelta(microseconds=1)

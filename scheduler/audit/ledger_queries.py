@@ -15,11 +15,11 @@ from typing import Final, cast
 from scheduler.audit.evaluation import EvaluationRules, Transition
 from scheduler.audit.expectation import OccurrenceSpan, Tally
 from scheduler.audit.versions import RecordedVersion
-from scheduler.core.cron import GapPolicy as CronGap
-from scheduler.core.cron import InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.ranges import RULES_VERSION
+from scheduler.core.cron.schedule import GapPolicy as CronGap
+from scheduler.core.cron.schedule import InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.model import Definition, Gap
-from scheduler.core.ranges import RULES_VERSION
 
 TargetStretch = tuple[str, datetime, datetime]
 """A target, and a stretch of time: exclusive begin, inclusive end."""

@@ -36,7 +36,7 @@ from scheduler.audit.expectation import (
     group_periods,
 )
 from scheduler.audit.findings import AuditFinding, FindingKind
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.core.model import Gap
 from scheduler.ledger import history

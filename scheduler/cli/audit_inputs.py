@@ -13,10 +13,10 @@ from scheduler.audit.findings import AuditFinding
 from scheduler.audit.ledger_queries import find_known_runs
 from scheduler.audit.runner import Audit
 from scheduler.cli.ledger_file import open_read_only
+from scheduler.clock import SystemClock
 from scheduler.core.errors import SchedulerError
 from scheduler.core.model import Snapshot
 from scheduler.core.policy import Concurrency
-from scheduler.daemon.clock import SystemClock
 from scheduler.settings import Settings, TargetSection
 from scheduler.upstream import ApiClient
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from scheduler.cli.output import Json
 from scheduler.cli.times import END_OF_TIME
-from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 
 FIELDS: Final = ("cron", "timezone", "from", "count")

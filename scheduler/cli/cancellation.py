@@ -20,7 +20,7 @@ from scheduler.cli.times import now
 from scheduler.core.command_line import format_api_command
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import InvalidAutomation, to_canonical_id
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 from scheduler.database import Database
 from scheduler.localapi.runs import CancelledRuns, RunQueue

@@ -64,7 +64,7 @@ async def _read_newest_runs(database: "Database") -> list[str]:
 
 
 def _read_zones(settings: "Settings") -> Iterable[str]:
-    from scheduler.core.zones import PLACEHOLDERS, load_zone_data
+    from scheduler.core.cron.zones import PLACEHOLDERS, load_zone_data
 
     del settings
     return sorted(load_zone_data().names - PLACEHOLDERS)

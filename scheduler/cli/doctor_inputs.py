@@ -10,7 +10,7 @@ from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.daemon_client import fetch_page_at
 from scheduler.cli.group import Source
 from scheduler.cli.ledger_probe import run_ledger_probe
-from scheduler.daemon.clock import SystemClock
+from scheduler.clock import SystemClock
 from scheduler.doctor.fact_collector import Installation, collect_facts
 from scheduler.doctor.facts import Facts
 from scheduler.settings import Problem, SettingsError, SettingsUnreadable

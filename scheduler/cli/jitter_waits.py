@@ -17,7 +17,7 @@ from scheduler.audit.versions import find_periods
 from scheduler.cli.recorded_policies import parse_settings
 from scheduler.cli.times import END_OF_TIME
 from scheduler.core.backlog_decisions import find_last_instant
-from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, Definition
 from scheduler.core.occurrence_log import Cause

@@ -11,7 +11,7 @@ from scheduler.cli.pauses import ActivePauses, read_pauses, read_throttles
 from scheduler.cli.times import format_machine_and_utc, now
 from scheduler.cli.upcoming_fires import PlannedSchedule
 from scheduler.core.command_line import format_command, resume_all
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.policy import Policies
 from scheduler.core.terminal_text import to_printable
 from scheduler.settings import Settings

@@ -8,7 +8,7 @@ from scheduler.cli.pauses import ActivePauses, read_pauses, read_throttles
 from scheduler.cli.times import format_timedelta, format_zone_and_utc
 from scheduler.cli.upcoming_fires import PlannedSchedule, find_upcoming_fires
 from scheduler.core.command_line import format_command
-from scheduler.core.cron import InvalidSchedule
+from scheduler.core.cron.schedule import InvalidSchedule
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import to_text_seconds
 from scheduler.settings import Settings, TargetSection

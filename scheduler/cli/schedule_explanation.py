@@ -15,13 +15,13 @@ from scheduler.cli.upcoming_fires import (
     make_columns,
     make_time_json,
 )
-from scheduler.core.clock_changes import THIRTEEN_MONTHS, ClockChange, Effect, find_clock_changes
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.dialect_difference import Difference
-from scheduler.core.dialects import find_differences
-from scheduler.core.expression import Expression
+from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS, ClockChange, Effect, find_clock_changes
+from scheduler.core.cron.description import describe_schedule, join_words
+from scheduler.core.cron.dialect_difference import Difference
+from scheduler.core.cron.dialects import find_differences
+from scheduler.core.cron.expression import Expression
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.schedule_description import describe_schedule, join_words
 from scheduler.core.terminal_text import to_printable
 
 _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import Candidate, make_ambiguous_error, make_unknown_error, read_prefix
+from scheduler.clock import SystemClock
 from scheduler.core.command_line import advise_start_api
 from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
 from scheduler.core.model import InvalidAutomation, to_canonical_id
-from scheduler.daemon.clock import SystemClock
 from scheduler.settings import TargetSection
 from scheduler.upstream import ApiClient, Document
 

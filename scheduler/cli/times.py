@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from scheduler.core.duration import describe_span
 from scheduler.core.instants import from_text, to_text_seconds
+from scheduler.core.quantities import describe_span
 
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 """An instant later than any fire."""
@@ -45,7 +45,7 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
         return ParsedTime(from_text(text))
     except (ValueError, OverflowError):
         pass
-    from scheduler.core.zones import load_zone
+    from scheduler.core.cron.zones import load_zone
 
     today = present.astimezone(load_zone(timezone)).date()
     try:
@@ -76,8 +76,8 @@ def _read_as_yesterdays(reading: datetime, timezone: str) -> ParsedTime:
 
 def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
     """Return the instant at which the zone's clock showed a reading (naive)."""
-    from scheduler.core.local_time import iterate_offset_periods
-    from scheduler.core.zones import load_zone
+    from scheduler.core.cron.local_time import iterate_offset_periods
+    from scheduler.core.cron.zones import load_zone
 
     local = load_zone(timezone)
     instants = [reading.replace(tzinfo=local, fold=fold).astimezone(UTC) for fold in (0, 1)]
@@ -104,7 +104,7 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
 
 def find_usable_zone(timezone: str | None) -> str:
     """Return the name of the zone; UTC without a zone, or for a zone unknown to this machine."""
-    from scheduler.core.zones import load_zone
+    from scheduler.core.cron.zones import load_zone
 
     try:
         return load_zone(timezone or "UTC").key
@@ -117,7 +117,7 @@ def format_in_zone(instant: datetime, timezone: str, *, with_seconds: bool = Fal
 
     ``with_seconds``: show the seconds also when they are zero.
     """
-    from scheduler.core.zones import load_zone
+    from scheduler.core.cron.zones import load_zone
 
     return format_local_time(instant.astimezone(load_zone(timezone)), with_seconds=with_seconds)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.cli.output import Column, Json, make_detail_column, make_name_column, make_text_column
 from scheduler.cli.times import END_OF_TIME, format_local_time, format_timedelta
-from scheduler.core.cron import FireNote, InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import FireNote, InvalidSchedule, Schedule
+from scheduler.core.cron.zones import ADVICE, find_similar_names, load_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.policy import Policies, compute_due
-from scheduler.core.zones import ADVICE, find_similar_names, load_zone
 
 if TYPE_CHECKING:
     from scheduler.settings.models import ScheduleSettings

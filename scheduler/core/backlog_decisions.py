@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from scheduler.core.backlog import BacklogInterval
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Reason
 from scheduler.core.policy import (
     RESTART_GRACE,

@@ -5,7 +5,7 @@
     SchedulerError
     ├── ConfigurationError      wrong use: exit status 2
     │   └── TargetMismatch      the ledger knows the target under another URL or project
-    ├── InvalidSchedule         (core/cron.py) an expression in a zone that is no schedule
+    ├── InvalidSchedule         (core/cron/schedule.py) an expression in a zone that is no schedule
     ├── DatabaseRefused         not a database of ours; left as it is: exit status 2
     └── Unreachable             exit status 3
         ├── LedgerUnavailable   not durable; nothing may be sent on the strength of it; try again later

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Occurrence
 from scheduler.core.policy import make_fire_time
 from scheduler.core.timetable import TimetableEntry

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from scheduler.core.instants import from_text, is_credible
 
 if TYPE_CHECKING:
-    from scheduler.core.cron import Schedule  # at run time `--help` would load croniter
+    from scheduler.core.cron.schedule import Schedule  # at run time `--help` would load croniter
 
 MAX_NAME: Final = 255
 _MAX_ERROR: Final = 500

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from scheduler.core.model import Reason
 
 if TYPE_CHECKING:
-    from scheduler.core.cron import Schedule  # at run time `--help` would load croniter
+    from scheduler.core.cron.schedule import Schedule  # at run time `--help` would load croniter
 
 _SHORTEST: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=1)

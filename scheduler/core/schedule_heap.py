@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import count, islice
 
 from scheduler.core.backlog_decisions import MOST_LISTED
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 
 
 @dataclass(slots=True)

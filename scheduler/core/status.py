@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Automation, Outcome, Reason, RunStatus, State
 from scheduler.core.occurrence_log import Cause

@@ -31,7 +31,7 @@ from scheduler.core.backlog_decisions import (
     find_last_near,
     measure_extent,
 )
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.due_queue import DueQueue
 from scheduler.core.model import (
     NO_DEFINITION,

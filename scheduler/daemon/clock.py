@@ -1,4 +1,4 @@
-"""Clocks of the daemon, and the watch for clock steps and suspends. Only this module reads a clock.
+"""The alarm of a sleeping loop, and the watch for clock steps and suspends.
 
 The wall clock steps when somebody sets it. The boot-time clock only goes forward and counts suspend
 (clock_gettime(2), CLOCK_BOOTTIME). A change of the difference between these clocks shows a clock step. The
@@ -8,10 +8,9 @@ this: it stands still while the loop is busy.
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from scheduler.core.events import ClockJumped
@@ -23,22 +22,6 @@ MIN_CLOCK_JUMP: Final = 1.0
 """Smallest jump, in seconds. A smaller difference within one tick is slewing or a slow loop."""
 MAX_TRUSTED_STEP: Final = 60.0
 """Largest step forward that is trusted without confirmation by an API, in seconds."""
-
-
-class SystemClock:
-    """Clocks of the machine."""
-
-    def now(self) -> datetime:
-        """Return the wall clock: aware, UTC."""
-        return datetime.now(UTC)  # noqa: TID251  this is the one place
-
-    def boottime(self) -> float:
-        """Return the seconds since the machine started, including the time in suspend."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def monotonic(self) -> float:
-        """Return the seconds since the machine started, without the time in suspend."""
-        return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Alarm:

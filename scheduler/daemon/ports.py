@@ -1,6 +1,6 @@
 """Ports of the daemon: small protocols for the clock, the API, the ledger and events.
 
-The implementations live in `upstream`, `ledger` and `daemon.clock`.
+The implementations live in `upstream`, `ledger` and `scheduler.clock`.
 """
 
 from collections.abc import Collection, Mapping, Sequence

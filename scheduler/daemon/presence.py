@@ -15,7 +15,7 @@ from scheduler.core.disappearance import DisappearanceWatch
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified, ListAgreed, ListDisagreed
 from scheduler.core.model import InvalidAutomation, Snapshot
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.recorded_state import RecordedTargetState
 from scheduler.core.status import Disappearance, Inconsistency
 from scheduler.daemon.automation_cache import AutomationCache

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, DefinitionVersion, State

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 
 SQLITE_HEADER: Final = b"SQLite format 3\0"
 """First bytes of each SQLite database (https://www.sqlite.org/fileformat.html)."""

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import sqlite_utils  # noqa: TID251 -- this package is the one that may
 
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.database.errors import describe_damage, get_primary_code, translate_errors
 
 Tables = sqlite_utils.Database

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.plural import pluralize
 from scheduler.core.policy import Concurrency, compute_jitter
+from scheduler.core.quantities import pluralize
 from scheduler.doctor.facts import ApiFacts, Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding
 from scheduler.doctor.interval import find_interval

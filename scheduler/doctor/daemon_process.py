@@ -9,7 +9,7 @@ from typing import Final
 
 from scheduler.core.command_line import advise_log, advise_start_daemon, format_command
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.doctor.facts import Facts, LedgerFacts, ProcessFacts, UnknownFact
 from scheduler.doctor.findings import Check, CheckFinding, advise_on_silence, describe_silence
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.ranges import RULES_VERSION
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, SchedulerError
-from scheduler.core.ranges import RULES_VERSION
 from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.doctor.abandonable_call import run_abandonable

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from scheduler.core import zones
-from scheduler.core.clock_changes import THIRTEEN_MONTHS
+from scheduler.core.cron import zones
+from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS
 from scheduler.core.errors import NoAnswer, SchedulerError
 from scheduler.doctor.abandonable_call import run_abandonable
 from scheduler.doctor.facts import Occupant, ProcessFacts, ZoneCopy, ZoneFacts

@@ -6,7 +6,7 @@ The intervals are cached, because many automations may share one schedule.
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 
 
 @lru_cache(maxsize=4096)

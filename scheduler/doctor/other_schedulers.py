@@ -6,9 +6,9 @@ from itertools import combinations
 from typing import Final
 
 from scheduler.core.command_line import format_command
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.doctor.facts import LOOK_BACK, ApiFacts, Facts, ForeignRunSummary, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding
 

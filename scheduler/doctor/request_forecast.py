@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Final
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls, predict_polls
 
 DAY: Final = 24 * 60

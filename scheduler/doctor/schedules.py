@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Final
 
 from scheduler.core.command_line import format_command, resume_all
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.dialect_difference import Code
-from scheduler.core.dialects import find_differences
+from scheduler.core.cron.dialect_difference import Code
+from scheduler.core.cron.dialects import find_differences
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding, split_advice

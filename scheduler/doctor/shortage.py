@@ -6,12 +6,11 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from scheduler.core.cron import Schedule
-from scheduler.core.duration import describe_span
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Forecast, ForecastOccurrence, Polls, find_losers, make_forecast
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.plural import pluralize
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_start_within
+from scheduler.core.quantities import describe_span, pluralize
 from scheduler.settings import TargetSection
 
 MAX_OCCURRENCES: Final = 20_000

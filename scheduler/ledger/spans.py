@@ -17,10 +17,10 @@ from itertools import groupby, pairwise
 from typing import Final, cast
 
 from scheduler.core.backlog_decisions import measure_extent
-from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.ranges import RULES_VERSION
+from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
-from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
 
 SPAN_COLUMNS: Final = """

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from scheduler.core.backfill import FireRequest, Reopening
+from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import (
     Attempt,
@@ -31,7 +32,6 @@ from scheduler.core.model import (
     State,
 )
 from scheduler.core.occurrence_log import Step
-from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
 from scheduler.database import Database
 from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots
@@ -51,7 +51,7 @@ class SqliteLedger:
     """The ledger in a database of this project.
 
     ``node`` is written to the rows; ``croniter`` and ``tzdata`` are the versions for evaluating schedules.
-    ``rules_version`` is the version of the rules for reading expressions, see `scheduler.core.ranges`. Every
+    ``rules_version`` is the version of the rules for reading expressions, see `scheduler.core.cron.ranges`. Every
     method raises `LedgerUnavailable` when the operation is not possible now. Methods that write return when
     their write is durable. `Contradiction` is a mistake of the caller, and nothing was written.
     """

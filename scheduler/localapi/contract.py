@@ -8,8 +8,8 @@ from functools import cache
 from typing import Final
 from zoneinfo import available_timezones
 
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.zones import PLACEHOLDERS
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from scheduler.core.cron.zones import PLACEHOLDERS
 from scheduler.localapi.errors import make_validation_error
 from scheduler.localapi.fields import ABSENT, Field, Flag, Reference, Text, Value
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from scheduler.core.duration import describe_duration
+from scheduler.core.quantities import describe_duration
 from scheduler.core.terminal_text import strip_terminal_codes, to_printable
 from scheduler.localapi.process import CommandResult, EndCause
 from scheduler.localapi.runs import RunResult

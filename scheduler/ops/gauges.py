@@ -16,7 +16,7 @@ from typing import Final, Literal
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric  # noqa: TID251  shows the metrics of metrics.py
 from prometheus_client.exposition import choose_encoder  # noqa: TID251  the same
 
-from scheduler.core import cron
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.model import State
 from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
 from scheduler.ops.metrics import RUN_ENDS, Metrics
@@ -141,7 +141,7 @@ class _Families:
 
 
 def _make_process_gauges(taken: _GaugeState, ledger_size: int | None) -> Iterator[Metric]:
-    versions = cron.read_versions()
+    versions = read_versions()
     built = {
         "version": taken.status.version,
         "python": python_version(),

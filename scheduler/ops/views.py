@@ -8,10 +8,11 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, to_canonical_id
-from scheduler.core.plural import pluralize
 from scheduler.core.policy import compute_due
+from scheduler.core.quantities import pluralize
 from scheduler.core.status import (
     STALLED_AFTER,
     DaemonStatus,
@@ -22,7 +23,6 @@ from scheduler.core.status import (
     WaitStatus,
 )
 from scheduler.core.timetable import TimetableEntry
-from scheduler.core.zones import load_zone
 from scheduler.ops.gauges import AUTOMATION_STATES
 from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.upstream.exchange import Reply
 from scheduler.upstream.partial_json import (
     Malformed,

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from scheduler.app import daemon as app
+from scheduler.clock import SystemClock
 from scheduler.core.events import AutomationRemoved, Event, OccurrenceConcluded, RunFinished, SnapshotTaken
 from scheduler.core.model import Reason, RunStatus
-from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.run_results import DELETED_ERROR
 from scheduler.localapi.server import LocalApi
 from scheduler.settings import load

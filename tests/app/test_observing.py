@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from scheduler.app.observability import Observability
+from scheduler.clock import SystemClock
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event
 from scheduler.core.model import RunOrigin, RunStatus
-from scheduler.daemon.clock import ClockWatch, SystemClock
+from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.ledger.schema import open_ledger

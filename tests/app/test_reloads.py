@@ -10,8 +10,8 @@ import pytest
 from scheduler.app import daemon as daemon_module
 from scheduler.audit.evidence import RecordedPolicy
 from scheduler.cli.recorded_policies import parse_policies
-from scheduler.core import zones
-from scheduler.core.cron import read_versions
+from scheduler.core.cron import zones
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
 from scheduler.core.instants import from_text
 from scheduler.core.policy import Concurrency, Policies

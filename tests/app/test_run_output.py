@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from scheduler.app.run_output import RunOutputReader
+from scheduler.clock import SystemClock
 from scheduler.core.status import RunOutputTail
-from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.keys import Scope
 from scheduler.ops.http_server import HttpServer
 from scheduler.settings import Settings, load

@@ -9,9 +9,9 @@ from typing import Any
 
 from scheduler.audit.findings import AuditFinding
 from scheduler.audit.runner import Audit, AuditRequest
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.ranges import RULES_VERSION
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.instants import to_text
-from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes.twin import TwinLedger

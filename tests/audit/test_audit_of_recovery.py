@@ -13,7 +13,7 @@ from scheduler.audit.evaluation import Evaluation, EvaluationRules
 from scheduler.audit.evidence import collect_evidence
 from scheduler.audit.expectation import AuditExpectation, OccurrenceSpan
 from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
-from scheduler.core.cron import Schedule, read_versions
+from scheduler.core.cron.schedule import Schedule, read_versions
 from scheduler.daemon import planner
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import Story, audit, recorded, spoil, told

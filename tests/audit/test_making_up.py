@@ -9,7 +9,7 @@ import pytest
 from scheduler.audit.backfill import BackfillRefused, make_backfill_request
 from scheduler.audit.evidence import collect_evidence
 from scheduler.core.backfill import FireRequest
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.policy import Policies
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil

@@ -9,8 +9,8 @@ import pytest
 
 from scheduler.audit.evidence import collect_evidence
 from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation, explain_occurrence
-from scheduler.core.cron import Schedule, read_versions
-from scheduler.core.ranges import CRONITERS_RULES, RULES_VERSION
+from scheduler.core.cron.ranges import CRONITERS_RULES, RULES_VERSION
+from scheduler.core.cron.schedule import Schedule, read_versions
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import found, recorded, spoil, told
 from tests.daemon.world import World

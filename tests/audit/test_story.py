@@ -9,7 +9,7 @@ import pytest
 from scheduler.audit.evidence import collect_evidence
 from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation, explain_occurrence
 from scheduler.audit.messages import CAUSES, REASONS, RESULTS, RUNS, STATES
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.instants import to_text
 from scheduler.core.model import AttemptResult, Reason, RunStatus, State
 from scheduler.core.occurrence_log import Cause

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, Definition, Outcome, Reason, RunStatus, State
 from scheduler.core.policy import CatchUp, Concurrency, Policies

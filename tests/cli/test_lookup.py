@@ -13,8 +13,8 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.lookup import LEAST_PREFIX, find_near
 from scheduler.cli.target_api import find_document
+from scheduler.core.cron.zones import find_similar_names as find_near_zone
 from scheduler.core.model import Automation, Definition
-from scheduler.core.zones import find_similar_names as find_near_zone
 from tests.cli.conftest import Scheduler
 from tests.cli.test_commands import LEAVES
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, at, automation, claim, stand, version

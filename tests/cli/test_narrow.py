@@ -20,7 +20,7 @@ from scheduler.cli.output import (
     make_text_column,
 )
 from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, make_columns
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.ledger.history import Line
 from scheduler.localapi.keys import ApiKey, Scope
 

@@ -9,11 +9,11 @@ from typing import get_args
 
 import pytest
 
-from scheduler.core.clock_changes import find_clock_changes
-from scheduler.core.cron import Schedule
-from scheduler.core.dialect_difference import Code, Difference
-from scheduler.core.dialects import find_differences
-from scheduler.core.schedule_description import describe_schedule, join_words
+from scheduler.core.cron.clock_changes import find_clock_changes
+from scheduler.core.cron.description import describe_schedule, join_words
+from scheduler.core.cron.dialect_difference import Code, Difference
+from scheduler.core.cron.dialects import find_differences
+from scheduler.core.cron.schedule import Schedule
 from tests.cli.conftest import Scheduler
 
 PAGE = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()

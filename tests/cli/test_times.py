@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from scheduler.cli.times import format_local_time, format_timedelta
-from scheduler.core.duration import describe_duration, describe_span
+from scheduler.core.quantities import describe_duration, describe_span
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from scheduler.core import expected_occurrences as expected_module
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.expected_occurrences import ExpectedOccurrences
 from scheduler.core.model import Automation, Definition, Occurrence
 from scheduler.core.policy import Policies

@@ -15,7 +15,7 @@ from scheduler.core.backlog_decisions import (
     find_last_instant,
     measure_extent,
 )
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Definition, Gap, Reason
 from scheduler.core.policy import (
     CatchUp,

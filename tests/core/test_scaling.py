@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.due_queue import DueQueue
 from scheduler.core.model import Automation, Definition, Snapshot
 from scheduler.core.policy import FireTime, Policies

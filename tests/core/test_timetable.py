@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Automation, Definition, DefinitionVersion, InvalidAutomation, Snapshot
 from scheduler.core.policy import Policies, make_fire_time
 from scheduler.core.recorded_state import EndedVersion, RecordedAutomation

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import model
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Automation, Definition, Gap, Snapshot
 from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import EndedVersion, RecordedAutomation

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Automation, Definition
 from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import RecordedAutomation

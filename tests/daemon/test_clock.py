@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from scheduler.clock import SystemClock
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, Automation, Occurrence, Reason, SkippedSpan
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
+from scheduler.daemon.clock import Alarm, ClockWatch
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import (
     LOST_ANSWER,

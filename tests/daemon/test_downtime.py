@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import Event, OccurrenceConcluded
 from scheduler.core.model import Outcome

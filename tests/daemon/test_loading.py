@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core import timetable
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.daemon.target_worker import TargetWorker
 from tests.daemon.test_reload import without_berlin
 from tests.daemon.world import World, in_world

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scheduler.core import zones
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron import zones
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.policy import Policies
 from tests.daemon.world import World, in_world
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import DefinitionVersion, Occurrence
 from scheduler.core.policy import CatchUp, Concurrency, Policies

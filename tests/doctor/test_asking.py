@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scheduler.daemon.clock import SystemClock
+from scheduler.clock import SystemClock
 from scheduler.doctor.api_probe import NIL_ID, probe_api
 from scheduler.doctor.facts import ApiFacts
 from tests.fault_server import FaultServer, Received, by_request, fault_server, response

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls
 from scheduler.doctor.request_forecast import LoadGroup, RequestForecast, forecast_requests
 from scheduler.doctor.shortage import MAX_OCCURRENCES, choose_stretch

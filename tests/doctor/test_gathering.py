@@ -14,8 +14,8 @@ import pytest
 
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.daemon_client import fetch_page_at
+from scheduler.clock import SystemClock
 from scheduler.core.errors import Unreachable
-from scheduler.daemon.clock import SystemClock
 from scheduler.doctor import embedded
 from scheduler.doctor.fact_collector import Installation, collect_facts
 from scheduler.doctor.facts import EmbeddedFacts, Facts, LedgerFacts, ProcessFacts, StorageFacts, UnknownFact

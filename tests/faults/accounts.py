@@ -14,7 +14,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import from_text
 from tests.e2e.stand import Stand
 

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.model import (
     Automation,
@@ -18,7 +19,6 @@ from scheduler.core.model import (
     RunStatus,
     parse_automation,
 )
-from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.recorded_state import RecordedAutomation, RecordedTargetState, Removal, ThrottleSpan
 from scheduler.ledger.operator_requests import (
     EVERYTHING,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.backfill import FireRequest, Reopening
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Claim, Definition, Gap, Occurrence, OpenOccurrence, Reason, Skip, SkippedSpan
 from scheduler.core.recorded_state import EndedVersion
 from scheduler.ledger import spans

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, Definition, Reason, Run, RunOrigin, SkippedSpan, State
 from scheduler.ledger import claims, snapshots

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.ledger.spans import decode_intervals, encode_intervals
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from scheduler.core.cron import Schedule
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import (
     AttemptBegun,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from scheduler.core.cron import read_versions
+from scheduler.core.cron.schedule import read_versions
 from scheduler.core.events import (
     AttemptBegun,
     AutomationRemoved,

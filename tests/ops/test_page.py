@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_due
 from scheduler.core.status import AutomationDetails, OperatorPause, RecentActivity, RunOutputTail
 from scheduler.core.timetable import TimetableEntry
-from scheduler.core.zones import load_zone
 from scheduler.ops.page.overview import MAX_INSTANTS
 from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.queries import OccurrenceQuery

@@ -17,7 +17,7 @@ lines. What is simulated, and where:
 
 The checks (`checks`, on the `evidence`) use none of the daemon's decisions: they compare the ledger with what
 the API really did and was asked, with what the definitions imply, and with what was told in events, metrics
-and log. Plain expressions in UTC are counted by hand (`counting`); for all others `core.cron` is shared,
+and log. Plain expressions in UTC are counted by hand (`counting`); for all others `core.cron.schedule` is shared,
 which has tests of its own.
 
 ::

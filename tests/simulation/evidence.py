@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.events import OccurrenceConcluded, SnapshotFailed, SnapshotTaken
 from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from scheduler.app import daemon
 from scheduler.cli import restoration
-from scheduler.core import backlog, model, ranges
+from scheduler.core import backlog, model
 from scheduler.core.backlog import Backlog
-from scheduler.core.cron import Schedule
+from scheduler.core.cron import ranges
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.occurrence_log import Cause

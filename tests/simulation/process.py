@@ -20,7 +20,7 @@ from unittest import mock
 
 from scheduler.app import daemon as app
 from scheduler.app import ledger_startup
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.events import Event, RequestEnded
 from scheduler.daemon import clock as clocks
 from scheduler.daemon.service import Service

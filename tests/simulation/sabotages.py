@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from scheduler.app import ledger_startup
-from scheduler.core import backlog_decisions, cron, policy, verdict
+from scheduler.core import backlog_decisions, policy, verdict
+from scheduler.core.cron import schedule
 from scheduler.core.model import Attempt, Claim, Occurrence, Skip
 from scheduler.core.timetable import Timetable
 from scheduler.core.verdict import FoundRun, RunReading, UnknownAttempt
@@ -190,7 +191,7 @@ def _forget_schedules() -> None:
     sabotaged.
     """
     backlog_decisions.clear_caches()
-    cron._make_schedule.cache_clear()
+    schedule._make_schedule.cache_clear()
     evidence._instants.cache_clear()
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import uvloop
 
+from scheduler.clock import SystemClock
 from scheduler.core.events import RequestEnded
 from scheduler.core.secret import SecretKey
-from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, TargetConfig
 from tests.fault_server import FaultServer
 

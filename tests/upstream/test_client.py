@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scheduler import __version__
+from scheduler.clock import SystemClock
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import InvalidAutomation
 from scheduler.core.secret import SecretKey
 from scheduler.core.verdict import AttemptResponse
-from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, NewAutomation, TargetConfig
 from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until
 from tests.ports import free_port

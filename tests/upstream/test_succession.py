@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from scheduler.clock import SystemClock
 from scheduler.core.verdict import AttemptResponse
-from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient
 from tests.fault_server import Visit, always, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, client, target

@@ -22,7 +22,7 @@ from scheduler.cli.output import (
 )
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_zone_and_utc, now
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:

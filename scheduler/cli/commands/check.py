@@ -9,7 +9,7 @@ import click
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.output import Colour, Json, make_progress_printer, print_json, print_line, style
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:

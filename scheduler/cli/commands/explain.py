@@ -96,7 +96,7 @@ def _explain_automations(
     from scheduler.cli.ledger_automations import read_automations
     from scheduler.cli.output import print_to_stderr
     from scheduler.cli.schedule_explanation import format_automation, make_automation_json
-    from scheduler.core.cron import Schedule
+    from scheduler.core.cron.schedule import Schedule
 
     found = read_automations(settings, automation)
     for number, each in enumerate(found):

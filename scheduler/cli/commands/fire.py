@@ -44,7 +44,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     from scheduler.cli.automation_lookup import find_automation
     from scheduler.cli.backfill import BackfillClient
     from scheduler.cli.ledger_file import open_read_only
-    from scheduler.core.cron import read_versions
+    from scheduler.core.cron.schedule import read_versions
 
     source: Source = context.obj
     path, at, evaluated = source.load().settings.ledger.url.path, now(), read_versions()

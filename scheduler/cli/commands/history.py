@@ -21,11 +21,11 @@ from scheduler.cli.output import (
     show,
 )
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, now
-from scheduler.core.duration import describe_duration
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.quantities import describe_duration
 from scheduler.core.terminal_text import to_printable
-from scheduler.core.zones import load_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

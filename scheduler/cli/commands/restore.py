@@ -10,7 +10,7 @@ from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source
 from scheduler.cli.output import print_line
 from scheduler.cli.times import now
 from scheduler.core.command_line import format_command, resume_all
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from scheduler.cli.output import (
 )
 from scheduler.cli.tail import GrowingFile
 from scheduler.cli.times import find_usable_zone, format_zone_and_utc, now
-from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
+from scheduler.core.quantities import describe_duration
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:

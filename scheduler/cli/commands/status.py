@@ -27,12 +27,12 @@ from scheduler.cli.times import (
     format_timedelta,
     format_zone_and_utc,
 )
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.occurrence_log import SEVERAL_WAIT_FOR, WAITS_FOR, Cause
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
-from scheduler.core.zones import load_zone
 
 if TYPE_CHECKING:
     from scheduler.cli.pauses import ActivePauses

@@ -13,10 +13,10 @@ from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Colour, Json, print_json, print_line, style
 from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Occurrence, RunStatus, State
 from scheduler.core.terminal_text import to_printable
-from scheduler.core.zones import load_zone
 
 if TYPE_CHECKING:
     from scheduler.audit.evidence import AttemptRow, Evidence, RunRow
@@ -58,7 +58,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
     from scheduler.cli.automation_lookup import find_automation
     from scheduler.cli.ledger_file import is_served, open_read_only
-    from scheduler.core.cron import read_versions
+    from scheduler.core.cron.schedule import read_versions
 
     source: Source = context.obj
     at, evaluated = now(), read_versions()

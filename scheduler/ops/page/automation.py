@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from typing import Final
 
-from scheduler.core.clock_changes import THIRTEEN_MONTHS, find_clock_changes
 from scheduler.core.command_line import format_command, resume_all
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS, find_clock_changes
+from scheduler.core.cron.description import describe_schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_jitter, compute_start_within
-from scheduler.core.schedule_description import describe_schedule
 from scheduler.core.status import AutomationDetails, FinishedRun, OperatorPause, RecentActivity, TargetStatus
 from scheduler.ops.page.rows import TONES, UpcomingRow, make_upcoming_row
 from scheduler.ops.page.times import DisplayTime, format_duration, make_display_time

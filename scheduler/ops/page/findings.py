@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from scheduler.core.command_line import complete_commands, format_command, resume_all
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.status import (
     STALLED_AFTER,
     AutomationDetails,

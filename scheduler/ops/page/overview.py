@@ -9,10 +9,10 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final
 
-from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus, State
 from scheduler.core.policy import compute_due
+from scheduler.core.quantities import describe_duration
 from scheduler.core.status import (
     AutomationDetails,
     DaemonStatus,

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
-from scheduler.core.cron import FireNote
-from scheduler.core.duration import describe_duration
+from scheduler.core.cron.schedule import FireNote
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.occurrence_log import WAITS_FOR, Cause
 from scheduler.core.policy import compute_due
+from scheduler.core.quantities import describe_duration
 from scheduler.core.status import AutomationDetails, WaitStatus
 from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.views import Json

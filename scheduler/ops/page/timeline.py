@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 from scheduler.core.status import AutomationDetails
 from scheduler.ops.page.renderer import iterate_with_pauses
 from scheduler.ops.page.times import format_clock, format_day

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.duration import describe_span
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.zones import load_zone
+from scheduler.core.quantities import describe_span
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # in any locale
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

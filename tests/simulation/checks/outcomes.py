@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.simulation.evidence import Check, Evidence, Row
 from tests.simulation.network import Sent

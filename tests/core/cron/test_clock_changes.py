@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.clock_changes import ClockChange, find_clock_changes
-from scheduler.core.cron import GapPolicy, RepeatPolicy, Schedule
-from scheduler.core.zones import load_zone
-from tests.core.cron_oracle import (
+from scheduler.core.cron.clock_changes import ClockChange, find_clock_changes
+from scheduler.core.cron.schedule import GapPolicy, RepeatPolicy, Schedule
+from scheduler.core.cron.zones import load_zone
+from tests.core.cron.oracle import (
     DAY,
     EXAMPLES,
     GAPS,

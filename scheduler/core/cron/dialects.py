@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from scheduler.core.clock_changes import ClockChange, Effect
-from scheduler.core.cron import Schedule
-from scheduler.core.cron_text import DATE, FIELDS, MONTH, WEEKDAY, CronText
-from scheduler.core.dialect_difference import (
+from scheduler.core.cron.clock_changes import ClockChange, Effect
+from scheduler.core.cron.cron_text import DATE, FIELDS, MONTH, WEEKDAY, CronText
+from scheduler.core.cron.dialect_difference import (
     APSCHEDULER,
     CRONITER,
     CRONSIM,
@@ -28,7 +27,8 @@ from scheduler.core.dialect_difference import (
     Difference,
     make_refusal,
 )
-from scheduler.core.dialect_rules import check_items, check_weekday_numbers
+from scheduler.core.cron.dialect_rules import check_items, check_weekday_numbers
+from scheduler.core.cron.schedule import Schedule
 
 
 def find_differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) -> Sequence[Difference]:

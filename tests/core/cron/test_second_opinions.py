@@ -15,9 +15,9 @@ from cronsim import CronSim
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import Schedule
-from scheduler.core.zones import load_zone
-from tests.core.cron_oracle import DAY, EXAMPLES, HOUR, ZONES, Rule, changes, parsed, rules
+from scheduler.core.cron.schedule import Schedule
+from scheduler.core.cron.zones import load_zone
+from tests.core.cron.oracle import DAY, EXAMPLES, HOUR, ZONES, Rule, changes, parsed, rules
 
 BROKEN_HOURS: Final = frozenset({"Australia/Lord_Howe", "Pacific/Chatham"})
 MORE_ZONES: Final = (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import GapPolicy, RepeatPolicy, Schedule
-from tests.core.cron_oracle import DAY, EXAMPLES, GAPS, REPEATS, RULES, Rule, near_changes, parsed
+from scheduler.core.cron.schedule import GapPolicy, RepeatPolicy, Schedule
+from tests.core.cron.oracle import DAY, EXAMPLES, GAPS, REPEATS, RULES, Rule, near_changes, parsed
 
 WEEK = 7 * DAY
 few = settings(

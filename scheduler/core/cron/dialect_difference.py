@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from scheduler.core.schedule_description import join_words
+from scheduler.core.cron.description import join_words
 
 Code = Literal[
     "clock_repeats",

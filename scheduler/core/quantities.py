@@ -1,6 +1,6 @@
-"""Durations for people, in one format for the commands, the page and the doctor.
+"""Numbers with their noun, and durations, in one format for the commands, the page and the doctor.
 
-Settings have their own form (``1h30m``).
+Durations in settings have their own form (``1h30m``).
 """
 
 from itertools import pairwise
@@ -9,6 +9,14 @@ from typing import Final
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _MINUTE: Final = 60
 _MILLISECOND: Final = 0.001
+
+
+def pluralize(number: int, noun: str, plural: str | None = None) -> str:
+    """Return the number with its noun: ``1 run``, ``3,000 runs``.
+
+    ``plural`` is for a plural that does not just add an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def describe_span(seconds: float, *, exact: bool = False) -> str:

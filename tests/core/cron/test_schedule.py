@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from scheduler.core import expression
-from scheduler.core.cron import FireNote, GapPolicy, RepeatPolicy, Schedule, read_versions
+from scheduler.core.cron import expression
+from scheduler.core.cron.schedule import FireNote, GapPolicy, RepeatPolicy, Schedule, read_versions
 
-GOLDEN = json.loads(Path(__file__).with_name("cron_golden.json").read_text(encoding="utf-8"))["cases"]
+GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text(encoding="utf-8"))["cases"]
 DAY = timedelta(days=1)
 
 

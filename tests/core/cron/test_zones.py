@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core import zones
-from scheduler.core.cron import InvalidSchedule, Schedule, read_versions
-from scheduler.core.zones import ZoneData, ZoneDataCopy
+from scheduler.core.cron import zones
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule, read_versions
+from scheduler.core.cron.zones import ZoneData, ZoneDataCopy
 
 Tree = Callable[..., Path]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -1,13 +1,14 @@
 """Rules for ranges, steps and numbers whose spelling other crons read differently, or refuse.
 
-Each function is one rule. `scheduler.core.dialects` applies all rules.
+Each function is one rule. `scheduler.core.cron.dialects` applies all rules.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.core.cron_text import DATE, MONTH, WEEKDAY, CronText, FieldItem
-from scheduler.core.dialect_difference import (
+from scheduler.core.cron.cron_text import DATE, MONTH, WEEKDAY, CronText, FieldItem
+from scheduler.core.cron.description import MONTHS, WEEKDAYS
+from scheduler.core.cron.dialect_difference import (
     APSCHEDULER,
     CRONITER,
     CRONSIM,
@@ -19,8 +20,7 @@ from scheduler.core.dialect_difference import (
     Difference,
     make_refusal,
 )
-from scheduler.core.ranges import CRONITERS_RULES, RULES_VERSION
-from scheduler.core.schedule_description import MONTHS, WEEKDAYS
+from scheduler.core.cron.ranges import CRONITERS_RULES, RULES_VERSION
 
 
 def _check_wrapping_step(item: FieldItem, written: CronText) -> Iterator[Difference]:

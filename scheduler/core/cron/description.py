@@ -2,7 +2,7 @@
 
 The words are made from the values of an expression, not from its text. The words therefore give the real
 times of the schedule, however croniter reads the text. Two texts with the same times have the same words. The
-effect of a clock change is described elsewhere (`scheduler.core.clock_changes`): the words are for days
+effect of a clock change is described elsewhere (`scheduler.core.cron.clock_changes`): the words are for days
 without a clock change.
 
 This project does not use the package cron-descriptor, which puts the text itself in words. Its words are
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from scheduler.core.cron import Schedule
-from scheduler.core.expression import LAST, Days, Expression
+from scheduler.core.cron.expression import LAST, Days, Expression
+from scheduler.core.cron.schedule import Schedule
 
 MONTHS: Final = (
     "January",

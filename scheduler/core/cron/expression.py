@@ -2,13 +2,13 @@
 
 croniter alone decides which expressions are valid, which values a field has, and which days match, including
 ``L``, ``#`` and ``W``. croniter is only given local dates without a zone. With zones, croniter breaks the
-rules at clock changes, so `scheduler.core.cron` applies these rules. This module keeps the knowledge of
+rules at clock changes, so `scheduler.core.cron.schedule` applies these rules. This module keeps the knowledge of
 croniter's habits in one place:
 
 - croniter has no limit of length. It accepts random (``R``) and hashed (``H``) fields, six and seven fields,
   and aliases such as ``@daily``. This module refuses all these forms first.
 - croniter misreads ranges that wrap and ranges with equal ends. This module writes such ranges out first
-  (`scheduler.core.ranges`).
+  (`scheduler.core.cron.ranges`).
 - croniter treats any ``*`` in a list as a ``*`` at the beginning of the field. This module rewrites such a
   ``*``.
 - croniter detects a date that never comes (``31 2``) only when asked for a day, after a search through fifty
@@ -27,8 +27,8 @@ from typing import Final, Literal, cast
 
 from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
 
-from scheduler.core.plural import pluralize
-from scheduler.core.ranges import RULES_VERSION, write_out_ranges
+from scheduler.core.cron.ranges import RULES_VERSION, write_out_ranges
+from scheduler.core.quantities import pluralize
 
 MAX_LENGTH: Final = 100  # the API's limit
 LAST: Final = -1  # the last such weekday of a month
@@ -108,7 +108,7 @@ class Expression:
     def read(cls, text: str, rules_version: int = RULES_VERSION) -> "Expression":
         """Return the expression in ``text``. Raise BadExpression.
 
-        ``rules_version`` selects the rules for ranges (`scheduler.core.ranges`).
+        ``rules_version`` selects the rules for ranges (`scheduler.core.cron.ranges`).
         """
         try:
             return cls._read(text, rules_version)

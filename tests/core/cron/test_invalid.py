@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.errors import SchedulerError
 
 SLOW = 0.25  # seconds; ten times what the slowest takes on a busy machine

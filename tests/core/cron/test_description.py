@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.expression import Expression
-from scheduler.core.schedule_description import describe_schedule
-from tests.core.cron_oracle import EXAMPLES, RULES, Rule
-from tests.core.words_reader import days_of, minutes_of
+from scheduler.core.cron.description import describe_schedule
+from scheduler.core.cron.expression import Expression
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from tests.core.cron.oracle import EXAMPLES, RULES, Rule
+from tests.core.cron.words_reader import days_of, minutes_of
 
-GOLDEN = json.loads((Path(__file__).parent / "cron_golden.json").read_text())["cases"]
+GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())["cases"]
 
 TABLE = {
     "0 9 * * 1-5": "At 09:00, Monday through Friday",

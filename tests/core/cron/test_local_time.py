@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from scheduler.core.local_time import DAY, OffsetPeriod, iterate_offset_periods
-from scheduler.core.zones import load_zone, load_zone_data
-from tests.core.cron_oracle import HOUR
+from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.cron.zones import load_zone, load_zone_data
+from tests.core.cron.oracle import HOUR
 
 
 def day_of(zone_name: str, day: date) -> list[OffsetPeriod]:

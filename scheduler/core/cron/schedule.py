@@ -11,8 +11,8 @@ The rules at clock changes are the rules of Debian's cron 3.0pl1. Two of these r
 - Month and days are tested on the scheduled local date, also when the fire moves past midnight. Two fires at
   one instant are one fire. The size of the clock change does not matter.
 
-croniter says which local dates and minutes match (`scheduler.core.expression`). The zone data say when the
-wall clock shows these dates and minutes (`scheduler.core.local_time`). Schedules have no state except bounded
+croniter says which local dates and minutes match (`scheduler.core.cron.expression`). The zone data say when the
+wall clock shows these dates and minutes (`scheduler.core.cron.local_time`). Schedules have no state except bounded
 memos, so a process may hold any number of schedules and use them from any thread.
 """
 
@@ -25,11 +25,11 @@ from importlib import metadata
 from itertools import takewhile
 from typing import Final, Literal, NamedTuple
 
-from scheduler.core import zones
+from scheduler.core.cron import zones
+from scheduler.core.cron.expression import BadExpression, Expression, strip_expression
+from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.errors import SchedulerError
-from scheduler.core.expression import BadExpression, Expression, strip_expression
-from scheduler.core.local_time import DAY, OffsetPeriod, iterate_offset_periods
-from scheduler.core.ranges import RULES_VERSION
 
 GapPolicy = Literal["after", "skip"]
 RepeatPolicy = Literal["once", "twice"]

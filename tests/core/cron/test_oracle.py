@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import GapPolicy, RepeatPolicy
-from tests.core.cron_oracle import EXAMPLES, GAPS, REPEATS, RULES, Rule, fires, near_changes, parsed
+from scheduler.core.cron.schedule import GapPolicy, RepeatPolicy
+from tests.core.cron.oracle import EXAMPLES, GAPS, REPEATS, RULES, Rule, fires, near_changes, parsed
 
 
 @settings(

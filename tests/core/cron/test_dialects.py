@@ -16,13 +16,13 @@ from cronsim import CronSim, CronSimError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.clock_changes import find_clock_changes
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.dialect_difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
-from scheduler.core.dialects import find_differences
-from scheduler.core.schedule_description import MONTHS, WEEKDAYS, describe_schedule
-from scheduler.core.zones import load_zone
-from tests.core.cron_oracle import EXAMPLES, RULES, Rule, parsed
+from scheduler.core.cron.clock_changes import find_clock_changes
+from scheduler.core.cron.description import MONTHS, WEEKDAYS, describe_schedule
+from scheduler.core.cron.dialect_difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
+from scheduler.core.cron.dialects import find_differences
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from scheduler.core.cron.zones import load_zone
+from tests.core.cron.oracle import EXAMPLES, RULES, Rule, parsed
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 YEAR = timedelta(days=365)

@@ -1,7 +1,7 @@
 """The clock changes ahead of a schedule, and the effect of each change on the schedule.
 
 This module decides nothing. The offset periods of the zone give the skipped and repeated readings. The
-schedule itself gives its fires. The module is separate from `scheduler.core.cron` because firing does not
+schedule itself gives its fires. The module is separate from `scheduler.core.cron.schedule` because firing does not
 need it.
 """
 
@@ -12,11 +12,11 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Final, Literal, NamedTuple
 
-from scheduler.core import zones
-from scheduler.core.cron import Schedule
-from scheduler.core.expression import Expression
-from scheduler.core.local_time import DAY, OffsetPeriod, iterate_offset_periods
-from scheduler.core.schedule_description import join_words
+from scheduler.core.cron import zones
+from scheduler.core.cron.description import join_words
+from scheduler.core.cron.expression import Expression
+from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.cron.schedule import Schedule
 
 Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduler.core.plural import pluralize
+from scheduler.core.quantities import pluralize
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.expression import Expression
-from scheduler.core.ranges import CRONITERS_RULES, write_out_ranges
-from tests.core.cron_oracle import EXAMPLES
+from scheduler.core.cron.expression import Expression
+from scheduler.core.cron.ranges import CRONITERS_RULES, write_out_ranges
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from tests.core.cron.oracle import EXAMPLES
 
 
 class Field(NamedTuple):

@@ -1,6 +1,6 @@
 """The spelling of an expression: its fields, the items of their lists, and equal spellings.
 
-`scheduler.core.expression` gives the meaning of an expression. This module handles the spelling, on which
+`scheduler.core.cron.expression` gives the meaning of an expression. This module handles the spelling, on which
 crons differ.
 """
 
@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from scheduler.core.expression import Days, Expression
-from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.schedule_description import MONTHS, WEEKDAYS
+from scheduler.core.cron.description import MONTHS, WEEKDAYS
+from scheduler.core.cron.expression import Days, Expression
+from scheduler.core.cron.ranges import RULES_VERSION
 
 FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
 MINUTE, HOUR, DATE, MONTH, WEEKDAY = range(5)

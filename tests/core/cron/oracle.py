@@ -14,8 +14,8 @@ from functools import cache
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
-from scheduler.core.zones import load_zone
+from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.zones import load_zone
 
 EXAMPLES = int(os.environ.get("CRON_EXAMPLES", "100"))  # more of them: a longer search
 

@@ -1,0 +1,1 @@
+"""Cron schedules: expressions, time zones, clock changes, and descriptions for people."""
