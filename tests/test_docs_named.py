@@ -23,7 +23,7 @@ TEXTS = {each.name: each.read_text() for each in DOCUMENTS}
 
 def code(text: str) -> Iterator[str]:
     """What is set as code: the lines of every block, and what stands between backticks elsewhere."""
-    for number, part in enumerate(re.split(r"^```.*$", text, flags=re.MULTILINE)):
+    for number, part in enumerate(re.split(r"^ *```.*$", text, flags=re.MULTILINE)):
         yield from part.splitlines() if number % 2 else re.findall(r"`([^`\n]+)`", part)
 
 
