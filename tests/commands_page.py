@@ -15,7 +15,7 @@ WIDTH = 100
 
 _HEAD = """# Commands
 
-What `scheduler COMMAND --help` says, for all of them. Made by `make docs`.
+The help of every command. `make docs` writes this page.
 """
 
 

@@ -28,11 +28,12 @@ COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the 
 @click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def root() -> None:
-    """Fire task automations on time, each occurrence once, and keep the record that proves it.
+    """Fire task automations on time, each occurrence once, and keep a record that proves it.
 
-    Try `scheduler up --demo`.
+    To begin, try `scheduler up --demo`.
 
-    Exit status: 0 done, or so already; 1 the answer is no; 2 wrong use or configuration; 3 the API or the ledger could not be reached.
+    Exit status 0: done, or already so. 1: the answer is no. 2: wrong use or configuration. 3: the API or the
+    ledger cannot be reached.
     """
 
 

@@ -211,7 +211,7 @@ class CommandFolder(SchedulerGroup):
                     formatter.write_dl(rows)
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 """The option for every command that reads."""
 
 
@@ -221,7 +221,7 @@ def _make_configuration_options() -> list[click.Option]:
             ["--config"],
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="The configuration, in TOML.",
+            help="The configuration file, in TOML.",
         ),
         click.Option(
             ["--state-dir"],

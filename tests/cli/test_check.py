@@ -151,7 +151,7 @@ def test_an_api_that_cannot_be_reached_is_a_fault_and_the_rest_is_examined(
 
 def test_the_help_says_what_the_exit_status_means(scheduler: Scheduler) -> None:
     text = " ".join(scheduler("check", "--help").out.split())
-    assert re.search(r"Exit status: 0 .*; 1 .*; 2 ", text)
+    assert re.search(r"Exit status 0: .* 1: .* 2: ", text)
     assert all(key in text for key in KEYS)
     assert isinstance(check.command, click.Command)
 

@@ -1,1 +1,1 @@
-"""One module for each command. Only click is imported with them; what a command needs to run is imported when it runs."""
+"""One module for each command. Only click is imported with the modules; a running command imports the rest."""

@@ -1,4 +1,4 @@
-"""``scheduler audit``: what should have happened, set against what did."""
+"""``scheduler audit``: compare the ledger with the occurrences that the recorded definitions imply."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -9,7 +9,7 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
-from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.group import AUTOMATION_FORMS, SchedulerCommand, Source, as_json
 from scheduler.cli.instant_options import InstantType, add_utc_option
 from scheduler.cli.output import (
     Colour,
@@ -41,7 +41,7 @@ _COLOURS: Final[dict[str, Colour]] = {
     "unexplained": "red",
     "differently": "yellow",
 }
-_MAX_FINDINGS: Final = 200  # that a person reads
+_MAX_FINDINGS: Final = 200  # enough for a person
 
 
 @click.command("audit", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
@@ -50,24 +50,24 @@ _MAX_FINDINGS: Final = 200  # that a person reads
     type=InstantType(ago=True),
     metavar="TIME|AGO",
     required=True,
-    help="Audit what was scheduled then or later.",
+    help="Audit occurrences scheduled at this time or later.",
 )
 @click.option(
     "--until",
     type=InstantType(ago=True),
     metavar="TIME|AGO",
-    help="Audit what was scheduled before; the present if it is not given.",
+    help="Audit occurrences scheduled before this time. Default: now.",
 )
 @click.option(
     "--automation",
     metavar="NAME",
-    help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
+    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
 @click.option(
     "--target",
     metavar="NAME",
-    help="Only this target's.",
+    help="Only this target.",
     shell_complete=complete_targets,
 )
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
@@ -84,13 +84,14 @@ def command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Prove that nothing is missing, and nothing double.
+    """Prove that no occurrence is missing and none ran twice.
 
-    Derives from the recorded definitions what should have happened, and compares it with what the ledger says did. Every occurrence is to
-    have one outcome and at most one run, every outcome an explanation, and every run that the API shows is to be known. What is wrong is
-    listed, with what to do; then a summary. The exit status is 1 when anything is missing, double or unexplained.
+    The audit derives all occurrences from the recorded definitions, and compares them with the ledger. Each
+    occurrence must have one outcome and at most one run. Each outcome must have an explanation. Each run of
+    the API must be known. The output lists every fault with advice, and ends with a summary.
 
-    Works whether the daemon runs or not, and changes nothing.
+    The command works with and without a running daemon, and changes nothing. Exit status 1: an occurrence is
+    missing, double or unexplained.
     """
     from scheduler.audit.findings import BAD_KINDS
     from scheduler.audit.runner import Audit, AuditRequest
@@ -139,7 +140,10 @@ def _describe_unknown(path: "Path", target: str | None, automation: str) -> str:
 
 
 def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
-    """Return a function that reads the zone of the automation that a finding is about: of some hundred findings at most."""
+    """Return a function that reads the time zone of a finding's automation.
+
+    Audits with findings have some hundred of these automations at most.
+    """
     from scheduler.cli.ledger_file import open_read_only
     from scheduler.ledger.history import read_timezones
 
@@ -159,7 +163,11 @@ def _show(
     *,
     as_json: bool,
 ) -> int:
-    """Print findings after so many that were; a person gets the first ones. How many there are now."""
+    """Print findings, and return how many there are with the earlier ones.
+
+    ``shown``: the number of earlier findings. Without ``as_json``, only the first `_MAX_FINDINGS` are
+    printed.
+    """
     for finding in findings:
         shown += 1
         if as_json:

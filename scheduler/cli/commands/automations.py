@@ -37,31 +37,35 @@ _target_option = click.option(
     "--target",
     "target_name",
     metavar="NAME",
-    help="Which target, where several are configured.",
+    help="The target. Necessary if several are configured.",
     shell_complete=complete_targets,
 )
 
 
 def _add_field_options(*, new: bool) -> Callable[[_F], _F]:
-    """The options that write an automation's fields."""
+    """Return a decorator that adds the options for an automation's fields."""
     options = [
-        click.option("--name", required=new, help="What it is called."),
-        click.option("--prompt", help="What the agent is told; - reads it from standard input."),
-        click.option("--prompt-file", type=click.File("rb"), metavar="FILE", help="The same, from a file."),
-        click.option("--repository", required=new, metavar="ORG/REPO", help="What the agent works on."),
+        click.option("--name", required=new, help="The name of the automation."),
+        click.option("--prompt", help="The prompt for the agent; - reads it from standard input."),
         click.option(
-            "--cron", "cron_expression", required=new, metavar="EXPR", help="When it runs: five fields."
+            "--prompt-file", type=click.File("rb"), metavar="FILE", help="Read the prompt from this file."
+        ),
+        click.option("--repository", required=new, metavar="ORG/REPO", help="The repository for the agent."),
+        click.option(
+            "--cron",
+            "cron_expression",
+            required=new,
+            metavar="EXPR",
+            help="The cron expression, five fields.",
         ),
         click.option(
             "--timezone",
             metavar="TZ",
-            help="The zone of --cron." + (" The API's default is UTC." if new else ""),
+            help="The zone of --cron." + (" Default of the API: UTC." if new else ""),
             shell_complete=complete_zones,
         ),
-        click.option(
-            "--enabled/--disabled", "enabled", default=None, help="Whether it runs by its schedule."
-        ),
-        click.option("--template-id", metavar="TEXT", help="The template that it was made from."),
+        click.option("--enabled/--disabled", "enabled", default=None, help="Switch the schedule on or off."),
+        click.option("--template-id", metavar="TEXT", help="The template of the automation."),
         click.option("--github-integration", type=int, metavar="ID", help="The GitHub integration to use."),
     ]
 
@@ -124,7 +128,7 @@ def create(
     prompt_file: IO[bytes] | None,
     **fields: Any,
 ) -> None:
-    """Create an automation, and print when it fires first."""
+    """Create an automation, and print its first fire time."""
     written = _collect_fields(source, prompt, prompt_file, fields)
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
@@ -159,7 +163,7 @@ def update(
     prompt_file: IO[bytes] | None,
     **fields: Any,
 ) -> None:
-    """Change the fields of AUTOMATION that are given."""
+    """Change the given fields of AUTOMATION."""
     edit = _collect_fields(source, prompt, prompt_file, fields)
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
@@ -179,7 +183,7 @@ def update(
 @_target_option
 @click.pass_obj
 def delete(source: Source, *, automation: str, yes: bool, target_name: str | None) -> None:
-    """Delete AUTOMATION. On a terminal, asks before."""
+    """Delete AUTOMATION. On a terminal, ask first."""
     from scheduler.cli.target_api import find_document
 
     document = _carry_out(source, target_name, lambda api: find_document(api, automation))
@@ -200,7 +204,7 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
 @as_json
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
-    """Start a run of AUTOMATION now. It belongs to no occurrence, and costs what a run costs."""
+    """Start a run of AUTOMATION now. The run belongs to no occurrence, and costs as much as any other run."""
     from scheduler.cli.ledger_file import wake_daemon_after
     from scheduler.cli.manual_run import start_run
 
@@ -223,7 +227,7 @@ def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClien
 
 
 def _change(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
-    """Carry out a change, and have a daemon on this machine take it up at once."""
+    """Carry out a change. Wake the daemon on this machine, so that the daemon polls at once."""
     from scheduler.cli.ledger_file import wake_daemon_after
 
     with wake_daemon_after(source.load().settings.ledger.url.path):
@@ -255,7 +259,7 @@ def _describe_follow(source: Source, target_name: str | None, document: "Documen
 def _collect_fields(
     source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]
 ) -> "AutomationEdit":
-    """The fields that were given. Raises `InvalidSchedule`, before the API is asked."""
+    """Return the given fields. Raises `InvalidSchedule`, before any request to the API."""
     from scheduler.cli.next_steps import check_schedule
 
     if prompt is not None and prompt_file is not None:
@@ -279,7 +283,7 @@ def _read_prompt(prompt: str | None, prompt_file: IO[bytes] | None) -> str | Non
 
 
 def _print(document: "Document", *, as_json: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Print an automation; for a person with ``more`` that follows from the command."""
+    """Print an automation; for a person, also the fields of ``more``."""
     if as_json:
         print_json(document)
         return
@@ -319,7 +323,7 @@ def _make_status_cell(document: "Document") -> Cell:
 
 
 def _format_last_run(document: "Document") -> str:
-    """The time in the automation's zone, which has a column of its own."""
+    """Return the time of the last run in the automation's zone, which has a column of its own."""
     at = _get_text("last_run_at", document)
     try:
         return at and format_in_zone(from_text(at), find_usable_zone(_get_text("timezone", document)))

@@ -25,11 +25,14 @@ _EXAMPLES = ("scheduler backup /var/backups/scheduler-2026-11-26.backup",)
 def command(source: Source, *, file: Path) -> None:
     """Copy the ledger and the embedded API's database into FILE.
 
-    FILE must not be there yet. The daemon and the API may run meanwhile. Where both databases are there, FILE is a tar with ledger.db and
-    api.db; where one of them is, FILE is a copy of that database. Each copy is the database at one instant, is checked, and can be read by
-    its owner alone. `scheduler restore` goes on from FILE. The outputs of runs, settings and keys of the daemon are not in it.
+    FILE must not exist yet. The daemon and the API may run during the backup. If both databases exist, FILE
+    is a tar with ledger.db and api.db. If only one exists, FILE is a copy of this database. Each copy shows
+    its database at one instant, and is checked. Only its owner can read FILE. `scheduler restore` restores
+    the databases from FILE. FILE does not contain the outputs of runs, the settings and the keys of the
+    daemon.
 
-    Do not copy the files of the databases yourself while they are in use: their newest rows, or all of their tables, are in another file.
+    Do not copy the files of a database in use yourself: the newest rows, or even all tables, are in another
+    file.
     """
     from scheduler.cli.backup_file import PLAIN_COPY, write_backup
 
@@ -46,7 +49,7 @@ def command(source: Source, *, file: Path) -> None:
 
 
 def _find_databases(settings: "Settings") -> "list[tuple[DatabaseKind, Path]]":
-    """Find the databases that are there. Raises `NoLedger` when none is."""
+    """Find the existing databases. Raises `NoLedger` without any."""
     from scheduler.cli.backup_file import API, LEDGER
     from scheduler.cli.file_owner import require_access
     from scheduler.cli.ledger_file import NoLedger

@@ -1,4 +1,4 @@
-"""``scheduler check``: the doctor."""
+"""``scheduler check``: examine the installation with the checks of `scheduler.doctor`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -21,23 +21,27 @@ _EXAMPLES = (
     """scheduler check --json | jq -r 'select(.status == "fault") | .advice'""",
 )
 _COLOURS: Final[dict[str, Colour]] = {"ok": "green", "notice": "cyan", "warning": "yellow", "fault": "red"}
-_INDENT: Final = 11  # what the status takes, with its margins
-_MAX_FINDINGS: Final = 20  # of one check and one status, that a person reads
+_INDENT: Final = 11  # the width of the status, with its margins
+_MAX_FINDINGS: Final = 20  # per check and status, for a person
 
 
 @click.command("check", cls=SchedulerCommand, section="Setup", examples=_EXAMPLES)
 @as_json
 @click.pass_context
 def command(context: click.Context, *, as_json: bool) -> None:
-    """Examine the whole installation, and say what is wrong and what to do.
+    """Check the installation, and print problems and remedies.
 
-    Looks at the configuration, the keys and their scopes, the way to every API, clocks, zone data, the ledger, the daemon, the addresses
-    that are listened on, the embedded API, every automation's schedule and newest finished run, the rate budget, and signs of another
-    scheduler. Works whether the daemon runs or not. Starts nothing and changes nothing. Takes a minute or two at the most, whatever hangs.
+    The checks cover the configuration, the keys and their scopes, the connection to every API, the clocks,
+    the zone data, the ledger, the daemon, the listen addresses, the embedded API, the schedule and the newest
+    finished run of every automation, the request budget, and signs of another scheduler. The command works
+    with and without a running daemon. It starts nothing and changes nothing. It takes about two minutes at
+    most, even if a server hangs.
 
-    Exit status: 0 when there is no fault, warnings or not; 1 when there is one, a mistake in the configuration and an API that cannot be
-    reached among them; 2 when there is no configuration to be read. With --json, a line for each finding:
-    {"check", "subject", "status", "finding", "advice"}, the status one of ok, notice, warning and fault.
+    Exit status 0: no fault; warnings are possible. 1: at least one fault, for example a mistake in the
+    configuration, or an API that cannot be reached. 2: no readable configuration.
+
+    With --json, one line per finding: {"check", "subject", "status", "finding", "advice"}. The status is ok,
+    notice, warning or fault.
     """
     import asyncio
 
@@ -76,7 +80,7 @@ def _print(found: "Sequence[CheckFinding]") -> None:
 
 
 def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
-    """The findings of one check; of those of one status, the first ones."""
+    """Yield the lines for the findings of one check; per status, only the first findings."""
     shown: dict[str, int] = {}
     for each in group:
         shown[each.status] = shown.get(each.status, 0) + 1

@@ -1,4 +1,4 @@
-"""``scheduler config``: which settings are in force and where they came from, and whether they are right."""
+"""``scheduler config``: the settings in force, their sources, and their mistakes."""
 
 import re
 from typing import TYPE_CHECKING, Final
@@ -27,7 +27,7 @@ _KEY: Final = re.compile(r"phx_[\w-]*")  # a personal API key, wherever it may h
 
 @click.group("config", cls=SchedulerGroup, section="Setup")
 def command() -> None:
-    """Show the settings in force, or check them."""
+    """Print the settings in force, or check the configuration."""
 
 
 @command.command(
@@ -36,9 +36,9 @@ def command() -> None:
 @as_json
 @click.pass_obj
 def show_settings(source: Source, *, as_json: bool) -> None:
-    """Print every setting in force and where it came from.
+    """Print every setting in force, and its source.
 
-    Keys are not settings and are never shown.
+    Keys are not settings, and are never shown.
     """
     settings = [_make_record(one) for one in source.load().list_effective()]
     columns = (
@@ -55,7 +55,8 @@ def show_settings(source: Source, *, as_json: bool) -> None:
 def validate_settings(context: click.Context, *, as_json: bool) -> None:
     """Check the configuration without starting anything.
 
-    Exit status 0 when it is right, 1 when it is not, with all mistakes. With --json, a line for each mistake.
+    Exit status 0: the configuration is right. 1: it has mistakes, and all of them are printed. With --json,
+    one line per mistake.
     """
     from scheduler.settings import SettingsError, SettingsUnreadable
 

@@ -1,4 +1,4 @@
-"""``scheduler explain``: what a schedule means."""
+"""``scheduler explain``: the meaning of a schedule."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,11 +24,11 @@ _EXAMPLES = (
 
 @click.command("explain", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
-@click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation's.")
+@click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation.")
 @click.option(
     "--timezone",
     metavar="TZ",
-    help="The zone of --cron; UTC if it is not given.",
+    help="The zone of --cron. Default: UTC.",
     shell_complete=complete_zones,
 )
 @click.option(
@@ -36,9 +36,11 @@ _EXAMPLES = (
     "after",
     type=InstantType(),
     metavar="TIME",
-    help="From then on; from the present if it is not given.",
+    help="Show fire times after this time. Default: now.",
 )
-@click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many fires.")
+@click.option(
+    "--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="The number of fire times."
+)
 @add_utc_option
 @as_json
 @click.pass_context
@@ -52,10 +54,12 @@ def command(
     count: int,
     as_json: bool,
 ) -> None:
-    """Say what the schedule of AUTOMATION, of all automations, or of an expression means.
+    """Explain the schedule of AUTOMATION or of an expression.
 
-    In words; when it fires next; what each clock change of the coming 13 months does to it; and what other crons would make of it. Of an
-    automation without a valid schedule, why it has none; the exit status is 1 then, if it was asked for.
+    Without both, explain the schedules of all automations. The output has the schedule in words, the next
+    fire times, the effect of each clock change in the next 13 months, and the different readings of other
+    cron programs. If an automation has no valid schedule, the output says why. Exit status 1: AUTOMATION has
+    no valid schedule.
     """
     if automation is not None and cron is not None:
         raise click.UsageError("AUTOMATION and --cron each say what to explain; give one of them")
@@ -92,7 +96,7 @@ def _explain_expression(
 def _explain_automations(
     automation: str | None, settings: "Settings", after: datetime, count: int, *, as_json: bool
 ) -> bool:
-    """Whether what was asked for is a valid schedule."""
+    """Return whether the named automation has a valid schedule; true without a name."""
     from scheduler.cli.ledger_automations import read_automations
     from scheduler.cli.output import print_to_stderr
     from scheduler.cli.schedule_explanation import format_automation, make_automation_json

@@ -1,4 +1,4 @@
-"""``scheduler fire``: make up for one occurrence that was skipped, expired, rejected or forgotten."""
+"""``scheduler fire``: backfill one occurrence that was skipped, expired, rejected or never recorded."""
 
 import getpass
 
@@ -23,21 +23,24 @@ _EXAMPLES = (
 @click.option(
     "--target",
     metavar="NAME",
-    help="The automation of this target, where several have one of that name.",
+    help="The target of AUTOMATION. Necessary if several targets have one with this name.",
     shell_complete=complete_targets,
 )
-@click.option("--no-wait", is_flag=True, help="Leave it to the daemon, and do not wait for what comes of it.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:
-    """Make up for one occurrence that did not run.
+    """Run one occurrence that did not run (backfill).
 
-    The running daemon starts the occurrence of AUTOMATION at TIME after all, and the command waits for what comes of
-    it. For one that was skipped, expired or rejected, or that `scheduler audit` calls missing. It keeps its identity,
-    so that it is started once, whoever asks how often; one that has run, or may have, is refused. Pauses, catch_up and
-    concurrency are no matter, and it may start as long as start_within says, counted from now.
+    The running daemon starts the occurrence of AUTOMATION at TIME, and the command waits for the outcome.
+    Allowed are occurrences that were skipped, expired or rejected, and occurrences that `scheduler audit`
+    reports as missing. The occurrence keeps its identity: however often you ask, it starts only once. If the
+    occurrence ran, or may have run, the command refuses. A backfill ignores pauses, catch_up and concurrency.
+    It may start within start_within, counted from now.
 
-    TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for
-    that time today, which has to be over. Exit status 0: accepted; 1: not.
+    TIME is an instant (2026-11-23T02:00:00Z), a local time in the automation's zone (2026-11-23T03:00), or a
+    time of today (03:00), which must be over.
+
+    Exit status 0: accepted. 1: not accepted.
     """
     from scheduler.audit.backfill import BackfillRefused, make_backfill_request
     from scheduler.audit.evidence import collect_evidence

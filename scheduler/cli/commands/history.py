@@ -1,4 +1,4 @@
-"""``scheduler history``: what came due, and what became of it."""
+"""``scheduler history``: the occurrences in the ledger, with their outcomes."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
-from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.group import AUTOMATION_FORMS, SchedulerCommand, Source, as_json
 from scheduler.cli.instant_options import InstantType, add_utc_option
 from scheduler.cli.local_times import make_time_columns
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
@@ -45,19 +45,25 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 @click.option(
     "--automation",
     metavar="NAME",
-    help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
+    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
 @click.option(
-    "--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later."
+    "--since",
+    type=InstantType(ago=True),
+    metavar="TIME|AGO",
+    help="Only occurrences scheduled at this time or later.",
 )
 @click.option(
-    "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled before."
+    "--until",
+    type=InstantType(ago=True),
+    metavar="TIME|AGO",
+    help="Only occurrences scheduled before this time.",
 )
 @click.option(
     "--outcome",
     type=click.Choice(_OUTCOMES),
-    help="Only what came to this; open has not come to anything yet.",
+    help="Only occurrences with this outcome; open: without an outcome yet.",
 )
 @click.option(
     "--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status."
@@ -65,11 +71,15 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 @click.option(
     "--target",
     metavar="NAME",
-    help="Only this target's.",
+    help="Only this target.",
     shell_complete=complete_targets,
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many."
+    "--limit",
+    type=click.IntRange(1, 10_000_000),
+    default=50,
+    show_default=True,
+    help="Print at most this number of lines, the newest.",
 )
 @add_utc_option
 @as_json
@@ -86,11 +96,12 @@ def command(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Print the occurrences in the ledger, the newest first, each with its outcome and the reason for it.
+    """Print the occurrences in the ledger, newest first.
 
-    An occurrence between its instant and its due time, which jitter sets apart, is shown as open, with its due time.
+    Each line has the outcome and its reason. With jitter, an occurrence between its scheduled instant and its
+    due time is open, and its due time is shown.
 
-    Works whether the daemon runs or not, and changes nothing.
+    The command works with and without a running daemon, and changes nothing.
     """
     from scheduler.cli.automation_lookup import advise_on, expand_prefix
     from scheduler.cli.ledger_file import is_served, open_read_only, read_last_seen
@@ -114,9 +125,7 @@ def command(
         )
         derived: list[Line] = []
         if selection.outcome is None and has_jitter(connection, settings):
-            from scheduler.cli.jitter_waits import (
-                derive_lines,
-            )  # which evaluates schedules, and so loads much more
+            from scheduler.cli.jitter_waits import derive_lines  # evaluates schedules, and loads much more
 
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with_derived(connection, selection, derived)
@@ -155,7 +164,7 @@ def _make_outcome_cell(line: "Line", timezone: str | None) -> Cell:
 
 
 def _describe_open(line: "Line", timezone: str | None) -> str:
-    """Describe an open occurrence by its state; before its claim, when it waits, by its due time in the automation's zone."""
+    """Return the state of an open occurrence. Before its claim, return its due time in the automation's zone."""
     if line["claimed_at"]:
         return f"open: {line.get('state')}"
     return (

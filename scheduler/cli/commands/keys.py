@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("keys", cls=SchedulerGroup, section="Setup")
 def command() -> None:
-    """Make, list and revoke keys of the embedded API."""
+    """Create, list and revoke keys of the embedded API."""
 
 
 @command.command(
@@ -33,7 +33,7 @@ def command() -> None:
     default="task:read,task:write",
     show_default=True,
     metavar="SCOPES",
-    help="What the key may do, separated by commas.",
+    help="The scopes of the key, separated by commas.",
 )
 @click.option(
     "--project",
@@ -41,14 +41,14 @@ def command() -> None:
     default=1,
     show_default=True,
     metavar="ID",
-    help="The project that it is for.",
+    help="The project of the key.",
 )
 @as_json
 @click.pass_obj
 def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
-    """Make a key and print it, the only time that it can be seen.
+    """Create a key and print it. The key is never shown again.
 
-    A running server takes it at once. With --json: {"id", "key", "scopes", "project_id"}.
+    A running server accepts the key at once. With --json: {"id", "key", "scopes", "project_id"}.
     """
     from scheduler.cli.api_database import carry_out
     from scheduler.localapi.keys import ApiKeys
@@ -63,7 +63,7 @@ def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def list_(source: Source, *, as_json: bool) -> None:
-    """Print all keys, revoked ones too, without what makes them keys."""
+    """Print all keys, also revoked ones, without their secrets."""
     from scheduler.cli.api_database import carry_out
     from scheduler.localapi.keys import ApiKeys
 
@@ -82,7 +82,10 @@ def list_(source: Source, *, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @click.pass_obj
 def revoke(source: Source, *, key_id: str) -> None:
-    """End a key: the next request with it is refused. Of a key that is revoked already, says so; the exit status is 0."""
+    """Revoke a key: the next request with the key is refused.
+
+    If the key is revoked already, the command says so. The exit status is 0.
+    """
     from scheduler.cli.api_database import carry_out
     from scheduler.localapi.keys import ApiKeys
 

@@ -1,4 +1,4 @@
-"""``scheduler next``: when something fires next."""
+"""``scheduler next``: the next fire times."""
 
 from datetime import datetime
 from typing import IO, TYPE_CHECKING
@@ -23,11 +23,11 @@ _EXAMPLES = (
 
 @click.command("next", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
-@click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation's.")
+@click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation.")
 @click.option(
     "--timezone",
     metavar="TZ",
-    help="The zone of --cron; UTC if it is not given.",
+    help="The zone of --cron. Default: UTC.",
     shell_complete=complete_zones,
 )
 @click.option(
@@ -35,17 +35,21 @@ _EXAMPLES = (
     "after",
     type=InstantType(),
     metavar="TIME",
-    help="Fires later than this; the present if it is not given.",
+    help="Show fire times after this time. Default: now.",
 )
 @click.option(
-    "--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires."
+    "--count",
+    type=click.IntRange(1, 100_000),
+    default=10,
+    show_default=True,
+    help="The number of fire times.",
 )
 @click.option(
     "--input",
     "lines",
     type=click.File("rb"),
     metavar="FILE",
-    help="Answer the JSON lines of a file; - is standard input.",
+    help="Answer the JSON lines in this file; - reads standard input.",
 )
 @add_utc_option
 @as_json
@@ -61,12 +65,13 @@ def command(
     lines: IO[bytes] | None,
     as_json: bool,
 ) -> None:
-    """Print the coming fire times of AUTOMATION, of all automations, or of an expression.
+    """Print the next fire times of AUTOMATION or of an expression.
 
-    Clock changes are treated as [schedule] dst_gap and dst_repeat say. Where an automation has jitter, each fire has its due time too.
+    Without both, print the next fire times of all automations. Clock changes follow dst_gap and dst_repeat in
+    [schedule]. If an automation has jitter, each fire time has its due time too.
 
-    With --input, each line is {"cron", "timezone", "from", "count"} and gets one line {"cron", "timezone", "from", "fires"}, in
-    order, or with "error" in place of "fires".
+    With --input, each line of FILE is {"cron", "timezone", "from", "count"}. Each line gets
+    one line as answer, in order: {"cron", "timezone", "from", "fires"}, or with "error" in place of "fires".
     """
     if sum(given is not None for given in (automation, cron, lines)) > 1:
         raise click.UsageError("AUTOMATION, --cron and --input each say what to evaluate; give one of them")
@@ -101,7 +106,7 @@ def _parse_expression(cron: str, timezone: str, settings: "Settings") -> "Planne
 
 
 def _read_planned_schedules(settings: "Settings", automation: str | None) -> list["PlannedSchedule"]:
-    """The enabled automations of the newest snapshot in the ledger, or the one that is asked for."""
+    """Read the enabled automations of the newest snapshot in the ledger, or the named one."""
     from scheduler.cli.ledger_automations import read_planned_schedules
 
     return read_planned_schedules(settings, automation)

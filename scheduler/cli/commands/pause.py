@@ -1,4 +1,4 @@
-"""``scheduler pause``: record what comes due, and fire nothing."""
+"""``scheduler pause``: record due occurrences, and fire none."""
 
 import getpass
 
@@ -20,15 +20,15 @@ _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
     "--target",
     "target_name",
     metavar="NAME",
-    help="Which target, where several are configured.",
+    help="The target. Necessary if several are configured.",
     shell_complete=complete_targets,
 )
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
-    """Record the occurrences of AUTOMATION from now on without firing them.
+    """Pause AUTOMATION: record its occurrences, and fire none.
 
-    The pause is kept in the ledger: it survives restarts, and shows in `scheduler status`. A pause that is there already stays as
-    it is, and the exit status is 0.
+    The ledger keeps the pause: a pause survives restarts, and `scheduler status` shows it. If AUTOMATION is
+    paused already, nothing changes. The exit status is 0.
     """
     from scheduler.cli.ledger_file import wake_daemon_after, write
     from scheduler.cli.pauses import choose_scope

@@ -1,4 +1,4 @@
-"""``scheduler restore``: go on from a backup."""
+"""``scheduler restore``: restore databases from a backup."""
 
 import shlex
 from pathlib import Path
@@ -29,21 +29,26 @@ _EXAMPLES = (
 @click.option(
     "--moved",
     is_flag=True,
-    help="Nothing was fired since FILE was made: do not pause, and let runs that wait go on.",
+    help="Nothing fired since FILE was made: do not pause, and let waiting runs go on.",
 )
 @click.pass_obj
 def command(source: Source, *, file: Path, moved: bool) -> None:
-    """Go on from the backup in FILE: the ledger, the embedded API's database, or both.
+    """Restore the ledger, the API's database, or both from FILE.
 
-    No daemon and no embedded API may be running on what FILE holds; what is there now is set aside. FILE is what `scheduler backup` made,
-    of this version or an older one. An embedded API that is restored with its ledger may have another address than before.
+    FILE comes from `scheduler backup` of this version or an older one. No daemon and no embedded API may run
+    on the databases that FILE replaces. The present databases are kept beside the restored ones. If FILE has
+    both databases, the embedded API may have a new address.
 
-    Settings and the outputs of runs are not in FILE. A --state-dir without a configuration gets one, as `scheduler up` makes it.
+    FILE does not contain settings and the outputs of runs. If --state-dir has no configuration, it gets one,
+    as by `scheduler up`.
 
-    A backup does not know what was fired after it was made. So that nothing is fired again, all automations are paused: the daemon records
-    as paused what came due since, and goes on after `scheduler resume --all --keep-single`. Runs of the embedded API that had not ended in
-    the backup are ended as failed, and do not start again. With --moved, for a backup that was made after the daemon and the API had been
-    stopped for good, everything goes on at once.
+    A backup does not know which occurrences fired later. To fire none of them again, the command pauses all
+    automations. The daemon records the occurrences since the backup as paused, and goes on after `scheduler
+    resume --all --keep-single`. Runs of the embedded API without an end in the backup end as failed, and do
+    not start again.
+
+    Use --moved if the daemon and the API had been stopped for good before the backup. Then everything goes on
+    at once.
     """
     from scheduler.app.state_directory import prepare_folder
     from scheduler.cli.backup_file import API, LEDGER, open_backup
@@ -72,7 +77,7 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
 
 
 def _show_lacking(file: Path, settings: "Settings", *, has_runs: bool) -> None:
-    """Print what no backup has, and a new state directory lacks."""
+    """Print which parts a backup does not have, and a new state directory lacks."""
     agent = to_printable(shlex.join(settings.api.runner.command))
     print_line(
         f"not in a backup: settings. Before anything starts, edit {to_printable(str(file))}: take over each [[override]], [schedule] and "

@@ -1,4 +1,4 @@
-"""``scheduler resume``: fire again what was paused."""
+"""``scheduler resume``: end a pause."""
 
 import getpass
 
@@ -20,22 +20,23 @@ _EXAMPLES = (
 @click.command("resume", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
-@click.option("--keep-single", is_flag=True, help="With --all: what was paused by itself stays paused.")
+@click.option("--keep-single", is_flag=True, help="With --all: keep the pauses of single automations.")
 @click.option(
     "--target",
     "target_name",
     metavar="NAME",
-    help="Which target, where several are configured.",
+    help="The target. Necessary if several are configured.",
     shell_complete=complete_targets,
 )
 @click.pass_obj
 def command(
     source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None
 ) -> None:
-    """End the pause of AUTOMATION. What came due meanwhile stays skipped.
+    """End the pause of AUTOMATION.
 
-    Says on standard error what goes on pausing AUTOMATION: a pause of all automations, or the configuration. Without a pause that
-    could be ended, says so; the exit status is 0 in each of these cases.
+    Occurrences that came due during the pause stay skipped. If a pause of all automations or the
+    configuration still pauses AUTOMATION, the command says so on standard error. If there is no pause to end,
+    the command says so. The exit status is 0 in each of these cases.
     """
     from scheduler.cli.ledger_file import wake_daemon_after, write
     from scheduler.cli.pauses import choose_scope, describe_remaining_pause

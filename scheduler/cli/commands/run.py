@@ -15,9 +15,9 @@ _EXAMPLES = (
 @click.command("run", cls=SchedulerCommand, section="Start", examples=_EXAMPLES)
 @click.pass_obj
 def command(source: Source) -> None:
-    """Run the daemon against the configured targets, until SIGTERM.
+    """Run the daemon for the configured targets, until SIGTERM.
 
-    SIGHUP reads configuration, keys and zone data again. Exit status 0 on SIGTERM, 2 for a wrong configuration.
+    SIGHUP reloads configuration, keys and zone data. Exit status 0: ended by SIGTERM. 2: wrong configuration.
     """
     signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGHUP}

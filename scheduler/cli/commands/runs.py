@@ -1,4 +1,4 @@
-"""``scheduler runs``: what the embedded API has carried out."""
+"""``scheduler runs``: the runs of the embedded API."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_runs
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.group import SchedulerGroup, Source, as_json
+from scheduler.cli.group import AUTOMATION_FORMS, SchedulerGroup, Source, as_json
 from scheduler.cli.local_times import make_time_columns
 from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import (
@@ -45,12 +45,14 @@ ApiRunRow = dict[str, Any]
 _UNFINISHED: Final = frozenset({"queued", "running"})
 _LOOK_INTERVAL: Final = 0.2  # seconds
 _OUTPUT_SLACK: Final = 64 * 1024
-"""Bytes that an output may have beyond its limit: its end, and a line before that. A command may have written more into the file itself."""
+"""Bytes that an output may have beyond its limit: its end, and the line before. A command may write more into
+the file itself.
+"""
 
 
 @click.group("runs", cls=SchedulerGroup, section="Automations")
 def command() -> None:
-    """Show and cancel the runs of the embedded API."""
+    """Show and cancel runs of the embedded API."""
 
 
 @command.command(
@@ -64,7 +66,7 @@ def command() -> None:
 @click.option(
     "--automation",
     metavar="NAME",
-    help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
+    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
 @click.option(
@@ -73,12 +75,16 @@ def command() -> None:
     help="Only runs with this status.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most."
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="Print at most this number of runs, the newest.",
 )
 @as_json
 @click.pass_obj
 def list_(source: Source, *, automation: str | None, status: str | None, limit: int, as_json: bool) -> None:
-    """Print the newest runs, the newest first."""
+    """Print the runs, newest first."""
     from scheduler.cli.api_database import carry_out
 
     path = source.load().settings.api.database.path
@@ -88,16 +94,16 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
 
 @command.command("show", examples=["scheduler runs show 3f2b8c1e", "scheduler runs show nightly --follow"])
 @click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
-@click.option("--follow", is_flag=True, help="Go on printing the output until the run ends.")
+@click.option("--follow", is_flag=True, help="Print the output as it comes, until the run ends.")
 @as_json
 @click.pass_obj
 def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     """Print a run: its status, times, command, exit status and output.
 
-    RUN is an id or the first 4 or more characters of an id. The name of an automation, its id or the first characters of its id
-    mean its newest run.
+    RUN is an id or the first 4 or more characters of an id. An automation (its name, its id or the first
+    characters of its id) stands for its newest run.
 
-    With --follow the exit status is 1 when the run failed.
+    With --follow, exit status 1: the run failed.
     """
     from scheduler.cli.api_database import carry_out
 
@@ -123,7 +129,7 @@ _CANCEL_EXAMPLES: Final = [
 @click.option(
     "--automation",
     metavar="NAME",
-    help="All runs of this automation that have not ended: its name, its id or the first 4 or more characters of its id.",
+    help=f"All runs of this automation that have not ended: {AUTOMATION_FORMS}.",
     shell_complete=complete_automations,
 )
 @click.option("--all", "all_runs", is_flag=True, help="All runs that have not ended.")
@@ -132,11 +138,13 @@ _CANCEL_EXAMPLES: Final = [
 def cancel(
     source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool
 ) -> None:
-    """End runs, or take them out of the queue: they have failed then, and say that they were cancelled.
+    """Cancel runs: end them, or take them out of the queue.
 
-    RUN is an id or the first 4 or more characters of an id. Of a run that has ended already, says so; the exit status is 0.
+    A cancelled run has failed, and its error says that it was cancelled. RUN is an id or the first 4 or more
+    characters of an id. If a run has ended already, the command says so, and the exit status is 0.
 
-    Returns when the runs have ended. A queue of any length is cancelled in small steps, beside the server.
+    The command returns when the runs have ended. It cancels a long queue in small steps, while the server
+    works.
     """
     from scheduler.cli.api_database import carry_out
     from scheduler.cli.cancellation import cancel_all, cancel_runs
@@ -167,7 +175,7 @@ def _make_queue(database: "Database") -> "RunQueue":
 
 
 async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, most: int | None) -> None:
-    """``most`` is None for a person, else how many bytes of the output are put into the JSON object."""
+    """Print a run. ``most``: the number of output bytes in the JSON object; None prints the run for a person."""
     from scheduler.cli.run_lookup import identify_run
     from scheduler.localapi.workspace import Workspace
 
@@ -196,7 +204,10 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
 
 
 def _complain_of_lacking(run: ApiRunRow, workspace: "Workspace") -> None:
-    """Print on standard error that an ended run has no output any more: an empty output would look like a silent agent."""
+    """Print on standard error that the output of an ended run is gone.
+
+    An empty output would look like a silent agent.
+    """
     if run["started_at"] and run["finished_at"] and not workspace.folder.exists():
         print_to_stderr(
             f"its output is not here: the folder {to_printable(str(workspace.folder))} is missing. Outputs are not in a backup: "
@@ -205,7 +216,10 @@ def _complain_of_lacking(run: ApiRunRow, workspace: "Workspace") -> None:
 
 
 async def _follow(database: "Database", run: ApiRunRow, output: GrowingFile, raw: RawPrinter) -> ApiRunRow:
-    """Print the output of a run as it comes, until the run has ended. Return the ended run; its last output is left to print."""
+    """Print the output of a run as it comes, until the run has ended.
+
+    Return the ended run. The last part of the output is left for the caller.
+    """
     import asyncio
 
     while run["status"] in _UNFINISHED:
@@ -229,7 +243,7 @@ def _make_json(run: ApiRunRow) -> Json:
 
 
 def _format_run(run: ApiRunRow) -> Iterator[str]:
-    """A run for people, one line for each thing there is to say."""
+    """Yield the lines about a run for people, one fact per line."""
     yield f"run         {run['id']}"
     yield f"automation  {to_printable(run['name'])} ({run['automation_id']})"
     yield f"repository  {to_printable(run['repository'])}"

@@ -17,9 +17,9 @@ _EXAMPLES = ("""SCHEDULER_API__RUNNER__COMMAND='["my-agent"]' scheduler serve --
 )
 @click.pass_obj
 def command(source: Source, *, with_parent: bool) -> None:
-    """Serve the task automations API, and carry out its runs by the command in [api.runner], until SIGTERM.
+    """Serve the task automations API, until SIGTERM.
 
-    Keys are made with `scheduler keys create`.
+    The command in [api.runner] carries out the runs. `scheduler keys create` creates the keys.
     """
     from scheduler.app.api import serve
     from scheduler.app.api_process import Parent

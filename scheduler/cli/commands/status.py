@@ -1,4 +1,4 @@
-"""``scheduler status``: what the running daemon is like."""
+"""``scheduler status``: the state of the running daemon."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -57,7 +57,11 @@ JsonObject = Mapping[str, Any]
 @as_json
 @click.pass_obj
 def command(source: Source, *, as_json: bool) -> None:
-    """Ask the running daemon: is it ready, its targets, the age of their snapshots, open occurrences, and what fires next."""
+    """Print the state of the running daemon.
+
+    The output has readiness, the targets, the age of their snapshots, the open occurrences, and the next fire
+    times.
+    """
     from scheduler.cli.daemon_client import fetch_page
     from scheduler.cli.pauses import ActivePauses, read_pauses
 
@@ -66,7 +70,7 @@ def command(source: Source, *, as_json: bool) -> None:
     upcoming = fetch_page(settings, f"/api/v1/upcoming?limit={_UPCOMING_COUNT}")["results"]
     try:
         pauses = read_pauses(settings)
-    except (Unreachable, DatabaseRefused) as error:  # what the daemon says is wanted all the more
+    except (Unreachable, DatabaseRefused) as error:  # the state of the daemon is wanted all the more
         print_to_stderr(f"what is paused is not known: {to_printable(str(error))}")
         pauses = []
     if as_json:
@@ -120,7 +124,10 @@ def _format_targets(status: JsonObject) -> Iterator[str]:
 
 
 def _format_failing(target: JsonObject) -> Iterator[str]:
-    """Yield the number of failing automations and their names. A daemon of an older version says nothing of them."""
+    """Yield the number of failing automations and their names.
+
+    A daemon of an older version does not report them.
+    """
     failing = target.get("failing")
     if not failing or not failing["count"]:
         return
@@ -133,14 +140,14 @@ def _format_failing(target: JsonObject) -> Iterator[str]:
 
 
 def _describe_run(run: JsonObject) -> str:
-    """Return what became of a run, how often in a row, and the last line of the error."""
+    """Return the result of a run, the number of failures in a row, and the last line of the error."""
     often = f", {run['failures']:,} in a row" if run["failures"] > 1 else ""
     error = f": {run['error']}" if run["error"] else ""
     return style(run["run_status"], colour_run(run["run_status"])) + to_printable(f"{often}{error}")
 
 
 def _format_shortages(target: JsonObject) -> Iterator[str]:
-    """What is short. A daemon of an older version says nothing of it."""
+    """Yield the shortages of a target. A daemon of an older version does not report them."""
     for title, key in (("budget", "budget_exhausted_since"), ("saturated", "saturated_since")):
         if since := target.get(key):
             yield f"  {title:<11}  {style(f'{_SHORTAGE_TEXTS[key]} since {to_printable(since)}', 'yellow')}"
@@ -149,7 +156,10 @@ def _format_shortages(target: JsonObject) -> Iterator[str]:
 
 
 def _describe_open(target: JsonObject) -> str:
-    """Return the number of open occurrences and their states. Those without a row are waiting; an older daemon does not count them."""
+    """Return the number of open occurrences and their states.
+
+    Occurrences without a row are waiting; a daemon of an older version does not count them.
+    """
     states: Counter[str] = Counter(target["open"])
     states["waiting"] += (target.get("waiting") or {}).get("unclaimed", 0)
     total = states.total()
@@ -161,7 +171,10 @@ def _describe_open(target: JsonObject) -> str:
 
 
 def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
-    """Yield for each open occurrence its cause and since when. A daemon of an older version does not tell the causes."""
+    """Yield each open occurrence with its cause and the beginning of its wait.
+
+    A daemon of an older version does not report causes.
+    """
     waiting = target.get("waiting") or {}
     if not waiting.get("causes"):
         return
@@ -178,7 +191,10 @@ def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
 
 
 def _describe_expiry(wait: JsonObject, target: JsonObject) -> str | None:
-    """Say that an occurrence expires before the throttle ends. A daemon of an older version tells no deadlines."""
+    """Return a sentence when an occurrence expires before the throttle ends, otherwise None.
+
+    A daemon of an older version does not report deadlines.
+    """
     from scheduler.core.status import describe_expiry
 
     deadline, until = wait.get("deadline"), target.get("throttled_until")
@@ -188,13 +204,13 @@ def _describe_expiry(wait: JsonObject, target: JsonObject) -> str | None:
 
 
 def _describe_cause(cause: str, number: int = 1) -> str:
-    """Return the words for a cause. A daemon of a newer version may name causes that are not known here."""
+    """Return the words for a cause. A daemon of a newer version may report causes that are unknown here."""
     words = WAITS_FOR if number == 1 else SEVERAL_WAIT_FOR
     return words[Cause(cause)] if cause in set(Cause) else to_printable(cause)
 
 
 def _format_list_problems(target: JsonObject) -> Iterator[str]:
-    """What is wrong with the list itself. A daemon of an earlier version does not tell."""
+    """Yield the problems of the list of automations. A daemon of an older version does not report them."""
     unidentified, disappeared = target.get("unidentified") or {}, target.get("disappeared")
     if unidentified.get("count"):
         yield f"  unidentified {style(str(unidentified['count']), 'yellow')}: objects whose id cannot be read, never fired"
@@ -255,7 +271,10 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
 
 
 def _format_due(fire: JsonObject) -> str:
-    """The due time in the automation's zone, where jitter makes it differ from the instant. An older daemon does not tell."""
+    """Return the due time in the automation's zone, if jitter makes it differ from the instant.
+
+    A daemon of an older version does not report due times.
+    """
     if not fire.get("due") or from_text(fire["due"]) == from_text(fire["scheduled_for"]):
         return ""
     return f"{from_text(fire['due']).astimezone(load_zone(find_usable_zone(fire['timezone']))):%H:%M:%S}"

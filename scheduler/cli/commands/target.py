@@ -1,4 +1,4 @@
-"""``scheduler target``: what the ledger calls a target."""
+"""``scheduler target``: the name and the URL of a target in the ledger."""
 
 import click
 
@@ -10,7 +10,7 @@ from scheduler.core.terminal_text import to_printable
 
 @click.group("target", cls=SchedulerGroup, section="Setup")
 def command() -> None:
-    """Look after the history of targets."""
+    """Rename, move or unthrottle a target in the ledger."""
 
 
 @command.command("rename", examples=["scheduler target rename default main"])
@@ -18,7 +18,10 @@ def command() -> None:
 @click.argument("new")
 @click.pass_obj
 def rename(source: Source, *, old: str, new: str) -> None:
-    """Give the history of target OLD the name NEW, which the configuration has for it from now on. No daemon may be running."""
+    """Give the history of target OLD the name NEW.
+
+    From now on, the configuration must use the name NEW. No daemon may run.
+    """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
     from scheduler.ledger.operator_requests import rename_target
 
@@ -35,9 +38,10 @@ def rename(source: Source, *, old: str, new: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def move(source: Source, *, name: str) -> None:
-    """Bind the history of target NAME to the URL that the configuration has for it: the same API at a new address.
+    """Bind the history of target NAME to its configured URL.
 
-    The ledger refuses another URL under a known name, because it could be another API. No daemon may be running.
+    Use this command when the same API has a new address. Without it, the ledger refuses another URL for a
+    known name, because the URL may belong to another API. No daemon may run.
     """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
     from scheduler.cli.targets import choose_target
@@ -61,9 +65,10 @@ def move(source: Source, *, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def unthrottle(source: Source, *, name: str) -> None:
-    """Forget the wait that the API of target NAME asked for by a 429, so that the next start sends at once.
+    """Forget the wait that the API of target NAME asked for by a 429.
 
-    No daemon may be running. Without such a wait, says so; the exit status is 0.
+    The next start of the daemon sends at once. No daemon may run. If there is no wait to forget, the command
+    says so. The exit status is 0.
     """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
     from scheduler.ledger.operator_requests import unthrottle_target

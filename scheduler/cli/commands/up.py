@@ -1,4 +1,4 @@
-"""``scheduler up``: everything with one command, without any configuration."""
+"""``scheduler up``: run the embedded API and the daemon with one command, without any configuration."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     section="Start",
     examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"),
 )
-@click.option("--demo", is_flag=True, help="Have an automation that is due every minute.")
+@click.option("--demo", is_flag=True, help="Create an automation that is due every minute.")
 @click.pass_context
 def command(context: click.Context, *, demo: bool) -> None:
     """Run the embedded API and the daemon, until SIGTERM or Ctrl-C.
 
-    The API is a process of its own. When one of the two ends, the other stops too; the exit status is that of the one that ended first,
-    and never 0 unless SIGTERM or Ctrl-C asked this command to stop.
+    The API is a process of its own. When one of the two ends, the other stops too. The exit status is the
+    status of the one that ended first. It is 0 only if SIGTERM or Ctrl-C stopped this command.
 
-    Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
-    the ledger.
+    --state-dir (default: ./var) holds everything: the configuration, which you may edit, a key, the
+    automations, and the ledger.
 
-    When the configuration is made, the variables of addresses, databases, project and key file are written into it: SCHEDULER_API__LISTEN,
-    SCHEDULER_API__DATABASE, SCHEDULER_SERVER__LISTEN, SCHEDULER_LEDGER__URL, SCHEDULER_TARGET__PROJECT_ID, SCHEDULER_TARGET__KEY_FILE, and
-    a SCHEDULER_TARGET__URL that leads to the embedded API. All other variables, as SCHEDULER_API__RUNNER__COMMAND, are not written: each
-    counts only for the commands for which it is set.
+    The first start writes the configuration, and takes these variables into it: SCHEDULER_API__LISTEN,
+    SCHEDULER_API__DATABASE, SCHEDULER_SERVER__LISTEN, SCHEDULER_LEDGER__URL, SCHEDULER_TARGET__PROJECT_ID,
+    SCHEDULER_TARGET__KEY_FILE, and a SCHEDULER_TARGET__URL that leads to the embedded API. Other variables,
+    such as SCHEDULER_API__RUNNER__COMMAND, are not written: set them for each command that needs them.
     """
     from scheduler.app.state_directory import prepare_folder
     from scheduler.app.up import run_up
@@ -67,7 +67,7 @@ def command(context: click.Context, *, demo: bool) -> None:
 
 
 def _list_commands(*, demo: bool) -> Iterator[str]:
-    """What to try."""
+    """Yield the commands to try."""
     if demo:
         yield "history --automation demo"
     yield from ("history", "next", "status", "check", "automations list", "runs list")
@@ -76,7 +76,7 @@ def _list_commands(*, demo: bool) -> Iterator[str]:
 
 
 def describe_command_fault(configuration: "Configuration") -> str | None:
-    """Return why every run will fail, where that is known, and where the command was set; None when nothing is known."""
+    """Return why every run will fail, and where the command was set; None when no reason is known."""
     from scheduler.localapi.start_failure import find_fault
 
     runner = configuration.settings.api.runner
@@ -89,7 +89,7 @@ def describe_command_fault(configuration: "Configuration") -> str | None:
 def _format_welcome(
     folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool
 ) -> Iterator[str]:
-    """Where everything is, and what to try: each command works as it is printed."""
+    """Yield where everything is, and which commands to try. Each command works as printed."""
     from scheduler.app.state_directory import KEY_NAME
 
     api, server = settings.api.listen, settings.server.listen

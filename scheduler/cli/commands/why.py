@@ -1,4 +1,4 @@
-"""``scheduler why``: what happened to one automation at one time, and why."""
+"""``scheduler why``: the history of one automation at one time, with reasons."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -39,20 +39,23 @@ Fates = Mapping[datetime, str | None]
 @click.option(
     "--target",
     metavar="NAME",
-    help="The automation of this target, where several have one of that name.",
+    help="The target of AUTOMATION. Necessary if several targets have one with this name.",
     shell_complete=complete_targets,
 )
 @as_json
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
-    """Tell what happened to AUTOMATION at TIME, and why.
+    """Explain what happened to AUTOMATION at TIME.
 
-    AUTOMATION may be gone. TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone,
-    as 2026-11-23T03:00, or 03:00 for the last time that the clock showed it, today or yesterday. What is shown: the
-    outcome, the definition and the policies of then, and every step. When nothing was due, it says why not, and what
-    the nearest was; the exit status is 1 then.
+    AUTOMATION may be deleted. TIME is an instant (2026-11-23T02:00:00Z), a local time in the automation's
+    zone (2026-11-23T03:00), or a time of day (03:00). A time of day means the last time that the clock showed
+    it, today or yesterday.
 
-    Works whether the daemon runs or not, and changes nothing.
+    The output has the outcome, the definition and the policies of that time, and every step. If nothing was
+    due, the output has the reason and the nearest fire times. Exit status 1: nothing was due, or the
+    occurrence is missing.
+
+    The command works with and without a running daemon, and changes nothing.
     """
     from scheduler.audit.evidence import collect_evidence, read_row
     from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
@@ -110,7 +113,11 @@ def _format_lines(
     *,
     seen_at: datetime | None,
 ) -> Iterator[str]:
-    """Yield the answer. ``seen_at``: no daemon runs, and one saw the state of an open occurrence or of its run last at this instant."""
+    """Yield the lines of the answer.
+
+    ``seen_at``: set if no daemon runs; a daemon saw the state of the open occurrence or of its run last at
+    this instant.
+    """
     account = story.evidence
     yield f"{to_printable(account.name)} ({account.automation_id}, target {to_printable(account.target)})"
     yield f"  at {_format_instant(account.instant, timezone)}" + (f", {to_printable(note)}" if note else "")
@@ -155,7 +162,10 @@ def _format_answer(story: "OccurrenceExplanation", seen_at: datetime | None) -> 
 
 
 def _describe_without_row(story: "OccurrenceExplanation") -> str | None:
-    """Return the state of an instant without a row; None when nothing was due. Before its due time an occurrence is open."""
+    """Return the state of an instant without a row; None when nothing was due.
+
+    An occurrence before its due time is open.
+    """
     if story.wait is not None:
         return f"open: {State.WAITING}"
     return {"to_come": "not decided yet", "missing": "missing"}.get(story.verdict)
@@ -167,11 +177,11 @@ def _format_instant(instant: datetime, timezone: str) -> str:
 
 
 def _find_timezone(story: "OccurrenceExplanation") -> str | None:
-    """Return the zone of the definition that was in force; None without a definition, or when its zone is not known."""
+    """Return the zone of the definition in force; None without a definition, or when its zone is unknown."""
     definition = None if story.period is None else story.period.version.definition
     try:
         return None if definition is None else load_zone(definition.timezone).key
-    except KeyError:  # the zone data of now do not have it
+    except KeyError:  # the present zone data do not have this zone
         return None
 
 
@@ -210,7 +220,7 @@ def _find_policy_settings(story: "OccurrenceExplanation") -> dict[str, str | boo
 
 
 def _find_policies(account: "Evidence") -> "Policies | None":
-    """The policies of the automation at the instant; None when they are not on record."""
+    """Return the policies of the automation at the instant; None when they are not on record."""
     from scheduler.audit.explanation import find_period_at
     from scheduler.cli.recorded_policies import parse_policies
 
@@ -222,7 +232,7 @@ def _find_policies(account: "Evidence") -> "Policies | None":
 
 
 def _format_steps(story: "OccurrenceExplanation", timezone: str) -> Iterator[str]:
-    """In the automation's own zone, with the date where that is not the day that was asked about."""
+    """Yield the steps in the automation's zone. A step of another day has its date."""
     if not story.entries:
         return
     local = load_zone(timezone)
@@ -313,7 +323,7 @@ def _make_near_json(instant: datetime | None, fates: Fates) -> Json | None:
 
 
 def _make_fact_json(fact: "AttemptRow | RunRow") -> Json:
-    """All that is known of an attempt or a run."""
+    """Return all fields of an attempt or a run."""
     return {
         name: to_text(value) if isinstance(value, datetime) else value for name, value in asdict(fact).items()
     }
