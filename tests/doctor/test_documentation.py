@@ -1,4 +1,4 @@
-"""docs/monitor.md has a row for every check, in the order of the checks, and for every status, and no
+"""docs/monitor.md has an entry for every check, in the order of the checks, a row for every status, and no
 other.
 """
 
@@ -22,12 +22,23 @@ def rows(first: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[1].splitlines()]
 
 
-def test_every_check_has_its_row_and_no_other() -> None:
-    assert [row[0].strip("`") for row in rows("check")] == [check.name for check, _ in CHECKS]
+def entries() -> list[tuple[str, str]]:
+    """The name and the text of each check."""
+    parts = re.split(
+        r"^#### (.+)\n", SECTION.partition("\n### The checks\n")[2].partition("\n### ")[0], flags=re.MULTILINE
+    )
+    return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def test_every_row_says_what_is_looked_at_what_is_wrong_and_what_to_do() -> None:
-    assert all(len(row) == 4 and all(row) for row in rows("check"))
+def test_every_check_has_its_entry_and_no_other() -> None:
+    assert [name for name, _ in entries()] == [check.name for check, _ in CHECKS]
+
+
+@pytest.mark.parametrize(("name", "text"), entries())
+def test_every_entry_says_what_is_looked_at_what_is_wrong_and_what_to_do(name: str, text: str) -> None:
+    parts = re.split(r"^- \*\*(\w+)\.\*\*", text, flags=re.MULTILINE)[1:]
+    assert parts[::2] == ["Examines", "Reports", "Do"], name
+    assert all(part.strip() for part in parts[1::2]), name
 
 
 def test_every_status_has_its_row_and_no_other() -> None:
@@ -40,7 +51,7 @@ def test_every_status_has_its_row_and_no_other() -> None:
         f"PATCH of the automation `{api_probe.NIL_ID}`",
         f"within {reachability._SOON.days} days",
         f"more than {clocks._NOTABLE:.0f} s",
-        f"there are any within {facts.LOOK_BACK.days} days",
+        f"Foreign runs within {facts.LOOK_BACK.days} days",
         "two years old",
         "24 hours",
     ],
