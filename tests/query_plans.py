@@ -323,14 +323,14 @@ EXCEPTIONS: Final = (
     Allowance("cli.automation_lookup.read_names", "(SCAN automation", _OWN_PROCESS),
     Allowance("cli.ledger_automations.read_automations", "(SCAN automation)", _OWN_PROCESS),
     Allowance("cli.jitter_waits._list_versions", "(SCAN automation)", _OWN_PROCESS),
-    Allowance("doctor.ledger_probe._read_record", "(SCAN automation)", _OWN_PROCESS),
+    Allowance("doctor.probes.ledger._read_record", "(SCAN automation)", _OWN_PROCESS),
     Allowance(
-        "doctor.ledger_probe._read_record",
+        "doctor.probes.ledger._read_record",
         "(SCAN occurrence USING COVERING INDEX",
         f"{_OWN_PROCESS}, which counts all of them",
     ),
     Allowance(
-        "doctor.ledger_probe._read_record",
+        "doctor.probes.ledger._read_record",
         "(SCAN run)",
         f"{_OWN_PROCESS}, which looks at the newest run of each automation",
     ),

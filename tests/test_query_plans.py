@@ -20,7 +20,7 @@ from scheduler.audit import ledger_queries
 from scheduler.cli import automation_lookup, jitter_waits, ledger_automations, pauses
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.database.files import connect_for_reading
-from scheduler.doctor import ledger_probe
+from scheduler.doctor.probes import ledger as ledger_probe
 from scheduler.ledger import (
     claims,
     finished_runs,

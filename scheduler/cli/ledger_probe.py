@@ -19,7 +19,7 @@ from scheduler.cli.file_owner import NotPermitted, act_as_owner
 from scheduler.clock import SystemClock
 from scheduler.core.instants import from_text, to_text
 from scheduler.doctor.facts import LedgerFacts
-from scheduler.doctor.ledger_probe import probe_ledger
+from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.localapi.child_process import kill_child
 
 _FACTS: Final = TypeAdapter(LedgerFacts)

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+JUST_BEFORE: Final = timedelta(microseconds=1)
+"""The distance of two neighbouring instants: ``instant - JUST_BEFORE`` is the last instant before it."""
 _ZERO = timedelta(0)
 
 _CREDIBLE: Final = range(1970, 3000)

@@ -16,9 +16,6 @@ from scheduler.core.cron.schedule import read_versions
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, SchedulerError
 from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.files import SIDE_FILE_SUFFIXES
-from scheduler.doctor.abandonable_call import run_abandonable
-from scheduler.doctor.api_probe import probe_api
-from scheduler.doctor.connectivity import probe_connectivity
 from scheduler.doctor.facts import (
     PROXY_VARIABLES,
     TRUST_VARIABLES,
@@ -33,15 +30,18 @@ from scheduler.doctor.facts import (
     TargetFacts,
     UnknownFact,
 )
-from scheduler.doctor.files import find_disk, read_file_facts
-from scheduler.doctor.host import (
+from scheduler.doctor.probes.api import probe_api
+from scheduler.doctor.probes.connectivity import probe_connectivity
+from scheduler.doctor.probes.files import find_disk, read_file_facts
+from scheduler.doctor.probes.host import (
     FetchPage,
     find_occupant,
     find_process,
     is_clock_synchronised,
     read_zone_facts,
 )
-from scheduler.doctor.server_environment import ServerEnvironment, find_environment
+from scheduler.doctor.probes.server_environment import ServerEnvironment, find_environment
+from scheduler.doctor.probes.time_limit import limit_time, run_abandonable
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.start_failure import explain_start_failure
 from scheduler.localapi.workspace import Workspace
@@ -99,7 +99,7 @@ async def collect_facts(
         begun: list[asyncio.Task[Any]] = []
 
         def begin(work: Awaitable[T]) -> asyncio.Task[T | UnknownFact]:
-            task = group.create_task(_limit_time(patience, work))
+            task = group.create_task(limit_time(patience, work))
             begun.append(task)
             task.add_done_callback(lambda _: progress(0.99 * sum(each.done() for each in begun) / len(begun)))
             return task
@@ -144,30 +144,20 @@ async def collect_facts(
     )
     used = {each.timezone for target in facts.targets for each in facts.list_automations(target) or ()}
     facts = replace(
-        facts, zones=await _limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now)))
+        facts, zones=await limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now)))
     )
     progress(1.0)
     return facts
-
-
-async def _limit_time(seconds: float, work: Awaitable[T]) -> T | UnknownFact:
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        return UnknownFact(f"nothing came of it within {seconds:g} s")
-    except Exception as error:  # noqa: BLE001  no error may stop the other facts
-        return UnknownFact(str(error) or type(error).__name__)
 
 
 # ---------------------------------------------------------------- a target
 
 
 async def _collect_target(of: Installation, target: TargetSection, patience: float) -> TargetFacts:
-    found = await _limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
+    found = await limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
     facts, config = (KeyFacts(None, error=found.reason), None) if isinstance(found, UnknownFact) else found
     step = min(target.connect_timeout.total_seconds(), _STEP_TIMEOUT)
-    way = await _limit_time(
+    way = await limit_time(
         patience, probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step)
     )
     return TargetFacts(
@@ -182,7 +172,7 @@ async def _collect_api(
         return UnknownFact("it cannot be reached")
     if config is None:
         return UnknownFact("there is no key to ask with")
-    return await _limit_time(patience, probe_api(config, of.clock))
+    return await limit_time(patience, probe_api(config, of.clock))
 
 
 def _collect_key(of: Installation, target: TargetSection) -> tuple[KeyFacts, TargetConfig | None]:

@@ -25,7 +25,7 @@ from scheduler.cli.failures import INTERRUPTED
 from scheduler.core.errors import DatabaseRefused
 from scheduler.database import Database, backup
 from scheduler.database.backup import make_staged_path, refuse_interrupted_restore
-from scheduler.doctor.ledger_probe import probe_ledger
+from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.ledger import schema as ledger_schema
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import EVERYTHING, read_pauses

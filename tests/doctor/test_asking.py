@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from scheduler.clock import SystemClock
-from scheduler.doctor.api_probe import NIL_ID, probe_api
 from scheduler.doctor.facts import ApiFacts
+from scheduler.doctor.probes.api import NIL_ID, probe_api
 from tests.fault_server import FaultServer, Received, by_request, fault_server, response
 from tests.upstream.support import AUTOMATION, target
 

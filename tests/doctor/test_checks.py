@@ -10,9 +10,8 @@ import pytest
 
 from scheduler.core.model import InvalidAutomation, RunStatus
 from scheduler.core.status import FailingAutomations, FinishedRun
-from scheduler.doctor import embedded
-from scheduler.doctor.checks import CHECKS, run_checks
-from scheduler.doctor.configuration import check
+from scheduler.doctor.checks import CHECKS, embedded, run_checks
+from scheduler.doctor.checks.configuration import check
 from scheduler.doctor.facts import (
     DiskFacts,
     Facts,

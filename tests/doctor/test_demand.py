@@ -6,8 +6,8 @@ import pytest
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls
-from scheduler.doctor.request_forecast import LoadGroup, RequestForecast, forecast_requests
-from scheduler.doctor.shortage import MAX_OCCURRENCES, choose_stretch
+from scheduler.doctor.checks.request_forecast import LoadGroup, RequestForecast, forecast_requests
+from scheduler.doctor.checks.shortage import MAX_OCCURRENCES, choose_stretch
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
 USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.doctor import api_probe, clocks, facts, reachability, request_forecast, zone_data
-from scheduler.doctor.checks import CHECKS
+from scheduler.doctor import facts
+from scheduler.doctor.checks import CHECKS, clocks, reachability, request_forecast, zone_data
 from scheduler.doctor.findings import Status
+from scheduler.doctor.probes.api import NIL_ID
 
 TEXT = re.split(r"^## ", (Path(__file__).parents[2] / "docs" / "monitor.md").read_text(), flags=re.MULTILINE)
 (SECTION,) = [part for part in TEXT if part.startswith("The doctor\n")]
@@ -48,7 +49,7 @@ def test_every_status_has_its_row_and_no_other() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"PATCH of the automation `{api_probe.NIL_ID}`",
+        f"PATCH of the automation `{NIL_ID}`",
         f"within {reachability._SOON.days} days",
         f"more than {clocks._NOTABLE:.0f} s",
         f"Foreign runs within {facts.LOOK_BACK.days} days",

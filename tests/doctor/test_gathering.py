@@ -16,11 +16,11 @@ from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.daemon_client import fetch_page_at
 from scheduler.clock import SystemClock
 from scheduler.core.errors import Unreachable
-from scheduler.doctor import embedded
+from scheduler.doctor.checks import embedded
 from scheduler.doctor.fact_collector import Installation, collect_facts
 from scheduler.doctor.facts import EmbeddedFacts, Facts, LedgerFacts, ProcessFacts, StorageFacts, UnknownFact
 from scheduler.doctor.findings import Status
-from scheduler.doctor.host import find_process
+from scheduler.doctor.probes.host import find_process
 from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration, load
 from scheduler.settings.addresses import SocketAddress

@@ -16,7 +16,7 @@ from scheduler.core.instants import to_text
 from scheduler.core.model import RunStatus
 from scheduler.core.status import NONE_FAILING, FailingAutomations, FinishedRun
 from scheduler.doctor.facts import LedgerFacts, LedgerTarget
-from scheduler.doctor.ledger_probe import probe_ledger
+from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.ledger.lock import LedgerLock, find_holding_process
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS, open_ledger
 
@@ -177,7 +177,7 @@ def test_damage_is_told(path: Path) -> None:
 def test_a_file_too_large_for_the_time_there_is_is_read_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.doctor.ledger_probe._STEPS", 1)
+    monkeypatch.setattr("scheduler.doctor.probes.ledger._STEPS", 1)
     made(path)
     facts = probe_ledger(path, NOW, lambda: True)
     assert facts.damage is None

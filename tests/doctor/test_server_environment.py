@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.doctor.server_environment import find_environment
+from scheduler.doctor.probes.server_environment import find_environment
 from tests.doctor.support import program, serving
 
 FILE = Path("/etc/scheduler/scheduler.toml")

@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from scheduler.core.proxy import Proxy
-from scheduler.doctor.connectivity import probe_connectivity
 from scheduler.doctor.facts import Connectivity
+from scheduler.doctor.probes.connectivity import probe_connectivity
 from tests.fault_server import Behaviour, Received, Visit, always, fault_server
 from tests.http_proxy import http_proxy
 from tests.ports import free_port

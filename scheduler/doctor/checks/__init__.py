@@ -6,7 +6,7 @@ A check comes after the checks on which its findings depend.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from scheduler.doctor import (
+from scheduler.doctor.checks import (
     addresses,
     budget,
     clocks,
@@ -19,7 +19,6 @@ from scheduler.doctor import (
     reachability,
     results,
     schedules,
-    scopes,
     zone_data,
 )
 from scheduler.doctor.facts import Facts
@@ -31,7 +30,7 @@ CHECKS: Final[Sequence[tuple[Check, CheckFunction]]] = (
     (configuration.CONFIGURATION, configuration.check),
     (keys.KEY, keys.check),
     (reachability.REACHABILITY, reachability.check),
-    (scopes.SCOPES, scopes.check),
+    (keys.SCOPES, keys.check_scopes),
     (clocks.CLOCK, clocks.check),
     (zone_data.ZONE_DATA, zone_data.check),
     (ledger.LEDGER, ledger.check),

@@ -10,8 +10,8 @@ from typing import Final
 from scheduler.core.cron import zones
 from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS
 from scheduler.core.errors import NoAnswer, SchedulerError
-from scheduler.doctor.abandonable_call import run_abandonable
 from scheduler.doctor.facts import Occupant, ProcessFacts, ZoneCopy, ZoneFacts
+from scheduler.doctor.probes.time_limit import run_abandonable
 from scheduler.ledger.lock import find_holding_process
 from scheduler.settings.addresses import SocketAddress
 

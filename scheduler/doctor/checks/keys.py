@@ -1,15 +1,17 @@
-"""The keys: whether a key exists, the source of the key, and the other users who can read the key.
+"""The keys: their source, the other users who can read them, and their rights at the API.
 
 The key itself is never shown.
 """
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Final
 
-from scheduler.doctor.facts import Facts, FileFacts, TargetFacts, UnknownFact
+from scheduler.doctor.facts import ApiFacts, Facts, FileFacts, TargetFacts, UnknownFact
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
 
 KEY: Final = Check("key")
+SCOPES: Final = Check("scopes")
 _READ: Final = 4
 _OTHERS_MASK: Final = 0o077
 _OTHERS_READ: Final = 0o004
@@ -102,3 +104,38 @@ def _report_unusable(facts: Facts, target: TargetFacts, subject: str) -> CheckFi
         )
     text = (target.key.error or "").removeprefix(f"target {target.settings.name}: ")
     return KEY.fault(subject, *split_advice(text, "see docs/configuration.md, Keys"))
+
+
+# ---------------------------------------------------------------- scopes
+
+
+def check_scopes(facts: Facts) -> Iterator[CheckFinding]:
+    """Yield the findings about the scopes of every key with which the API could be asked.
+
+    `scheduler.doctor.probes.api` tests the right to write without using this right.
+    """
+    for target in facts.targets:
+        if isinstance(target.api, ApiFacts):
+            yield from _check_target_scopes(f"target {target.settings.name}", target.api)
+
+
+def _check_target_scopes(subject: str, api: ApiFacts) -> Iterator[CheckFinding]:
+    reads = api.snapshot is not None
+    if api.refusal is not None and api.refusal.status == HTTPStatus.FORBIDDEN:
+        yield SCOPES.fault(
+            subject, f"the key may not read automations: {api.refusal.text}", "give it the scope task:read"
+        )
+    if api.may_write:
+        yield SCOPES.ok(subject, "the key may read and write" if reads else "the key may write")
+    elif api.may_write is False and api.write_refusal is not None:
+        yield SCOPES.fault(
+            subject,
+            f"the key may not start runs: {split_advice(api.write_refusal.text, '')[0]}",
+            "give it the scope task:write",
+        )
+    elif api.write_refusal is not None:
+        yield SCOPES.warning(
+            subject,
+            f"whether the key may start runs cannot be told: {api.write_refusal.text}",
+            "see at the API that the key has the scope task:write",
+        )

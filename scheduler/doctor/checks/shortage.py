@@ -8,7 +8,7 @@ from typing import Final
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Forecast, ForecastOccurrence, Polls, find_losers, make_forecast
-from scheduler.core.instants import to_text_seconds
+from scheduler.core.instants import JUST_BEFORE, to_text_seconds
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_start_within
 from scheduler.core.quantities import describe_span, pluralize
 from scheduler.settings import TargetSection
@@ -70,9 +70,7 @@ def forecast_stretch(
     """Return the forecast for the occurrences that come due from ``begin`` on and before ``end``."""
     longest = max((each.offset for each in automations), default=timedelta(0))
     instants = {
-        schedule: tuple(
-            schedule.iterate_between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1))
-        )
+        schedule: tuple(schedule.iterate_between(begin - longest - JUST_BEFORE, end + timedelta(hours=1)))
         for schedule in {each.schedule for each in automations}
     }
     dues = [due for each in automations for due in _list_dues(each, instants[each.schedule], begin, end)]

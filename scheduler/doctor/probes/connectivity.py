@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.proxy import Proxy
-from scheduler.doctor.abandonable_call import run_abandonable
 from scheduler.doctor.facts import Connectivity
+from scheduler.doctor.probes.time_limit import run_abandonable
 from scheduler.upstream.tls import make_tls_context
 
 

@@ -17,10 +17,9 @@ from scheduler.core.cron.dialect_difference import Code
 from scheduler.core.cron.dialects import find_differences
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
+from scheduler.doctor.checks.automations import PauseLookup, find_interval
 from scheduler.doctor.facts import Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
-from scheduler.doctor.interval import find_interval
-from scheduler.doctor.pauses import PauseLookup
 from scheduler.settings.durations import format_duration
 
 SCHEDULES: Final = Check("schedules")

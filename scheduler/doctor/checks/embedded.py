@@ -6,7 +6,7 @@ from typing import Final
 
 from scheduler.core.command_line import advise_log, format_api_command
 from scheduler.core.quantities import pluralize
-from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
+from scheduler.doctor.checks.disks import FULL, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, ProcessFacts, StorageFacts, UnknownFact
 from scheduler.doctor.findings import Check, CheckFinding, advise_on_silence, describe_silence, split_advice
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT

@@ -11,12 +11,16 @@ from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.policy import Concurrency, compute_jitter
 from scheduler.core.quantities import pluralize
+from scheduler.doctor.checks.automations import PauseLookup, find_interval
+from scheduler.doctor.checks.request_forecast import LoadGroup, RequestLoad, forecast_requests
+from scheduler.doctor.checks.shortage import (
+    RecurringAutomation,
+    choose_stretch,
+    describe_shortage,
+    forecast_stretch,
+)
 from scheduler.doctor.facts import ApiFacts, Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding
-from scheduler.doctor.interval import find_interval
-from scheduler.doctor.pauses import PauseLookup
-from scheduler.doctor.request_forecast import LoadGroup, RequestLoad, forecast_requests
-from scheduler.doctor.shortage import RecurringAutomation, choose_stretch, describe_shortage, forecast_stretch
 from scheduler.settings import Settings, TargetSection
 from scheduler.settings.durations import format_duration
 

@@ -18,11 +18,11 @@ from typing import Final
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls, predict_polls
+from scheduler.core.instants import JUST_BEFORE
 
 DAY: Final = 24 * 60
 """The length of the forecast in minutes."""
 _HOUR: Final = 60
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 _MAX_SINGLE_READINGS: Final = 8  # automations read alone; for more, the whole list is read
 
 
@@ -94,7 +94,7 @@ def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[in
     """Count the fires, and the readings for the fires, by seconds from ``begin`` on."""
     fires, reads = Counter[int](), Counter[int]()
     for group in groups:
-        earliest = begin - timedelta(seconds=max(group.fires)) - _JUST_BEFORE
+        earliest = begin - timedelta(seconds=max(group.fires)) - JUST_BEFORE
         instants = [
             int((fire - begin).total_seconds())
             for fire in group.schedule.iterate_between(earliest, begin + timedelta(minutes=DAY))

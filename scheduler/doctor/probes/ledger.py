@@ -28,7 +28,7 @@ from scheduler.doctor.facts import (
     LedgerRecord,
     LedgerTarget,
 )
-from scheduler.doctor.files import find_filesystem, get_free_bytes, read_file_facts
+from scheduler.doctor.probes.files import find_filesystem, get_free_bytes, read_file_facts
 from scheduler.ledger.finished_runs import read_failing
 from scheduler.ledger.lock import find_holding_process, locate_lock_file
 from scheduler.ledger.schema import APPLICATION_ID

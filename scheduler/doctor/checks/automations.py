@@ -1,11 +1,26 @@
-"""The paused automations: by the configuration, or by hand according to the ledger."""
+"""The pauses of the known automations, and the intervals of their schedules."""
 
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from scheduler.core.cron.schedule import Schedule
 from scheduler.doctor.facts import Facts, KnownAutomation
 from scheduler.ledger.operator_requests import EVERYTHING
 
 
+@lru_cache(maxsize=4096)
+def find_interval(schedule: Schedule, after: datetime) -> timedelta | None:
+    """Return the time between the first two fire times after an instant; None when fewer than two remain.
+
+    The intervals are cached, because many automations may share one schedule.
+    """
+    first = schedule.find_next(after)
+    second = first and schedule.find_next(first)
+    return second - first if first and second else None
+
+
 class PauseLookup:
-    """The pauses in the facts."""
+    """The pauses in the facts: by the configuration, or by hand according to the ledger."""
 
     def __init__(self, facts: Facts) -> None:
         self._settings = facts.settings

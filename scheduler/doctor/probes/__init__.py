@@ -1,0 +1,1 @@
+"""The probes: each determines facts about one part of an installation."""
