@@ -1,16 +1,13 @@
 """The decision whether an occurrence may be backfilled, and the request to the daemon. Pure."""
 
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from scheduler.audit.evidence import Evidence, OccurrenceRow
 from scheduler.audit.explanation import is_implied
 from scheduler.core.backfill import BACKFILL_OUTCOMES, FireRequest
 from scheduler.core.command_line import format_command
-from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.instants import JUST_BEFORE, to_text, to_text_seconds
 from scheduler.core.model import Occurrence, Outcome
-
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 class BackfillRefused(Exception):
@@ -71,7 +68,7 @@ def _derive_span_instants(account: Evidence, row: OccurrenceRow | None) -> tuple
     """
     if row is None or row.count == 1 or row.intervals is not None or row.definition_id is not None:
         return ()
-    since, evaluation = row.scheduled_for - _JUST_BEFORE, account.evaluation
+    since, evaluation = row.scheduled_for - JUST_BEFORE, account.evaluation
     found: set[datetime] = set()
     for force in account.periods:
         definition, begin, end = (

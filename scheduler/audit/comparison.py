@@ -10,13 +10,12 @@ from scheduler.audit.expectation import AuditExpectation, OccurrenceSpan, Period
 from scheduler.audit.findings import AuditFinding, FindingKind
 from scheduler.core.backlog_decisions import measure_extent
 from scheduler.core.command_line import format_command
-from scheduler.core.instants import to_text_seconds
+from scheduler.core.instants import JUST_BEFORE, to_text_seconds
 from scheduler.core.model import Definition, Gap
 from scheduler.core.quantities import pluralize
 
 MAX_ZONE_SHIFT: Final = timedelta(days=1)
 """Maximum distance by which other zone data move an occurrence: a clock shift, or an omitted day."""
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,7 +78,7 @@ def find_discrepancies(
         yield Discrepancy(instant, automation_id, FindingKind.DOUBLE, rows[automation_id])
     for automation_id, fate in sorted((covered | dict(rows)).items()):
         if automation_id not in required and not expectation.find_tolerated_instants(
-            automation_id, instant - _JUST_BEFORE, instant
+            automation_id, instant - JUST_BEFORE, instant
         ):
             yield Discrepancy(instant, automation_id, FindingKind.UNEXPLAINED, fate)
 
@@ -97,7 +96,7 @@ def find_miscounted_spans(expectation: AuditExpectation) -> Iterator[tuple[Occur
             if span.count != (known := 1 + sum(times for _, times in span.intervals)):
                 yield span, known
             continue
-        since = span.first - _JUST_BEFORE
+        since = span.first - JUST_BEFORE
         if span.schedule is not None:
             extent = measure_extent(span.schedule, since, span.last)  # once for each shared schedule
             if span.count != (implied := 0 if extent is None else extent.count):

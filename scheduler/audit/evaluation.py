@@ -8,14 +8,13 @@ from a loss.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple, cast
+from datetime import datetime
+from typing import NamedTuple, cast
 
 from scheduler.audit.versions import FOREVER
 from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Definition
-
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 Transition = tuple[datetime, datetime]
 
@@ -81,7 +80,7 @@ class Evaluation:
 
     def find_rules_at(self, instant: datetime) -> EvaluationRules:
         """Return the rules that decided whether an occurrence was scheduled at this instant."""
-        return self._rules[self._find_index(instant - _JUST_BEFORE)]
+        return self._rules[self._find_index(instant - JUST_BEFORE)]
 
     def list_instants(self, definition: Definition, begin: datetime, end: datetime) -> tuple[datetime, ...]:
         """List the scheduled instants after ``begin`` and up to ``end``.
@@ -107,7 +106,7 @@ class Evaluation:
 
     def implies(self, definition: Definition, instant: datetime) -> bool:
         """Return whether the definition is scheduled at exactly this instant."""
-        return bool(self.list_instants(definition, instant - _JUST_BEFORE, instant))
+        return bool(self.list_instants(definition, instant - JUST_BEFORE, instant))
 
     def is_uncertain(self, definition: Definition, instant: datetime) -> bool:
         """Return whether the instant lies in a transition and the rules disagree about the instant."""
@@ -127,7 +126,7 @@ class Evaluation:
         return max(bisect_right(self._starts, instant) - 1, 0)
 
     def _list_indexes(self, begin: datetime, end: datetime) -> range:
-        return range(self._find_index(begin), self._find_index(end - _JUST_BEFORE) + 1)
+        return range(self._find_index(begin), self._find_index(end - JUST_BEFORE) + 1)
 
     def _get_cached_instants(self, definition: Definition, number: int) -> tuple[datetime, ...]:
         key = _Key(definition.cron_expression, definition.timezone, number)

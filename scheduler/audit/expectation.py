@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.versions import FOREVER, RecordedVersion, VersionPeriod, find_periods
+from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Gap
 
 if TYPE_CHECKING:
     from scheduler.core.cron.schedule import Schedule
     from scheduler.core.model import Definition
 
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 _WEIGHT_BITS: Final = 40  # the sum of a million weights fits into an SQLite integer
 
 Tally = tuple[int, int]
@@ -171,7 +171,7 @@ class AuditExpectation:
         """Subtract spans with the same schedule and bounds: the instants are evaluated once for all."""
         schedule, first, last = spans[0].schedule, spans[0].first, spans[0].last
         assert schedule is not None
-        instants = tuple(schedule.iterate_between(max(self.begin, first - _JUST_BEFORE), min(self.end, last)))
+        instants = tuple(schedule.iterate_between(max(self.begin, first - JUST_BEFORE), min(self.end, last)))
         self.span_counts.update(dict.fromkeys(spans, len(instants)))
         behind = instants[1:] if instants and instants[0] == first else instants
         self._span_groups.append(_SpanGroup(behind, {span.automation_id: span.fate for span in spans}))
@@ -229,7 +229,7 @@ class AuditExpectation:
         """
         forces = [force for force in self.periods.get(automation_id, ()) if force.known_until >= sent_at]
         return any(
-            self._list_period_instants(force, instant - _JUST_BEFORE, instant, FOREVER) for force in forces
+            self._list_period_instants(force, instant - JUST_BEFORE, instant, FOREVER) for force in forces
         )
 
     def find_required_automations(self, instant: datetime) -> set[str]:

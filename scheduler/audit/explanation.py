@@ -5,7 +5,7 @@ When nothing happened, the explanation gives the reason and the nearest implied 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -15,14 +15,13 @@ from scheduler.audit.versions import VersionPeriod
 from scheduler.core.command_line import format_command
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
-from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.instants import JUST_BEFORE, to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.occurrence_log import WAITS_FOR, Cause, Step
 from scheduler.core.policy import Policies, compute_due, make_fire_time
 from scheduler.core.quantities import describe_duration
 from scheduler.core.status import describe_expiry
 
-_JUST_AFTER: Final = timedelta(microseconds=1)
 _LARGE_OFFSET: Final = 60.0
 """Minimum difference of two clocks, in seconds, that an explanation mentions."""
 
@@ -158,7 +157,7 @@ def find_nearest_before(account: Evidence, instant: datetime) -> datetime | None
     found = []
     for each in account.periods:
         schedule = _parse_schedule(account, each)
-        end = instant if each.end >= instant else each.end + _JUST_AFTER
+        end = instant if each.end >= instant else each.end + JUST_BEFORE
         previous = None if schedule is None or each.begin >= end else schedule.find_previous(end)
         if previous is not None and previous > each.begin:
             found.append(previous)

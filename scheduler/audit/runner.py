@@ -38,12 +38,12 @@ from scheduler.audit.expectation import (
 from scheduler.audit.findings import AuditFinding, FindingKind
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Gap
 from scheduler.ledger import history
 from scheduler.ledger.schema import open_for_reading
 
 STRETCH: Final = timedelta(days=7)
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 _SINGLE_PROCESS_STRETCHES: Final = 4
 """Up to this number of stretches, another process is not worth its cost."""
 
@@ -86,7 +86,7 @@ class AuditBounds:
     @property
     def since(self) -> datetime:
         """The first audited instant."""
-        return self.begin + _JUST_BEFORE
+        return self.begin + JUST_BEFORE
 
     @property
     def is_empty(self) -> bool:
@@ -140,7 +140,7 @@ class _Auditor:
         }
         self.weights = draw_weights(self.periods)
         self.judge = Judge(bounds.target, self.periods, self.evaluation, evaluator)
-        self.bounds = self._extend_bounds(bounds, min(wanted.until - _JUST_BEFORE, wanted.now))
+        self.bounds = self._extend_bounds(bounds, min(wanted.until - JUST_BEFORE, wanted.now))
 
     def _extend_bounds(self, bounds: AuditBounds, wanted: datetime) -> AuditBounds:
         """Extend the bounds beyond the watermark, but not beyond the newest snapshot.
@@ -156,7 +156,7 @@ class _Auditor:
                 end = min(begin + STRETCH, wanted)
                 missing = self._find_first_missing(connection, (bounds.target, begin, end))
                 if missing is not None:
-                    return replace(bounds, end=missing - _JUST_BEFORE)
+                    return replace(bounds, end=missing - JUST_BEFORE)
                 begin = end
         end = max(bounds.end, wanted)
         return replace(bounds, end=end, is_complete=end >= whole)
@@ -407,8 +407,8 @@ class Audit:
 
 
 def _make_bounds(target: history.KnownTarget, wanted: AuditRequest, pruned: datetime | None) -> AuditBounds:
-    begin = max(wanted.since, pruned or wanted.since) - _JUST_BEFORE
-    end = max(min(wanted.until - _JUST_BEFORE, target.watermark or begin), begin)
+    begin = max(wanted.since, pruned or wanted.since) - JUST_BEFORE
+    end = max(min(wanted.until - JUST_BEFORE, target.watermark or begin), begin)
     return AuditBounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from scheduler.core.backlog import BacklogInterval
 from scheduler.core.cron.schedule import Schedule
+from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Reason
 from scheduler.core.policy import (
     RESTART_GRACE,
@@ -24,7 +25,6 @@ from scheduler.core.policy import (
     make_fire_time,
 )
 
-JUST_BEFORE: Final = timedelta(microseconds=1)
 MOST_LISTED: Final = 16
 """Most instants to list for an automation; more instants are held as an interval."""
 _NEAR: Final = timedelta(hours=2)

@@ -23,7 +23,6 @@ from zoneinfo import ZoneInfoNotFoundError
 
 from scheduler.core.backlog import Backlog, BacklogInterval, merge_gaps
 from scheduler.core.backlog_decisions import (
-    JUST_BEFORE,
     MOST_LISTED,
     Examiner,
     clear_caches,
@@ -33,6 +32,7 @@ from scheduler.core.backlog_decisions import (
 )
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.due_queue import DueQueue
+from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import (
     NO_DEFINITION,
     Automation,

@@ -14,7 +14,7 @@ from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import Final
 
-from scheduler.core.instants import from_text
+from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedSpan
 from scheduler.ledger.spans import (
     SpanPart,
@@ -135,7 +135,6 @@ _MANY_ROWS: Final = 20_000
 _ROWS_FOR_A_CHANGE: Final = 200
 """Reading this number of rows costs as much as making one row."""
 
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 _MINUTE: Final = timedelta(minutes=1)
 """The shortest time between two occurrences of an automation."""
 
@@ -441,7 +440,7 @@ def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterator[datetim
 
     None are yielded when both spans have the same schedule.
     """
-    since, until = max(there.first, span.occurrence.scheduled_for - _JUST_BEFORE), min(there.last, span.last)
+    since, until = max(there.first, span.occurrence.scheduled_for - JUST_BEFORE), min(there.last, span.last)
     return (
         iter(())
         if span.schedule == there.schedule or since >= until
@@ -457,9 +456,9 @@ def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[
     if not in_the_way:
         yield SpanPart(first, last, span.count)
         return
-    begin = first - _JUST_BEFORE
+    begin = first - JUST_BEFORE
     for rows in _group_near(in_the_way):
-        before = make_part(span.schedule, begin, from_text(rows[0][1]) - _JUST_BEFORE)
+        before = make_part(span.schedule, begin, from_text(rows[0][1]) - JUST_BEFORE)
         yield from () if before is None else (before,)
         between = (
             list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1])))

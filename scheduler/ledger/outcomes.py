@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from scheduler.core.instants import from_text
+from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import AttemptEnd, Conclusion, Occurrence, Outcome, Reason, Run, RunStatus
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
@@ -88,7 +88,6 @@ _AUTOMATIONS_IN_FORCE: Final = (
 )
 
 _NOTHING_STARTED: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 class RunTaken(Contradiction):
@@ -208,7 +207,7 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
             occurrence.scheduled_for, earliest.get(occurrence.target, occurrence.scheduled_for)
         )
     for target, instant in earliest.items():
-        _lower_watermark(connection, target, instant - _JUST_BEFORE)
+        _lower_watermark(connection, target, instant - JUST_BEFORE)
 
 
 def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
@@ -233,7 +232,7 @@ def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
     (earliest,) = connection.execute(_EARLIEST_STRADDLING, present).fetchone()
     connection.execute(_DELETE_STRADDLING, present)
     connection.execute(_DELETE_AHEAD, present)
-    _lower_watermark(connection, target, now if earliest is None else from_text(earliest) - _JUST_BEFORE)
+    _lower_watermark(connection, target, now if earliest is None else from_text(earliest) - JUST_BEFORE)
 
 
 def _lower_watermark(connection: sqlite3.Connection, target: str, instant: datetime) -> None:

@@ -19,7 +19,7 @@ from typing import Final, cast
 from scheduler.core.backlog_decisions import measure_extent
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
-from scheduler.core.instants import from_text
+from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import Occurrence
 from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
 
@@ -50,7 +50,6 @@ _REPEAT: Final = """
     SELECT ?2, ?3, ?4, ?5, ?6, iif(?7, definition_id, NULL), iif(?7, evaluation_id, NULL),
         target, automation_id, name, outcome, reason, finished_at, error, node FROM occurrence WHERE id = ?1
 """
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ class SpanRow:
         if self.schedule is None:
             return set(within)
         if len(within) > _FEW:
-            return set(self.schedule.iterate_between(min(within) - _JUST_BEFORE, max(within))) & set(within)
+            return set(self.schedule.iterate_between(min(within) - JUST_BEFORE, max(within))) & set(within)
         return {instant for instant in within if self.schedule.is_fire_time(instant)}
 
     def divide_around(self, strangers: Sequence[datetime]) -> list[SpanPart]:
@@ -143,7 +142,7 @@ class SpanRow:
         if self.instants is not None:
             return _make_parts(self.instants, strangers)
         assert self.schedule is not None
-        head = make_part(self.schedule, self.first - _JUST_BEFORE, strangers[0] - _JUST_BEFORE)
+        head = make_part(self.schedule, self.first - JUST_BEFORE, strangers[0] - JUST_BEFORE)
         tail = make_part(self.schedule, strangers[-1], self.last)
         between = _make_parts(list(self.schedule.iterate_between(strangers[0], strangers[-1])), strangers)
         return [*([] if head is None else [head]), *between, *([] if tail is None else [tail])]
@@ -155,7 +154,7 @@ class SpanRow:
             at = self.instants.index(instant)
             return [*_make_parts(self.instants[:at], ()), own, *_make_parts(self.instants[at + 1 :], ())]
         assert self.schedule is not None
-        head = make_part(self.schedule, self.first - _JUST_BEFORE, instant - _JUST_BEFORE)
+        head = make_part(self.schedule, self.first - JUST_BEFORE, instant - JUST_BEFORE)
         tail = make_part(self.schedule, instant, self.last)
         return [*([] if head is None else [head]), own, *([] if tail is None else [tail])]
 

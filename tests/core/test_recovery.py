@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from scheduler.core.backlog import Backlog, BacklogInterval, merge_gaps
 from scheduler.core.backlog_decisions import (
-    JUST_BEFORE,
     Examiner,
     decide_late,
     find_last_instant,
     measure_extent,
 )
 from scheduler.core.cron.schedule import Schedule
+from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Definition, Gap, Reason
 from scheduler.core.policy import (
     CatchUp,

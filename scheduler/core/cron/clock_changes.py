@@ -17,12 +17,12 @@ from scheduler.core.cron.description import join_words
 from scheduler.core.cron.expression import Expression
 from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
 from scheduler.core.cron.schedule import Schedule
+from scheduler.core.instants import JUST_BEFORE
 
 Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
 
 THIRTEEN_MONTHS: Final = timedelta(days=397)
 """How far ahead clock changes are shown to people: far enough for every yearly change."""
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 # a few days of room, since local time is up to a day ahead or behind
 _FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)
 _MOST_LISTED: Final = 4  # more times than this are shown as a number
@@ -101,7 +101,7 @@ def _describe_change(
             if new > old
             else _describe_repeat(schedule, stretch, end - begin, times)
         )
-    names = [(stretch.begin - back).astimezone(zone).tzname() or "" for back in (_JUST_BEFORE, timedelta())]
+    names = [(stretch.begin - back).astimezone(zone).tzname() or "" for back in (JUST_BEFORE, timedelta())]
     return ClockChange(
         stretch.begin,
         before.offset,
@@ -123,7 +123,7 @@ def _find_named_times(schedule: Schedule, begin: datetime, end: datetime) -> tup
     The readings are the fires of the same expression in a zone without clock changes.
     """
     level = Schedule.parse(schedule.expression, "UTC")
-    after, until = (reading.replace(tzinfo=UTC) - _JUST_BEFORE for reading in (begin, end))
+    after, until = (reading.replace(tzinfo=UTC) - JUST_BEFORE for reading in (begin, end))
     return tuple(instant.replace(tzinfo=None) for instant in level.iterate_between(after, until))
 
 
@@ -132,7 +132,7 @@ def _describe_skip(
 ) -> _ChangeEffect:
     one = len(times) == 1
     told = f"{_list_times(times)} {'does' if one else 'do'} not exist"
-    fire = schedule.find_next(stretch.begin - _JUST_BEFORE)
+    fire = schedule.find_next(stretch.begin - JUST_BEFORE)
     if fire is None or schedule.find_note(fire) != "after_gap":
         none = "it does not fire" if one else "it fires for none of them"
         return _ChangeEffect(
@@ -140,7 +140,7 @@ def _describe_skip(
         )
     reading = fire.astimezone(zone).replace(tzinfo=None)
     shown = _format_reading(reading, times[-1].date())
-    if _find_named_times(schedule, reading, reading + _JUST_BEFORE):
+    if _find_named_times(schedule, reading, reading + JUST_BEFORE):
         return _ChangeEffect(
             "made_up", (fire,), f"{told}; the fire at {shown} stands for {'it' if one else 'them'} too"
         )
@@ -152,7 +152,7 @@ def _describe_repeat(
 ) -> _ChangeEffect:
     told = f"{_list_times(times)} {'comes' if len(times) == 1 else 'come'} twice"
     fires = tuple(
-        schedule.iterate_between(stretch.begin - span - _JUST_BEFORE, stretch.begin + span - _JUST_BEFORE)
+        schedule.iterate_between(stretch.begin - span - JUST_BEFORE, stretch.begin + span - JUST_BEFORE)
     )
     if fires[-1] < stretch.begin:
         return _ChangeEffect("first_pass", fires, f"{told}; it fires the first time only")

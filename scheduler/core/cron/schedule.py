@@ -30,13 +30,13 @@ from scheduler.core.cron.expression import BadExpression, Expression, strip_expr
 from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.errors import SchedulerError
+from scheduler.core.instants import JUST_BEFORE
 
 GapPolicy = Literal["after", "skip"]
 RepeatPolicy = Literal["once", "twice"]
 FireNote = Literal["after_gap", "first_pass", "second_pass"]
 
 
-_JUST_BEFORE: Final = timedelta(microseconds=1)
 _MINUTE: Final = timedelta(minutes=1)
 _MINUTES: Final = tuple(timedelta(minutes=minute) for minute in range(24 * 60))
 _MIDNIGHT: Final = time()
@@ -139,13 +139,13 @@ class Schedule:
         """
         begin, end = max(_to_utc(after), _FIRST), min(_to_utc(until), _END)
         first, last = (
-            _find_midnight_after(begin + _JUST_BEFORE),
+            _find_midnight_after(begin + JUST_BEFORE),
             _find_midnight_after(end) - DAY,
         )  # an instant at ``begin`` itself does not count
         if begin >= end or first >= last:
             return sum(1 for _ in self.iterate_between(begin, end))
-        ends = sum(1 for _ in self.iterate_between(begin, first - _JUST_BEFORE)) + sum(
-            1 for _ in self.iterate_between(last - _JUST_BEFORE, end)
+        ends = sum(1 for _ in self.iterate_between(begin, first - JUST_BEFORE)) + sum(
+            1 for _ in self.iterate_between(last - JUST_BEFORE, end)
         )
         return ends + self._count_days(first, last)
 
@@ -159,7 +159,7 @@ class Schedule:
                 total += self._count_plain_day(midnight.replace(tzinfo=None) + offsets[1])
             else:
                 total += sum(
-                    1 for _ in self.iterate_between(midnight - _JUST_BEFORE, midnight + DAY - _JUST_BEFORE)
+                    1 for _ in self.iterate_between(midnight - JUST_BEFORE, midnight + DAY - JUST_BEFORE)
                 )
             midnight += DAY
             offsets = [*offsets[1:], (midnight + DAY).astimezone(zone).utcoffset()]
@@ -192,11 +192,11 @@ class Schedule:
             middle = begin + (until - begin) / 2
             fire = self.find_next(middle)
             begin, until = (fire, until) if fire is not None and fire < end else (begin, middle)
-        return begin and next(iter(deque(self.iterate_between(begin, end - _JUST_BEFORE), maxlen=1)), begin)
+        return begin and next(iter(deque(self.iterate_between(begin, end - JUST_BEFORE), maxlen=1)), begin)
 
     def is_fire_time(self, instant: datetime) -> bool:
         """Return whether the schedule fires at exactly this instant."""
-        return self.find_next(_to_utc(instant) - _JUST_BEFORE) == instant
+        return self.find_next(_to_utc(instant) - JUST_BEFORE) == instant
 
     def find_note(self, instant: datetime) -> FireNote | None:
         """Return the note on the fire at this instant, or None for an ordinary fire or no fire.
