@@ -70,3 +70,42 @@ def test_every_script_for_an_agent_can_be_read(script: str) -> None:
 def test_there_are_recipes_and_scripts() -> None:
     assert len(blocks("toml")) >= 10
     assert len(blocks("sh")) >= 5
+
+
+# ------------------------------------------------------------ lines
+
+WITH_LONG_LINES = {"architecture.md"}
+"""The pages that are not rewritten yet. This list only becomes shorter."""
+BLOCK = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+LINK_ALONE = re.compile(r"(?:[-*>] |\d+\. )?\[[^]]*\]\(\S+\)[.,:;]?")
+
+
+def list_long_lines(text: str) -> list[str]:
+    """The lines of prose over 120 columns, without tables, blocks of code and lines that are a single link."""
+    return [
+        line
+        for line in BLOCK.sub("", text).splitlines()
+        if len(line) > 120 and not line.lstrip().startswith("|") and not LINK_ALONE.fullmatch(line.strip())
+    ]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS[1:], ids=lambda page: page.name)
+def test_a_line_of_prose_has_at_most_120_columns(page: Path) -> None:
+    lines = list_long_lines(page.read_text())
+    assert bool(lines) == (page.name in WITH_LONG_LINES), lines or f"take {page.name} out of WITH_LONG_LINES"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("word " * 25, 1),
+        (f"- {'word ' * 25}", 1),
+        (f"[{'word ' * 25}](a.md), and more", 1),
+        (f"  [{'word ' * 25}](a.md).", 0),
+        (f"| {'word ' * 25}|", 0),
+        (f"```sh\n{'word ' * 25}\n```", 0),
+        (f"1. Run:\n\n   ```\n   {'word ' * 25}\n   ```\n\n{'word ' * 25}", 1),
+    ],
+)
+def test_a_long_line_is_noticed_where_a_shorter_line_is_possible(text: str, number: int) -> None:
+    assert len(list_long_lines(text)) == number
