@@ -57,11 +57,11 @@ from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 from bench import parts
 from bench.server import Api, Connection
 from scheduler.clock import SystemClock
-from scheduler.core.secret import SecretKey
 from scheduler.core.verdict import AttemptResponse
-from scheduler.upstream import ApiClient, TargetConfig
+from scheduler.upstream import ApiClient
 from scheduler.upstream.tls import make_tls_context
 from scheduler.upstream.transport import PooledTransport
+from tests.defaults import target_config
 
 ROUNDS: Final = 5
 REQUESTS: Final = 2_048
@@ -140,10 +140,7 @@ async def aiohttp_itself(url: str) -> AsyncIterator[Send]:
 
 def client_of(url: str, ca_file: Path | None = None) -> ApiClient:
     origin = url.partition("/api/")[0]
-    return ApiClient(
-        TargetConfig(name="bench", url=origin, project_id="1", key=SecretKey("bench"), ca_file=ca_file),
-        SystemClock(),
-    )
+    return ApiClient(target_config(origin, "bench", ca_file=ca_file), SystemClock())
 
 
 CANDIDATES: Final = {

@@ -314,31 +314,33 @@ _VERSIONS_OF_ONE: Final = "definition_by_automation (target=? AND automation_id=
 _LATER_SPANS: Final = "(SEARCH span USING INDEX occurrence_spans (target=? AND automation_id=? AND last>?))"
 
 EXCEPTIONS: Final = (
-    Allowance("cli.automation_lookup._search", "(SCAN found", _OWN_PROCESS),
-    Allowance(
-        "cli.automation_lookup._search",
-        f"{_VERSIONS_OF_ONE})",
-        f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone",
+    *(
+        allowance
+        for function in ("find_named", "find_formerly_named", "find_with_prefix")
+        for allowance in (
+            Allowance(f"ledger.automations.{function}", "(SCAN found", _OWN_PROCESS),
+            Allowance(
+                f"ledger.automations.{function}",
+                f"{_VERSIONS_OF_ONE})",
+                f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone",
+            ),
+        )
     ),
-    Allowance("cli.automation_lookup.read_names", "(SCAN automation", _OWN_PROCESS),
-    Allowance("cli.ledger_automations.read_automations", "(SCAN automation)", _OWN_PROCESS),
-    Allowance("cli.jitter_waits._list_versions", "(SCAN automation)", _OWN_PROCESS),
-    Allowance("doctor.probes.ledger._read_record", "(SCAN automation)", _OWN_PROCESS),
+    Allowance("ledger.automations.read_names", "(SCAN automation", _OWN_PROCESS),
+    Allowance("ledger.automations.read_automations", "(SCAN automation)", _OWN_PROCESS),
     Allowance(
-        "doctor.probes.ledger._read_record",
+        "ledger.summary.read_record",
         "(SCAN occurrence USING COVERING INDEX",
         f"{_OWN_PROCESS}, which counts all of them",
     ),
     Allowance(
-        "doctor.probes.ledger._read_record",
+        "ledger.summary.read_record",
         "(SCAN run)",
         f"{_OWN_PROCESS}, which looks at the newest run of each automation",
     ),
+    Allowance("ledger.versions.read_versions", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
     Allowance(
-        "audit.ledger_queries.read_versions", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"
-    ),
-    Allowance(
-        "audit.ledger_queries.read_automation_versions",
+        "ledger.versions.read_automation_versions",
         f"{_VERSIONS_OF_ONE})",
         f"{_OWN_PROCESS}, which tells of all versions of one automation",
     ),
@@ -411,19 +413,21 @@ EXCEPTIONS: Final = (
         "no database of ours takes it",
         f"{_MIGRATION}, which takes a table away",
     ),
-    Allowance("localapi.runs._list_automation_names", "(SCAN automations USING COVERING INDEX", _OWN_PROCESS),
-    Allowance("localapi.runs._list_runs", "(SCAN runs)", "walks back from the newest run up to LIMIT"),
     Allowance(
-        "localapi.runs._list_runs",
+        "localapi.automation_search.read_names", "(SCAN automations USING COVERING INDEX", _OWN_PROCESS
+    ),
+    Allowance("localapi.runs.select_runs", "(SCAN runs)", "walks back from the newest run up to LIMIT"),
+    Allowance(
+        "localapi.runs.select_runs",
         "runs_of_automation (automation_id=?)",
         "walks back from the newest run of one automation up to LIMIT",
     ),
     Allowance(
-        "localapi.runs._list_runs",
+        "localapi.runs.select_runs",
         "(SCAN automations USING COVERING INDEX",
         f"names by a pattern; {_OWN_PROCESS}",
     ),
-    Allowance("localapi.runs._find_automations", "(SCAN automations", _OWN_PROCESS),
+    Allowance("localapi.automation_search.find_named", "(SCAN automations", _OWN_PROCESS),
     Allowance(
         "localapi.store._find_rows",
         "automations_in_order (project_id=?)",

@@ -4,6 +4,7 @@ whichever way it is bad.
 
 import ast
 import inspect
+import re
 import sqlite3
 import textwrap
 from collections.abc import Iterator
@@ -16,42 +17,43 @@ from uuid import UUID
 
 import pytest
 
-from scheduler.audit import ledger_queries
-from scheduler.cli import automation_lookup, jitter_waits, ledger_automations, pauses
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.database.files import connect_for_reading
-from scheduler.doctor.probes import ledger as ledger_probe
 from scheduler.ledger import (
+    audit_queries,
+    automations,
     claims,
     finished_runs,
     history,
+    occurrence_records,
     outcomes,
     retention,
     schema,
     snapshots,
+    summary,
     unattributed_runs,
+    versions,
 )
 from scheduler.ledger.schema import open_for_reading, open_ledger
-from scheduler.localapi import runs, store
+from scheduler.localapi import automation_search, runs, store
 from scheduler.localapi.page_bookmarks import PageBookmarks
 from scheduler.localapi.paging import PageRequest
 from scheduler.localapi.schema import open_database
 from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
 MODULES: Final = (
-    ledger_queries,
-    automation_lookup,
-    pauses,
-    ledger_automations,
-    jitter_waits,
-    ledger_probe,
+    audit_queries,
+    automations,
     claims,
     finished_runs,
     history,
+    occurrence_records,
     outcomes,
     schema,
     snapshots,
+    summary,
     unattributed_runs,
+    versions,
 )
 
 _IDENTITY: Final = "sqlite_autoindex_occurrence_1"
@@ -176,10 +178,11 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     for table in (retention._OCCURRENCES, retention._RUNS, retention._DEFINITIONS, *retention._OTHERS):
         retention._read_slice(table.select, datetime.now(UTC), table.begin, ledger)
     for automation in (None, "nightly-*", str(UUID(int=1))):
-        runs._list_runs(api, automation=automation, status=None, limit=1)
-        runs._list_runs(api, automation=automation, status="failed", limit=1)
-    runs._find_automations(api, text="1")
-    runs._list_automation_names(api)
+        runs.select_runs(api, automation=automation, status=None, limit=1)
+        runs.select_runs(api, automation=automation, status="failed", limit=1)
+    automation_search.find_named(api, "1")
+    automation_search.read_names(api)
+    automation_search.find_with_prefix(api, "1", 1)
     store._read_page(api, project_id=1, page=PageRequest(limit=1, offset=0), anchors=PageBookmarks())
     return take_statements()
 
@@ -203,3 +206,30 @@ def test_no_exception_outlives_its_statement(connection: sqlite3.Connection, api
     found = [(statement, finding) for statement in statements for finding in judge(statement.sql)]
     idle = [allowance for allowance in EXCEPTIONS if not any(allowance.covers(*each) for each in found)]
     assert not idle, "\n".join(map(str, idle))
+
+
+_STATEMENT: Final = re.compile(
+    r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH|PRAGMA|BEGIN|COMMIT|ROLLBACK|CREATE|DROP|ALTER)\s+\S"
+)
+_EXECUTES: Final = frozenset({"execute", "executemany", "executescript"})
+
+
+def find_sql(tree: ast.AST) -> Iterator[int]:
+    """The lines with the text of a statement, or with a call that executes one."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if _STATEMENT.match(text):
+                yield node.lineno
+            case ast.Call(func=ast.Attribute(attr=name)) if name in _EXECUTES:
+                yield node.lineno
+
+
+def test_only_the_ledger_and_the_store_of_the_embedded_api_have_sql() -> None:
+    """`database` opens files for both, and reads their headers."""
+    package = Path(schema.__file__).parents[1]
+    with_sql = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*.py")
+        if any(find_sql(ast.parse(path.read_text())))
+    }
+    assert with_sql == {"database", "ledger", "localapi"}

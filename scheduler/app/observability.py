@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.app.run_output import RunOutputReader
+from scheduler.core.automation_filter import find_id, make_automation_filter
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
 from scheduler.core.status import (
@@ -38,7 +39,7 @@ from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.systemd import Notifier
-from scheduler.ops.views import describe_status, find_id, make_automation_filter
+from scheduler.ops.views import describe_status
 from scheduler.ops.web import Pages, build_app
 from scheduler.settings import Settings
 

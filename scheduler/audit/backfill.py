@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from scheduler.audit.evidence import Evidence, OccurrenceRow
+from scheduler.audit.evidence import Evidence
 from scheduler.audit.explanation import is_implied
 from scheduler.core.backfill import BACKFILL_OUTCOMES, FireRequest
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import JUST_BEFORE, to_text, to_text_seconds
 from scheduler.core.model import Occurrence, Outcome
+from scheduler.ledger.occurrence_records import OccurrenceRow
 
 
 class BackfillRefused(Exception):

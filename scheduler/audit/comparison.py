@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.expectation import AuditExpectation, OccurrenceSpan, PeriodsByAutomation, Tally
+from scheduler.audit.expectation import AuditExpectation, PeriodsByAutomation
 from scheduler.audit.findings import AuditFinding, FindingKind
 from scheduler.core.backlog_decisions import measure_extent
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import JUST_BEFORE, to_text_seconds
 from scheduler.core.model import Definition, Gap
 from scheduler.core.quantities import pluralize
+from scheduler.ledger.audit_queries import OccurrenceSpan, Tally
 
 MAX_ZONE_SHIFT: Final = timedelta(days=1)
 """Maximum distance by which other zone data move an occurrence: a clock shift, or an omitted day."""

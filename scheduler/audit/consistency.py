@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.audit.findings import AuditFinding, FindingKind
-from scheduler.audit.ledger_queries import InconsistentRow, LateDouble, OpenRow
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Outcome
+from scheduler.ledger.audit_queries import InconsistentRow, LateDouble, OpenRow
 
 _KEEP_ADVICE: Final = "keep the ledger, and report this"
 GRACE: Final = timedelta(minutes=5)
@@ -21,7 +21,7 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=2)
 
 
 def make_inconsistent_finding(target: str, wrong: InconsistentRow) -> AuditFinding:
-    """What `ledger_queries.find_inconsistent_rows` found."""
+    """What `audit_queries.find_inconsistent_rows` found."""
     kind, text, advice = _judge(target, wrong)
     return AuditFinding(target, wrong.automation_id, wrong.name, wrong.scheduled_for, kind, text, advice)
 

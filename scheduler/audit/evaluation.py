@@ -7,49 +7,13 @@ from a loss.
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-from scheduler.audit.versions import FOREVER
-from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
-from scheduler.core.instants import JUST_BEFORE
+from scheduler.core.cron.schedule import InvalidSchedule
+from scheduler.core.instants import END_OF_TIME, JUST_BEFORE
 from scheduler.core.model import Definition
-
-Transition = tuple[datetime, datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRules:
-    """The versions and settings for the evaluation of schedules after ``since``."""
-
-    since: datetime
-    croniter: str
-    tzdata: str
-    dst_gap: str
-    dst_repeat: str
-    rules_version: int  # version of the scheduler's own rules for reading expressions
-
-    @property
-    def evaluator(self) -> tuple[str, str]:
-        """The versions of croniter and of the zone data."""
-        return self.croniter, self.tzdata
-
-    @property
-    def settings(self) -> tuple[str, str, int]:
-        """The settings, beside the versions, that decide which instants a definition implies."""
-        return self.dst_gap, self.dst_repeat, self.rules_version
-
-    def parse_schedule(self, definition: Definition) -> Schedule:
-        """Parse the definition. Raises `InvalidSchedule`, for example because of the present zone data."""
-        gap, repeat = cast("GapPolicy", self.dst_gap), cast("RepeatPolicy", self.dst_repeat)
-        return Schedule.parse(
-            definition.cron_expression,
-            definition.timezone,
-            dst_gap=gap,
-            dst_repeat=repeat,
-            rules_version=self.rules_version,
-        )
+from scheduler.ledger.versions import EvaluationRules, Transition
 
 
 class _Key(NamedTuple):
@@ -71,7 +35,7 @@ class Evaluation:
         self._starts = [each.since for each in rules]
         self._distinct_rules = {each.settings: each for each in rules}.values()
         self._memo: dict[_Key, tuple[datetime, ...]] = {}
-        self._window = (FOREVER, FOREVER)
+        self._window = (END_OF_TIME, END_OF_TIME)
 
     def set_window(self, begin: datetime, end: datetime) -> None:
         """Set the window of the next questions: after ``begin`` and up to ``end``."""
@@ -137,7 +101,7 @@ class Evaluation:
     def _evaluate(
         self, definition: Definition, number: int, begin: datetime, end: datetime
     ) -> Iterator[datetime]:
-        until = self._starts[number + 1] if number + 1 < len(self._starts) else FOREVER
+        until = self._starts[number + 1] if number + 1 < len(self._starts) else END_OF_TIME
         since = self._starts[number] if number else begin
         try:
             return (

@@ -11,14 +11,16 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.versions import FOREVER, RecordedVersion, VersionPeriod, find_periods
-from scheduler.core.instants import JUST_BEFORE
+from scheduler.audit.versions import VersionPeriod, find_periods
+from scheduler.core.instants import END_OF_TIME, JUST_BEFORE
 from scheduler.core.model import Gap
+from scheduler.ledger.audit_queries import OccurrenceSpan, Tally
+from scheduler.ledger.versions import RecordedVersion
 
 if TYPE_CHECKING:
     from scheduler.core.cron.schedule import Schedule
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 _WEIGHT_BITS: Final = 40  # the sum of a million weights fits into an SQLite integer
 
-Tally = tuple[int, int]
-"""The number of automations, and the sum of their weights."""
 PeriodsByAutomation = Mapping[str, Sequence[VersionPeriod]]
 """The periods of the definition versions, by automation."""
 
@@ -47,49 +47,6 @@ def draw_weights(automations: Iterable[str]) -> dict[str, int]:
     """Draw a weight for each automation. The same automations always get the same weights."""
     draw = random.Random(0)  # noqa: S311 -- the weights are no secret
     return {each: draw.getrandbits(_WEIGHT_BITS) + 1 for each in sorted(automations)}
-
-
-@dataclass(frozen=True, slots=True)
-class OccurrenceSpan:
-    """A row for several consecutive occurrences of an automation, both ends included.
-
-    ``intervals`` names the instants: pairs of the seconds between two instants and the number of repetitions.
-    Without intervals ``schedule`` names the instants: the definition as evaluated then. A span of the
-    ledger's first version has neither. Such a span stands for the instants that its definitions implied
-    between both ends.
-    """
-
-    automation_id: str
-    first: datetime
-    last: datetime
-    count: int
-    outcome: str
-    reason: str
-    intervals: tuple[tuple[int, int], ...] | None
-    schedule: "Schedule | None" = None
-
-    @property
-    def fate(self) -> str:
-        """The outcome and reason shared by all occurrences of the span."""
-        return f"{self.outcome}: {self.reason}"
-
-    def list_instants(self, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """Yield the instants of a span with intervals, after ``begin`` and up to ``end``.
-
-        The cost does not depend on the number of earlier instants.
-        """
-        if begin < self.first <= end:
-            yield self.first
-        at = self.first
-        for seconds, times in self.intervals or ():
-            step = timedelta(seconds=seconds)
-            passed = min(max((begin - at) // step, 0), times)
-            for number in range(passed + 1, times + 1):
-                if at + number * step > end:
-                    return
-                if at + number * step > begin:
-                    yield at + number * step
-            at += times * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +186,7 @@ class AuditExpectation:
         """
         forces = [force for force in self.periods.get(automation_id, ()) if force.known_until >= sent_at]
         return any(
-            self._list_period_instants(force, instant - JUST_BEFORE, instant, FOREVER) for force in forces
+            self._list_period_instants(force, instant - JUST_BEFORE, instant, END_OF_TIME) for force in forces
         )
 
     def find_required_automations(self, instant: datetime) -> set[str]:

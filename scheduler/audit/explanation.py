@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from scheduler.audit.evidence import AttemptRow, Evidence, OccurrenceRow, RunRow
+from scheduler.audit.evidence import Evidence
 from scheduler.audit.messages import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.audit.versions import VersionPeriod
 from scheduler.core.command_line import format_command
@@ -21,6 +21,7 @@ from scheduler.core.occurrence_log import WAITS_FOR, Cause, Step
 from scheduler.core.policy import Policies, compute_due, make_fire_time
 from scheduler.core.quantities import describe_duration
 from scheduler.core.status import describe_expiry
+from scheduler.ledger.occurrence_records import AttemptRow, OccurrenceRow, RunRow
 
 _LARGE_OFFSET: Final = 60.0
 """Minimum difference of two clocks, in seconds, that an explanation mentions."""

@@ -1,6 +1,5 @@
 """A whole audit: stretch of time by stretch of time, on all processors where the work is worth it."""
 
-import fnmatch
 import multiprocessing
 import os
 import signal
@@ -15,7 +14,6 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from scheduler.audit import ledger_queries
 from scheduler.audit.comparison import (
     MAX_ZONE_SHIFT,
     Discrepancy,
@@ -31,16 +29,17 @@ from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.expectation import (
     AuditExpectation,
     PeriodsByAutomation,
-    Tally,
     draw_weights,
     group_periods,
 )
 from scheduler.audit.findings import AuditFinding, FindingKind
+from scheduler.core.automation_filter import make_match
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Gap
-from scheduler.ledger import history
+from scheduler.ledger import audit_queries, versions
+from scheduler.ledger.history import KnownTarget, read_targets
 from scheduler.ledger.schema import open_for_reading
 
 STRETCH: Final = timedelta(days=7)
@@ -127,17 +126,11 @@ class _Auditor:
         evaluated = read_versions()
         evaluator = (evaluated.croniter, evaluated.tzdata)
         with closing(open_for_reading(path)) as connection:
-            recorded = group_periods(ledger_queries.read_versions(connection, bounds.target))
-            rules = ledger_queries.read_rules(connection, evaluator)
-            self.evaluation = Evaluation(
-                rules, ledger_queries.read_transitions(connection, bounds.target, rules)
-            )
+            recorded = group_periods(versions.read_versions(connection, bounds.target))
+            rules = versions.read_rules(connection, evaluator)
+            self.evaluation = Evaluation(rules, versions.read_transitions(connection, bounds.target, rules))
         self.all_of_them = wanted.automation is None
-        self.periods: PeriodsByAutomation = {
-            each: forces
-            for each, forces in recorded.items()
-            if _is_selected(wanted.automation, each, recorded)
-        }
+        self.periods = _select_automations(recorded, wanted.automation)
         self.weights = draw_weights(self.periods)
         self.judge = Judge(bounds.target, self.periods, self.evaluation, evaluator)
         self.bounds = self._extend_bounds(bounds, min(wanted.until - JUST_BEFORE, wanted.now))
@@ -162,7 +155,7 @@ class _Auditor:
         return replace(bounds, end=end, is_complete=end >= whole)
 
     def _find_first_missing(
-        self, connection: Connection, stretch: ledger_queries.TargetStretch
+        self, connection: Connection, stretch: audit_queries.TargetStretch
     ) -> datetime | None:
         expectation, instants, _ = self._find_differences(connection, stretch)
         found = (
@@ -171,7 +164,7 @@ class _Auditor:
         return next((each.scheduled_for for each in found if each.kind is FindingKind.MISSING), None)
 
     def _find_differences(
-        self, connection: Connection, stretch: ledger_queries.TargetStretch
+        self, connection: Connection, stretch: audit_queries.TargetStretch
     ) -> tuple[AuditExpectation, list[datetime], int]:
         """Find the differences between the implied and the recorded occurrences of the stretch.
 
@@ -181,7 +174,7 @@ class _Auditor:
         _, begin, end = stretch
         gaps = [
             gap
-            for gap in ledger_queries.read_gaps(connection, self.target)
+            for gap in versions.read_gaps(connection, self.target)
             if gap.since < end and begin < gap.until
         ]
         expectation, counted = self._tally_stretch(connection, stretch, gaps)
@@ -198,11 +191,11 @@ class _Auditor:
     def _tally_stretch(
         self,
         connection: Connection,
-        stretch: ledger_queries.TargetStretch,
+        stretch: audit_queries.TargetStretch,
         gaps: Sequence[Gap],
         *,
         before: str | None = None,
-    ) -> tuple[AuditExpectation, dict[datetime, Tally]]:
+    ) -> tuple[AuditExpectation, dict[datetime, audit_queries.Tally]]:
         """Tally the implied and the recorded occurrences of the stretch.
 
         With ``before``, only automations with an id before this id are counted.
@@ -211,18 +204,18 @@ class _Auditor:
         lineages = {each: forces for each, forces in self.periods.items() if before is None or each < before}
         spans = [
             each
-            for each in ledger_queries.read_spans(connection, stretch)
+            for each in audit_queries.read_spans(connection, stretch)
             if (self.all_of_them and before is None) or each.automation_id in lineages
         ]
         expectation = AuditExpectation(lineages, self.weights, self.evaluation, begin, end, spans, gaps)
-        return expectation, ledger_queries.count_rows(
+        return expectation, audit_queries.count_rows(
             connection, stretch, all_of_them=self.all_of_them, before=before
         )
 
     def connect(self) -> Connection:
         """Open a connection for the audit, for one process."""
         connection = open_for_reading(self.path)
-        ledger_queries.store_weights(connection, self.weights)
+        audit_queries.store_weights(connection, self.weights)
         return connection
 
     def split_into_stretches(self) -> Iterator[tuple[datetime, datetime]]:
@@ -235,24 +228,25 @@ class _Auditor:
     def audit_stretch(self, connection: Connection, begin: datetime, end: datetime) -> _Part:
         """Audit one stretch."""
         target, stretch = self.target, (self.target, begin, end)
-        connection.execute("BEGIN")  # one state of the ledger, also while a daemon writes
-        expectation, instants, undecided = self._find_differences(connection, stretch)
-        found = [
-            each for instant in instants for each in self._compare_instant(connection, expectation, instant)
-        ]
-        counts = ledger_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
-        findings = [
-            self.judge.judge_miscounted_span(span, implied)
-            for span, implied in find_miscounted_spans(expectation)
-        ]
-        if any(each.inconsistent for each in counts):
-            findings += [
-                make_inconsistent_finding(target, each)
-                for each in ledger_queries.find_inconsistent_rows(
-                    connection, stretch, all_of_them=self.all_of_them
-                )
+        with audit_queries.read_one_state(connection):
+            expectation, instants, undecided = self._find_differences(connection, stretch)
+            found = [
+                each
+                for instant in instants
+                for each in self._compare_instant(connection, expectation, instant)
             ]
-        connection.execute("ROLLBACK")
+            counts = audit_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
+            findings = [
+                self.judge.judge_miscounted_span(span, implied)
+                for span, implied in find_miscounted_spans(expectation)
+            ]
+            if any(each.inconsistent for each in counts):
+                findings += [
+                    make_inconsistent_finding(target, each)
+                    for each in audit_queries.find_inconsistent_rows(
+                        connection, stretch, all_of_them=self.all_of_them
+                    )
+                ]
         outcomes: Counter[Fate] = Counter({(each.outcome, each.reason): each.number for each in counts})
         for span, covered in expectation.span_counts.items():
             outcomes[span.outcome, span.reason] += covered
@@ -261,7 +255,7 @@ class _Auditor:
     def _compare_instant(
         self, connection: Connection, expectation: AuditExpectation, instant: datetime
     ) -> Iterator[Discrepancy]:
-        rows = ledger_queries.read_fates(connection, self.target, instant)
+        rows = audit_queries.read_fates(connection, self.target, instant)
         if not self.all_of_them:
             rows = {each: fate for each, fate in rows.items() if each in self.periods}
         for found in find_discrepancies(expectation, instant, rows):
@@ -277,7 +271,7 @@ class _Auditor:
 
         A local clock that was ahead sent the occurrence before the daemon knew the end.
         """
-        sent_at = ledger_queries.find_sending(
+        sent_at = audit_queries.find_sending(
             connection, self.target, found.automation_id, found.scheduled_for
         )
         return sent_at is not None and expectation.was_implied_when_sent(
@@ -285,13 +279,16 @@ class _Auditor:
         )
 
 
-def _is_selected(automation: str | None, automation_id: str, recorded: PeriodsByAutomation) -> bool:
-    if automation is None or automation.lower() == automation_id:
-        return True
-    return any(
-        fnmatch.fnmatchcase(force.version.name, automation) or force.version.name == automation
-        for force in recorded[automation_id]
-    )
+def _select_automations(recorded: PeriodsByAutomation, automation: str | None) -> PeriodsByAutomation:
+    """Select the automations by id, by any name that they had, or by a pattern for the name."""
+    if automation is None:
+        return recorded
+    matches = make_match(automation)
+    return {
+        automation_id: periods
+        for automation_id, periods in recorded.items()
+        if any(matches(automation_id, period.version.name) for period in periods)
+    }
 
 
 class Audit:
@@ -307,8 +304,8 @@ class Audit:
         self._processes = len(os.sched_getaffinity(0)) if processes is None else processes
         self.summary = AuditSummary()
         with closing(open_for_reading(path)) as connection:
-            pruned = ledger_queries.read_prune_limit(connection)
-            known = history.read_targets(connection)
+            pruned = versions.read_prune_limit(connection)
+            known = read_targets(connection)
         self.targets = [each for each in known if wanted.target in {None, each.name}]
         if not self.targets:
             names = ", ".join(each.name for each in known) or "none: start the daemon once"
@@ -369,8 +366,8 @@ class Audit:
         stretch = (bounds.target, bounds.begin, bounds.end)
         with closing(open_for_reading(self._path)) as connection:
             opened, doubled = (
-                ledger_queries.find_open_rows(connection, stretch),
-                ledger_queries.find_late_doubles(connection, stretch),
+                audit_queries.find_open_rows(connection, stretch),
+                audit_queries.find_late_doubles(connection, stretch),
             )
         for each in opened:
             late = make_open_finding(
@@ -406,7 +403,7 @@ class Audit:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_bounds(target: history.KnownTarget, wanted: AuditRequest, pruned: datetime | None) -> AuditBounds:
+def _make_bounds(target: KnownTarget, wanted: AuditRequest, pruned: datetime | None) -> AuditBounds:
     begin = max(wanted.since, pruned or wanted.since) - JUST_BEFORE
     end = max(min(wanted.until - JUST_BEFORE, target.watermark or begin), begin)
     return AuditBounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)

@@ -7,50 +7,17 @@ before in the meantime are *tolerated*: such an instant may have a row, and need
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.model import Definition
+from scheduler.core.instants import END_OF_TIME
+from scheduler.ledger.versions import RecordedVersion
 
-FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 _CLAIM_LEAD: Final = timedelta(seconds=10)
 """Time after the observation of an edit for which the version before is tolerated.
 
 Claims are made ahead.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedVersion:
-    """A definition version on record.
-
-    ``definition`` is None when the automation was removed, or so broken that no definition could be read.
-    """
-
-    automation_id: str
-    name: str
-    definition: Definition | None
-    effective_from: datetime
-    observed_at: datetime
-    invalid: str | None
-    removed: bool
-    croniter: str
-    tzdata: str
-
-    @property
-    def firing_definition(self) -> Definition | None:
-        """The definition that fires; None when the version fires nothing."""
-        fires = self.definition is not None and self.definition.enabled and self.invalid is None
-        return self.definition if fires else None
-
-    @property
-    def end_reason(self) -> str | None:
-        """The reason why the version fires nothing, as a participle; None when the version fires."""
-        if self.removed:
-            return "deleted"
-        if self.invalid is not None:
-            return f"invalid: {self.invalid}"
-        return None if self.firing_definition is not None else "disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +41,13 @@ def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
     A version that was never in force has an empty period.
     """
     forces: list[VersionPeriod] = []
-    end, seen = FOREVER, FOREVER
+    end, seen = END_OF_TIME, END_OF_TIME
     for version in reversed(versions):
         begin = version.effective_from
         went_back = seen < version.observed_at  # the clock went back: the end is unknown
         forces.append(
             VersionPeriod(
-                version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen), seen
+                version, begin, max(begin, end), END_OF_TIME if went_back else max(begin, end, seen), seen
             )
         )
         end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: the clock may have gone back

@@ -10,13 +10,13 @@ from typing import Final
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.audit.consistency import ApiRun, find_unknown_runs
 from scheduler.audit.findings import AuditFinding
-from scheduler.audit.ledger_queries import find_known_runs
 from scheduler.audit.runner import Audit
 from scheduler.cli.ledger_file import open_read_only
 from scheduler.clock import SystemClock
 from scheduler.core.errors import SchedulerError
 from scheduler.core.model import Snapshot
 from scheduler.core.policy import Concurrency
+from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.settings import Settings, TargetSection
 from scheduler.upstream import ApiClient
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from scheduler.audit.evidence import OccurrenceRow, read_row
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.ledger_file import open_read_only, write
 from scheduler.core.backfill import FireRequest
@@ -15,6 +14,7 @@ from scheduler.core.command_line import format_command, format_daemon_command
 from scheduler.core.errors import Unreachable
 from scheduler.ledger.fire_requests import is_requested, read_refusal, request_fire, withdraw_request
 from scheduler.ledger.lock import is_locked
+from scheduler.ledger.occurrence_records import OccurrenceRow, read_row
 
 PATIENCE: Final = 30.0
 """Seconds within which the daemon must take up a request."""

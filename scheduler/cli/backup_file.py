@@ -27,6 +27,7 @@ from scheduler.database.backup import (
     require_whole,
 )
 from scheduler.database.errors import translate_errors
+from scheduler.database.files import has_tables, read_kind
 from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
 
@@ -108,9 +109,8 @@ def open_backup(file: Path) -> Iterator[Backup]:
 
 
 def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if not tables:
+    application_id, _ = read_kind(connection)
+    if not has_tables(connection):
         raise _make_no_tables_error(file)
     for kind in KINDS:
         if kind.application_id == application_id:

@@ -7,19 +7,17 @@ separate from the command, which selects the runs.
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 import click
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, make_ambiguous_error
+from scheduler.cli.lookup import find_automation
 from scheduler.cli.output import make_progress_printer, print_line
-from scheduler.cli.run_lookup import advise_on, advise_run_list, expand_automation_prefix, identify_run
+from scheduler.cli.run_lookup import EmbeddedPlace, advise_run_list, identify_run
 from scheduler.cli.times import now
 from scheduler.core.command_line import format_api_command
 from scheduler.core.errors import Unreachable
-from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 from scheduler.database import Database
@@ -38,7 +36,7 @@ async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
     queue = RunQueue(database, now)
     unknown: list[str] = []
     cancelled: list[str] = []
-    for run_id in dict.fromkeys([await identify_run(queue, text) for text in run_ids]):
+    for run_id in dict.fromkeys([await identify_run(database, text) for text in run_ids]):
         if await queue.cancel(run_id):
             cancelled.append(run_id)
         elif run := await queue.get_run(run_id):
@@ -61,7 +59,13 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
     `AnswerIsNo` when no automation matches, or several match.
     """
     queue = RunQueue(database, now)
-    automation_id = None if automation is None else await _identify(queue, automation)
+    automation_id = (
+        None
+        if automation is None
+        else await database.browse(
+            lambda connection: find_automation(EmbeddedPlace(connection), automation).id
+        )
+    )
     if ask and not await _confirm(queue):
         raise AnswerIsNo("nothing was cancelled")
     cancelled = await queue.cancel_all(automation_id)
@@ -77,21 +81,6 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
 
     await _wait(count_remaining, total)
     print_line(f"cancelled {_describe(cancelled)}")
-
-
-async def _identify(queue: RunQueue, text: str) -> str:
-    with suppress(InvalidAutomation):
-        text = to_canonical_id(text)
-    text = await expand_automation_prefix(queue, text)
-    ids = {found["id"]: found["name"] for found in await queue.find_automations(text)}
-    if not ids:
-        what = f"no automation is called {text!r}, and no run of a deleted one has not ended"
-        raise AnswerIsNo(f"{what}; {await advise_on(queue, text)}")
-    if len(ids) > 1:
-        raise make_ambiguous_error(
-            text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())]
-        )
-    return str(next(iter(ids)))
 
 
 async def _confirm(queue: RunQueue) -> bool:

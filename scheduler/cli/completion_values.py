@@ -42,8 +42,8 @@ def _make_completer(read: "Callable[[Settings], Iterable[str]]") -> Completer:
 
 
 def _read_automations(settings: "Settings") -> Iterable[str]:
-    from scheduler.cli.automation_lookup import read_names
     from scheduler.cli.ledger_file import open_read_only
+    from scheduler.ledger.automations import read_names
 
     with open_read_only(settings.ledger.url.path) as connection:
         return sorted(read_names(connection, None))

@@ -9,50 +9,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Final, cast
+from typing import cast
 
-from scheduler.audit.evidence import read_newest_policy
-from scheduler.audit.ledger_queries import read_automation_versions
 from scheduler.audit.versions import find_periods
-from scheduler.cli.recorded_policies import parse_settings
-from scheduler.cli.times import END_OF_TIME
+from scheduler.cli.recorded_policies import read_settings
+from scheduler.core.automation_filter import make_automation_filter
 from scheduler.core.backlog_decisions import find_last_instant
 from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
-from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Automation, Definition
+from scheduler.core.instants import END_OF_TIME
+from scheduler.core.model import Automation, Definition, Occurrence
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import compute_due
 from scheduler.core.status import WaitStatus
+from scheduler.ledger.automations import find_changed, read_automations
 from scheduler.ledger.history import Line
 from scheduler.ledger.not_due_lines import make_line
-from scheduler.ops.views import make_automation_filter
+from scheduler.ledger.occurrence_records import has_row
+from scheduler.ledger.versions import read_automation_versions, read_dst_rules
 from scheduler.settings import Settings
-
-_AUTOMATIONS: Final = """
-    SELECT target, automation_id, name, cron_expression, timezone FROM automation
-    WHERE removed_at IS NULL AND enabled = 1 AND invalid IS NULL
-"""
-_SELECT_CHANGED: Final = "SELECT target, automation_id FROM definition WHERE effective_from > ?"
-_RULES: Final = "SELECT dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIMIT 1"
-_ROW: Final = "SELECT 1 FROM occurrence WHERE target = ? AND automation_id = ? AND scheduled_for = ?"
 
 
 def derive_lines(
     connection: sqlite3.Connection, settings: Settings, automation: str | None, now: datetime
 ) -> list[Line]:
     """Derive the lines of all automations, or of the automations that match an id, a name or a pattern."""
-    policy = read_newest_policy(connection)
-    settings = (None if policy is None else parse_settings(policy)) or settings
-    if not any(policies.jitter for policies in settings.all_policies):
-        return []
+    settings = read_settings(connection, settings)
     is_wanted = (lambda _: True) if automation is None else make_automation_filter(automation)
     return [
         make_line(target, wait)
         for target, wait in _derive(connection, settings, is_wanted, now)
-        if connection.execute(
-            _ROW, (target, wait.automation_id, to_text_seconds(wait.scheduled_for))
-        ).fetchone()
-        is None
+        if not has_row(connection, Occurrence(target, wait.automation_id, wait.scheduled_for))
     ]
 
 
@@ -63,18 +49,14 @@ def _derive(
 
     Jitter is less than half the time to the next instant, so an automation has only one such instant.
     """
-    gap, repeat = connection.execute(_RULES).fetchone() or (
-        settings.schedule.dst_gap,
-        settings.schedule.dst_repeat,
-    )
+    rules = read_dst_rules(connection) or (settings.schedule.dst_gap, settings.schedule.dst_repeat)
+    gap, repeat = cast("GapPolicy", rules[0]), cast("RepeatPolicy", rules[1])
 
     @cache
     def parse(definition: Definition) -> Schedule | None:
         cron, timezone = definition.cron_expression, definition.timezone
         try:
-            return Schedule.parse(
-                cron, timezone, dst_gap=cast("GapPolicy", gap), dst_repeat=cast("RepeatPolicy", repeat)
-            )
+            return Schedule.parse(cron, timezone, dst_gap=gap, dst_repeat=repeat)
         except InvalidSchedule:  # because of the zone data of this process
             return None
 
@@ -114,15 +96,11 @@ def _list_versions(connection: sqlite3.Connection, since: datetime) -> Iterator[
 
     An edit does not remove occurrences scheduled before the edit.
     """
-    changed = {
-        (target, automation_id)
-        for target, automation_id in connection.execute(_SELECT_CHANGED, (to_text(since),))
-    }
-    for target, automation_id, name, cron, timezone in connection.execute(_AUTOMATIONS):
-        if (target, automation_id) not in changed:
-            yield _Version(
-                target, automation_id, name, Definition(cron, timezone, enabled=True), since, END_OF_TIME
-            )
+    changed = find_changed(connection, since)
+    for row in read_automations(connection):
+        if row.enabled and row.invalid is None and (row.target, row.automation_id) not in changed:
+            definition = Definition(str(row.cron_expression), str(row.timezone), enabled=True)
+            yield _Version(row.target, row.automation_id, row.name, definition, since, END_OF_TIME)
     for target, automation_id in sorted(changed):
         recorded = read_automation_versions(connection, target, automation_id)
         for force in find_periods(recorded):

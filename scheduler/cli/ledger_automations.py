@@ -1,25 +1,24 @@
 """The automations on record in the ledger, as schedules."""
 
-import sqlite3
+from collections import defaultdict
 from dataclasses import dataclass
 
-from scheduler.cli.automation_lookup import find_present_automation
+from scheduler.cli.automation_lookup import LedgerPlace
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.ledger_file import open_read_only
+from scheduler.cli.lookup import find_automation
 from scheduler.cli.output import print_to_stderr
 from scheduler.cli.pauses import ActivePauses, read_pauses, read_throttles
 from scheduler.cli.times import format_machine_and_utc, now
 from scheduler.cli.upcoming_fires import PlannedSchedule
 from scheduler.core.command_line import format_command, resume_all
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from scheduler.core.pauses import PauseSource
 from scheduler.core.policy import Policies
 from scheduler.core.terminal_text import to_printable
+from scheduler.ledger.automations import AutomationRow
+from scheduler.ledger.automations import read_automations as read_automation_rows
 from scheduler.settings import Settings
-
-_SELECT = """
-    SELECT target, automation_id, name, cron_expression, timezone, enabled FROM automation
-    WHERE removed_at IS NULL AND (?1 IS NULL OR (target, automation_id) = (?1, ?2)) ORDER BY name, automation_id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +28,6 @@ class LedgerAutomation:
     target: str
     automation_id: str
     name: str
-    cron: str
-    timezone: str
     enabled: bool
     schedule: Schedule | InvalidSchedule
     policies: Policies
@@ -65,34 +62,39 @@ def read_automations(settings: Settings, automation: str | None) -> list[LedgerA
     Disabled automations are included. Raises `AnswerIsNo` and `NoLedger`.
     """
     with open_read_only(settings.ledger.url.path) as connection:
-        which = None if automation is None else find_present_automation(connection, None, automation)
-        key = (None, None) if which is None else (which.target, which.automation_id)
-        rows = connection.execute(_SELECT, key).fetchall()
+        which = (
+            None
+            if automation is None
+            else find_automation(LedgerPlace(connection, only_present=True), automation)
+        )
+        rows = read_automation_rows(
+            connection, None if which is None else (which.target, which.automation_id)
+        )
     return [_make_automation(row, settings) for row in rows]
 
 
-def _make_automation(row: sqlite3.Row, settings: Settings) -> LedgerAutomation:
-    target, automation_id, name, cron, timezone, enabled = row
+def _make_automation(row: AutomationRow, settings: Settings) -> LedgerAutomation:
     schedule: Schedule | InvalidSchedule
     try:
         schedule = Schedule.parse(
-            cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat
+            row.cron_expression,
+            row.timezone,
+            dst_gap=settings.schedule.dst_gap,
+            dst_repeat=settings.schedule.dst_repeat,
         )
     except InvalidSchedule as error:
         schedule = error
     return LedgerAutomation(
-        target,
-        automation_id,
-        name,
-        cron,
-        timezone,
-        bool(enabled),
+        row.target,
+        row.automation_id,
+        row.name,
+        row.enabled,
         schedule,
-        settings.find_policies(automation_id, name),
+        settings.find_policies(row.automation_id, row.name),
     )
 
 
-def _print_pauses(found: list[LedgerAutomation], settings: Settings) -> None:
+def _print_pauses(automations: list[LedgerAutomation], settings: Settings) -> None:
     """Print the pauses, and how to end each pause.
 
     A pause is of all automations of a target, of a single automation, or of the configuration.
@@ -101,22 +103,26 @@ def _print_pauses(found: list[LedgerAutomation], settings: Settings) -> None:
         ActivePauses(settings, read_pauses(settings)),
         "what comes due is recorded and not fired",
     )
-    for target in sorted({each.target for each in found if pauses.is_complete(each.target)}):
+    by_source: defaultdict[PauseSource, list[LedgerAutomation]] = defaultdict(list)
+    for automation in automations:
+        for source in pauses.find_sources(automation.target, automation.automation_id, automation.name):
+            by_source[source].append(automation)
+    for target in sorted({automation.target for automation in by_source[PauseSource.TARGET]}):
         print_to_stderr(
             f"paused: all automations of {to_printable(target)}; {meaning} until {resume_all(target)}"
         )
-    if single := [each.name for each in found if pauses.is_single(each.target, each.automation_id)]:
+    if single := by_source[PauseSource.AUTOMATION]:
         print_to_stderr(
             f"paused: {_describe(single)}; {meaning} until `{format_command('resume AUTOMATION')}`"
         )
-    if configured := [each.name for each in found if pauses.is_configured(each.automation_id, each.name)]:
+    if configured := by_source[PauseSource.CONFIGURATION]:
         print_to_stderr(
             f"paused by the configuration: {_describe(configured)}; {meaning}; see `paused` in [schedule] and [[override]]"
         )
 
 
-def _describe(names: list[str]) -> str:
-    return to_printable(names[0]) if len(names) == 1 else f"{len(names):,} automations"
+def _describe(automations: list[LedgerAutomation]) -> str:
+    return to_printable(automations[0].name) if len(automations) == 1 else f"{len(automations):,} automations"
 
 
 def _plan_automation(one: LedgerAutomation) -> PlannedSchedule | None:

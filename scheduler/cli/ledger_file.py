@@ -13,7 +13,6 @@ from typing import TypeVar
 from scheduler.cli.file_owner import NotPermitted, act_as_owner
 from scheduler.core.command_line import format_daemon_command
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, Unreachable
-from scheduler.core.instants import from_text
 from scheduler.database.errors import translate_errors
 from scheduler.ledger.lock import LedgerLock, is_locked, read_holder
 from scheduler.ledger.schema import open_for_reading, open_ledger
@@ -104,12 +103,6 @@ def is_served(path: Path) -> bool:
         return is_locked(path)
     except LedgerUnavailable:
         return True
-
-
-def read_last_seen(connection: sqlite3.Connection) -> dict[str, datetime]:
-    """Read the begin of the newest good poll of each target."""
-    rows = connection.execute("SELECT name, snapshot_at FROM target WHERE snapshot_at IS NOT NULL")
-    return {name: from_text(snapshot_at) for name, snapshot_at in rows}
 
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:

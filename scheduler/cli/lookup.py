@@ -1,17 +1,18 @@
-"""The rules and messages for automations and runs given by id, by name, or by an id's first characters.
+"""The look-up of an automation by id, by current or former name, or by the first characters of its id.
 
-The ledger, the API and the embedded API's database each have their own search. The rules and the messages are
-the same.
+The ledger, the API and the embedded API's database are the places of a search. The rules and the messages are
+the same for all places.
 """
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from scheduler.cli.failures import AnswerIsNo
+from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import format_command
 
 LEAST_PREFIX: Final = 4
@@ -34,6 +35,81 @@ class Candidate:
     id: str
     name: str
     note: str = ""
+    target: str = ""
+
+
+T = TypeVar("T")
+
+
+class AutomationPlace(Protocol[T]):
+    """A place with automations."""
+
+    @property
+    def where(self) -> str:
+        """The place, to follow "there is no automation"."""
+
+    def find_named(self, text: str) -> Sequence[T]:
+        """Find the automations with this id or current name."""
+
+    def find_formerly_named(self, text: str) -> Sequence[T]:
+        """Find the automations that had this name."""
+
+    def find_with_prefix(self, prefix: str) -> Sequence[T]:
+        """Find the automations with ids that begin with a prefix."""
+
+    def read_names(self) -> Iterable[str]:
+        """Read the current names of all automations."""
+
+    def describe(self, automation: T) -> Candidate:
+        """Return the automation as a candidate."""
+
+
+def find_automation(place: AutomationPlace[T], text: str) -> T:
+    """Find an automation by id, by current name or by former name, otherwise by the beginning of its id.
+
+    Raises `AnswerIsNo` when no automation matches, or several match.
+    """
+    for matches in _search(place, text):
+        if len(matches) > 1:
+            raise make_ambiguous_error(text, [place.describe(automation) for automation in matches])
+        if matches:
+            return matches[0]
+    see_list = f"see `{format_command('automations list')}`"
+    raise AnswerIsNo(
+        f"there is no automation {text!r}{place.where}; {advise(text, place.read_names(), see_list)}"
+    )
+
+
+def expand_prefix(place: AutomationPlace[T], text: str) -> str:
+    """Return the id that begins with the text, for a filter by id, name or pattern.
+
+    Return the text itself when an automation has this name, or when no id begins with the text. Raises
+    `AnswerIsNo` when several ids begin with the text.
+    """
+    if read_prefix(text) is None:
+        return text
+    *named, with_prefix = _search(place, text)
+    if any(named):
+        return text
+    candidates = [place.describe(automation) for automation in with_prefix]
+    if len({candidate.id for candidate in candidates}) > 1:
+        raise make_ambiguous_error(text, candidates)
+    return candidates[0].id if candidates else text
+
+
+def advise_on(place: AutomationPlace[T], text: str | None) -> str:
+    """Return the advice about a text without a match, to follow a message; empty without advice."""
+    advice = "" if text is None else advise(text, place.read_names())
+    return f"; {advice}" if advice else ""
+
+
+def _search(place: AutomationPlace[T], text: str) -> Iterator[Sequence[T]]:
+    """Yield the automations with this id or current name, with this former name, and with this prefix."""
+    whole, prefix = find_id(text) or text, read_prefix(text)
+    yield place.find_named(whole)
+    yield place.find_formerly_named(whole)
+    if prefix is not None:
+        yield place.find_with_prefix(prefix)
 
 
 def read_prefix(text: str) -> str | None:
@@ -44,34 +120,23 @@ def read_prefix(text: str) -> str | None:
     return text.lower() if _PREFIX.fullmatch(text.lower()) else None
 
 
-def make_prefix_end(prefix: str) -> str:
-    """Return a text that sorts after all ids with this prefix, and before all later ids."""
-    return f"{prefix}g"
-
-
 def make_ambiguous_error(
-    text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = ""
+    text: str, candidates: Sequence[Candidate], *, kind: str = "automations"
 ) -> AnswerIsNo:
-    """Return the error that lists the candidates with their ids.
-
-    ``advice`` names alternatives to an id.
-    """
+    """Return the error that lists the candidates with their ids."""
     width = max(len(candidate.id) for candidate in candidates)
     details = [
-        f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_MAX_LISTED]
+        f"  {candidate.id:<{width}}  {candidate.name}  {candidate.note}".rstrip()
+        for candidate in candidates[:_MAX_LISTED]
     ]
     if len(candidates) > _MAX_LISTED:
         details.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
     how = "called" if any(candidate.name == text for candidate in candidates) else "whose ids begin with"
+    is_in_several = len({candidate.target for candidate in candidates}) > 1
+    advice = ", or --target" if is_in_several else ""
     return AnswerIsNo(
         f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}", details
     )
-
-
-def make_unknown_error(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
-    """Return the error for an unknown automation, with similar names."""
-    see_list = f"see `{format_command('automations list')}`"
-    return AnswerIsNo(f"there is no automation {text!r}{where}; {advise(text, names, see_list)}")
 
 
 def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:

@@ -62,7 +62,7 @@ def _describe_hindrance(
     if settings.find_policies(automation_id, name).paused:
         return "; recorded and not fired, because the configuration pauses it"
     try:
-        is_paused = ActivePauses(settings, read_pauses(settings)).covers(target, automation_id, name)
+        is_paused = ActivePauses(settings, read_pauses(settings)).find_sources(target, automation_id, name)
         end = read_throttles(settings, now).get(target)
     except (Unreachable, DatabaseRefused):
         return ""

@@ -1,11 +1,12 @@
 """The policies of an automation at an earlier time, from the settings recorded in the ledger."""
 
 import json
+import sqlite3
 
 from pydantic import ValidationError
 
-from scheduler.audit.evidence import RecordedPolicy
 from scheduler.core.policy import Policies
+from scheduler.ledger.occurrence_records import RecordedPolicy, read_policy
 from scheduler.settings.durations import format_duration
 from scheduler.settings.models import Settings
 
@@ -26,6 +27,20 @@ def parse_settings(policy: RecordedPolicy) -> Settings | None:
         return Settings.model_validate(recorded)
     except ValidationError:
         return None
+
+
+def read_settings(connection: sqlite3.Connection, settings: Settings) -> Settings:
+    """Read the settings recorded last, or return ``settings`` without a usable record."""
+    policy = read_policy(connection)
+    return (None if policy is None else parse_settings(policy)) or settings
+
+
+def has_jitter(connection: sqlite3.Connection, settings: Settings) -> bool:
+    """Return whether any automation may be due later than its instant.
+
+    The settings recorded last decide, or ``settings`` without a record.
+    """
+    return any(policies.jitter for policies in read_settings(connection, settings).all_policies)
 
 
 def format_policies(policies: Policies) -> dict[str, str | bool]:

@@ -21,7 +21,8 @@ from scheduler.database import Database
 from scheduler.database.backup import DatabaseKind, make_staged_path, move_into_place
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES
-from scheduler.ledger.operator_requests import EVERYTHING, Pause, note_restoration, pause
+from scheduler.ledger.history import read_targets
+from scheduler.ledger.operator_requests import Pause, note_restoration, pause_all
 from scheduler.ledger.snapshots import move_target
 from scheduler.localapi.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
@@ -134,11 +135,9 @@ def _move_targets(
 
     The API is restored with the ledger, and so is the same API.
     """
+    urls = {(target.name, target.project_id): target.url for target in read_targets(connection)}
     for target in embedded:
-        known = connection.execute(
-            "SELECT url FROM target WHERE name = ? AND project_id = ?", (target.name, target.project_id)
-        ).fetchone()
-        if known is None or not is_loopback(urlsplit(known[0]).hostname or ""):
+        if not is_loopback(urlsplit(urls.get((target.name, target.project_id), "")).hostname or ""):
             continue
         with suppress(ConfigurationError):  # another target has the URL: the daemon reports the conflict
             old = move_target(connection, target.name, target.url, target.project_id)
@@ -160,13 +159,7 @@ def _require_complete_file(staged: Path) -> None:
 def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
     """Note the restoration, and pause all targets not paused as a whole; return the new pauses."""
     note_restoration(connection, at)
-    by = f"{getpass.getuser()} (restore)"
-    targets = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
-    return [
-        wanted
-        for wanted in (Pause(target, EVERYTHING, at, by) for target in targets)
-        if pause(connection, wanted)
-    ]
+    return pause_all(connection, at, f"{getpass.getuser()} (restore)")
 
 
 async def _end_runs(database: Database, at: datetime, *, moved: bool) -> int:

@@ -1,92 +1,104 @@
 """The search for a run of the embedded API: by id, by the first characters of the id, or by automation."""
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, advise, make_ambiguous_error, make_prefix_end, read_prefix
-from scheduler.cli.times import format_in_zone
+from scheduler.cli.lookup import Candidate, advise, expand_prefix, make_ambiguous_error, read_prefix
+from scheduler.cli.times import format_in_zone, now
+from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
-from scheduler.core.model import InvalidAutomation, to_canonical_id
+from scheduler.database import Database
+from scheduler.localapi import automation_search
+from scheduler.localapi.automation_search import AutomationName
 from scheduler.localapi.runs import RunQueue
 
 _MAX_CANDIDATES: Final = 100
 """Maximum number of candidates to read."""
 
 
-async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> str:
+@dataclass(frozen=True, slots=True)
+class EmbeddedPlace:
+    """The automations of the embedded API, deleted automations with unfinished runs included."""
+
+    connection: sqlite3.Connection
+    where = " in the embedded API"
+
+    def find_named(self, text: str) -> Sequence[AutomationName]:
+        """Find the automations with this id or current name, and those whose unfinished runs show the text."""
+        return automation_search.find_named(self.connection, text)
+
+    def find_formerly_named(self, text: str) -> Sequence[AutomationName]:
+        """Return nothing: the embedded API does not keep former names. Its runs show names of their time."""
+        del text
+        return ()
+
+    def find_with_prefix(self, prefix: str) -> Sequence[AutomationName]:
+        """Find the automations with ids that begin with a prefix."""
+        return automation_search.find_with_prefix(self.connection, prefix, _MAX_CANDIDATES)
+
+    def read_names(self) -> Iterable[str]:
+        """Read the names of the automations."""
+        return automation_search.read_names(self.connection)
+
+    def describe(self, automation: AutomationName) -> Candidate:
+        """Return the automation as a candidate."""
+        return Candidate(*automation)
+
+
+async def identify_run(database: Database, text: str, *, by_name: bool = False) -> str:
     """Return the id of the run that matches the text.
 
     ``by_name``: also the newest run of the automation with this name or id. Without ``by_name``, a whole id
     is returned unchecked. Raises `AnswerIsNo` when no run matches, or several match.
     """
-    whole = _read_id(text)
+    queue, whole = RunQueue(database, now), find_id(text)
     if whole is not None and (not by_name or await queue.get_run(whole)):
         return whole
-    named = await queue.find_automations(whole or text) if by_name else []
-    if (prefix := read_prefix(text)) and whole is None and not named:
-        found = await queue.list_runs_between(prefix, make_prefix_end(prefix), _MAX_CANDIDATES)
-        if len(found) > 1:
-            raise make_ambiguous_error(text, [_make_candidate(run) for run in found], kind="runs")
-        if found:
-            return str(found[0]["id"])
+    named = partial(automation_search.find_named, text=whole or text)
+    automations = await database.browse(named) if by_name else []
+    if (prefix := read_prefix(text)) and whole is None and not automations:
+        runs = await queue.find_with_prefix(prefix, _MAX_CANDIDATES)
+        if len(runs) > 1:
+            raise make_ambiguous_error(text, [_make_candidate(run) for run in runs], kind="runs")
+        if runs:
+            return str(runs[0]["id"])
     if not by_name:
         advice = advise(text, (), f"{advise_run_list()}, or name an automation with --automation")
         raise AnswerIsNo(f"there is no run {text!r}; {advice}")
-    return await _find_newest_run(
-        queue,
-        text,
-        named or await _find_once_named(queue, whole or await expand_automation_prefix(queue, text)),
-    )
+    automations = automations or await database.browse(partial(_find_once_named, text=whole or text))
+    return await _find_newest_run(database, text, automations)
 
 
-async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
+def _find_once_named(connection: sqlite3.Connection, text: str) -> Sequence[AutomationName]:
+    text = expand_prefix(EmbeddedPlace(connection), text)
+    return automation_search.find_in_runs(connection, text, _MAX_CANDIDATES)
+
+
+async def _find_newest_run(database: Database, text: str, automations: Sequence[AutomationName]) -> str:
     """Return the id of the newest run of the automation.
 
     Raises `AnswerIsNo` for no automation, for several automations, and for an automation without a run.
     """
-    newest = {
-        each["id"]: await queue.list_runs(automation=each["id"], limit=1)
-        for each in automations[:_MAX_CANDIDATES]
-    }
-    if len(newest) > 1:
+    if not automations:
+        names = await database.browse(automation_search.read_names)
+        raise AnswerIsNo(f"there is no run {text!r}; {advise(text, names, advise_run_list())}")
+    queue, automations = RunQueue(database, now), automations[:_MAX_CANDIDATES]
+    newest = [await queue.list_runs(automation=automation.id, limit=1) for automation in automations]
+    if len(automations) > 1:
+        notes = [f"newest run {_describe(runs[0])}" if runs else "no run" for runs in newest]
         candidates = [
-            Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]]))
-            for each in automations[:_MAX_CANDIDATES]
+            Candidate(*automation, note) for automation, note in zip(automations, notes, strict=True)
         ]
         raise make_ambiguous_error(text, candidates)
-    found = [run for runs in newest.values() for run in runs]
-    if found:
-        return str(found[0]["id"])
-    if automations:
-        start = format_command(f"automations run {automations[0]['id']}")
-        raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `{start}`")
-    raise AnswerIsNo(f"there is no run {text!r}; {await advise_on(queue, text)}")
-
-
-async def _find_once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
-    """Return the automations whose runs show this name or automation id: ``id`` and ``name``.
-
-    Deleted automations are included.
-    """
-    runs = await queue.list_runs(automation=text, limit=_MAX_CANDIDATES)
-    return list(
-        {run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values()
-    )
-
-
-def _read_id(text: str) -> str | None:
-    """Return an id in canonical form; None when the text is no id."""
-    try:
-        return to_canonical_id(text)
-    except InvalidAutomation:
-        return None
-
-
-async def advise_on(queue: RunQueue, text: str) -> str:
-    """Return the advice about a text that matches no run and no automation."""
-    return advise(text, await queue.list_automation_names(), advise_run_list())
+    if newest[0]:
+        return str(newest[0][0]["id"])
+    start = format_command(f"automations run {automations[0].id}")
+    raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `{start}`")
 
 
 def _make_candidate(run: Mapping[str, Any]) -> Candidate:
@@ -95,25 +107,6 @@ def _make_candidate(run: Mapping[str, Any]) -> Candidate:
 
 def _describe(run: Mapping[str, Any]) -> str:
     return f"{run['status']}, created {format_in_zone(from_text(run['created_at']), 'UTC')}"
-
-
-def _describe_newest(runs: Sequence[Mapping[str, Any]]) -> str:
-    return f"newest run {_describe(runs[0])}" if runs else "no run"
-
-
-async def expand_automation_prefix(queue: RunQueue, text: str) -> str:
-    """Return the id of the automation that begins with the text.
-
-    Return the text itself when an automation has this name, or when no id begins with the text. Raises
-    `AnswerIsNo` when several ids begin with the text.
-    """
-    prefix = read_prefix(text)
-    if prefix is None or await queue.find_automations(text):
-        return text
-    found = await queue.list_automations_between(prefix, make_prefix_end(prefix), _MAX_CANDIDATES)
-    if len(found) > 1:
-        raise make_ambiguous_error(text, [Candidate(each["id"], each["name"]) for each in found])
-    return str(found[0]["id"]) if found else text
 
 
 def advise_run_list() -> str:

@@ -3,18 +3,19 @@
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, make_ambiguous_error, make_unknown_error, read_prefix
+from scheduler.cli.lookup import Candidate, find_automation
 from scheduler.clock import SystemClock
+from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import advise_start_api
 from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
-from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.settings import TargetSection
 from scheduler.upstream import ApiClient, Document
 
@@ -55,24 +56,36 @@ def _is_refused_here(error: UpstreamError, target: TargetSection) -> bool:
     )
 
 
-async def find_document(api: ApiClient, automation: str) -> Document:
-    """Find the automation with this id or name, otherwise the only automation whose id begins with the text.
+@dataclass(frozen=True, slots=True)
+class _ApiPlace:
+    """The automations of an API, as documents. The API knows no former names."""
 
-    Raises `AnswerIsNo` when no automation matches, or several match.
-    """
-    try:
-        document = await api.read_document(to_canonical_id(automation))
-        documents = [] if document is None else [document]
-        matching = documents
-    except InvalidAutomation:
+    documents: Sequence[Document]
+    where = ""
+
+    def find_named(self, text: str) -> Sequence[Document]:
+        return [document for document in self.documents if text in (document.get("id"), document.get("name"))]
+
+    def find_formerly_named(self, text: str) -> Sequence[Document]:
+        del text
+        return ()
+
+    def find_with_prefix(self, prefix: str) -> Sequence[Document]:
+        return [document for document in self.documents if str(document.get("id")).startswith(prefix)]
+
+    def read_names(self) -> Iterable[str]:
+        return (str(document["name"]) for document in self.documents if document.get("name"))
+
+    def describe(self, automation: Document) -> Candidate:
+        return Candidate(str(automation.get("id")), str(automation.get("name")))
+
+
+async def find_document(api: ApiClient, automation: str) -> Document:
+    """Find an automation of the API, see `find_automation`. For an id, only one automation is read."""
+    automation_id = find_id(automation)
+    if automation_id is None:
         documents = await api.list_documents()
-        matching = [each for each in documents if each.get("name") == automation]
-        if not matching and (prefix := read_prefix(automation)):
-            matching = [each for each in documents if str(each.get("id")).startswith(prefix)]
-    if not matching:
-        raise make_unknown_error(automation, (str(each["name"]) for each in documents if each.get("name")))
-    if len(matching) > 1:
-        raise make_ambiguous_error(
-            automation, [Candidate(str(each.get("id")), str(each.get("name"))) for each in matching]
-        )
-    return matching[0]
+    else:
+        document = await api.read_document(automation_id)
+        documents = [] if document is None else [document]
+    return find_automation(_ApiPlace(documents), automation)

@@ -5,6 +5,9 @@ from typing import Final
 
 JUST_BEFORE: Final = timedelta(microseconds=1)
 """The distance of two neighbouring instants: ``instant - JUST_BEFORE`` is the last instant before it."""
+BEGINNING_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
+END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
+
 _ZERO = timedelta(0)
 
 _CREDIBLE: Final = range(1970, 3000)
@@ -45,6 +48,11 @@ def from_text(text: str) -> datetime:
     if instant.tzinfo is None:
         raise ValueError(f"the instant {text!r} names no offset; write it in UTC with a Z at its end")
     return instant.astimezone(UTC)
+
+
+def from_optional_text(text: str | None) -> datetime | None:
+    """Read an instant as `from_text`, and None as None."""
+    return None if text is None else from_text(text)
 
 
 def _to_utc(instant: datetime) -> datetime:

@@ -46,14 +46,14 @@ class TargetSettings:
     url: str
     project_id: str
     policies: Callable[[str, str], Policies]
-    idempotent: bool = False
-    max_in_flight: int = 64
-    max_waiting: int = 256
-    poll_interval: timedelta = timedelta(seconds=30)
-    fresh_for: timedelta = timedelta(seconds=10)
-    stale_limit: timedelta = timedelta(hours=24)
-    settle_time: timedelta = timedelta(seconds=30)
-    run_timeout: timedelta = timedelta(hours=24)
+    idempotent: bool
+    max_in_flight: int
+    max_waiting: int
+    poll_interval: timedelta
+    fresh_for: timedelta
+    stale_limit: timedelta
+    settle_time: timedelta
+    run_timeout: timedelta
 
 
 class CircuitBreaker:

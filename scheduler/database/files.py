@@ -7,7 +7,7 @@ migrations.
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,9 @@ _FULL_CHECK_LIMIT: Final = 128 * 2**20
 
 Damage in a larger file shows in use.
 """
+
+_MAX_DAMAGES: Final = 5  # damages reported at most
+_STEPS: Final = 100_000  # of SQLite's virtual machine, between two readings of the clock
 
 _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
@@ -243,10 +246,8 @@ def require_kind(
 
 
 def _check_schema(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (content,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application_id == 0 and version == 0 and content == 0:
+    application_id, version = read_kind(connection)
+    if application_id == 0 and version == 0 and not has_tables(connection):
         return 0
     if application_id != schema.application_id:
         raise DatabaseRefused(
@@ -260,6 +261,32 @@ def _check_schema(path: Path, connection: sqlite3.Connection, schema: Schema) ->
             "It was left as it is: install the newer version, or restore a backup from before the upgrade"
         )
     return int(version)
+
+
+def read_kind(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the application id and the version of the schema in an open database."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return application_id, version
+
+
+def has_tables(connection: sqlite3.Connection) -> bool:
+    """Return whether an open database has any content."""
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None
+
+
+def find_damage(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> tuple[str, ...] | None:
+    """Return the damages that SQLite finds in the file; None when ``overdue`` returned True before the end."""
+    connection.set_progress_handler(overdue, _STEPS)
+    try:
+        damages = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_MAX_DAMAGES})")]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    return () if damages == ["ok"] else tuple(damages)
 
 
 def _require_sound(path: Path, connection: sqlite3.Connection) -> None:

@@ -5,13 +5,14 @@ from a separate process. They hold only texts, numbers and instants.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
 from scheduler.core.model import Automation, Snapshot
-from scheduler.core.status import NONE_FAILING, FailingAutomations
+from scheduler.ledger.automations import AutomationRow
+from scheduler.ledger.summary import LedgerRecord
 from scheduler.settings import Configuration, Problem, Settings, TargetSection
 from scheduler.settings.keys import KeyPlace
 from scheduler.settings.models import RunnerSettings
@@ -151,21 +152,6 @@ class TargetFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerTarget:
-    """A target in the ledger, bound to its URL and project.
-
-    ``snapshot_at``: when the automations were last read. ``restored_at``: when the ledger was last restored
-    from a backup.
-    """
-
-    name: str
-    url: str
-    project_id: str
-    snapshot_at: datetime | None
-    restored_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class KnownAutomation:
     """An automation from the API or the ledger's last snapshot. ``broken``: why the definition is missing."""
 
@@ -178,34 +164,6 @@ class KnownAutomation:
     broken: str | None = None
     run_id: str | None = None
     run_at: datetime | None = None  # by the API's clock
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignRunSummary:
-    """The foreign runs of one automation. ``doubles``: the number of runs that double an occurrence."""
-
-    target: str
-    automation_id: str
-    name: str
-    count: int
-    newest: datetime
-    doubles: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRecord:
-    """The content of a readable ledger."""
-
-    occurrences: int = 0
-    recent: int = 0  # occurrences of the last seven days
-    oldest: datetime | None = None
-    evaluation: tuple[str, str, int] | None = None  # the last croniter, zone data and rules version
-    targets: tuple[LedgerTarget, ...] = ()
-    automations: tuple[KnownAutomation, ...] = ()
-    paused: frozenset[tuple[str, str]] = frozenset()  # target and automation id; * for all automations
-    foreign_runs: tuple[ForeignRunSummary, ...] = ()
-    newest_runs: dict[str, datetime] = field(default_factory=dict)  # start by automation id, API's clock
-    failing: FailingAutomations = NONE_FAILING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,7 +326,7 @@ class Facts:
             each.name == name and each.snapshot_at for each in self.record.targets
         ):
             return None
-        return [each for each in self.record.automations if each.target == name]
+        return [_read_known_automation(row) for row in self.record.automations if row.target == name]
 
     def get_daemon_target(self, target: str) -> Mapping[str, object]:
         """Return the running daemon's status of a target; empty without a daemon or without this target."""
@@ -392,4 +350,19 @@ def _make_known_automation(target: str, each: Automation) -> KnownAutomation:
         definition.enabled,
         run_id=each.run_id,
         run_at=each.run_at,
+    )
+
+
+def _read_known_automation(row: AutomationRow) -> KnownAutomation:
+    broken = (row.invalid or "it has no usable definition") if row.cron_expression is None else None
+    return KnownAutomation(
+        row.target,
+        row.automation_id,
+        row.name,
+        row.cron_expression or "",
+        row.timezone or "",
+        row.enabled,
+        broken,
+        row.run_id,
+        row.run_at,
     )

@@ -7,17 +7,17 @@ time. Outcomes and statuses of runs have an index, to find rare values in a long
 """
 
 import sqlite3
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.automation_filter import find_id, make_glob
+from scheduler.core.instants import from_optional_text, from_text, to_text, to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger.finished_runs import count_failed_runs
-from scheduler.ledger.operator_requests import EVERYTHING
 
 Line = Mapping[str, str | int | float | None]
 
@@ -129,8 +129,8 @@ def _make_conditions(selection: Selection) -> tuple[str, dict[str, str | int | N
         "since": round_up_to_second(selection.since),
         "until": round_up_to_second(selection.until),
         "automation": selection.automation,
-        "automation_id": _to_canonical_id(selection.automation),
-        "pattern": None if selection.automation is None else selection.automation.replace("[!", "[^"),
+        "automation_id": find_id(selection.automation),
+        "pattern": make_glob(selection.automation),
     }
     wanted = {
         "target": "occurrence.target = :target",
@@ -152,13 +152,6 @@ def round_up_to_second(instant: datetime | None) -> str | None:
 
 
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
-
-
-def _to_canonical_id(automation: str | None) -> str | None:
-    try:
-        return automation and str(uuid.UUID(automation))
-    except ValueError:
-        return None
 
 
 def read_timezones(
@@ -202,16 +195,20 @@ def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivi
             if outcome is not None
         ],
         foreign=[
-            ForeignRunTally(target, automation_id, name, count, doubled, _parse_instant(newest))
+            ForeignRunTally(target, automation_id, name, count, doubled, from_optional_text(newest))
             for target, automation_id, name, count, doubled, newest in connection.execute(
                 _FOREIGN, (to_text(since), _MOST_FOREIGN)
             )
         ],
         pauses=[
             OperatorPause(
-                target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by
+                pause.target,
+                None if pause.automation_id == EVERYTHING else pause.automation_id,
+                pause.name or pause.automation_id,
+                pause.since,
+                pause.by,
             )
-            for target, automation_id, name, since, by in connection.execute(_PAUSES)
+            for pause in read_named_pauses(connection)
         ],
         failed_runs=failed_runs,
     )
@@ -231,8 +228,30 @@ _FOREIGN: Final = """
     WHERE origin = 'foreign'
     GROUP BY target, automation_id ORDER BY newest DESC LIMIT ?
 """
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPause:
+    """A manual pause of an automation, or of `EVERYTHING`, with the automation's name and zone."""
+
+    target: str
+    automation_id: str
+    name: str | None
+    timezone: str | None
+    since: datetime
+    by: str
+
+
+def read_named_pauses(connection: sqlite3.Connection) -> list[NamedPause]:
+    """Read the pauses in force, the oldest first."""
+    return [
+        NamedPause(target, automation_id, name, timezone, from_text(since), by)
+        for target, automation_id, name, timezone, since, by in connection.execute(_PAUSES)
+    ]
+
+
 _PAUSES: Final = """
-    SELECT pause.target, automation_id, coalesce(automation.name, automation_id), since, "by"
+    SELECT pause.target, automation_id, automation.name, timezone, since, "by"
     FROM pause LEFT JOIN automation USING (target, automation_id) ORDER BY since, pause.target, automation_id
 """
 
@@ -249,18 +268,25 @@ class KnownTarget:
     project_id: str
     snapshot_at: datetime | None
     watermark: datetime | None
+    throttled_until: datetime | None
 
 
 def read_targets(connection: sqlite3.Connection) -> list[KnownTarget]:
     """Read the targets, ordered by name."""
     return [
-        KnownTarget(
-            name, url, project_id, snapshot_at and from_text(snapshot_at), watermark and from_text(watermark)
-        )
-        for name, url, project_id, snapshot_at, watermark in connection.execute(
-            "SELECT name, url, project_id, snapshot_at, watermark FROM target ORDER BY name"
-        )
+        KnownTarget(name, url, project_id, *map(from_optional_text, instants))
+        for name, url, project_id, *instants in connection.execute(_TARGETS)
     ]
+
+
+_TARGETS: Final = (
+    "SELECT name, url, project_id, snapshot_at, watermark, throttled_until FROM target ORDER BY name"
+)
+
+
+def read_target(connection: sqlite3.Connection, name: str) -> KnownTarget:
+    """Read a target of the ledger."""
+    return next(target for target in read_targets(connection) if target.name == name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +303,7 @@ def read_last_times(connection: sqlite3.Connection, target: str) -> Mapping[str,
     A single row is read for each automation, however long the history is.
     """
     return {
-        automation_id: LastTimes(_parse_instant(accepted_at), _parse_instant(succeeded_at))
+        automation_id: LastTimes(from_optional_text(accepted_at), from_optional_text(succeeded_at))
         for automation_id, accepted_at, succeeded_at in connection.execute(_LAST_TIMES, (target,))
     }
 
@@ -286,7 +312,3 @@ _LAST_TIMES: Final = """
     SELECT automation_id, accepted_at, succeeded_at FROM automation
     WHERE target = ? AND (accepted_at IS NOT NULL OR succeeded_at IS NOT NULL)
 """
-
-
-def _parse_instant(text: str | None) -> datetime | None:
-    return None if text is None else from_text(text)

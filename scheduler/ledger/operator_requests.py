@@ -13,9 +13,7 @@ from typing import Final
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import Run, RunStatus
-
-EVERYTHING: Final = "*"
-"""Stands in place of an automation's id, and means all automations of the target."""
+from scheduler.core.pauses import EVERYTHING
 
 MANUAL_RUN_WINDOW: Final = timedelta(minutes=2)
 """How far from the request a manual run may have begun: clocks may differ, and the answer may be slow."""
@@ -48,6 +46,12 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
         row,
     )
     return made.rowcount == 1
+
+
+def pause_all(connection: sqlite3.Connection, at: datetime, by: str) -> list[Pause]:
+    """Pause all targets that are not paused as a whole; return the new pauses."""
+    pauses = [Pause(target, EVERYTHING, at, by) for target in _list_targets(connection)]
+    return [wanted for wanted in pauses if pause(connection, wanted)]
 
 
 def note_restoration(connection: sqlite3.Connection, at: datetime) -> None:
@@ -208,7 +212,11 @@ def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime |
 
 
 def _require_target(connection: sqlite3.Connection, target: str) -> None:
-    names = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
+    names = _list_targets(connection)
     if target not in names:
         known = ", ".join(names) or "none: start the daemon once"
         raise ConfigurationError(f"the ledger has no target {target!r}; it knows {known}")
+
+
+def _list_targets(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]

@@ -114,7 +114,7 @@ class SpanRow:
             from_text(str(last)),
             int(count or 0),
             jitter,
-            _parse_schedule(*by),
+            parse_schedule(*by),
             listed,
         )
 
@@ -163,7 +163,7 @@ _FEW: Final = 8
 """Up to this number, instants are checked one by one."""
 
 
-def _parse_schedule(*by: str | int | None) -> Schedule | None:
+def parse_schedule(*by: str | int | None) -> Schedule | None:
     """Parse the schedule of a definition and an evaluation.
 
     None when the row names no definition, or when the zone data lack the zone by now.

@@ -7,13 +7,13 @@ end.
 
 import json
 import sqlite3
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
+from scheduler.core.automation_filter import find_id, make_glob
 from scheduler.core.instants import to_text
 from scheduler.database import Database
 from scheduler.localapi import early_ends, prompts
@@ -92,7 +92,7 @@ class RunQueue:
     async def list_running(self) -> list[str]:
         """List the runs marked as running. Before the first `take`, a dead process left them."""
         return await self._database.read(
-            lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")]
+            lambda connection: [row["id"] for row in connection.execute(f"SELECT id {RUNNING}")]
         )
 
     async def fail_interrupted_runs(self) -> "InterruptedRuns":
@@ -133,33 +133,12 @@ class RunQueue:
         """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
         return await self._database.read(partial(_count_waiting, automation_id=automation_id, up_to=up_to))
 
-    async def find_automations(self, text: str) -> list[dict[str, Any]]:
-        """Find the automations with this id or name: ``id`` and ``name``.
-
-        Deleted automations with unfinished runs are found too.
-        """
-        return await self._database.browse(partial(_find_automations, text=text))
-
-    async def list_runs_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
-        """Return the runs with ids between ``begin`` and ``end``.
-
-        The columns are ``id``, ``name``, ``status`` and ``created_at``.
-        """
-        values = {"begin": begin, "end": end, "limit": limit}
+    async def find_with_prefix(self, prefix: str, limit: int) -> list[dict[str, Any]]:
+        """Return the runs with ids that begin with a prefix: ``id``, ``name``, ``status`` and ``created_at``."""
+        values = {"prefix": prefix, "limit": limit}
         return await self._database.browse(
-            lambda connection: [dict(row) for row in connection.execute(_RUNS_BETWEEN, values)]
+            lambda connection: [dict(row) for row in connection.execute(_RUNS_WITH_PREFIX, values)]
         )
-
-    async def list_automations_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
-        """Return the automations with ids between ``begin`` and ``end``: ``id`` and ``name``."""
-        values = {"begin": begin, "end": end, "limit": limit}
-        return await self._database.browse(
-            lambda connection: [dict(row) for row in connection.execute(_AUTOMATIONS_BETWEEN, values)]
-        )
-
-    async def list_automation_names(self) -> list[str]:
-        """Return the names of the automations."""
-        return await self._database.browse(_list_automation_names)
 
     async def list_cancellations(self) -> list[str]:
         """Return the ids of the running runs with a cancellation."""
@@ -216,7 +195,7 @@ class RunQueue:
         acceptance.
         """
         return await self._database.read(
-            partial(_list_runs, automation=automation, status=status, limit=limit)
+            partial(select_runs, automation=automation, status=status, limit=limit)
         )
 
     async def get_run(self, run_id: str) -> dict[str, Any] | None:
@@ -231,29 +210,14 @@ class RunQueue:
         return to_text(self.now())
 
 
-_RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
-_AUTOMATIONS_BY_NAME: Final = f"""
-    SELECT id, name FROM automations WHERE id = ?1
-    UNION SELECT id, name FROM automations WHERE name = ?1
-    UNION SELECT automation_id, name {WAITING} AND ?1 IN (automation_id, name)
-    UNION SELECT automation_id, name {_RUNNING} AND ?1 IN (automation_id, name)
-"""  # noqa: S608 - the names are constants
-
-
-_RUNS_BETWEEN: Final = (
-    "SELECT id, name, status, created_at FROM runs WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
-)
-_AUTOMATIONS_BETWEEN: Final = (
-    "SELECT id, name FROM automations WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
-)
-
-
-def _list_automation_names(connection: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT DISTINCT name FROM automations")]
+RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
+_RUNS_WITH_PREFIX: Final = """
+    SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g' ORDER BY id LIMIT :limit
+"""  # no id has a character from g on
 
 
 def _fail_interrupted_runs(connection: sqlite3.Connection, *, now: str) -> InterruptedRuns:
-    left = [InterruptedRun(*row) for row in connection.execute(f"SELECT id, automation_id, name {_RUNNING}")]
+    left = [InterruptedRun(*row) for row in connection.execute(f"SELECT id, automation_id, name {RUNNING}")]
     for run in left:
         _finish(connection, run_id=run.id, automation_id=run.automation_id, end=INTERRUPTED, ended_at=now)
     return InterruptedRuns(left, _count_unfinished(connection))
@@ -277,7 +241,7 @@ def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str
 
 
 def _list_cancellations(connection: sqlite3.Connection) -> list[str]:
-    return [row["id"] for row in connection.execute(f"SELECT id {_RUNNING} AND cancelled_at IS NOT NULL")]
+    return [row["id"] for row in connection.execute(f"SELECT id {RUNNING} AND cancelled_at IS NOT NULL")]
 
 
 def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, now: str) -> CancelledRuns:
@@ -285,7 +249,7 @@ def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, no
     running = connection.execute(
         f"""
         UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?1)
-        WHERE id IN (SELECT id {_RUNNING} AND automation_id = coalesce(?2, automation_id))
+        WHERE id IN (SELECT id {RUNNING} AND automation_id = coalesce(?2, automation_id))
         RETURNING id
         """,  # noqa: S608 - a constant
         (now, automation_id),
@@ -294,14 +258,10 @@ def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, no
     return CancelledRuns(waiting, tuple(run_id for (run_id,) in running), up_to)
 
 
-def _find_automations(connection: sqlite3.Connection, *, text: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(_AUTOMATIONS_BY_NAME, (text,))]
-
-
 def _count_unfinished(connection: sqlite3.Connection) -> int:
     return sum(
         int(connection.execute(f"SELECT count(*) {which}").fetchone()[0])
-        for which in (WAITING, CANCELLED, _RUNNING)
+        for which in (WAITING, CANCELLED, RUNNING)
     )
 
 
@@ -324,7 +284,7 @@ def _end_early(
 def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:
     runs = [
         run
-        for which in (_RUNNING, WAITING, CANCELLED)
+        for which in (RUNNING, WAITING, CANCELLED)
         for run in connection.execute(f"SELECT id, automation_id {which}").fetchall()
     ]
     early_ends.end_runs(connection, runs, error, now)
@@ -358,10 +318,11 @@ _AUTOMATION_CONDITION: Final = """(name = :automation OR name GLOB :pattern
     OR automation_id IN (SELECT id FROM automations WHERE name = :automation OR name GLOB :pattern))"""
 
 
-def _list_runs(
+def select_runs(
     connection: sqlite3.Connection, *, automation: str | None, status: str | None, limit: int
 ) -> list[dict[str, Any]]:
-    automation_id = _read_id(automation)
+    """Return the newest runs, see `RunQueue.list_runs`."""
+    automation_id = find_id(automation)
     conditions = ["true"]
     if automation is not None:
         conditions.append(
@@ -374,20 +335,12 @@ def _list_runs(
         {
             "automation": automation,
             "automation_id": automation_id,
-            "pattern": None if automation is None else automation.replace("[!", "[^"),
+            "pattern": make_glob(automation),
             "status": status,
             "limit": limit,
         },
     )
     return [_to_dict(row) for row in rows]
-
-
-def _read_id(text: str | None) -> str | None:
-    """Return the text in the usual form of an id; None for another text."""
-    try:
-        return None if text is None else str(uuid.UUID(text))
-    except ValueError:
-        return None
 
 
 def _get_run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:

@@ -3,14 +3,13 @@
 Every answer consists of values without prompts and keys, and can therefore contain neither.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
 from itertools import islice
 
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Automation, InvalidAutomation, State, to_canonical_id
+from scheduler.core.model import State
 from scheduler.core.policy import compute_due
 from scheduler.core.quantities import pluralize
 from scheduler.core.status import (
@@ -199,22 +198,6 @@ def _make_recovering(target: TargetStatus) -> Json | None:
 
 
 # ------------------------------------------------------------ records, by pages
-
-
-def make_automation_filter(automation: str) -> Callable[[Automation], bool]:
-    """Return a predicate for an automation's id, name, or pattern for the name (``nightly-*``)."""
-    automation_id = find_id(automation)
-    if automation_id is None:
-        return lambda each: each.name == automation or fnmatchcase(each.name, automation)
-    return lambda each: each.id == automation_id
-
-
-def find_id(automation: str) -> str | None:
-    """Return the text as an id in its normal form, None for a name or a pattern for the name."""
-    try:
-        return to_canonical_id(automation)
-    except InvalidAutomation:
-        return None
 
 
 def make_page(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -> Json:

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scheduler.core.automation_filter import make_automation_filter
 from scheduler.core.errors import Unreachable
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops import views
@@ -76,7 +77,7 @@ class Pages(PageSources):
         return JSONResponse(views.make_page(await self.occurrences(query.extend_by_one()), query))
 
     async def _list_fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
-        only = None if query.automation is None else views.make_automation_filter(query.automation)
+        only = None if query.automation is None else make_automation_filter(query.automation)
         of_targets = [
             _add_target(target.name, self.upcoming(target.name, query.span, only))
             for target in self.status().targets

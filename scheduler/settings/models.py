@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from scheduler.core.model import InvalidAutomation, to_canonical_id
+from scheduler.core.automation_filter import find_id
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.proxy import Proxy
 from scheduler.settings.addresses import (
@@ -201,10 +201,7 @@ def _parse_pattern(value: object) -> str:
             f"should be an automation's id or a pattern for its name, not {format_value(value)}",
             'write it as "nightly-*"',
         )
-    try:
-        return to_canonical_id(value)
-    except InvalidAutomation:
-        return value
+    return find_id(value) or value
 
 
 def _format_optional(value: object) -> str:

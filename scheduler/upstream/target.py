@@ -35,13 +35,13 @@ class TargetConfig:
     url: str
     project_id: str
     key: SecretKey
-    connect_timeout: float = 5.0
-    request_timeout: float = 30.0
-    max_in_flight: int = 64
-    requests_per_minute: int = 400
-    requests_per_hour: int = 4000
-    ca_file: Path | None = None
-    proxy: Proxy | None = None
+    connect_timeout: float
+    request_timeout: float
+    max_in_flight: int
+    requests_per_minute: int
+    requests_per_hour: int
+    ca_file: Path | None
+    proxy: Proxy | None
 
     @property
     def collection(self) -> str:

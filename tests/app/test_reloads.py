@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from scheduler.app import daemon as daemon_module
-from scheduler.audit.evidence import RecordedPolicy
 from scheduler.cli.recorded_policies import parse_policies
 from scheduler.core.cron import zones
 from scheduler.core.cron.schedule import read_versions
@@ -16,6 +15,7 @@ from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
 from scheduler.core.instants import from_text
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.ledger.lock import LedgerLock
+from scheduler.ledger.occurrence_records import RecordedPolicy
 from scheduler.upstream import ApiClient
 from scheduler.upstream.transport import PooledTransport
 from tests.app.living import another, living

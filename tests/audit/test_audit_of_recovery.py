@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from scheduler.audit.comparison import find_miscounted_spans
-from scheduler.audit.evaluation import Evaluation, EvaluationRules
+from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.evidence import collect_evidence
-from scheduler.audit.expectation import AuditExpectation, OccurrenceSpan
+from scheduler.audit.expectation import AuditExpectation
 from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
 from scheduler.core.cron.schedule import Schedule, read_versions
 from scheduler.daemon import planner
+from scheduler.ledger.audit_queries import OccurrenceSpan
 from scheduler.ledger.schema import open_for_reading
+from scheduler.ledger.versions import EvaluationRules
 from tests.audit.support import Story, audit, recorded, spoil, told
 from tests.daemon.world import NOON, World
 

@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from scheduler.audit.versions import FOREVER, RecordedVersion, find_periods
+from scheduler.audit.versions import find_periods
+from scheduler.core.instants import END_OF_TIME
 from scheduler.core.model import Definition
+from scheduler.ledger.versions import RecordedVersion
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -22,10 +24,10 @@ def version(effective_from: float, observed_at: float) -> RecordedVersion:
 def test_a_version_counts_until_the_next_one_and_is_tolerated_until_that_was_seen() -> None:
     first, second = find_periods([version(0, 0), version(5, 6)])
     assert (first.begin, first.end, first.tolerated_until) == (at(0), at(5), at(6) + timedelta(seconds=10))
-    assert (second.begin, second.end, second.tolerated_until) == (at(5), FOREVER, FOREVER)
+    assert (second.begin, second.end, second.tolerated_until) == (at(5), END_OF_TIME, END_OF_TIME)
 
 
 def test_when_the_clock_went_back_before_the_next_one_was_seen_it_may_have_fired_at_any_later_time() -> None:
     """It was seen at 12:43; the clock went on to 12:53, back to 12:30, and the next one was seen at 12:33."""
     first, _ = find_periods([version(0, 43), version(0, 33)])
-    assert first.tolerated_until == FOREVER
+    assert first.tolerated_until == END_OF_TIME

@@ -8,8 +8,8 @@ import pytest
 
 from scheduler.audit.consistency import ApiRun, find_unknown_runs
 from scheduler.audit.findings import AuditFinding, FindingKind
-from scheduler.audit.ledger_queries import find_known_runs
 from scheduler.core.model import RunOrigin
+from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.ledger.schema import open_for_reading
 from tests.daemon.world import NOON
 from tests.ledger.support import MAIN, at, run, stand

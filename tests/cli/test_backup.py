@@ -15,8 +15,9 @@ import pytest
 
 from scheduler.cli import backup_file
 from scheduler.cli.commands import restore
+from scheduler.core.pauses import EVERYTHING
 from scheduler.ledger.lock import LedgerLock
-from scheduler.ledger.operator_requests import EVERYTHING, read_pauses
+from scheduler.ledger.operator_requests import read_pauses
 from scheduler.ledger.schema import open_for_reading
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 from tests.ledger.support import MAIN, Stand, at, claim, stand

@@ -23,13 +23,13 @@ from scheduler.cli import backup_file
 from scheduler.cli.backup_file import KINDS
 from scheduler.cli.failures import INTERRUPTED
 from scheduler.core.errors import DatabaseRefused
+from scheduler.core.pauses import EVERYTHING
 from scheduler.database import Database, backup
 from scheduler.database.backup import make_staged_path, refuse_interrupted_restore
 from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.ledger import schema as ledger_schema
 from scheduler.ledger.lock import LedgerLock
-from scheduler.ledger.operator_requests import EVERYTHING, read_pauses
-from scheduler.localapi.config import ApiConfig, RunnerConfig
+from scheduler.ledger.operator_requests import read_pauses
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
@@ -38,6 +38,7 @@ from scheduler.localapi.server import LocalApi
 from scheduler.localapi.store import AcceptedRun, AutomationRef, Store
 from scheduler.settings import load
 from tests.cli.conftest import DAEMON, Scheduler, root_only
+from tests.defaults import api_config
 from tests.ledger.support import MAIN, at, claim, stand
 
 VALUES: Mapping[str, Any] = {
@@ -526,7 +527,7 @@ def test_a_restore_that_is_killed_between_two_databases_is_told_until_it_is_done
         DatabaseRefused,
         match=r"interrupted, \.api\.db\.restored lies beside it; run `scheduler restore FILE`",
     ):
-        asyncio.run(LocalApi.start(ApiConfig(api, RunnerConfig(api.parent / "runs")), now=lambda: at(0)))
+        asyncio.run(LocalApi.start(api_config(api.parent, {}), now=lambda: at(0)))
     assert scheduler("restore", str(saved)).status == 0
     refuse_interrupted_restore(api)
 

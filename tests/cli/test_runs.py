@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from scheduler.database import Database
+from scheduler.localapi.automation_search import find_named
 from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.runs import QueuedRun, RunQueue, RunResult
 from scheduler.localapi.schema import open_database
@@ -535,7 +536,7 @@ def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(
     assert done.status == 1
     assert all(each in done.err for each in ("there are 2 automations called 'a'", first, second))
     done = scheduler("runs", "cancel", "--automation", "b")
-    assert (done.status, "no automation is called 'b'" in done.err) == (1, True)
+    assert (done.status, "there is no automation 'b' in the embedded API" in done.err) == (1, True)
     for wrong in ((), ("--all", "--automation", "a"), ("--all", first)):
         assert scheduler("runs", "cancel", *wrong).status == 2
     assert left(path) == ["a", "a"]
@@ -551,9 +552,9 @@ def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(
             lambda connection: connection.execute("DELETE FROM automations WHERE id > ''").rowcount
         ),
     )
-    named = within(path, lambda database: RunQueue(database, lambda: NOW).find_automations("nightly\x1b[31m"))
+    named = within(path, lambda database: database.browse(partial(find_named, text="nightly\x1b[31m")))
     listed = json.loads(scheduler("runs", "show", run_id, "--json").out)
-    assert [found["id"] for found in named] == [listed["automation_id"]]
+    assert [found.id for found in named] == [listed["automation_id"]]
 
 
 def test_the_shell_completes_runs(path: Path, complete: Callable[[str], list[str]]) -> None:

@@ -24,6 +24,7 @@ from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import LedgerHealth, TargetSettings
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
+from tests.defaults import target_settings
 from tests.fakes import FakeApi, MemoryLedger, Row
 from tests.virtual import START, VirtualClock, run_virtual
 
@@ -209,7 +210,7 @@ class World:
     def add_target(self, name: str) -> FakeApi:
         """One more API to serve."""
         api = self.apis[name] = FakeApi(self.clock, name=name)
-        self.settings[name] = TargetSettings(name, f"https://{name}.example", "1", self._policies_of)
+        self.settings[name] = target_settings(name, self._policies_of)
         return api
 
     @property

@@ -19,14 +19,13 @@ from scheduler.doctor.facts import (
     FileFacts,
     KeyFacts,
     LedgerFacts,
-    LedgerRecord,
-    LedgerTarget,
     ProcessFacts,
     TargetFacts,
     ZoneCopy,
     ZoneFacts,
 )
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
+from scheduler.ledger.summary import LedgerRecord, LedgerTarget
 from scheduler.settings import Configuration, Settings
 from scheduler.settings.keys import KeyPlace
 

@@ -16,12 +16,8 @@ from scheduler.doctor.facts import (
     DiskFacts,
     Facts,
     FileFacts,
-    ForeignRunSummary,
     KeyFacts,
-    KnownAutomation,
     LedgerFacts,
-    LedgerRecord,
-    LedgerTarget,
     ProcessFacts,
     Refusal,
     StorageFacts,
@@ -29,6 +25,8 @@ from scheduler.doctor.facts import (
     ZoneFacts,
 )
 from scheduler.doctor.findings import CheckFinding, Status
+from scheduler.ledger.automations import AutomationRow
+from scheduler.ledger.summary import ForeignRunSummary, LedgerRecord, LedgerTarget
 from scheduler.settings import Configuration, Origin, Problem, Settings
 from scheduler.settings.keys import KeyPlace
 from tests.counting import count_lines
@@ -1197,7 +1195,7 @@ def test_no_target_is_a_fault() -> None:
 
 
 def test_automations_that_the_api_does_not_show_are_those_of_the_ledger() -> None:
-    known = KnownAutomation("main", ID, "nightly", "0 25 * * *", "UTC")
+    known = AutomationRow("main", ID, "nightly", "0 25 * * *", "UTC", True, None, None, None)
     facts = target(
         connectivity=replace(WAY, broken="connection", error="refused"),
         api=UnknownFact("it cannot be reached"),

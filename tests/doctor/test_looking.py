@@ -15,10 +15,11 @@ import pytest
 from scheduler.core.instants import to_text
 from scheduler.core.model import RunStatus
 from scheduler.core.status import NONE_FAILING, FailingAutomations, FinishedRun
-from scheduler.doctor.facts import LedgerFacts, LedgerTarget
+from scheduler.doctor.facts import LedgerFacts
 from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.ledger.lock import LedgerLock, find_holding_process
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS, open_ledger
+from scheduler.ledger.summary import LedgerTarget
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -177,7 +178,7 @@ def test_damage_is_told(path: Path) -> None:
 def test_a_file_too_large_for_the_time_there_is_is_read_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.doctor.probes.ledger._STEPS", 1)
+    monkeypatch.setattr("scheduler.database.files._STEPS", 1)
     made(path)
     facts = probe_ledger(path, NOW, lambda: True)
     assert facts.damage is None

@@ -19,9 +19,9 @@ from scheduler.core.model import (
     RunStatus,
     parse_automation,
 )
+from scheduler.core.pauses import EVERYTHING
 from scheduler.core.recorded_state import RecordedAutomation, RecordedTargetState, Removal, ThrottleSpan
 from scheduler.ledger.operator_requests import (
-    EVERYTHING,
     Pause,
     announce_run,
     note_restoration,

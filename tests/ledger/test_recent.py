@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
+from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger import history
-from scheduler.ledger.operator_requests import EVERYTHING, Pause, pause
+from scheduler.ledger.operator_requests import Pause, pause
 from tests.ledger.support import (
     HOURLY,
     MAIN,

@@ -12,9 +12,10 @@ from typing import Any
 
 import httpx
 
-from scheduler.localapi.config import ApiConfig, RunnerConfig
+from scheduler.localapi.config import ApiConfig
 from scheduler.localapi.keys import Scope
 from scheduler.localapi.server import LocalApi
+from tests.defaults import api_config
 
 BOTH = (Scope.READ, Scope.WRITE)
 COLLECTION = "/api/projects/1/task_automations/"
@@ -89,9 +90,9 @@ def configured(
     max_page: int = 10_000,
     **runner: Any,
 ) -> ApiConfig:
-    return ApiConfig(
-        database=folder / "api.db",
-        runner=RunnerConfig(folder=folder / "runs", **runner),
+    return api_config(
+        folder,
+        runner=runner,
         github_integrations=github_integrations,
         requests_per_minute=requests_per_minute,
         public_url=public_url,

@@ -13,9 +13,9 @@ import pytest
 
 from scheduler.localapi import retention
 from scheduler.localapi.child_process import kill_child
-from scheduler.localapi.config import RunnerConfig
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.workspace import Workspace
+from tests.defaults import runner_config
 from tests.localapi.support import Served, alive, eventually, serving
 from tests.localapi.test_observing import samples
 
@@ -125,7 +125,7 @@ def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(
 def test_a_run_that_is_measured_while_old_runs_are_looked_for_stays_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = retention.Retention(RunnerConfig(tmp_path), Mock(), Mock())
+    kept = retention.Retention(runner_config(tmp_path), Mock(), Mock())
     for name in ("_measure", "_remove_rows", "_repeat_until_done"):
         monkeypatch.setattr(kept, name, AsyncMock())
     monkeypatch.setattr(kept, "_now", lambda: datetime(2026, 11, 23, tzinfo=UTC))

@@ -9,8 +9,8 @@ import uvloop
 
 from scheduler.clock import SystemClock
 from scheduler.core.events import RequestEnded
-from scheduler.core.secret import SecretKey
 from scheduler.upstream import ApiClient, TargetConfig
+from tests.defaults import target_config
 from tests.fault_server import FaultServer
 
 KEY = "phx_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
@@ -34,14 +34,8 @@ AUTOMATION: dict[str, object] = {
 def target(
     url: str, *, request_timeout: float = 5.0, connect_timeout: float = 5.0, ca_file: Path | None = None
 ) -> TargetConfig:
-    return TargetConfig(
-        name="main",
-        url=url,
-        project_id="1",
-        key=SecretKey(KEY),
-        request_timeout=request_timeout,
-        connect_timeout=connect_timeout,
-        ca_file=ca_file,
+    return target_config(
+        url, KEY, request_timeout=request_timeout, connect_timeout=connect_timeout, ca_file=ca_file
     )
 
 

@@ -17,9 +17,9 @@ from scheduler.clock import SystemClock
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import InvalidAutomation
-from scheduler.core.secret import SecretKey
 from scheduler.core.verdict import AttemptResponse
-from scheduler.upstream import ApiClient, NewAutomation, TargetConfig
+from scheduler.upstream import ApiClient, NewAutomation
+from tests.defaults import target_config
 from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until
 from tests.ports import free_port
 from tests.upstream.support import AUTOMATION, ID, KEY, client
@@ -129,9 +129,7 @@ def test_what_the_calls_bring_back() -> None:
     ],
 )
 def test_the_address_is_the_targets_with_its_path(url: str, project_id: str, path: str) -> None:
-    config = TargetConfig(
-        name="main", url=f"https://us.posthog.com{url}", project_id=project_id, key=SecretKey(KEY)
-    )
+    config = target_config(f"https://us.posthog.com{url}", KEY, project_id=project_id)
     assert config.collection == f"https://us.posthog.com{path}"
 
 
@@ -269,9 +267,7 @@ def test_a_429_to_an_attempt_stops_it_too_and_without_a_retry_after_for_a_while(
 
 def test_an_attempt_that_was_admitted_is_sent_at_once_whatever_the_budget_says_since() -> None:
     async def main() -> None:
-        config = TargetConfig(
-            name="main", url="http://127.0.0.1:1", project_id="1", key=SecretKey(KEY), requests_per_minute=1
-        )
+        config = target_config("http://127.0.0.1:1", KEY, requests_per_minute=1)
         async with ApiClient(config, SystemClock()) as api:
             await api.admit()
             with pytest.raises(TimeoutError):

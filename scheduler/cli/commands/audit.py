@@ -96,14 +96,16 @@ def command(
     from scheduler.audit.findings import BAD_KINDS
     from scheduler.audit.runner import Audit, AuditRequest
     from scheduler.cli.audit_inputs import compare_with_api, make_patience
-    from scheduler.cli.automation_lookup import expand_prefix
+    from scheduler.cli.automation_lookup import LedgerPlace
     from scheduler.cli.ledger_file import act_as_ledger_owner, open_read_only
+    from scheduler.cli.lookup import expand_prefix
 
     source: Source = context.obj
     settings, at = source.load().settings, now()
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
-        automation = expand_prefix(connection, target, automation)
+        if automation is not None:
+            automation = expand_prefix(LedgerPlace(connection, target), automation)
     wanted = AuditRequest(
         since=since,
         until=until or at,
@@ -131,12 +133,13 @@ def command(
 
 
 def _describe_unknown(path: "Path", target: str | None, automation: str) -> str:
-    from scheduler.cli.automation_lookup import advise_on
+    from scheduler.cli.automation_lookup import LedgerPlace
     from scheduler.cli.ledger_file import open_read_only
+    from scheduler.cli.lookup import advise_on
 
     of_target = "" if target is None else f" of target {target!r}"
     with open_read_only(path) as connection:
-        return f"the ledger has no automation {automation!r}{of_target}{advise_on(connection, target, automation)}"
+        return f"the ledger has no automation {automation!r}{of_target}{advise_on(LedgerPlace(connection, target), automation)}"
 
 
 def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:

@@ -103,16 +103,18 @@ def command(
 
     The command works with and without a running daemon, and changes nothing.
     """
-    from scheduler.cli.automation_lookup import advise_on, expand_prefix
-    from scheduler.cli.ledger_file import is_served, open_read_only, read_last_seen
-    from scheduler.cli.recorded_jitter import has_jitter
-    from scheduler.ledger.history import Selection, read_timezones
+    from scheduler.cli.automation_lookup import LedgerPlace
+    from scheduler.cli.ledger_file import is_served, open_read_only
+    from scheduler.cli.lookup import advise_on, expand_prefix
+    from scheduler.cli.recorded_policies import has_jitter
+    from scheduler.ledger.history import Selection, read_targets, read_timezones
     from scheduler.ledger.not_due_lines import select_with_derived
 
     settings = source.load().settings
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
-        automation = expand_prefix(connection, target, automation)
+        place = LedgerPlace(connection, target)
+        automation = None if automation is None else expand_prefix(place, automation)
         selection = Selection(
             target=target,
             automation=automation,
@@ -130,8 +132,9 @@ def command(
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with_derived(connection, selection, derived)
         zones = {} if as_json else read_timezones(connection, lines)
-        seen = {} if as_json or is_served(path) else read_last_seen(connection)
-        near = "" if lines else advise_on(connection, target, automation)
+        known = [] if as_json or is_served(path) else read_targets(connection)
+        seen = {target.name: target.snapshot_at for target in known if target.snapshot_at}
+        near = "" if lines else advise_on(place, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
 

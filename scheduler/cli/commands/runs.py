@@ -35,6 +35,8 @@ from scheduler.core.quantities import describe_duration
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
+    from sqlite3 import Connection
+
     from scheduler.database import Database
     from scheduler.localapi.runs import RunQueue
     from scheduler.localapi.workspace import Workspace
@@ -161,11 +163,14 @@ def cancel(
 async def _list_runs(
     database: "Database", *, automation: str | None, status: str | None, limit: int
 ) -> list[ApiRunRow]:
-    from scheduler.cli.run_lookup import expand_automation_prefix
+    from scheduler.cli.lookup import expand_prefix
+    from scheduler.cli.run_lookup import EmbeddedPlace
 
-    queue = _make_queue(database)
-    wanted = None if automation is None else await expand_automation_prefix(queue, automation)
-    return await queue.list_runs(automation=wanted, status=status, limit=limit)
+    def expand(connection: "Connection") -> str | None:
+        return None if automation is None else expand_prefix(EmbeddedPlace(connection), automation)
+
+    wanted = await database.browse(expand)
+    return await _make_queue(database).list_runs(automation=wanted, status=status, limit=limit)
 
 
 def _make_queue(database: "Database") -> "RunQueue":
@@ -179,7 +184,7 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     from scheduler.cli.run_lookup import identify_run
     from scheduler.localapi.workspace import Workspace
 
-    run = await _find_run(database, await identify_run(_make_queue(database), run_id, by_name=True))
+    run = await _find_run(database, await identify_run(database, run_id, by_name=True))
     workspace = Workspace.locate(folder, run["id"])
     output = GrowingFile(workspace.output)
     if most is not None:

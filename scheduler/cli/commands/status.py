@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,14 +30,16 @@ from scheduler.cli.times import (
 )
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.errors import DatabaseRefused, Unreachable
-from scheduler.core.instants import from_text
+from scheduler.core.instants import from_text, to_text
 from scheduler.core.occurrence_log import SEVERAL_WAIT_FOR, WAITS_FOR, Cause
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.cli.pauses import ActivePauses
+    from scheduler.ledger.history import NamedPause
 
+_ALL: Final = "all automations"
 _UPCOMING_COUNT: Final = 5
 _MAX_WAITS: Final = 10
 """Waiting occurrences that are shown one by one; `--json` has the first hundred."""
@@ -74,7 +77,7 @@ def command(source: Source, *, as_json: bool) -> None:
         print_to_stderr(f"what is paused is not known: {to_printable(str(error))}")
         pauses = []
     if as_json:
-        print_json({**status, "paused": pauses, "upcoming": upcoming})
+        print_json({**status, "paused": [_make_pause_json(pause) for pause in pauses], "upcoming": upcoming})
         return
     for text in (
         *_format_daemon(status),
@@ -226,17 +229,18 @@ def _format_list_problems(target: JsonObject) -> Iterator[str]:
         yield f"  disappeared  {style(many, 'yellow')} from the list at {disappeared['at']}"
 
 
-def _format_pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
+def _make_pause_json(pause: "NamedPause") -> JsonObject:
+    return {**asdict(pause), "name": pause.name or _ALL, "since": to_text(pause.since)}
+
+
+def _format_pauses(pauses: "list[NamedPause]") -> Iterator[str]:
     if pauses:
         yield "\npaused"
-    for each in pauses:
+    for pause in pauses:
+        since = format_zone_and_utc(pause.since, find_usable_zone(pause.timezone))
         yield (
-            f"  {to_printable(each['name'])} on target {to_printable(each['target'])}, {_format_since(each)}, by {to_printable(each['by'])}"
+            f"  {to_printable(pause.name or _ALL)} on target {to_printable(pause.target)}, since {since}, by {to_printable(pause.by)}"
         )
-
-
-def _format_since(pause: JsonObject) -> str:
-    return f"since {format_zone_and_utc(from_text(pause['since']), find_usable_zone(pause['timezone']))}"
 
 
 def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "ActivePauses") -> Iterator[str]:
@@ -246,7 +250,7 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
     ends = {target["name"]: target.get("throttled_until") for target in status["targets"]}
 
     def mark(fire: JsonObject) -> Cell:
-        if paused.covers(fire["target"], fire["automation_id"], fire["name"]):
+        if paused.find_sources(fire["target"], fire["automation_id"], fire["name"]):
             return Cell("paused", "yellow")
         until = ends.get(fire["target"])
         is_throttled = until and from_text(fire.get("due") or fire["scheduled_for"]) < from_text(until)

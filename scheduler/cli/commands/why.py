@@ -19,10 +19,11 @@ from scheduler.core.model import Occurrence, RunStatus, State
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.audit.evidence import AttemptRow, Evidence, RunRow
+    from scheduler.audit.evidence import Evidence
     from scheduler.audit.explanation import OccurrenceExplanation
-    from scheduler.audit.versions import RecordedVersion
     from scheduler.core.policy import Policies
+    from scheduler.ledger.occurrence_records import AttemptRow, RunRow
+    from scheduler.ledger.versions import RecordedVersion
 
 _EXAMPLES = (
     "scheduler why nightly-report 2026-11-23T02:00:00Z",
@@ -57,17 +58,19 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 
     The command works with and without a running daemon, and changes nothing.
     """
-    from scheduler.audit.evidence import collect_evidence, read_row
+    from scheduler.audit.evidence import collect_evidence
     from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
-    from scheduler.cli.automation_lookup import find_automation
+    from scheduler.cli.automation_lookup import LedgerPlace
     from scheduler.cli.ledger_file import is_served, open_read_only
+    from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
+    from scheduler.ledger.occurrence_records import read_row
 
     source: Source = context.obj
     at, evaluated = now(), read_versions()
     path = source.load().settings.ledger.url.path
     with open_read_only(path) as connection:
-        which = find_automation(connection, target, automation)
+        which = find_automation(LedgerPlace(connection, target), automation)
         asked = parse_time(time, which.timezone, at)
 
         def tell_of(instant: datetime) -> "OccurrenceExplanation":

@@ -11,7 +11,7 @@ from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.policy import Concurrency, compute_jitter
 from scheduler.core.quantities import pluralize
-from scheduler.doctor.checks.automations import PauseLookup, find_interval
+from scheduler.doctor.checks.automations import find_interval, find_pause_sources
 from scheduler.doctor.checks.request_forecast import LoadGroup, RequestLoad, forecast_requests
 from scheduler.doctor.checks.shortage import (
     RecurringAutomation,
@@ -63,9 +63,8 @@ def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAu
 
 def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Iterator[RecurringAutomation]:
     """Yield the automations that fire, with schedule, jitter and policies."""
-    paused = PauseLookup(facts)
     for each in automations:
-        schedule = None if paused.is_paused(each) else _parse_schedule(each, facts.settings)
+        schedule = None if find_pause_sources(facts, each) else _parse_schedule(each, facts.settings)
         if schedule is None:
             continue
         policies = facts.settings.find_policies(each.id, each.name)

@@ -7,10 +7,11 @@ from typing import Final
 from scheduler.core.command_line import format_command
 from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.doctor.checks.disks import FULL, MIB, REMOTE, TIGHT, format_bytes
-from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, LedgerRecord, LedgerTarget, UnknownFact
+from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, UnknownFact
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from scheduler.ledger.snapshots import normalize_url
+from scheduler.ledger.summary import LedgerRecord, LedgerTarget
 from scheduler.settings import TargetSection
 
 LEDGER: Final = Check("ledger")

@@ -9,8 +9,9 @@ from scheduler.core.command_line import format_command
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.quantities import pluralize
-from scheduler.doctor.facts import LOOK_BACK, ApiFacts, Facts, ForeignRunSummary, KnownAutomation, TargetFacts
+from scheduler.doctor.facts import LOOK_BACK, ApiFacts, Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.ledger.summary import ForeignRunSummary
 
 OTHER_SCHEDULERS: Final = Check("other schedulers")
 _START_DELAY: Final = timedelta(seconds=90)

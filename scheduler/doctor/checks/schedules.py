@@ -17,7 +17,8 @@ from scheduler.core.cron.dialect_difference import Code
 from scheduler.core.cron.dialects import find_differences
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.checks.automations import PauseLookup, find_interval
+from scheduler.core.pauses import PauseSource
+from scheduler.doctor.checks.automations import find_interval, find_pause_sources
 from scheduler.doctor.facts import Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
 from scheduler.settings.durations import format_duration
@@ -190,31 +191,31 @@ def _check_policies(
 def _report_not_fired(
     facts: Facts, subject: str, automations: Sequence[KnownAutomation]
 ) -> Iterator[CheckFinding]:
-    paused = PauseLookup(facts)
     states = Counter(
         "disabled" if not each.enabled else "paused"
         for each in automations
-        if not each.enabled or paused.is_paused(each)
+        if not each.enabled or find_pause_sources(facts, each)
     )
     if states:
         counts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
         yield SCHEDULES.notice(
             subject,
             f"automations that are not fired: {counts}",
-            f"nothing, if that is meant; see `{format_command('status')}`{_describe_ends(paused, automations)}",
+            f"nothing, if that is meant; see `{format_command('status')}`{_describe_ends(facts, automations)}",
         )
 
 
-def _describe_ends(paused: PauseLookup, automations: Sequence[KnownAutomation]) -> str:
+def _describe_ends(facts: Facts, automations: Sequence[KnownAutomation]) -> str:
     """Describe how to end each kind of pause that covers enabled automations."""
     enabled = [automation for automation in automations if automation.enabled]
-    ends = [
-        f"; {resume_all(automation.target)} ends the pause of all"
-        for automation in enabled[:1]
-        if paused.is_complete(automation)
-    ]
-    if any(map(paused.is_single, enabled)):
+    sources = frozenset[PauseSource]().union(
+        *(find_pause_sources(facts, automation) for automation in enabled)
+    )
+    ends = []
+    if PauseSource.TARGET in sources:
+        ends.append(f"; {resume_all(enabled[0].target)} ends the pause of all")
+    if PauseSource.AUTOMATION in sources:
         ends.append(f"; `{format_command('resume AUTOMATION')}` ends the pause of one")
-    if any(map(paused.is_configured, enabled)):
+    if PauseSource.CONFIGURATION in sources:
         ends.append("; `paused` in [schedule] and [[override]] pauses by the configuration")
     return "".join(ends)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from scheduler.core.automation_filter import make_automation_filter
 from scheduler.core.policy import compute_due
 from scheduler.core.status import AutomationDetails, FinishedRun
 from scheduler.ops.page.renderer import iterate_with_pauses
@@ -13,7 +14,6 @@ from scheduler.ops.page.rows import make_automation_link
 from scheduler.ops.page.times import DisplayTime, make_display_time
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.queries import AutomationQuery
-from scheduler.ops.views import make_automation_filter
 
 STATE_TONES = {"enabled": "good", "disabled": "soft", "paused": "warn", "invalid": "bad"}
 

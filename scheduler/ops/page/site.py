@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from scheduler.core.automation_filter import find_id
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.status import AutomationDetails, DaemonStatus
@@ -34,7 +35,7 @@ from scheduler.ops.queries import (
     parse_occurrence_query,
     parse_paging_query,
 )
-from scheduler.ops.views import Json, find_id
+from scheduler.ops.views import Json
 
 _T = TypeVar("_T")
 _Values = Mapping[str, object]

@@ -18,7 +18,7 @@ from tests.simulation.script import Fault, Weather
 from tests.simulation.violation import Violation
 from tests.simulation.world import Configured
 
-_MICROSECOND = timedelta(microseconds=1)
+_JUST_BEFORE = timedelta(microseconds=1)
 _AHEAD = timedelta(seconds=2)
 """Claims are made so long before they are due at most."""
 _LONGEST_POLL = timedelta(seconds=60)
@@ -206,11 +206,11 @@ def _is_all_implied_by_one(evidence: Evidence, versions: Sequence[VersionRow], r
 
 
 def _count_of(evidence: Evidence, schedule: tuple[str, str] | None, row: Row) -> tuple[int, int]:
-    return evidence.count_implied(schedule, row.scheduled_for - _MICROSECOND, row.last)
+    return evidence.count_implied(schedule, row.scheduled_for - _JUST_BEFORE, row.last)
 
 
 def _count_at(evidence: Evidence, schedule: tuple[str, str] | None, instant: datetime) -> tuple[int, int]:
-    return evidence.count_implied(schedule, instant - _MICROSECOND, instant)
+    return evidence.count_implied(schedule, instant - _JUST_BEFORE, instant)
 
 
 def _is_covered_by_one_schedule(
@@ -270,7 +270,7 @@ class _Rows:
         implied, _ = evidence.count_implied(schedule, begin, end)
         covered = (
             evidence.count_implied(
-                schedule, max(row.scheduled_for - _MICROSECOND, begin), min(row.last, end)
+                schedule, max(row.scheduled_for - _JUST_BEFORE, begin), min(row.last, end)
             )[0]
             for row in self._rows
             if row.last > begin and row.scheduled_for <= end

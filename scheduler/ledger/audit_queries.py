@@ -6,121 +6,77 @@ of occurrences, stretch of time by stretch of time.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Final, cast
+from datetime import datetime, timedelta
+from typing import Final
 
-from scheduler.audit.evaluation import EvaluationRules, Transition
-from scheduler.audit.expectation import OccurrenceSpan, Tally
-from scheduler.audit.versions import RecordedVersion
-from scheduler.core.cron.ranges import RULES_VERSION
-from scheduler.core.cron.schedule import GapPolicy as CronGap
-from scheduler.core.cron.schedule import InvalidSchedule, RepeatPolicy, Schedule
-from scheduler.core.instants import from_text, to_text, to_text_seconds
-from scheduler.core.model import Definition, Gap
+from scheduler.core.cron.schedule import Schedule
+from scheduler.core.instants import from_optional_text, from_text, to_text_seconds
+from scheduler.ledger.spans import parse_schedule
 
 TargetStretch = tuple[str, datetime, datetime]
 """A target, and a stretch of time: exclusive begin, inclusive end."""
 
-_BEGINNING_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
+Tally = tuple[int, int]
+"""The number of automations, and the sum of their weights."""
 _MAX_ROWS: Final = 1_000
 """Maximum number of inconsistent rows for each stretch: more rows add no information."""
 
 
-def read_versions(connection: sqlite3.Connection, target: str) -> list[RecordedVersion]:
-    """Read every definition version of a target, in the order of recording."""
-    return [
-        _make_version(row)
-        for row in connection.execute("SELECT * FROM definition WHERE target = ? ORDER BY id", (target,))
-    ]
-
-
-def read_automation_versions(
-    connection: sqlite3.Connection, target: str, automation_id: str
-) -> list[RecordedVersion]:
-    """Read every definition version of one automation, in the order of recording."""
-    select = "SELECT * FROM definition WHERE target = ? AND automation_id = ? ORDER BY id"
-    return [_make_version(row) for row in connection.execute(select, (target, automation_id))]
-
-
-def _make_version(row: sqlite3.Row) -> RecordedVersion:
-    definition = None
-    if row["cron_expression"] is not None:
-        definition = Definition(row["cron_expression"], row["timezone"], bool(row["enabled"]))
-    return RecordedVersion(
-        row["automation_id"],
-        row["name"],
-        definition,
-        from_text(row["effective_from"]),
-        from_text(row["observed_at"]),
-        row["invalid"],
-        bool(row["removed"]),
-        row["croniter"],
-        row["tzdata"],
-    )
-
-
-def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> list[EvaluationRules]:
-    """Read the recorded evaluation rules, oldest first.
-
-    The list is never empty: without a record, return the present ``evaluator`` and the default settings.
-    """
-    found = [
-        EvaluationRules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
-        for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
-            "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
-        )
-    ]
-    return _drop_superseded_rules(found) or [
-        EvaluationRules(_BEGINNING_OF_TIME, *evaluator, "after", "once", RULES_VERSION)
-    ]
-
-
-_DECIDED_BEFORE: Final = """
-    SELECT scheduled_for FROM occurrence WHERE target = ?1 AND scheduled_for <= ?2 AND coalesce(claimed_at, finished_at) < ?3
-    ORDER BY scheduled_for DESC LIMIT 1
-"""
-
-
-def read_transitions(
-    connection: sqlite3.Connection, target: str, rules: Sequence[EvaluationRules]
-) -> list[Transition]:
-    """Read a transition for each change of the settings that decide beside the versions.
-
-    A transition reaches from the last occurrence decided before the change up to the change. Occurrences in
-    between were decided before the change, or after the change by the new rules: the ledger does not record
-    which.
-    """
-    found = []
-    for before, after in pairwise(rules):
-        if before.settings != after.settings:
-            bounds = target, to_text_seconds(after.since), to_text(after.since)
-            row = connection.execute(_DECIDED_BEFORE, bounds).fetchone()
-            found.append(
-                (_BEGINNING_OF_TIME if row is None else from_text(row["scheduled_for"]), after.since)
-            )
-    return found
-
-
-def _drop_superseded_rules(found: list[EvaluationRules]) -> list[EvaluationRules]:
-    """Drop the rules that a clock step backwards placed before earlier records: the later record counts."""
-    kept: list[EvaluationRules] = []
-    for each in found:
-        while kept and kept[-1].since >= each.since:
-            kept.pop()
-        kept.append(each)
-    return kept
-
-
-def read_prune_limit(connection: sqlite3.Connection) -> datetime | None:
-    """Read the prune limit: occurrences scheduled before may have been removed because of their age."""
-    row = connection.execute("SELECT before FROM pruned").fetchone()
-    return None if row is None else from_text(row["before"])
+@contextmanager
+def read_one_state(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read one state of the ledger during the block, also while a daemon writes."""
+    connection.execute("BEGIN")
+    yield
+    connection.execute("ROLLBACK")
 
 
 # ---------------------------------------------------------------- rows of occurrences
+
+
+@dataclass(frozen=True, slots=True)
+class OccurrenceSpan:
+    """A row for several consecutive occurrences of an automation, both ends included.
+
+    ``intervals`` names the instants: pairs of the seconds between two instants and the number of repetitions.
+    Without intervals ``schedule`` names the instants: the definition as evaluated then. A span of the
+    ledger's first version has neither. Such a span stands for the instants that its definitions implied
+    between both ends.
+    """
+
+    automation_id: str
+    first: datetime
+    last: datetime
+    count: int
+    outcome: str
+    reason: str
+    intervals: tuple[tuple[int, int], ...] | None
+    schedule: Schedule | None = None
+
+    @property
+    def fate(self) -> str:
+        """The outcome and reason shared by all occurrences of the span."""
+        return f"{self.outcome}: {self.reason}"
+
+    def list_instants(self, begin: datetime, end: datetime) -> Iterator[datetime]:
+        """Yield the instants of a span with intervals, after ``begin`` and up to ``end``.
+
+        The cost does not depend on the number of earlier instants.
+        """
+        if begin < self.first <= end:
+            yield self.first
+        at = self.first
+        for seconds, times in self.intervals or ():
+            step = timedelta(seconds=seconds)
+            passed = min(max((begin - at) // step, 0), times)
+            for number in range(passed + 1, times + 1):
+                if at + number * step > end:
+                    return
+                if at + number * step > begin:
+                    yield at + number * step
+            at += times * step
 
 
 def store_weights(connection: sqlite3.Connection, weights: Mapping[str, int]) -> None:
@@ -203,46 +159,10 @@ def read_spans(connection: sqlite3.Connection, stretch: TargetStretch) -> list[O
             outcome,
             reason,
             _parse_intervals(intervals),
-            _parse_schedule(*by),
+            parse_schedule(*by),
         )
         for automation_id, first, last, count, outcome, reason, intervals, *by in connection.execute(
             _SPANS, _format_bounds(stretch)
-        )
-    ]
-
-
-def _parse_schedule(
-    expression: str | None,
-    timezone: str | None,
-    gap: str | None,
-    repeat: str | None,
-    rules_version: int | None,
-) -> Schedule | None:
-    """Parse the schedule named by a span.
-
-    Return None when the span names no schedule, or the present zone data lack the zone.
-    """
-    if expression is None:
-        return None
-    rules = cast("CronGap", gap or "after"), cast("RepeatPolicy", repeat or "once")
-    try:
-        return Schedule.parse(
-            expression,
-            timezone,
-            dst_gap=rules[0],
-            dst_repeat=rules[1],
-            rules_version=rules_version or RULES_VERSION,
-        )
-    except InvalidSchedule:
-        return None
-
-
-def read_gaps(connection: sqlite3.Connection, target: str) -> list[Gap]:
-    """Read the gaps: stretches below the watermark that are not decided yet."""
-    return [
-        Gap(from_text(since), from_text(until), automation_id)
-        for since, until, automation_id in connection.execute(
-            "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since", (target,)
         )
     ]
 
@@ -363,7 +283,7 @@ def find_open_rows(connection: sqlite3.Connection, stretch: TargetStretch) -> li
             from_text(row["due"]),
             from_text(row["deadline"]),
             row["state"],
-            None if row["tried_at"] is None else from_text(row["tried_at"]),
+            from_optional_text(row["tried_at"]),
         )
         for row in connection.execute(_SELECT_OPEN, _format_bounds(stretch))
     ]
