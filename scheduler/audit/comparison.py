@@ -114,10 +114,10 @@ class Judge:
     """Turns the discrepancies of one target into findings."""
 
     def __init__(
-        self, target: str, lineages: PeriodsByAutomation, evaluation: Evaluation, evaluator: tuple[str, str]
+        self, target: str, periods: PeriodsByAutomation, evaluation: Evaluation, evaluator: tuple[str, str]
     ) -> None:
         self._target = target
-        self._periods = lineages
+        self._periods = periods
         self._evaluation = evaluation
         self._evaluator = evaluator  # the versions of croniter and of the zone data in this audit
 
@@ -232,12 +232,12 @@ class Judge:
         )
 
     def _find_definition(self, each: Discrepancy) -> Definition | None:
-        forces = self._periods.get(each.automation_id, ())
+        periods = self._periods.get(each.automation_id, ())
         return next(
             (
-                force.version.firing_definition
-                for force in forces
-                if force.begin < each.scheduled_for <= force.end
+                period.version.firing_definition
+                for period in periods
+                if period.begin < each.scheduled_for <= period.end
             ),
             None,
         )
@@ -245,11 +245,11 @@ class Judge:
     def _make_finding(
         self, automation_id: str, instant: datetime, kind: FindingKind, text: str, advice: str
     ) -> AuditFinding:
-        forces = self._periods.get(automation_id)
+        periods = self._periods.get(automation_id)
         return AuditFinding(
             self._target,
             automation_id,
-            forces[-1].version.name if forces else automation_id,
+            periods[-1].version.name if periods else automation_id,
             instant,
             kind,
             text,

@@ -162,8 +162,8 @@ class AuditExpectation:
         return sorted(
             {
                 each
-                for force in self.periods.get(automation_id, ())
-                for each in self._list_period_instants(force, begin, end, force.end)
+                for period in self.periods.get(automation_id, ())
+                for each in self._list_period_instants(period, begin, end, period.end)
             }
         )
 
@@ -174,8 +174,8 @@ class AuditExpectation:
         """
         return {
             each
-            for force in self.periods.get(automation_id, ())
-            for each in self._list_period_instants(force, begin, end, force.tolerated_until)
+            for period in self.periods.get(automation_id, ())
+            for each in self._list_period_instants(period, begin, end, period.tolerated_until)
         }
 
     def was_implied_when_sent(self, automation_id: str, instant: datetime, sent_at: datetime) -> bool:
@@ -184,9 +184,10 @@ class AuditExpectation:
         ``sent_at`` is on the API's clock. A local clock that is ahead sends an occurrence before an edit,
         although the edit counts from before the instant; later the clock is set back.
         """
-        forces = [force for force in self.periods.get(automation_id, ()) if force.known_until >= sent_at]
+        periods = [period for period in self.periods.get(automation_id, ()) if period.known_until >= sent_at]
         return any(
-            self._list_period_instants(force, instant - JUST_BEFORE, instant, END_OF_TIME) for force in forces
+            self._list_period_instants(period, instant - JUST_BEFORE, instant, END_OF_TIME)
+            for period in periods
         )
 
     def find_required_automations(self, instant: datetime) -> set[str]:
@@ -194,9 +195,9 @@ class AuditExpectation:
         return {each for due in self._due_groups if due.has_instant(instant) for each in due.members}
 
     def _list_period_instants(
-        self, force: VersionPeriod, begin: datetime, end: datetime, until: datetime
+        self, period: VersionPeriod, begin: datetime, end: datetime, until: datetime
     ) -> tuple[datetime, ...]:
-        definition, since = force.version.firing_definition, max(begin, force.begin)
+        definition, since = period.version.firing_definition, max(begin, period.begin)
         return (
             ()
             if definition is None or since >= min(end, until)
@@ -205,11 +206,11 @@ class AuditExpectation:
 
     def _group_due_automations(self) -> None:
         members: defaultdict[tuple[Definition, datetime, datetime], list[str]] = defaultdict(list)
-        for automation_id, force in self._list_periods():
+        for automation_id, period in self._list_periods():
             definition, begin, end = (
-                force.version.firing_definition,
-                max(self.begin, force.begin),
-                min(self.end, force.end),
+                period.version.firing_definition,
+                max(self.begin, period.begin),
+                min(self.end, period.end),
             )
             if definition is not None and begin < end:
                 members[definition, begin, end].append(automation_id)
@@ -217,7 +218,9 @@ class AuditExpectation:
             self._due_groups.append(_DueGroup(self.evaluation.list_instants(definition, begin, end), sharing))
 
     def _list_periods(self) -> Iterator[tuple[str, VersionPeriod]]:
-        return ((automation_id, force) for automation_id, forces in self.periods.items() for force in forces)
+        return (
+            (automation_id, period) for automation_id, periods in self.periods.items() for period in periods
+        )
 
     def _add_to_tally(self, instants: Iterable[datetime], count: int, weight: int) -> None:
         for instant in instants:

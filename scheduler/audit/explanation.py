@@ -76,44 +76,44 @@ class OccurrenceExplanation:
 
 
 def explain_occurrence(
-    account: Evidence, now: datetime, policies: Policies | None = None
+    evidence: Evidence, now: datetime, policies: Policies | None = None
 ) -> OccurrenceExplanation:
     """Explain the occurrence, as known at ``now``.
 
     ``policies`` are the policies of the automation at the instant; None: unknown.
     """
-    force = find_period_at(account, account.instant)
-    due = _find_due(account, force, policies)
-    verdict, why = _judge(account, force, now, due)
-    wait = _find_wait(account, verdict, now, due)
-    if wait is not None and account.row is not None:
+    period = find_period_at(evidence, evidence.instant)
+    due = _find_due(evidence, period, policies)
+    verdict, why = _judge(evidence, period, now, due)
+    wait = _find_wait(evidence, verdict, now, due)
+    if wait is not None and evidence.row is not None:
         why = _describe_wait(wait)
-    deadline = _find_deadline(account, force, policies, wait)
+    deadline = _find_deadline(evidence, period, policies, wait)
     if expects := _describe_hindrance(
-        account, verdict, wait, now=now, due=due, deadline=deadline, policies=policies
+        evidence, verdict, wait, now=now, due=due, deadline=deadline, policies=policies
     ):
         why = f"{why}; {expects}"
-    entries = tuple(sorted(_list_entries(account, due, deadline, wait), key=lambda each: each.at))
+    entries = tuple(sorted(_list_entries(evidence, due, deadline, wait), key=lambda each: each.at))
     before, after = (
-        find_nearest_before(account, account.instant),
-        find_nearest_after(account, account.instant),
+        find_nearest_before(evidence, evidence.instant),
+        find_nearest_after(evidence, evidence.instant),
     )
-    return OccurrenceExplanation(account, verdict, why, force, entries, before, after, due, wait)
+    return OccurrenceExplanation(evidence, verdict, why, period, entries, before, after, due, wait)
 
 
-def _find_due(account: Evidence, force: VersionPeriod | None, policies: Policies | None) -> datetime | None:
+def _find_due(evidence: Evidence, period: VersionPeriod | None, policies: Policies | None) -> datetime | None:
     """Find the due instant; None when nothing was scheduled, or when the due instant is unknown."""
-    if account.row is not None:
-        return account.instant + (account.row.due - account.row.scheduled_for)
-    if force is None or policies is None or not is_implied(account, account.instant):
+    if evidence.row is not None:
+        return evidence.instant + (evidence.row.due - evidence.row.scheduled_for)
+    if period is None or policies is None or not is_implied(evidence, evidence.instant):
         return None
     return compute_due(
-        policies, account.target, account.automation_id, _parse_schedule(account, force), account.instant
+        policies, evidence.target, evidence.automation_id, _parse_schedule(evidence, period), evidence.instant
     )
 
 
 def _find_deadline(
-    account: Evidence, force: VersionPeriod | None, policies: Policies | None, wait: OccurrenceWait | None
+    evidence: Evidence, period: VersionPeriod | None, policies: Policies | None, wait: OccurrenceWait | None
 ) -> datetime | None:
     """Return the instant until which the occurrence may start.
 
@@ -121,43 +121,43 @@ def _find_deadline(
     occurrence has waited for the end of the previous run: that run decides. Before the due instant an
     occurrence has no row, and the deadline comes from the policies.
     """
-    row, instant = account.row, account.instant
+    row, instant = evidence.row, evidence.instant
     if row is not None:
         is_late_or_open = row.reason in {None, Reason.NOT_STARTED}
-        return row.deadline if is_late_or_open and not _has_queued(account, row) else None
-    schedule = None if force is None else _parse_schedule(account, force)
+        return row.deadline if is_late_or_open and not _has_queued(evidence, row) else None
+    schedule = None if period is None else _parse_schedule(evidence, period)
     if wait is None or policies is None or schedule is None:
         return None
     return make_fire_time(
-        policies, account.target, account.automation_id, instant, schedule.find_next(instant)
+        policies, evidence.target, evidence.automation_id, instant, schedule.find_next(instant)
     ).deadline
 
 
-def _has_queued(account: Evidence, row: OccurrenceRow) -> bool:
+def _has_queued(evidence: Evidence, row: OccurrenceRow) -> bool:
     """Return whether the occurrence waits or waited for the previous run.
 
     A backfill does not wait for the previous run.
     """
-    return row.asked_at is None and any(step.cause is Cause.QUEUED for step in account.steps)
+    return row.asked_at is None and any(step.cause is Cause.QUEUED for step in evidence.steps)
 
 
-def find_period_at(account: Evidence, instant: datetime) -> VersionPeriod | None:
+def find_period_at(evidence: Evidence, instant: datetime) -> VersionPeriod | None:
     """Find the period of the version in force at the instant; None before the first version."""
-    return next((each for each in account.periods if each.begin < instant <= each.end), None)
+    return next((each for each in evidence.periods if each.begin < instant <= each.end), None)
 
 
-def is_implied(account: Evidence, instant: datetime) -> bool:
+def is_implied(evidence: Evidence, instant: datetime) -> bool:
     """Return whether the version in force implied an occurrence at exactly this instant."""
-    force = find_period_at(account, instant)
-    definition = None if force is None else force.version.firing_definition
-    return definition is not None and account.evaluation.implies(definition, instant)
+    period = find_period_at(evidence, instant)
+    definition = None if period is None else period.version.firing_definition
+    return definition is not None and evidence.evaluation.implies(definition, instant)
 
 
-def find_nearest_before(account: Evidence, instant: datetime) -> datetime | None:
+def find_nearest_before(evidence: Evidence, instant: datetime) -> datetime | None:
     """Find the last instant, before this instant, implied by a version in force."""
     found = []
-    for each in account.periods:
-        schedule = _parse_schedule(account, each)
+    for each in evidence.periods:
+        schedule = _parse_schedule(evidence, each)
         end = instant if each.end >= instant else each.end + JUST_BEFORE
         previous = None if schedule is None or each.begin >= end else schedule.find_previous(end)
         if previous is not None and previous > each.begin:
@@ -165,11 +165,11 @@ def find_nearest_before(account: Evidence, instant: datetime) -> datetime | None
     return max(found, default=None)
 
 
-def find_nearest_after(account: Evidence, instant: datetime) -> datetime | None:
+def find_nearest_after(evidence: Evidence, instant: datetime) -> datetime | None:
     """Find the first instant, after this instant, implied by a version in force."""
     found = []
-    for each in account.periods:
-        schedule = _parse_schedule(account, each)
+    for each in evidence.periods:
+        schedule = _parse_schedule(evidence, each)
         following = (
             None if schedule is None or each.end <= instant else schedule.find_next(max(each.begin, instant))
         )
@@ -178,13 +178,13 @@ def find_nearest_after(account: Evidence, instant: datetime) -> datetime | None:
     return min(found, default=None)
 
 
-def _parse_schedule(account: Evidence, force: VersionPeriod) -> Schedule | None:
+def _parse_schedule(evidence: Evidence, period: VersionPeriod) -> Schedule | None:
     """Parse the schedule of the version; None when the version fires nothing or cannot be evaluated now."""
-    definition = force.version.firing_definition
+    definition = period.version.firing_definition
     if definition is None:
         return None
     try:
-        return account.evaluation.find_rules_at(min(force.end, account.instant)).parse_schedule(definition)
+        return evidence.evaluation.find_rules_at(min(period.end, evidence.instant)).parse_schedule(definition)
     except InvalidSchedule:
         return None
 
@@ -193,26 +193,26 @@ def _parse_schedule(account: Evidence, force: VersionPeriod) -> Schedule | None:
 
 
 def _judge(
-    account: Evidence, force: VersionPeriod | None, now: datetime, due: datetime | None
+    evidence: Evidence, period: VersionPeriod | None, now: datetime, due: datetime | None
 ) -> tuple[ExplanationVerdict, str]:
-    row, instant = account.row, account.instant
+    row, instant = evidence.row, evidence.instant
     if row is not None:
         return ExplanationVerdict.ON_RECORD, _describe_row(row)
-    if not is_implied(account, instant):
-        return ExplanationVerdict.NOTHING, _explain_absence(account, force)
-    if account.pruned_before is not None and instant < account.pruned_before:
+    if not is_implied(evidence, instant):
+        return ExplanationVerdict.NOTHING, _explain_absence(evidence, period)
+    if evidence.pruned_before is not None and instant < evidence.pruned_before:
         return (
             ExplanationVerdict.NOTHING,
-            f"it was due, but what was scheduled before {to_text(account.pruned_before)} may have been removed for its age",
+            f"it was due, but what was scheduled before {to_text(evidence.pruned_before)} may have been removed for its age",
         )
     if instant > now or (due is not None and due > now):
         return ExplanationVerdict.TO_COME, _describe_time_until_due(instant, due, now)
-    if account.is_undecided:
+    if evidence.is_undecided:
         return (
             ExplanationVerdict.TO_COME,
-            f"it is due, and not decided yet{_describe_reach(account)}; when no daemon runs, start it",
+            f"it is due, and not decided yet{_describe_reach(evidence)}; when no daemon runs, start it",
         )
-    fire = format_command(f"fire {account.automation_id} {to_text_seconds(instant)}")
+    fire = format_command(f"fire {evidence.automation_id} {to_text_seconds(instant)}")
     return (
         ExplanationVerdict.MISSING,
         f"it was due, and is not on record, which must not be: make up for it with `{fire}`, and report this",
@@ -230,11 +230,13 @@ def _describe_time_until_due(instant: datetime, due: datetime | None, now: datet
     )
 
 
-def _describe_reach(account: Evidence) -> str:
+def _describe_reach(evidence: Evidence) -> str:
     """Describe how far the record is complete."""
-    if account.is_in_gap:
+    if evidence.is_in_gap:
         return ": the daemon recovers from a downtime, slice by slice"
-    return "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
+    return (
+        "" if evidence.watermark is None else f": the record is complete up to {to_text(evidence.watermark)}"
+    )
 
 
 def _describe_row(row: OccurrenceRow) -> str:
@@ -256,7 +258,7 @@ def _describe_wait(wait: OccurrenceWait) -> str:
 
 
 def _describe_hindrance(
-    account: Evidence,
+    evidence: Evidence,
     verdict: ExplanationVerdict,
     wait: OccurrenceWait | None,
     *,
@@ -269,21 +271,21 @@ def _describe_hindrance(
 
     Return None when neither has an effect.
     """
-    is_open = account.row is not None and account.row.outcome is None
+    is_open = evidence.row is not None and evidence.row.outcome is None
     if not (is_open or verdict is ExplanationVerdict.TO_COME) or (
         wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}
     ):
         return None
     if not is_open and (
-        (policies is not None and policies.paused) or any(pause.until is None for pause in account.pauses)
+        (policies is not None and policies.paused) or any(pause.until is None for pause in evidence.pauses)
     ):
         return "it will be recorded and not fired, because it is paused"
-    end = account.throttled_until
+    end = evidence.throttled_until
     if end is None or end <= now:
         return None
     if deadline is not None and (expiry := describe_expiry(deadline, end)):
         return f"it {expiry}"
-    is_before = (due or account.instant) < end
+    is_before = (due or evidence.instant) < end
     return (
         f"nothing is sent before the throttle ends at {to_text_seconds(end)}"
         if is_before and not is_open
@@ -291,32 +293,32 @@ def _describe_hindrance(
     )
 
 
-def _explain_absence(account: Evidence, force: VersionPeriod | None) -> str:
-    if force is None:
-        first = account.periods[0].version if account.periods else None
+def _explain_absence(evidence: Evidence, period: VersionPeriod | None) -> str:
+    if period is None:
+        first = evidence.periods[0].version if evidence.periods else None
         return (
             "the ledger has no definition of it"
             if first is None
             else f"it was first seen later: it counts from {to_text(first.effective_from)}"
         )
-    version = force.version
+    version = period.version
     if version.end_reason is not None:
-        return f"it was {version.end_reason} then, from {to_text(force.begin)} on"
-    return _explain_mismatch(account, force)
+        return f"it was {version.end_reason} then, from {to_text(period.begin)} on"
+    return _explain_mismatch(evidence, period)
 
 
-def _explain_mismatch(account: Evidence, force: VersionPeriod) -> str:
-    definition, schedule = force.version.definition, _parse_schedule(account, force)
+def _explain_mismatch(evidence: Evidence, period: VersionPeriod) -> str:
+    definition, schedule = period.version.definition, _parse_schedule(evidence, period)
     assert definition is not None  # otherwise the version has an end reason
     which = f"{definition.cron_expression!r} in {definition.timezone}"
     if schedule is None:
         return f"{which} cannot be evaluated with the zone data of now"
-    rules = account.evaluation.find_rules_at(account.instant)
-    if replace(rules, dst_repeat="twice").parse_schedule(definition).is_fire_time(account.instant):
+    rules = evidence.evaluation.find_rules_at(evidence.instant)
+    if replace(rules, dst_repeat="twice").parse_schedule(definition).is_fire_time(evidence.instant):
         return f"{which} names a time that the clock shows twice that day, and fires the first time (dst_repeat is {rules.dst_repeat})"
-    if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(account.instant):
+    if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(evidence.instant):
         return f"{which} names a time that the clock skips that day, and is not to make up for it (dst_gap is {rules.dst_gap})"
-    if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(account.instant):
+    if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(evidence.instant):
         return f"{which} matches it by the rules that read expressions now; by those of then it did not"
     return f"{which} does not match it"
 
@@ -325,10 +327,10 @@ def _explain_mismatch(account: Evidence, force: VersionPeriod) -> str:
 
 
 def _find_wait(
-    account: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None
+    evidence: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None
 ) -> OccurrenceWait | None:
     """Find the present wait of the occurrence, as far as the record shows."""
-    row, instant = account.row, account.instant
+    row, instant = evidence.row, evidence.instant
     is_before_due = due is not None and instant <= now < due
     if row is None:
         return (
@@ -338,17 +340,17 @@ def _find_wait(
         )
     if row.outcome is not None:
         return None
-    if (step := _find_lasting_step(account)) is not None:
+    if (step := _find_lasting_step(evidence)) is not None:
         return OccurrenceWait(step.cause, step.at, step.detail)
-    return OccurrenceWait(Cause.DUE, instant) if is_before_due else _find_attempt_wait(row, account.attempts)
+    return OccurrenceWait(Cause.DUE, instant) if is_before_due else _find_attempt_wait(row, evidence.attempts)
 
 
-def _find_lasting_step(account: Evidence) -> Step | None:
+def _find_lasting_step(evidence: Evidence) -> Step | None:
     """Find the newest wait without a recorded end, begun in the process that has the occurrence now."""
-    begin = max((step.at for step in account.steps if step.cause is Cause.ADOPTED), default=None)
+    begin = max((step.at for step in evidence.steps if step.cause is Cause.ADOPTED), default=None)
     lasting = [
         step
-        for step in account.steps
+        for step in evidence.steps
         if step.cause in WAITS_FOR and step.until is None and (begin is None or step.at >= begin)
     ]
     return max(lasting, key=lambda step: step.at, default=None)
@@ -364,28 +366,28 @@ def _find_attempt_wait(row: OccurrenceRow, attempts: Sequence[AttemptRow]) -> Oc
 
 
 def _list_entries(
-    account: Evidence, due: datetime | None, deadline: datetime | None, wait: OccurrenceWait | None
+    evidence: Evidence, due: datetime | None, deadline: datetime | None, wait: OccurrenceWait | None
 ) -> Iterator[ExplanationEntry]:
-    row = account.row
+    row = evidence.row
     if row is not None:
-        yield from _list_row_entries(row, account.instant)
+        yield from _list_row_entries(row, evidence.instant)
     elif due is not None:
-        yield ExplanationEntry(account.instant, "scheduled")
+        yield ExplanationEntry(evidence.instant, "scheduled")
     if deadline is not None:
         yield ExplanationEntry(deadline, "the deadline: it may not start after this")
-    if due is not None and due != account.instant:
+    if due is not None and due != evidence.instant:
         yield ExplanationEntry(
-            due, f"due, by {describe_duration((due - account.instant).total_seconds())} of jitter"
+            due, f"due, by {describe_duration((due - evidence.instant).total_seconds())} of jitter"
         )
-    for step in account.steps:
+    for step in evidence.steps:
         yield _make_step_entry(step, wait)
-    for attempt in account.attempts:
+    for attempt in evidence.attempts:
         yield from _list_attempt_entries(attempt)
     if row is not None and row.finished_at is not None:
         yield ExplanationEntry(row.finished_at, f"{row.fate}: {_describe_row(row)}")
-    for run in account.runs:
+    for run in evidence.runs:
         yield from _list_run_entries(run)
-    for pause in account.pauses:
+    for pause in evidence.pauses:
         which = "everything was paused" if pause.everything else "it was paused"
         ended = f", ended by {pause.ended_by}" if pause.ended_by else ""
         yield ExplanationEntry(pause.since, f"{which} by {pause.by}{ended}", pause.until)

@@ -201,13 +201,17 @@ class _Auditor:
         With ``before``, only automations with an id before this id are counted.
         """
         _, begin, end = stretch
-        lineages = {each: forces for each, forces in self.periods.items() if before is None or each < before}
+        periods = {
+            automation_id: own
+            for automation_id, own in self.periods.items()
+            if before is None or automation_id < before
+        }
         spans = [
             each
             for each in audit_queries.read_spans(connection, stretch)
-            if (self.all_of_them and before is None) or each.automation_id in lineages
+            if (self.all_of_them and before is None) or each.automation_id in periods
         ]
-        expectation = AuditExpectation(lineages, self.weights, self.evaluation, begin, end, spans, gaps)
+        expectation = AuditExpectation(periods, self.weights, self.evaluation, begin, end, spans, gaps)
         return expectation, audit_queries.count_rows(
             connection, stretch, all_of_them=self.all_of_them, before=before
         )
@@ -343,7 +347,7 @@ class Audit:
     def list_names(self, target: str) -> dict[str, str]:
         """Map the audited automations of a target to their newest names."""
         auditor = next(each for each in self._auditors if each.target == target)
-        return {automation_id: forces[-1].version.name for automation_id, forces in auditor.periods.items()}
+        return {automation_id: periods[-1].version.name for automation_id, periods in auditor.periods.items()}
 
     def _audit_target(self, auditor: _Auditor) -> Iterator[tuple[AuditFinding | None, datetime | None]]:
         left: list[Discrepancy] = []  # discrepancies that the next stretch may pair

@@ -40,15 +40,15 @@ def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
 
     A version that was never in force has an empty period.
     """
-    forces: list[VersionPeriod] = []
+    periods: list[VersionPeriod] = []
     end, seen = END_OF_TIME, END_OF_TIME
     for version in reversed(versions):
         begin = version.effective_from
         went_back = seen < version.observed_at  # the clock went back: the end is unknown
-        forces.append(
+        periods.append(
             VersionPeriod(
                 version, begin, max(begin, end), END_OF_TIME if went_back else max(begin, end, seen), seen
             )
         )
         end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: the clock may have gone back
-    return forces[::-1]
+    return periods[::-1]
