@@ -192,6 +192,14 @@ def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(
     assert sum(fires) + len(polls) * pages >= min(automations * 90, per_hour - pages)
 
 
+def test_a_list_of_a_hundred_pages_is_read_about_every_190_seconds_on_the_default_budget() -> None:
+    """Polls that are not rarer would take more than half of the budget of an hour."""
+    fires, polls = play(automations=60, pages=100, hours=1.0)
+    gaps = [later - earlier for earlier, later in pairwise(polls)]
+    assert sum(gaps) / len(gaps) == pytest.approx(190.0, abs=10.0)
+    assert sum(fires[:60]) == pytest.approx(2000, abs=200)
+
+
 @pytest.mark.parametrize("quiet", [0, 600, 1800])
 def test_polls_of_a_quiet_time_take_nothing_that_fires_may_use_later(quiet: int) -> None:
     """Polls want more than their quarter of the hour. Spent in the first minutes, the quarter would be kept
