@@ -37,7 +37,6 @@ from scheduler.ledger import (
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.localapi import automation_search, runs, store
 from scheduler.localapi.page_bookmarks import PageBookmarks
-from scheduler.localapi.paging import PageRequest
 from scheduler.localapi.schema import open_database
 from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
@@ -183,7 +182,7 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     automation_search.find_named(api, "1")
     automation_search.read_names(api)
     automation_search.find_with_prefix(api, "1", 1)
-    store._read_page(api, project_id=1, page=PageRequest(limit=1, offset=0), anchors=PageBookmarks())
+    store._read_page(api, project_id=1, limit=1, offset=0, bookmarks=PageBookmarks())
     return take_statements()
 
 

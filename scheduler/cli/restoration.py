@@ -24,7 +24,7 @@ from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.ledger.history import read_targets
 from scheduler.ledger.operator_requests import Pause, note_restoration, pause_all
 from scheduler.ledger.snapshots import move_target
-from scheduler.localapi.run_results import RESTORED_ERROR
+from scheduler.localapi.runner.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
 from scheduler.settings import Settings, TargetSection
 from scheduler.settings.addresses import is_loopback

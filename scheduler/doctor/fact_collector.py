@@ -42,9 +42,9 @@ from scheduler.doctor.probes.host import (
 )
 from scheduler.doctor.probes.server_environment import ServerEnvironment, find_environment
 from scheduler.doctor.probes.time_limit import limit_time, run_abandonable
-from scheduler.localapi.sizes import RunSize, measure
-from scheduler.localapi.start_failure import explain_start_failure
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner.sizes import RunSize, measure
+from scheduler.localapi.runner.start_failure import explain_start_failure
+from scheduler.localapi.runner.workspace import Workspace
 from scheduler.settings import Configuration, Problem, Settings, SettingsError, TargetSection, load
 from scheduler.settings.keys import find_key_place
 from scheduler.settings.models import RunnerSettings

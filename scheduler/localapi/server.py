@@ -16,22 +16,22 @@ from scheduler.core.errors import Unreachable
 from scheduler.database import Database
 from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.files import SIDE_FILE_SUFFIXES
-from scheduler.localapi.app import build_app
 from scheduler.localapi.config import ApiConfig
-from scheduler.localapi.contract import Contract
 from scheduler.localapi.health import DatabaseHealth
+from scheduler.localapi.http.app import build_app
+from scheduler.localapi.http.contract import Contract
+from scheduler.localapi.http.long_work import LongWork
+from scheduler.localapi.http.metrics import ApiMetrics
+from scheduler.localapi.http.rate_limiter import KeyRateLimiter
+from scheduler.localapi.http.views import Views
 from scheduler.localapi.keys import ApiKeys
 from scheduler.localapi.lock import ServerLock
-from scheduler.localapi.long_work import LongWork
-from scheduler.localapi.metrics import ApiMetrics
-from scheduler.localapi.rate_limiter import KeyRateLimiter
-from scheduler.localapi.retention import Retention
-from scheduler.localapi.run_output import RunOutputFiles
-from scheduler.localapi.runner import Runner
+from scheduler.localapi.runner.retention import Retention
+from scheduler.localapi.runner.run_output import RunOutputFiles
+from scheduler.localapi.runner.runner import Runner
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.store import Store
-from scheduler.localapi.views import Views
 
 
 class LocalApi:
@@ -63,7 +63,7 @@ class LocalApi:
             self._long_work,
             self._runner.wake,
             self._runner.hurry_cancellations,
-            outputs=RunOutputFiles(database, config.runner.folder),
+            read_output=RunOutputFiles(database, config.runner.folder).read,
             public_url=config.public_url,
             max_page=config.max_page,
         )

@@ -18,12 +18,31 @@ from typing import Any, Final
 from scheduler.core.instants import to_text
 from scheduler.database import Database
 from scheduler.localapi import early_ends, prompts
-from scheduler.localapi.contract import FIELDS
 from scheduler.localapi.early_ends import EarlyCause
-from scheduler.localapi.fields import Value
 from scheduler.localapi.page_bookmarks import PageBookmark, PageBookmarks
-from scheduler.localapi.paging import PageRequest
 
+FIELDS: Final = (
+    "id",
+    "name",
+    "prompt",
+    "repository",
+    "github_integration",
+    "cron_expression",
+    "timezone",
+    "template_id",
+    "enabled",
+    "last_run_at",
+    "last_run_status",
+    "last_task_id",
+    "last_task_run_id",
+    "last_error",
+    "created_at",
+    "updated_at",
+)
+"""Every field of an automation, in the order of an answer."""
+
+Value = str | int | bool | None
+"""The value of a writable field."""
 AutomationJson = dict[str, Any]
 """An automation in the form of an answer: every field of the contract, in the contract's order."""
 
@@ -88,15 +107,12 @@ class Store:
         self._bookmarks = PageBookmarks()  # used by the reading thread
         self._large_page_bookmarks = PageBookmarks()  # used by the browsing thread
 
-    async def read_page(self, project_id: int, page: PageRequest) -> PageRows:
+    async def read_page(self, project_id: int, *, limit: int, offset: int) -> PageRows:
         """Read a page of a project's automations, ordered by name; equal names the newest first."""
-        if page.limit <= _USUAL_LIMIT:
-            return await self._database.read(
-                partial(_read_page, project_id=project_id, page=page, anchors=self._bookmarks)
-            )
-        return await self._database.browse(
-            partial(_read_page, project_id=project_id, page=page, anchors=self._large_page_bookmarks)
-        )
+        read = partial(_read_page, project_id=project_id, limit=limit, offset=min(offset, _MAX_OFFSET))
+        if limit <= _USUAL_LIMIT:
+            return await self._database.read(partial(read, bookmarks=self._bookmarks))
+        return await self._database.browse(partial(read, bookmarks=self._large_page_bookmarks))
 
     async def get(self, place: AutomationRef) -> AutomationJson | None:
         """Read an automation, None for an unknown automation."""
@@ -166,51 +182,44 @@ def _delete(connection: sqlite3.Connection, *, place: AutomationRef, now: str) -
 
 
 def _read_page(
-    connection: sqlite3.Connection, *, project_id: int, page: PageRequest, anchors: PageBookmarks
+    connection: sqlite3.Connection, *, project_id: int, limit: int, offset: int, bookmarks: PageBookmarks
 ) -> PageRows:
     project = connection.execute(
         "SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)
     ).fetchone()
     count, version = project or (0, 0)
-    offset = min(page.offset, _MAX_OFFSET)
     if offset >= count:
         return PageRows(count, [], 0)
-    rows, characters = _read_rows(
-        connection,
-        _find_rows(connection, project_id, page, offset, anchors.find_before(project_id, version, offset)),
-    )
-    for place in {0, len(rows) - 1} if rows else ():
-        row = rows[place]
-        anchors.keep(
-            project_id, version, PageBookmark(offset + place, row["name"], row["created_at"], row["id"])
+    bookmark = bookmarks.find_before(project_id, version, offset)
+    rows, characters = _read_rows(connection, _find_rows(connection, project_id, limit, offset, bookmark))
+    for index in {0, len(rows) - 1} if rows else ():
+        row = rows[index]
+        bookmarks.keep(
+            project_id, version, PageBookmark(offset + index, row["name"], row["created_at"], row["id"])
         )
     return PageRows(count, rows, characters)
 
 
 def _find_rows(
-    connection: sqlite3.Connection,
-    project_id: int,
-    page: PageRequest,
-    offset: int,
-    anchor: PageBookmark | None,
+    connection: sqlite3.Connection, project_id: int, limit: int, offset: int, bookmark: PageBookmark | None
 ) -> list[int]:
     """Return the rowids of a page in order, from the index alone.
 
     Rows are skipped in the index, and nothing is sorted.
     """
-    found = connection.execute(
+    rows = connection.execute(
         f"""
-        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if anchor else ""}
+        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if bookmark else ""}
         ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped
         """,  # noqa: S608 - the names are constants
         {
             "project_id": project_id,
-            "limit": page.limit,
-            "skipped": offset - (anchor.offset if anchor else 0),
-            **(anchor._asdict() if anchor else {}),
+            "limit": limit,
+            "skipped": offset - (bookmark.offset if bookmark else 0),
+            **(bookmark._asdict() if bookmark else {}),
         },
     )
-    return [rowid for (rowid,) in found]
+    return [rowid for (rowid,) in rows]
 
 
 def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[AutomationJson], int]:

@@ -20,7 +20,7 @@ from scheduler.app import daemon as app
 from scheduler.clock import SystemClock
 from scheduler.core.events import AutomationRemoved, Event, OccurrenceConcluded, RunFinished, SnapshotTaken
 from scheduler.core.model import Reason, RunStatus
-from scheduler.localapi.run_results import DELETED_ERROR
+from scheduler.localapi.runner.run_results import DELETED_ERROR
 from scheduler.localapi.server import LocalApi
 from scheduler.settings import load
 from scheduler.upstream import ApiClient

@@ -31,7 +31,7 @@ from scheduler.ledger import schema as ledger_schema
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import read_pauses
 from scheduler.localapi.lock import ServerLock
-from scheduler.localapi.run_results import RESTORED_ERROR
+from scheduler.localapi.runner.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.server import LocalApi

@@ -21,7 +21,7 @@ from scheduler.doctor.fact_collector import Installation, collect_facts
 from scheduler.doctor.facts import EmbeddedFacts, Facts, LedgerFacts, ProcessFacts, StorageFacts, UnknownFact
 from scheduler.doctor.findings import Status
 from scheduler.doctor.probes.host import find_process
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner.workspace import Workspace
 from scheduler.settings import Configuration, load
 from scheduler.settings.addresses import SocketAddress
 from tests.doctor.support import file, program, serving, settings

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from scheduler.localapi import bodies
-from scheduler.localapi.bodies import MAX_BODY, MAX_FORM, parse_body, read_body
-from scheduler.localapi.errors import ApiError
-from scheduler.localapi.fields import Form
+from scheduler.localapi.http import bodies
+from scheduler.localapi.http.bodies import MAX_BODY, MAX_FORM, parse_body, read_body
+from scheduler.localapi.http.errors import ApiError
+from scheduler.localapi.http.fields import Form
 from tests.localapi.support import COLLECTION, VALID, serving
 
 FORM = "application/x-www-form-urlencoded"

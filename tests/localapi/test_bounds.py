@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from scheduler.database import Database
-from scheduler.localapi import endpoint, store, views
-from scheduler.localapi.bodies import parse_body
-from scheduler.localapi.json_encoder import encode
+from scheduler.localapi import store
+from scheduler.localapi.http import endpoint, views
+from scheduler.localapi.http.bodies import parse_body
+from scheduler.localapi.http.json_encoder import encode
 from scheduler.localapi.keys import Scope
 from tests.localapi.support import COLLECTION, VALID, Served, serving
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.localapi.clone import make_clone_argv
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner.clone import make_clone_argv
+from scheduler.localapi.runner.workspace import Workspace
 from tests.localapi.support import Served, eventually, serving
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is missing")

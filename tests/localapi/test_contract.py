@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.localapi.contract import FIELDS, Contract
-from scheduler.localapi.errors import ApiError
-from scheduler.localapi.fields import Form
+from scheduler.localapi.http.contract import Contract
+from scheduler.localapi.http.errors import ApiError
+from scheduler.localapi.http.fields import Form
+from scheduler.localapi.store import FIELDS
 from tests.localapi.support import VALID
 
 CONTRACT = Contract({7})

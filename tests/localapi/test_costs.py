@@ -9,13 +9,13 @@ import pytest
 from starlette.datastructures import QueryParams
 from starlette.types import Message
 
-from scheduler.localapi.bodies import MAX_BODY, MAX_FORM, URLENCODED, parse_body
-from scheduler.localapi.charsets import CHARSETS
-from scheduler.localapi.contract import Contract
-from scheduler.localapi.errors import ApiError
+from scheduler.localapi.http.bodies import MAX_BODY, MAX_FORM, URLENCODED, parse_body
+from scheduler.localapi.http.charsets import CHARSETS
+from scheduler.localapi.http.contract import Contract
+from scheduler.localapi.http.errors import ApiError
+from scheduler.localapi.http.negotiation import JSON, MAX_MEDIA_TYPE, negotiate_indent
+from scheduler.localapi.http.paging import PageRequest
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, negotiate_indent
-from scheduler.localapi.paging import PageRequest
 from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET, RequestSizeLimit
 from tests.costs import assert_linear
 from tests.localapi.support import COLLECTION, VALID, serving
@@ -127,7 +127,7 @@ def test_a_form(charset: str) -> None:
 
 def test_a_query_and_the_links_that_are_made_of_it() -> None:
     def page(query: str) -> object:
-        page = PageRequest.parse(QueryParams(query))
+        page = PageRequest.parse(QueryParams(query), 10_000)
         url = f"http://api.test{COLLECTION}?{query}"
         return page.make_next_link(url, 10**6, 100), page.make_previous_link(url)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 import scheduler.localapi
-from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.http.metrics import ApiMetrics
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 ROOM = Path(scheduler.localapi.__file__).parent
@@ -40,7 +40,7 @@ def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> N
 
 def test_every_log_event_is_documented_with_its_levels_and_no_other() -> None:
     logged: dict[str, set[str]] = {}
-    for file in ROOM.glob("*.py"):
+    for file in ROOM.rglob("*.py"):
         for method, event in re.findall(r'_log\.(\w+)\(\s*"([a-z.]+)"', file.read_text()):
             logged.setdefault(event, set()).add(LEVEL.get(method, method))
     assert {event: set(levels.split(", ")) for event, levels, _ in rows("event")} == logged

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.localapi.process import CommandResult, EndCause
-from scheduler.localapi.run_results import judge_clone, judge_command
-from scheduler.localapi.start_failure import explain_line_end, explain_start_failure
+from scheduler.localapi.runner.process import CommandResult, EndCause
+from scheduler.localapi.runner.run_results import judge_clone, judge_command
+from scheduler.localapi.runner.start_failure import explain_line_end, explain_start_failure
 
 
 @pytest.mark.parametrize(

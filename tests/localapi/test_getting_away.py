@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.localapi import orphans, process, runner
-from scheduler.localapi.process import EndCause
-from scheduler.localapi.run_results import describe_orphans
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner import orphans, process, runner
+from scheduler.localapi.runner.process import EndCause
+from scheduler.localapi.runner.run_results import describe_orphans
+from scheduler.localapi.runner.workspace import Workspace
 from tests.localapi.support import Served, alive, eventually, serving
 from tests.localapi.test_restart import doomed, lines, read
 

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.localapi.health import DatabaseHealth
-from scheduler.localapi.retention import Retention
+from scheduler.localapi.runner.retention import Retention
 from tests.localapi.support import COLLECTION, VALID, Served, eventually, serving
 
 _DATABASE = 'scheduler_api_healthy{part="database"}'
@@ -175,8 +175,8 @@ def test_a_read_that_fails_shows_too(tmp_path: Path) -> None:
 def test_a_fault_of_the_runner_is_logged_once_until_it_works_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.localapi.runner._RETRY_AFTER", 0.01)
-    monkeypatch.setattr("scheduler.localapi.runner._CANCEL_WITHIN", 0.01)
+    monkeypatch.setattr("scheduler.localapi.runner.runner._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("scheduler.localapi.runner.runner._CANCEL_WITHIN", 0.01)
     tries: Counter[str] = Counter()
 
     async def story() -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from scheduler.localapi import page_bookmarks
 from scheduler.localapi.page_bookmarks import PageBookmark, PageBookmarks
-from scheduler.localapi.paging import PageRequest
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.store import AutomationRef, Store
 from tests.localapi.support import COLLECTION, Clock, Served, serving
@@ -163,7 +162,7 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
         for name in "abcdabcdabcd":
             await store.create(1, AUTOMATION | {"name": name})
         await store.create(2, AUTOMATION)
-        expected = (await store.read_page(1, PageRequest())).automations
+        expected = (await store.read_page(1, limit=100, offset=0)).automations
         for kind, number, what in steps:
             chosen = (
                 AutomationRef(1, expected[number % len(expected)]["id"])
@@ -179,13 +178,13 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
             elif kind == "edit":
                 await store.update(chosen, {"prompt": what})
             else:
-                page = await store.read_page(1, PageRequest(limit=int(what), offset=number))
+                page = await store.read_page(1, limit=int(what), offset=number)
                 assert (page.count, page.automations) == (
                     len(expected),
                     expected[number : number + int(what)],
                 )
                 continue
-            every = (await store.read_page(1, PageRequest())).automations
+            every = (await store.read_page(1, limit=100, offset=0)).automations
             expected = sorted(
                 every, key=lambda row: (row["name"], [-ord(digit) for digit in row["created_at"]], row["id"])
             )

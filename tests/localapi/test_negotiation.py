@@ -2,8 +2,8 @@
 
 import pytest
 
-from scheduler.localapi.errors import ApiError
-from scheduler.localapi.negotiation import negotiate_indent
+from scheduler.localapi.http.errors import ApiError
+from scheduler.localapi.http.negotiation import negotiate_indent
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from scheduler.localapi.runner.start_failure import find_fault
 from scheduler.localapi.runs import INTERRUPTED_ERROR
-from scheduler.localapi.start_failure import find_fault
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.localapi.output import Output
+from scheduler.localapi.runner.output import Output
 
 LAST = 16 * 1024
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from scheduler.database import Database
-from scheduler.localapi import prompts, retention
+from scheduler.localapi import prompts
+from scheduler.localapi.runner import retention
 from scheduler.localapi.schema import open_database
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 

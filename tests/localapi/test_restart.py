@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, Unreachable
-from scheduler.localapi import orphans
+from scheduler.localapi.runner import orphans
+from scheduler.localapi.runner.workspace import Workspace
 from scheduler.localapi.runs import INTERRUPTED_ERROR
 from scheduler.localapi.server import LocalApi
-from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Clock, alive, configured, eventually, serving
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.localapi import retention
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner import retention
+from scheduler.localapi.runner.workspace import Workspace
 from tests.localapi.support import Clock, Served, alive, eventually, serving
 from tests.localapi.test_restart import lines
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from scheduler.localapi.contract import FIELDS
 from scheduler.localapi.keys import Scope
+from scheduler.localapi.store import FIELDS
 from tests.localapi.support import COLLECTION, VALID, Served, serving
 
 NOWHERE = "11111111-2222-4333-8444-555555555555"
@@ -397,7 +397,7 @@ def test_a_fault_of_ours_is_answered_and_tells_nothing(
 ) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
-            monkeypatch.setattr("scheduler.localapi.views.PageRequest.parse", lambda _: 1 / 0)
+            monkeypatch.setattr("scheduler.localapi.http.views.PageRequest.parse", lambda *_: 1 / 0)
             assert await error(served, "GET", COLLECTION) == (
                 500,
                 "server_error",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.run_output import MAX_TAIL, read_end
+from scheduler.localapi.runner.run_output import MAX_TAIL, read_end
 from tests.localapi.support import Served, eventually, serving
 
 PATH = "/api/projects/1/task_runs/{}/output/"

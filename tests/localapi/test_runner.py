@@ -17,8 +17,8 @@ import uvloop
 from structlog.testing import capture_logs
 
 from scheduler.core.instants import to_text
-from scheduler.localapi import process
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner import process
+from scheduler.localapi.runner.workspace import Workspace
 from tests.localapi.support import VALID, Served, alive, eventually, serving
 
 PYTHON = sys.executable
@@ -521,7 +521,7 @@ def test_a_run_keeps_the_prompt_that_it_was_accepted_with_also_when_its_automati
 def test_a_run_is_not_lost_while_the_database_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.localapi.runner._RETRY_AFTER", 0.05)
+    monkeypatch.setattr("scheduler.localapi.runner.runner._RETRY_AFTER", 0.05)
 
     async def story() -> None:
         flag = tmp_path / "flag"

@@ -11,10 +11,10 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from scheduler.localapi import retention
-from scheduler.localapi.child_process import kill_child
-from scheduler.localapi.sizes import RunSize, measure
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner import retention
+from scheduler.localapi.runner.child_process import kill_child
+from scheduler.localapi.runner.sizes import RunSize, measure
+from scheduler.localapi.runner.workspace import Workspace
 from tests.defaults import runner_config
 from tests.localapi.support import Served, alive, eventually, serving
 from tests.localapi.test_observing import samples

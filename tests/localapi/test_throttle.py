@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.localapi.errors import ApiError
+from scheduler.localapi.http.errors import ApiError
+from scheduler.localapi.http.rate_limiter import KeyRateLimiter
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.rate_limiter import KeyRateLimiter
 from tests.localapi.support import COLLECTION, serving
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.localapi import urlencoded
-from scheduler.localapi.urlencoded import MAX_FIELDS, parse_form
+from scheduler.localapi.http import urlencoded
+from scheduler.localapi.http.urlencoded import MAX_FIELDS, parse_form
 
 SCRAPS = st.sampled_from(
     [

@@ -12,7 +12,7 @@ import pytest
 
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import MAX_NAME, InvalidAutomation, RunStatus, parse_automation
-from scheduler.localapi.metrics import METHODS, ApiMetrics
+from scheduler.localapi.http.metrics import METHODS, ApiMetrics
 from scheduler.ops.gauges import MAX_DETAILED
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from scheduler.upstream import exchange

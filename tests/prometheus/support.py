@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.core.events import RequestEnded
-from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.http.metrics import ApiMetrics
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from tests.ops.support import NOW, every_event, exposition
 

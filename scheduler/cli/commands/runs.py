@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
     from scheduler.database import Database
+    from scheduler.localapi.runner.workspace import Workspace
     from scheduler.localapi.runs import RunQueue
-    from scheduler.localapi.workspace import Workspace
 
 ApiRunRow = dict[str, Any]
 """A row of the embedded API's runs."""
@@ -182,7 +182,7 @@ def _make_queue(database: "Database") -> "RunQueue":
 async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, most: int | None) -> None:
     """Print a run. ``most``: the number of output bytes in the JSON object; None prints the run for a person."""
     from scheduler.cli.run_lookup import identify_run
-    from scheduler.localapi.workspace import Workspace
+    from scheduler.localapi.runner.workspace import Workspace
 
     run = await _find_run(database, await identify_run(database, run_id, by_name=True))
     workspace = Workspace.locate(folder, run["id"])

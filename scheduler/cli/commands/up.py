@@ -77,7 +77,7 @@ def _list_commands(*, demo: bool) -> Iterator[str]:
 
 def describe_command_fault(configuration: "Configuration") -> str | None:
     """Return why every run will fail, and where the command was set; None when no reason is known."""
-    from scheduler.localapi.start_failure import find_fault
+    from scheduler.localapi.runner.start_failure import find_fault
 
     runner = configuration.settings.api.runner
     environment = {name: os.environ[name] for name in runner.environment if name in os.environ}

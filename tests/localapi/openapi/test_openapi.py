@@ -13,9 +13,10 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from scheduler.localapi.app import OPENAPI
-from scheduler.localapi.contract import FIELDS, Contract
-from scheduler.localapi.fields import Text
+from scheduler.localapi.http.app import OPENAPI
+from scheduler.localapi.http.contract import Contract
+from scheduler.localapi.http.fields import Text
+from scheduler.localapi.store import FIELDS
 from tests.localapi.openapi.hooks import INTEGRATION
 from tests.localapi.support import COLLECTION, serving
 from tests.operated import environment, place, until

@@ -10,8 +10,8 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Final
 
-from scheduler.localapi.charsets import find_codec
-from scheduler.localapi.errors import make_not_acceptable_error
+from scheduler.localapi.http.charsets import find_codec
+from scheduler.localapi.http.errors import make_not_acceptable_error
 
 JSON: Final = "application/json"
 _MAX_INDENT: Final = 8

@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scheduler.localapi.endpoint import Action, Endpoint, make_error_response, render
-from scheduler.localapi.errors import make_unknown_route_error
+from scheduler.localapi.http.endpoint import Action, Endpoint, make_error_response, render
+from scheduler.localapi.http.errors import make_unknown_route_error
+from scheduler.localapi.http.long_work import LongWork
+from scheduler.localapi.http.metrics import ApiMetrics
+from scheduler.localapi.http.rate_limiter import KeyRateLimiter
+from scheduler.localapi.http.views import Views
 from scheduler.localapi.keys import ApiKeys
-from scheduler.localapi.long_work import LongWork
-from scheduler.localapi.metrics import ApiMetrics
-from scheduler.localapi.rate_limiter import KeyRateLimiter
-from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
 RUN_OUTPUT: Final = "/api/projects/:project_id/task_runs/:id/output/"

@@ -5,10 +5,10 @@ The description is derived from the contract's fields, and cannot contradict the
 
 from typing import Any, Final
 
-from scheduler.localapi.bodies import PARSED_TYPES
-from scheduler.localapi.contract import FIELDS
-from scheduler.localapi.fields import Field, Flag, Reference, Text
-from scheduler.localapi.negotiation import JSON
+from scheduler.localapi.http.bodies import PARSED_TYPES
+from scheduler.localapi.http.fields import Field, Flag, Reference, Text
+from scheduler.localapi.http.negotiation import JSON
+from scheduler.localapi.store import FIELDS
 
 _DESCRIPTION: Final = "Automations: prompts that are run on a schedule."
 _TYPES: Final[dict[type[Field], str]] = {Text: "string", Flag: "boolean", Reference: "field"}

@@ -10,28 +10,9 @@ from zoneinfo import available_timezones
 
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.cron.zones import PLACEHOLDERS
-from scheduler.localapi.errors import make_validation_error
-from scheduler.localapi.fields import ABSENT, Field, Flag, Reference, Text, Value
-
-FIELDS: Final = (
-    "id",
-    "name",
-    "prompt",
-    "repository",
-    "github_integration",
-    "cron_expression",
-    "timezone",
-    "template_id",
-    "enabled",
-    "last_run_at",
-    "last_run_status",
-    "last_task_id",
-    "last_task_run_id",
-    "last_error",
-    "created_at",
-    "updated_at",
-)
-"""Every field of an answer, in the order of the answer."""
+from scheduler.localapi.http.errors import make_validation_error
+from scheduler.localapi.http.fields import ABSENT, Field, Flag, Reference, Text
+from scheduler.localapi.store import Value
 
 _CRON_FIELDS: Final = 5
 

@@ -8,28 +8,15 @@ import asyncio
 import os
 import sqlite3
 import stat
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scheduler.database import Database
-from scheduler.localapi.workspace import Workspace
+from scheduler.localapi.runner.workspace import Workspace
 
 MAX_TAIL: Final = 16 * 1024
 """The largest number of bytes of an output in an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputFileTail:
-    """The status of a run, the output's size in bytes, and the end of the output.
-
-    Without an output, size and text are None.
-    """
-
-    status: str
-    size: int | None
-    text: str | None
 
 
 class RunOutputFiles:
@@ -39,17 +26,17 @@ class RunOutputFiles:
         self._database = database
         self._folder = folder
 
-    async def read(self, project_id: int, run_id: str) -> OutputFileTail | None:
-        """Read the end of a run's output; None when the project has no such run."""
+    async def read(self, project_id: int, run_id: str) -> dict[str, Any] | None:
+        """Read the end of a run's output, as an answer; None when the project has no such run.
+
+        The answer has the size of the whole output in bytes. Without an output, size and output are None.
+        """
         status = await self._database.read(partial(_read_status, project_id=project_id, run_id=run_id))
         if status is None:
             return None
         end = await asyncio.to_thread(read_end, Workspace.locate(self._folder, run_id).output)
-        return (
-            OutputFileTail(status, None, None)
-            if end is None
-            else OutputFileTail(status, end[0], end[1].decode(errors="replace"))
-        )
+        size, text = (None, None) if end is None else (end[0], end[1].decode(errors="replace"))
+        return {"id": run_id, "status": status, "size": size, "output": text}
 
 
 def read_end(path: Path, most: int = MAX_TAIL) -> tuple[int, bytes] | None:

@@ -6,7 +6,7 @@ All modules raise these errors, and only `endpoint` and `app` turn them into a r
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from scheduler.localapi.charsets import CHARSETS
+from scheduler.localapi.http.charsets import CHARSETS
 
 
 class ApiError(Exception):

@@ -8,25 +8,23 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-DEFAULT_LIMIT: Final = 100
-LARGEST_LIMIT: Final = 10_000
-"""The default of `[api] max_page`: ten times the limit that the daemon and the commands use."""
+_DEFAULT_LIMIT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
     """The requested rows: at most ``limit`` rows, after the first ``offset`` rows."""
 
-    limit: int = DEFAULT_LIMIT
-    offset: int = 0
+    limit: int
+    offset: int
 
     @classmethod
-    def parse(cls, query: Mapping[str, str], most: int = LARGEST_LIMIT) -> "PageRequest":
+    def parse(cls, query: Mapping[str, str], most: int) -> "PageRequest":
         """Parse the page of a query. Texts without a number and too small numbers are ignored.
 
         A limit over ``most`` counts as ``most``.
         """
-        limit = _parse_number(query.get("limit"), least=1, otherwise=DEFAULT_LIMIT)
+        limit = _parse_number(query.get("limit"), least=1, otherwise=_DEFAULT_LIMIT)
         return cls(min(limit, most), offset=_parse_number(query.get("offset"), least=0, otherwise=0))
 
     def make_next_link(self, url: str, count: int, shown: int) -> str | None:

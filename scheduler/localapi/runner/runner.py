@@ -10,21 +10,21 @@ from typing import Final, TypeVar
 import structlog
 
 from scheduler.core.errors import Unreachable
-from scheduler.localapi import orphans
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT, RunnerConfig
 from scheduler.localapi.early_ends import EarlyCause
-from scheduler.localapi.execution import Interruption, execute
-from scheduler.localapi.process import EndCause
-from scheduler.localapi.retention import Retention
-from scheduler.localapi.run_results import (
+from scheduler.localapi.runner import orphans
+from scheduler.localapi.runner.execution import Interruption, execute
+from scheduler.localapi.runner.process import EndCause
+from scheduler.localapi.runner.retention import Retention
+from scheduler.localapi.runner.run_results import (
     CANCELLED_ERROR,
     DELETED_ERROR,
     describe_expiry,
     make_unexpected_failure,
 )
+from scheduler.localapi.runner.start_failure import find_fault
+from scheduler.localapi.runner.workspace import Workspace
 from scheduler.localapi.runs import INTERRUPTED, InterruptedRun, QueuedRun, RunQueue, RunResult
-from scheduler.localapi.start_failure import find_fault
-from scheduler.localapi.workspace import Workspace
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
 _CANCEL_WITHIN: Final = 0.5  # seconds

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Final, Literal
 
-from scheduler.localapi.errors import make_validation_error
-
-Value = str | int | bool | None
+from scheduler.localapi.http.errors import make_validation_error
+from scheduler.localapi.store import Value
 
 
 class AbsentValue(Enum):

@@ -11,7 +11,7 @@ from typing import Final
 
 from scheduler.core.quantities import describe_duration
 from scheduler.core.terminal_text import strip_terminal_codes, to_printable
-from scheduler.localapi.process import CommandResult, EndCause
+from scheduler.localapi.runner.process import CommandResult, EndCause
 from scheduler.localapi.runs import RunResult
 
 NO_COMMAND: Final = RunResult(

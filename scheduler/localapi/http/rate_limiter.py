@@ -5,7 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final
 
-from scheduler.localapi.errors import make_throttled_error
+from scheduler.localapi.http.errors import make_throttled_error
 
 _MINUTE: Final = 60.0
 

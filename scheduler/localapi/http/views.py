@@ -7,23 +7,22 @@ import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from string import punctuation
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from starlette.datastructures import URL
 from starlette.requests import Request
 
-from scheduler.localapi.bodies import parse_body, read_body
-from scheduler.localapi.contract import Contract
-from scheduler.localapi.endpoint import Action, Call, EndpointResponse
-from scheduler.localapi.errors import make_idempotency_key_error, make_not_found_error
-from scheduler.localapi.fields import Field, Value
+from scheduler.localapi.http.bodies import parse_body, read_body
+from scheduler.localapi.http.contract import Contract
+from scheduler.localapi.http.endpoint import Action, Call, EndpointResponse
+from scheduler.localapi.http.errors import make_idempotency_key_error, make_not_found_error
+from scheduler.localapi.http.fields import Field
+from scheduler.localapi.http.long_work import LongWork
+from scheduler.localapi.http.metadata import describe
+from scheduler.localapi.http.paging import PageRequest
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.long_work import LongWork
-from scheduler.localapi.metadata import describe
-from scheduler.localapi.paging import LARGEST_LIMIT, PageRequest
-from scheduler.localapi.run_output import RunOutputFiles
-from scheduler.localapi.store import AutomationJson, AutomationRef, Store
+from scheduler.localapi.store import AutomationJson, AutomationRef, Store, Value
 
 _CURRENT: Final = "@current"
 _MAX_IDEMPOTENCY_KEY: Final = 255
@@ -33,8 +32,9 @@ _MAX_IDEMPOTENCY_KEY: Final = 255
 class Views:
     """The calls of the API over a store.
 
-    ``on_run`` is called for an accepted run, ``on_delete`` for a deleted automation. ``public_url`` is the
-    beginning of links, "" to use the request's. ``max_page`` is the largest number of automations on a page.
+    ``on_run`` is called for an accepted run, ``on_delete`` for a deleted automation. ``read_output`` returns
+    the answer about the output of a project's run, None for an unknown run. ``public_url`` is the beginning
+    of links, "" to use the request's. ``max_page`` is the largest number of automations on a page.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Views:
         on_run: Callable[[], None],
         on_delete: Callable[[], None],
         *,
-        outputs: RunOutputFiles,
-        public_url: str = "",
-        max_page: int = LARGEST_LIMIT,
+        read_output: Callable[[int, str], Awaitable[dict[str, Any] | None]],
+        public_url: str,
+        max_page: int,
     ) -> None:
         self._contract = contract
         self._store = store
-        self._outputs = outputs
+        self._read_run_output = read_output
         self._long_work = long_work
         self._on_run = on_run
         self._on_delete = on_delete
@@ -100,7 +100,7 @@ class Views:
     async def _list(self, call: Call) -> EndpointResponse:
         request = call.request
         page = PageRequest.parse(request.query_params, self._max_page)
-        rows = await self._store.read_page(_require_project(call), page)
+        rows = await self._store.read_page(_require_project(call), limit=page.limit, offset=page.offset)
         url = self._make_absolute_url(request)
         body = {
             "count": rows.count,
@@ -141,17 +141,10 @@ class Views:
         )
 
     async def _read_output(self, call: Call) -> EndpointResponse:
-        place = _parse_automation_ref(call)
-        output = await self._outputs.read(place.project_id, place.automation_id)
-        if output is None:
+        body = await self._read_run_output(_require_project(call), _parse_id(call))
+        if body is None:
             raise make_not_found_error()
-        body = {
-            "id": place.automation_id,
-            "status": output.status,
-            "size": output.size,
-            "output": output.text,
-        }
-        return EndpointResponse(HTTPStatus.OK, body, size=len(output.text or ""))
+        return EndpointResponse(HTTPStatus.OK, body, size=len(body["output"] or ""))
 
     async def _read_values(
         self, request: Request, judge: Callable[[object], dict[str, Value]]
@@ -210,7 +203,12 @@ def _require_project(call: Call) -> int:
 
 
 def _parse_automation_ref(call: Call) -> AutomationRef:
+    return AutomationRef(_require_project(call), _parse_id(call))
+
+
+def _parse_id(call: Call) -> str:
+    """Return the id in the path, in the form of the database."""
     try:
-        return AutomationRef(_require_project(call), str(uuid.UUID(call.request.path_params["id"])))
+        return str(uuid.UUID(call.request.path_params["id"]))
     except ValueError:
         raise make_not_found_error() from None

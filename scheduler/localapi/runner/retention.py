@@ -27,9 +27,9 @@ from scheduler.core.instants import to_text
 from scheduler.database import Database
 from scheduler.localapi import prompts
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.sizes import RunSize, measure
+from scheduler.localapi.runner.sizes import RunSize, measure
+from scheduler.localapi.runner.workspace import Workspace
 from scheduler.localapi.store import ANSWER_RETENTION, remove_old_answers
-from scheduler.localapi.workspace import Workspace
 
 _INTERVAL: Final = 3600.0  # seconds
 _SLICE: Final = 500

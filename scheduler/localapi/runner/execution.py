@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from scheduler.localapi import orphans
-from scheduler.localapi.clone import PROGRAM, make_clone_argv, make_clone_environment
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.output import Output
-from scheduler.localapi.process import CommandResult, EndCause, Invocation, Limits, carry_out
-from scheduler.localapi.run_results import (
+from scheduler.localapi.runner import orphans
+from scheduler.localapi.runner.clone import PROGRAM, make_clone_argv, make_clone_environment
+from scheduler.localapi.runner.output import Output
+from scheduler.localapi.runner.process import CommandResult, EndCause, Invocation, Limits, carry_out
+from scheduler.localapi.runner.run_results import (
     NO_COMMAND,
     describe_orphans,
     judge_clone,
@@ -25,9 +25,9 @@ from scheduler.localapi.run_results import (
     make_workspace_failure,
     may_be_line_end,
 )
+from scheduler.localapi.runner.start_failure import explain_line_end, explain_start_failure
+from scheduler.localapi.runner.workspace import Workspace
 from scheduler.localapi.runs import QueuedRun, RunResult
-from scheduler.localapi.start_failure import explain_line_end, explain_start_failure
-from scheduler.localapi.workspace import Workspace
 
 FORBIDDEN_VARIABLES: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
 """The daemon's own key: no command sees the key, whatever the configuration lists."""

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.localapi.child_process import kill_child
+from scheduler.localapi.runner.child_process import kill_child
 
 
 @dataclass(frozen=True, slots=True)

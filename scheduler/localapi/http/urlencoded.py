@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from scheduler.localapi.fields import Form
+from scheduler.localapi.http.fields import Form
 
 MAX_FIELDS: Final = 1000
 _PIECE: Final = 64 * 1024

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scheduler.localapi.child_process import kill_child
+from scheduler.localapi.runner.child_process import kill_child
 
 _COMMAND: Final = ("nice", "-n", "19", "du", "-x", "-s", "-B1", "--files0-from=-")
 _SLICE: Final = 500

@@ -17,7 +17,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from scheduler.core.errors import Unreachable
-from scheduler.localapi.errors import (
+from scheduler.localapi.http.errors import (
     ApiError,
     make_invalid_key_error,
     make_method_error,
@@ -28,12 +28,12 @@ from scheduler.localapi.errors import (
     make_server_error,
     make_unavailable_error,
 )
-from scheduler.localapi.json_encoder import encode
+from scheduler.localapi.http.json_encoder import encode
+from scheduler.localapi.http.long_work import LongWork
+from scheduler.localapi.http.metrics import ApiMetrics
+from scheduler.localapi.http.negotiation import JSON, negotiate_indent
+from scheduler.localapi.http.rate_limiter import KeyRateLimiter
 from scheduler.localapi.keys import ApiKey, ApiKeys, Scope
-from scheduler.localapi.long_work import LongWork
-from scheduler.localapi.metrics import ApiMetrics
-from scheduler.localapi.negotiation import JSON, negotiate_indent
-from scheduler.localapi.rate_limiter import KeyRateLimiter
 
 _log = structlog.get_logger(__name__)
 

@@ -10,18 +10,18 @@ from typing import Final
 
 from starlette.requests import Request
 
-from scheduler.localapi.charsets import find_codec
-from scheduler.localapi.errors import (
+from scheduler.localapi.http.charsets import find_codec
+from scheduler.localapi.http.errors import (
     make_charset_error,
     make_media_type_error,
     make_parse_error,
     make_too_large_error,
     make_too_slow_error,
 )
-from scheduler.localapi.fields import Form
-from scheduler.localapi.json_body import parse_json
-from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, MediaType
-from scheduler.localapi.urlencoded import parse_form
+from scheduler.localapi.http.fields import Form
+from scheduler.localapi.http.json_body import parse_json
+from scheduler.localapi.http.negotiation import JSON, MAX_MEDIA_TYPE, MediaType
+from scheduler.localapi.http.urlencoded import parse_form
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 PARSED_TYPES: Final = (JSON, URLENCODED)
