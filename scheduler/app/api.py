@@ -39,7 +39,7 @@ async def run_api(settings: Settings) -> AsyncIterator[LocalApi]:
     """
     if settings.api.listen is None:
         raise ConfigurationError(
-            'the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"'
+            'the embedded API has no address to listen on; set [api] listen, for example to "127.0.0.1:8040"'
         )
     api = await LocalApi.start(make_api_config(settings.api), now=SystemClock().now)
     try:

@@ -215,7 +215,10 @@ class Daemon:
 
     def _report_lost_lock(self) -> LedgerUnavailable:
         file = locate_lock_file(self._settings.ledger.url.path)
-        error = f"{file} was removed or replaced while it was locked, so that another daemon may fire too; start again, and leave it there"
+        error = (
+            f"{file} was removed or replaced while this daemon held it, and another daemon may fire too; "
+            "start again, and do not touch the file"
+        )
         self._health.note_failure("lock", error)
         return LedgerUnavailable(error)
 
@@ -267,7 +270,7 @@ class Daemon:
         except OSError as error:
             reason = f"{locate_wake_file(ledger)}: {error.strerror or error}"
             self._observability.publish(
-                WakeFailed(error=f"{reason}; what commands change takes effect at the next poll")
+                WakeFailed(error=f"{reason}; changes by commands take effect at the next poll")
             )
 
     async def _refresh_targets(self) -> None:
@@ -361,7 +364,8 @@ class Daemon:
 def _require_target(settings: Settings) -> Settings:
     if not settings.targets:
         raise ConfigurationError(
-            "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
+            "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL "
+            "and SCHEDULER_TARGET__PROJECT_ID"
         )
     return settings
 

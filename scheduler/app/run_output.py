@@ -62,7 +62,7 @@ class RunOutputReader:
             return None
         if self._waiting >= _MAX_WAITING:
             return RunOutputTail(
-                error=f"{self._waiting} pages wait for the outputs of runs already; look again in some seconds"
+                error=f"{self._waiting} pages already wait for outputs of runs; try again in some seconds"
             )
         self._waiting += 1
         try:

@@ -91,7 +91,8 @@ def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
     """
     if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
         raise ConfigurationError(
-            f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another"
+            f"the state directory {str(folder)!r} has a character that a configuration cannot hold; "
+            "name another"
         )
     api, server = (f"{_HOST}:{_find_free_port(first)}" for first in (_API_PORT, _SERVER_PORT))
     places = _Places(
@@ -178,7 +179,8 @@ def write_key(file: Path, key: str) -> None:
 
 def _make_key_error(file: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError(
-        f"the key file {file} cannot be used: {error.strerror}; see that it is a file of yours and that its disk has room"
+        f"the key file {file} cannot be used: {error.strerror}; check that you own the file and that "
+        "its disk has room"
     )
 
 

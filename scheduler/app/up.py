@@ -89,8 +89,8 @@ async def _keep_key(database_file: Path, own: Path, target: TargetSection | None
             return
         if text and file != own:
             raise ConfigurationError(
-                f"the key in {file} (key_file of target {target.name if target else ''}) is no key of this embedded API; remove that file, "
-                "and a new key is made there, or unset key_file"
+                f"the key in {file} (key_file of target {target.name if target else ''}) is no key of this "
+                "embedded API; remove the file, and a new key is made there, or unset key_file"
             )
         made = await keys.create([Scope.READ, Scope.WRITE], int(target.project_id) if target else 1)
         await asyncio.to_thread(write_key, file, made.text)
@@ -119,12 +119,13 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
     named += [(("target", number, "url"), target.url) for number, target in enumerate(settings.targets)]
     moved = any(path in origins and origins[path].kind == "environment" for path, _ in named)
     if moved or _get_key_file(folder) in {target.key_file for target in settings.targets}:
-        said = ", ".join(
+        addresses = ", ".join(
             f"{format_path(path)} is {value} ({origins.get(path, 'default')})" for path, value in named
         )
         raise ConfigurationError(
-            f"the embedded API would be served, but {here}: {said}; have both alike, in the environment and in {configuration.file}, "
-            f"or start `{format_command('run')}` for another API"
+            f"the embedded API would run, but {here}: {addresses}; set the same address in the "
+            "environment and in "
+            f"{configuration.file}, or start `{format_command('run')}` for another API"
         )
     return None
 

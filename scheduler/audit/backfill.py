@@ -54,7 +54,8 @@ def _refuse_possible_run(evidence: Evidence, row: OccurrenceRow) -> None:
         raise BackfillRefused(f"it is open ({row.state}), and will have its outcome")
     if row.outcome not in BACKFILL_OUTCOMES:
         raise BackfillRefused(
-            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if there is none, "
+            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if "
+            "there is none, "
             f"`{format_command(f'automations run {evidence.automation_id}', target=evidence.target)}`"
         )
     late = next((run.run_id for run in evidence.runs if not run.is_own), None)
@@ -82,7 +83,8 @@ def _derive_span_instants(evidence: Evidence, row: OccurrenceRow | None) -> tupl
             found.update(evaluation.list_instants(definition, begin, end))
     if len(found) != row.count or evidence.instant not in found:
         raise BackfillRefused(
-            f"it lies in a row for {row.count:,} occurrences of which {len(found):,} can be derived now: croniter, the zone data or the "
+            f"it lies in a row for {row.count:,} occurrences of which {len(found):,} can be derived "
+            "now: croniter, the zone data or the "
             "rules for clock changes were others then; start a run without an occurrence: "
             f"`{format_command(f'automations run {evidence.automation_id}', target=evidence.target)}`"
         )

@@ -134,7 +134,10 @@ class Judge:
     def judge_miscounted_span(self, span: OccurrenceSpan, implied: int) -> AuditFinding:
         """Make the finding for a span with a wrong count."""
         counted = pluralize(span.count, "occurrence")
-        text = f"a span up to {to_text_seconds(span.last)} stands for {counted}, and its definitions imply {implied:,}"
+        text = (
+            f"a span up to {to_text_seconds(span.last)} stands for {counted}, and its definitions imply "
+            f"{implied:,}"
+        )
         kind = FindingKind.MISSING if span.count < implied else FindingKind.UNEXPLAINED
         if self._was_evaluated_otherwise(span.first):
             kind, text = FindingKind.DIFFERENTLY, f"{text}; {self._describe_evaluators(span.first)}"

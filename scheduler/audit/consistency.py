@@ -34,7 +34,10 @@ def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
             f"stop one of the runs; {_KEEP_ADVICE}",
         )
     if wrong.outcome == Outcome.UNRESOLVED:
-        text = f"unresolved: {wrong.reason}: {wrong.error or 'it could not be found out whether a run was started'}"
+        text = (
+            f"unresolved: {wrong.reason}: "
+            f"{wrong.error or 'it could not be found out whether a run was started'}"
+        )
         advice = "look at its runs at the API; was there none, start one: "
         advice += f"`{format_command(f'automations run {wrong.automation_id}', target=target)}`"
         return FindingKind.UNEXPLAINED, text, advice
@@ -52,14 +55,20 @@ def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
         )
     return (
         FindingKind.DOUBLE,
-        f"accepted with run {wrong.run_id}, which is that of {wrong.run_recorded_for}: one run for two occurrences",
+        (
+            f"accepted with run {wrong.run_id}, which is that of {wrong.run_recorded_for}: one run for "
+            "two occurrences"
+        ),
         _KEEP_ADVICE,
     )
 
 
 def make_double_finding(target: str, doubled: LateDouble, name: str) -> AuditFinding:
     """A late double that the daemon has noticed."""
-    text = f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody knows when'}, is most likely a late attempt for it"
+    text = (
+        f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody knows when'}, is most "
+        "likely a late attempt for it"
+    )
     advice = "stop one of the two runs; if that happens again, raise settle_time and request_timeout"
     return AuditFinding(
         target, doubled.automation_id, name, doubled.scheduled_for, FindingKind.DOUBLE, text, advice

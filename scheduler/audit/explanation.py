@@ -203,7 +203,10 @@ def _judge(
     if evidence.pruned_before is not None and instant < evidence.pruned_before:
         return (
             ExplanationVerdict.NOTHING,
-            f"it was due, but what was scheduled before {to_text(evidence.pruned_before)} may have been removed for its age",
+            (
+                f"it was due, but what was scheduled before {to_text(evidence.pruned_before)} may have "
+                "been removed for its age"
+            ),
         )
     if instant > now or (due is not None and due > now):
         return ExplanationVerdict.TO_COME, _describe_time_until_due(instant, due, now)
@@ -245,7 +248,8 @@ def _describe_row(row: OccurrenceRow) -> str:
         ""
         if row.count == 1
         else (
-            f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} to {to_text_seconds(row.last)}"
+            f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} "
+            f"to {to_text_seconds(row.last)}"
         )
     )
     return f"{sentence}{together}" + (f" ({row.error})" if row.error else "")
@@ -315,9 +319,15 @@ def _explain_mismatch(evidence: Evidence, period: VersionPeriod) -> str:
         return f"{which} cannot be evaluated with the zone data of now"
     rules = evidence.evaluation.find_rules_at(evidence.instant)
     if replace(rules, dst_repeat="twice").parse_schedule(definition).is_fire_time(evidence.instant):
-        return f"{which} names a time that the clock shows twice that day, and fires the first time (dst_repeat is {rules.dst_repeat})"
+        return (
+            f"{which} names a time that the clock shows twice that day, and fires the first time "
+            f"(dst_repeat is {rules.dst_repeat})"
+        )
     if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(evidence.instant):
-        return f"{which} names a time that the clock skips that day, and is not to make up for it (dst_gap is {rules.dst_gap})"
+        return (
+            f"{which} names a time that the clock skips that day, and is not to make up for it (dst_gap "
+            f"is {rules.dst_gap})"
+        )
     if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(evidence.instant):
         return f"{which} matches it by the rules that read expressions now; by those of then it did not"
     return f"{which} does not match it"
@@ -437,7 +447,10 @@ def _describe_offset(seconds: float | None) -> str:
     """Describe the clock offset, when the offset may make the order of instants confusing."""
     if seconds is None or abs(seconds) < _LARGE_OFFSET:
         return ""
-    return f", by a clock that was {describe_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'} the API's"
+    return (
+        f", by a clock that was {describe_duration(abs(seconds))} "
+        f"{'behind' if seconds > 0 else 'ahead of'} the API's"
+    )
 
 
 def _list_run_entries(run: RunRow) -> Iterator[ExplanationEntry]:

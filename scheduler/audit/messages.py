@@ -9,12 +9,15 @@ from scheduler.core.occurrence_log import WAITS_FOR, Cause
 REASONS: Final[Mapping[Reason, str]] = {
     Reason.ANSWERED: "the API answered that it had started a run",
     Reason.FOUND: "the answer was lost; reading the automation showed the run that had been started",
-    Reason.MANUAL: "it was made up for by hand, and the API started a run",
-    Reason.REFUSED: "the API refused it for good; nothing was started",
+    Reason.MANUAL: "an operator asked for a backfill, and the API started a run",
+    Reason.REFUSED: "the API refused the attempt for good; nothing was started",
     Reason.OVERLAP: "the run before it had not ended, and concurrency is forbid; nothing was sent",
     Reason.MISSED: "it was too late to start it when it was decided; nothing was sent",
     Reason.COALESCED: "a newer occurrence was due by then and took its place; no run was started for this one",
-    Reason.DELETED: "the automation had been deleted or disabled, or edited so that it names another time; nothing was started",
+    Reason.DELETED: (
+        "the automation had been deleted or disabled, or edited so that it names another time; nothing "
+        "was started"
+    ),
     Reason.PAUSED: "it was paused; nothing was sent",
     Reason.NOT_STARTED: "nothing was started until its deadline, and then it was too late",
     Reason.UNREADABLE: "whether a run was started could not be found out for a day; it is not sent again",

@@ -401,7 +401,8 @@ class Audit:
                 yield from pool.map(_audit_in_worker, stretches)
             except BrokenProcessPool:
                 raise Unreachable(
-                    "a process of the audit was killed; when memory is short, audit a shorter time, or one target"
+                    "a process of the audit was killed; when memory is short, audit a shorter time, "
+                    "or one target"
                 ) from None
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

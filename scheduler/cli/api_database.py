@@ -29,7 +29,8 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
     with act_as_owner(path):
         if not make and not path.exists():
             raise Unreachable(
-                f"the embedded API's database {path} is not there; start `{format_api_command()}`, or name another in [api] database"
+                f"the embedded API's database {path} is not there; start `{format_api_command()}`, "
+                "or name another in [api] database"
             )
         before = os.umask(0o077)  # prompts and the hashes of keys are for the owner only
         try:

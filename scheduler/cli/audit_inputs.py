@@ -48,7 +48,8 @@ def compare_with_api(
         target = configured.get(known.name)
         if target is None:
             notes.append(
-                f"target {known.name}: the API was not asked for the newest runs, since the target is not configured"
+                f"target {known.name}: the API was not asked for the newest runs, because the target "
+                "is not configured"
             )
             continue
         try:
@@ -63,7 +64,8 @@ def compare_with_api(
             recorded = find_known_runs(connection, known.name, [each.run_id for each in shown])
         were = "was" if len(shown) == 1 else "were"
         notes.append(
-            f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which {were} compared"
+            f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which "
+            f"{were} compared"
         )
         is_known = {each.run_id: each.run_id in recorded for each in shown}
         for finding in find_unknown_runs(known.name, shown, is_known, known.snapshot_at):

@@ -35,7 +35,7 @@ class BackfillClient:
         """
         if not is_locked(self.path):
             raise Unreachable(
-                f"no daemon has the ledger {self.path}, so nobody would start it; start `{format_daemon_command()}`, and ask again"
+                f"no daemon runs on the ledger {self.path}; start `{format_daemon_command()}`, and ask again"
             )
         write(self.path, partial(request_fire, request=self.request))
 
@@ -55,12 +55,13 @@ class BackfillClient:
                     break
                 if not is_locked(self.path):
                     raise Unreachable(
-                        "the daemon has gone, and the occurrence is open: the next one goes on with it"
+                        "the daemon ended while the occurrence was open; the next daemon goes on with it"
                     )
                 time.sleep(_LOOK_INTERVAL)
         if row is None:
             raise AnswerIsNo(
-                f"its row is gone: the clock went back to before it; see `{format_command('history')}`"
+                "the row of the occurrence is gone: the clock went back to before its instant; see "
+                f"`{format_command('history')}`"
             )
         return row
 
@@ -72,7 +73,8 @@ class BackfillClient:
                     self.path, partial(withdraw_request, occurrence=occurrence)
                 ):
                     raise AnswerIsNo(
-                        f"the daemon has not looked for {PATIENCE:.0f} s, so it is not asked for any more; see `{format_command('status')}`"
+                        f"the daemon did not take up the request within {PATIENCE:.0f} s, and the "
+                        f"request is withdrawn; see `{format_command('status')}`"
                     )
                 time.sleep(_LOOK_INTERVAL)
             why = read_refusal(connection, occurrence)

@@ -117,7 +117,7 @@ def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
             require_whole(file, connection, kind)
             return kind
     raise DatabaseRefused(
-        f"{file} is an SQLite database of something else; name a file that `scheduler backup` made"
+        f"{file} is an SQLite database of another program; name a file that `scheduler backup` made"
     )
 
 
@@ -137,6 +137,4 @@ def _stage_member(file: Path, content: BinaryIO, member: Member, staged: Path) -
     kind = next(kind for kind in KINDS if kind.member == member.name)
     with open_copy(staged, file) as connection:
         if _find_kind(file, connection) is not kind:
-            raise DatabaseRefused(
-                f"{file} is no backup: what is called {member.name} there is no {kind.name}"
-            )
+            raise DatabaseRefused(f"{file} is no backup: its {member.name} is no {kind.name}")

@@ -101,10 +101,11 @@ async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
             left, deadline = count, clock() + CANCEL_TIMEOUT
         if clock() > deadline:
             show(1.0)
-            runs = "1 run is" if count == 1 else f"{count:,} runs are"
+            runs = "1 run has" if count == 1 else f"{count:,} runs have"
             raise Unreachable(
-                f"{runs} to be cancelled, but nobody has done so yet; does the embedded API run? "
-                f"The cancellation stands, and takes effect when the embedded API runs: `{format_api_command()}` starts it"
+                f"{runs} not ended yet. The cancellation stands, and takes effect when the embedded "
+                "API runs: "
+                f"`{format_api_command()}` starts it"
             )
         show(1 - count / total)
         await asyncio.sleep(_LOOK_INTERVAL)

@@ -25,7 +25,7 @@ def fetch_page(settings: Settings, path: str) -> Any:
     listen = settings.server.listen
     if listen is None:
         raise ConfigurationError(
-            "the daemon serves no pages: [server] listen is empty; give it an address, for example 127.0.0.1:9464"
+            "the daemon serves no pages: [server] listen is empty; set an address, for example 127.0.0.1:9464"
         )
     return fetch_page_at(listen, path)
 

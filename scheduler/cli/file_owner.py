@@ -56,7 +56,10 @@ def describe_denial(path: Path) -> str:
     except OSError:
         return f"{path}: permission denied; run the command with sudo"
     owner = _find_user_name(status.st_uid)
-    text = f"{blocked}: permission denied; it belongs to the user {owner}. Run the command with sudo, or as {owner}"
+    text = (
+        f"{blocked}: permission denied; it belongs to the user {owner}. Run the command with sudo, or as "
+        f"{owner}"
+    )
     needed = stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
     return f"{text}, or join the group {_find_group_name(status.st_gid)}" if status.st_mode & needed else text
 

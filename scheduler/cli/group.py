@@ -83,8 +83,8 @@ class Source:
         file = folder / FILE_NAME
         if not file.exists():
             raise ConfigurationError(
-                f"there is no {file}; name the --state-dir that `scheduler up` "
-                f"was started with, or make this one: `{format_daemon_command()}`"
+                f"there is no {file}; name the --state-dir of `scheduler up`, "
+                f"or create this one: `{format_daemon_command()}`"
             )
         return file
 
@@ -235,7 +235,5 @@ def _make_configuration_options() -> list[click.Option]:
 def make_source(file: Path | None, state_dir: Path | None) -> Source:
     """Return the source named by the options. Raises `click.UsageError` when both options are given."""
     if file is not None and state_dir is not None:
-        raise click.UsageError(
-            "--config and --state-dir both say where the configuration is; give one of them"
-        )
+        raise click.UsageError("--config and --state-dir exclude each other; give one of them")
     return Source(file, state_dir)

@@ -13,7 +13,10 @@ from scheduler.core.instants import from_text, to_text_seconds
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _UTC_KEY: Final = "scheduler.cli.instant_options.utc"
-_FORMS: Final = "write a date (2026-11-28), a local time ('2026-11-28 09:00') or an instant with its offset (2026-11-28T09:00:00Z)"
+_FORMS: Final = (
+    "write a date (2026-11-28), a local time ('2026-11-28 09:00') or an instant with its offset "
+    "(2026-11-28T09:00:00Z)"
+)
 
 
 class InstantType(click.ParamType[datetime]):

@@ -51,7 +51,8 @@ def read_planned_schedules(settings: Settings, automation: str | None) -> list[P
     for target, until in read_throttles(settings, now()).items():
         if any(each.target == target for each in enabled):
             print_to_stderr(
-                f"throttled: target {to_printable(target)}; nothing fires before {format_machine_and_utc(until)}"
+                f"throttled: target {to_printable(target)}; nothing fires before "
+                f"{format_machine_and_utc(until)}"
             )
     return [plan for each in enabled if (plan := _plan_automation(each))]
 
@@ -101,7 +102,7 @@ def _print_pauses(automations: list[LedgerAutomation], settings: Settings) -> No
     """
     pauses, meaning = (
         ActivePauses(settings, read_pauses(settings)),
-        "what comes due is recorded and not fired",
+        "due occurrences are recorded and not fired",
     )
     by_source: defaultdict[PauseSource, list[LedgerAutomation]] = defaultdict(list)
     for automation in automations:
@@ -117,7 +118,8 @@ def _print_pauses(automations: list[LedgerAutomation], settings: Settings) -> No
         )
     if configured := by_source[PauseSource.CONFIGURATION]:
         print_to_stderr(
-            f"paused by the configuration: {_describe(configured)}; {meaning}; see `paused` in [schedule] and [[override]]"
+            f"paused by the configuration: {_describe(configured)}; {meaning}; see `paused` in "
+            "[schedule] and [[override]]"
         )
 
 
@@ -128,7 +130,8 @@ def _describe(automations: list[LedgerAutomation]) -> str:
 def _plan_automation(one: LedgerAutomation) -> PlannedSchedule | None:
     if isinstance(one.schedule, InvalidSchedule):
         print_to_stderr(
-            f"{to_printable(one.name)} ({one.automation_id}) fires nothing: {to_printable(one.schedule.reason)}"
+            f"{to_printable(one.name)} ({one.automation_id}) fires nothing: "
+            f"{to_printable(one.schedule.reason)}"
         )
         return None
     return one.plan(one.schedule)

@@ -136,6 +136,6 @@ def wake_daemon_after(path: Path) -> Iterator[None]:
 def _require_ledger(path: Path) -> None:
     if not path.exists():
         raise NoLedger(
-            f"the ledger {path} is not there; say which one is meant by --state-dir, --config or [ledger] url, "
+            f"there is no ledger {path}; name the right one with --state-dir, --config or [ledger] url, "
             f"or start `{format_daemon_command()}` once"
         )

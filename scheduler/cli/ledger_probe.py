@@ -55,7 +55,7 @@ async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
             await asyncio.wait_for(process.wait(), _KILL_SECONDS)  # otherwise asyncio prints a warning
         raise
     if process.returncode:
-        raise RuntimeError(f"the process that looked at it ended with status {process.returncode}")
+        raise RuntimeError(f"the process that read it ended with status {process.returncode}")
     return _FACTS.validate_json(printed)
 
 
@@ -69,7 +69,9 @@ def main(path: Path, now: datetime) -> None:
     except NotPermitted as error:
         facts = LedgerFacts(path=path, error=str(error))
     except OSError as error:
-        facts = LedgerFacts(path=path, error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root")
+        facts = LedgerFacts(
+            path=path, error=f"{path}: {(error.strerror or str(error)).lower()}; run the command as root"
+        )
     sys.stdout.write(_FACTS.dump_json(facts).decode())
 
 

@@ -68,7 +68,7 @@ async def _start_run(ledger: Path, target: TargetSection, automation: str, api: 
         )
     if maybe:
         raise UpstreamError(
-            f"it is not known whether a run was started: {verdict.error}; look with "
+            f"unknown whether a run was started: {verdict.error}; look with "
             f"`{format_command(f'automations get {automation_id}', target=target.name)}`"
         )
     if isinstance(verdict, NotStarted):

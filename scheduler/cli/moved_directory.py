@@ -28,8 +28,11 @@ def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
         if not old.exists() or (old / "scheduler.toml").exists():  # otherwise the place was chosen on purpose
             file = folder / "scheduler.toml"
             raise ConfigurationError(
-                f"{file} names files of another state directory: {format_path(place)} is {path}. Was {old} moved or copied? "
-                f"Correct the paths: `sed -i {shlex.quote(_make_sed_expression(old, folder.absolute()))} {shlex.quote(str(file))}`"
+                f"{file} names files of another state directory: {format_path(place)} is {path}. Was "
+                f"{old} moved or copied? "
+                "Correct the paths: `sed -i "
+                f"{shlex.quote(_make_sed_expression(old, folder.absolute()))} "
+                f"{shlex.quote(str(file))}`"
             )
 
 

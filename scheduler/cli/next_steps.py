@@ -45,11 +45,14 @@ def describe_first_fire(document: Document, settings: Settings, target: TargetSe
         None,
     )
     if fire is None:
-        return "none: the expression names no time to come"
+        return "none: the expression has no future fire time"
     due = fire.due or fire.scheduled_for
     delayed = "" if due == fire.scheduled_for else f", due {due.astimezone(fire.local.tzinfo):%H:%M:%S}"
     hindrance = _describe_hindrance(settings, target.name, automation_id, name, due=due, now=now)
-    return f"{format_zone_and_utc(fire.scheduled_for, schedule.timezone)}{delayed}, in {format_timedelta(due - now)}{hindrance}"
+    return (
+        f"{format_zone_and_utc(fire.scheduled_for, schedule.timezone)}{delayed}, in "
+        f"{format_timedelta(due - now)}{hindrance}"
+    )
 
 
 def _describe_hindrance(

@@ -242,7 +242,9 @@ def classify_output_error(error: OSError) -> OutputFailed | None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return None
-    return OutputFailed(f"the output cannot be written: {error.strerror}; see where it is redirected to")
+    return OutputFailed(
+        f"the output cannot be written: {error.strerror}; check where the output is redirected to"
+    )
 
 
 def style(text: str, colour: Colour | None, *, error: bool = False) -> str:

@@ -51,7 +51,10 @@ def describe_remaining_pause(settings: Settings, scope: PauseScope) -> str | Non
         scope.target, scope.automation_id, scope.name
     )
     if PauseSource.TARGET in sources:
-        return f"all automations of {scope.target} are paused, {scope.name} too; end that with {resume_all(scope.target)}"
+        return (
+            f"all automations of {scope.target} are paused, {scope.name} too; {resume_all(scope.target)} "
+            "ends the pause"
+        )
     if PauseSource.CONFIGURATION in sources:
         return f"the configuration pauses {scope.name}; see `paused` in [schedule] and [[override]]"
     return None

@@ -152,7 +152,7 @@ def _require_complete_file(staged: Path) -> None:
     """
     if any(staged.with_name(staged.name + suffix).exists() for suffix in SIDE_FILE_SUFFIXES):
         raise LedgerUnavailable(
-            f"{staged} could not be written to its end; make room on its disk. Nothing was changed"
+            f"{staged} could not be written completely; make room on its disk. Nothing was changed"
         )
 
 

@@ -150,7 +150,7 @@ def format_automation(
         yield from ("", "")
     yield f"{to_printable(recorded.name)} ({recorded.automation_id})"
     if not recorded.enabled:
-        yield style("it is disabled: nothing of this fires", "yellow")
+        yield style("the automation is disabled: none of these times fires", "yellow")
     if isinstance(recorded.schedule, InvalidSchedule):
         yield from _format_invalid_schedule(recorded.schedule)
     else:
@@ -161,20 +161,20 @@ def format_automation(
 
 def _format_invalid_schedule(error: InvalidSchedule) -> Iterator[str]:
     """Format the message for an invalid schedule."""
-    yield style("it has no valid schedule, and fires nothing", "red")
+    yield style("the automation has no valid schedule, and never fires", "red")
     yield f"  {to_printable(str(error.expression))} in {to_printable(str(error.timezone))}"
     yield f"  {to_printable(error.reason)}"
 
 
 def _describe_policies(schedule: Schedule) -> str:
     if Expression.read(schedule.expression).wildcard:
-        return "it follows the clock on the wall, so dst_gap and dst_repeat do not apply"
+        return "the schedule follows the wall clock, so dst_gap and dst_repeat do not apply"
     return f'dst_gap = "{schedule.dst_gap}", dst_repeat = "{schedule.dst_repeat}"'
 
 
 def _format_fires(explanation: ScheduleExplanation) -> Iterator[str]:
     yield ""
-    yield "next fires" if explanation.fires else "no fire comes any more"
+    yield "next fires" if explanation.fires else "no fire time is left"
     width = get_terminal_width()
     shown = [
         column
@@ -199,7 +199,7 @@ def _format_changes(explanation: ScheduleExplanation) -> Iterator[str]:
 def _format_differences(differences: Iterable[Difference]) -> Iterator[str]:
     found = list(differences)
     yield ""
-    yield "in other crons" if found else "other crons read it in the same way"
+    yield "in other crons" if found else "other crons read the expression in the same way"
     for difference in found:
         yield f"  {difference.here}"
         for other in difference.elsewhere:

@@ -50,7 +50,8 @@ class GrowingFile:
             return
         except OSError as error:
             raise Unreachable(
-                f"the output {self._path} cannot be read: {error.strerror}; ask as the user that the server runs as"
+                f"the output {self._path} cannot be read: {error.strerror}; run the command as the "
+                "user of the server"
             ) from error
 
     def _is_readable(self, file: BinaryIO) -> bool:

@@ -15,7 +15,8 @@ def choose_target(settings: Settings, name: str | None) -> TargetSection:
     names = [target.name for target in settings.targets]
     if not names:
         raise ConfigurationError(
-            "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL and …__PROJECT_ID"
+            "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL "
+            "and …__PROJECT_ID"
         )
     if name is None and len(names) > 1:
         raise ConfigurationError(f"there are several targets; name one with --target: {', '.join(names)}")

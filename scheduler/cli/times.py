@@ -57,7 +57,8 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
         return _resolve_local_time(datetime.fromisoformat(text), timezone)
     except (ValueError, OverflowError):
         raise click.BadParameter(
-            f"{text!r} is no time; write it as 2026-11-23T09:00:00Z, or in the automation's own zone as 2026-11-23T09:00 or 09:00"
+            f"{text!r} is no time; write it as 2026-11-23T09:00:00Z, or in the automation's own zone "
+            "as 2026-11-23T09:00 or 09:00"
         ) from None
 
 
@@ -69,7 +70,7 @@ def _read_as_yesterdays(reading: datetime, timezone: str) -> ParsedTime:
     )
     return ParsedTime(
         yesterdays.instant,
-        f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for it",
+        f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for today",
         today,
     )
 
@@ -92,12 +93,13 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
         ]
         return ParsedTime(
             gaps[0] if gaps else instants[0],
-            f"{said}, which the clock skips that day: taken as the first minute after",
+            f"{said}, which the clock skips that day: taken as the first minute after the gap",
         )
     if instants[0] != instants[1]:
         return ParsedTime(
             min(instants),
-            f"{said}, which the clock shows twice that day: taken as the first, not {to_text_seconds(max(instants))}",
+            f"{said}, which the clock shows twice that day: taken as the first, not "
+            f"{to_text_seconds(max(instants))}",
         )
     return ParsedTime(instants[0], said)
 
@@ -144,7 +146,10 @@ def format_machine_and_utc(instant: datetime) -> str:
 def format_local_time(local: datetime, *, with_seconds: bool = False) -> str:
     """Format a local time for people, with the zone's abbreviation: ``Tue 2026-11-24 09:00 CET``."""
     seconds = ":%S" if local.second or with_seconds else ""
-    return f"{_DAYS[local.weekday()]} {local.isoformat(' ', 'minutes')[:16]}{local.strftime(seconds)} {local.tzname()}"
+    return (
+        f"{_DAYS[local.weekday()]} {local.isoformat(' ', 'minutes')[:16]}{local.strftime(seconds)} "
+        f"{local.tzname()}"
+    )
 
 
 def format_timedelta(span: timedelta) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _NO_JITTER: Final = Policies()
 _NOTES: Final[dict[FireNote, str]] = {
-    "after_gap": "makes up for a time that the clock change skips",
+    "after_gap": "in place of a time that the clock change skips",
     "first_pass": "first pass of a time that the clock change repeats",
     "second_pass": "second pass of a time that the clock change repeats",
 }

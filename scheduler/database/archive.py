@@ -60,7 +60,8 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
         if not len(SQLITE_HEADER) <= member.size <= total - member.offset:
             raise _make_refusal(
                 path,
-                f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong",
+                f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut "
+                "short, or wrong",
             )
         file.seek(member.offset)
         if file.read(len(SQLITE_HEADER)) != SQLITE_HEADER:

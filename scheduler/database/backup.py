@@ -126,7 +126,7 @@ def require_whole(file: Path, connection: sqlite3.Connection, kind: DatabaseKind
     Such a copy is damaged, of another kind, without tables, or of a newer version.
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] != kind.application_id:
-        raise DatabaseRefused(f"what was copied into {file} is no {kind.name}")
+        raise DatabaseRefused(f"the copy in {file} is no {kind.name}")
     require_kind(file, connection, application_id=kind.application_id, migrations=kind.migrations)
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
@@ -153,7 +153,8 @@ def refuse_interrupted_restore(path: Path) -> None:
     if staged.exists():
         raise DatabaseRefused(
             f"{path}: a restore was interrupted, {staged.name} lies beside it; "
-            f"run `{format_command('restore FILE')}` again with the same backup, or remove {staged} to go on with what is there"
+            f"run `{format_command('restore FILE')}` again with the same backup, or remove {staged} "
+            "to go on with the present database"
         )
 
 

@@ -155,7 +155,8 @@ class _Browser(_Reader):
             and get_primary_code(request.result) == sqlite3.SQLITE_INTERRUPT
         ):
             request.result = LedgerUnavailable(
-                f"going through {self._path} took more than {BROWSING_SECONDS:g} s and was given up: ask for a shorter time"
+                f"reading {self._path} took more than {BROWSING_SECONDS:g} s and was stopped: ask "
+                "for a shorter period"
             )
         return fault
 
@@ -257,7 +258,8 @@ class _Writer(_Worker):
         """
         if _read_identity(self._path) != self._file:
             raise LedgerUnavailable(
-                f"another file has taken the place of {self._path}: put the first one back; or stop the daemon, remove the files "
+                f"another file has taken the place of {self._path}: put the first one back; or stop "
+                "the daemon, remove the files "
                 f"{self._path.name}-wal and -shm, which belong to the first one, and start it again"
             )
         if self._connection is None:

@@ -15,15 +15,17 @@ _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _WHAT_TO_DO: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_FULL: "make room on its disk",
-    sqlite3.SQLITE_READONLY: "give the daemon's user the right to write to it and to its folder, or mount its disk for writing",
+    sqlite3.SQLITE_READONLY: (
+        "give the daemon's user the right to write to it and to its folder, or mount its disk for writing"
+    ),
     sqlite3.SQLITE_PERM: "give the daemon's user the right to write to it and to its folder",
-    sqlite3.SQLITE_CANTOPEN: "see that its folder exists and that the daemon's user may write there",
+    sqlite3.SQLITE_CANTOPEN: "check that its folder exists and that the daemon's user may write there",
     sqlite3.SQLITE_BUSY: "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait",
     sqlite3.SQLITE_LOCKED: "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait",
     sqlite3.SQLITE_PROTOCOL: "another process holds it: wait, and see that it lies on a local disk",
-    sqlite3.SQLITE_IOERR: "look at its disk: the system log says what is wrong with it",
+    sqlite3.SQLITE_IOERR: "check its disk, and read the system log",
     sqlite3.SQLITE_NOMEM: "free some memory",
-    sqlite3.SQLITE_CORRUPT: "stop the daemon and restore a backup, or save what can be saved with `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_CORRUPT: "stop the daemon and restore a backup, or save its readable rows with `sqlite3 FILE .recover`",
     sqlite3.SQLITE_NOTADB: "something has overwritten it: stop the daemon and restore a backup",
 }
 """Advice by primary result code (https://www.sqlite.org/rescode.html).
@@ -49,7 +51,7 @@ def make_unavailable_error(path: Path, error: sqlite3.Error | OSError) -> Ledger
     """Return the error for a caller who may try again later."""
     if isinstance(error, OSError):
         return LedgerUnavailable(f"{path}: {error.strerror or error}; {_WHAT_TO_DO[sqlite3.SQLITE_CANTOPEN]}")
-    what_to_do = _WHAT_TO_DO.get(get_primary_code(error), "see the log for what came before")
+    what_to_do = _WHAT_TO_DO.get(get_primary_code(error), "see the log for earlier errors")
     return LedgerUnavailable(f"{path}: {error}; {what_to_do}")
 
 
@@ -72,6 +74,7 @@ def translate_errors(path: Path) -> Iterator[None]:
 def describe_damage(path: Path, what: str) -> str:
     """Return the message for a damaged file, or for a file without a database."""
     return (
-        f"{path} is damaged or no SQLite database ({what}). It was left as it is: restore a backup, name another file, "
-        f"or move it away and save what can be saved with `sqlite3 {path.name} .recover`"
+        f"{path} is damaged or no SQLite database ({what}). The file is unchanged: restore a backup, "
+        "name another file, "
+        f"or move it away and save its readable rows with `sqlite3 {path.name} .recover`"
     )

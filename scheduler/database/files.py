@@ -123,7 +123,8 @@ def open_for_reading(
     """
     if not path.exists():
         raise LedgerUnavailable(
-            f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name another file"
+            f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name "
+            "another file"
         )
     with translate_errors(path):
         connection = connect_for_reading(path)
@@ -161,7 +162,8 @@ def _require_writable(path: Path) -> None:
     """
     if not os.access(path, os.W_OK, effective_ids=True):
         raise LedgerUnavailable(
-            f"{path} is read-only; give the daemon's user the right to write to it, or mount its disk for writing"
+            f"{path} is read-only; give the daemon's user the right to write to it, or mount its "
+            "disk for writing"
         )
 
 
@@ -251,14 +253,16 @@ def _check_schema(path: Path, connection: sqlite3.Connection, schema: Schema) ->
         return 0
     if application_id != schema.application_id:
         raise DatabaseRefused(
-            f"{path} is an SQLite database of something else (application id {application_id:#010x}, not {schema.application_id:#010x}). "
-            "It was left as it is: name another file"
+            f"{path} is an SQLite database of another program (application id "
+            f"{application_id:#010x}, not {schema.application_id:#010x}). "
+            "The file is unchanged: name another file"
         )
     newest = len(schema.migrations)
     if version > newest:
         raise DatabaseRefused(
-            f"{path} was written by a newer version of the scheduler (schema {version}, this one knows {newest}). "
-            "It was left as it is: install the newer version, or restore a backup from before the upgrade"
+            f"{path} was written by a newer version of the scheduler (schema {version}, this one "
+            f"knows {newest}). "
+            "The file is unchanged: install the newer version, or restore a backup from before the upgrade"
         )
     return int(version)
 
@@ -299,8 +303,9 @@ def _require_current(path: Path, connection: sqlite3.Connection, schema: Schema)
     version, newest = _check_schema(path, connection, schema), len(schema.migrations)
     if version < newest:
         raise DatabaseRefused(
-            f"{path} was written by an older version of the scheduler (schema {version}, this one wants {newest}). "
-            "It was left as it is: start the daemon once, which brings it up to date"
+            f"{path} was written by an older version of the scheduler (schema {version}, this one "
+            f"wants {newest}). "
+            "The file is unchanged: start the daemon once, which brings it up to date"
         )
 
 

@@ -23,7 +23,8 @@ _BEGIN: Final = make_statement(
     _ATTEMPT,
     """
     UPDATE occurrence SET state = 'in_flight', attempts = given.number
-    FROM {given} WHERE {same} AND outcome IS NULL AND given.number IN (attempts, attempts + 1) AND given.number > 0
+    FROM {given} WHERE {same} AND outcome IS NULL AND given.number IN (attempts, attempts + 1)
+        AND given.number > 0
     """,
 )
 
@@ -32,7 +33,8 @@ _CLOSE_EARLIER: Final = make_statement(
     """
     UPDATE attempt SET result = 'unknown', automation_id = given.automation_id
     FROM {given}, occurrence
-    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number < given.number AND attempt.result IS NULL
+    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number < given.number
+        AND attempt.result IS NULL
     """,
 )
 
@@ -42,8 +44,10 @@ _WRITE: Final = make_statement(
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
     SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
     FROM {given} CROSS JOIN occurrence WHERE {same}
-    ON CONFLICT (occurrence_id, number) DO UPDATE
-    SET written_at = excluded.written_at, baseline = excluded.baseline, clock_offset = excluded.clock_offset WHERE result IS NULL
+    ON CONFLICT (occurrence_id, number)
+    DO UPDATE SET written_at = excluded.written_at, baseline = excluded.baseline,
+        clock_offset = excluded.clock_offset
+    WHERE result IS NULL
     """,
 )
 
@@ -51,15 +55,18 @@ _END: Final = make_statement(
     "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
     """
     UPDATE attempt SET result = given.result, ended_at = given.ended_at, sent_at = given.sent_at,
-        http_status = given.http_status, error = given.error, automation_id = iif(given.result = 'unknown', given.automation_id, NULL)
+        http_status = given.http_status, error = given.error,
+            automation_id = iif(given.result = 'unknown', given.automation_id, NULL)
     FROM {given}, occurrence
-    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number = given.number AND attempt.result IS NULL
+    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number = given.number
+        AND attempt.result IS NULL
     """,
 )
 
 _GO_ON: Final = make_statement(
     "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
-    "UPDATE occurrence SET state = given.state, error = given.error FROM {given} WHERE {same} AND outcome IS NULL",
+    "UPDATE occurrence SET state = given.state, error = given.error FROM {given} WHERE {same} AND "
+    "outcome IS NULL",
 )
 
 _WAIT: Final = make_statement(
@@ -78,14 +85,17 @@ _CLOSE: Final = make_statement(
 _REMOVE_OPEN: Final = make_statement(
     "target, automation_id, scheduled_for",
     """
-    DELETE FROM attempt WHERE result IS NULL AND occurrence_id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
+    DELETE FROM attempt
+    WHERE result IS NULL
+        AND occurrence_id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
     """,
 )
 
 _COUNT_AGAIN: Final = make_statement(
     "target, automation_id, scheduled_for",
     """
-    UPDATE occurrence SET attempts = (SELECT coalesce(max(number), 0) FROM attempt WHERE occurrence_id = occurrence.id)
+    UPDATE occurrence SET attempts = (SELECT coalesce(max(number), 0) FROM attempt
+        WHERE occurrence_id = occurrence.id)
     FROM {given} WHERE {same}
     """,
 )
@@ -128,7 +138,7 @@ def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> Sequ
     """
     rows = pack_rows([_make_attempt_row(each) for each in items])
     if connection.execute(_BEGIN, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an attempt for what is not open, or out of its turn: {items[0]}")
+        raise Contradiction(f"an attempt for an occurrence that is not open, or out of its turn: {items[0]}")
     if any(each.attempt.number > 1 for each in items):
         connection.execute(_CLOSE_EARLIER, (rows,))
     if connection.execute(_WRITE, (rows,)).rowcount != len(items):
@@ -153,7 +163,7 @@ def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Seq
     rows = pack_rows([make_end_row(each) for each in items])
     end_rows(connection, rows, items)
     if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an attempt ended of an occurrence that has its outcome: {items[0]}")
+        raise Contradiction(f"the attempt that ended belongs to an occurrence with an outcome: {items[0]}")
     steps.record(connection, [(each.occurrence, each.steps) for each in items])
     return [None] * len(items)
 
@@ -161,7 +171,7 @@ def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Seq
 def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[AttemptEndWrite]) -> None:
     """End the attempts only; ``rows`` are the packed rows of the ``items``."""
     if connection.execute(_END, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an attempt ended that was not open: {items[0]}")
+        raise Contradiction(f"the attempt that ended was not open: {items[0]}")
 
 
 def make_end_row(ended: AttemptEndWrite) -> tuple[Value, ...]:
@@ -188,7 +198,7 @@ def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStart
     rows = pack_rows([to_identity(each.occurrence) for each in items])
     close_open(connection, rows)
     if connection.execute(_WAIT, (rows,)).rowcount != len(items):
-        raise Contradiction(f"nothing can be settled that is not open: {items[0]}")
+        raise Contradiction(f"an occurrence that is not open cannot be resolved: {items[0]}")
     steps.record(connection, [(each.occurrence, each.steps) for each in items])
     return [None] * len(items)
 

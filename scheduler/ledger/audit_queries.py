@@ -83,14 +83,16 @@ def store_weights(connection: sqlite3.Connection, weights: Mapping[str, int]) ->
     """Store the weight of each automation in the connection, for `count_rows`."""
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID"
+        "CREATE TEMP TABLE IF NOT EXISTS weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT "
+        "NULL) WITHOUT ROWID"
     )
     connection.execute("DELETE FROM temp.weight")
     connection.executemany("INSERT INTO temp.weight VALUES (?, ?)", weights.items())
 
 
 _COUNT_ROWS: Final = """
-    SELECT scheduled_for, count(*), coalesce(sum(weight), 0) FROM occurrence LEFT JOIN temp.weight USING (automation_id)
+    SELECT scheduled_for, count(*), coalesce(sum(weight), 0) FROM occurrence LEFT JOIN temp.weight
+    USING (automation_id)
     WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND (weight IS NOT NULL OR ?4)
         AND (?5 IS NULL OR automation_id < ?5)
     GROUP BY scheduled_for
@@ -143,8 +145,10 @@ _SPANS: Final = """
     SELECT occurrence.automation_id, scheduled_for, last, count, outcome, reason, intervals,
         cron_expression, timezone, dst_gap, dst_repeat, rules_version
     FROM occurrence INDEXED BY occurrence_span_ends
-    LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
-    WHERE count > 1 AND occurrence.target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, occurrence.automation_id
+    LEFT JOIN definition ON definition.id = definition_id
+    LEFT JOIN evaluation ON evaluation.id = evaluation_id
+    WHERE count > 1 AND occurrence.target = ?1 AND last > ?2 AND scheduled_for <= ?3
+    ORDER BY scheduled_for, occurrence.automation_id
 """
 
 
@@ -177,11 +181,13 @@ _IS_INCONSISTENT: Final = """
     CASE outcome
         WHEN 'accepted' THEN NOT EXISTS (
             SELECT 1 FROM run
-            WHERE run.occurrence_id = occurrence.id AND run.run_id = occurrence.task_run_id AND run.target = occurrence.target
+            WHERE run.occurrence_id = occurrence.id AND run.run_id = occurrence.task_run_id
+                AND run.target = occurrence.target
         )
         WHEN 'unresolved' THEN 1
         ELSE EXISTS (SELECT 1 FROM run WHERE run.occurrence_id = occurrence.id)
-    END OR (attempts > 1 AND (SELECT count(*) FROM attempt WHERE occurrence_id = occurrence.id AND result = 'answered') > 1)
+    END OR (attempts > 1
+        AND (SELECT count(*) FROM attempt WHERE occurrence_id = occurrence.id AND result = 'answered') > 1)
 """
 
 _COUNT_OUTCOMES: Final = f"""
@@ -268,8 +274,10 @@ class OpenRow:
 
 _SELECT_OPEN: Final = """
     SELECT automation_id, name, scheduled_for, due, deadline, state,
-        (SELECT max(coalesce(ended_at, written_at)) FROM attempt WHERE occurrence_id = occurrence.id) AS tried_at
-    FROM occurrence WHERE outcome IS NULL AND target = ?1 AND scheduled_for > ?2 AND scheduled_for <= ?3 ORDER BY due
+        (SELECT max(coalesce(ended_at, written_at)) FROM attempt
+            WHERE occurrence_id = occurrence.id) AS tried_at
+    FROM occurrence WHERE outcome IS NULL AND target = ?1 AND scheduled_for > ?2
+        AND scheduled_for <= ?3 ORDER BY due
 """
 
 
@@ -326,7 +334,8 @@ def find_known_runs(connection: sqlite3.Connection, target: str, runs: Iterable[
 
 
 _SELECT_KNOWN_RUN: Final = """
-    SELECT 1 FROM run WHERE target = ?1 AND run_id = ?2 UNION ALL SELECT 1 FROM manual_run WHERE target = ?1 AND run_id = ?2
+    SELECT 1 FROM run WHERE target = ?1 AND run_id = ?2 UNION ALL SELECT 1 FROM manual_run
+    WHERE target = ?1 AND run_id = ?2
     UNION ALL SELECT 1 FROM unattributed_run WHERE target = ?1 AND run_id = ?2
 """
 

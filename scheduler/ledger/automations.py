@@ -44,8 +44,10 @@ def read_automations(
 
 
 _AUTOMATIONS: Final = """
-    SELECT target, automation_id, name, cron_expression, timezone, enabled, invalid, run_id, run_at FROM automation
-    WHERE removed_at IS NULL AND (?1 IS NULL OR (target, automation_id) = (?1, ?2)) ORDER BY name, automation_id
+    SELECT target, automation_id, name, cron_expression, timezone, enabled, invalid, run_id, run_at
+    FROM automation
+    WHERE removed_at IS NULL AND (?1 IS NULL OR (target, automation_id) = (?1, ?2))
+    ORDER BY name, automation_id
 """
 
 
@@ -105,7 +107,8 @@ def find_with_prefix(
 
 _MATCH: Final = """
     target, automation_id, name,
-    coalesce((SELECT timezone FROM definition WHERE target = found.target AND automation_id = found.automation_id
+    coalesce((SELECT timezone FROM definition
+        WHERE target = found.target AND automation_id = found.automation_id
               AND timezone IS NOT NULL ORDER BY id DESC LIMIT 1), 'UTC')
 """
 _MATCHES: Final = f"""
@@ -116,5 +119,6 @@ _NAMED: Final = f"{_MATCHES} AND (automation_id = :text OR (name = :text AND rem
 _WITH_PREFIX: Final = f"{_MATCHES} AND automation_id >= :prefix AND automation_id < :prefix || 'g'"
 _FORMERLY_NAMED: Final = f"""
     SELECT {_MATCH.replace("name,", "max(name),", 1)} FROM definition AS found
-    WHERE (:target IS NULL OR target = :target) AND (automation_id = :text OR name = :text) GROUP BY target, automation_id
+    WHERE (:target IS NULL OR target = :target) AND (automation_id = :text OR name = :text)
+    GROUP BY target, automation_id
 """  # noqa: S608 -- a literal of this module

@@ -40,7 +40,8 @@ from scheduler.ledger.sql_batch import (
 _OUTSIDE_SPANS: Final = """
     given.scheduled_for < coalesce((
         SELECT span.scheduled_for FROM occurrence AS span
-        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id AND span.last >= given.scheduled_for
+        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id
+            AND span.last >= given.scheduled_for
         ORDER BY span.last LIMIT 1
     ), '~')
 """
@@ -49,7 +50,8 @@ _OUTSIDE_SPANS: Final = """
 _INSERT_CLAIMS: Final = make_statement(
     "automation_id, scheduled_for, name, due, deadline, claimed_at, attempts",
     f"""
-    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, name, due, deadline, claimed_at, attempts, state)
+    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, name, due, deadline, claimed_at,
+        attempts, state)
     SELECT ?2, ?3, automation_id, scheduled_for, scheduled_for, name, due, deadline, claimed_at, attempts,
         iif(attempts, 'claimed', 'waiting')
     FROM {{given}} WHERE {_OUTSIDE_SPANS} ON CONFLICT DO NOTHING
@@ -61,7 +63,8 @@ _INSERT_FIRST_ATTEMPTS: Final = make_statement(
     """
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
     SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
-    FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id) WHERE occurrence.target = ?2 AND occurrence.id > ?3
+    FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id)
+    WHERE occurrence.target = ?2 AND occurrence.id > ?3
     """,
 )
 
@@ -70,36 +73,45 @@ _SELECT_OURS: Final = (
 )
 
 _INSERT_SKIPS: Final = make_statement(
-    "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node",
+    "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, "
+    "finished_at, error, node",
     """
     INSERT INTO occurrence
-        (target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node)
-    SELECT target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node
+        (target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason,
+            finished_at, error, node)
+    SELECT target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason,
+        finished_at, error, node
     FROM {given} WHERE true ON CONFLICT DO NOTHING
     """,
 )
 
 _INSERT_SPANS: Final = make_statement(
-    "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, expression, timezone, gap, repeat, rules",
+    "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, "
+    "expression, timezone, gap, repeat, rules",
     """
-    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
+    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, name, due, outcome,
+        reason, finished_at, error,
         definition_id, evaluation_id)
     SELECT ?2, ?3, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
-        (SELECT max(id) FROM definition WHERE definition.target = ?2 AND definition.automation_id = given.automation_id
+        (SELECT max(id) FROM definition
+            WHERE definition.target = ?2 AND definition.automation_id = given.automation_id
             AND cron_expression = expression AND definition.timezone = given.timezone),
-        (SELECT max(id) FROM evaluation WHERE dst_gap = given.gap AND dst_repeat = given.repeat AND rules_version = given.rules)
+        (SELECT max(id) FROM evaluation
+            WHERE dst_gap = given.gap AND dst_repeat = given.repeat AND rules_version = given.rules)
     FROM {given} WHERE true ON CONFLICT DO NOTHING
     """,
 )
 
 _SPANS_BETWEEN: Final = """
     SELECT automation_id, scheduled_for, last FROM occurrence
-    WHERE count > 1 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1)) AND last >= ?3 AND scheduled_for <= ?4
+    WHERE count > 1 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1)) AND last >= ?3
+        AND scheduled_for <= ?4
 """
 _SELECT_BETWEEN: Final = f"""
     SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
         SELECT automation_id, scheduled_for, last FROM occurrence
-        WHERE scheduled_for BETWEEN ?3 AND ?4 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1))
+        WHERE scheduled_for BETWEEN ?3 AND ?4 AND target = ?2
+            AND automation_id IN (SELECT value FROM json_each(?1))
         UNION {_SPANS_BETWEEN}
     )
 """  # noqa: S608 -- literals of this module
@@ -110,7 +122,8 @@ _SELECT_AMONG_MANY: Final = f"""
     WITH RECURSIVE at (instant) AS (
         SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for >= ?3
         UNION ALL
-        SELECT (SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for > at.instant) FROM at WHERE at.instant < ?4
+        SELECT (SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for > at.instant) FROM at
+        WHERE at.instant < ?4
     )
     SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
         SELECT automation_id, scheduled_for, last FROM at CROSS JOIN occurrence ON scheduled_for = at.instant
@@ -147,10 +160,12 @@ _SELECT_MISSING: Final = make_statement(
     f"""
     SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM {{given}} WHERE NOT EXISTS (
         SELECT 1 FROM occurrence AS own
-        WHERE own.scheduled_for = given.scheduled_for AND own.automation_id = given.automation_id AND own.target = ?2
+        WHERE own.scheduled_for = given.scheduled_for AND own.automation_id = given.automation_id
+            AND own.target = ?2
     ) AND {_OUTSIDE_SPANS} AND NOT EXISTS (
         SELECT 1 FROM gap
-        WHERE gap.target = ?2 AND gap.automation_id <= given.automation_id AND substr(gap.since, 1, 19) < substr(given.scheduled_for, 1, 19)
+        WHERE gap.target = ?2 AND gap.automation_id <= given.automation_id
+            AND substr(gap.since, 1, 19) < substr(given.scheduled_for, 1, 19)
             AND substr(gap.until, 1, 19) >= substr(given.scheduled_for, 1, 19)
     )
     """,  # noqa: S608 -- literals of this module

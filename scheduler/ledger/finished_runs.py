@@ -20,7 +20,8 @@ MOST_NAMED: Final = 20
 """The number of failing automations that are named; the others are only counted."""
 
 _COLUMNS: Final = """
-    automation.target, automation.automation_id, automation.name, run.run_id, run.status, automation.finished_at, automation.failures,
+    automation.target, automation.automation_id, automation.name, run.run_id, run.status,
+        automation.finished_at, automation.failures,
     run.error
 """
 
@@ -34,17 +35,20 @@ _SELECT_FAILING: Final = f"""
 
 _COUNT_FAILING: Final = """
     SELECT target, count(*) FROM automation INDEXED BY automation_failing
-    WHERE failures > 0 AND removed_at IS NULL AND enabled IS NOT 0 AND target IN (SELECT value FROM json_each(?1))
+    WHERE failures > 0 AND removed_at IS NULL AND enabled IS NOT 0
+        AND target IN (SELECT value FROM json_each(?1))
     GROUP BY target ORDER BY target
 """
 
 _SELECT_FAILING_IDS: Final = """
-    SELECT automation_id FROM automation INDEXED BY automation_failing WHERE failures > 0 AND removed_at IS NULL AND target = ?
+    SELECT automation_id FROM automation INDEXED BY automation_failing
+    WHERE failures > 0 AND removed_at IS NULL AND target = ?
 """
 
 _SELECT_SOME: Final = f"""
     SELECT {_COLUMNS} FROM json_each(?1) AS given
-    CROSS JOIN automation ON automation.target = given.value ->> 0 AND automation.automation_id = given.value ->> 1
+    CROSS JOIN automation ON automation.target = given.value ->> 0
+        AND automation.automation_id = given.value ->> 1
     CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.finished_run_id
 """  # noqa: S608 -- literals of this module
 

@@ -35,7 +35,8 @@ def request_fire(connection: sqlite3.Connection, request: FireRequest) -> bool:
 _ASK: Final = """
     INSERT INTO fire_request (target, automation_id, scheduled_for, requested_at, "by", span, intervals)
     VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (target, automation_id, scheduled_for) DO UPDATE SET requested_at = excluded.requested_at, "by" = excluded."by",
+    ON CONFLICT (target, automation_id, scheduled_for)
+    DO UPDATE SET requested_at = excluded.requested_at, "by" = excluded."by",
         span = excluded.span, intervals = excluded.intervals, refused = NULL
     WHERE fire_request.refused IS NOT NULL
 """
@@ -81,7 +82,8 @@ def read_requests(connection: sqlite3.Connection, target: str) -> list[FireReque
 
 
 _REQUESTS: Final = """
-    SELECT * FROM fire_request INDEXED BY fire_request_waiting WHERE target = ? AND refused IS NULL ORDER BY requested_at, scheduled_for
+    SELECT * FROM fire_request INDEXED BY fire_request_waiting WHERE target = ? AND refused IS NULL
+    ORDER BY requested_at, scheduled_for
 """
 
 
@@ -177,17 +179,21 @@ def _record_reopening(
 
 
 _SELECT: Final = """
-    SELECT outcome, reason, state, finished_at, count FROM occurrence WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
+    SELECT outcome, reason, state, finished_at, count FROM occurrence
+    WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
 """
 _OPEN: Final = """
-    UPDATE occurrence SET state = 'waiting', outcome = NULL, reason = NULL, finished_at = NULL, sent_at = NULL, lateness_seconds = NULL,
+    UPDATE occurrence SET state = 'waiting', outcome = NULL, reason = NULL, finished_at = NULL,
+        sent_at = NULL, lateness_seconds = NULL,
         deadline = ?4, claimed_at = coalesce(claimed_at, ?5), asked_at = ?6
     WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
 """
 _MAKE: Final = """
-    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, deadline, claimed_at, asked_at, node, state)
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, deadline, claimed_at,
+        asked_at, node, state)
     SELECT ?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting' WHERE NOT EXISTS (
         SELECT 1 FROM occurrence AS span
-        WHERE span.count > 1 AND span.target = ?1 AND span.automation_id = ?2 AND span.last >= ?3 AND span.scheduled_for <= ?3
+        WHERE span.count > 1 AND span.target = ?1 AND span.automation_id = ?2 AND span.last >= ?3
+            AND span.scheduled_for <= ?3
     )
 """

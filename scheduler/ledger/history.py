@@ -87,7 +87,10 @@ def _choose_tables(selection: Selection) -> tuple[str, str]:
     )
     occurrences = "occurrence" if index is None else f"occurrence INDEXED BY {index}"
     return (
-        f"{occurrences} LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id",
+        (
+            f"{occurrences} LEFT JOIN run ON run.target = occurrence.target AND run.run_id = "
+            "occurrence.task_run_id"
+        ),
         "occurrence",
     )
 
@@ -96,7 +99,8 @@ _COLUMNS: Final = """
     occurrence.target, occurrence.automation_id, occurrence.name, occurrence.scheduled_for, occurrence.due,
     occurrence.outcome, occurrence.reason, occurrence.attempts,
     occurrence.claimed_at, occurrence.sent_at, occurrence.finished_at, occurrence.lateness_seconds,
-    occurrence.task_run_id, run.status AS run_status, coalesce(occurrence.error, run.error) AS error, occurrence.node, occurrence.count,
+    occurrence.task_run_id, run.status AS run_status, coalesce(occurrence.error, run.error) AS error,
+        occurrence.node, occurrence.count,
     occurrence.state
 """
 
@@ -216,13 +220,16 @@ def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivi
 
 _TALLY: Final = f"""
     SELECT target, outcome, reason, sum(count) AS occurrences, max(last) AS newest, count(*) AS number
-    FROM (SELECT target, outcome, reason, count, last FROM occurrence WHERE {_SINCE} ORDER BY scheduled_for DESC LIMIT :most)
+    FROM (SELECT target, outcome, reason, count, last FROM occurrence WHERE {_SINCE}
+        ORDER BY scheduled_for DESC LIMIT :most)
     GROUP BY target, outcome, reason ORDER BY target, outcome, reason
 """  # noqa: S608 -- made of a literal above; the values are parameters
 _FOREIGN: Final = """
-    SELECT target, automation_id, coalesce(automation.name, automation_id), count(*), sum(doubles IS NOT NULL), max(started_at) AS newest
+    SELECT target, automation_id, coalesce(automation.name, automation_id), count(*),
+        sum(doubles IS NOT NULL), max(started_at) AS newest
     FROM (
-        SELECT * FROM run INDEXED BY run_running WHERE status = 'running' AND occurrence_id IS NULL AND finished_at IS NULL
+        SELECT * FROM run INDEXED BY run_running
+        WHERE status = 'running' AND occurrence_id IS NULL AND finished_at IS NULL
         UNION ALL SELECT * FROM run INDEXED BY run_alone WHERE occurrence_id IS NULL AND finished_at >= ?
     ) LEFT JOIN automation USING (target, automation_id)
     WHERE origin = 'foreign'

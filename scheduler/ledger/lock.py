@@ -86,7 +86,7 @@ def is_locked(ledger: Path) -> bool:
         return False
     except OSError as error:
         raise LedgerUnavailable(
-            f"{path}: {error.strerror}; ask as the user that the daemon runs as"
+            f"{path}: {error.strerror}; run the command as the user of the daemon"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -126,7 +126,8 @@ def _open_lock_file(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise LedgerUnavailable(
-            f"{path}: {error.strerror}; see that its folder exists and the daemon's user may write there"
+            f"{path}: {error.strerror}; check that its folder exists and that the daemon's user may "
+            "write there"
         ) from error
 
 

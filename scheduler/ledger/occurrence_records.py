@@ -206,7 +206,8 @@ _PAUSES: Final = """
     SELECT automation_id, since, "by", until, ended_by FROM past_pause
     WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3 AND until >= ?3
     UNION ALL
-    SELECT automation_id, since, "by", NULL, NULL FROM pause WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3
+    SELECT automation_id, since, "by", NULL, NULL FROM pause
+    WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3
     ORDER BY since
 """
 

@@ -83,7 +83,8 @@ def resume(
 
 _REMEMBER_PAUSES: Final = """
     INSERT INTO past_pause (target, automation_id, since, "by", until, ended_by)
-    SELECT target, automation_id, since, "by", ?4, ?5 FROM pause WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)
+    SELECT target, automation_id, since, "by", ?4, ?5 FROM pause
+    WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)
 """
 _END_PAUSES: Final = "DELETE FROM pause WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)"
 
@@ -91,7 +92,8 @@ _END_PAUSES: Final = "DELETE FROM pause WHERE target = ?1 AND (automation_id = ?
 def read_pauses(connection: sqlite3.Connection, target: str | None = None) -> list[Pause]:
     """Read the pauses of one target or of all targets, the oldest first."""
     rows = connection.execute(
-        'SELECT target, automation_id, since, "by" FROM pause WHERE ?1 IS NULL OR target = ?1 ORDER BY since, target, automation_id',
+        'SELECT target, automation_id, since, "by" FROM pause WHERE ?1 IS NULL OR target = ?1 ORDER '
+        "BY since, target, automation_id",
         (target,),
     )
     return [Pause(target, automation_id, from_text(since), by) for target, automation_id, since, by in rows]
@@ -170,7 +172,8 @@ def find_manual_run(
 
 _NEAREST: Final = """
     SELECT id FROM manual_run
-    WHERE target = ? AND automation_id = ? AND run_id IS NULL AND answered_at IS NULL AND requested_at BETWEEN ? AND ?
+    WHERE target = ? AND automation_id = ? AND run_id IS NULL AND answered_at IS NULL
+        AND requested_at BETWEEN ? AND ?
     ORDER BY requested_at LIMIT 1
 """
 

@@ -22,10 +22,13 @@ from scheduler.ledger.sql_batch import (
 )
 
 _CONCLUDE: Final = make_statement(
-    "target, automation_id, scheduled_for, outcome, reason, finished_at, sent_at, lateness_seconds, task_run_id, error",
+    "target, automation_id, scheduled_for, outcome, reason, finished_at, sent_at, lateness_seconds, "
+    "task_run_id, error",
     """
-    UPDATE occurrence SET state = NULL, outcome = given.outcome, reason = given.reason, finished_at = given.finished_at,
-        sent_at = given.sent_at, lateness_seconds = given.lateness_seconds, task_run_id = given.task_run_id, error = given.error
+    UPDATE occurrence SET state = NULL, outcome = given.outcome, reason = given.reason,
+        finished_at = given.finished_at,
+        sent_at = given.sent_at, lateness_seconds = given.lateness_seconds, task_run_id = given.task_run_id,
+            error = given.error
     FROM {given} WHERE {same} AND occurrence.outcome IS NULL
     """,
 )
@@ -35,7 +38,8 @@ _RUN: Final = "target, automation_id, scheduled_for, run_id, status, started_at,
 _ADOPT_RUNS: Final = make_statement(
     _RUN,
     """
-    UPDATE run SET occurrence_id = occurrence.id, scheduled_for = occurrence.scheduled_for, origin = 'occurrence', doubles = NULL
+    UPDATE run SET occurrence_id = occurrence.id, scheduled_for = occurrence.scheduled_for,
+        origin = 'occurrence', doubles = NULL
     FROM {given} CROSS JOIN occurrence
     WHERE {same} AND run.target = given.target AND run.run_id = given.run_id AND run.origin = 'foreign'
     """,
@@ -44,8 +48,10 @@ _ADOPT_RUNS: Final = make_statement(
 _INSERT_RUNS: Final = make_statement(
     _RUN,
     """
-    INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status, started_at, finished_at, error)
-    SELECT target, given.run_id, automation_id, occurrence.id, scheduled_for, 'occurrence', given.status, given.started_at,
+    INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status, started_at,
+        finished_at, error)
+    SELECT target, given.run_id, automation_id, occurrence.id, scheduled_for, 'occurrence', given.status,
+        given.started_at,
         given.finished_at, given.error
     FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id, target)
     WHERE true ON CONFLICT (target, run_id) DO NOTHING
@@ -69,19 +75,22 @@ _STILL_THERE: Final = make_statement(
 _RESTS_ON_NO_ATTEMPT: Final = "attempts = 0 AND outcome IN ('skipped', 'expired')"
 _STRADDLING: Final = f"""
     FROM occurrence INDEXED BY occurrence_span_ends
-    WHERE count > 1 AND last > ?2 AND target = ?1 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT} AND reason <> 'deleted'
+    WHERE count > 1 AND last > ?2 AND target = ?1 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT}
+        AND reason <> 'deleted'
 """
 _EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) {_STRADDLING}"
 _DELETE_STRADDLING: Final = f"DELETE {_STRADDLING}"
 _DELETE_AHEAD: Final = f"""
-    DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT} AND (reason <> 'deleted' OR EXISTS (
+    DELETE FROM occurrence
+    WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT} AND (reason <> 'deleted' OR EXISTS (
         SELECT 1 FROM automation
         WHERE target = ?1 AND automation_id = occurrence.automation_id AND removed_at IS NULL
     ))
 """  # noqa: S608 -- literals
 
 _DEFINITIONS_IN_FORCE: Final = """
-    UPDATE definition INDEXED BY definition_by_effect SET effective_from = ?2 WHERE effective_from > ?2 AND target = ?1
+    UPDATE definition INDEXED BY definition_by_effect SET effective_from = ?2
+    WHERE effective_from > ?2 AND target = ?1
 """
 _AUTOMATIONS_IN_FORCE: Final = (
     "UPDATE automation SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
@@ -114,7 +123,7 @@ def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -
     """
     rows = pack_rows([_make_conclusion_row(each) for each in items])
     if connection.execute(_CONCLUDE, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an outcome for what is not open: {items[0]}")
+        raise Contradiction(f"an outcome for an occurrence that is not open: {items[0]}")
     _end_attempts(connection, items)
     _record_runs(connection, items)
     steps.record(connection, [(each.occurrence, each.steps) for each in items])
@@ -162,7 +171,7 @@ def _record_runs(connection: sqlite3.Connection, items: Sequence[ConclusionWrite
     if runs:
         recorded += connection.execute(_INSERT_RUNS, (_pack_run_rows(runs),)).rowcount
     if recorded != len(runs):
-        raise RunTaken(f"a run belongs to somebody else already: {items[0]}")
+        raise RunTaken(f"a run belongs to another occurrence already: {items[0]}")
 
 
 def _is_found_run(concluded: ConclusionWrite) -> bool:

@@ -42,8 +42,10 @@ class _Table:
 _OCCURRENCES: Final = _Table(
     ("", "", ""),
     """
-    SELECT json_array(scheduled_for, automation_id, target), id, last < :second AND outcome IS NOT NULL FROM occurrence
-    WHERE (scheduled_for, automation_id, target) > (:place ->> 0, :place ->> 1, :place ->> 2) AND scheduled_for < :second
+    SELECT json_array(scheduled_for, automation_id, target), id, last < :second AND outcome IS NOT NULL
+    FROM occurrence
+    WHERE (scheduled_for, automation_id, target) > (:place ->> 0, :place ->> 1, :place ->> 2)
+        AND scheduled_for < :second
     ORDER BY scheduled_for, automation_id, target LIMIT :most
     """,
     "DELETE FROM occurrence WHERE id IN (SELECT value FROM json_each(?))",
@@ -56,7 +58,8 @@ _RUNS: Final = _Table(
         WHERE automation.target = run.target AND automation.automation_id = run.automation_id
             AND run.run_id IN (automation.run_id, automation.finished_run_id)
     ) FROM run INDEXED BY run_alone
-    WHERE occurrence_id IS NULL AND (finished_at, target, run_id) > (:place ->> 0, :place ->> 1, :place ->> 2) AND finished_at < :instant
+    WHERE occurrence_id IS NULL AND (finished_at, target, run_id) > (:place ->> 0, :place ->> 1, :place ->> 2)
+        AND finished_at < :instant
     ORDER BY finished_at, target, run_id LIMIT :most
     """,
     "DELETE FROM run WHERE (target, run_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
@@ -67,7 +70,8 @@ _DEFINITIONS: Final = _Table(
     """
     SELECT json_array(id), json_array(id, target, automation_id), (
         SELECT max(next.effective_from, next.observed_at) FROM definition AS next
-        WHERE next.target = definition.target AND next.automation_id = definition.automation_id AND next.id > definition.id
+        WHERE next.target = definition.target AND next.automation_id = definition.automation_id
+            AND next.id > definition.id
         ORDER BY next.id LIMIT 1
     ) FROM definition
     WHERE id > :place ->> 0 ORDER BY id LIMIT :most
@@ -77,12 +81,14 @@ _DEFINITIONS: Final = _Table(
 _OTHERS: Final = (
     _Table(
         (0,),
-        "SELECT json_array(id), id, requested_at < :instant FROM manual_run WHERE id > :place ->> 0 ORDER BY id LIMIT :most",
+        "SELECT json_array(id), id, requested_at < :instant FROM manual_run WHERE id > :place ->> 0 "
+        "ORDER BY id LIMIT :most",
         "DELETE FROM manual_run WHERE id IN (SELECT value FROM json_each(?))",
     ),
     _Table(
         (0,),
-        "SELECT json_array(id), id, until < :instant FROM past_pause WHERE id > :place ->> 0 ORDER BY id LIMIT :most",
+        "SELECT json_array(id), id, until < :instant FROM past_pause WHERE id > :place ->> 0 ORDER "
+        "BY id LIMIT :most",
         "DELETE FROM past_pause WHERE id IN (SELECT value FROM json_each(?))",
     ),
     _Table(
@@ -96,14 +102,16 @@ _OTHERS: Final = (
     _Table(
         ("", "", ""),
         """
-        SELECT json_array(target, automation_id, scheduled_for), json_array(target, automation_id, scheduled_for),
+        SELECT json_array(target, automation_id, scheduled_for),
+            json_array(target, automation_id, scheduled_for),
             requested_at < :instant AND refused IS NOT NULL FROM fire_request
         WHERE (target, automation_id, scheduled_for) > (:place ->> 0, :place ->> 1, :place ->> 2)
         ORDER BY target, automation_id, scheduled_for LIMIT :most
         """,
         """
         DELETE FROM fire_request
-        WHERE (target, automation_id, scheduled_for) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))
+        WHERE (target, automation_id, scheduled_for) IN (SELECT value ->> 0, value ->> 1, value ->> 2
+            FROM json_each(?))
         """,
     ),
 )
@@ -194,5 +202,6 @@ def _delete_rows(delete: str, found: str, before: str, connection: sqlite3.Conne
 
 
 _REMEMBER: Final = """
-    INSERT INTO pruned (id, before) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET before = max(before, excluded.before)
+    INSERT INTO pruned (id, before) VALUES (1, ?1) ON CONFLICT (id)
+    DO UPDATE SET before = max(before, excluded.before)
 """

@@ -203,7 +203,8 @@ _SECOND: Final = (
     CREATE TABLE step (              -- what the attempts of an occurrence do not tell
         occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
         at TEXT NOT NULL,
-        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held', 'throttled', 'back_off',
+        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held',
+            'throttled', 'back_off',
             'budget', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
         until TEXT,                  -- NULL for what happened at one instant
         detail TEXT,
@@ -236,7 +237,8 @@ _SECOND: Final = (
     # count as missing.
     """
     INSERT INTO pruned (id, before)
-    SELECT 1, substr(min(scheduled_for), 1, 19) || '.000000Z' FROM occurrence HAVING min(scheduled_for) IS NOT NULL
+    SELECT 1, substr(min(scheduled_for), 1, 19) || '.000000Z' FROM occurrence
+    HAVING min(scheduled_for) IS NOT NULL
     """,
 )
 
@@ -257,7 +259,8 @@ _LOOK_UPS: Final = (
     # only where the result is 'unknown', for the index below
     "ALTER TABLE attempt ADD COLUMN automation_id TEXT",
     """
-    UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence WHERE occurrence.id = attempt.occurrence_id)
+    UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence
+        WHERE occurrence.id = attempt.occurrence_id)
     WHERE result = 'unknown'
     """,
     "DROP INDEX attempt_unknown",
@@ -297,7 +300,8 @@ _CAUSES: Final = (
     CREATE TABLE step (              -- what the attempts of an occurrence do not tell
         occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
         at TEXT NOT NULL,
-        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held', 'throttled', 'back_off',
+        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held',
+            'throttled', 'back_off',
             'budget', 'in_flight', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
         until TEXT,                  -- NULL for what happened at one instant
         detail TEXT,
@@ -324,25 +328,30 @@ _LAST_TIMES: Final = (
     """,
     """
     UPDATE automation SET succeeded_at = last.at FROM (
-        SELECT target, automation_id, max(finished_at) AS at FROM run WHERE status = 'success' GROUP BY target, automation_id
+        SELECT target, automation_id, max(finished_at) AS at FROM run WHERE status = 'success'
+        GROUP BY target, automation_id
     ) AS last WHERE automation.target = last.target AND automation.automation_id = last.automation_id
     """,
     """
-    CREATE TRIGGER occurrence_accepted AFTER UPDATE OF outcome ON occurrence WHEN new.outcome = 'accepted' BEGIN
+    CREATE TRIGGER occurrence_accepted AFTER UPDATE OF outcome ON occurrence
+    WHEN new.outcome = 'accepted' BEGIN
         UPDATE automation SET accepted_at = coalesce(
-            max(accepted_at, coalesce(new.sent_at, new.finished_at)), new.sent_at, new.finished_at, accepted_at
+            max(accepted_at, coalesce(new.sent_at, new.finished_at)), new.sent_at,
+                new.finished_at, accepted_at
         ) WHERE target = new.target AND automation_id = new.automation_id;
     END
     """,
     """
     CREATE TRIGGER run_had_succeeded AFTER INSERT ON run WHEN new.status = 'success' BEGIN
-        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at), new.finished_at, succeeded_at)
+        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at),
+            new.finished_at, succeeded_at)
         WHERE target = new.target AND automation_id = new.automation_id;
     END
     """,
     """
     CREATE TRIGGER run_succeeded AFTER UPDATE OF status ON run WHEN new.status = 'success' BEGIN
-        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at), new.finished_at, succeeded_at)
+        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at),
+            new.finished_at, succeeded_at)
         WHERE target = new.target AND automation_id = new.automation_id;
     END
     """,
@@ -393,13 +402,17 @@ def add_unattributed_runs(tables: Tables) -> None:
 # snapshot.
 _KEEP_FINISHED_RUN: Final = """
     UPDATE automation SET
-        failures = CASE WHEN new.status = 'success' THEN 0 WHEN finished_run_id IS new.run_id THEN max(failures, 1) ELSE failures + 1 END,
+        failures = CASE WHEN new.status = 'success' THEN 0
+        WHEN finished_run_id IS new.run_id THEN max(failures, 1) ELSE failures + 1 END,
         finished_run_id = new.run_id,
-        finished_at = coalesce(iif(new.origin = 'before', new.started_at, new.finished_at), new.finished_at, new.started_at)
-    WHERE target = new.target AND automation_id = new.automation_id AND coalesce(new.finished_at, new.started_at) IS NOT NULL
+        finished_at = coalesce(iif(new.origin = 'before', new.started_at, new.finished_at), new.finished_at,
+            new.started_at)
+    WHERE target = new.target AND automation_id = new.automation_id
+        AND coalesce(new.finished_at, new.started_at) IS NOT NULL
     AND NOT EXISTS (
         SELECT 1 FROM run
-        WHERE run.target = new.target AND run.run_id = automation.finished_run_id AND run.started_at > new.started_at
+        WHERE run.target = new.target AND run.run_id = automation.finished_run_id
+            AND run.started_at > new.started_at
     )
 """
 _FINISHED_RUNS: Final = (
@@ -407,14 +420,17 @@ _FINISHED_RUNS: Final = (
     "ALTER TABLE automation ADD COLUMN finished_at TEXT",
     "ALTER TABLE automation ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
     """
-    UPDATE automation SET finished_run_id = newest.run_id, finished_at = newest.finished_at, failures = newest.failures FROM (
+    UPDATE automation SET finished_run_id = newest.run_id, finished_at = newest.finished_at,
+        failures = newest.failures FROM (
         SELECT target, automation_id, max(run_id) FILTER (WHERE number = 1) AS run_id,
-            max(coalesce(iif(origin = 'before', started_at, finished_at), finished_at, started_at)) FILTER (WHERE number = 1)
+            max(coalesce(iif(origin = 'before', started_at, finished_at), finished_at, started_at))
+                FILTER (WHERE number = 1)
                 AS finished_at,
             coalesce(min(number) FILTER (WHERE status = 'success') - 1, count(*)) AS failures
         FROM (
             SELECT *, row_number() OVER (
-                PARTITION BY target, automation_id ORDER BY coalesce(started_at, finished_at) DESC, finished_at DESC, run_id
+                PARTITION BY target, automation_id
+                ORDER BY coalesce(started_at, finished_at) DESC, finished_at DESC, run_id
             ) AS number FROM run
             WHERE status IN ('success', 'failed', 'lost') AND coalesce(finished_at, started_at) IS NOT NULL
         ) GROUP BY target, automation_id
@@ -426,7 +442,8 @@ _FINISHED_RUNS: Final = (
     END
     """,
     f"""
-    CREATE TRIGGER run_finished AFTER UPDATE OF status ON run WHEN new.status IN ('success', 'failed', 'lost') BEGIN
+    CREATE TRIGGER run_finished AFTER UPDATE OF status ON run
+    WHEN new.status IN ('success', 'failed', 'lost') BEGIN
         {_KEEP_FINISHED_RUN};
     END
     """,
@@ -465,7 +482,8 @@ _RUNS_BY_STATUS: Final = (
     # of the run's occurrence, also when the occurrence was removed
     "ALTER TABLE run ADD COLUMN scheduled_for TEXT",
     """
-    UPDATE run SET scheduled_for = (SELECT occurrence.scheduled_for FROM occurrence WHERE occurrence.id = run.occurrence_id)
+    UPDATE run SET scheduled_for = (SELECT occurrence.scheduled_for FROM occurrence
+        WHERE occurrence.id = run.occurrence_id)
     WHERE occurrence_id IS NOT NULL
     """,
     """
@@ -484,9 +502,15 @@ def add_run_status_index(tables: Tables) -> None:
 # Any outcome and any status may be rare: all runs may fail, or all occurrences may be paused. Instants
 # increase, so new entries of an index share the last pages of their outcome.
 _HISTORY_BY_OUTCOME: Final = (
-    "CREATE INDEX occurrence_by_outcome ON occurrence (outcome, scheduled_for, automation_id) WHERE outcome IS NOT NULL",
+    (
+        "CREATE INDEX occurrence_by_outcome ON occurrence (outcome, scheduled_for, automation_id) WHERE "
+        "outcome IS NOT NULL"
+    ),
     "DROP INDEX run_not_successful",
-    "CREATE INDEX run_by_status ON run (status, scheduled_for, automation_id) WHERE occurrence_id IS NOT NULL",
+    (
+        "CREATE INDEX run_by_status ON run (status, scheduled_for, automation_id) WHERE occurrence_id "
+        "IS NOT NULL"
+    ),
 )
 
 

@@ -74,7 +74,8 @@ def move_target(connection: sqlite3.Connection, target: str, url: str, project_i
         raise ConfigurationError(f"the ledger has no target {target!r}: there is nothing to move")
     if known[1] != project_id:
         raise ConfigurationError(
-            f"the ledger knows target {target!r} as project {known[1]}, not as project {project_id}; another project needs another name"
+            f"the ledger knows target {target!r} as project {known[1]}, not as project {project_id}; "
+            "another project needs another name"
         )
     other = connection.execute(
         "SELECT name FROM target WHERE url = ? AND project_id = ? AND name != ?", (url, project_id, target)
@@ -94,17 +95,23 @@ def _describe_mismatch(
     wanted = f"project {project_id} at {url}"
     if known is None:
         return (
-            f"the ledger knows {wanted} as target {other!r}, not as {target!r}: to keep its history under the new name, stop the daemon "
-            f"and run `{format_command(f'target rename {other} {target}')}`; or call it {other!r} again in the configuration"
+            f"the ledger knows {wanted} as target {other!r}, not as {target!r}: to keep its history "
+            "under the new name, stop the daemon "
+            f"and run `{format_command(f'target rename {other} {target}')}`; or call it {other!r} "
+            "again in the configuration"
         )
     text = f"the ledger knows target {target!r} as project {known[1]} at {known[0]}, not as {wanted}: "
     if other is None:
-        move = f"is it the same API at a new address, stop the daemon and run `{format_command(f'target move {target}')}`; else "
-        advice = "give the new target another name in the configuration, so that the histories stay apart"
+        move = (
+            "is it the same API at a new address, stop the daemon and run "
+            f"`{format_command(f'target move {target}')}`; else "
+        )
+        advice = "give the new target another name in the configuration, to keep the histories apart"
         return text + (move if known[1] == project_id else "") + advice
     return text + (
         f"that one it knows as {other!r}; give it that name in the configuration, or move both: "
-        f"`{format_command(f'target rename {target} {target}-old')}`, then `{format_command(f'target rename {other} {target}')}`"
+        f"`{format_command(f'target rename {target} {target}-old')}`, then "
+        f"`{format_command(f'target rename {other} {target}')}`"
     )
 
 
@@ -183,7 +190,8 @@ _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND remo
 _SELECT_REMOVALS: Final = """
     SELECT (
         SELECT observed_at FROM definition
-        WHERE target = automation.target AND automation_id = automation.automation_id AND NOT removed ORDER BY id LIMIT 1
+        WHERE target = automation.target AND automation_id = automation.automation_id AND NOT removed
+        ORDER BY id LIMIT 1
     ), removed_at FROM automation WHERE target = ? AND removed_at >= ? ORDER BY removed_at, automation_id
 """
 
@@ -191,9 +199,11 @@ _SELECT_REMOVALS: Final = """
 _SELECT_ENDED: Final = """
     SELECT ended.*, newer.effective_from AS until FROM definition AS newer INDEXED BY definition_by_effect
     CROSS JOIN definition AS ended ON ended.id = (
-        SELECT max(id) FROM definition WHERE target = newer.target AND automation_id = newer.automation_id AND id < newer.id
+        SELECT max(id) FROM definition
+        WHERE target = newer.target AND automation_id = newer.automation_id AND id < newer.id
     )
-    WHERE newer.target = ?1 AND newer.effective_from > min(?2, coalesce((SELECT min(since) FROM gap WHERE target = ?1), ?2))
+    WHERE newer.target = ?1
+        AND newer.effective_from > min(?2, coalesce((SELECT min(since) FROM gap WHERE target = ?1), ?2))
         AND ended.enabled AND ended.invalid IS NULL ORDER BY ended.id
 """
 _SELECT_GAPS: Final = "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since"
@@ -249,18 +259,23 @@ _VERSION: Final = (
 _INSERT_VERSIONS: Final = make_statement(
     _VERSION,
     """
-    INSERT INTO definition (target, croniter, tzdata, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at,
+    INSERT INTO definition (target, croniter, tzdata, automation_id, name, cron_expression, timezone, enabled,
+        effective_from, observed_at,
         invalid, removed)
-    SELECT ?2, ?3, ?4, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, invalid, removed FROM {given}
+    SELECT ?2, ?3, ?4, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at,
+        invalid, removed FROM {given}
     """,
 )
 
 _TAKE_VERSIONS: Final = make_statement(
     _VERSION,
     """
-    INSERT INTO automation (target, automation_id, name, cron_expression, timezone, enabled, effective_from, invalid)
-    SELECT ?2, automation_id, name, cron_expression, timezone, enabled, effective_from, invalid FROM {given} WHERE NOT removed
-    ON CONFLICT (target, automation_id) DO UPDATE SET name = excluded.name, cron_expression = excluded.cron_expression,
+    INSERT INTO automation (target, automation_id, name, cron_expression, timezone, enabled,
+        effective_from, invalid)
+    SELECT ?2, automation_id, name, cron_expression, timezone, enabled, effective_from, invalid FROM {given}
+    WHERE NOT removed
+    ON CONFLICT (target, automation_id)
+    DO UPDATE SET name = excluded.name, cron_expression = excluded.cron_expression,
         timezone = excluded.timezone, enabled = excluded.enabled, effective_from = excluded.effective_from,
         invalid = excluded.invalid, removed_at = NULL
     """,
@@ -269,10 +284,13 @@ _TAKE_VERSIONS: Final = make_statement(
 # The target is a column, not a parameter: with a constant, SQLite reads all automations of the target for
 # each change.
 _TAKE_CHANGES: Final = make_statement(
-    "target, automation_id, name, cron_expression, timezone, enabled, updated_at, run_id, run_at, run_status, run_error",
+    "target, automation_id, name, cron_expression, timezone, enabled, updated_at, run_id, run_at, "
+    "run_status, run_error",
     """
-    UPDATE automation SET name = given.name, cron_expression = given.cron_expression, timezone = given.timezone, enabled = given.enabled,
-        updated_at = given.updated_at, run_id = given.run_id, run_at = given.run_at, run_status = given.run_status,
+    UPDATE automation SET name = given.name, cron_expression = given.cron_expression,
+        timezone = given.timezone, enabled = given.enabled,
+        updated_at = given.updated_at, run_id = given.run_id, run_at = given.run_at,
+            run_status = given.run_status,
         run_error = given.run_error
     FROM {given} WHERE automation.target = given.target AND automation.automation_id = given.automation_id
     """,
@@ -287,11 +305,13 @@ _TAKE_UNSEEN: Final = make_statement(
 )
 
 _REMOVE: Final = """
-    UPDATE automation SET removed_at = ?2, unseen_since = NULL WHERE target = ?3 AND automation_id IN (SELECT value FROM json_each(?1))
+    UPDATE automation SET removed_at = ?2, unseen_since = NULL
+    WHERE target = ?3 AND automation_id IN (SELECT value FROM json_each(?1))
 """
 
 _SEE: Final = """
-    UPDATE target SET snapshot_at = iif(?4, ?1, snapshot_at), watermark = min(coalesce(watermark, ?1), ?2) WHERE name = ?3
+    UPDATE target SET snapshot_at = iif(?4, ?1, snapshot_at), watermark = min(coalesce(watermark, ?1), ?2)
+    WHERE name = ?3
 """
 
 
@@ -382,7 +402,10 @@ def _make_automation_row(target: str, automation: Automation) -> tuple[Value, ..
 
 # ---------------------------------------------------------------- runs
 
-_WRITTEN_BY_API: Final = "strftime('%Y-%m-%dT%H:%M:%f', attempt.written_at, printf('%+.3f seconds', coalesce(attempt.clock_offset, ?3)))"
+_WRITTEN_BY_API: Final = (
+    "strftime('%Y-%m-%dT%H:%M:%f', attempt.written_at, printf('%+.3f seconds', "
+    "coalesce(attempt.clock_offset, ?3)))"
+)
 """When an attempt was written, by the API's clock, which also dates the beginning of runs.
 
 The text has thousandths of a second, and still compares correctly with microseconds.
@@ -397,14 +420,17 @@ _NEW_FOREIGN: Final = make_statement(
     SELECT json_group_object(run_id, scheduled_for) FROM (
         SELECT given.run_id, (
             SELECT occurrence.scheduled_for
-            FROM attempt INDEXED BY attempt_unknown_of CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
+            FROM attempt INDEXED BY attempt_unknown_of
+            CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
             WHERE attempt.result = 'unknown' AND attempt.automation_id = given.automation_id
                 AND attempt.written_at BETWEEN given.first AND given.last
                 AND {_WRITTEN_BY_API} BETWEEN given.earliest AND given.latest AND occurrence.target = ?2
-                AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual') AND attempt.number = occurrence.attempts)
+                AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual')
+                    AND attempt.number = occurrence.attempts)
             ORDER BY attempt.written_at DESC LIMIT 1
         ) AS scheduled_for
-        FROM {{given}} WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
+        FROM {{given}} WHERE NOT EXISTS (SELECT 1 FROM run
+            WHERE run.target = ?2 AND run.run_id = given.run_id)
     ) WHERE scheduled_for IS NOT NULL
     """,  # noqa: S608 -- literals of this module
 )
@@ -415,7 +441,8 @@ _FOLLOW: Final = make_statement(
     INSERT INTO run (target, run_id, automation_id, origin, status, started_at, finished_at, error, doubles)
     SELECT ?2, run_id, automation_id, origin, status, started_at, finished_at, error, doubles
     FROM {given} WHERE true
-    ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, finished_at = excluded.finished_at, error = excluded.error,
+    ON CONFLICT (target, run_id)
+    DO UPDATE SET status = excluded.status, finished_at = excluded.finished_at, error = excluded.error,
         started_at = coalesce(run.started_at, excluded.started_at)
     WHERE excluded.status <> 'running' AND excluded.status <> run.status
     """,
@@ -524,7 +551,8 @@ _SELECT_NEWEST_RUNS: Final = """
     SELECT run_id, automation_id, status, error, max(coalesce(started_at, '')) AS started_at FROM (
         SELECT run.* FROM run INDEXED BY run_running WHERE target = ?1 AND status = 'running'
         UNION ALL
-        SELECT run.* FROM automation CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.run_id
+        SELECT run.* FROM automation
+        CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.run_id
         WHERE automation.target = ?1 AND automation.removed_at IS NULL
     ) GROUP BY automation_id
 """

@@ -25,7 +25,8 @@ from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
 
 SPAN_COLUMNS: Final = """
     span.id, span.automation_id, span.scheduled_for, span.last, span.count, span.due, span.intervals,
-    definition.cron_expression, definition.timezone, evaluation.dst_gap, evaluation.dst_repeat, evaluation.rules_version
+    definition.cron_expression, definition.timezone, evaluation.dst_gap, evaluation.dst_repeat,
+        evaluation.rules_version
 """
 SPAN_TABLES: Final = """
     occurrence AS span LEFT JOIN definition ON definition.id = span.definition_id
@@ -38,7 +39,8 @@ _SELECT_AROUND: Final = f"""
 """  # noqa: S608 -- literals of this module
 _SELECT_OVER: Final = f"""
     SELECT {SPAN_COLUMNS} FROM {SPAN_TABLES}
-    WHERE span.count > 1 AND span.target = ?1 AND span.automation_id = ?2 AND span.last >= ?3 AND span.scheduled_for <= ?3
+    WHERE span.count > 1 AND span.target = ?1 AND span.automation_id = ?2 AND span.last >= ?3
+        AND span.scheduled_for <= ?3
 """  # noqa: S608 -- literals of this module
 _SHORTEN: Final = """
     UPDATE occurrence SET last = ?2, count = ?3, intervals = ?4, definition_id = iif(?5, definition_id, NULL),

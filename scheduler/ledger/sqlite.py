@@ -260,7 +260,8 @@ class SqliteLedger:
 
 
 _INSERT_EVALUATION: Final = """
-    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) SELECT ?1, ?2, ?3, ?4, ?5, ?6
+    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6
     WHERE (?2, ?3, ?4, ?5, ?6) IS NOT
         (SELECT croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id DESC LIMIT 1)
 """
@@ -272,13 +273,17 @@ _INSERT_POLICY: Final = """
 
 _OPEN_ONES: Final = """
     SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.clock_offset,
-        attempt.sent_at AS attempt_sent_at, attempt.ended_at, attempt.result, attempt.http_status, attempt.error AS attempt_error,
+        attempt.sent_at AS attempt_sent_at, attempt.ended_at, attempt.result, attempt.http_status,
+            attempt.error AS attempt_error,
         first.number AS first_number, first.written_at AS first_written_at, first.baseline AS first_baseline,
         first.clock_offset AS first_clock_offset,
-        EXISTS (SELECT 1 FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
-    FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
+        EXISTS (SELECT 1 FROM attempt AS any
+            WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
+    FROM occurrence
+    LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
     LEFT JOIN attempt AS first ON first.occurrence_id = occurrence.id AND first.number =
-        (SELECT min(number) FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND coalesce(any.result, 'unknown') = 'unknown')
+        (SELECT min(number) FROM attempt AS any
+            WHERE any.occurrence_id = occurrence.id AND coalesce(any.result, 'unknown') = 'unknown')
     WHERE occurrence.outcome IS NULL AND occurrence.target = ?1
 """
 _SELECT_OPEN: Final = (

@@ -15,8 +15,10 @@ _INSERT: Final = make_statement(
     "target, automation_id, scheduled_for, at, cause, until, detail, by",
     """
     INSERT INTO step (occurrence_id, at, cause, until, detail, "by")
-    SELECT occurrence.id, given.at, given.cause, given.until, given.detail, given.by FROM {given} CROSS JOIN occurrence WHERE {same}
-    ON CONFLICT (occurrence_id, at, cause) DO UPDATE SET until = coalesce(excluded.until, until), detail = excluded.detail
+    SELECT occurrence.id, given.at, given.cause, given.until, given.detail, given.by FROM {given}
+    CROSS JOIN occurrence WHERE {same}
+    ON CONFLICT (occurrence_id, at, cause)
+    DO UPDATE SET until = coalesce(excluded.until, until), detail = excluded.detail
     """,
 )
 

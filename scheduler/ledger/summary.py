@@ -102,6 +102,7 @@ _RESTORED_TARGETS: Final = "SELECT name, url, project_id, snapshot_at, restored_
 _FOREIGN: Final = """
     SELECT run.target, run.automation_id, coalesce(automation.name, run.automation_id) AS name,
         count(*) AS count, max(run.started_at) AS newest, count(run.doubles) AS doubles
-    FROM run LEFT JOIN automation ON automation.target = run.target AND automation.automation_id = run.automation_id
+    FROM run LEFT JOIN automation ON automation.target = run.target
+        AND automation.automation_id = run.automation_id
     WHERE run.origin = 'foreign' AND run.started_at > ? GROUP BY run.target, run.automation_id
 """

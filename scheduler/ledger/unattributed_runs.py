@@ -18,7 +18,8 @@ _NOTE: Final = make_statement(
     """
     INSERT INTO unattributed_run (target, run_id, automation_id, status, started_at, error)
     SELECT ?2, run_id, automation_id, status, started_at, error FROM {given} WHERE true
-    ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at, error = excluded.error
+    ON CONFLICT (target, run_id)
+    DO UPDATE SET status = excluded.status, started_at = excluded.started_at, error = excluded.error
     """,
 )
 
@@ -26,7 +27,10 @@ _REMOVE: Final = (
     "DELETE FROM unattributed_run WHERE target = ?2 AND run_id IN (SELECT value FROM json_each(?1))"
 )
 
-_SELECT: Final = "SELECT run_id, automation_id, status, started_at, error FROM unattributed_run WHERE target = ? ORDER BY run_id"
+_SELECT: Final = (
+    "SELECT run_id, automation_id, status, started_at, error FROM unattributed_run WHERE target = ? "
+    "ORDER BY run_id"
+)
 
 
 def note(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:

@@ -135,7 +135,8 @@ def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> li
 
 
 _DECIDED_BEFORE: Final = """
-    SELECT scheduled_for FROM occurrence WHERE target = ?1 AND scheduled_for <= ?2 AND coalesce(claimed_at, finished_at) < ?3
+    SELECT scheduled_for FROM occurrence
+    WHERE target = ?1 AND scheduled_for <= ?2 AND coalesce(claimed_at, finished_at) < ?3
     ORDER BY scheduled_for DESC LIMIT 1
 """
 

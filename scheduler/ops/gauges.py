@@ -116,7 +116,7 @@ class Exposition:
         yield from _make_target_gauges(taken.status.targets)
         yield _make_gauge(
             "scheduler_automations_failing",
-            "Automations that fire and whose newest finished run failed or was lost",
+            "Automations that fire, with a newest finished run that failed or was lost",
             ("target",),
             [((target,), len(automations)) for target, automations in taken.failing.items()],
         )
@@ -148,14 +148,22 @@ def _make_process_gauges(taken: _GaugeState, ledger_size: int | None) -> Iterato
         "croniter": versions.croniter,
         "tzdata": versions.tzdata,
     }
-    yield _make_gauge("scheduler_build_info", "What is running", tuple(built), [(tuple(built.values()), 1)])
     yield _make_gauge(
-        "scheduler_ready", "Whether everything is there that firing needs", (), [((), taken.status.is_ready)]
+        "scheduler_build_info",
+        "Versions of the daemon and its parts",
+        tuple(built),
+        [(tuple(built.values()), 1)],
+    )
+    yield _make_gauge(
+        "scheduler_ready",
+        "1: the daemon is ready to fire; 0: a condition is missing",
+        (),
+        [((), taken.status.is_ready)],
     )
     progress = taken.progress.timestamp()
     yield _make_gauge(
         "scheduler_loop_progress_timestamp_seconds",
-        "When the loop was last seen to turn",
+        "Time of the last turn of the event loop",
         (),
         [((), progress)],
     )
@@ -167,71 +175,71 @@ def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
         return _make_gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
 
     yield make_gauge(
-        "scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight
+        "scheduler_attempts_in_flight", "Attempts without an answer so far", lambda target: target.in_flight
     )
     yield make_gauge(
         "scheduler_occurrences_overdue",
-        "Occurrences that should have started by now",
+        "Occurrences that should have started already",
         lambda target: target.overdue_count,
     )
     yield make_gauge(
         "scheduler_automations_recovering",
-        "Automations of which something in the past is not on record yet",
+        "Automations with undecided occurrences in the past",
         lambda target: 0 if target.recovering is None else target.recovering.automations,
     )
     yield make_gauge(
         "scheduler_next_fire_timestamp_seconds",
-        "When something is scheduled next",
+        "Time of the next scheduled fire",
         lambda target: _to_unix_time(target.next_fire),
     )
     yield make_gauge(
         "scheduler_snapshot_timestamp_seconds",
-        "When all automations were last read; 0: never",
+        "Time of the newest snapshot of all automations; 0: none yet",
         lambda target: _to_unix_time(target.snapshot_at) or 0,
     )
     yield make_gauge(
         "scheduler_attempts_waiting",
-        "Attempts that wait for a place to be sent",
+        "Attempts that wait for permission to send",
         lambda target: target.places.waiting,
     )
     yield make_gauge(
         "scheduler_attempts_hanging",
-        "Requests without an answer for a second",
+        "Requests without an answer for a second or longer",
         lambda target: target.places.hanging,
     )
     yield make_gauge(
         "scheduler_request_budget_exhausted_timestamp_seconds",
-        "Since when the request budget keeps occurrences or polls waiting; 0: it does not",
+        "Beginning of the time in which the request budget delays occurrences or polls; 0: no delay",
         lambda target: _to_unix_time(target.places.exhausted_since) or 0,
     )
     yield make_gauge(
         "scheduler_target_saturated_timestamp_seconds",
-        "Since when as many requests hang as max_waiting allows; 0: they do not",
+        "Beginning of the time in which as many requests hang as max_waiting allows; 0: fewer hang",
         lambda target: _to_unix_time(target.places.saturated_since) or 0,
     )
     yield make_gauge(
         "scheduler_target_held",
-        "Whether nothing is sent until somebody mends it",
+        "1: held, nothing is sent until a person removes the cause; 0: not held",
         lambda target: target.held is not None,
     )
     yield make_gauge(
         "scheduler_target_throttled_until_timestamp_seconds",
-        "Until when the API asked to send nothing; 0: there is no wait",
+        "End of the wait that the API asked for; 0: no wait",
         lambda target: _to_unix_time(target.throttled_until) or 0,
     )
     yield make_gauge(
         "scheduler_clock_offset_seconds",
-        "How far the API's clock is ahead of ours",
+        "API clock minus local clock",
         lambda target: target.clock_offset,
     )
     yield make_gauge(
         "scheduler_automations_unidentified",
-        "Objects of the list whose id cannot be read",
+        "Objects in the list with an unreadable id",
         lambda target: target.unidentified,
     )
     yield make_gauge(
         "scheduler_automations_absent",
-        "Automations that are not in the list, and not removed yet",
+        "Automations that the list lacks and that are not removed yet",
         lambda target: target.absent,
     )
     yield _make_gauge(
@@ -266,7 +274,7 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
 
     yield _make_gauge(
         "scheduler_automation_info",
-        "What an automation is called and when it fires",
+        "Name and schedule of an automation",
         ("target", "automation", "name", "cron", "timezone"),
         [
             ((target, each.automation_id, each.name, each.cron_expression, each.timezone), 1)
@@ -275,32 +283,32 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
     )
     yield make_gauge(
         "scheduler_automation_next_fire_timestamp_seconds",
-        "When it is scheduled next",
+        "Time of the next scheduled fire of the automation",
         lambda _, each: _to_unix_time(each.next_fire),
     )
     yield make_gauge(
         "scheduler_automation_last_accepted_timestamp_seconds",
-        "When an occurrence of it was last accepted",
+        "Time of the last accepted occurrence of the automation",
         lambda target, each: metrics.get_last_accepted(target, each.automation_id),
     )
     yield make_gauge(
         "scheduler_automation_last_success_timestamp_seconds",
-        "When a run of it was last seen to have succeeded",
+        "Time at which the newest successful run was seen",
         lambda target, each: metrics.get_last_success(target, each.automation_id),
     )
     yield make_gauge(
         "scheduler_automation_last_run_duration_seconds",
-        "How long the newest run of it took that was seen to end",
+        "Duration of the newest run with a known end",
         lambda target, each: metrics.get_last_duration(target, each.automation_id),
     )
     yield make_gauge(
         "scheduler_automation_failing",
-        "Whether it fires and its newest finished run failed or was lost",
+        "1: the automation fires and its newest finished run failed or was lost; 0: otherwise",
         lambda target, each: each.automation_id in taken.failing[target] if target in taken.failing else None,
     )
     runs = CounterMetricFamily(
         "scheduler_automation_runs",
-        "Runs of an automation that came to their end",
+        "Ended runs of an automation",
         labels=("target", "automation", "status"),
     )
     for target, automation in every:

@@ -55,7 +55,10 @@ class HostCheck:
         if header is None or await self._is_accepted(header):  # a browser always sends Host
             await self._app(scope, receive, send)
             return
-        error = f"this server is not called {header[:255]!r}: ask for it by its address, or have it listen on that name"
+        error = (
+            f"this server is not called {header[:255]!r}: use its address, or set this "
+            "name as its listen address"
+        )
         await JSONResponse({"error": error}, HTTPStatus.MISDIRECTED_REQUEST)(scope, receive, send)
 
     async def _is_accepted(self, header: str) -> bool:

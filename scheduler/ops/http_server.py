@@ -165,7 +165,7 @@ def _bind_address(family: int, address: str, port: int) -> socket.socket:
 def _explain_error(error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "something else listens there already; stop it, or choose another port"
+            return "another program listens there already; stop it, or choose another port"
         case errno.EADDRNOTAVAIL:
             return "this machine has no such address"
         case errno.EACCES | errno.EPERM:

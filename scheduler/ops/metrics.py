@@ -199,47 +199,47 @@ class Metrics:
 
     def _make_occurrence_metrics(self) -> None:
         self._occurrences = self._make_counter(
-            "scheduler_occurrences", "Occurrences by their outcome", "target", "outcome", "reason"
+            "scheduler_occurrences", "Occurrences by outcome", "target", "outcome", "reason"
         )
         self._lateness = self._make_histogram(
             "scheduler_fire_lateness_seconds",
-            "From due to the first byte of the attempt that counts",
+            "Time from due to the first byte of the attempt that counts",
             _LATENESS_BUCKETS,
             "target",
             "kind",
         )
-        self._attempts = self._make_counter(
-            "scheduler_attempts", "Attempts by what became of them", "target", "result"
-        )
+        self._attempts = self._make_counter("scheduler_attempts", "Attempts by result", "target", "result")
         self._attempt_durations = self._make_histogram(
             "scheduler_attempt_duration_seconds",
-            "From an attempt's first byte to its answer or its end",
+            "Time from the first byte of an attempt to its answer or its end",
             _NETWORK_BUCKETS,
             "target",
         )
-        self._runs = self._make_counter("scheduler_runs", "Runs that came to their end", "target", "status")
+        self._runs = self._make_counter("scheduler_runs", "Ended runs", "target", "status")
         self._run_durations = self._make_histogram(
             "scheduler_run_duration_seconds",
-            "From the begin of a run to the reading that showed its end",
+            "Time from the beginning of a run to the reading that showed its end",
             _RUN_BUCKETS,
             "target",
             "status",
         )
-        self._foreign = self._make_counter(
-            "scheduler_foreign_runs", "Runs that somebody else started", "target"
-        )
+        self._foreign = self._make_counter("scheduler_foreign_runs", "Foreign runs", "target")
         self._doubles = self._make_counter(
-            "scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target"
+            "scheduler_late_doubles",
+            "Foreign runs that most likely belong to an attempt taken for not started",
+            "target",
         )
 
     def _make_target_metrics(self) -> None:
-        self._polls = self._make_counter("scheduler_polls", "Readings of all automations", "target", "result")
+        self._polls = self._make_counter(
+            "scheduler_polls", "Polls: readings of the list of automations", "target", "result"
+        )
         self._poll_durations = self._make_histogram(
-            "scheduler_poll_duration_seconds", "How long a reading took", _NETWORK_BUCKETS, "target"
+            "scheduler_poll_duration_seconds", "Duration of a poll", _NETWORK_BUCKETS, "target"
         )
         self._disappearances = self._make_counter(
             "scheduler_mass_disappearances",
-            "Times that more than half of the automations disappeared from the list",
+            "Disappearances of more than half of the automations from the list",
             "target",
         )
         self._requests = self._make_counter(
@@ -247,7 +247,7 @@ class Metrics:
         )
         self._request_durations = self._make_histogram(
             "scheduler_target_request_duration_seconds",
-            "How long a request took",
+            "Duration of a request",
             _NETWORK_BUCKETS,
             "target",
             "endpoint",
@@ -260,16 +260,16 @@ class Metrics:
         for direction in DIRECTIONS:
             self._jumps.labels(direction)
         self._commits = self._make_histogram(
-            "scheduler_ledger_commit_duration_seconds", "How long a commit took", _COMMIT_BUCKETS
+            "scheduler_ledger_commit_duration_seconds", "Duration of a commit", _COMMIT_BUCKETS
         )
         self._ledger_errors = self._make_counter(
-            "scheduler_ledger_errors", "Writes and reads of the ledger that failed", "operation"
+            "scheduler_ledger_errors", "Failed writes and reads of the ledger", "operation"
         )
         for operation in OPERATIONS:
             self._ledger_errors.labels(operation)
         self._reloaded = Gauge(
             "scheduler_config_last_reload_successful",
-            "Whether the configuration was good when last read",
+            "1: the last reading of the configuration succeeded; 0: it failed",
             registry=self.registry,
         )
         self._reloaded.set(1)

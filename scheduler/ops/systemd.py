@@ -140,7 +140,11 @@ class Notifier:
                     *(
                         []
                         if error is None
-                        else [_format_status(f"the configuration was refused, the old one stays: {error}")]
+                        else [
+                            _format_status(
+                                f"the new configuration was refused, the old one stays in force: {error}"
+                            )
+                        ]
                     )
                 )
             case DaemonStopping():

@@ -72,7 +72,8 @@ def parse_proxy(value: object) -> Proxy | None:
         return None
     if not value.lower().startswith("http://"):
         raise InvalidSetting(
-            "should begin with http://, also for a target with https://: TLS goes through the proxy to the target",
+            "should begin with http://, also for a target with https://: TLS goes through the proxy "
+            "to the target",
             _PROXY_REMEDY,
         )
     url = _parse_url(value, _PROXY_REMEDY)
@@ -84,7 +85,8 @@ def parse_proxy(value: object) -> Proxy | None:
     user, password = unquote(url.username or ""), unquote(url.password or "")
     if ":" in user or not (user + password).isprintable():
         raise InvalidSetting(
-            "holds a user name or password that HTTP cannot send: a colon in the name, or a control character",
+            "holds a user name or password that HTTP cannot send: a colon in the name, or a control "
+            "character",
             _PROXY_REMEDY,
         )
     return Proxy(f"http://{host}:{url.port or _HTTP_PORT}", user, password)
@@ -186,7 +188,7 @@ def parse_database_url(value: object) -> DatabaseUrl:
         raise InvalidSetting("should begin with sqlite:///", _DATABASE_REMEDY)
     path = value.removeprefix("sqlite:///")
     if path in {"", ":memory:"} or path.endswith("/"):
-        raise InvalidSetting("names no file, and what is kept must survive a restart", _DATABASE_REMEDY)
+        raise InvalidSetting("names no file, and the data must survive a restart", _DATABASE_REMEDY)
     if "?" in path or "#" in path or not path.isprintable():
         raise InvalidSetting(
             "holds more than a path: a query, a fragment or a control character", _DATABASE_REMEDY

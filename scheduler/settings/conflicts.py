@@ -53,7 +53,10 @@ def _find_duplicate_targets(
         if not {("target", number, "url"), ("target", number, "project_id")} & set(faulty)
     ]
     for first, again, _ in _find_repeats(known):
-        what = f"is the same URL and project as {format_path(('target', first))}, so everything would be fired twice"
+        what = (
+            f"is the same URL and project as {format_path(('target', first))}, so everything would be "
+            "fired twice"
+        )
         yield ("target", again), what, "remove one of them, or correct its url or project_id"
 
 

@@ -77,11 +77,13 @@ def _read_key_file(target: TargetSection, path: Path) -> SecretKey:
         raise _missing(target, path) from None
     except OSError as error:
         raise UnusableKey(
-            f"target {target.name}: the key file {path} cannot be read: {error.strerror}; check the path and who may read it"
+            f"target {target.name}: the key file {path} cannot be read: {error.strerror}; check the "
+            "path and the permissions"
         ) from None
     if len(content) > _LONGEST:
         raise UnusableKey(
-            f"target {target.name}: the file {path} is too long for a key; put the key into it and nothing else"
+            f"target {target.name}: the file {path} is too long for a key; put the key into it and "
+            "nothing else"
         )
     return _parse_key(target, content.decode("ascii", errors="replace"), f"the file {path}")
 
@@ -109,5 +111,6 @@ def _make_missing_error(target: TargetSection, credential: Path | None) -> Unusa
         else f"a systemd credential {_make_credential_name(target)} (no ${CREDENTIALS_VARIABLE} is set)"
     )
     return UnusableKey(
-        f"target {target.name}: no key; key_file is not set, and there is neither {looked} nor ${KEY_VARIABLE}; set one of the three"
+        f"target {target.name}: no key; key_file is not set, and there is neither {looked} nor "
+        f"${KEY_VARIABLE}; set one of the three"
     )

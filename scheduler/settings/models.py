@@ -86,7 +86,7 @@ def _parse_file(value: object) -> Path | None:
         )
     if KEY_PREFIX in value:
         raise InvalidSetting(
-            "holds what looks like a key", "write the key into a file of mode 0600, and that file's path here"
+            "seems to hold a key", "write the key into a file of mode 0600, and that file's path here"
         )
     if not value.isprintable():
         raise InvalidSetting("holds a control character", "write the path of a file")
@@ -177,7 +177,7 @@ def _parse_umask(value: object) -> int:
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         if int(value, 8) & _OWN_BITS:
             raise InvalidSetting(
-                f"{format_value(value)} takes the command's own files away from the command",
+                f"{format_value(value)} denies the command its own files",
                 'begin with 0, as "022" or "077"',
             )
         return int(value, 8)

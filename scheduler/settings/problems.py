@@ -62,9 +62,9 @@ def format_value(value: object) -> str:
     except (ValueError, RecursionError):
         return f"this {type(value).__name__}"
     if KEY_PREFIX in text:
-        return "what looks like a key"
+        return "a text that looks like a key"
     if _CREDENTIALS.search(text):
-        return "what looks like a URL with a password"
+        return "a text that looks like a URL with a password"
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 

@@ -76,7 +76,7 @@ def read_file(path: Path) -> SettingsSource:
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
         raise SettingsUnreadable(
-            [Problem(str(origin), what, f"check the path and who may read it (--config, ${FILE_VARIABLE})")]
+            [Problem(str(origin), what, f"check the path and the permissions (--config, ${FILE_VARIABLE})")]
         ) from None
     try:
         tables = tomllib.loads(content.decode("utf-8-sig"))
@@ -87,7 +87,9 @@ def read_file(path: Path) -> SettingsSource:
             else f"is not TOML: {_describe_parse_error(error)}"
         )
         return SettingsSource(
-            problems=(Problem(str(origin), what, "mend this first; the rest of the file has not been read"),)
+            problems=(
+                Problem(str(origin), what, "correct this first; the rest of the file has not been read"),
+            )
         )
     return SettingsSource(
         tuple(Assignment(place, value, origin) for place, value in _walk_leaves((), tables))

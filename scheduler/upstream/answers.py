@@ -100,7 +100,7 @@ def _describe_failure(failure: Failure, request: str) -> str:
     return (
         "was not answered"
         if request.startswith("GET ")
-        else "was not answered and may have been carried out all the same"
+        else "was not answered, and may have been carried out"
     )
 
 
@@ -111,7 +111,10 @@ def _find_remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> s
     if reply.status == HTTPStatus.FORBIDDEN and _is_missing_scope(reply):
         return f"give the key of target {target} that scope"
     if HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST:
-        return f"it redirects to {_read_location(reply, clean)}; set the url of target {target} to where the API really is"
+        return (
+            f"it redirects to {_read_location(reply, clean)}; set the url of target {target} to where "
+            "the API really is"
+        )
     if on_list and reply.status == HTTPStatus.NOT_FOUND:
         return f"check the url and the project_id of target {target}"
     return None

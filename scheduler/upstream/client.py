@@ -234,7 +234,8 @@ class ApiClient:
         automation = parse_automation(await self._decode_document(came, request, read_automation))
         if automation.id != to_canonical_id(automation_id):
             raise UpstreamError(
-                f"GET {self._config.locate_automation(automation_id)} answered with another automation, {automation.id}"
+                f"GET {self._config.locate_automation(automation_id)} answered with another "
+                f"automation, {automation.id}"
             )
         return automation
 

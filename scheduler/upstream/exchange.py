@@ -95,13 +95,13 @@ async def _read_reply(response: httpx.Response) -> Reply:
             response.status_code,
             headers,
             None,
-            f"its body is encoded, though that was not asked for: {coding}",
+            f"its body has an encoding that was not requested: {coding}",
         )
     body = bytearray()
     try:
         await _read_body(response, body, coding)
     except zlib.error:
-        return Reply(response.status_code, headers, None, f"its body is said to be {coding} and is not")
+        return Reply(response.status_code, headers, None, f"its body is no valid {coding}")
     problem = f"its body is larger than {MAX_BODY // 2**20} MiB" if len(body) > MAX_BODY else None
     # The number of bytes beyond the limit depends on the network, and no result may depend on the network.
     taken = bytes(body[:MAX_BODY])

@@ -205,7 +205,7 @@ def _explain_no_connection(cause: BaseException | None, proxy: Proxy | None) -> 
                 cause.os_error
             )
         case aiohttp.InvalidURL():  # the pool's judgement of the host
-            return f"{through}its address is of no use: {cause.description}"
+            return f"{through}its address is not usable: {cause.description}"
         case _ if proxy:
             return _explain_proxy_failure(proxy, cause)
         case _:
@@ -217,9 +217,9 @@ def _explain_proxy_failure(proxy: Proxy, cause: BaseException | None) -> str:
         case aiohttp.ClientHttpProxyError():
             return _describe_proxy_refusal(proxy, cause.status, cause.message)
         case aiohttp.ClientResponseError():
-            return f"the proxy {proxy} answered with no HTTP: {cause.message}"
+            return f"the proxy {proxy} answered, but not with HTTP: {cause.message}"
         case _:
-            return f"the proxy {proxy} hung up before there was a connection to the API"
+            return f"the proxy {proxy} closed the connection before it reached the API"
 
 
 def _describe_proxy_refusal(proxy: Proxy, status: int, reason: str | None) -> str:

@@ -82,7 +82,7 @@ def test_a_daemon_whose_lock_file_is_taken_away_ends_and_says_so(
             with pytest.raises(ExceptionGroup) as ended:
                 await asyncio.wait_for(running, 20)
             assert ended.group_contains(
-                LedgerUnavailable, match="was removed or replaced while it was locked"
+                LedgerUnavailable, match="was removed or replaced while this daemon held it"
             )
             (told,) = life.told(LedgerFailed)
             assert told.operation == "lock"

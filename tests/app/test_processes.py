@@ -174,7 +174,9 @@ def test_a_daemon_that_lost_its_lock_file_exits_with_3_and_the_next_start_works(
     )
     assert daemon.ended() == 3
     (lost,) = daemon.events("ledger.failed")
-    assert "was removed or replaced while it was locked, so that another daemon may fire too" in lost["error"]
+    assert (
+        "was removed or replaced while this daemon held it, and another daemon may fire too" in lost["error"]
+    )
     *_, last = daemon.text.splitlines()
     assert last == f"error: {lost['error']}", "one message, and no traceback"
     if another is not None:

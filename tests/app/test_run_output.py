@@ -196,7 +196,7 @@ def test_only_a_few_pages_wait_for_their_turn_and_the_others_are_told(
         monkeypatch.setattr(outputs, "_ask", ask)
         seen = await asyncio.gather(*(outputs.read("default", f"{number:036}") for number in range(100)))
         refused = [output.error for output in seen if output is not None and output.error]
-        assert refused == ["16 pages wait for the outputs of runs already; look again in some seconds"] * 84
+        assert refused == ["16 pages already wait for outputs of runs; try again in some seconds"] * 84
         assert await outputs.read("default", NOBODY) == RunOutputTail(1, "x"), (
             "those that waited have made room"
         )

@@ -286,10 +286,10 @@ def test_a_screen_reader_finds_its_way(site: Site, visiting: Visiting) -> None:
     expect(page.get_by_role("navigation", name="Pages")).to_have_count(1)
     headings = [each.inner_text() for each in page.get_by_role("heading", level=2).all()]
     assert headings == [
-        "What is wrong, and what to do",
-        "What fires next",
-        "What is open",
-        "What fired",
+        "Problems and remedies",
+        "Next fires",
+        "Open occurrences",
+        "Newest occurrences",
         "Targets",
     ]
     for heading in headings:

@@ -99,7 +99,7 @@ def test_as_json_each_finding_is_a_line_and_the_summary_the_last(scheduler: Sche
 @pytest.mark.usefixtures("ledger")
 def test_up_to_where_it_was_audited_is_told(scheduler: Scheduler) -> None:
     out = scheduler("audit", "--since", "2026-11-23T12:00:00Z", "--offline").out
-    assert "(2026-11-23T12:06:30Z); what is later is not decided yet" in out
+    assert "(2026-11-23T12:06:30Z); later occurrences are not decided yet" in out
     out = scheduler("audit", "--since", "2026-11-23T12:30:00Z", "--offline").out
     assert "target main: nothing to audit: decided up to 2026-11-23T12:06:30.000000Z" in out
 
@@ -109,7 +109,7 @@ def test_that_the_api_could_not_be_asked_is_told(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (
-        "the API was not asked for the newest runs, since the target is not configured"
+        "the API was not asked for the newest runs, because the target is not configured"
         in scheduler("audit", *SINCE).out
     )
     for name, text in {"NAME": MAIN, "URL": "http://127.0.0.1:9", "PROJECT_ID": "1"}.items():

@@ -350,7 +350,7 @@ def test_the_status_is_told_also_when_the_ledger_is_somewhere_else(
     done = scheduler("status")
     assert done.status == 0
     assert done.out.startswith("ready  node ")
-    assert done.err.startswith(f"what is paused is not known: the ledger {tmp_path}/none.db is not there")
+    assert done.err.startswith(f"the pauses cannot be read: there is no ledger {tmp_path}/none.db")
 
 
 def test_without_a_daemon_the_status_says_where_it_was_looked_for(

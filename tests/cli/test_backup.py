@@ -210,7 +210,7 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
         assert [(each.target, each.automation_id) for each in read_pauses(connection)] == [(MAIN, EVERYTHING)]
         assert [row[0] is not None for row in connection.execute("SELECT restored_at FROM target")] == [True]
     (aside,) = ledger.parent.glob("ledger.db.before-*")
-    assert f"what was there is in {aside}" in done.out
+    assert f"the previous database is {aside}" in done.out
     assert occurrences(aside / "ledger.db") == 2
     assert saved.exists()
 
@@ -241,7 +241,7 @@ def test_where_no_ledger_is_a_backup_becomes_one(scheduler: Scheduler, saved: Pa
     for each in ledger.parent.iterdir():
         each.unlink()
     done = scheduler("restore", str(saved))
-    assert (done.status, "what was there" in done.out) == (0, False)
+    assert (done.status, "the previous database" in done.out) == (0, False)
     assert occurrences(ledger) == 1
 
 

@@ -227,10 +227,10 @@ def test_both_are_restored_and_nothing_of_the_past_starts(
     assert occurrences(ledger_aside / "scheduler.db") == 2
     assert len(runs(api_aside / "api.db")) == 3
     assert (
-        f"restored: {api} from {saved}\nwhat was there is in {api_aside}\nended: 2 runs that had not ended in the backup"
+        f"restored: {api} from {saved}\nthe previous database is {api_aside}\nended as failed: 2 runs that had not ended in the backup"
         in done.out
     )
-    assert "keys that were revoked since, and automations that were deleted, are there again" in done.out
+    assert "keys that were revoked and automations that were deleted since the backup exist again" in done.out
     assert {path.stat().st_mode & 0o777 for path in (ledger, api)} == {0o600}
     assert not list(ledger.parent.glob(".*"))
     assert not list(api.parent.glob(".*"))
@@ -335,7 +335,7 @@ def test_where_the_disk_is_too_full_for_the_pauses_nothing_is_restored(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (done.status, done.out) == (3, "")
-    assert "could not be written to its end; make room on its disk. Nothing was changed" in done.err
+    assert "could not be written completely; make room on its disk. Nothing was changed" in done.err
     assert content(ledger.parent) == before
 
 
@@ -461,7 +461,7 @@ NO_BACKUPS: Mapping[str, tuple[Callable[[Path, Mapping[str, bytes]], object], st
     "an empty archive": (lambda path, _: archived(path), "it is empty"),
     "each under the other's name": (
         lambda path, good: archived(path, ("ledger.db", good["api.db"]), ("api.db", good["ledger.db"])),
-        "what is called ledger.db there is no ledger",
+        "its ledger.db is no ledger",
     ),
     "a newer version": (_newer, "was written by a newer version of the scheduler"),
     "a damaged database": (_damaged, "damaged"),
@@ -575,18 +575,18 @@ def test_a_backup_is_tried_in_a_new_state_directory_beside_the_installation(
     assert done.out.startswith(f"made: {drill}/scheduler.toml, with free ports\n")
     assert f"`scheduler resume --all --keep-single --state-dir {drill}`" in done.out
     assert (
-        f"not in a backup: settings. Before anything starts, edit {drill}/scheduler.toml: take over each [[override]]"
+        f"not in a backup: settings. Before you start anything, edit {drill}/scheduler.toml: copy each [[override]]"
         in done.out
     )
     assert "Until then the agent's command is `cat`\n" in done.out
     assert done.out.endswith(
-        f"not in a backup: outputs of runs. To have them, copy the old api.db.runs to {drill}/api.db.runs\n"
+        f"not in a backup: outputs of runs. To keep them, copy the old api.db.runs to {drill}/api.db.runs\n"
     )
     target = load(drill / "scheduler.toml", {}).settings.targets[0]
     with closing(sqlite3.connect(drill / "scheduler.db")) as connection:
         (bound,) = connection.execute("SELECT url FROM target").fetchone()
     assert bound == (target.url if is_moved else url)
-    assert (f"its embedded API is at {target.url} now, no more at {url}" in done.out) is is_moved
+    assert (f"its embedded API is at {target.url} now, before at {url}" in done.out) is is_moved
     assert before.items() <= content(folder).items(), "the installation is left alone"
     again = scheduler("restore", str(folder / "saved"), "--state-dir", str(drill))
     assert (again.status, "not in a backup" in again.out) == (0, False), "these settings are the user's"

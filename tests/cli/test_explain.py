@@ -20,7 +20,7 @@ def test_people_are_told_all_of_it(scheduler: Scheduler) -> None:
         "next fires",
         "  local                      UTC                   in           note",
         "  Sat 2025-03-29 02:30 CET   2025-03-29T01:30:00Z  13 h 30 min",
-        "  Sun 2025-03-30 03:00 CEST  2025-03-30T01:00:00Z  1 d 13 h     makes up for a time that the clock change skips",
+        "  Sun 2025-03-30 03:00 CEST  2025-03-30T01:00:00Z  1 d 13 h     in place of a time that the clock change skips",
         "",
         "clock changes in 13 months",
         "  2025-03-30 02:00 the clock goes ahead to 03:00: 02:30 does not exist; it fires at 03:00 instead",
@@ -44,12 +44,12 @@ def test_a_schedule_that_is_alike_everywhere_is_told_shortly(scheduler: Schedule
     assert lines[0] == "Every 15 minutes"
     assert (
         lines[1]
-        == "  */15 * * * * in UTC; it follows the clock on the wall, so dst_gap and dst_repeat do not apply"
+        == "  */15 * * * * in UTC; the schedule follows the wall clock, so dst_gap and dst_repeat do not apply"
     )
     assert lines[-3:] == [
         "clock changes in 13 months: none in UTC",
         "",
-        "other crons read it in the same way",
+        "other crons read the expression in the same way",
     ]
 
 
@@ -123,7 +123,7 @@ def test_the_configured_policies_at_clock_changes_count(
 
 @pytest.mark.parametrize(
     ("begin", "heading"),
-    [("0001-01-01T00:00:00Z", "next fires"), ("9999-12-31T23:59:59Z", "no fire comes any more")],
+    [("0001-01-01T00:00:00Z", "next fires"), ("9999-12-31T23:59:59Z", "no fire time is left")],
 )
 def test_both_ends_of_the_calendar_can_be_asked_about(scheduler: Scheduler, begin: str, heading: str) -> None:
     done = scheduler("explain", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", begin)

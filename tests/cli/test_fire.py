@@ -88,7 +88,7 @@ def test_with_no_daemon_there_nothing_is_asked_and_it_exits_with_3(
 ) -> None:
     done = scheduler("fire", "nightly report", AT_2)
     assert (done.status, done.out) == (3, "")
-    assert f"no daemon has the ledger {ledger}, so nobody would start it; start `scheduler run`" in done.err
+    assert f"no daemon runs on the ledger {ledger}; start `scheduler run`" in done.err
     assert requests(ledger) == []
 
 
@@ -100,7 +100,7 @@ def test_a_time_that_is_still_to_come_today_is_refused_and_not_taken_for_yesterd
         done = scheduler("fire", "nightly report", "13:04", "--no-wait")
         assert (done.status, done.out, requests(ledger)) == (2, "", [])
         assert (
-            "2026-11-23T13:04 is still to come in Europe/Berlin; to make up for Sun 2026-11-22 13:04 CET, give the date too"
+            "2026-11-23T13:04 is still to come in Europe/Berlin; for Sun 2026-11-22 13:04 CET, give the date too"
             in done.err
         )
         assert scheduler("fire", "nightly report", "13:02", "--no-wait").status == 0
@@ -122,7 +122,7 @@ def test_a_daemon_that_does_not_look_is_not_asked_for_ever(
     with daemon(ledger):
         done = scheduler("fire", "nightly report", AT_2)
     assert done.status == 1
-    assert "so it is not asked for any more; see `scheduler status`" in done.err
+    assert "and the request is withdrawn; see `scheduler status`" in done.err
     assert requests(ledger) == []
 
 
@@ -164,14 +164,14 @@ def test_what_comes_of_it_is_told(
     with daemon(ledger, _concludes(outcome)):
         done = scheduler("fire", "nightly report", AT_2)
     assert (done.status, done.out) == expected
-    assert done.err.endswith("the daemon has taken it up; Ctrl-C leaves it to the daemon\n")
+    assert done.err.endswith("the daemon has taken up the request; Ctrl-C ends only the waiting\n")
 
 
 def test_a_daemon_that_goes_is_not_waited_for(scheduler: Scheduler, ledger: Path) -> None:
     with daemon(ledger, _concludes("outcome = NULL, reason = NULL, state = 'waiting'"), goes=True):
         done = scheduler("fire", "nightly report", AT_2)
     assert done.status == 3
-    assert "the daemon has gone, and the occurrence is open: the next one goes on with it" in done.err
+    assert "the daemon ended while the occurrence was open; the next daemon goes on with it" in done.err
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_people_get_a_table(scheduler: Scheduler) -> None:
         "13",
         "h",
     ]
-    assert gap.endswith("makes up for a time that the clock change skips")
+    assert gap.endswith("in place of a time that the clock change skips")
     assert after.split()[-4:] == ["1", "d", "12", "h"]
 
 

@@ -48,7 +48,7 @@ def test_a_full_disk_is_told_without_a_traceback() -> None:
     assert done.returncode == 3
     assert (
         done.stderr
-        == "error: the output cannot be written: No space left on device; see where it is redirected to\n"
+        == "error: the output cannot be written: No space left on device; check where the output is redirected to\n"
     )
 
 

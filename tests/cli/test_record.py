@@ -205,12 +205,15 @@ def test_explain_of_automations_is_by_id_or_name_of_disabled_ones_too_and_says_w
         "invalid": None,
         "words": "At 03:00, every day",
     }
-    assert "it is disabled: nothing of this fires" in scheduler("explain", "off").out.splitlines()
+    assert (
+        "the automation is disabled: none of these times fires"
+        in scheduler("explain", "off").out.splitlines()
+    )
     broken = scheduler("explain", "broken")
     assert (broken.status, broken.err) == (1, "")
     assert broken.out.splitlines() == [
         f"broken ({BROKEN})",
-        "it has no valid schedule, and fires nothing",
+        "the automation has no valid schedule, and never fires",
         "  61 * * * * in UTC",
         "  the minute '61' is not valid; it takes 0-59, and lists, ranges and steps of these",
     ]
@@ -244,7 +247,7 @@ def test_a_pause_is_kept_with_whoever_made_it_and_told_by_next(scheduler: Schedu
         ]
     assert (
         scheduler("next", "hourly").err
-        == "paused: hourly; what comes due is recorded and not fired until `scheduler resume AUTOMATION`\n"
+        == "paused: hourly; due occurrences are recorded and not fired until `scheduler resume AUTOMATION`\n"
     )
     assert scheduler("next", "nightly report").err == ""
     assert scheduler("resume", "hourly").out == "resumed: hourly\n"
@@ -257,10 +260,10 @@ def test_resume_says_what_goes_on_pausing(scheduler: Scheduler, monkeypatch: pyt
     for paused in (("hourly",), ("--all",)):
         assert scheduler("pause", *paused).status == 0
     end = "`scheduler resume --all --keep-single` (pauses of single automations stay)"
-    still = f"all automations of main are paused, hourly too; end that with {end}\n"
+    still = f"all automations of main are paused, hourly too; {end} ends the pause\n"
     assert scheduler("resume", "hourly") == Done(0, "resumed: hourly\n", still)
     assert scheduler("resume", "hourly") == Done(0, "no pause to end: hourly\n", still)
-    meaning = "what comes due is recorded and not fired"
+    meaning = "due occurrences are recorded and not fired"
     everything = f"paused: all automations of main; {meaning} until {end}\n"
     assert scheduler("next", "hourly").err == everything, "the command that ends the pause"
     assert scheduler("pause", "hourly").status == 0
@@ -333,7 +336,7 @@ def test_a_target_is_moved_to_the_address_that_the_configuration_has(
     for name, value in {"NAME": "main", "URL": "https://eu.example.org", "PROJECT_ID": "1"}.items():
         monkeypatch.setenv(f"SCHEDULER_TARGET__{name}", value)
     done = scheduler("target", "move", "main")
-    assert done == Done(0, f"moved: target main is at https://eu.example.org now, no more at {URL}\n", "")
+    assert done == Done(0, f"moved: target main is at https://eu.example.org now, before at {URL}\n", "")
     assert (
         scheduler("target", "move", "main").out
         == "nothing to move: target main is at https://eu.example.org already\n"
@@ -366,11 +369,11 @@ def test_what_may_have_changed_since_is_told_as_last_seen_when_no_daemon_runs(
     scheduler: Scheduler, ledger: Path
 ) -> None:
     seen = format_machine_and_utc(at(4) - timedelta(seconds=1.2))
-    note = f"no daemon runs: what waits or runs of target main is as last seen at {seen}\n"
+    note = f"no daemon runs: waits and runs of target main are as last seen at {seen}\n"
     assert scheduler("history").err == note
     assert scheduler("history", "--json").err == scheduler("history", "--run-status", "failed").err == ""
     told = scheduler("why", "nightly report", "2026-11-23T12:02:00Z").out
-    assert "\n  no daemon runs: this is as of 2026-11-23T12:01:58Z\n" in told
+    assert "\n  no daemon runs: the state is as of 2026-11-23T12:01:58Z\n" in told
     lock = LedgerLock.try_acquire(ledger, node="another", since=at(0))
     assert lock is not None
     assert scheduler("history").err == ""
@@ -472,9 +475,7 @@ def test_without_a_ledger_a_command_says_where_it_looked(
     ledger.unlink()
     done = scheduler(*command)
     assert (done.status, done.out) == (3, "")
-    assert done.err.startswith(
-        f"error: the ledger {ledger} is not there; say which one is meant by --state-dir"
-    )
+    assert done.err.startswith(f"error: there is no ledger {ledger}; name the right one with --state-dir")
     assert not ledger.exists()
 
 

@@ -286,7 +286,8 @@ def test_a_run_whose_output_is_gone_is_told_from_a_run_without_output(
     assert scheduler("runs", "show", run_id).err == "", "its folder may be made just now"
     end(path, run_id, RunResult("success", 0))
     is_gone = (
-        f"its output is not here: the folder {path}.runs/{run_id} is missing. Outputs are not in a backup: "
+        f"the output is gone: there is no folder {path}.runs/{run_id}. [api.runner] retention removes old outputs. "
+        "A backup has no outputs: copy the folder from the old installation"
     )
     shown, as_json = scheduler("runs", "show", run_id), scheduler("runs", "show", run_id, "--json")
     assert (shown.status, as_json.status, json.loads(as_json.out)["output"]) == (0, 0, "")

@@ -193,7 +193,7 @@ PRESENT = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
         (
             "13:31",
             "2026-11-22T12:31",
-            "read as 2026-11-22 13:31 in Europe/Berlin, which was yesterday: today's is still to come, write 2026-11-23T13:31 for it",
+            "read as 2026-11-22 13:31 in Europe/Berlin, which was yesterday: today's is still to come, write 2026-11-23T13:31 for today",
         ),
         ("9:05", "2026-11-23T08:05", "read as 2026-11-23 09:05 in Europe/Berlin"),
         ("2026-03-29T02:30", "2026-03-29T01:00", "the clock skips that day: taken as the first minute after"),

@@ -36,7 +36,7 @@ def test_what_takes_too_long_is_given_up_and_the_next_one_is_served(
         for _ in range(2):
             with pytest.raises(
                 LedgerUnavailable,
-                match=r"words\.db took more than 0\.05 s and was given up: ask for a shorter time",
+                match=r"words\.db took more than 0\.05 s and was stopped: ask for a shorter period",
             ):
                 await database.browse(endless)
             assert await database.browse(words) == []

@@ -97,7 +97,7 @@ def test_a_fault_inside_an_operation_fails_the_whole_group(tmp_path: Path) -> No
         outcomes = asyncio.run(main(database))
         assert asyncio.run(database.write(add("afterwards"))) == 1
     assert [type(each) for each in outcomes] == [LedgerUnavailable] * 2
-    assert "look at its disk" in str(outcomes[0])
+    assert "check its disk" in str(outcomes[0])
 
 
 def test_what_is_locked_by_another_process_fails_soon_and_recovers(tmp_path: Path) -> None:

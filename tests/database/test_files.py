@@ -92,9 +92,9 @@ def _scribbled_over(path: Path) -> None:
 
 
 _REFUSED: Sequence[tuple[Callable[[Path], None], str]] = (
-    (_foreign, "something else"),
-    (_foreign_with_a_mark, "something else"),
-    (_foreign_with_a_log, "something else"),
+    (_foreign, "another program"),
+    (_foreign_with_a_mark, "another program"),
+    (_foreign_with_a_log, "another program"),
     (_newer, "newer version"),
     (_text, "no SQLite database"),
     (_one_byte, "no SQLite database"),

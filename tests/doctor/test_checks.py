@@ -279,7 +279,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(HEALTHY, holds_key=True),
             FAULT,
             str(FILE),
-            "holds what looks like a key",
+            "seems to hold a key",
         ),
     ],
     "reachability": [
@@ -413,7 +413,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FILE_OF_LEDGER,
             "though a daemon runs",
         ),
-        ("of something else", ledger(application_id=1, record=None), FAULT, FILE_OF_LEDGER, "something else"),
+        (
+            "of another program",
+            ledger(application_id=1, record=None),
+            FAULT,
+            FILE_OF_LEDGER,
+            "another program",
+        ),
         ("newer", ledger(version=99, record=None), FAULT, FILE_OF_LEDGER, "schema 99"),
         ("older", ledger(version=1), WARNING, FILE_OF_LEDGER, "schema 1"),
         (
@@ -855,7 +861,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             record(foreign_runs=(FOREIGN,)),
             WARNING,
             NIGHTLY,
-            "2 runs in the last 7 days that nobody here started",
+            "2 runs in the last 7 days that this scheduler did not start",
         ),
         (
             "a double schedule",
@@ -1182,7 +1188,7 @@ def test_without_a_configuration_the_rest_of_the_machine_is_examined_all_the_sam
     facts = replace(
         HEALTHY,
         configuration=None,
-        problems=[Problem("file x", "is not TOML", "mend this first")],
+        problems=[Problem("file x", "is not TOML", "correct this first")],
         targets=(),
     )
     assert [(each.check, each.status) for each in told(facts)] == [("configuration", FAULT)]

@@ -72,7 +72,7 @@ POLICY = {
 @pytest.mark.parametrize(
     ("status", "word", "sentence"),
     [
-        (STATUS, "Needs attention", "one thing needs somebody's attention"),
+        (STATUS, "Needs attention", "one thing needs attention"),
         (
             replace(
                 STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})]
@@ -88,7 +88,7 @@ POLICY = {
             "Not ready",
             "The ledger cannot be written: disk full.",
         ),
-        (replace(STATUS, stopping=True), "Stopping", "Nothing more is claimed."),
+        (replace(STATUS, stopping=True), "Stopping", "The daemon claims no more occurrences."),
         (
             replace(STATUS, targets=[replace(TARGET, held="401"), replace(TARGET, name="b", stale=True)]),
             "Not ready",
@@ -99,8 +99,8 @@ POLICY = {
 def test_the_first_page_says_first_whether_it_is_well(status: Any, word: str, sentence: str) -> None:
     status = replace(status, targets=[replace(each, automations={"enabled": 2}) for each in status.targets])
     page = parsed("/", pages(status=status))
-    assert word in page.words.partition("What is wrong")[0]
-    assert sentence in page.words.partition("What is wrong")[0]
+    assert word in page.words.partition("Problems and remedies")[0]
+    assert sentence in page.words.partition("Problems and remedies")[0]
     assert page.text.lstrip().startswith(word)  # the title
 
 
@@ -109,12 +109,12 @@ def test_the_first_page_says_what_is_next_and_what_was_last() -> None:
     for text in ("tidy up", "Mon 23 Nov 20:30", "CET, Europe/Berlin", "2026-11-23T19:30:00Z", "in 10 min"):
         assert text in page.words
     for text in ("nightly", "2026-11-23T19:10:00Z", "10 min ago", "accepted", "answered", "4 ms", "success"):
-        assert text in page.words.partition("What fired")[2]
+        assert text in page.words.partition("Newest occurrences")[2]
 
 
 def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> None:
     page = parsed("/", pages(entries=[entry("nightly")], waits=WAITS))
-    words = page.words.partition("What is open")[2].partition("What fired")[0]
+    words = page.words.partition("Open occurrences")[2].partition("Newest occurrences")[0]
     for text in (
         "the release of its held target: bad key",
         "20:16:00 4 min ago",
@@ -124,10 +124,10 @@ def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> Non
         assert text in words
     assert "open now 5" in page.words  # four requests under way, and one before its due time
     assert "Open4 in flight, 1 waiting; 1 overdue" in page.words
-    one = parsed(ONE, pages(entries=[entry("nightly")], waits=WAITS)).words.partition("What is open")[2]
+    one = parsed(ONE, pages(entries=[entry("nightly")], waits=WAITS)).words.partition("Open occurrences")[2]
     assert "its due time, 20:27:13 (in 7 min)" in one
-    assert "What is open Nothing." in parsed("/", pages(entries=[entry("nightly")])).words
-    assert "What is open" not in parsed(ONE, pages(entries=[entry("nightly")])).words
+    assert "Open occurrences Nothing." in parsed("/", pages(entries=[entry("nightly")])).words
+    assert "Open occurrences" not in parsed(ONE, pages(entries=[entry("nightly")])).words
 
 
 def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
@@ -181,10 +181,10 @@ def test_the_first_page_shows_each_target() -> None:
 @pytest.mark.parametrize(
     ("others", "sentence"),
     [
-        ([], "It fires again at 2026-11-23T20:20:00Z, and one thing needs somebody's attention."),
+        ([], "Fires begin again at 2026-11-23T20:20:00Z, and one thing needs attention."),
         (
             ["b"],
-            "It fires what is due on targets that are not throttled, but one thing needs somebody's attention.",
+            "Due occurrences fire on targets that are not throttled, but one thing needs attention.",
         ),
     ],
 )
@@ -195,7 +195,7 @@ def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(
     throttled = replace(quiet, throttled_until=NOW + timedelta(hours=1), error="HTTP 429")
     targets = [throttled, *(replace(quiet, name=name) for name in others)]
     words = parsed("/", pages(status=replace(STATUS, targets=targets))).words
-    assert sentence in words.partition("What is wrong")[0]
+    assert sentence in words.partition("Problems and remedies")[0]
     cards = words.rpartition("Targets")[2]
     assert "main throttled until 2026-11-23T20:20:00Z" in cards
     assert cards.count("serving") == len(others)
@@ -213,7 +213,7 @@ def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: i
         f"On target main nothing fires before the throttle ends at {throttled.throttled_until:%Y-%m-%dT%H:%M:%SZ}."
         in page.words
     )
-    assert "throttled: waits" in page.words.partition("What fires next")[2].partition("What is open")[0]
+    assert "throttled: waits" in page.words.partition("Next fires")[2].partition("Open occurrences")[0]
     assert (
         "throttled"
         in parsed(
@@ -221,7 +221,7 @@ def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: i
         ).words
     )
     state = parsed(ONE, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
-    assert "It fires at its times." not in state
+    assert "The automation fires at its times." not in state
     assert "Throttled Nothing fires on target main before" in state
 
 
@@ -258,7 +258,7 @@ def test_the_first_page_is_not_well_while_the_newest_finished_run_failed() -> No
     )
     page = parsed("/", pages(status=quiet, failing=FailingNow(FAILED_RUN)))
     assert "All is well" not in page.words
-    assert "one thing needs somebody's attention" in page.words
+    assert "one thing needs attention" in page.words
     for text in (
         "The newest finished run of nightly failed",
         "3 failures in a row",
@@ -310,7 +310,7 @@ def test_a_daemon_that_has_just_begun_is_told_kindly() -> None:
             recent=Remembered(broken=True),
         ),
     )
-    assert "The daemon has just begun." in starting.words
+    assert "The daemon has just started." in starting.words
     assert "The ledger is not open yet." in starting.words
     assert "cannot be read" not in starting.words
     assert "Nothing has come due yet." in parsed("/", pages(occurrences=Recorded())).words
@@ -319,7 +319,7 @@ def test_a_daemon_that_has_just_begun_is_told_kindly() -> None:
 def test_an_open_occurrence_and_a_span_are_shown_as_such() -> None:
     open_line = {**LINE, "outcome": None, "reason": None, "lateness_seconds": None, "state": "in_flight"}
     span = {**LINE, "outcome": "skipped", "reason": "missed", "count": 1200}
-    words = parsed("/", pages(occurrences=Recorded(open_line, span))).words.partition("What fired")[2]
+    words = parsed("/", pages(occurrences=Recorded(open_line, span))).words.partition("Newest occurrences")[2]
     assert "open in flight" in words
     assert "skipped missed, 1,200 times" in words
 
@@ -456,7 +456,7 @@ def test_pages_of_occurrences_lead_to_each_other_and_keep_the_filter() -> None:
 def test_empty_answers_say_what_they_mean() -> None:
     nothing = pages(occurrences=Recorded())
     assert "Nothing has come due yet." in parsed("/occurrences", nothing).words
-    assert "Nothing on record is like that." in parsed("/occurrences?outcome=expired", nothing).words
+    assert "No occurrence matches the filter." in parsed("/occurrences?outcome=expired", nothing).words
     assert "There are no older ones." in parsed("/occurrences?offset=50", nothing).words
     assert "disk I/O error" in parsed("/occurrences", pages(occurrences=Recorded(broken=True))).words
 
@@ -525,7 +525,7 @@ def test_an_automation_tells_the_clock_changes_ahead_and_what_happens_then() -> 
 def test_a_fire_that_makes_up_for_a_skipped_time_says_so() -> None:
     status = replace(STATUS, at=NOW.replace(year=2027, month=3, day=27))
     words = parsed(ONE, pages(status=status, entries=[entry("nightly", "30 2 * * *")])).words
-    assert "makes up for a time that the clock skips" in words
+    assert "in place of a time that the clock skips" in words
 
 
 def test_a_fire_that_is_years_away_is_shown_alone() -> None:
@@ -535,12 +535,12 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
 @pytest.mark.parametrize(
     ("each", "recent", "target", "says"),
     [
-        (details(entry("a")), None, {}, "Enabled It fires at its times."),
+        (details(entry("a")), None, {}, "Enabled The automation fires at its times."),
         (
             details(replace(entry("a"), schedule=None, invalid="no such zone")),
             None,
             {},
-            "never fires: no such zone What to do: edit the automation.",
+            "never fires: no such zone Remedy: correct the schedule of the automation.",
         ),
         (
             details(replace(entry("a"), policies=Policies(paused=True))),
@@ -571,7 +571,7 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
                 pauses=[OperatorPause("main", None, "*", NOW, "ada")],
             ),
             {},
-            "What to do: scheduler resume --all --keep-single (pauses of single automations stay) ends it.",
+            "Remedy: scheduler resume --all --keep-single (pauses of single automations stay) ends it.",
         ),
         (details(entry("a"), paused_by_hand=True), None, {}, "or scheduler resume --all --keep-single"),
     ],
@@ -588,7 +588,7 @@ def test_a_disabled_automation_still_tells_its_schedule() -> None:
         definition=replace(entry("a", "0 9 * * 1-5").automation.definition, enabled=False),
     )
     words = automation(details(replace(entry("a"), automation=disabled, schedule=None)))
-    assert "Disabled It is disabled at the API" in words
+    assert "Disabled The automation is disabled at the API" in words
     assert "At 09:00, Monday through Friday" in words
 
 
@@ -601,8 +601,8 @@ def test_an_automation_tells_the_policies_in_force() -> None:
     for text in (
         "2 min",
         "all that are overdue are sent",
-        "it is skipped while a run is not finished",
-        "s after it is scheduled, every time",
+        "an occurrence is skipped during an unfinished run",
+        "s after the scheduled instant, every time",
     ):
         assert text in words
     assert "at least 5 min, at most 1 h; now 5 min" in automation(entry("a"))
@@ -619,7 +619,7 @@ def test_an_automation_tells_its_newest_run() -> None:
     words = automation(details(replace(entry("a"), automation=run)))
     for text in ("failed", OTHER_ID, "5 min ago", "exit status 1"):
         assert text in words
-    assert "It has never run." in automation(entry("a"))
+    assert "The automation has never run." in automation(entry("a"))
 
 
 def page_with(output: RunOutputTail | None, asked_for: list[tuple[str, str]] | None = None) -> Parsed:
@@ -652,7 +652,7 @@ def test_an_automation_shows_what_its_newest_run_printed() -> None:
     [
         (None, "Newest run", "Output"),
         (RunOutputTail(None, None), "Newest run", "Output"),
-        (RunOutputTail(0, ""), "It has printed nothing.", "bytes"),
+        (RunOutputTail(0, ""), "The run has printed nothing.", "bytes"),
         (RunOutputTail(error="the API cannot be reached"), "the API cannot be reached", "bytes"),
         (RunOutputTail(1_234_567, "end"), "The end of 1,234,567 bytes, as", "[...]"),
         (RunOutputTail(4 * 300, "abc\n" * 300), "The end of 1,200 bytes, as", "[...]"),
@@ -678,7 +678,7 @@ def test_an_automation_that_never_ran_asks_for_no_output() -> None:
         raise AssertionError
 
     assert (
-        "It has never run."
+        "The automation has never run."
         in parsed(ONE, pages(automations=[details(entry("a"))], run_output=run_output)).words
     )
 
@@ -932,6 +932,6 @@ def test_what_is_too_much_to_draw_is_drawn_as_far_as_it_goes() -> None:
     one, evaluated = [details(entry("a"))], itertools.count()
     endless = (((NOW + timedelta(seconds=number)), one) for number in evaluated)
     page = parsed("/", replace(pages(entries=[entry("a")]), upcoming_by_schedule=lambda *_: endless))
-    assert "is left out: there is too much of it" in page.words
+    assert "are left out: there are too many" in page.words
     assert "more than 30,000" in page.words
     assert next(evaluated) < MAX_INSTANTS + 1_000

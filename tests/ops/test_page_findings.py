@@ -78,7 +78,7 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
         (
             {"stale": True, "error": "HTTP 500"},
             BAD,
-            "Target main: what is known of it is too old to go on from",
+            "Target main: its newest snapshot is too old to fire by",
         ),
         ({"error": "HTTP 500"}, WARN, "Target main cannot be read now"),
         (
@@ -86,7 +86,7 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
             BAD,
             "1 occurrence of target main overdue",
         ),
-        ({"stalled_for": 15.0}, BAD, "Target main: nothing is planned although something is due"),
+        ({"stalled_for": 15.0}, BAD, "Target main: planning has stopped although occurrences are due"),
         (
             {"places": PlacesStatus(hanging=256, saturated_since=NOW)},
             WARN,
@@ -178,7 +178,7 @@ def test_a_target_that_has_only_just_begun_is_no_trouble() -> None:
             Outcome.UNRESOLVED,
             Reason.COVERED,
             BAD,
-            "3 occurrences cannot be told to have started or not, and will not be sent again",
+            "3 occurrences unresolved: nobody knows whether they started, and they are not sent again",
         ),
         (Outcome.REJECTED, Reason.REFUSED, WARN, "3 occurrences refused by the API for good"),
         (Outcome.EXPIRED, Reason.NOT_STARTED, WARN, "3 occurrences not started in time"),
@@ -212,7 +212,7 @@ def test_runs_of_others_and_late_doubles_are_told_apart() -> None:
     assert (double.severity, double.title[:14], len(double.items)) == (BAD, "2 late doubles", 2)
     assert (foreign.severity, foreign.title, len(foreign.items)) == (
         WARN,
-        "2 runs that nobody here started",
+        "2 runs that this scheduler did not start",
         1,
     )
 

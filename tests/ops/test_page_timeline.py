@@ -126,7 +126,7 @@ def test_the_table_tells_the_fires_between_the_ticks() -> None:
 
 def test_what_was_not_evaluated_is_said() -> None:
     cut = make_timeline(fires(some(1)), DAY, NOW, NOW + timedelta(hours=2))
-    assert "What comes after 21:20 UTC is left out" in cut.description
+    assert "Fires after 21:20 UTC are left out" in cut.description
     assert "left out" not in make_timeline(fires(some(1)), HOUR, NOW, NOW + timedelta(hours=2)).description
 
 

@@ -149,7 +149,7 @@ def test_an_address_in_use_is_a_plain_error() -> None:
         error = refusal(listen)
     assert (
         error
-        == f"cannot listen on {listen} (server.listen): something else listens there already; stop it, or choose another port"
+        == f"cannot listen on {listen} (server.listen): another program listens there already; stop it, or choose another port"
     )
 
 
@@ -213,7 +213,7 @@ def test_an_address_in_use_is_a_fault_though_there_is_another(monkeypatch: pytes
         return bound[0]
 
     monkeypatch.setattr(http_server, "_bind_address", one_in_use)
-    assert "something else listens there already" in refusal("localhost:0")
+    assert "another program listens there already" in refusal("localhost:0")
     assert bound[0].fileno() == -1, "the one that could be had is given back"
 
 

@@ -127,7 +127,10 @@ def test_a_reload_is_told_with_its_end(systemd: Systemd) -> None:
     process.notifier.observe(ConfigReloaded(error=None))
     assert systemd.told() == ["READY=1"]
     process.notifier.observe(ConfigReloaded(error="no target"))
-    assert systemd.told() == ["READY=1", "STATUS=the configuration was refused, the old one stays: no target"]
+    assert systemd.told() == [
+        "READY=1",
+        "STATUS=the new configuration was refused, the old one stays in force: no target",
+    ]
 
 
 def test_a_reload_makes_nobody_ready_who_is_not(systemd: Systemd) -> None:

@@ -141,9 +141,9 @@ def test_a_wait_that_the_api_asked_for_is_a_warning_of_a_daemon_that_is_ready() 
     answer = asked("/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)])))
     assert answer.status_code == 200
     assert (
-        "Target main waits until 2026-11-23T19:20:00Z: nothing is sent to it. The API answered 429 and asked to send nothing before."
-        in answer.json()["warnings"]
-    )
+        "Target main waits until 2026-11-23T19:20:00Z: nothing is sent to it. The API answered 429, "
+        "and asked for no request before this time."
+    ) in answer.json()["warnings"]
 
 
 def test_a_list_that_cannot_be_trusted_is_a_warning_of_a_daemon_that_is_ready() -> None:

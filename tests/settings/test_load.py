@@ -207,7 +207,7 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(
         (TARGET + "ca_file = 5", "target[0].ca_file", "path of a file"),
         ("[target]\nurl = 'https://a.example'", "target", "a list of tables, not a table"),
         ("target = ['a']", "target[0]", "should be a table"),
-        ("target = 'url = http://me:secret@proxy'", "target", "what looks like a URL with a password"),
+        ("target = 'url = http://me:secret@proxy'", "target", "a text that looks like a URL with a password"),
         (f"{TARGET}proxy = 'https://me:secret@proxy:3128'", "target[0].proxy", "should begin with http://"),
         (
             f"{TARGET}proxy = ['http://me:secret@proxy:3128']",
@@ -219,7 +219,7 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(
         ("[schedule]\njitter = 5", "schedule.jitter", "should be a duration, not 5"),
         ("[schedule]\nstart_within = '0s'", "schedule.start_within", "more than nothing"),
         ("[schedule]\ncatch_up = 'some'", "schedule.catch_up", "'latest', 'all' or 'none', not \"some\""),
-        ("[schedule]\npaused = 'phx_secret'", "schedule.paused", "not what looks like a key"),
+        ("[schedule]\npaused = 'phx_secret'", "schedule.paused", "not a text that looks like a key"),
         ("[[override]]\nautomation = 'x'", "override[0]", "changes nothing"),
         ("[[override]]\njitter = '1s'", "override[0].automation", "is missing"),
         ("[[override]]\nautomation = ''\njitter = '1s'", "override[0].automation", "pattern"),
@@ -249,7 +249,7 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(
         ("[api.runner]\numask = 18", "api.runner.umask", "octal umask in quotes, not 18"),
         ("[api.runner]\numask = '22'", "api.runner.umask", "octal umask in quotes"),
         ("[api.runner]\numask = '089'", "api.runner.umask", "octal umask in quotes"),
-        ("[api.runner]\numask = '277'", "api.runner.umask", "takes the command's own files away"),
+        ("[api.runner]\numask = '277'", "api.runner.umask", "denies the command its own files"),
         ("[api.runner]\nclone_url = 'https://example.org'", "api.runner.clone_url", "{repository}"),
         (
             "[api.runner]\nclone_url = 'https://x:secret@example.org/{repository}'",

@@ -51,7 +51,7 @@ def test_the_page_shows_the_output_of_a_run_though_the_daemon_cannot_read_its_fi
     well.command("automations", "run", automation)
     page = f"/automations/default/{automation}"
     until(
-        lambda: "It has printed nothing." in well.page(page)[1],
+        lambda: "The run has printed nothing." in well.page(page)[1],
         "the run and its output to be shown",
         seconds=60,
     )

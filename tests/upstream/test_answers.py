@@ -226,10 +226,7 @@ def test_a_write_without_an_answer_may_have_been_carried_out() -> None:
     error = answers.to_error(
         lost, request="POST https://a/b/", target="main", on_list=False, now=NOW, clean=clean
     )
-    assert (
-        str(error)
-        == "POST https://a/b/ was not answered and may have been carried out all the same: too late"
-    )
+    assert str(error) == "POST https://a/b/ was not answered, and may have been carried out: too late"
 
 
 @given(st.text())

@@ -172,10 +172,10 @@ async def speaks_no_http(visit: Visit) -> None:
             always(b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\nContent-Length: 0\r\n\r\n"),
             "it answered HTTP 302 Found",
         ),
-        (hangs_up, "hung up before there was a connection to the API"),
-        (resets, "hung up before there was a connection to the API"),
+        (hangs_up, "closed the connection before it reached the API"),
+        (resets, "closed the connection before it reached the API"),
         (says_nothing, "no connection within connect_timeout"),
-        (speaks_no_http, "answered with no HTTP: "),
+        (speaks_no_http, "answered, but not with HTTP: "),
     ],
     ids=["forbids", "cannot reach the API", "redirects", "hangs up", "resets", "is silent", "is none"],
 )

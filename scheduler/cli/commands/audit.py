@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 _EXAMPLES = (
     "scheduler audit --state-dir var --since 24h",
-    "scheduler audit --automation 'nightly-*' --since 2026-11-01T00:00:00Z --until 2026-11-08T00:00:00Z --json",
+    (
+        "scheduler audit --automation 'nightly-*' --since 2026-11-01T00:00:00Z --until "
+        "2026-11-08T00:00:00Z --json"
+    ),
 )
 _COLOURS: Final[dict[str, Colour]] = {
     "missing": "red",
@@ -139,7 +142,10 @@ def _describe_unknown(path: "Path", target: str | None, automation: str) -> str:
 
     of_target = "" if target is None else f" of target {target!r}"
     with open_read_only(path) as connection:
-        return f"the ledger has no automation {automation!r}{of_target}{advise_on(LedgerPlace(connection, target), automation)}"
+        return (
+            "the ledger has no automation "
+            f"{automation!r}{of_target}{advise_on(LedgerPlace(connection, target), automation)}"
+        )
 
 
 def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
@@ -200,7 +206,10 @@ def _format_finding(finding: "AuditFinding", zone: Callable[["AuditFinding"], st
         else f"  {format_zone_and_utc(finding.scheduled_for, zone(finding))}"
     )
     kind = style(f"{finding.kind:<11}", _COLOURS[finding.kind])
-    yield f"{kind}{at}  {to_printable(finding.name)} ({finding.automation_id}, target {to_printable(finding.target)})"
+    yield (
+        f"{kind}{at}  {to_printable(finding.name)} ({finding.automation_id}, target "
+        f"{to_printable(finding.target)})"
+    )
     yield f"             {to_printable(finding.text)}"
     yield f"             {to_printable(finding.advice)}"
 
@@ -228,18 +237,19 @@ def _format_bounds(bounds: "AuditBounds") -> str:
             if bounds.watermark is None
             else f"decided up to {to_text(bounds.watermark)}"
         )
-        gone = (
+        removed = (
             ""
             if bounds.pruned_before is None
-            else f", what is older than {to_text(bounds.pruned_before)} may have been removed"
+            else f"; rows older than {to_text(bounds.pruned_before)} may have been removed"
         )
-        return f"target {name}: nothing to audit: {reason}{gone}"
-    kept = bounds.pruned_before is not None and bounds.begin < bounds.pruned_before
-    began = format_machine_and_utc(bounds.since) + (
-        ", before which rows may have been removed for their age," if kept else ""
+        return f"target {name}: nothing to audit: {reason}{removed}"
+    audited = (
+        f"audited from {format_machine_and_utc(bounds.since)} up to {format_machine_and_utc(bounds.end)}"
     )
-    undecided = "" if bounds.is_complete else "; what is later is not decided yet"
-    return f"target {name}: audited from {began} up to {format_machine_and_utc(bounds.end)}{undecided}"
+    is_pruned = bounds.pruned_before is not None and bounds.begin < bounds.pruned_before
+    removed = "; older rows may have been removed for their age" if is_pruned else ""
+    undecided = "" if bounds.is_complete else "; later occurrences are not decided yet"
+    return f"target {name}: {audited}{removed}{undecided}"
 
 
 def _format_summary(summary: "AuditSummary") -> Iterator[str]:
@@ -255,7 +265,10 @@ def _format_summary(summary: "AuditSummary") -> Iterator[str]:
     of = f"{pluralize(occurrences, 'occurrence')} of {pluralize(automations, 'automation')}"
     yield of + (f": {outcomes}" if outcomes else "")
     if summary.undecided:
-        yield f"{pluralize(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a downtime, slice by slice"
+        yield (
+            f"{pluralize(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a "
+            "downtime, slice by slice"
+        )
     clean = not BAD_KINDS & summary.kinds.keys()
     yield f"{style('clean', 'green') if clean else style('not clean', 'red')}: {format_counts(summary.kinds)}"
 

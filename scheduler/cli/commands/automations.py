@@ -214,7 +214,8 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
     _print(document, as_json=as_json)
     if not as_json:
         print_line(
-            f"{'follow it':<{_find_width(document)}}  {to_printable(_describe_follow(source, target_name, document))}",
+            f"{'follow it':<{_find_width(document)}}  "
+            f"{to_printable(_describe_follow(source, target_name, document))}",
             is_whole=True,
         )
 
@@ -263,7 +264,7 @@ def _collect_fields(
     from scheduler.cli.next_steps import check_schedule
 
     if prompt is not None and prompt_file is not None:
-        raise click.UsageError("--prompt and --prompt-file both say what the agent is told; give one of them")
+        raise click.UsageError("--prompt and --prompt-file exclude each other; give one of them")
     given: AutomationEdit = {name: value for name, value in fields.items() if value is not None}  # type: ignore[assignment]  # click named them
     check_schedule(given, source.load().settings)
     text = _read_prompt(prompt, prompt_file)
@@ -278,7 +279,8 @@ def _read_prompt(prompt: str | None, prompt_file: IO[bytes] | None) -> str | Non
         return source.read().decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(
-            f"the prompt in {source.name} is not UTF-8 text: byte {error.start + 1} is {error.object[error.start]:#04x}"
+            f"the prompt in {source.name} is not UTF-8 text: byte {error.start + 1} is "
+            f"{error.object[error.start]:#04x}"
         ) from None
 
 

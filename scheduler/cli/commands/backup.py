@@ -64,7 +64,7 @@ def _find_databases(settings: "Settings") -> "list[tuple[DatabaseKind, Path]]":
                 found.append((kind, path))
     if not found:
         raise NoLedger(
-            f"the ledger {ledger} is not there, nor is the embedded API's database {api}; say which ones are meant by --state-dir or "
-            f"--config, or start `{format_daemon_command()}` once"
+            f"there is no ledger {ledger}, and no database {api} of the embedded API; "
+            f"name the right ones with --state-dir or --config, or start `{format_daemon_command()}` once"
         )
     return found

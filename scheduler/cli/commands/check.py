@@ -92,7 +92,10 @@ def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
 
 
 def _format_finding(each: "CheckFinding") -> Iterator[str]:
-    yield f"  {style(f'{each.status:<7}', _COLOURS[each.status])}  {to_printable(f'{each.subject}: {each.finding}')}"
+    yield (
+        f"  {style(f'{each.status:<7}', _COLOURS[each.status])}  "
+        f"{to_printable(f'{each.subject}: {each.finding}')}"
+    )
     if each.advice:
         yield f"{'':{_INDENT}}→ {to_printable(each.advice)}"
 

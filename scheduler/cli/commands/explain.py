@@ -62,7 +62,7 @@ def command(
     no valid schedule.
     """
     if automation is not None and cron is not None:
-        raise click.UsageError("AUTOMATION and --cron each say what to explain; give one of them")
+        raise click.UsageError("AUTOMATION and --cron exclude each other; give one of them")
     if timezone is not None and cron is None:
         raise click.UsageError("--timezone belongs to --cron; an automation has its own")
     source: Source = context.obj

@@ -58,7 +58,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         if asked.later_today is not None:
             day = format_in_zone(asked.instant, find_usable_zone(which.timezone))
             raise click.UsageError(
-                f"{asked.later_today} is still to come in {which.timezone}; to make up for {day}, give the date too"
+                f"{asked.later_today} is still to come in {which.timezone}; for {day}, give the date too"
             )
         account = collect_evidence(
             connection,
@@ -79,7 +79,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     if no_wait:
         return
     row = asking.wait_for_outcome(
-        lambda: print_to_stderr("the daemon has taken it up; Ctrl-C leaves it to the daemon")
+        lambda: print_to_stderr("the daemon has taken up the request; Ctrl-C ends only the waiting")
     )
     accepted = row.outcome == "accepted"
     more = f"run {row.run_id}" if accepted else row.error or ""

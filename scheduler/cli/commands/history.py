@@ -151,7 +151,7 @@ def command(
             ]
             at = format_machine_and_utc(max([seen[name], *claims]))
             print_to_stderr(
-                f"no daemon runs: what waits or runs of target {to_printable(name)} is as last seen at {at}"
+                f"no daemon runs: waits and runs of target {to_printable(name)} are as last seen at {at}"
             )
 
 

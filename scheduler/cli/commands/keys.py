@@ -116,7 +116,7 @@ def _print_new(made: "NewApiKey", *, as_json: bool) -> None:
         ("project", str(key.project_id)),
     ):
         print_line(f"{title:<9}{text}")
-    print_line("\nKeep the key now, for example in a file of mode 0600: it is not shown again.")
+    print_line("\nSave the key now, for example in a file of mode 0600: the key is not shown again.")
 
 
 def _make_json(key: "ApiKey") -> Json:

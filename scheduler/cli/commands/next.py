@@ -74,7 +74,7 @@ def command(
     one line as answer, in order: {"cron", "timezone", "from", "fires"}, or with "error" in place of "fires".
     """
     if sum(given is not None for given in (automation, cron, lines)) > 1:
-        raise click.UsageError("AUTOMATION, --cron and --input each say what to evaluate; give one of them")
+        raise click.UsageError("AUTOMATION, --cron and --input exclude each other; give one of them")
     if timezone is not None and cron is None:
         raise click.UsageError("--timezone belongs to --cron; an automation has its own")
     settings = source.load().settings

@@ -65,12 +65,14 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
         if API in backup.stages and not moved:
             keys = format_command("keys list")
             print_line(
-                f"keys that were revoked since, and automations that were deleted, are there again: see `{keys}`"
+                "keys that were revoked and automations that were deleted since the backup exist "
+                f"again: see `{keys}`"
             )
             if LEDGER not in backup.stages:
                 pause = format_command("pause --all")
                 print_line(
-                    f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired"
+                    f"the daemon is not paused: if deleted automations must not fire, run `{pause}` "
+                    "before the API starts"
                 )
         if made is not None:
             _show_lacking(made, settings, has_runs=API in backup.stages)
@@ -80,22 +82,25 @@ def _show_lacking(file: Path, settings: "Settings", *, has_runs: bool) -> None:
     """Print which parts a backup does not have, and a new state directory lacks."""
     agent = to_printable(shlex.join(settings.api.runner.command))
     print_line(
-        f"not in a backup: settings. Before anything starts, edit {to_printable(str(file))}: take over each [[override]], [schedule] and "
-        f"[api.runner] from the configuration of the installation that was backed up. Until then the agent's command is `{agent}`"
+        f"not in a backup: settings. Before you start anything, edit {to_printable(str(file))}: copy each "
+        "[[override]], [schedule] and [api.runner] from the configuration of the old installation. "
+        f"Until then the agent's command is `{agent}`"
     )
     if has_runs:
         print_line(
-            f"not in a backup: outputs of runs. To have them, copy the old api.db.runs to {to_printable(str(settings.api.runs_folder))}"
+            "not in a backup: outputs of runs. To keep them, copy the old api.db.runs to "
+            f"{to_printable(str(settings.api.runs_folder))}"
         )
 
 
 def _show(database: "RestoredDatabase", file: Path) -> None:
     print_line(f"restored: {to_printable(str(database.path))} from {to_printable(str(file))}")
     if database.aside is not None:
-        print_line(f"what was there is in {to_printable(str(database.aside))}")
+        print_line(f"the previous database is {to_printable(str(database.aside))}")
     for target, old in database.moved_targets:
         print_line(
-            f"target {to_printable(target.name)}: its embedded API is at {to_printable(target.url)} now, no more at {to_printable(old)}"
+            f"target {to_printable(target.name)}: its embedded API is at {to_printable(target.url)} "
+            f"now, before at {to_printable(old)}"
         )
     for pause in database.pauses:
         resume = to_printable(resume_all(pause.target))
@@ -104,6 +109,6 @@ def _show(database: "RestoredDatabase", file: Path) -> None:
         )
     if database.ended_runs:
         print_line(
-            f"ended: {pluralize(database.ended_runs, 'run')} that had not ended "
-            f"in the backup, as failed; see `{format_command('runs list')}`"
+            f"ended as failed: {pluralize(database.ended_runs, 'run')} that had not ended "
+            f"in the backup; see `{format_command('runs list')}`"
         )

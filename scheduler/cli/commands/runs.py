@@ -110,7 +110,7 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     from scheduler.cli.api_database import carry_out
 
     if follow and as_json:
-        raise click.UsageError("--follow prints the output as it comes, --json one object; give one of them")
+        raise click.UsageError("--follow and --json exclude each other; give one of them")
     api = source.load().settings.api
     most = api.runner.output_limit + _OUTPUT_SLACK
     carry_out(
@@ -215,8 +215,9 @@ def _complain_of_lacking(run: ApiRunRow, workspace: "Workspace") -> None:
     """
     if run["started_at"] and run["finished_at"] and not workspace.folder.exists():
         print_to_stderr(
-            f"its output is not here: the folder {to_printable(str(workspace.folder))} is missing. Outputs are not in a backup: "
-            "copy the folder from the installation that was backed up. [api.runner] retention removes old outputs"
+            f"the output is gone: there is no folder {to_printable(str(workspace.folder))}. "
+            "[api.runner] retention removes old outputs. A backup has no outputs: copy the folder "
+            "from the old installation"
         )
 
 

@@ -74,7 +74,7 @@ def command(source: Source, *, as_json: bool) -> None:
     try:
         pauses = read_pauses(settings)
     except (Unreachable, DatabaseRefused) as error:  # the state of the daemon is wanted all the more
-        print_to_stderr(f"what is paused is not known: {to_printable(str(error))}")
+        print_to_stderr(f"the pauses cannot be read: {to_printable(str(error))}")
         pauses = []
     if as_json:
         print_json({**status, "paused": [_make_pause_json(pause) for pause in pauses], "upcoming": upcoming})
@@ -98,19 +98,28 @@ def _format_daemon(status: JsonObject) -> Iterator[str]:
 
 def _format_targets(status: JsonObject) -> Iterator[str]:
     for target in status["targets"]:
-        yield f"\ntarget {to_printable(target['name'])}  {to_printable(target['url'])}, project {to_printable(target['project_id'])}"
+        yield (
+            f"\ntarget {to_printable(target['name'])}  {to_printable(target['url'])}, project "
+            f"{to_printable(target['project_id'])}"
+        )
         automations = ", ".join(
             f"{number} {state}" for state, number in target["automations"].items() if number
         )
         yield f"  automations  {automations or 'none'}"
         yield from _format_list_problems(target)
         if target["snapshot_at"]:
-            yield f"  snapshot     {format_timedelta(from_text(status['at']) - from_text(target['snapshot_at']))} old"
+            yield (
+                "  snapshot     "
+                f"{format_timedelta(from_text(status['at']) - from_text(target['snapshot_at']))} old"
+            )
         for title, key in (("held", "held"), ("last poll", "error")):
             if target[key]:
                 yield f"  {title:<11}  {style(to_printable(target[key]), 'red')}"
         if until := target.get("throttled_until"):
-            yield f"  throttled    {style(f'until {format_machine_and_utc(from_text(until))}, HTTP 429', 'yellow')}"
+            yield (
+                "  throttled    "
+                f"{style(f'until {format_machine_and_utc(from_text(until))}, HTTP 429', 'yellow')}"
+            )
         yield f"  open         {_describe_open(target)}"
         yield from _format_waits(target, from_text(status["at"]))
         yield from _format_shortages(target)
@@ -135,7 +144,10 @@ def _format_failing(target: JsonObject) -> Iterator[str]:
     if not failing or not failing["count"]:
         return
     count = failing["count"]
-    yield f"  failing      {style(pluralize(count, 'automation'), 'red')}: the newest finished run failed or was lost"
+    yield (
+        f"  failing      {style(pluralize(count, 'automation'), 'red')}: the newest finished run failed "
+        "or was lost"
+    )
     for run in failing["automations"]:
         yield f"    {to_printable(run['name'])}: {_describe_run(run)}"
     if (more := count - len(failing["automations"])) > 0:
@@ -188,7 +200,10 @@ def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
         until = f" {due:%H:%M:%S}Z, in {format_timedelta(due - at)}" if wait["waits_for"] == Cause.DUE else ""
         detail = f": {wait['detail']}" if wait["detail"] else ""
         yield f"    {to_printable(wait['name'])} {wait['scheduled_for']}"
-        yield f"      waits for {_describe_cause(wait['waits_for'])}{until}, since {since:%H:%M:%S}Z{to_printable(detail)}"
+        yield (
+            f"      waits for {_describe_cause(wait['waits_for'])}{until}, since "
+            f"{since:%H:%M:%S}Z{to_printable(detail)}"
+        )
         if expiry := _describe_expiry(wait, target):
             yield f"      {style(expiry, 'red')}"
 
@@ -216,14 +231,20 @@ def _format_list_problems(target: JsonObject) -> Iterator[str]:
     """Yield the problems of the list of automations. A daemon of an older version does not report them."""
     unidentified, disappeared = target.get("unidentified") or {}, target.get("disappeared")
     if unidentified.get("count"):
-        yield f"  unidentified {style(str(unidentified['count']), 'yellow')}: objects whose id cannot be read, never fired"
+        yield (
+            f"  unidentified {style(str(unidentified['count']), 'yellow')}: objects whose id cannot be "
+            "read, never fired"
+        )
         yield from (f"    {to_printable(each)}" for each in unidentified["objects"])
     if doubt := target.get("inconsistent"):
         since = format_machine_and_utc(from_text(doubt["since"]))
-        yield f"  list         {style(f'not to be trusted since {since}', 'yellow')}"
+        yield f"  list         {style(f'not trusted since {since}', 'yellow')}"
         yield f"    {to_printable(doubt['reason'])}"
     if target.get("absent"):
-        yield f"  absent       {style(str(target['absent']), 'yellow')}: not in the list, removed when a poll an interval later agrees"
+        yield (
+            f"  absent       {style(str(target['absent']), 'yellow')}: not in the list; removed when a "
+            "poll one interval later confirms this"
+        )
     if disappeared:
         many = f"{disappeared['count']} of {disappeared['automations']} automations"
         yield f"  disappeared  {style(many, 'yellow')} from the list at {disappeared['at']}"
@@ -239,7 +260,8 @@ def _format_pauses(pauses: "list[NamedPause]") -> Iterator[str]:
     for pause in pauses:
         since = format_zone_and_utc(pause.since, find_usable_zone(pause.timezone))
         yield (
-            f"  {to_printable(pause.name or _ALL)} on target {to_printable(pause.target)}, since {since}, by {to_printable(pause.by)}"
+            f"  {to_printable(pause.name or _ALL)} on target {to_printable(pause.target)}, since "
+            f"{since}, by {to_printable(pause.by)}"
         )
 
 

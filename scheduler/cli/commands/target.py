@@ -57,7 +57,8 @@ def move(source: Source, *, name: str) -> None:
         print_line(f"nothing to move: target {to_printable(name)} is at {to_printable(target.url)} already")
     else:
         print_line(
-            f"moved: target {to_printable(name)} is at {to_printable(target.url)} now, no more at {to_printable(old)}"
+            f"moved: target {to_printable(name)} is at {to_printable(target.url)} now, before at "
+            f"{to_printable(old)}"
         )
 
 
@@ -80,5 +81,6 @@ def unthrottle(source: Source, *, name: str) -> None:
         print_line(f"nothing to forget: target {to_printable(name)} does not wait")
     else:
         print_line(
-            f"forgotten: target {to_printable(name)} would have waited until {format_machine_and_utc(until)}; start the daemon"
+            f"forgotten: target {to_printable(name)} would have waited until "
+            f"{format_machine_and_utc(until)}; start the daemon"
         )

@@ -46,7 +46,8 @@ def command(context: click.Context, *, demo: bool) -> None:
     source: Source = context.obj
     if source.file is not None:
         raise click.UsageError(
-            "`up` uses the configuration in its --state-dir; for one of your own there are `run` and `serve`"
+            "`up` uses the configuration in its --state-dir; for a configuration of your own, use "
+            "`run` and `serve`"
         )
     folder = source.state_dir or Path("var")
     source = Source(state_dir=folder)
@@ -96,7 +97,10 @@ def _format_welcome(
     target = next((target for target in settings.targets if api and api.is_reached_by(target.url)), None)
 
     yield ""
-    yield f"  API      http://{api.local_address if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
+    yield (
+        "  API      "
+        f"http://{api.local_address if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
+    )
     yield f"  key      {(target and target.key_file) or folder / KEY_NAME} (mode 0600)"
     if server is not None:
         yield f"  status   http://{server.local_address}/"
@@ -109,6 +113,6 @@ def _format_welcome(
     yield (
         "  The demo automation is due at every full minute: it fires within 60 seconds."
         if demo
-        else "  Ctrl-C ends it."
+        else "  Ctrl-C stops both."
     )
     yield ""

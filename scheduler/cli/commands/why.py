@@ -128,7 +128,7 @@ def _format_lines(
     yield _format_answer(story, seen_at)
     yield f"  {to_printable(story.why)}"
     if seen_at is not None and account.row is not None and account.row.outcome is None:
-        yield f"  no daemon runs: this is as of {to_text_seconds(seen_at)}"
+        yield f"  no daemon runs: the state is as of {to_text_seconds(seen_at)}"
     yield ""
     yield from _format_definition(story)
     yield from _format_policies(story)
@@ -138,7 +138,10 @@ def _format_lines(
         fate = (
             "none"
             if instant is None
-            else f"{_format_instant(instant, timezone)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
+            else (
+                f"{_format_instant(instant, timezone)}  "
+                f"{fates.get(instant) or ('still to come' if instant > at else '')}"
+            )
         )
         yield f"{title:<11}{fate}".rstrip()
 
@@ -199,7 +202,10 @@ def _format_definition(story: "OccurrenceExplanation") -> Iterator[str]:
         what = f"{definition.cron_expression!r} in {definition.timezone}, {version.end_reason or 'enabled'}"
     yield f"definition {to_printable(what)}"
     yield f"           counts from {to_text(version.effective_from)}, seen {to_text(version.observed_at)}"
-    yield f"           evaluated by croniter {to_printable(version.croniter)} with zone data {to_printable(version.tzdata)}"
+    yield (
+        f"           evaluated by croniter {to_printable(version.croniter)} with zone data "
+        f"{to_printable(version.tzdata)}"
+    )
 
 
 def _format_policies(story: "OccurrenceExplanation") -> Iterator[str]:

@@ -169,7 +169,10 @@ def _explain_effect(schedule: Schedule, policy: str) -> str:
 
 def _list_times(times: tuple[datetime, ...]) -> str:
     if len(times) > _MOST_LISTED:
-        return f"{len(times)} times from {_format_reading(times[0], times[0].date())} through {_format_reading(times[-1], times[0].date())}"
+        return (
+            f"{len(times)} times from {_format_reading(times[0], times[0].date())} through "
+            f"{_format_reading(times[-1], times[0].date())}"
+        )
     return join_words([_format_reading(each, times[0].date()) for each in times])
 
 

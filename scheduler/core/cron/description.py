@@ -73,7 +73,10 @@ def _describe_times(minutes: Sequence[int], hours: Sequence[int]) -> str:
         if times[0] == 0 and times[-1] + step == _DAY:
             return f"Every {_describe_interval(step)}"
         if len(hours) < _HOURS:
-            return f"Every {_describe_interval(step)} from {format_clock(times[0])} through {format_clock(times[-1])}"
+            return (
+                f"Every {_describe_interval(step)} from {format_clock(times[0])} through "
+                f"{format_clock(times[-1])}"
+            )
     if len(times) <= _MOST_LISTED:
         return f"At {join_words([format_clock(each) for each in times])}"
     return f"{_describe_minutes(minutes)} of {_describe_hours(hours)}"

@@ -172,9 +172,15 @@ def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Differenc
     if item.low == "*" and item.step is not None and item.step < item.size and item.size % item.step:
         short = item.size % item.step
         last = item.last + 1 - short
-        here = f"{item.description} begins anew after {last}: the interval there is {short} instead of {item.step}"
+        here = (
+            f"{item.description} begins anew after {last}: the interval there is {short} instead of "
+            f"{item.step}"
+        )
         if item.field == DATE:
-            here = f"{item.description} begins anew with each month: the interval there is not always {item.step}"
+            here = (
+                f"{item.description} begins anew with each month: the interval there is not always "
+                f"{item.step}"
+            )
         yield Difference("uneven_step", f"{here}, as in all crons")
 
 

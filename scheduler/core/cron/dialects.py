@@ -55,7 +55,8 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
     if written.days.either:
         yield Difference(
             "day_fields_or",
-            f"a day need match only one of day of month {written.format_field(DATE)} and day of week {weekday}",
+            f"a day need match only one of day of month {written.format_field(DATE)} and day of "
+            f"week {weekday}",
             (DialectBehaviour((APSCHEDULER, SYSTEMD), "both must match"), _BOTH_REFUSED),
             f"two automations, {written.replace_field(WEEKDAY, '*')} and "
             f"{written.replace_field(DATE, '*')}; a day that matches both has both",
@@ -68,7 +69,8 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
     ):
         yield Difference(
             "day_fields_and",
-            f"a day must match both day of month {written.format_field(DATE)} and day of week {weekday}, since one of them begins with *",
+            f"a day must match both day of month {written.format_field(DATE)} and day of week "
+            f"{weekday}, since one of them begins with *",
             (DialectBehaviour((CRONITER,), "one of them is enough"), _BOTH_REFUSED),
         )
 
@@ -84,7 +86,8 @@ def _check_star_in_list(written: CronText) -> Iterator[Difference]:
         ):
             yield Difference(
                 "star_in_list",
-                f"the {FIELDS[field]} {text} does not begin with *, so one of the day fields is enough, and every day matches",
+                f"the {FIELDS[field]} {text} does not begin with *, so one of the day fields is "
+                "enough, and every day matches",
                 (
                     DialectBehaviour(
                         (CRONITER, APSCHEDULER),
@@ -104,7 +107,8 @@ def _check_ignored_field(written: CronText) -> Iterator[Difference]:
         cronsim = days.nth and not re.search(r"l\d", written.fields[WEEKDAY])
         yield Difference(
             "ignored_field",
-            f"the {FIELDS[ignored]} {written.format_field(ignored)} is ignored beside the {FIELDS[by]} {written.format_field(by)}",
+            f"the {FIELDS[ignored]} {written.format_field(ignored)} is ignored beside the "
+            f"{FIELDS[by]} {written.format_field(by)}",
             (*([DialectBehaviour((CRONSIM,), "one of them is enough")] if cronsim else []), _BOTH_REFUSED),
             written.keep_if_equal(written.replace_field(ignored, "*")),
         )
@@ -141,7 +145,8 @@ def _check_last_weekday(written: CronText) -> Iterator[Difference]:
     if "L" in text:
         yield Difference(
             "last_weekday",
-            f"L in the day of week {text} is the last such weekday of the month, and stands before the number",
+            f"L in the day of week {text} is the last such weekday of the month, and stands before "
+            "the number",
             (
                 make_refusal(*([] if "#" in text else [DEBIAN]), KUBERNETES, APSCHEDULER),
                 DialectBehaviour((CRONSIM,), "L stands after the number"),

@@ -171,12 +171,14 @@ def strip_expression(expression: object) -> str:
     """
     if not isinstance(expression, str):
         raise BadExpression(
-            f"the expression is {type(expression).__name__}, not text; write five fields, for example '0 9 * * 1-5'"
+            f"the expression is {type(expression).__name__}, not text; write five fields, for "
+            "example '0 9 * * 1-5'"
         )
     text = expression.strip()
     if len(text) > MAX_LENGTH:
         raise BadExpression(
-            f"the expression has {len(text)} characters, more than {MAX_LENGTH}; ranges and steps say more than lists"
+            f"the expression has {len(text)} characters, more than {MAX_LENGTH}; ranges and steps "
+            "say more than lists"
         )
     return text
 
@@ -193,7 +195,8 @@ def _split(text: str) -> list[str]:
     text = text.lower()
     if zone := _ZONE_PREFIX.match(text):
         raise BadExpression(
-            f"{zone['name'].upper()}= does not belong in the expression; write the zone in the automation's own field 'timezone', "
+            f"{zone['name'].upper()}= does not belong in the expression; write the zone in the "
+            "automation's own field 'timezone', "
             "and only the five fields here"
         )
     if _COMMENT.search(text):
@@ -220,11 +223,13 @@ def _refuse_random(fields: list[str]) -> None:
             drawn = _RANDOM_OR_HASHED.fullmatch(item)
             if drawn and drawn["kind"] == "r":
                 raise BadExpression(
-                    f"the {name} {field!r} is random: each evaluation would draw another time; write the values"
+                    f"the {name} {field!r} is random: each evaluation would draw another time; write "
+                    "the values"
                 )
             if drawn:
                 raise BadExpression(
-                    f"the {name} {field!r} is hashed: it stands for a value that another scheduler would derive; write that value"
+                    f"the {name} {field!r} is hashed: it stands for a value that another scheduler "
+                    "would derive; write that value"
                 )
 
 

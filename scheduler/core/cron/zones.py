@@ -160,12 +160,14 @@ def check_zone_name(timezone: object) -> str:
     """Return the name of a readable zone. Raise BadZone for any other value."""
     if not isinstance(timezone, str):
         raise BadZone(
-            f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'"
+            f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for "
+            "example 'Europe/Berlin'"
         )
     data = load_zone_data()
     if timezone in PLACEHOLDERS:
         raise BadZone(
-            f"the timezone {timezone!r} means another zone on each machine; write the name of a zone, for example 'Europe/Berlin'"
+            f"the timezone {timezone!r} means another zone on each machine; write the name of a "
+            "zone, for example 'Europe/Berlin'"
         )
     if timezone not in data.names:
         raise BadZone(_describe_unknown(timezone, data.names))
@@ -173,7 +175,8 @@ def check_zone_name(timezone: object) -> str:
         data.load_zone(timezone)
     except ZoneInfoNotFoundError as error:
         raise BadZone(
-            f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's tzdata again"
+            f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's "
+            "tzdata again"
         ) from error
     return timezone
 
@@ -203,7 +206,10 @@ A command that knows similar names prints these names instead.
 
 def _describe_unknown(name: str, names: frozenset[str]) -> str:
     if len(name) > MAX_LENGTH:
-        return f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; write the name of a zone, for example 'Europe/Berlin'"
+        return (
+            f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; write the name of a zone, "
+            "for example 'Europe/Berlin'"
+        )
     if "\0" in name:
         return "the timezone holds a null character; remove it"
     if name.startswith("/") or ".." in name or "\\" in name:

@@ -40,7 +40,8 @@ def _check_address(
     if occupant == "silent" and not is_ours:
         return ADDRESSES.fault(
             subject,
-            f"something accepts connections at {listen} and does not answer, and no process of the scheduler is known to be there",
+            f"something accepts connections at {listen} and does not answer, and no process of the "
+            "scheduler is known to be there",
             f"see what it is (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
         )
     if occupant == "somebody":
@@ -53,7 +54,8 @@ def _check_address(
         return ADDRESSES.warning(
             subject,
             f"{listen} is open to the network: {exposed}",
-            f"listen on 127.0.0.1:{listen.port}, with a proxy before it that asks who is there; or let a firewall choose who may connect",
+            f"listen on 127.0.0.1:{listen.port}, with a proxy before it that asks who is there; or "
+            "let a firewall choose who may connect",
         )
     answer = {"scheduler": "; a scheduler answers there", "silent": "; the scheduler there does not answer"}
     return ADDRESSES.ok(subject, f"{listen} is this machine's own{answer.get(str(occupant), '')}")

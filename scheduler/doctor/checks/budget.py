@@ -113,7 +113,8 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
     if target.requests_per_minute > per_minute or target.requests_per_hour > per_hour:
         yield BUDGET.warning(
             f"target {target.name}",
-            f"it may be sent {pluralize(target.requests_per_minute, 'request')} a minute and {target.requests_per_hour:,} an hour; "
+            f"it may be sent {pluralize(target.requests_per_minute, 'request')} a minute and "
+            f"{target.requests_per_hour:,} an hour; "
             f"the cloud allows a key {per_minute:,} and {per_hour:,}",
             "lower requests_per_minute and requests_per_hour; leave room for whatever else uses the key",
         )
@@ -142,7 +143,8 @@ def _check_target(
         due = f"{crowded.fires:,} automations are due in the minute of {to_text_seconds(crowded.at)}"
         yield BUDGET.notice(
             subject,
-            f"{due}, and {pluralize(limits.max_in_flight, 'attempt goes', 'attempts go')} at the same time: the others wait for their turn",
+            f"{due}, and {pluralize(limits.max_in_flight, 'attempt goes', 'attempts go')} at the "
+            "same time: the others wait for their turn",
             "spread them with jitter, or raise max_in_flight if the API takes more",
         )
 
@@ -171,17 +173,26 @@ def _describe_forecast(
     )
     if len(stretch) == len(minutes):
         return said
-    return f"{said} (forecast from {to_text_seconds(begin)} to {to_text_seconds(end)}, not of the rest of the day)"
+    return (
+        f"{said} (forecast from {to_text_seconds(begin)} to {to_text_seconds(end)}, not of the rest of "
+        "the day)"
+    )
 
 
 def _check_minute(limits: TargetSection, minute: RequestLoad) -> Iterator[tuple[RequestLoad, str, str]]:
     limit = limits.requests_per_minute
     if minute.requests > limit:
-        needs = f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}, and requests_per_minute is {limit:,}"
+        needs = (
+            f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}, and "
+            f"requests_per_minute is {limit:,}"
+        )
         yield (
             minute,
             needs,
-            "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows",
+            (
+                "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as "
+                "far as the API allows"
+            ),
         )
 
 
@@ -197,7 +208,10 @@ def _check_hour(
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
         yield (
             hour,
-            f"{when} needs {_describe_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings",
+            (
+                f"{when} needs {_describe_needs(hour)}; of requests_per_hour, {limit:,}, half is for "
+                "polls and readings"
+            ),
             advice,
         )
 

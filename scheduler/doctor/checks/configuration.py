@@ -74,19 +74,22 @@ def _check_times(settings: Settings) -> Iterator[CheckFinding]:
     if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOP_TIMEOUT:
         yield CONFIGURATION.notice(
             "daemon.drain_timeout",
-            f"{format_duration(settings.daemon.drain_timeout)} is longer than systemd waits where a unit says nothing else, 90 s",
+            f"{format_duration(settings.daemon.drain_timeout)} is longer than systemd waits where a "
+            "unit says nothing else, 90 s",
             "set TimeoutStopSec in the unit to some seconds more",
         )
     if schedule.settle_time < _MIN_SETTLE_TIME and not all(each.idempotent for each in settings.targets):
         yield CONFIGURATION.warning(
             "schedule.settle_time",
-            f"{format_duration(schedule.settle_time)} is too short for an API that is slow for once: what it carries out later is doubled",
+            f"{format_duration(schedule.settle_time)} is too short for an API that is slow for "
+            "once: what it carries out later is doubled",
             "leave it at 30s, or set idempotent on a target that honours Idempotency-Key",
         )
     if schedule.stale_limit < _MAX_FAILED_POLLS * schedule.poll_interval:
         yield CONFIGURATION.warning(
             "schedule.stale_limit",
-            f"{format_duration(schedule.stale_limit)} is over before {_MAX_FAILED_POLLS} polls can fail; nothing fires after that",
+            f"{format_duration(schedule.stale_limit)} is over before {_MAX_FAILED_POLLS} polls can "
+            "fail; nothing fires after that",
             f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter",
         )
     yield from _check_retries(settings)
@@ -107,7 +110,8 @@ def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
         if start_within is not None and start_within < needed:
             yield CONFIGURATION.notice(
                 where,
-                f"{format_duration(start_within)} is over before a lost answer has been found out, after {format_duration(needed)}",
+                f"{format_duration(start_within)} is over before a lost answer has been found out, "
+                f"after {format_duration(needed)}",
                 "nothing, if an occurrence so late is not wanted; else make it longer",
             )
 
@@ -124,7 +128,8 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
         if start_within is not None and start_within > _ANSWER_RETENTION:
             yield CONFIGURATION.warning(
                 where,
-                f"{format_duration(start_within)} is longer than an answer is kept for its Idempotency-Key, {kept}",
+                f"{format_duration(start_within)} is longer than an answer is kept for its "
+                f"Idempotency-Key, {kept}",
                 "make it shorter: an attempt that is sent again later may start a second run",
             )
 

@@ -91,7 +91,8 @@ def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Ite
     if served and configured and served != configured:
         yield DAEMON.warning(
             node,
-            f"it serves {', '.join(sorted(str(name) for name, *_ in served))} as another configuration has it",
+            f"it serves {', '.join(sorted(str(name) for name, *_ in served))} as another "
+            "configuration has it",
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
@@ -131,6 +132,7 @@ def _check_target_state(told: Mapping[str, object], subject: str) -> Iterator[Ch
     if isinstance(gone := told.get("disappeared"), Mapping):
         yield DAEMON.warning(
             subject,
-            f"{gone.get('count')} of {gone.get('automations')} automations disappeared from its list within an hour, at {gone.get('at')}",
+            f"{gone.get('count')} of {gone.get('automations')} automations disappeared from its "
+            f"list within an hour, at {gone.get('at')}",
             "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
         )

@@ -29,7 +29,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield EMBEDDED.notice(
             str(api.database.path),
             f"it could not be looked at: {facts.embedded.reason}",
-            "ask as root, or as its user",
+            "run the command as root, or as its user",
         )
         return
     yield from _check_runner(
@@ -115,15 +115,18 @@ def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[CheckF
     if isinstance(embedded.runner, UnknownFact):
         yield EMBEDDED.warning(
             "api.runner",
-            f"the configuration has mistakes with the variables of {embedded.server}: {embedded.runner.reason}",
+            f"the configuration has mistakes with the variables of {embedded.server}: "
+            f"{embedded.runner.reason}",
             f"correct it: {'the server cannot start again' if runs else 'the unit cannot start'}; "
             "until then `check` judges the settings of this command",
         )
     elif embedded.differing_variables:
         yield EMBEDDED.notice(
             "api.runner",
-            f"{embedded.server} has other settings than this command, which come from {', '.join(embedded.differing_variables)}",
-            f"nothing: `check` judges the settings of {embedded.server}; to have them alike, write them in the file",
+            f"{embedded.server} has other settings than this command, which come from "
+            f"{', '.join(embedded.differing_variables)}",
+            f"nothing: `check` judges the settings of {embedded.server}; to have them alike, write "
+            "them in the file",
         )
 
 
@@ -187,7 +190,7 @@ def _report_storage(subject: str, kept: StorageFacts | UnknownFact | None) -> It
         yield EMBEDDED.notice(
             subject,
             f"what the runs take on disk could not be measured: {kept.reason}",
-            "ask as root, or as its user",
+            "run the command as root, or as its user",
         )
     elif kept is not None:
         least = (
@@ -198,7 +201,10 @@ def _report_storage(subject: str, kept: StorageFacts | UnknownFact | None) -> It
         database, outputs, clones = (
             format_bytes(size) for size in (kept.database, kept.outputs, kept.clones)
         )
-        folders = f"the folders of {pluralize(kept.runs, 'run')}: outputs {outputs}, working directories {clones}{least}"
+        folders = (
+            f"the folders of {pluralize(kept.runs, 'run')}: outputs {outputs}, working directories "
+            f"{clones}{least}"
+        )
         yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
 

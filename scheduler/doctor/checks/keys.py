@@ -24,8 +24,9 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     if facts.holds_key and facts.configuration:
         yield KEY.fault(
             str(facts.configuration.file),
-            "the configuration holds what looks like a key",
-            "take it out, also of comments, put it into a file of mode 0600 that key_file names, and revoke it if others could read it",
+            "the configuration seems to hold a key",
+            "take it out, also of comments, put it into a file of mode 0600 that key_file names, "
+            "and revoke it if others could read it",
         )
     yield from _check_proxies(facts)
     for target in facts.targets:
@@ -47,8 +48,10 @@ def _check_proxies(facts: Facts) -> Iterator[CheckFinding]:
         ):
             yield KEY.warning(
                 str(facts.file.path),
-                f"everybody on this machine may read the password of the proxy of target {target.name}, mode {facts.file.mode:04o}",
-                "chmod o-r, with the daemon's user in the file's group; or SCHEDULER_TARGET__PROXY in an EnvironmentFile= of root's",
+                "everybody on this machine may read the password of the proxy of target "
+                f"{target.name}, mode {facts.file.mode:04o}",
+                "chmod o-r, with the daemon's user in the file's group; or SCHEDULER_TARGET__PROXY "
+                "in an EnvironmentFile= of root's",
             )
 
 
@@ -100,7 +103,8 @@ def _report_unusable(facts: Facts, target: TargetFacts, subject: str) -> CheckFi
         return KEY.notice(
             subject,
             "there is none for this command; the running daemon has one that works",
-            "to have the API examined too, ask as root, or set POSTHOG_PERSONAL_API_KEY for this command",
+            "to have the API examined too, run the command as root, or set POSTHOG_PERSONAL_API_KEY "
+            "for this command",
         )
     text = (target.key.error or "").removeprefix(f"target {target.settings.name}: ")
     return KEY.fault(subject, *split_advice(text, "see docs/configuration.md, Keys"))

@@ -79,7 +79,7 @@ def _check_content(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.application_id != APPLICATION_ID:
         yield LEDGER.fault(
             subject,
-            "it is an SQLite database of something else",
+            "it is an SQLite database of another program",
             "name the ledger, or a new file, in [ledger] url",
         )
     elif ledger.version > _NEWEST_VERSION:
@@ -92,7 +92,8 @@ def _check_content(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
         yield LEDGER.fault(
             subject,
             f"it is damaged: {'; '.join(ledger.damage)}",
-            f"stop the daemon, and restore a backup or save what can be saved with `sqlite3 {ledger.path.name} .recover`",
+            "stop the daemon, and restore a backup or save its readable rows with `sqlite3 "
+            f"{ledger.path.name} .recover`",
         )
     else:
         yield from _check_undamaged(subject, ledger)
@@ -104,7 +105,8 @@ def _check_undamaged(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding
     if ledger.version < _NEWEST_VERSION:
         yield LEDGER.warning(
             subject,
-            f"it is of an older version (schema {ledger.version}, this one knows {_NEWEST_VERSION}), which commands cannot read",
+            f"it is of an older version (schema {ledger.version}, this one knows "
+            f"{_NEWEST_VERSION}), which commands cannot read",
             "back it up and start the daemon of this version, which brings it up to date",
         )
     if not ledger.has_wal:
@@ -195,7 +197,8 @@ def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.holder is not None:
         yield LEDGER.ok(
             subject,
-            f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process {ledger.holder})",
+            f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process "
+            f"{ledger.holder})",
         )
     elif ledger.lock_text:
         yield LEDGER.notice(
@@ -234,4 +237,7 @@ def _advise_on_binding(bound: LedgerTarget, target: TargetSection) -> str:
     advice = "give the other project a name of its own, or the first one back its url and project_id"
     if bound.project_id != target.project_id:
         return advice
-    return f"is it the same API at a new address, stop the daemon and run `{format_command(f'target move {target.name}')}`; else {advice}"
+    return (
+        "is it the same API at a new address, stop the daemon and run "
+        f"`{format_command(f'target move {target.name}')}`; else {advice}"
+    )

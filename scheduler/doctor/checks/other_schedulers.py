@@ -38,7 +38,8 @@ def _check_recorded(facts: Facts) -> Iterator[CheckFinding]:
         if each.doubles:
             yield OTHER_SCHEDULERS.fault(
                 subject,
-                f"fired twice: {_describe_runs(each, each.doubles)} within a minute of an instant of its schedule",
+                f"fired twice: {_describe_runs(each, each.doubles)} within a minute of an instant "
+                "of its schedule",
                 advice,
             )
         else:
@@ -52,7 +53,7 @@ def _check_recorded(facts: Facts) -> Iterator[CheckFinding]:
 def _describe_runs(each: ForeignRunSummary, number: int) -> str:
     return (
         f"{pluralize(number, 'run')} in the last {LOOK_BACK.days} days that "
-        f"nobody here started, the newest at {to_text_seconds(each.newest)}"
+        f"this scheduler did not start, the newest at {to_text_seconds(each.newest)}"
     )
 
 
@@ -78,8 +79,10 @@ def _check_unrecorded(facts: Facts) -> Iterator[CheckFinding]:
             )
             yield OTHER_SCHEDULERS.warning(
                 f"target {target.settings.name}",
-                f"newest runs that began by their schedules and that the ledger does not know, of {len(suspects):,}: {names}",
-                "if another scheduler is at work, as the hosted service's own, switch it off before this one fires too",
+                "newest runs that began by their schedules and that the ledger does not know, of "
+                f"{len(suspects):,}: {names}",
+                "if another scheduler is at work, as the hosted service's own, switch it off before "
+                "this one fires too",
             )
 
 
@@ -127,7 +130,8 @@ def _check_duplicates(facts: Facts) -> Iterator[CheckFinding]:
         if common:
             yield OTHER_SCHEDULERS.fault(
                 f"targets {one.settings.name} and {other.settings.name}",
-                f"they are one project by two addresses: {len(common):,} automations are in both, and are fired by both",
+                f"they are one project by two addresses: {len(common):,} automations are in both, "
+                "and are fired by both",
                 "remove one of them from the configuration",
             )
 

@@ -103,18 +103,27 @@ def _describe_proxy_failure(way: Connectivity) -> tuple[str, str]:
             f"no connection to its proxy {way.proxy}: {way.error}",
             "see that the proxy runs, or correct the target's proxy",
         )
-    advice = f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password stand in the target's proxy"
+    advice = (
+        f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password stand in the "
+        "target's proxy"
+    )
     return f"its proxy {way.proxy} made no connection to {way.host} port {way.port}: {way.error}", advice
 
 
 def _advise_tls(target: TargetFacts, way: Connectivity) -> str:
     ca_file = target.settings.ca_file
     if way.proxy and way.verify_code in {*_UNKNOWN_AUTHORITY, *_SELF_SIGNED}:
-        return "if the proxy reads what goes through it, set ca_file on the target to a file with the authority of the proxy"
+        return (
+            "if the proxy reads what goes through it, set ca_file on the target to a file with the "
+            "authority of the proxy"
+        )
     if way.verify_code in _UNKNOWN_AUTHORITY and ca_file:
         return f"add the authority that signed it to {ca_file}"
     if way.verify_code is None and ca_file:
-        return f"see that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in PEM form"
+        return (
+            f"see that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in "
+            "PEM form"
+        )
     return _TLS_ADVICE.get(
         way.verify_code or 0,
         f"see that the API speaks TLS on port {way.port}, or write http:// if it does not",
@@ -176,6 +185,9 @@ def _describe_refusal(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
     if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
         return (
             refusal.text,
-            "somebody else uses up the key's limit: give this target a key of its own, or lower requests_per_minute and poll_interval",
+            (
+                "somebody else uses up the key's limit: give this target a key of its own, or lower "
+                "requests_per_minute and poll_interval"
+            ),
         )
     return finding, advice

@@ -41,6 +41,7 @@ def _warn_of_failure(run: FinishedRun) -> CheckFinding:
     return RESULTS.warning(
         f"automation {run.name} ({run.automation_id})",
         f"its newest finished run {run.description}, {to_text_seconds(run.finished_at)}{error}",
-        f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the API; mend the cause, then "
+        f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the "
+        "API; mend the cause, then "
         f"`{format_command(f'automations run {run.automation_id}', target=run.target)}`",
     )

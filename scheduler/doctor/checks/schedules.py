@@ -63,7 +63,8 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield from _report_not_fired(facts, subject, automations)
         yield SCHEDULES.ok(
             subject,
-            f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here",
+            f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} "
+            "are named here",
         )
 
 
@@ -72,7 +73,8 @@ def _check_unidentified(subject: str, target: TargetFacts) -> Iterator[CheckFind
         count, named = target.snapshot.unidentified, "; ".join(target.snapshot.anonymous)
         yield SCHEDULES.fault(
             subject,
-            f"objects in its list that cannot be identified, so that they never fire and nothing can be removed: {count:,} ({named})",
+            "objects in its list that cannot be identified, so that they never fire and nothing "
+            f"can be removed: {count:,} ({named})",
             "look at them at the API: each needs a UUID as its id",
         )
 
@@ -81,7 +83,8 @@ def _check_consistency(subject: str, target: TargetFacts) -> Iterator[CheckFindi
     if target.snapshot is not None and not target.snapshot.complete:
         yield SCHEDULES.warning(
             subject,
-            f"its list contradicts itself, in three readings one after the other: {target.snapshot.disagreement}",
+            "its list contradicts itself, in three readings one after the other: "
+            f"{target.snapshot.disagreement}",
             "find out at the API why; while this stays so, what is deleted is noticed when it is due",
         )
 
@@ -183,7 +186,8 @@ def _check_policies(
     if apart is not None and jitter > apart / 2:
         yield SCHEDULES.warning(
             subject,
-            f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between two fires: it is cut to half of that",
+            f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between "
+            "two fires: it is cut to half of that",
             "give it less, by an [[override]] of its own",
         )
 
@@ -201,7 +205,8 @@ def _report_not_fired(
         yield SCHEDULES.notice(
             subject,
             f"automations that are not fired: {counts}",
-            f"nothing, if that is meant; see `{format_command('status')}`{_describe_ends(facts, automations)}",
+            "nothing, if that is meant; see "
+            f"`{format_command('status')}`{_describe_ends(facts, automations)}",
         )
 
 

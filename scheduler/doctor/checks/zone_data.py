@@ -47,7 +47,8 @@ def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
     for name, since in zones.disagreements.items():
         yield ZONE_DATA.warning(
             name,
-            f"the {others[0].source}'s copy, {others[0].version}, has other times there from {to_text_seconds(since)} on",
+            f"the {others[0].source}'s copy, {others[0].version}, has other times there from "
+            f"{to_text_seconds(since)} on",
             f"nothing for the fires, which go by {used.version}; for the clocks that people see: {_UPDATE}",
         )
 

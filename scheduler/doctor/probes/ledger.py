@@ -53,7 +53,8 @@ def probe_ledger(path: Path, now: datetime, overdue: Callable[[], bool]) -> Ledg
     except OSError as error:
         return replace(
             facts,
-            error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root, or as the user that the daemon runs as",
+            error=f"{path}: {(error.strerror or str(error)).lower()}; run the command as root, or as the "
+            "user that the daemon runs as",
         )
 
 

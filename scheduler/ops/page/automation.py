@@ -20,12 +20,12 @@ _YEAR: Final = timedelta(days=366)
 _CATCH_UP_MEANINGS: Final = {
     CatchUp.LATEST: "of several that are overdue, the newest is sent",
     CatchUp.ALL: "all that are overdue are sent, in order",
-    CatchUp.NONE: "what came due while nobody ran is not sent",
+    CatchUp.NONE: "occurrences that came due while no daemon ran are not sent",
 }
 _CONCURRENCY_MEANINGS: Final = {
-    Concurrency.ALLOW: "it starts beside a run that is not finished",
-    Concurrency.FORBID: "it is skipped while a run is not finished",
-    Concurrency.QUEUE: "it waits for a run that is not finished",
+    Concurrency.ALLOW: "an occurrence starts beside an unfinished run",
+    Concurrency.FORBID: "an occurrence is skipped during an unfinished run",
+    Concurrency.QUEUE: "an occurrence waits for an unfinished run",
 }
 
 
@@ -142,30 +142,34 @@ def _list_states(
         yield StateNotice(
             "bad",
             "Invalid",
-            f"It cannot be evaluated and never fires: {details.invalid}",
-            "edit the automation",
+            f"The schedule cannot be evaluated, and the automation never fires: {details.invalid}",
+            "correct the schedule of the automation",
         )
     elif details.state == "disabled":
         yield StateNotice(
             "soft",
             "Disabled",
-            "It is disabled at the API, and fires nothing.",
-            f"`{format_command(f'automations update {details.id} --enabled', target=details.target)}` enables it",
+            "The automation is disabled at the API, and never fires.",
+            f"`{format_command(f'automations update {details.id} --enabled', target=details.target)}` "
+            "enables it",
         )
     else:
         yield from _describe_pauses(details, pauses, now)
         if details.state == "enabled" and target.throttled_until is not None:
             until = DisplayTime(target.throttled_until, now)
-            sentence = f"Nothing fires on target {target.name} before {until.utc} ({until.relative}): the API asked for that."
-            yield StateNotice("warn", "Throttled", sentence, "see the first page for what to do")
+            sentence = (
+                f"Nothing fires on target {target.name} before {until.utc} ({until.relative}): the API "
+                "asked for that."
+            )
+            yield StateNotice("warn", "Throttled", sentence, "see the advice on the first page")
         elif details.state == "enabled":
-            yield StateNotice("good", "Enabled", "It fires at its times.")
+            yield StateNotice("good", "Enabled", "The automation fires at its times.")
     if target.held is not None:
         yield StateNotice(
             "bad",
             "Held",
             f"Nothing is sent to target {target.name}: {target.held}",
-            "see the first page for what to do",
+            "see the advice on the first page",
         )
 
 
@@ -176,7 +180,10 @@ def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateN
     finished = DisplayTime(run.finished_at, now)
     error = f": {run.error}" if run.error else "."
     sentence = f"The newest finished run {run.description}, {finished.utc} ({finished.relative}){error}"
-    advice = f"`{format_command(f'runs show {run.run_id}')}` prints its output where the embedded API runs it; mend the cause"
+    advice = (
+        f"`{format_command(f'runs show {run.run_id}')}` prints its output where the embedded API runs "
+        "it; mend the cause"
+    )
     again = format_command(f"automations run {run.automation_id}", target=run.target)
     yield StateNotice("bad", "Failing", sentence, f"{advice}, then `{again}`")
 
@@ -184,7 +191,7 @@ def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateN
 def _describe_pauses(
     details: AutomationDetails, pauses: Sequence[OperatorPause], now: datetime
 ) -> Iterator[StateNotice]:
-    meaning = "What comes due is recorded and not fired."
+    meaning = "Due occurrences are recorded and not fired."
     if details.policies.paused:
         yield StateNotice(
             "warn",
@@ -197,7 +204,7 @@ def _describe_pauses(
     ]
     for each in mine:
         since = DisplayTime(each.since, now)
-        who = "" if each.automation_id else "with all of its target, "
+        who = "" if each.automation_id else "with all automations of the target, "
         resume = (
             f"`{format_command(f'resume {details.id}', target=details.target)}`"
             if each.automation_id
@@ -211,7 +218,10 @@ def _describe_pauses(
         )
     if details.paused_by_hand and not mine:
         resume = f"`{format_command(f'resume {details.id}', target=details.target)}`"
-        advice = f"{resume} ends it, or {resume_all(details.target)} where all automations of the target are paused"
+        advice = (
+            f"{resume} ends it, or {resume_all(details.target)} where all automations of the target are "
+            "paused"
+        )
         yield StateNotice("warn", "Paused", f"By hand. {meaning}", advice)
 
 
@@ -229,10 +239,12 @@ def _make_policies(details: AutomationDetails, following: Sequence[datetime]) ->
     if policies.start_within is None:
         now = f"; now {format_duration(start)}" if following else ""
         yield PolicySummary(
-            "start_within", "auto", f"half the time to the next one, at least 5 min, at most 1 h{now}"
+            "start_within", "auto", f"half the time to the next fire, at least 5 min, at most 1 h{now}"
         )
     else:
-        yield PolicySummary("start_within", format_duration(start), "so long after it is due it may start")
+        yield PolicySummary(
+            "start_within", format_duration(start), "an occurrence may start so long after it is due"
+        )
     yield PolicySummary("catch_up", policies.catch_up, _CATCH_UP_MEANINGS[policies.catch_up])
     yield PolicySummary("concurrency", policies.concurrency, _CONCURRENCY_MEANINGS[policies.concurrency])
     yield PolicySummary(
@@ -242,9 +254,9 @@ def _make_policies(details: AutomationDetails, following: Sequence[datetime]) ->
 
 def _describe_jitter(policies: Policies, details: AutomationDetails, to_the_next: timedelta | None) -> str:
     if not policies.jitter:
-        return "it is due when it is scheduled"
+        return "due at the scheduled instant"
     own = compute_jitter(policies, details.target, details.id, to_the_next).total_seconds()
-    return f"it is due {own:.3f} s after it is scheduled, every time"
+    return f"due {own:.3f} s after the scheduled instant, every time"
 
 
 def _make_newest_run(details: AutomationDetails, now: datetime) -> NewestRun | None:

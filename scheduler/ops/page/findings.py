@@ -37,37 +37,71 @@ NOTE: Final = "note"
 _ORDER: Final = (BAD, WARN, NOTE)
 
 ADVICE: Final[Mapping[str, str]] = {
-    "target.held": "mend the key, its scopes, or the URL. One waiting attempt at a time probes; a good poll releases a hold of the list. "
-    "After a new key: restart, or SIGHUP where it is in a `key_file`",
-    "target.throttled": "lower `requests_per_minute` and `requests_per_hour` to what the API allows. It goes on by itself; "
-    "a restart does not end the wait. When the API serves again before its time: stop the daemon, "
-    "`scheduler target unthrottle TARGET`, and start it again",
-    "target.saturated": "see why the API does not answer; raise `max_waiting` if it may hang so often",
-    "budget.exhausted": "`scheduler check` says which automations wait or lose occurrences: spread them with `jitter`, "
-    "fire less often, or raise `requests_per_minute` and `requests_per_hour` as far as the API allows",
-    "snapshot.failed": "mend the API or the way to it. Fires go on meanwhile",
+    "target.held": (
+        "correct the key, its scopes or the URL. One waiting attempt at a time is the probe; a "
+        "successful poll ends a hold because of the list. After a new key: restart the daemon, or send "
+        "SIGHUP if the key is in a `key_file`"
+    ),
+    "target.throttled": (
+        "lower `requests_per_minute` and `requests_per_hour` to the limits of the API. The target "
+        "continues by itself; a restart does not end the wait. If the API serves again earlier: stop the "
+        "daemon, run `scheduler target unthrottle TARGET`, and start the daemon again"
+    ),
+    "target.saturated": (
+        "find out why the API does not answer; raise `max_waiting` if the API may hang so often"
+    ),
+    "budget.exhausted": (
+        "`scheduler check` names the automations that wait or lose occurrences: spread them with "
+        "`jitter`, fire less often, or raise `requests_per_minute` and `requests_per_hour` as far as the "
+        "API allows"
+    ),
+    "snapshot.failed": "repair the API or the connection to the API. Fires go on meanwhile",
     "occurrence.expired": "the reason is in `error`; look at `attempt.failed` before it",
-    "occurrence.unresolved": "look at the automation's runs at the API; run it by hand if it was not: "
-    "`scheduler automations run AUTOMATION`",
-    "occurrence.overdue": "what holds it up is said with its target, or in the log; `scheduler why AUTOMATION TIME` tells its steps so far",
-    "occurrence.rejected": "read `error`: it is the API's answer. Mend the automation, "
-    "then `scheduler fire AUTOMATION TIME` makes up for it",
-    "occurrence.skipped": "see why the daemon did not run or could not send then; `scheduler fire AUTOMATION TIME` makes up for it",
-    "run.finished": "`scheduler runs show RUN` prints the output of a run of the embedded API; else look at the run at the API. "
-    "Mend the cause, then `scheduler automations run AUTOMATION` starts another run",
-    "run.foreign": "switch off the other scheduler, or pause the automation here: `scheduler pause AUTOMATION`",
-    "run.doubled": "the API is slower than `settle_time` allows: raise it",
-    "ledger.failed": "make room. Nothing is sent meanwhile; it goes on by itself",
-    "daemon.waiting": "stop one of the two. This one takes over when the other is gone",
-    "clock.jumped": "nothing; after a large step forward nothing is decided until an API's `Date` agrees",
-    "automation.quarantined": "edit the automation",
-    "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. "
-    "The list alone removes nothing meanwhile",
-    "list.disagreed": "find out at the API why its list contradicts itself. What is added and changed counts meanwhile, and fires go on; "
-    "what is deleted is noticed when it is due. Automations whose run and GET answer 404 are read again, one after each poll; "
-    "`list.agreed` follows when they answer or the list no longer shows them",
-    "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
-    "What is there again in the list is fired again",
+    "occurrence.unresolved": (
+        "look at the automation's runs at the API. If the occurrence did not run, start a run by hand: "
+        "`scheduler automations run AUTOMATION`"
+    ),
+    "occurrence.overdue": (
+        "the log, or another finding about the target, names the cause; `scheduler why AUTOMATION TIME` "
+        "shows the steps so far"
+    ),
+    "occurrence.rejected": (
+        "read `error`, the answer of the API. Correct the automation, then run the occurrence with "
+        "`scheduler fire AUTOMATION TIME`"
+    ),
+    "occurrence.skipped": (
+        "find out why the daemon did not run or could not send at that time; `scheduler fire AUTOMATION "
+        "TIME` runs the occurrence"
+    ),
+    "run.finished": (
+        "`scheduler runs show RUN` prints the output of a run of the embedded API; at another API, look "
+        "at the run there. Remove the cause, then start another run with `scheduler automations run "
+        "AUTOMATION`"
+    ),
+    "run.foreign": (
+        "switch off the other scheduler, or pause the automation here: `scheduler pause AUTOMATION`"
+    ),
+    "run.doubled": "raise `settle_time`: the API is slower than `settle_time` allows",
+    "ledger.failed": "make room on the disk. Nothing is sent meanwhile; the daemon continues by itself",
+    "daemon.waiting": "stop one of the two daemons. This one takes over when the other has ended",
+    "clock.jumped": (
+        "nothing. After a large step forward, the daemon decides nothing until the `Date` of an API agrees"
+    ),
+    "automation.quarantined": "correct the schedule of the automation",
+    "automations.unidentified": (
+        "look at these objects at the API: the scheduler needs a UUID as their id. Meanwhile the list "
+        "alone removes no automation"
+    ),
+    "list.disagreed": (
+        "find out at the API why its list contradicts itself. Meanwhile additions and changes count, and "
+        "fires go on; a deletion is noticed when the automation is due. Automations whose run and GET "
+        "answer 404 are read again, one after each poll; `list.agreed` follows when they answer or the "
+        "list no longer shows them"
+    ),
+    "automations.disappeared": (
+        "find out whether somebody deleted them, or whether the API's list, the project or the key is "
+        "wrong. Automations that are in the list again fire again"
+    ),
 }
 """The advice for each log event."""
 
@@ -78,7 +112,7 @@ _TALLY_TEXTS: Final = {
     (Outcome.UNRESOLVED, None): (
         BAD,
         "occurrence.unresolved",
-        "cannot be told to have started or not, and will not be sent again",
+        "unresolved: nobody knows whether they started, and they are not sent again",
     ),
     (Outcome.REJECTED, None): (WARN, "occurrence.rejected", "refused by the API for good"),
     (Outcome.EXPIRED, None): (WARN, "occurrence.expired", "not started in time"),
@@ -157,7 +191,7 @@ def list_findings(
 
 def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[PageFinding]:
     if status.lock_holder is not None:
-        detail = f"It is held by {status.lock_holder}."
+        detail = f"The holder is {status.lock_holder}."
         yield PageFinding(
             BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True
         )
@@ -184,14 +218,14 @@ def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Pa
             WARN,
             "The ledger cannot be read now",
             ledger_error,
-            "fires go on; what happened is shown again when it can be read",
+            "fires go on; the page shows the occurrences again when the ledger can be read",
         )
     if status.stopping:
         yield PageFinding(
             NOTE,
             "The daemon is stopping",
-            "Nothing more is claimed; what is in flight gets its time.",
-            "start it again when wanted",
+            "The daemon claims no more occurrences. Attempts in flight get time to end.",
+            "start the daemon again when you need it",
         )
 
 
@@ -214,18 +248,25 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
                 is_missing=True,
             )
     elif target.stale:
-        detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
-        title = f"Target {target.name}: what is known of it is too old to go on from"
+        detail = (
+            f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: "
+            f"{target.error or 'no poll has succeeded since'}"
+        )
+        title = f"Target {target.name}: its newest snapshot is too old to fire by"
         yield PageFinding(BAD, title, detail, _MEND_CONNECTION, is_missing=True)
     elif target.error is not None and target.throttled_until is None:
         yield PageFinding(
             WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed")
         )
     if target.stalled_for >= STALLED_AFTER:
-        title = f"Target {target.name}: nothing is planned although something is due"
-        detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
+        title = f"Target {target.name}: planning has stopped although occurrences are due"
+        detail = (
+            f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, "
+            "or the daemon is overloaded."
+        )
         advice = (
-            "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon"
+            "see the log, and check the speed of the ledger's disk; under systemd, the watchdog restarts "
+            "the daemon"
         )
         yield PageFinding(BAD, title, detail, advice, is_missing=True)
     yield from _check_places(target)
@@ -236,7 +277,10 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
             BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items)
         )
     if (past := target.recovering) is not None:
-        detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
+        detail = (
+            f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is "
+            "on record yet."
+        )
         title = (
             f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
         )
@@ -244,7 +288,7 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
             NOTE,
             title,
             detail,
-            "nothing: what is due now goes first, and the rest is recorded slice by slice",
+            "nothing: present occurrences go first, and the past is recorded slice by slice",
         )
     yield from _check_list(target)
 
@@ -254,7 +298,10 @@ def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     if target.unidentified:
         items = [FindingItem(each) for each in target.anonymous[:_MAX_ITEMS]]
         fire = "fires" if target.unidentified == 1 else "fire"
-        title = f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
+        title = (
+            f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be "
+            f"identified and never {fire}"
+        )
         yield PageFinding(
             WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items)
         )
@@ -282,7 +329,10 @@ def _check_invalid(
                 FindingItem(each.name, each.invalid, make_automation_link(each.target, each.id))
                 for each in named
             ]
-            title = f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
+            title = (
+                f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never "
+                f"fire{'s' * (count == 1)}"
+            )
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
             yield PageFinding(
                 WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link
@@ -313,18 +363,30 @@ def _check_failing(failing: FailingAutomations, now: datetime) -> Iterator[PageF
 def _check_places(target: TargetStatus) -> Iterator[PageFinding]:
     places = target.places
     if target.throttled_until is not None:
-        title = f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
+        title = (
+            f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is "
+            "sent to it"
+        )
         yield PageFinding(
-            WARN, title, "The API answered 429 and asked to send nothing before.", _advise("target.throttled")
+            WARN,
+            title,
+            "The API answered 429, and asked for no request before this time.",
+            _advise("target.throttled"),
         )
     if places.saturated_since is not None:
-        title = f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as max_waiting allows"
+        title = (
+            f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as "
+            "max_waiting allows"
+        )
         yield PageFinding(
             WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated")
         )
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
-        detail = f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} waiting now."
+        detail = (
+            f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} "
+            "waiting now."
+        )
         yield PageFinding(WARN, title, detail, _advise("budget.exhausted"))
 
 
@@ -351,14 +413,20 @@ LOOK_BACK: Final = timedelta(hours=_HOURS)
 
 
 def _describe_tally(tally: OutcomeTally) -> str:
-    return f"{tally.count:,} of target {tally.target} ({tally.reason}), the newest for {to_text_seconds(tally.newest)}"
+    return (
+        f"{tally.count:,} of target {tally.target} ({tally.reason}), the newest for "
+        f"{to_text_seconds(tally.newest)}"
+    )
 
 
 def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFinding]:
     doubled = [each for each in foreign if each.doubled]
     alone = [each for each in foreign if each.count > each.doubled]
     if doubled:
-        title = f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
+        title = (
+            f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried "
+            "out long after it was given up"
+        )
         yield PageFinding(
             BAD,
             title,
@@ -368,11 +436,16 @@ def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFind
         )
     if alone:
         title = (
-            f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
+            f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that this scheduler "
+            "did not start"
         )
         items = [_make_run_item(each, each.count - each.doubled) for each in alone]
         yield PageFinding(
-            WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", _advise("run.foreign"), items
+            WARN,
+            title,
+            f"Another scheduler or a person started them. In the last {_HOURS} hours.",
+            _advise("run.foreign"),
+            items,
         )
 
 
@@ -388,7 +461,10 @@ def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
 def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
     for each in pauses:
         if each.automation_id is None:
-            detail = f"By {each.by}, since {to_text_seconds(each.since)}. What comes due is recorded and not fired."
+            detail = (
+                f"By {each.by}, since {to_text_seconds(each.since)}. Due occurrences are recorded and "
+                "not fired."
+            )
             yield PageFinding(
                 NOTE,
                 f"All automations of target {each.target} are paused",
@@ -406,7 +482,7 @@ def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
             for each in some[:_MAX_ITEMS]
         ]
         title = f"{pluralize(len(some), 'automation')} paused by hand"
-        detail = "What comes due is recorded and not fired."
+        detail = "Due occurrences are recorded and not fired."
         yield PageFinding(
             NOTE,
             title,

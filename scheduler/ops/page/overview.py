@@ -213,24 +213,26 @@ def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> Overvie
     problems = list_missing(status)
     if status.stopping:
         return OverviewVerdict(
-            "warn", "Stopping", "Nothing more is claimed. What is open is found out at the next start."
+            "warn",
+            "Stopping",
+            "The daemon claims no more occurrences. The next start resolves the open ones.",
         )
     if problems and _is_starting(status):
         return OverviewVerdict(
-            "warn", "Starting", f"{_make_sentence(problems)} This page says when it is ready."
+            "warn", "Starting", f"{_make_sentence(problems)} This page shows when the daemon is ready."
         )
     if problems:
-        return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} What to do is below.")
+        return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} The remedies are below.")
     wrong = sum(each.severity in {BAD, WARN} for each in found)
     if wrong:
         is_bad = any(each.severity == BAD for each in found)
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
         tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
-        return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} somebody's attention.")
+        return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} attention.")
     return OverviewVerdict(
         "good",
         "Ready",
-        "All is well: it fires what is due." + (" Somebody paused something." if found else ""),
+        "All is well: due occurrences fire." + (" Some automations are paused." if found else ""),
     )
 
 
@@ -238,10 +240,10 @@ def _describe_firing(status: DaemonStatus) -> str:
     """Return the beginning of a sentence about the daemon's fires; the number of problems follows."""
     ends = [target.throttled_until for target in status.targets if target.throttled_until is not None]
     if not ends:
-        return "It fires what is due, but"
+        return "Due occurrences fire, but"
     if len(ends) < len(status.targets):
-        return "It fires what is due on targets that are not throttled, but"
-    return f"It fires again at {to_text_seconds(min(ends))}, and"
+        return "Due occurrences fire on targets that are not throttled, but"
+    return f"Fires begin again at {to_text_seconds(min(ends))}, and"
 
 
 def _is_starting(status: DaemonStatus) -> bool:

@@ -21,7 +21,8 @@ from scheduler.ops.page.assets import ICON, ROOT, SCRIPT, STYLE
 _T = TypeVar("_T")
 
 CONTENT_POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
 """The Content-Security-Policy of a page for people: only files of this server."""

@@ -33,22 +33,22 @@ TONES: Final[Mapping[str, str]] = {
     RunStatus.RUNNING: "open",
 }
 EXPLANATIONS: Final[Mapping[str, str]] = {
-    Reason.ANSWERED: "the API answered with its run",
-    Reason.FOUND: "its run was found by reading",
-    Reason.MANUAL: "made up for by hand",
-    Reason.REFUSED: "the API refused it for good",
+    Reason.ANSWERED: "the API answered with the run",
+    Reason.FOUND: "a reading found the run",
+    Reason.MANUAL: "backfill by hand",
+    Reason.REFUSED: "the API refused the attempt for good",
     Reason.OVERLAP: "the run before it was not finished",
-    Reason.MISSED: "nobody could start it in time",
+    Reason.MISSED: "it could not start in time",
     Reason.COALESCED: "a newer one took its place",
     Reason.DELETED: "the automation was deleted, disabled or edited",
     Reason.PAUSED: "it was paused",
-    Reason.NOT_STARTED: "it could not be started in time",
-    Reason.UNREADABLE: "nobody can tell whether it started",
-    Reason.COVERED: "a later run lies over it",
+    Reason.NOT_STARTED: "no attempt started it in time",
+    Reason.UNREADABLE: "unknown whether it started",
+    Reason.COVERED: "a later run hides its run",
     Reason.GONE: "the automation is gone",
 }
 NOTES: Final[Mapping[FireNote, str]] = {
-    "after_gap": "makes up for a time that the clock skips",
+    "after_gap": "in place of a time that the clock skips",
     "first_pass": "the first time that the clock shows this time",
     "second_pass": "the second time that the clock shows this time",
 }

@@ -125,7 +125,7 @@ class Timeline:
         cut = (
             ""
             if self.cut is None
-            else f" What comes after {format_clock(self.cut)} UTC is left out: there is too much of it."
+            else f" Fires after {format_clock(self.cut)} UTC are left out: there are too many."
         )
         paused = f" {self.paused:,} more {'is' if self.paused == 1 else 'are'} paused." if self.paused else ""
         return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
