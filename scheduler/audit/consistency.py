@@ -1,4 +1,4 @@
-"""What is wrong with an occurrence's own record, whatever its definitions imply: runs that do not fit, outcomes that are not known."""
+"""Check each occurrence's own record, without its definitions: contradicting runs and unknown outcomes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,15 +13,17 @@ from scheduler.ledger.audit_queries import InconsistentRow, LateDouble, OpenRow
 
 _KEEP_ADVICE: Final = "keep the ledger, and report this"
 GRACE: Final = timedelta(minutes=5)
-"""How long after its deadline an occurrence may still be getting its outcome."""
+"""The time after the deadline within which an occurrence may still get its outcome."""
 RECONCILE_LIMIT: Final = timedelta(hours=25)
-"""How long it may take to find out what became of an attempt: a day, and the time it takes to ask."""
+"""The longest time to reconcile an unknown attempt: a day, and the time for the last reading."""
 CLOCK_TOLERANCE: Final = timedelta(minutes=2)
-"""How much older than the newest snapshot a run has to be, so that the snapshot must have shown it: two clocks may differ."""
+"""A run that is older than the newest snapshot by this time must be in the snapshot. Two clocks may differ by
+less.
+"""
 
 
 def make_inconsistent_finding(target: str, wrong: InconsistentRow) -> AuditFinding:
-    """What `audit_queries.find_inconsistent_rows` found."""
+    """Make the finding for a row of `audit_queries.find_inconsistent_rows`."""
     kind, text, advice = _judge(target, wrong)
     return AuditFinding(target, wrong.automation_id, wrong.name, wrong.scheduled_for, kind, text, advice)
 
@@ -78,7 +80,10 @@ def make_double_finding(target: str, doubled: LateDouble, name: str) -> AuditFin
 def make_open_finding(
     target: str, opened: OpenRow, now: datetime, patience: timedelta
 ) -> AuditFinding | None:
-    """What is open for longer than it may be. ``patience``: how long after it is due it may wait for the run before it."""
+    """Make the finding for an occurrence that is open for too long; None when it may still be open.
+
+    ``patience``: the time after due during which the occurrence may wait for the run before it.
+    """
     if opened.state in {"unknown", "in_flight"} and opened.tried_at is not None:
         until = opened.tried_at + RECONCILE_LIMIT
     else:
@@ -105,7 +110,10 @@ class ApiRun:
 def find_unknown_runs(
     target: str, shown: Iterable[ApiRun], known: Mapping[str, bool], snapshot_at: datetime | None
 ) -> Iterator[AuditFinding]:
-    """Runs that the newest snapshot must have shown, and that are not on record. ``known``: by run id, whether it is."""
+    """Find runs that the newest snapshot must have shown and that are not on record.
+
+    ``known``: for each run id, whether the ledger has the run.
+    """
     for each in shown:
         seen = snapshot_at is not None and (
             each.run_at is None or each.run_at < snapshot_at - CLOCK_TOLERANCE

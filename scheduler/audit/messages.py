@@ -12,32 +12,32 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.MANUAL: "an operator asked for a backfill, and the API started a run",
     Reason.REFUSED: "the API refused the attempt for good; nothing was started",
     Reason.OVERLAP: "the run before it had not ended, and concurrency is forbid; nothing was sent",
-    Reason.MISSED: "it was too late to start it when it was decided; nothing was sent",
-    Reason.COALESCED: "a newer occurrence was due by then and took its place; no run was started for this one",
+    Reason.MISSED: "the decision came too late to start it; nothing was sent",
+    Reason.COALESCED: "a newer occurrence was due and took its place; no run was started for this one",
     Reason.DELETED: (
         "the automation had been deleted or disabled, or edited so that it names another time; nothing "
         "was started"
     ),
     Reason.PAUSED: "it was paused; nothing was sent",
     Reason.NOT_STARTED: "nothing was started until its deadline, and then it was too late",
-    Reason.UNREADABLE: "whether a run was started could not be found out for a day; it is not sent again",
+    Reason.UNREADABLE: "for a day, no reading could show whether a run was started; it is not sent again",
     Reason.COVERED: "a later run hides whether one was started; it is not sent again",
-    Reason.GONE: "the automation was deleted before it could be found out whether a run was started",
+    Reason.GONE: "the automation was deleted before a reading could show whether a run was started",
 }
 
 STATES: Final[Mapping[State, str]] = {
-    State.WAITING: "it waits; nothing is on its way",
+    State.WAITING: "it waits; no attempt is under way",
     State.CLAIMED: "its first attempt is about to be made",
     State.IN_FLIGHT: "an attempt is being made",
-    State.UNKNOWN: "an attempt may have started a run; that is being found out, and nothing is sent meanwhile",
+    State.UNKNOWN: "an attempt may have started a run; nothing is sent until a reading shows the run",
 }
 
 CAUSES: Final[Mapping[Cause, str]] = {
     **{cause: f"waited for {words}" for cause, words in WAITS_FOR.items()},
     Cause.ABSENT: "no daemon ran, or the machine slept",
     Cause.ADOPTED: "another process took it up",
-    Cause.NOTHING_STARTED: "found out: nothing had been started",
-    Cause.REOPENED: "had an outcome, until it was asked for by hand",
+    Cause.NOTHING_STARTED: "reconciled: nothing had been started",
+    Cause.REOPENED: "had an outcome, until an operator asked for a backfill",
 }
 
 RESULTS: Final[Mapping[AttemptResult, str]] = {

@@ -29,7 +29,7 @@ class EmbeddedPlace:
     where = " in the embedded API"
 
     def find_named(self, text: str) -> Sequence[AutomationName]:
-        """Find the automations with this id or current name, and those whose unfinished runs show the text."""
+        """Find the automations with this id or current name, or with unfinished runs that show the text."""
         return automation_search.find_named(self.connection, text)
 
     def find_formerly_named(self, text: str) -> Sequence[AutomationName]:

@@ -61,7 +61,10 @@ def format_command(words: str, *, target: str | None = None) -> str:
 
 
 def resume_all(target: str) -> str:
-    """Return the command that ends the pause of all automations of a target, between backticks, and say what it leaves."""
+    """Return the command that ends the pause of all automations of a target, between backticks.
+
+    A note on the remaining pauses follows the command.
+    """
     return (
         f"`{format_command('resume --all --keep-single', target=target)}` (pauses of single automations stay)"
     )

@@ -79,7 +79,8 @@ RECORDED_CAUSES: Final = frozenset(Cause) - {Cause.DUE, Cause.ANSWER, Cause.OUTC
 class Step:
     """A step from ``at`` to ``until``, or at one instant without ``until``.
 
-    ``detail`` is an error, an instant, an outcome or the id of a run. ``by`` is the operator who asked for the step.
+    ``detail`` is an error, an instant, an outcome or the id of a run. ``by`` is the operator who asked for
+    the step.
     """
 
     at: datetime

@@ -1,4 +1,4 @@
-"""The pause rule: who pauses an automation. The occurrences of a paused automation are recorded and not fired."""
+"""The pause rule: who pauses an automation. Its occurrences are recorded and not fired."""
 
 from collections.abc import Collection
 from enum import StrEnum

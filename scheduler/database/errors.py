@@ -13,6 +13,9 @@ from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
 
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
+_END_TRANSACTION: Final = (
+    "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait"
+)
 _WHAT_TO_DO: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_FULL: "make room on its disk",
     sqlite3.SQLITE_READONLY: (
@@ -20,12 +23,14 @@ _WHAT_TO_DO: Final[Mapping[int, str]] = {
     ),
     sqlite3.SQLITE_PERM: "give the daemon's user the right to write to it and to its folder",
     sqlite3.SQLITE_CANTOPEN: "check that its folder exists and that the daemon's user may write there",
-    sqlite3.SQLITE_BUSY: "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait",
-    sqlite3.SQLITE_LOCKED: "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait",
+    sqlite3.SQLITE_BUSY: _END_TRANSACTION,
+    sqlite3.SQLITE_LOCKED: _END_TRANSACTION,
     sqlite3.SQLITE_PROTOCOL: "another process holds it: wait, and see that it lies on a local disk",
     sqlite3.SQLITE_IOERR: "check its disk, and read the system log",
     sqlite3.SQLITE_NOMEM: "free some memory",
-    sqlite3.SQLITE_CORRUPT: "stop the daemon and restore a backup, or save its readable rows with `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_CORRUPT: (
+        "stop the daemon and restore a backup, or save its readable rows with `sqlite3 FILE .recover`"
+    ),
     sqlite3.SQLITE_NOTADB: "something has overwritten it: stop the daemon and restore a backup",
 }
 """Advice by primary result code (https://www.sqlite.org/rescode.html).

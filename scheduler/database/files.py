@@ -280,7 +280,7 @@ def has_tables(connection: sqlite3.Connection) -> bool:
 
 
 def find_damage(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> tuple[str, ...] | None:
-    """Return the damages that SQLite finds in the file; None when ``overdue`` returned True before the end."""
+    """Return the damages that SQLite finds; None when ``overdue`` returned True before the end."""
     connection.set_progress_handler(overdue, _STEPS)
     try:
         damages = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_MAX_DAMAGES})")]

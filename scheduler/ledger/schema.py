@@ -377,7 +377,8 @@ def add_unseen_since(tables: Tables) -> None:
 
 
 _UNATTRIBUTED_RUN: Final = """
-    CREATE TABLE unattributed_run (  -- shown while an attempt of its automation was under way or in doubt: whose it is, is not known yet
+    CREATE TABLE unattributed_run (
+        -- a run that was shown during an attempt or an unknown attempt of its automation, not attributed yet
         target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
         run_id TEXT NOT NULL,
         automation_id TEXT NOT NULL,

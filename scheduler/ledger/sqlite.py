@@ -51,9 +51,9 @@ class SqliteLedger:
     """The ledger in a database of this project.
 
     ``node`` is written to the rows; ``croniter`` and ``tzdata`` are the versions for evaluating schedules.
-    ``rules_version`` is the version of the rules for reading expressions, see `scheduler.core.cron.ranges`. Every
-    method raises `LedgerUnavailable` when the operation is not possible now. Methods that write return when
-    their write is durable. `Contradiction` is a mistake of the caller, and nothing was written.
+    ``rules_version`` is the version of the rules for reading expressions, see `scheduler.core.cron.ranges`.
+    Every method raises `LedgerUnavailable` when the operation is not possible now. Methods that write return
+    when their write is durable. `Contradiction` is a mistake of the caller, and nothing was written.
     """
 
     database: Database

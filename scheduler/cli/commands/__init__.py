@@ -1,1 +1,1 @@
-"""One module for each command. Only click is imported with the modules; a running command imports the rest."""
+"""One module for each command. Only click is imported with the modules; a command imports the rest."""

@@ -167,7 +167,7 @@ def _make_outcome_cell(line: "Line", timezone: str | None) -> Cell:
 
 
 def _describe_open(line: "Line", timezone: str | None) -> str:
-    """Return the state of an open occurrence. Before its claim, return its due time in the automation's zone."""
+    """Return the state of an open occurrence; before its claim, its due time in the automation's zone."""
     if line["claimed_at"]:
         return f"open: {line.get('state')}"
     return (

@@ -180,7 +180,7 @@ def _make_queue(database: "Database") -> "RunQueue":
 
 
 async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, most: int | None) -> None:
-    """Print a run. ``most``: the number of output bytes in the JSON object; None prints the run for a person."""
+    """Print a run. ``most``: the number of output bytes in the JSON object; None: print for a person."""
     from scheduler.cli.run_lookup import identify_run
     from scheduler.localapi.runner.workspace import Workspace
 
@@ -256,7 +256,8 @@ def _format_run(run: ApiRunRow) -> Iterator[str]:
     yield f"status      {style(run['status'], colour_run(run['status']))}{_format_exit(run)}"
     for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
-            yield f"{event:<12}{format_zone_and_utc(from_text(run[f'{event}_at']), find_usable_zone(run['timezone']), with_seconds=True)}"
+            instant, zone = from_text(run[f"{event}_at"]), find_usable_zone(run["timezone"])
+            yield f"{event:<12}{format_zone_and_utc(instant, zone, with_seconds=True)}"
     if took := _format_duration(run):
         yield f"took        {took}"
 

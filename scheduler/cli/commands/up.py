@@ -99,7 +99,8 @@ def _format_welcome(
     yield ""
     yield (
         "  API      "
-        f"http://{api.local_address if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
+        f"http://{api.local_address if api else ''}/api/projects/"
+        f"{target.project_id if target else 1}/task_automations/"
     )
     yield f"  key      {(target and target.key_file) or folder / KEY_NAME} (mode 0600)"
     if server is not None:

@@ -1,8 +1,8 @@
 """The clock changes ahead of a schedule, and the effect of each change on the schedule.
 
 This module decides nothing. The offset periods of the zone give the skipped and repeated readings. The
-schedule itself gives its fires. The module is separate from `scheduler.core.cron.schedule` because firing does not
-need it.
+schedule itself gives its fires. The module is separate from `scheduler.core.cron.schedule` because firing
+does not need it.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The spelling of an expression: its fields, the items of their lists, and equal spellings.
 
-`scheduler.core.cron.expression` gives the meaning of an expression. This module handles the spelling, on which
-crons differ.
+`scheduler.core.cron.expression` gives the meaning of an expression. This module handles the spelling, on
+which crons differ.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 croniter alone decides which expressions are valid, which values a field has, and which days match, including
 ``L``, ``#`` and ``W``. croniter is only given local dates without a zone. With zones, croniter breaks the
-rules at clock changes, so `scheduler.core.cron.schedule` applies these rules. This module keeps the knowledge of
-croniter's habits in one place:
+rules at clock changes, so `scheduler.core.cron.schedule` applies these rules. This module keeps the knowledge
+of croniter's habits in one place:
 
 - croniter has no limit of length. It accepts random (``R``) and hashed (``H``) fields, six and seven fields,
   and aliases such as ``@daily``. This module refuses all these forms first.

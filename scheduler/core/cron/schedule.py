@@ -11,9 +11,9 @@ The rules at clock changes are the rules of Debian's cron 3.0pl1. Two of these r
 - Month and days are tested on the scheduled local date, also when the fire moves past midnight. Two fires at
   one instant are one fire. The size of the clock change does not matter.
 
-croniter says which local dates and minutes match (`scheduler.core.cron.expression`). The zone data say when the
-wall clock shows these dates and minutes (`scheduler.core.cron.local_time`). Schedules have no state except bounded
-memos, so a process may hold any number of schedules and use them from any thread.
+croniter says which local dates and minutes match (`scheduler.core.cron.expression`). The zone data say when
+the wall clock shows these dates and minutes (`scheduler.core.cron.local_time`). Schedules have no state
+except bounded memos, so a process may hold any number of schedules and use them from any thread.
 """
 
 from collections import deque

@@ -156,7 +156,8 @@ def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
     differences and counts the rest. Ranges that croniter misreads come first.
     """
     found = [each for each in find_differences(schedule) if each.code not in _USUAL_CODES]
-    more = f"`{format_command(f'explain --cron {shlex.quote(schedule.expression)} --timezone {shlex.quote(schedule.timezone)}')}`"
+    cron, timezone = shlex.quote(schedule.expression), shlex.quote(schedule.timezone)
+    more = f"`{format_command(f'explain --cron {cron} --timezone {timezone}')}`"
     for each in found:
         if each.code in _SURPRISING_CODES:
             instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
