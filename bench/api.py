@@ -100,7 +100,8 @@ def seeded(path: Path, count: int) -> tuple[str, list[str]]:
     ids = [str(uuid.uuid4()) for _ in range(count)]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
-            "INSERT INTO automations (id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, "
+            "INSERT INTO automations (id, project_id, name, prompt, repository, cron_expression, "
+            "timezone, enabled, last_task_id, "
             "created_at, updated_at) VALUES (?, 1, ?, 'Tidy up', 'acme/app', '0 3 * * *', 'UTC', 1, ?, ?, ?)",
             [
                 (each, f"automation {number:06}", str(uuid.uuid4()), NOW, NOW)
@@ -210,7 +211,8 @@ def main() -> None:
         with parts.folder() as folder, served(folder, count) as (key, ids):
             found.append(uvloop.run(alone(key, ids)))
     print(
-        f"{'one client; ms':<28}{f'p50 of {SMALL}':>9} {'p99':>9}{f'of {large}':>9} {'p99':>9} {'p50 / p50':>8}"
+        f"{'one client; ms':<28}{f'p50 of {SMALL}':>9} {'p99':>9}{f'of {large}':>9} {'p99':>9} "
+        f"{'p50 / p50':>8}"
     )
     for kind in found[0]:
         print(line(kind, found[0][kind], found[1][kind]), flush=True)
@@ -219,7 +221,8 @@ def main() -> None:
             taken, started = uvloop.run(under_load(key, ids, pause))
             verdict = ended(folder / "api.db", started)
         print(
-            f"\n{STARTS} runs in 1 s, {CLIENTS} clients {how}\n{'ms':<28}{'p50':>9} {'p99':>9} {'most':>9}  requests"
+            f"\n{STARTS} runs in 1 s, {CLIENTS} clients {how}\n{'ms':<28}{'p50':>9} {'p99':>9} "
+            f"{'most':>9}  requests"
         )
         for kind, seconds in [*sorted(taken.items()), ("all", list(chain(*taken.values())))]:
             print(f"{line(kind, seconds)} {len(seconds):>9}", flush=True)

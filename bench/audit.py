@@ -34,11 +34,15 @@ AUTOMATIONS: Final = [
 AT_ONCE: Final = timedelta(days=7)
 
 _OCCURRENCES: Final = """
-    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, deadline, outcome, reason, claimed_at, sent_at,
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, deadline, outcome, reason,
+        claimed_at, sent_at,
         finished_at, lateness_seconds, attempts, task_run_id, node)
-    SELECT 'main', automation_id, at || 'Z', at || 'Z', name, at || '.000000Z', at || '.000000Z', 'accepted', 'answered', at || '.000000Z',
-        at || '.012345Z', at || '.345678Z', 0.012345, 1, strftime('%s', at) || substr(automation_id, 11), 'bench'
-    FROM (SELECT strftime('%Y-%m-%dT%H:', hour) || minute || ':00' AS at, automation.* FROM hour CROSS JOIN automation)
+    SELECT 'main', automation_id, at || 'Z', at || 'Z', name, at || '.000000Z', at || '.000000Z', 'accepted',
+        'answered', at || '.000000Z',
+        at || '.012345Z', at || '.345678Z', 0.012345, 1,
+            strftime('%s', at) || substr(automation_id, 11), 'bench'
+    FROM (SELECT strftime('%Y-%m-%dT%H:', hour) || minute || ':00' AS at, automation.* FROM hour CROSS
+        JOIN automation)
     ORDER BY at, automation_id
 """
 _ATTEMPTS: Final = """
@@ -47,7 +51,8 @@ _ATTEMPTS: Final = """
 """
 _RUNS: Final = """
     INSERT INTO run (target, run_id, automation_id, occurrence_id, origin, status, started_at, finished_at)
-    SELECT target, task_run_id, automation_id, id, 'occurrence', 'success', sent_at, finished_at FROM occurrence WHERE id > ?
+    SELECT target, task_run_id, automation_id, id, 'occurrence', 'success', sent_at, finished_at
+    FROM occurrence WHERE id > ?
     ORDER BY task_run_id
 """
 
@@ -77,11 +82,13 @@ def _define(connection: sqlite3.Connection, end: datetime) -> None:
     connection.execute("INSERT INTO target VALUES (?, ?, ?, ?, ?)", target)
     rules = (since, evaluated.croniter, evaluated.tzdata, RULES_VERSION)
     connection.execute(
-        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)",
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) "
+        "VALUES (?, ?, ?, 'after', 'once', ?)",
         rules,
     )
     connection.executemany(
-        "INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, removed, "
+        "INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, "
+        "effective_from, observed_at, removed, "
         "croniter, tzdata) VALUES ('main', ?, 'n', ?, ?, 1, ?, ?, 0, ?, ?)",
         [(each, f"{minute} * * * *", zone, since, *rules) for each, minute, zone in AUTOMATIONS],
     )
@@ -132,7 +139,8 @@ def timed(path: Path, end: datetime, *, cores: int) -> None:
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
-        f"{cores} cores: {wall:6.1f} s, cpu {cpu:6.1f} s, at most {after.ru_maxrss / 2**10:,.0f} MiB for each process"
+        f"{cores} cores: {wall:6.1f} s, cpu {cpu:6.1f} s, at most {after.ru_maxrss / 2**10:,.0f} MiB "
+        "for each process"
     )
     print("  " + "\n  ".join((done.stdout + done.stderr).strip().splitlines()))
 
@@ -144,7 +152,8 @@ def main() -> None:
         path, begun = folder.absolute() / "ledger.db", time.perf_counter()
         build(path, end)
         print(
-            f"{days} days, {path.stat().st_size / 2**30:.1f} GiB, built in {time.perf_counter() - begun:.0f} s"
+            f"{days} days, {path.stat().st_size / 2**30:.1f} GiB, built in "
+            f"{time.perf_counter() - begun:.0f} s"
         )
         for cores in (len(os.sched_getaffinity(0)), 1):
             timed(path, end, cores=cores)

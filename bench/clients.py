@@ -28,7 +28,10 @@ _AUTOMATIONS: Final = 50_000
 _PROJECT: Final = 2  # whose automations are many; the costly writes are project 1's
 _AT_ONCE: Final = 4
 _MEBIBYTE: Final = 2**20
-_COLUMNS: Final = "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, created_at, updated_at"
+_COLUMNS: Final = (
+    "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, "
+    "created_at, updated_at"
+)
 _NOW: Final = "2026-11-23T19:00:00.000000Z"
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
@@ -47,7 +50,8 @@ def _create_key(folder: Path, scopes: str, project: int) -> str:
 def _fill(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executemany(
-            f"INSERT INTO automations ({_COLUMNS}) VALUES (?, ?, ?, ?, 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)",
+            f"INSERT INTO automations ({_COLUMNS}) VALUES (?, ?, ?, ?, 'a/b', '* * * * *', 'UTC', "
+            "1, ?, ?, ?)",
             (
                 (
                     str(uuid.uuid4()),
@@ -133,7 +137,8 @@ async def _ask_all(url: str, pid: int, asks: dict[str, Ask]) -> None:
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
         print(
-            f"{'request':28} {'at once':>7} {'took':>9} {'/serve_health took at most':>22} {'memory':>8}  answer"
+            f"{'request':28} {'at once':>7} {'took':>9} {'/serve_health took at most':>22} "
+            f"{'memory':>8}  answer"
         )
         for name, ask in asks.items():
             for times in (1, _AT_ONCE):
@@ -150,7 +155,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder, port = Path(made), free_port()
         (folder / "scheduler.toml").write_text(
-            f'[api]\nlisten = "127.0.0.1:{port}"\ndatabase = "sqlite:///{folder}/api.db"\n[api.runner]\ncommand = ["true"]\n'
+            f'[api]\nlisten = "127.0.0.1:{port}"\ndatabase = '
+            f'"sqlite:///{folder}/api.db"\n[api.runner]\ncommand = ["true"]\n'
         )
         writer, reader = _create_key(folder, "task:write", 1), _create_key(folder, "task:read", _PROJECT)
         _fill(folder / "api.db")

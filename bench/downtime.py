@@ -116,7 +116,8 @@ def measure(count: int, days: float, jitter: str, folder: Path) -> str:
         memory = peak(started.pid)
     rows = asked(path, "SELECT count(*) FROM occurrence")
     return (
-        f"| {count:,} for {days:g} days, jitter {jitter} | {ready:.1f} | {shown(first)} | {shown(every)} | {shown(recorded)} "
+        f"| {count:,} for {days:g} days, jitter {jitter} | {ready:.1f} | {shown(first)} | "
+        f"{shown(every)} | {shown(recorded)} "
         f"| {prober.longest:.2f} | {memory} | {rows:,} |"
     )
 
@@ -126,7 +127,8 @@ def main() -> None:
     days = float(sys.argv[2]) if len(sys.argv) > 2 else 30.0
     jitter = sys.argv[3] if len(sys.argv) > 3 else "0s"
     print(
-        "| every-minute automations | ready s | first fire s | one of each s | all on record s | loop blocked s | MiB | rows |"
+        "| every-minute automations | ready s | first fire s | one of each s | all on record s | "
+        "loop blocked s | MiB | rows |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     os.environ.setdefault("PYTHONHASHSEED", "0")

@@ -22,7 +22,8 @@ def main() -> None:
             after = parts.Usage.of(started.pid)
     share = (after.cpu - before.cpu) / seconds
     print(
-        f"idle with 1,000 automations: {share:.2%} of one core over {seconds:.0f} s, {after.memory / 2**20:.0f} MiB"
+        f"idle with 1,000 automations: {share:.2%} of one core over {seconds:.0f} s, "
+        f"{after.memory / 2**20:.0f} MiB"
     )
 
 

@@ -152,7 +152,8 @@ def one_by_one(connection: sqlite3.Connection, wanted: Sequence[Claim]) -> None:
     for each in wanted:
         at = to_text_seconds(each.occurrence.scheduled_for)
         connection.execute(
-            "INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, deadline, state, claimed_at, node, attempts)"
+            "INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, "
+            "deadline, state, claimed_at, node, attempts)"
             " VALUES ('main', ?1, ?2, ?2, ?3, ?4, ?5, 'claimed', ?4, 'bench', 1) ON CONFLICT DO NOTHING",
             (each.occurrence.automation_id, at, each.name, to_text(each.due), to_text(each.deadline)),
         )

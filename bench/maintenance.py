@@ -31,12 +31,17 @@ _NUMBERS: Final = (
 )
 _FILL_AUTOMATIONS: Final = f"""
     INSERT INTO automation (target, automation_id, name, cron_expression, timezone, enabled, effective_from)
-    {_NUMBERS} SELECT 'main', 'a' || number, 'n', '* * * * *', 'UTC', 1, '2026-01-01T00:00:00.000000Z' FROM row
+    {_NUMBERS} SELECT 'main', 'a' || number, 'n', '* * * * *', 'UTC', 1,
+        '2026-01-01T00:00:00.000000Z' FROM row
 """
 _FILL_OCCURRENCES: Final = f"""
-    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason, sent_at, finished_at, node)
-    {_NUMBERS} SELECT 'main', 'a' || (number % {AUTOMATIONS}), at, at, 'n', at, 'accepted', 'answered', at, at, 'bench'
-    FROM (SELECT number, strftime('%Y-%m-%dT%H:%M:%SZ', '2026-01-01', '+' || (number / {AUTOMATIONS}) || ' minutes') AS at FROM row)
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason, sent_at,
+        finished_at, node)
+    {_NUMBERS} SELECT 'main', 'a' || (number % {AUTOMATIONS}), at, at, 'n', at, 'accepted', 'answered',
+        at, at, 'bench'
+    FROM (SELECT number,
+        strftime('%Y-%m-%dT%H:%M:%SZ', '2026-01-01', '+' || (number / {AUTOMATIONS}) || ' minutes') AS at
+            FROM row)
 """
 
 

@@ -14,7 +14,10 @@ def main(count: int = 10_000) -> None:
     lines = "\n".join(
         json.dumps(
             {
-                "cron": f"{number % 60} {number // 60 % 24} {'*' if number % 3 else 1 + number % 28} * {'*' if number % 2 else number % 7}",
+                "cron": (
+                    f"{number % 60} {number // 60 % 24} {'*' if number % 3 else 1 + number % 28} * "
+                    f"{'*' if number % 2 else number % 7}"
+                ),
                 "timezone": ZONES[number % len(ZONES)],
                 "from": "2026-03-27T00:00:00Z",
                 "count": 5,

@@ -124,4 +124,7 @@ def row(name: str, late: Sequence[float], expected: int, used: float, memory: in
     )
 
 
-HEADER = f"{'':<34} {'fired':>6}    {'':<6} {'early':>5} {'first s':>8} {'p50 s':>8} {'p99 s':>8} {'last s':>8} {'cpu s':>8} {'MiB':>8}"
+HEADER = (
+    f"{'':<34} {'fired':>6}    {'':<6} {'early':>5} {'first s':>8} {'p50 s':>8} {'p99 s':>8} "
+    f"{'last s':>8} {'cpu s':>8} {'MiB':>8}"
+)

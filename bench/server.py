@@ -60,10 +60,13 @@ class Api:
     def automation(self, automation_id: str, run: bytes = b"null") -> bytes:
         number = self.numbers[automation_id]
         return (
-            b'{"id":"%b","name":"automation %b version %d","prompt":"go","repository":"acme/app","github_integration":null,'
+            b'{"id":"%b","name":"automation %b version %d","prompt":"go","repository":"acme/app",'
+            b'"github_integration":null,'
             b'"cron_expression":"%b",'
-            b'"timezone":"UTC","template_id":null,"enabled":true,"last_run_at":%b,"last_run_status":null,"last_task_id":"%b",'
-            b'"last_task_run_id":%b,"last_error":null,"created_at":"2026-01-01T00:00:00.000000Z","updated_at":"%b"}'
+            b'"timezone":"UTC","template_id":null,"enabled":true,"last_run_at":%b,"last_run_status":null,'
+            b'"last_task_id":"%b",'
+            b'"last_task_run_id":%b,"last_error":null,"created_at":"2026-01-01T00:00:00.000000Z",'
+            b'"updated_at":"%b"}'
         ) % (
             automation_id.encode(),
             automation_id[-6:].encode(),
@@ -128,8 +131,8 @@ class Connection(asyncio.Protocol):
             body = self.api.answer(method, path)
             date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()
             self.transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %b\r\nContent-Length: %d\r\n\r\n%b"
-                % (date, len(body), body)
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %b\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (date, len(body), body)
             )
 
 

@@ -241,7 +241,8 @@ def served(certificate: Path | None = None) -> Iterator[str]:
         assert server.stdout is not None
         scheme = "https" if certificate else "http"
         try:
-            yield f"{scheme}://127.0.0.1:{int(server.stdout.readline())}/api/projects/1/task_automations/{AUTOMATION}/run/"
+            port = int(server.stdout.readline())
+            yield f"{scheme}://127.0.0.1:{port}/api/projects/1/task_automations/{AUTOMATION}/run/"
         finally:
             server.terminate()
 
@@ -267,7 +268,8 @@ def compare_transports() -> None:
                 found[name, loop, at_once].append(measured("throughput", loop, name, url, str(at_once)))
     base = medians(found[RUNS[0]])["rate"]
     print(
-        f"{'':<30} {'loop':<8} {'at once':>7} {'requests/s':>10} {'ratio':>6} {'cpu s / 1000':>12} {'p50 ms':>7} {'p99 ms':>7}"
+        f"{'':<30} {'loop':<8} {'at once':>7} {'requests/s':>10} {'ratio':>6} {'cpu s / 1000':>12} "
+        f"{'p50 ms':>7} {'p99 ms':>7}"
     )
     for (name, loop, at_once), rounds in found.items():
         of = medians(rounds)

@@ -22,7 +22,10 @@ TURNS: Final = (
     *("faults/test_accounts.py", "e2e/test_own_agent.py", "systemd/test_units.py"),
     *("prometheus/test_dashboard.py", "faults/test_rotations.py", "e2e/test_fire.py"),
 )
-"""What takes longest begins first. xdist gives each of six workers one of the first six files and one of the next six: a short one."""
+"""What takes longest begins first.
+
+xdist gives each of six workers one of the first six files and one of the next six: a short one.
+"""
 HERE: Final = Path(__file__).parent
 
 

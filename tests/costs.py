@@ -15,12 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 STEEPEST = 2.5
 """How much longer twice the input may take."""
 _COPIED = 10e-9
-"""Seconds for each character in which an input is rather copied than parsed. Caches and pages of memory make steps in so short a time."""
+"""Seconds for each character in which an input is rather copied than parsed.
+
+Caches and pages of memory make steps in so short a time.
+"""
 _LONG_ENOUGH = 0.003
 """Seconds that a measurement takes at least: a shorter one is repeated within the measurement."""
 _TRIES = 6
 _PATIENCE = 4.0
-"""Seconds of the thread's time for which an input that looks too steep is measured again, and at least `_TRIES` times."""
+"""Seconds of the thread's time for which an input that looks too steep is measured again, and at least
+`_TRIES` times.
+"""
 
 Parse = Callable[[str], object]
 

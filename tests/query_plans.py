@@ -7,10 +7,11 @@ executes a bad one fails; see `tests/conftest.py`.
 
 A plan is a list of nested loops. The rules:
 
-- A loop that goes through a whole table ("SCAN") is a finding, unless the table is one of `SMALL`, or the index one of `SHORT_INDEXES`.
-- A loop that looks rows up ("SEARCH") has to be given more than `WIDE` columns, which thousands of rows share: a column that picks out
-  few rows, or, in the outermost loop, a stretch of them. An automation may have millions of rows: its id is a wide column, except where
-  it is the key.
+- A loop that goes through a whole table ("SCAN") is a finding, unless the table is one of `SMALL`, or the
+  index one of `SHORT_INDEXES`.
+- A loop that looks rows up ("SEARCH") has to be given more than `WIDE` columns, which thousands of rows
+  share: a column that picks out few rows, or, in the outermost loop, a stretch of them. An automation may
+  have millions of rows: its id is a wide column, except where it is the key.
 - JSON that was passed in (`json_each`) has no index, so that only an outermost loop may go through it, once.
 - An index that SQLite makes for one statement ("AUTOMATIC") is a finding.
 """
@@ -35,7 +36,7 @@ SMALL: Final = {
     "pruned": "one row",
     "keys": "the keys that people have made",
     "project_sizes": "one row for each project",
-    "cancellations": "requests that the server has not carried out yet, of which each look takes the first alone",
+    "cancellations": "requests not carried out yet; each look takes the first one alone",
     "temp.weight": "made for one audit, whose automations it has",
     "sqlite_master": "the tables",
     "sqlite_schema": "the tables",
@@ -54,12 +55,16 @@ SHORT_INDEXES: Final = {
 }
 WIDE: Final = frozenset({"target", "project_id", "status", "outcome", "result", "automation_id"})
 KEYS: Final = {"automation": frozenset({"target", "automation_id"})}
-"""Wide columns that together are a table's key. Of all other tables an automation may have any number of rows."""
+"""Wide columns that together are a table's key.
+
+Of all other tables an automation may have any number of rows.
+"""
 
 _STATEMENT: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\b", re.IGNORECASE)
 _STEP: Final = re.compile(
     r"(?P<verb>SCAN|SEARCH) (?P<table>\(.+?\)|CONSTANT ROW|\S+)(?P<json> VIRTUAL TABLE)?"
-    r"(?: USING (?P<automatic>AUTOMATIC )?(?:PARTIAL )?(?:COVERING )?(?:INDEX (?P<index>\S+)|INTEGER PRIMARY KEY|PRIMARY KEY))?"
+    r"(?: USING (?P<automatic>AUTOMATIC )?(?:PARTIAL )?(?:COVERING )?(?:INDEX (?P<index>\S+)|INTEGER "
+    r"PRIMARY KEY|PRIMARY KEY))?"
     r"(?: \((?P<constraints>.+)\))?"
 )
 _TEMPORARY: Final = (
@@ -307,7 +312,10 @@ _BROWSER: Final = (
 )
 _MIGRATION: Final = "a migration, once for each file"
 _START: Final = "a start, which takes up all automations"
-_ONE_SPAN: Final = "LIMIT 1: the first span that ends then or later, and no other, since spans of an automation never overlap"
+_ONE_SPAN: Final = (
+    "LIMIT 1: the first span that ends then or later, and no other, since spans of an automation never "
+    "overlap"
+)
 _ALL_AUTOMATIONS: Final = "(SEARCH automation USING PRIMARY KEY (target=?)"
 _ALL_VERSIONS: Final = "(SEARCH definition USING INDEX definition_by_schedule (target=?)"
 _VERSIONS_OF_ONE: Final = "definition_by_automation (target=? AND automation_id=?"

@@ -1,8 +1,11 @@
-"""Names say what they are: functions are verbs, and a public class name exists once."""
+"""Names and docstrings are plain: functions are verbs, docstrings name their subject, lines are short."""
 
 import ast
+import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,17 @@ EXCEPTIONS = {
     "data_received": "asyncio calls it so",
 }
 
+OPENINGS = re.compile(
+    r"(What|Whatever|Whether (that|it|this)|It|That|Those|One (that|was|which)|Who|Nobody|There|This|"
+    r"The same)\b"
+)
+MAX_COLUMNS = 110
+CODE = ("scheduler", "tests", "bench")
+PRAGMA = re.compile(r"  # (noqa|type): ?.*")  # a reason may make a line longer
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
+WITH_LONG_LINES = [pattern for pattern, rules in SETTINGS.items() if "E501" in rules]
+"""The files that are not clean yet. This list only becomes shorter."""
+
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield the functions and methods of a module, without properties and magic methods: those are nouns, and
@@ -120,6 +134,70 @@ def test_a_public_class_name_exists_once() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(path.relative_to(ROOT)))
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_a_docstring_begins_with_a_verb_or_its_subject() -> None:
+    faults = [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)} {docstring.splitlines()[0]}"
+        for path in sorted((ROOT / "scheduler").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if OPENINGS.match(docstring := ast.get_docstring(node) or "")
+    ]
+    assert faults == []
+
+
+def list_long_lines(text: str) -> list[int]:
+    """Return the numbers of the lines over the limit. A pragma with its reason does not count."""
+    return [
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(PRAGMA.sub("", line)) > MAX_COLUMNS and "noqa: E501 -- " not in line
+    ]
+
+
+def test_a_line_of_code_has_at_most_110_columns() -> None:
+    unclean = set()
+    faults = []
+    for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
+        lines = list_long_lines(path.read_text())
+        name = path.relative_to(ROOT).as_posix()
+        exempt = [pattern for pattern in WITH_LONG_LINES if fnmatch(name, pattern)]
+        if exempt and lines:
+            unclean.update(exempt)
+        elif not exempt:
+            faults += [f"{name}:{number}" for number in lines]
+    assert faults == []
+    assert unclean == set(WITH_LONG_LINES), "take the clean ones out of pyproject.toml"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_long"),
+    [
+        ("x" * 110, False),
+        ("x" * 111, True),
+        ("x" * 110 + "  # noqa: S608 -- a literal", False),
+        ("x" * 111 + "  # noqa: S608 -- a literal", True),
+        ("x" * 111 + "  # noqa: E501", True),
+        ("x" * 111 + "  # noqa: E501 -- an address", False),
+    ],
+)
+def test_a_long_line_is_noticed(line: str, *, is_long: bool) -> None:
+    assert list_long_lines(line) == [1] * is_long
+
+
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "What is short.",
+        "It was left.",
+        "That it is alive.",
+        "One that tells of no change.",
+        "The same, later.",
+    ],
+)
+def test_a_docstring_without_a_subject_is_noticed(docstring: str) -> None:
+    assert OPENINGS.match(docstring)
 
 
 @pytest.mark.parametrize(

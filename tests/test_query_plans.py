@@ -60,7 +60,8 @@ _VERSIONS: Final = "definition_by_automation"
 _SPANS: Final = "occurrence_spans (target=? AND automation_id=? AND last>?)"
 
 BAD: Final = {
-    "UPDATE automation SET name = given.name FROM (SELECT value ->> 0 AS id, value ->> 1 AS name FROM json_each(?1)) AS given "
+    "UPDATE automation SET name = given.name FROM (SELECT value ->> 0 AS id, value ->> 1 AS name "
+    "FROM json_each(?1)) AS given "
     "WHERE automation.target = ?2 AND automation.automation_id = given.id": [
         "all rows that share a value are gone through (SEARCH automation USING PRIMARY KEY (target=?))",
         "a list is gone through for each row of another (SCAN json_each VIRTUAL TABLE INDEX 1:)",
@@ -69,25 +70,44 @@ BAD: Final = {
         "a list is gone through for each row of another (SCAN json_each VIRTUAL TABLE INDEX 1:)",
     ],
     "SELECT given.value FROM json_each(?1) AS given CROSS JOIN occurrence ON scheduled_for > given.value": [
-        f"a stretch of rows is gone through for each row of another (SEARCH occurrence USING COVERING INDEX {_IDENTITY} (scheduled_for>?))",
+        (
+            "a stretch of rows is gone through for each row of another (SEARCH occurrence USING "
+            f"COVERING INDEX {_IDENTITY} (scheduled_for>?))"
+        ),
     ],
-    "SELECT older.id FROM definition AS older JOIN definition AS newer ON newer.name = older.name WHERE older.id = ?": [
+    (
+        "SELECT older.id FROM definition AS older JOIN definition AS newer ON newer.name = older.name "
+        "WHERE older.id = ?"
+    ): [
         "a table that grows is gone through (SCAN newer)",
     ],
-    "SELECT 1 FROM occurrence AS one JOIN occurrence AS other ON other.name = one.node WHERE one.due > '2026'": [
+    (
+        "SELECT 1 FROM occurrence AS one JOIN occurrence AS other ON other.name = one.node WHERE "
+        "one.due > '2026'"
+    ): [
         "a table that grows is gone through (SCAN one)",
         "SQLite makes an index of its own (SEARCH other USING AUTOMATIC COVERING INDEX (name=?))",
     ],
     "SELECT * FROM run WHERE occurrence_id IS NULL": [
-        "all rows that share a value are gone through (SEARCH run USING INDEX sqlite_autoindex_run_1 (occurrence_id=?))",
+        (
+            "all rows that share a value are gone through (SEARCH run USING INDEX "
+            "sqlite_autoindex_run_1 (occurrence_id=?))"
+        ),
     ],
     "SELECT count(*) FROM definition WHERE target = ? AND automation_id = ?": [
-        f"all rows that share a value are gone through (SEARCH definition USING COVERING INDEX {_VERSIONS} (target=? AND automation_id=?))",
+        (
+            "all rows that share a value are gone through (SEARCH definition USING COVERING INDEX "
+            f"{_VERSIONS} (target=? AND automation_id=?))"
+        ),
     ],
     "SELECT status FROM runs WHERE automation_id = ?": [
-        "all rows that share a value are gone through (SEARCH runs USING INDEX runs_of_automation (automation_id=?))",
+        (
+            "all rows that share a value are gone through (SEARCH runs USING INDEX runs_of_automation "
+            "(automation_id=?))"
+        ),
     ],
-    "SELECT (SELECT count(*) FROM occurrence WHERE count > 1 AND target = ?1 AND automation_id = given.value AND last > ?2) "
+    "SELECT (SELECT count(*) FROM occurrence WHERE count > 1 AND target = ?1 AND automation_id = "
+    "given.value AND last > ?2) "
     "FROM json_each(?3) AS given": [
         f"a stretch of rows is gone through for each row of another (SEARCH occurrence USING INDEX {_SPANS})",
     ],
@@ -103,7 +123,10 @@ GOOD: Final = (
     "SELECT * FROM occurrence WHERE id IN (SELECT value FROM json_each(?))",
     "SELECT * FROM occurrence WHERE outcome IS NULL AND target = ?",
     "SELECT * FROM target",
-    "INSERT INTO automation (target, automation_id, name, effective_from) SELECT value ->> 0, value ->> 1, '', '' FROM json_each(?)",
+    (
+        "INSERT INTO automation (target, automation_id, name, effective_from) SELECT value ->> 0, value "
+        "->> 1, '', '' FROM json_each(?)"
+    ),
 )
 
 

@@ -52,7 +52,10 @@ class Living:
             for number, name in enumerate(self.targets, 1)
         )
         (self.folder / "scheduler.toml").write_text(
-            f'[schedule]\npoll_interval = "{self.poll_interval}"\n{schedule}\n[server]\nlisten = ""\n[ledger]\nurl = "sqlite:///{self.ledger}"\n'
+            (
+                f'[schedule]\npoll_interval = "{self.poll_interval}"\n{schedule}\n[server]\nlisten = '
+                f'""\n[ledger]\nurl = "sqlite:///{self.ledger}"\n'
+            )
             + "".join(targets)
         )
 

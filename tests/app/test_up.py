@@ -479,7 +479,10 @@ def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(here: Pl
         running = here.start("up", options=("--state-dir", str(folder)))
         assert running.ended() == 2
     assert running.text.splitlines() == [
-        f"error: cannot listen on {listen} ([api] listen): another program listens there already; stop it, or choose another port"
+        (
+            f"error: cannot listen on {listen} ([api] listen): another program listens there already; "
+            "stop it, or choose another port"
+        )
     ]
 
 

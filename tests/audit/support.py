@@ -32,7 +32,8 @@ def recorded(path: Path, story: Story, **world: Any) -> Path:
     evaluated = read_versions()
     spoil(
         path,
-        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)",
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) "
+        "VALUES (?, ?, ?, 'after', 'once', ?)",
         to_text(NOON - timedelta(days=1)),
         evaluated.croniter,
         evaluated.tzdata,

@@ -198,10 +198,14 @@ def test_a_row_of_an_automation_that_nobody_has_seen_is_unexplained(ledger: Path
 
 
 def test_one_run_at_two_occurrences_is_double(ledger: Path) -> None:
-    same = "(SELECT task_run_id FROM occurrence WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:05:00Z')"
+    same = (
+        "(SELECT task_run_id FROM occurrence WHERE name = 'automation 2' AND scheduled_for = "
+        "'2026-11-23T12:05:00Z')"
+    )
     spoil(
         ledger,
-        f"UPDATE occurrence SET task_run_id = {same} WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'",
+        f"UPDATE occurrence SET task_run_id = {same} WHERE name = 'automation 2' AND scheduled_for "
+        "= '2026-11-23T12:06:00Z'",
     )
     (finding,) = found(ledger)
     assert (finding.kind, f"{finding.scheduled_for:%H:%M}") == (FindingKind.DOUBLE, "12:06")
@@ -228,7 +232,8 @@ def test_two_attempts_that_were_answered_are_double(ledger: Path) -> None:
     of = "SELECT id FROM occurrence WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'"
     spoil(
         ledger,
-        "INSERT INTO attempt (occurrence_id, number, written_at, result) SELECT occurrence_id, 2, written_at, result FROM attempt "
+        "INSERT INTO attempt (occurrence_id, number, written_at, result) SELECT occurrence_id, 2, "
+        "written_at, result FROM attempt "
         f"WHERE occurrence_id = ({of})",
     )
     spoil(ledger, f"UPDATE occurrence SET attempts = 2 WHERE id = ({of})")
@@ -296,7 +301,8 @@ def test_a_row_within_a_span_is_double(ledger: Path) -> None:
     columns = "target, automation_id, name, due, outcome, reason, finished_at, node"
     spoil(
         ledger,
-        f"INSERT INTO occurrence (scheduled_for, last, {columns}) SELECT '2026-11-23T13:00:00Z', '2026-11-23T13:00:00Z', {columns} "
+        f"INSERT INTO occurrence (scheduled_for, last, {columns}) SELECT '2026-11-23T13:00:00Z', "
+        f"'2026-11-23T13:00:00Z', {columns} "
         "FROM occurrence WHERE count > 1 AND name = 'automation 4'",
     )
     assert told(ledger) == ["double 13:00"]
@@ -310,7 +316,8 @@ def test_what_is_open_for_too_long_is_unexplained(ledger: Path) -> None:
     )
     spoil(
         ledger,
-        f"UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'waiting', task_run_id = NULL WHERE {of}",
+        "UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'waiting', task_run_id = "
+        f"NULL WHERE {of}",
     )
     assert told(ledger, now=NOON + timedelta(minutes=20)) == [], "its deadline was at 12:16"
     assert told(ledger, now=NOON + timedelta(minutes=22)) == ["unexplained 12:06"]
@@ -352,7 +359,8 @@ def test_nothing_beyond_the_newest_snapshot_is_told(ledger: Path) -> None:
     """An edit that the next one shows may count from before the present."""
     spoil(
         ledger,
-        "UPDATE target SET watermark = '2026-11-23T12:06:30.000000Z', snapshot_at = '2026-11-23T12:08:00.000000Z'",
+        "UPDATE target SET watermark = '2026-11-23T12:06:30.000000Z', snapshot_at = "
+        "'2026-11-23T12:08:00.000000Z'",
     )
     moved = "UPDATE occurrence SET scheduled_for = '2026-11-23T12:09:30Z', last = '2026-11-23T12:09:30Z'"
     assert spoil(ledger, f"{moved} WHERE scheduled_for = '2026-11-23T12:09:00Z'") == 1
@@ -393,7 +401,8 @@ async def _in_berlin(world: World) -> None:
 def _moved_by_an_hour(path: Path) -> None:
     spoil(
         path,
-        "UPDATE occurrence SET scheduled_for = '2026-11-23T11:30:00Z', last = '2026-11-23T11:30:00Z' WHERE name = 'lunch'",
+        "UPDATE occurrence SET scheduled_for = '2026-11-23T11:30:00Z', last = "
+        "'2026-11-23T11:30:00Z' WHERE name = 'lunch'",
     )
     spoil(path, "UPDATE definition SET effective_from = '2026-11-22T12:45:00.000000Z' WHERE name = 'lunch'")
 

@@ -135,7 +135,8 @@ def test_what_may_have_run_may_not_be(ledger: Path) -> None:
         asked(ledger, 20)
     spoil(
         ledger,
-        "UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'unknown' WHERE reason = 'covered' AND name = 'often'",
+        "UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'unknown' WHERE reason = "
+        "'covered' AND name = 'often'",
     )
     with pytest.raises(BackfillRefused, match=r"it is open \(unknown\)"):
         asked(ledger, 20)

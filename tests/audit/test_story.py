@@ -64,7 +64,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     spoil(
         path,
-        "UPDATE past_pause SET since = '2026-11-23T12:28:00.000000Z', until = '2026-11-23T12:35:00.000000Z', ended_by = 'bob'",
+        "UPDATE past_pause SET since = '2026-11-23T12:28:00.000000Z', until = "
+        "'2026-11-23T12:35:00.000000Z', ended_by = 'bob'",
     )
     return path
 
@@ -327,9 +328,8 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
     story = why(path, "held", "13:00", now=now)
     assert story.wait is not None
     assert (story.wait.cause, story.wait.detail) == (Cause.HELD, "HTTP 401: bad key")
-    assert (
-        story.why
-        == f"it waits for the release of its held target, since {to_text(story.wait.since)} (HTTP 401: bad key)"
+    assert story.why == (
+        f"it waits for the release of its held target, since {to_text(story.wait.since)} (HTTP 401: bad key)"
     )
     told = [(each.at, each.text) for each in story.entries]
     assert (story.wait.since, "waits for the release of its held target: HTTP 401: bad key") in told

@@ -17,7 +17,10 @@ from tests.browser.exhibit import exhibit
 from tests.ops.support import Recorded
 
 CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
-_VIOLATIONS: Final = "document.addEventListener('securitypolicyviolation', each => console.error('policy: ' + each.violatedDirective))"
+_VIOLATIONS: Final = (
+    "document.addEventListener('securitypolicyviolation', each => console.error('policy: ' + "
+    "each.violatedDirective))"
+)
 ELSEWHERE: Final = "rebound.example.com"
 """A name that leads to this machine and is not one of its own."""
 

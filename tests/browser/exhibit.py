@@ -30,7 +30,10 @@ from tests.ops.support import FailingNow, FinishedRuns, Printed, Recorded, Remem
 
 NOW: Final = datetime(2026, 3, 27, 8, 41, 12, tzinfo=UTC)
 HOSTILE: Final = (
-    '<script>document.title="owned"</script><img src=x onerror=alert(1)>" onmouseover="alert(1)" \u202egnp.exe\u200b\n\x1b[31m javascript:',
+    (
+        '<script>document.title="owned"</script><img src=x onerror=alert(1)>" onmouseover="alert(1)" '
+        "\u202egnp.exe\u200b\n\x1b[31m javascript:"
+    ),
     "x" * 255,
     "שלום עולם",
     "{{ 7*7 }} ${7*7} %s \\u0000",

@@ -29,7 +29,8 @@ NEW: Final = {
 CONTRASTS: Final = """() => {
   const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
   const light = (colour) => {
-    const [r, g, b] = colour.slice(0, 3).map((each) => each / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = colour.slice(0, 3).map((each) => linear(each / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
@@ -43,12 +44,13 @@ CONTRASTS: Final = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest("option, title, desc, .unseen")) continue;
+    const text = walker.currentNode.data.trim();
+    if (!text || !element.checkVisibility() || element.closest("option, title, desc, .unseen")) continue;
     const style = getComputedStyle(element);
     const ink = channels(element instanceof SVGElement ? style.fill : style.color);
     const [one, two] = [light(ink), light(behind(element))].sort((a, b) => b - a);
     const ratio = (one + 0.05) / (two + 0.05);
-    if (ratio < 4.5) poor.push(`${ratio.toFixed(2)}: ${walker.currentNode.data.trim().slice(0, 40)} (${element.className})`);
+    if (ratio < 4.5) poor.push(`${ratio.toFixed(2)}: ${text.slice(0, 40)} (${element.className})`);
   }
   return poor;
 }"""
@@ -132,7 +134,10 @@ def test_an_output_shows_its_end_and_stays_where_somebody_reads(
 ) -> None:
     page = visiting(site.url + ONE).page
     output = page.get_by_role("region", name="Output of the newest run")
-    shown = "([output]) => [output.getBoundingClientRect().bottom, output.querySelector('bdi:last-of-type').getBoundingClientRect().bottom]"
+    shown = (
+        "([output]) => [output.getBoundingClientRect().bottom, "
+        "output.querySelector('bdi:last-of-type').getBoundingClientRect().bottom]"
+    )
     bottom, last = page.evaluate(shown, [output.element_handle()])
     assert 0 < bottom - last < 40, "the newest line is at the bottom"
     output.evaluate("(output) => { output.scrollTop = -200; output.focus(); }")
@@ -251,7 +256,8 @@ def focused(page: Page) -> dict[str, Any]:
     page.keyboard.press("Tab")
     found: dict[str, Any] = page.evaluate(
         """() => { const it = document.activeElement, style = getComputedStyle(it);
-        return {what: it.id || it.textContent.trim(), ring: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+        return {what: it.id || it.textContent.trim(),
+                ring: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
                 top: it.getBoundingClientRect().top + scrollY}; }"""
     )
     return found

@@ -246,7 +246,8 @@ def test_a_key_that_is_refused_and_an_api_that_is_down_are_told_apart(
     assert (down.status, down.err) == (
         3,
         (
-            "error: GET http://127.0.0.1:1/api/projects/1/task_automations/ could not be sent: connection refused; "
+            "error: GET http://127.0.0.1:1/api/projects/1/task_automations/ could not be sent: "
+            "connection refused; "
             "start the embedded API with `sudo systemctl start scheduler-api`, or `scheduler serve`\n"
         ),
     )
@@ -263,7 +264,8 @@ def test_a_run_by_hand_is_known_for_one_and_somebody_elses_is_foreign(
         "the run by hand to have ended",
     )
     request = urllib.request.Request(
-        f"http://127.0.0.1:{here.api_port}/api/projects/1/task_automations/{json.loads(by_hand.out)['id']}/run/",
+        f"http://127.0.0.1:{here.api_port}/api/projects/1/task_automations/"
+        f"{json.loads(by_hand.out)['id']}/run/",
         method="POST",
         headers={"Authorization": f"Bearer {(here.folder / 'key').read_text()}"},
     )

@@ -147,9 +147,9 @@ def test_a_backup_of_both_is_a_tar_for_its_owner_alone(
     assert (done.status, done.err) == (0, "")
     file = folder / "both"
     assert (
-        f"backed up: {ledger} and {api} to {file}, {file.stat().st_size} bytes (a tar with ledger.db and api.db)"
-        in done.out
-    )
+        f"backed up: {ledger} and {api} to {file}, {file.stat().st_size} bytes (a tar with ledger.db "
+        "and api.db)"
+    ) in done.out
     assert (
         "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
         in done.out
@@ -227,9 +227,9 @@ def test_both_are_restored_and_nothing_of_the_past_starts(
     assert occurrences(ledger_aside / "scheduler.db") == 2
     assert len(runs(api_aside / "api.db")) == 3
     assert (
-        f"restored: {api} from {saved}\nthe previous database is {api_aside}\nended as failed: 2 runs that had not ended in the backup"
-        in done.out
-    )
+        f"restored: {api} from {saved}\nthe previous database is {api_aside}\nended as failed: 2 "
+        "runs that had not ended in the backup"
+    ) in done.out
     assert "keys that were revoked and automations that were deleted since the backup exist again" in done.out
     assert {path.stat().st_mode & 0o777 for path in (ledger, api)} == {0o600}
     assert not list(ledger.parent.glob(".*"))
@@ -503,9 +503,9 @@ def test_a_plain_copy_of_a_database_in_use_is_told_from_a_backup(
     done = scheduler("restore", str(folder / "copy.db"))
     assert done.status == 2
     assert (
-        "has no tables: a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
-        in done.err
-    )
+        "has no tables: a plain copy of a database in use (cp, rsync) lacks its newest rows, or all "
+        "of its tables"
+    ) in done.err
     assert content(api.parent) == before
 
 
@@ -575,9 +575,9 @@ def test_a_backup_is_tried_in_a_new_state_directory_beside_the_installation(
     assert done.out.startswith(f"made: {drill}/scheduler.toml, with free ports\n")
     assert f"`scheduler resume --all --keep-single --state-dir {drill}`" in done.out
     assert (
-        f"not in a backup: settings. Before you start anything, edit {drill}/scheduler.toml: copy each [[override]]"
-        in done.out
-    )
+        f"not in a backup: settings. Before you start anything, edit {drill}/scheduler.toml: copy "
+        "each [[override]]"
+    ) in done.out
     assert "Until then the agent's command is `cat`\n" in done.out
     assert done.out.endswith(
         f"not in a backup: outputs of runs. To keep them, copy the old api.db.runs to {drill}/api.db.runs\n"

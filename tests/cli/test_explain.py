@@ -20,7 +20,10 @@ def test_people_are_told_all_of_it(scheduler: Scheduler) -> None:
         "next fires",
         "  local                      UTC                   in           note",
         "  Sat 2025-03-29 02:30 CET   2025-03-29T01:30:00Z  13 h 30 min",
-        "  Sun 2025-03-30 03:00 CEST  2025-03-30T01:00:00Z  1 d 13 h     in place of a time that the clock change skips",
+        (
+            "  Sun 2025-03-30 03:00 CEST  2025-03-30T01:00:00Z  1 d 13 h     in place of a time that "
+            "the clock change skips"
+        ),
         "",
         "clock changes in 13 months",
         "  2025-03-30 02:00 the clock goes ahead to 03:00: 02:30 does not exist; it fires at 03:00 instead",
@@ -42,9 +45,8 @@ def test_people_are_told_all_of_it(scheduler: Scheduler) -> None:
 def test_a_schedule_that_is_alike_everywhere_is_told_shortly(scheduler: Scheduler) -> None:
     lines = scheduler("explain", "--cron", "*/15 * * * *", "--count", "1").out.splitlines()
     assert lines[0] == "Every 15 minutes"
-    assert (
-        lines[1]
-        == "  */15 * * * * in UTC; the schedule follows the wall clock, so dst_gap and dst_repeat do not apply"
+    assert lines[1] == (
+        "  */15 * * * * in UTC; the schedule follows the wall clock, so dst_gap and dst_repeat do not apply"
     )
     assert lines[-3:] == [
         "clock changes in 13 months: none in UTC",
@@ -97,7 +99,9 @@ def test_programs_get_one_object_a_line(scheduler: Scheduler) -> None:
         "times": ["2025-03-30T02:00:00"],
         "effect": "made_up",
         "fires": ["2025-03-30T01:00:00Z"],
-        "words": "2025-03-30 02:00 the clock goes ahead to 03:00: 02:00 does not exist; it fires at 03:00 instead",
+        "words": (
+            "2025-03-30 02:00 the clock goes ahead to 03:00: 02:00 does not exist; it fires at 03:00 instead"
+        ),
     }
     assert differences[0] == {
         "code": "seven_is_sunday",
@@ -108,7 +112,8 @@ def test_programs_get_one_object_a_line(scheduler: Scheduler) -> None:
         ],
         "instead": "0 2 * * sun",
         "words": (
-            "7 is Sunday, as 0 is; in Quartz and EventBridge it is Saturday; in Kubernetes and APScheduler it is refused; write 0 2 * * sun"
+            "7 is Sunday, as 0 is; in Quartz and EventBridge it is Saturday; in Kubernetes and "
+            "APScheduler it is refused; write 0 2 * * sun"
         ),
     }
 

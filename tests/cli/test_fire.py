@@ -100,9 +100,9 @@ def test_a_time_that_is_still_to_come_today_is_refused_and_not_taken_for_yesterd
         done = scheduler("fire", "nightly report", "13:04", "--no-wait")
         assert (done.status, done.out, requests(ledger)) == (2, "", [])
         assert (
-            "2026-11-23T13:04 is still to come in Europe/Berlin; for Sun 2026-11-22 13:04 CET, give the date too"
-            in done.err
-        )
+            "2026-11-23T13:04 is still to come in Europe/Berlin; for Sun 2026-11-22 13:04 CET, give "
+            "the date too"
+        ) in done.err
         assert scheduler("fire", "nightly report", "13:02", "--no-wait").status == 0
     assert requests(ledger) == [(NIGHTLY, AT_2, None)]
 

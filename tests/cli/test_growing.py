@@ -54,7 +54,8 @@ def test_a_link_is_not_followed_but_told(path: Path) -> None:
     path.symlink_to("/etc/passwd")
     with pytest.raises(
         Unreachable,
-        match=r"the output .*/output cannot be read: Too many levels of symbolic links; run the command as the user",
+        match=r"the output .*/output cannot be read: Too many levels of symbolic links; run the command "
+        r"as the user",
     ):
         rest(GrowingFile(path))
 

@@ -69,7 +69,8 @@ NEXT = ("next", "--cron", "0 9 * * *", "--count", "1", "--json", "--from")
 def test_a_command_says_in_which_zone_it_read_a_time(scheduler: Scheduler) -> None:
     done = scheduler(*NEXT, "2026-11-28 09:30")
     assert done.err == (
-        "--from: 2026-11-28 09:30 is Sat 2026-11-28 09:30 CET (2026-11-28T08:30:00Z), read in the zone of this machine; --utc reads UTC\n"
+        "--from: 2026-11-28 09:30 is Sat 2026-11-28 09:30 CET (2026-11-28T08:30:00Z), read in the "
+        "zone of this machine; --utc reads UTC\n"
     )
     assert '"2026-11-28T09:00:00Z"' in done.out
 

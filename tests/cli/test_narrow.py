@@ -89,7 +89,10 @@ def test_times_in_several_zones_name_the_zone_of_each() -> None:
     )
 
 
-ERROR = "The command ended with exit status 3. The last line of its output: fatal: the model is not available today"
+ERROR = (
+    "The command ended with exit status 3. The last line of its output: fatal: the model is not "
+    "available today"
+)
 ERROR_LINES = [
     "    error: The command ended with exit status 3. The last line of its output:",
     "    fatal: the model is not available today",

@@ -96,7 +96,8 @@ def test_a_command_that_may_not_use_a_file_says_whose_it_is_and_what_to_do(
         done = scheduler(*command)
     assert (done.status, done.out) == (2, "")
     assert done.err == (
-        f"error: {folder}: permission denied; it belongs to the user {DAEMON}. Run the command with sudo, or as {DAEMON}\n"
+        f"error: {folder}: permission denied; it belongs to the user {DAEMON}. Run the command with "
+        f"sudo, or as {DAEMON}\n"
     )
 
 
@@ -107,7 +108,8 @@ def test_a_group_that_may_is_named(folder: Path) -> None:
     file.chmod(0o640)
     with acting_as_stranger():
         assert describe_denial(file).endswith(
-            ": permission denied; it belongs to the user root. Run the command with sudo, or as root, or join the group root"
+            ": permission denied; it belongs to the user root. Run the command with sudo, or as "
+            "root, or join the group root"
         )
 
 

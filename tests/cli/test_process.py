@@ -46,9 +46,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_a_full_disk_is_told_without_a_traceback() -> None:
     done = shell("scheduler config show --json > /dev/full")
     assert done.returncode == 3
-    assert (
-        done.stderr
-        == "error: the output cannot be written: No space left on device; check where the output is redirected to\n"
+    assert done.stderr == (
+        "error: the output cannot be written: No space left on device; check where the output is "
+        "redirected to\n"
     )
 
 
@@ -108,7 +108,10 @@ def test_ten_thousand_lines_take_seconds(tmp_path: Path) -> None:
 
 def loaded(*arguments: str) -> set[str]:
     """The modules that a command loads."""
-    code = f"import sys; from scheduler.cli import run; run({arguments!r}); print(*sys.modules, sep='\\n', file=sys.stderr)"
+    code = (
+        f"import sys; from scheduler.cli import run; run({arguments!r}); print(*sys.modules, sep='\\n', "
+        "file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=ENVIRONMENT
     )

@@ -354,7 +354,8 @@ def test_a_target_is_moved_to_the_address_that_the_configuration_has(
 def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledger: Path) -> None:
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute(
-            "UPDATE target SET throttled_at = '2026-11-23T12:00:00.000000Z', throttled_until = '2026-11-24T12:00:00.000000Z'"
+            "UPDATE target SET throttled_at = '2026-11-23T12:00:00.000000Z', throttled_until = "
+            "'2026-11-24T12:00:00.000000Z'"
         )
     done = scheduler("target", "unthrottle", "main")
     assert (done.status, done.err) == (0, "")
@@ -387,7 +388,8 @@ def _throttled(ledger: Path) -> None:
     """Have the API asked for a wait that lasts."""
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute(
-            "UPDATE target SET throttled_at = '2026-11-23T12:00:00.000000Z', throttled_until = '2099-01-01T00:00:00.000000Z'"
+            "UPDATE target SET throttled_at = '2026-11-23T12:00:00.000000Z', throttled_until = "
+            "'2099-01-01T00:00:00.000000Z'"
         )
 
 

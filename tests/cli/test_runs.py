@@ -161,9 +161,9 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
     assert row.split()[-4:] == ["7", "s", "3", "broken"]
     sheet = scheduler("runs", "show", row.split()[0][:8]).out
     assert (
-        "started     Mon 2026-11-23 19:20:00 UTC (2026-11-23T19:20:00Z)\nfinished    Mon 2026-11-23 19:20:07 UTC"
-        in sheet
-    )
+        "started     Mon 2026-11-23 19:20:00 UTC (2026-11-23T19:20:00Z)\nfinished    Mon 2026-11-23 "
+        "19:20:07 UTC"
+    ) in sheet
     assert "\ntook        7 s\n" in sheet
     assert "2026-11-23T19:20:00Z" in row
 
@@ -286,7 +286,8 @@ def test_a_run_whose_output_is_gone_is_told_from_a_run_without_output(
     assert scheduler("runs", "show", run_id).err == "", "its folder may be made just now"
     end(path, run_id, RunResult("success", 0))
     is_gone = (
-        f"the output is gone: there is no folder {path}.runs/{run_id}. [api.runner] retention removes old outputs. "
+        f"the output is gone: there is no folder {path}.runs/{run_id}. [api.runner] retention "
+        "removes old outputs. "
         "A backup has no outputs: copy the folder from the old installation"
     )
     shown, as_json = scheduler("runs", "show", run_id), scheduler("runs", "show", run_id, "--json")
@@ -415,9 +416,8 @@ def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_
         path,
         lambda database: database.write(lambda connection: connection.execute("DELETE FROM runs").rowcount),
     )
-    assert (
-        scheduler("runs", "show", idle).err
-        == f"error: the automation '{idle}' has no run yet; start one with `scheduler automations run {idle}`\n"
+    assert scheduler("runs", "show", idle).err == (
+        f"error: the automation '{idle}' has no run yet; start one with `scheduler automations run {idle}`\n"
     )
 
 

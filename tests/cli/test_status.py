@@ -30,9 +30,9 @@ def lines_of(
 def test_a_shortage_is_said_with_its_beginning() -> None:
     said = lines(PlacesStatus(waiting=1, exhausted_since=NOW))
     assert (
-        "budget       occurrences or polls wait for requests_per_minute or requests_per_hour since 2026-11-23T19:20:00.000000Z"
-        in said
-    )
+        "budget       occurrences or polls wait for requests_per_minute or requests_per_hour since "
+        "2026-11-23T19:20:00.000000Z"
+    ) in said
 
 
 def test_requests_that_hang_and_a_saturated_target_are_said() -> None:

@@ -85,7 +85,8 @@ def test_a_history_without_jitter_does_not_load_what_evaluates_schedules(
     path.write_bytes(stood[0].read_bytes())
     spoil(
         path,
-        """UPDATE policy SET schedule = '{"jitter": "0s"}', overrides = '[{"automation": "a*", "paused": true}]'""",
+        """UPDATE policy SET schedule = '{"jitter": "0s"}',
+            overrides = '[{"automation": "a*", "paused": true}]'""",
     )
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     monkeypatch.setitem(sys.modules, "scheduler.cli.jitter_waits", None)

@@ -49,7 +49,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _fill(on: Stand, file: Path) -> None:
     each_minute = automation(cron="* * * * *")
     file.write_text(
-        '[schedule]\njitter = "3s"\n[[override]]\nautomation = "nightly*"\ncatch_up = "all"\nstart_within = "7m"\n'
+        '[schedule]\njitter = "3s"\n[[override]]\nautomation = "nightly*"\ncatch_up = '
+        '"all"\nstart_within = "7m"\n'
     )
     schedule, overrides = make_policy_texts(load(file, {}).settings)
     assert isinstance(on.ledger, SqliteLedger)
@@ -73,9 +74,9 @@ def test_what_happened_is_told_with_the_definition_and_the_policies_of_then(sche
     ]
     assert "definition '* * * * *' in Europe/Berlin, enabled" in lines
     assert (
-        "policies   start_within 7m, catch_up all, concurrency allow, jitter 3s, paused false (since 2026-11-23T11:00:00.000000Z)"
-        in lines
-    )
+        "policies   start_within 7m, catch_up all, concurrency allow, jitter 3s, paused false (since "
+        "2026-11-23T11:00:00.000000Z)"
+    ) in lines
     assert "steps      in Europe/Berlin" in lines
     assert "  13:01:00.000  attempt 1 sent" in lines
     assert "  13:01:30.000  attempt 1 answered with a run" in lines
@@ -145,16 +146,17 @@ def test_an_automation_that_is_gone_or_was_called_otherwise_is_found_too(
         "error: there is no automation 'nothing' in the ledger; see `scheduler automations list`\n",
     )
     done = scheduler("why", "renamed", "2026-11-23T12:01:00Z", "--target", "other")
-    assert (
-        done.err
-        == "error: there is no automation 'renamed' in the ledger, target other; see `scheduler automations list`\n"
+    assert done.err == (
+        "error: there is no automation 'renamed' in the ledger, target other; see `scheduler "
+        "automations list`\n"
     )
 
 
 def test_of_two_with_one_name_the_id_is_asked_for(scheduler: Scheduler, ledger: Path) -> None:
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute(
-            "INSERT INTO automation (target, automation_id, name, effective_from) VALUES ('main', 'x', 'nightly report', ?)",
+            "INSERT INTO automation (target, automation_id, name, effective_from) VALUES ('main', "
+            "'x', 'nightly report', ?)",
             ("2026-11-23T12:00:00.000000Z",),
         )
     done = scheduler("why", "nightly report", "2026-11-23T12:01:00Z")
@@ -193,7 +195,10 @@ PRESENT = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
         (
             "13:31",
             "2026-11-22T12:31",
-            "read as 2026-11-22 13:31 in Europe/Berlin, which was yesterday: today's is still to come, write 2026-11-23T13:31 for today",
+            (
+                "read as 2026-11-22 13:31 in Europe/Berlin, which was yesterday: today's is still to "
+                "come, write 2026-11-23T13:31 for today"
+            ),
         ),
         ("9:05", "2026-11-23T08:05", "read as 2026-11-23 09:05 in Europe/Berlin"),
         ("2026-03-29T02:30", "2026-03-29T01:00", "the clock skips that day: taken as the first minute after"),

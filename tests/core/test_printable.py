@@ -13,7 +13,7 @@ from scheduler.core.terminal_text import to_printable
         "\U0001f469\U0001f3fd\u200d\U0001f680",  # with a colour of skin
         "\U0001f3f3\ufe0f\u200d\U0001f308",  # a flag, with the selector of its form
         "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",  # the flag of England
-        "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian: a verb whose parts are not joined
+        "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # Persian: a verb with unjoined parts
         "\u0915\u094d\u200d\u0937",  # Devanagari: a half form
         "\u0600\u0661\u0662",  # the Arabic sign before a number
         "caf\u00e9 e\u0301 \u65e5\u672c",

@@ -121,7 +121,8 @@ def test_a_bulk_edit_evaluates_each_schedule_a_few_times(
         unidentified=0,
     )
     assert len(timetable.update(snapshot, previous_poll=NOON, confirm_after=30.0).changed) == FEW
-    minutes = 6  # from the poll before up to this one; each is asked whether it has many instants, and then for them
+    # from the poll before up to this one; each is asked whether it has many instants, and then for them
+    minutes = 6
     assert len(evaluations) <= 2 * minutes
     if planned_until > NOON:
         (of_first,) = {

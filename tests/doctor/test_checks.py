@@ -567,7 +567,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ),
             FAULT,
             "daemon",
-            "the daemon, process 123, accepts connections and does not answer; its newest reading on record is of 2026-11-23T19:20:10Z",
+            (
+                "the daemon, process 123, accepts connections and does not answer; its newest reading "
+                "on record is of 2026-11-23T19:20:10Z"
+            ),
         ),
     ],
     "addresses": [
@@ -607,7 +610,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(HEALTHY, embedded_server="silent", embedded_process=ProcessFacts(7)),
             FAULT,
             "127.0.0.1:8040",
-            "the embedded API, process 7, accepts connections and does not answer: it hangs, or has too much to do",
+            (
+                "the embedded API, process 7, accepts connections and does not answer: it hangs, or has "
+                "too much to do"
+            ),
         ),
         (
             "no agent",
@@ -783,7 +789,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ),
             WARNING,
             "target main",
-            "its list contradicts itself, in three readings one after the other: its count is 3, but its pages hold 2",
+            (
+                "its list contradicts itself, in three readings one after the other: its count is 3, "
+                "but its pages hold 2"
+            ),
         ),
         (
             "broken",
@@ -1054,7 +1063,10 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "a proxy that refuses",
         {"broken": "proxy", "proxy": "http://***@proxy:3128", "error": "it answered HTTP 407"},
         {},
-        "its proxy http://***@proxy:3128 made no connection to api.example.org port 443: it answered HTTP 407",
+        (
+            "its proxy http://***@proxy:3128 made no connection to api.example.org port 443: it "
+            "answered HTTP 407"
+        ),
         "allow CONNECT to api.example.org:443",
     ),
     (
@@ -1108,7 +1120,8 @@ REFUSED: Sequence[tuple[str, Refusal, str, Sequence[str], str]] = [
     (
         "moved",
         Refusal(
-            "… answered HTTP 301; it redirects to https://b; set the url of target main to where the API really is",
+            "… answered HTTP 301; it redirects to https://b; set the url of target main to where "
+            "the API really is",
             301,
             held=True,
         ),

@@ -366,5 +366,8 @@ def test_settings_that_are_alike_are_no_finding_and_mistakes_of_the_server_are(t
     cat = program(tmp_path / "server", "cat")
     fine = ("ok", f"{cat} is there, for the server")
     assert find_embedded(tmp_path, {COMMAND: '["cat"]'}, {}) == [fine]
-    mistake = f"the configuration has mistakes with the variables of the server: environment {COMMAND}: api.runner.command"
+    mistake = (
+        f"the configuration has mistakes with the variables of the server: environment {COMMAND}: "
+        "api.runner.command"
+    )
     assert find_embedded(tmp_path, {}, {COMMAND: "s3cret"}) == [("warning", mistake), fine]

@@ -55,7 +55,8 @@ def made(path: Path) -> None:
         ):
             run = ("main", f"run-{number}", ID, origin, "success", to_text(NOW - timedelta(days=days)))
             connection.execute(
-                "INSERT INTO run (target, run_id, automation_id, origin, status, started_at) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO run (target, run_id, automation_id, origin, status, started_at) VALUES "
+                "(?, ?, ?, ?, ?, ?)",
                 run,
             )
         failed = ("main", "run-9", ID, "foreign", "failed", to_text(NOW), to_text(NOW), "Traceback\nno room")
@@ -64,7 +65,8 @@ def made(path: Path) -> None:
         )
         connection.execute("INSERT INTO pause VALUES ('main', '*', ?, 'me')", (to_text(NOW),))
         connection.execute(
-            "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, '6', '2026a', '', '')",
+            "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, '6', "
+            "'2026a', '', '')",
             (to_text(NOW),),
         )
 

@@ -44,7 +44,8 @@ def test_without_a_server_it_is_that_of_this_command_and_nothing_is_said_to_be_u
 
 
 SHOWN = """\
-ExecStart={{ path=/opt/s/bin/scheduler ; argv[]=/opt/s/bin/scheduler serve --config {config} ; ignore_errors=no }}
+ExecStart={{ path=/opt/s/bin/scheduler ; argv[]=/opt/s/bin/scheduler serve --config {config} ;\
+ ignore_errors=no }}
 Environment=HOME=/var/lib/scheduler-api "GREETING=hello there" PATH={path}
 EnvironmentFiles={env} (ignore_errors=yes)
 EnvironmentFiles=/nonexistent/agent.env (ignore_errors=yes)

@@ -169,6 +169,5 @@ def _length(head: bytes) -> int:
 def answer(status: int, reason: str, body: bytes = b"{}") -> bytes:
     """An answer of the proxy's own."""
     return (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body

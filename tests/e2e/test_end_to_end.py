@@ -28,7 +28,8 @@ ZONES = (
     "Pacific/Auckland",
 )
 COUNT = 300
-LATE = 15.0  # seconds; a busy machine takes some of them. What waits for a list waits for ever here: the list fails until all are sent
+LATE = 15.0  # seconds; a busy machine takes some of them
+# an occurrence that waits for a list waits for ever here: the list fails until all are sent
 
 
 async def create(client: httpx.AsyncClient, number: int, cron: str = "* * * * *") -> str:
@@ -126,7 +127,8 @@ async def _through_every_trouble(folder: Path) -> None:
         assert not counts
         for one in (*edited, *disabled, *deleted):
             fired = stand.rows(
-                "SELECT max(scheduled_for) AS last FROM occurrence WHERE automation_id = ? AND outcome = 'accepted'",
+                "SELECT max(scheduled_for) AS last FROM occurrence WHERE automation_id = ? AND "
+                "outcome = 'accepted'",
                 one,
             )
             assert fired == [{"last": _text(minute - timedelta(minutes=1))}], (
@@ -231,7 +233,10 @@ async def _all_on_time(stand: Stand, minute: datetime, count: int) -> None:
     assert all(0 <= row["lateness_seconds"] < LATE for row in rows), sorted(
         row["lateness_seconds"] for row in rows
     )[-5:]
-    steps = "SELECT DISTINCT cause FROM step JOIN occurrence ON id = occurrence_id WHERE scheduled_for = ? AND reason IS NOT 'deleted'"
+    steps = (
+        "SELECT DISTINCT cause FROM step JOIN occurrence ON id = occurrence_id WHERE scheduled_for = ? "
+        "AND reason IS NOT 'deleted'"
+    )
     waited_for = {each["cause"] for each in stand.rows(steps, _text(minute))} - {
         "budget",
         "in_flight",

@@ -1,4 +1,6 @@
-"""The recipes of docs/upgrade-and-move.md and docs/back-up.md, with real processes: no run is lost or doubled."""
+"""The recipes of docs/upgrade-and-move.md and docs/back-up.md, with real processes: no run is lost or
+doubled.
+"""
 
 import asyncio
 import tarfile

@@ -28,7 +28,9 @@ _SITES = (
     ("keys honoured, clocks set", True, True),
     ("keys ignored, clocks set", False, True),
 )
-"""What each is called, whether the API honours idempotency keys, and whether its clocks can be set instead of its system calls failing."""
+"""What each is called, whether the API honours idempotency keys, and whether its clocks can be set instead of
+its system calls failing.
+"""
 
 
 def _say(text: str) -> None:
@@ -67,7 +69,8 @@ def _figures(storms: Sequence[Storm]) -> str:
     faults = sum(storm.faults.total() for storm in storms)
     counted = [
         storm.site.rows(
-            "SELECT total(count) AS all_of_them, count(*) FILTER (WHERE outcome = 'accepted') AS accepted FROM occurrence"
+            "SELECT total(count) AS all_of_them, count(*) FILTER (WHERE outcome = 'accepted') AS "
+            "accepted FROM occurrence"
         )[0]
         for storm in storms
     ]
@@ -77,7 +80,10 @@ def _figures(storms: Sequence[Storm]) -> str:
     )
     occurrences, accepted = (int(sum(each[key] for each in counted)) for key in ("all_of_them", "accepted"))
     violations = sum(len(storm.site.violations) for storm in storms)
-    return f"{faults} faults, {occurrences} occurrences, {accepted} accepted, {runs} runs, {violations} violations"
+    return (
+        f"{faults} faults, {occurrences} occurrences, {accepted} accepted, {runs} runs, {violations} "
+        "violations"
+    )
 
 
 def _summary(storms: Sequence[Storm]) -> int:
@@ -113,7 +119,8 @@ def _outcomes(storms: Sequence[Storm]) -> Counter[str]:
 
 async def _main(minutes: float, seed: int, folder: Path) -> int:
     _say(
-        f"seed {seed}, {minutes:g} minutes of faults in {folder}; the same again: make faults MINUTES={minutes:g} SEED={seed}"
+        f"seed {seed}, {minutes:g} minutes of faults in {folder}; the same again: make faults "
+        f"MINUTES={minutes:g} SEED={seed}"
     )
     main = asyncio.current_task()
     assert main is not None

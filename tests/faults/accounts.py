@@ -28,7 +28,9 @@ AHEAD = timedelta(seconds=2)
 ALWAYS = frozenset(
     {"accepted: answered", "accepted: found", "skipped: coalesced", "skipped: overlap", "skipped: deleted"}
 )
-"""What an occurrence may come to whatever the faults were: nothing that is due for seconds or a few minutes is missed or expires."""
+"""What an occurrence may come to whatever the faults were: nothing that is due for seconds or a few minutes
+is missed or expires.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ def read(stand: Stand, *, clock_was_set: bool = False) -> Books:
     return Books(
         from_text(target["watermark"]),
         stand.rows(
-            "SELECT occurrence.*, cron_expression, timezone FROM occurrence LEFT JOIN definition ON definition.id = definition_id "
+            "SELECT occurrence.*, cron_expression, timezone FROM occurrence LEFT JOIN definition ON "
+            "definition.id = definition_id "
             "ORDER BY scheduled_for"
         ),
         stand.rows("SELECT * FROM definition ORDER BY id"),
@@ -87,13 +90,22 @@ def _runs(books: Books) -> Iterator[str]:
         {(row["automation_id"], row["id"]): row["created_at"] for row in books.runs},
     )
     for automation_id, run_id in ours - Counter(theirs.keys()):
-        yield f"lost: an occurrence of {automation_id} has run {run_id}, which the API never started, or which another occurrence has"
+        yield (
+            f"lost: an occurrence of {automation_id} has run {run_id}, which the API never started, or "
+            "which another occurrence has"
+        )
     for pair in theirs.keys() - ours.keys():
         begun = theirs[pair]
-        yield f"doubled: run {pair[1]} of {pair[0]}, begun at {begun}, belongs to no occurrence: {_near(books, pair[0], begun)}"
+        yield (
+            f"doubled: run {pair[1]} of {pair[0]}, begun at {begun}, belongs to no occurrence: "
+            f"{_near(books, pair[0], begun)}"
+        )
     for row in books.recorded_runs:
         if row["origin"] != "occurrence" or row["doubles"] is not None:
-            yield f"a run is on record as {row['origin']}, doubles {row['doubles']}: {row['run_id']} of {row['automation_id']}"
+            yield (
+                f"a run is on record as {row['origin']}, doubles {row['doubles']}: {row['run_id']} of "
+                f"{row['automation_id']}"
+            )
 
 
 def _near(books: Books, automation_id: str, begun: str) -> Sequence[Row]:
@@ -166,7 +178,10 @@ def _missing(
         end = until if following is None else min(from_text(following["effective_from"]), until)
         for instant in _implied(version, end):
             if instant not in recorded:
-                yield f"missing: {automation_id} at {instant} has no row; {version['cron_expression']} {version['timezone']} implied it"
+                yield (
+                    f"missing: {automation_id} at {instant} has no row; {version['cron_expression']} "
+                    f"{version['timezone']} implied it"
+                )
 
 
 def _implied(version: Row, end: datetime) -> Iterator[datetime]:

@@ -135,7 +135,8 @@ async def _nothing_under_way(site: Site) -> None:
 def _is_quiet(site: Site) -> bool:
     try:
         return not site.rows(
-            "SELECT 1 FROM occurrence JOIN attempt ON attempt.occurrence_id = occurrence.id WHERE occurrence.outcome IS NULL "
+            "SELECT 1 FROM occurrence JOIN attempt ON attempt.occurrence_id = occurrence.id WHERE "
+            "occurrence.outcome IS NULL "
             "AND coalesce(attempt.result, 'unknown') = 'unknown' AND occurrence.due <= ? LIMIT 1",
             to_text(site.now() + _JUST_AHEAD),
         )

@@ -25,7 +25,10 @@ from tests.ports import free_port
 
 REQUEST_TIMEOUT = 3.0
 LATEST = 5.0
-"""Seconds after which nothing reaches the API any more. With an API that is frozen for as long, still well within `SETTLE`."""
+"""Seconds after which nothing reaches the API any more.
+
+With an API that is frozen for as long, still well within `SETTLE`.
+"""
 SETTLE = 12.0
 DISK = 24 * 2**20
 PATIENCE = 90.0

@@ -26,10 +26,13 @@ from tests.faults.storage import STORAGE
 FAULTS: tuple[type[Fault], ...] = (*NETWORK, *PROCESSES, *KEYS, *STORAGE, *CLOCK)
 
 _AROUND = (-1.2, -0.9, -0.3, 0.0, 0.01, 0.05, 0.3)
-"""Seconds from the full minute: before the claims, between claims and sends, at the first bytes, and after."""
+"""Seconds from the full minute: before the claims, between claims and sends, at the first bytes, and after.
+"""
 _LOOK_EVERY = 0.25
 _SOON = timedelta(seconds=5)
-"""The daemon is stopped when nothing is due for so long; what it has claimed beyond that waits for the next start."""
+"""The daemon is stopped when nothing is due for so long; what it has claimed beyond that waits for the next
+start.
+"""
 
 AFTERMATH = 45.0
 """Seconds for which a fault that is over may still be what an error is about."""

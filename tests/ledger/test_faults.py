@@ -73,11 +73,13 @@ from scheduler.core.model import AttemptResult
 with stand(Path(sys.argv[1])) as on:
     for batch in range(10**9):
         minutes = range(batch * 20, batch * 20 + 20)
-        made = on.do(on.ledger.claim(MAIN, [claim(each, first=attempt()) for each in minutes[:10]], [skip(*minutes[10:])], at(minutes[-1])))
+        claims = [claim(each, first=attempt()) for each in minutes[:10]]
+        made = on.do(on.ledger.claim(MAIN, claims, [skip(*minutes[10:])], at(minutes[-1])))
         assert len(made) == 11
         print("claimed", batch, flush=True)
         done = end(result=AttemptResult.ANSWERED)
-        on.together(*(on.ledger.conclude(occurrence(each), accepted(f"run-{each}"), done) for each in minutes[:5]))
+        ends = [(occurrence(each), accepted(f"run-{each}")) for each in minutes[:5]]
+        on.together(*(on.ledger.conclude(each, outcome, done) for each, outcome in ends))
         print("concluded", batch, flush=True)
 """
 

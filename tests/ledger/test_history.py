@@ -239,17 +239,23 @@ def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
 
 
 _ACCEPT_MANY = """
-    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason, task_run_id, node)
-    SELECT 'main', 'a', strftime('%Y-%m-%dT%H:%M:%SZ', 1.8e9 + 60 * key, 'unixepoch'), strftime('%Y-%m-%dT%H:%M:%SZ', 1.8e9 + 60 * key,
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason,
+        task_run_id, node)
+    SELECT 'main', 'a', strftime('%Y-%m-%dT%H:%M:%SZ', 1.8e9 + 60 * key, 'unixepoch'),
+        strftime('%Y-%m-%dT%H:%M:%SZ', 1.8e9 + 60 * key,
         'unixepoch'), 'nightly', 'd', 'accepted', 'answered', 'run-' || key, 'n'
     FROM json_each(?)
 """
 _RUN_MANY = """
     INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status)
-    SELECT target, task_run_id, automation_id, id, scheduled_for, 'occurrence', iif(task_run_id = 'run-0', 'lost', ?)
+    SELECT target, task_run_id, automation_id, id, scheduled_for, 'occurrence',
+        iif(task_run_id = 'run-0', 'lost', ?)
     FROM occurrence WHERE node = 'n'
 """
-_END_OTHERWISE = "UPDATE occurrence SET outcome = ?, reason = ?, state = ?, task_run_id = NULL WHERE node = 'n' AND task_run_id {} 'run-0'"
+_END_OTHERWISE = (
+    "UPDATE occurrence SET outcome = ?, reason = ?, state = ?, task_run_id = NULL WHERE node = 'n' AND "
+    "task_run_id {} 'run-0'"
+)
 ACCEPTED = (Outcome.ACCEPTED, Reason.ANSWERED, None)
 SKIPPED = (Outcome.SKIPPED, Reason.PAUSED, None)
 REJECTED = (Outcome.REJECTED, Reason.REFUSED, None)

@@ -80,7 +80,10 @@ def known(on: Stand, *crons: str) -> None:
 
 def rows(on: Stand) -> list[tuple[int, int, int, str | None, bool]]:
     """First minute, last minute, count, intervals, and whether a definition is named."""
-    select = "SELECT scheduled_for, last, count, intervals, definition_id IS NOT NULL FROM occurrence ORDER BY scheduled_for"
+    select = (
+        "SELECT scheduled_for, last, count, intervals, definition_id IS NOT NULL FROM occurrence ORDER "
+        "BY scheduled_for"
+    )
     return [
         (_minute(first), _minute(last), int(str(count)), None if text is None else str(text), bool(named))
         for first, last, count, text, named in on.rows(select)

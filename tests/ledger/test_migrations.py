@@ -28,17 +28,24 @@ TABLES: Final = (
     "pause",
 )
 ONE_OF_EACH: Final = """
-    INSERT INTO target VALUES ('main', 'https://us.posthog.com', '1', '2026-11-23T12:08:00.000000Z', '2026-11-23T12:09:00.000000Z');
-    INSERT INTO automation VALUES ('main', 'a', 'nightly', '0 3 * * *', 'UTC', 1, '2026-11-23T11:00:00.000000Z', NULL,
+    INSERT INTO target
+    VALUES ('main', 'https://us.posthog.com', '1', '2026-11-23T12:08:00.000000Z',
+        '2026-11-23T12:09:00.000000Z');
+    INSERT INTO automation
+    VALUES ('main', 'a', 'nightly', '0 3 * * *', 'UTC', 1, '2026-11-23T11:00:00.000000Z', NULL,
         NULL, 'run-1', NULL, 'success', NULL, NULL);
-    INSERT INTO definition VALUES (1, 'main', 'a', 'nightly', '0 3 * * *', 'UTC', 1, '2026-11-23T11:00:00.000000Z',
+    INSERT INTO definition
+    VALUES (1, 'main', 'a', 'nightly', '0 3 * * *', 'UTC', 1, '2026-11-23T11:00:00.000000Z',
         '2026-11-23T11:00:00.000000Z', NULL, 0, '6.0', '2025b');
     INSERT INTO evaluation VALUES (1, 's', '6.0', '2025b', 'after', 'once');
-    INSERT INTO occurrence VALUES (7, 'main', 'a', '2026-11-23T12:01:00Z', '2026-11-23T12:01:00Z', 1, 'nightly',
-        '2026-11-23T12:01:00.000000Z', '2026-11-23T12:06:00.000000Z', 'unknown', NULL, NULL, '2026-11-23T12:00:59.000000Z', NULL, NULL,
+    INSERT INTO occurrence
+    VALUES (7, 'main', 'a', '2026-11-23T12:01:00Z', '2026-11-23T12:01:00Z', 1, 'nightly',
+        '2026-11-23T12:01:00.000000Z', '2026-11-23T12:06:00.000000Z', 'unknown', NULL, NULL,
+            '2026-11-23T12:00:59.000000Z', NULL, NULL,
         NULL, 1, NULL, NULL, 'node');
     INSERT INTO attempt VALUES (7, 1, '2026-11-23T12:00:59.000000Z', 'run-0', NULL, NULL, NULL, NULL, NULL);
-    INSERT INTO run VALUES ('main', 'run-1', 'a', NULL, 'foreign', 'running', '2026-11-23T11:00:00.000000Z', NULL, NULL, 'd');
+    INSERT INTO run VALUES ('main', 'run-1', 'a', NULL, 'foreign', 'running', '2026-11-23T11:00:00.000000Z',
+        NULL, NULL, 'd');
     INSERT INTO manual_run VALUES (1, 'main', 'a', 'r', NULL, NULL, NULL);
     INSERT INTO pause VALUES ('main', 'a', 's', 'ada');
 """
@@ -103,13 +110,20 @@ def test_when_each_automation_last_did_well_is_taken_from_the_history(of_version
 
 _RUNS_OF_A: Final = """
     DELETE FROM run;
-    INSERT INTO run VALUES ('main', '1', 'a', NULL, 'foreign', 'failed', '2026-11-23T11:01:00Z', '2026-11-23T11:06:00Z', NULL, NULL);
-    INSERT INTO run VALUES ('main', '2', 'a', NULL, 'foreign', 'success', '2026-11-23T11:02:00Z', '2026-11-23T11:03:00Z', NULL, NULL);
-    INSERT INTO run VALUES ('main', '3', 'a', NULL, 'foreign', 'lost', '2026-11-23T11:03:00Z', '2026-11-23T11:04:00Z', NULL, NULL);
-    INSERT INTO run VALUES ('main', '4', 'a', NULL, 'foreign', 'failed', '2026-11-23T11:04:00Z', '2026-11-23T11:05:00Z', 'no', NULL);
-    INSERT INTO run VALUES ('main', '5', 'a', NULL, 'foreign', 'superseded', '2026-11-23T11:05:00Z', '2026-11-23T11:06:00Z', NULL, NULL);
-    INSERT INTO run VALUES ('main', '6', 'a', NULL, 'foreign', 'running', '2026-11-23T11:06:00Z', NULL, NULL, NULL);
-    INSERT INTO run VALUES ('main', '7', 'b', NULL, 'foreign', 'failed', '2026-11-23T11:06:00Z', '2026-11-23T11:07:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '1', 'a', NULL, 'foreign', 'failed', '2026-11-23T11:01:00Z',
+        '2026-11-23T11:06:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '2', 'a', NULL, 'foreign', 'success', '2026-11-23T11:02:00Z',
+        '2026-11-23T11:03:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '3', 'a', NULL, 'foreign', 'lost', '2026-11-23T11:03:00Z',
+        '2026-11-23T11:04:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '4', 'a', NULL, 'foreign', 'failed', '2026-11-23T11:04:00Z',
+        '2026-11-23T11:05:00Z', 'no', NULL);
+    INSERT INTO run VALUES ('main', '5', 'a', NULL, 'foreign', 'superseded', '2026-11-23T11:05:00Z',
+        '2026-11-23T11:06:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '6', 'a', NULL, 'foreign', 'running', '2026-11-23T11:06:00Z',
+        NULL, NULL, NULL);
+    INSERT INTO run VALUES ('main', '7', 'b', NULL, 'foreign', 'failed', '2026-11-23T11:06:00Z',
+        '2026-11-23T11:07:00Z', NULL, NULL);
 """
 
 

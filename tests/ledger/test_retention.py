@@ -217,7 +217,8 @@ def _steps(on: Stand, versions: int) -> list[int]:
 
 
 _INSERT_VERSION = """
-    INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, removed,
+    INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, effective_from,
+        observed_at, removed,
         croniter, tzdata)
 """
 
@@ -226,7 +227,8 @@ def test_twice_the_versions_cost_twice_the_steps_and_no_slice_costs_more(ledger:
     with closing(sqlite3.connect(ledger.path)) as connection, connection:
         values = "('main', 'a', '2026-11-23T11:00:00Z', '2026-11-23T11:00:00Z', 'n', 'd', 'n', 'waiting')"
         connection.execute(
-            f"INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, node, state) VALUES {values}"
+            "INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, node, "
+            f"state) VALUES {values}"
         )
     few, many = _steps(ledger, 4_000), _steps(ledger, 8_000)
     assert sum(many) < 2.2 * sum(few)

@@ -153,7 +153,8 @@ _ROWS_OF_ANOTHER: Final = """
     WITH RECURSIVE minute (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM minute WHERE number < 99),
         automation_of (id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM automation_of WHERE id < ?1 - 1)
     INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason, node)
-    SELECT 'other', hex(id), scheduled_for, scheduled_for, 'n', scheduled_for, 'accepted', 'answered', 'node' FROM (
+    SELECT 'other', hex(id), scheduled_for, scheduled_for, 'n', scheduled_for, 'accepted',
+        'answered', 'node' FROM (
         SELECT strftime('%Y-%m-%dT%H:%M:%SZ', ?2, number || ' minutes') AS scheduled_for FROM minute
     ), automation_of
 """
@@ -232,7 +233,8 @@ def test_what_is_passed_over_with_the_present_does_not_go_through_what_other_tar
     def pass_over(others: int) -> int:
         steps = steps_among(ledger, others, plan)
         made = ledger.rows(
-            "SELECT automation_id, sum(count) FROM occurrence WHERE target = 'main' GROUP BY automation_id ORDER BY 1"
+            "SELECT automation_id, sum(count) FROM occurrence WHERE target = 'main' GROUP BY "
+            "automation_id ORDER BY 1"
         )
         assert made == [("0", 4), ("z", 2)]
         return steps
@@ -265,8 +267,10 @@ def test_no_span_of_the_present_lies_over_another_row(
 
 _LATER_SPANS: Final = """
     WITH RECURSIVE hour (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM hour WHERE number < ?3)
-    INSERT INTO occurrence (target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, node)
-    SELECT ?1, ?2, since, strftime('%Y-%m-%dT%H:%M:%SZ', since, '2 minutes'), 3, '[[60,2]]', 'n', since, 'skipped', 'missed', 'node' FROM (
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, count, intervals, name, due,
+        outcome, reason, node)
+    SELECT ?1, ?2, since, strftime('%Y-%m-%dT%H:%M:%SZ', since, '2 minutes'), 3, '[[60,2]]', 'n', since,
+        'skipped', 'missed', 'node' FROM (
         SELECT strftime('%Y-%m-%dT%H:%M:%SZ', ?4, number || ' hours') AS since FROM hour
     )
 """
@@ -292,10 +296,15 @@ def test_an_instant_is_looked_for_in_one_span_however_many_come_later(ledger: St
 
 _VERSIONS: Final = """
     WITH RECURSIVE version (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM version WHERE number < ?2)
-    INSERT INTO definition (target, automation_id, name, effective_from, observed_at, removed, croniter, tzdata)
-    SELECT ?1, 'one', 'n', ?3, strftime('%Y-%m-%dT%H:%M:%fZ', ?3, number || ' minutes'), 0, '6', '2026' FROM version
+    INSERT INTO definition (target, automation_id, name, effective_from, observed_at, removed,
+        croniter, tzdata)
+    SELECT ?1, 'one', 'n', ?3, strftime('%Y-%m-%dT%H:%M:%fZ', ?3, number || ' minutes'), 0, '6',
+        '2026' FROM version
 """
-_REMOVED: Final = "INSERT INTO automation (target, automation_id, name, effective_from, removed_at) VALUES (?1, 'one', 'n', ?2, ?2)"
+_REMOVED: Final = (
+    "INSERT INTO automation (target, automation_id, name, effective_from, removed_at) VALUES (?1, 'one', "
+    "'n', ?2, ?2)"
+)
 
 
 def test_a_removal_is_recalled_without_the_versions_after_the_first(ledger: Stand) -> None:

@@ -114,7 +114,8 @@ def test_claims_attempts_steps_outcomes_and_runs_keep_their_texts(
     assert opened.end is not None
     assert (opened.name, opened.attempt.baseline, opened.end.error) == (text, run_id, text)
     assert shared.rows(
-        f"SELECT detail FROM step JOIN occurrence ON id = occurrence_id WHERE scheduled_for = '{at(minute):%FT%TZ}'"
+        "SELECT detail FROM step JOIN occurrence ON id = occurrence_id WHERE scheduled_for = "
+        f"'{at(minute):%FT%TZ}'"
     ) == [(text,)]
     shared.do(ledger.conclude(of, concluded(Outcome.EXPIRED, Reason.NOT_STARTED, text)))
     assert [

@@ -53,7 +53,10 @@ async def ended(served: Served, **values: object) -> dict[str, Any]:
 
 
 def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: Path) -> None:
-    script = 'cat README && cat >> README && git commit -qam "As told" && git push -q origin "HEAD:agent/$TASK_RUN_ID"'
+    script = (
+        'cat README && cat >> README && git commit -qam "As told" && git push -q origin '
+        '"HEAD:agent/$TASK_RUN_ID"'
+    )
 
     async def story() -> None:
         async with serving(tmp_path, command=("sh", "-euc", script), clone_url=url(tmp_path)) as served:
@@ -142,7 +145,8 @@ def test_a_clone_that_fails_says_why_in_gits_own_words_and_starts_no_command(tmp
             assert (
                 failed["last_error"]
                 == (
-                    f"git clone ended with exit status 128. fatal: repository '{tmp_path}/git/acme/gadgets.git' does not exist"
+                    "git clone ended with exit status 128. fatal: repository "
+                    f"'{tmp_path}/git/acme/gadgets.git' does not exist"
                 )[: len(failed["last_error"])]
             )
             assert not (tmp_path / "started").exists()
@@ -160,9 +164,9 @@ def test_a_repository_that_could_lead_elsewhere_is_not_cloned(tmp_path: Path, re
     async def story() -> None:
         async with serving(tmp_path, command=("true",), clone_url=url(tmp_path)) as served:
             error = (await ended(served, repository=repository))["last_error"]
-            assert (
-                error
-                == f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
+            assert error == (
+                f"The repository {repository!r} cannot be cloned: its name may have letters, digits, "
+                "'.', '_' and '-' only."
             )
 
     asyncio.run(story())
@@ -215,10 +219,8 @@ def test_git_never_asks_and_sees_what_a_command_sees(tmp_path: Path, monkeypatch
     async def story() -> None:
         monkeypatch.setenv("SECRET_OF_THE_DAEMON", "s")
         monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
-        monkeypatch.setenv(
-            "PATH",
-            f"{fake_git(tmp_path, 'env; [ -t 0 ] || read -r line || echo nothing to read')}:{os.environ['PATH']}",
-        )
+        git = fake_git(tmp_path, "env; [ -t 0 ] || read -r line || echo nothing to read")
+        monkeypatch.setenv("PATH", f"{git}:{os.environ['PATH']}")
         for allowed, asks in ((("PATH",), "never"), (("PATH", "SSH_ASKPASS_REQUIRE"), "force")):
             async with serving(
                 tmp_path, command=("true",), clone_url=url(tmp_path), environment=allowed

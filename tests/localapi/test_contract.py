@@ -26,7 +26,10 @@ NOT_A_BOOLEAN = ("invalid_input", "Must be a valid boolean.")
 NO_REPOSITORY = ("invalid_input", "Repository must be in the format organization/repository")
 NOT_FIVE_FIELDS = (
     "invalid_input",
-    "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'.",
+    (
+        "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: "
+        "'0 9 * * 1-5'."
+    ),
 )
 NO_CRON = (
     "invalid_input",

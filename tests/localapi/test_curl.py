@@ -90,7 +90,8 @@ curl -X POST \\
   -H "Authorization: Bearer $POSTHOG_PERSONAL_API_KEY" \\
   {host}/api/projects/{project}/task_automations/{id}/run/ \\
   -d name="string"
-curl -X POST -H "Authorization: Bearer $POSTHOG_PERSONAL_API_KEY" {host}/api/projects/{project}/task_automations/{id}/run
+curl -X POST -H "Authorization: Bearer $POSTHOG_PERSONAL_API_KEY" \\
+  {host}/api/projects/{project}/task_automations/{id}/run
 curl -X DELETE \\
   -H "Authorization: Bearer $POSTHOG_PERSONAL_API_KEY" \\
   {host}/api/projects/{project}/task_automations/{id}/

@@ -52,7 +52,8 @@ def test_a_hint_stands_before_the_last_line_of_the_output() -> None:
         CommandResult(EndCause.ITSELF, 127), 60, b"env: sh: not found\n", "Look there."
     ).error
     assert error == (
-        "The command ended with exit status 127: a program was not found. Look there. The last line of its output: env: sh: not found"
+        "The command ended with exit status 127: a program was not found. Look there. The last line "
+        "of its output: env: sh: not found"
     )
 
 

@@ -51,7 +51,10 @@ while time.monotonic() < end:
     if os.fork() == 0 and all(map(is_taken, range(40))):
         os._exit(0)
 """
-"""Forty processes that ignore SIGTERM. Whenever one dies, its lock is free, and the others have a new one in its place; for 20 s."""
+"""Forty processes that ignore SIGTERM.
+
+Whenever one dies, its lock is free, and the others have a new one in its place; for 20 s.
+"""
 
 NAMELESS = ("env", "-i", sys.executable, "-S", "-c")
 """A script without the environment by which processes could be found."""
@@ -113,7 +116,10 @@ def test_what_left_the_group_is_told_to_end_before_it_is_killed(tmp_path: Path) 
 def test_what_has_lost_its_parent_and_ended_takes_no_process_number_for_long(tmp_path: Path) -> None:
     async def story() -> None:
         count = "wc -w < /proc/$PPID/task/$PPID/children"
-        script = f"for each in $(seq 40); do (true &); done; for each in $(seq 100); do [ $({count}) = 1 ] && exit; sleep 0.1; done; exit 1"
+        script = (
+            f"for each in $(seq 40); do (true &); done; for each in $(seq 100); do [ $({count}) = 1 ] && "
+            "exit; sleep 0.1; done; exit 1"
+        )
         async with serving(tmp_path, command=shell(script)) as served:
             assert (await ended(served))["last_error"] is None
 
@@ -176,9 +182,9 @@ def test_of_many_that_were_left_running_few_are_named() -> None:
     note = describe_orphans(
         "git clone", process.CommandResult(EndCause.ITSELF, 0, orphan_count=4321, orphan_names=names)
     )
-    assert (
-        note
-        == "scheduler: git clone left 4,321 processes running, ended now: agent-0, agent-1, agent-2, agent-3, agent-4, …"
+    assert note == (
+        "scheduler: git clone left 4,321 processes running, ended now: agent-0, agent-1, agent-2, "
+        "agent-3, agent-4, …"
     )
     assert (
         describe_orphans(

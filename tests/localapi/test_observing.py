@@ -234,13 +234,19 @@ def test_the_start_lists_the_variables_that_commands_may_see_and_the_server_lack
         (
             ("agnet",),
             "",
-            "'agnet' is in no folder of the server's PATH, /usr/bin:/bin: correct it, or write its absolute path.",
+            (
+                "'agnet' is in no folder of the server's PATH, /usr/bin:/bin: correct it, or write its "
+                "absolute path."
+            ),
         ),
         (("/opt/agnet", "--yes"), "", "'/opt/agnet' is not there: correct it."),
         (
             ("bin/agent",),
             "",
-            "'bin/agent' is looked for in each run's working directory, which is empty: write its absolute path.",
+            (
+                "'bin/agent' is looked for in each run's working directory, which is empty: write its "
+                "absolute path."
+            ),
         ),
         (("bin/agent",), "https://example.org/{repository}.git", None),
         ((), "", "there is no command: set it to your agent."),

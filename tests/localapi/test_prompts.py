@@ -93,8 +93,10 @@ def of_an_older_version(path: Path, texts: list[str]) -> None:
     rows = [(f"r{number}", text) for number, text in enumerate(texts)]
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
-            "INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at, finished_at) "
-            "VALUES (?, 'a', 1, 't', 'n', 'r/r', ?, 'success', '2026-11-23T19:00:00.000000Z', '2026-11-23T19:00:00.000000Z')",
+            "INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, "
+            "status, created_at, finished_at) "
+            "VALUES (?, 'a', 1, 't', 'n', 'r/r', ?, 'success', '2026-11-23T19:00:00.000000Z', "
+            "'2026-11-23T19:00:00.000000Z')",
             rows,
         )
 

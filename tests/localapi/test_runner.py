@@ -83,7 +83,10 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
         monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_daemon")
         monkeypatch.setenv("SECRET_OF_THE_DAEMON", "s")
         monkeypatch.setenv("AGENT_TOKEN", "t")
-        facts = "dict(os.environ), os.getcwd(), os.listdir(), os.getsid(0) == os.getpid(), open(os.environ['PROMPT_FILE']).read()"
+        facts = (
+            "dict(os.environ), os.getcwd(), os.listdir(), os.getsid(0) == os.getpid(), "
+            "open(os.environ['PROMPT_FILE']).read()"
+        )
         program = f"import json, os; print(json.dumps([{facts}]))"
         allowed = ("PATH", "AGENT_TOKEN", "NOT_SET", "POSTHOG_PERSONAL_API_KEY")
         async with serving(tmp_path, command=(PYTHON, "-c", program), environment=allowed) as served:
@@ -199,7 +202,10 @@ def shell(script: str) -> tuple[str, ...]:
         (
             ("/etc/passwd",),
             None,
-            "The command '/etc/passwd' could not be started: Permission denied. '/etc/passwd' is not executable: chmod +x.",
+            (
+                "The command '/etc/passwd' could not be started: Permission denied. '/etc/passwd' is "
+                "not executable: chmod +x."
+            ),
         ),
     ],
 )
@@ -242,12 +248,18 @@ def test_a_file_that_is_no_program_is_no_command_on_any_loop(
         (
             b"#!/bin/sh\r\nexit 0\r\n",
             0o700,
-            "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the ends of lines.",
+            (
+                "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the "
+                "ends of lines."
+            ),
         ),
         (
             b"#!/usr/bin/env sh\r\n",
             0o700,
-            "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the ends of lines.",
+            (
+                "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the "
+                "ends of lines."
+            ),
         ),
         (
             b"#! /no/such/python\t-u\n",
@@ -267,7 +279,10 @@ def test_a_file_that_is_no_program_is_no_command_on_any_loop(
         (
             b"exit 0\n",
             0o700,
-            "{path} is no program for this machine, and its first line names no interpreter, such as #!/bin/sh.",
+            (
+                "{path} is no program for this machine, and its first line names no interpreter, such "
+                "as #!/bin/sh."
+            ),
         ),
         (b"#!/bin/sh\n", 0o600, "{path} is not executable: chmod +x."),
     ],
@@ -383,7 +398,8 @@ def test_sigterm_comes_first_and_leaves_time_to_tidy_up(tmp_path: Path) -> None:
     [
         "sleep 600 & echo $!",
         "setsid sleep 600 & echo $!",
-        "setsid sh -c 'env -i sleep 600 & echo $!; wait' & sleep 0.5",  # no trace of the run in its environment, but in its parent's
+        # no trace of the run in its environment, but in its parent's
+        "setsid sh -c 'env -i sleep 600 & echo $!; wait' & sleep 0.5",
         "(setsid env -i sh -c 'echo $$; exec sleep 600' &) & sleep 0.5",  # nor there: its parents are gone
         "(trap '' TERM; setsid env -i sh -c 'echo $$; exec sleep 600' &) & sleep 0.5",
     ],

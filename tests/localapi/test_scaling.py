@@ -23,7 +23,8 @@ T = TypeVar("T")
 MANY: Final = 1_200
 NOW: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _INSERT: Final = """
-    INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at, cancelled_at)
+    INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status,
+        created_at, cancelled_at)
     VALUES (?, ?, 1, 't', 'n', 'r/r', 'p', ?, ?, ?)
 """
 

@@ -11,7 +11,10 @@ from scheduler.localapi.schema import APPLICATION_ID, m001_first_tables
 from tests.localapi.support import COLLECTION, Clock, serving
 
 NOW = "2026-11-23T19:00:00.000000Z"
-COLUMNS = "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, created_at, updated_at"
+COLUMNS = (
+    "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, "
+    "created_at, updated_at"
+)
 
 
 def made_by_the_first_version(path: Path) -> list[str]:
@@ -22,11 +25,13 @@ def made_by_the_first_version(path: Path) -> list[str]:
         for number, each in enumerate(ids):
             row = (each, f"n{number}", each, NOW, NOW)
             connection.execute(
-                f"INSERT INTO automations ({COLUMNS}) VALUES (?, 1, ?, 'p', 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)",
+                f"INSERT INTO automations ({COLUMNS}) VALUES (?, 1, ?, 'p', 'a/b', '* * * * *', "
+                "'UTC', 1, ?, ?, ?)",
                 row,
             )
         connection.execute(
-            "INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at) "
+            "INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, "
+            "status, created_at) "
             "VALUES ('r', ?, 1, 't', 'n0', 'a/b', 'p', 'queued', ?)",
             (ids[0], NOW),
         )
@@ -70,7 +75,8 @@ def test_answers_by_key_become_answers_by_project_and_the_earliest_that_counts_s
     with closing(sqlite3.connect(tmp_path / "api.db")) as connection, connection:
         for key_id, project_id in (("one", 1), ("two", 1), ("foreign", 2)):
             connection.execute(
-                "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, '', ?, 'task:write', ?)",
+                "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, '', ?, "
+                "'task:write', ?)",
                 (key_id, project_id, NOW),
             )
         connection.executemany(

@@ -50,7 +50,8 @@ def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "du").write_text(
-        f"#!/bin/sh\necho $$ > {tmp_path}/pid\nprintf '5\\tfirst/work\\n7\\tfirst\\n9\\tsecond/work\\n'\nexec sleep 600\n"
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid\nprintf "
+        "'5\\tfirst/work\\n7\\tfirst\\n9\\tsecond/work\\n'\nexec sleep 600\n"
     )
     (programs / "du").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")

@@ -139,9 +139,9 @@ def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart()
     for path in ("/", "/automations", ONE):
         words = parsed(path, pages(entries=[spread])).words
         assert (
-            f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}2026-11-23T19:30:00Z{DisplayTime(due, NOW).relative}"
-            in words
-        )
+            "Mon 23 Nov 20:30 CET, Europe/Berlin due "
+            f"{due:%H:%M:%S}2026-11-23T19:30:00Z{DisplayTime(due, NOW).relative}"
+        ) in words
     assert f"next fire {DisplayTime(due, NOW).relative}" in parsed("/", pages(entries=[spread])).words
     for path in ("/", "/automations", ONE):
         assert (
@@ -210,9 +210,9 @@ def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: i
     page = parsed("/", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")]))
     assert f"next fire {shown}" in page.words
     assert (
-        f"On target main nothing fires before the throttle ends at {throttled.throttled_until:%Y-%m-%dT%H:%M:%SZ}."
-        in page.words
-    )
+        "On target main nothing fires before the throttle ends at "
+        f"{throttled.throttled_until:%Y-%m-%dT%H:%M:%SZ}."
+    ) in page.words
     assert "throttled: waits" in page.words.partition("Next fires")[2].partition("Open occurrences")[0]
     assert (
         "throttled"
@@ -283,9 +283,9 @@ def test_runs_that_failed_in_the_last_day_are_a_figure(
     answer = pages(recent=Remembered(recent))
     assert said in parsed("/", answer).words
     assert (
-        f'<div class="figure {tone}"><dt>failed in the last day</dt> <dd><a href="/occurrences?run_status=failed">'
-        in asked("/", answer).text
-    )
+        f'<div class="figure {tone}"><dt>failed in the last day</dt> <dd><a '
+        'href="/occurrences?run_status=failed">'
+    ) in asked("/", answer).text
 
 
 def test_a_ledger_that_cannot_be_read_leaves_the_rest_of_the_page() -> None:
@@ -720,7 +720,10 @@ def test_failing_automations_can_be_listed_alone() -> None:
 
 def test_a_failing_automation_says_so_on_its_page_with_what_to_do() -> None:
     words = parsed(ONE, pages(entries=[entry("nightly")], finished_runs=FinishedRuns(FAILED_RUN))).words
-    said = "The newest finished run failed, 3 failures in a row, 2026-11-23T19:18:00Z (2 min ago): exit status 3: no room"
+    said = (
+        "The newest finished run failed, 3 failures in a row, 2026-11-23T19:18:00Z (2 min ago): exit "
+        "status 3: no room"
+    )
     assert said in words
     assert f"scheduler runs show {RUN}" in words
     succeeded = replace(FAILED_RUN, status=RunStatus.SUCCESS, failures=0)

@@ -147,9 +147,9 @@ def test_an_address_in_use_is_a_plain_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         listen = f"127.0.0.1:{other.getsockname()[1]}"
         error = refusal(listen)
-    assert (
-        error
-        == f"cannot listen on {listen} (server.listen): another program listens there already; stop it, or choose another port"
+    assert error == (
+        f"cannot listen on {listen} (server.listen): another program listens there already; stop it, "
+        "or choose another port"
     )
 
 

@@ -46,7 +46,10 @@ def paths(table: dict[str, object]) -> list[tuple[str, ...]]:
 
 def test_what_it_shows_are_the_defaults(tmp_path: Path) -> None:
     shown = tomllib.loads(COMPLETE)
-    minimal = f'[[target]]\nurl = "https://a.example"\nproject_id = "1"\n[api]\ndatabase = "{shown["api"]["database"]}"\n'
+    minimal = (
+        '[[target]]\nurl = "https://a.example"\nproject_id = "1"\n[api]\ndatabase = '
+        f'"{shown["api"]["database"]}"\n'
+    )
     [override] = shown.pop("override")
     assert override.pop("automation")
     assert override == {name: value for name, value in shown["schedule"].items() if name in override}

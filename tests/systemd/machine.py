@@ -43,8 +43,8 @@ rm -f usr/bin/kill usr/bin/ps usr/bin/pgrep  # as on a machine without procps
 : >etc/fstab
 rm -f etc/machine-id
 : >etc/machine-id
-exec systemd-nspawn --quiet --boot --directory="$place/root" --machine="$name" --register=no --keep-unit --console=pipe \\
-    --private-network --bind-ro="$packages"
+exec systemd-nspawn --quiet --boot --directory="$place/root" --machine="$name" --register=no --keep-unit \\
+    --console=pipe --private-network --bind-ro="$packages"
 """
 
 

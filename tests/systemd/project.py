@@ -18,7 +18,8 @@ _PYTHON: Final = Path(sys.base_prefix) / f"bin/python3.{sys.version_info.minor}"
 _SITE: Final = f"lib/python3.{sys.version_info.minor}/site-packages"
 _QUICK: Final = "/srv/quick-python"
 _QUICKLY: Final = f"""#!/bin/sh
-# Python, but an environment that it makes has the packages of the one that the tests run in, and a pip that fetches nothing.
+# Python, but an environment that it makes has the packages of the one that the tests run in, and a pip that
+# fetches nothing.
 set -eu
 [ "$1 $2" = "-m venv" ] || exec {_PYTHON} "$@"
 {_PYTHON} -m venv --without-pip "$3"

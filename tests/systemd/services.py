@@ -24,7 +24,10 @@ class Services:
     machine: Machine
     key: str = ""
     since: float = field(default_factory=time.time)
-    """What the journal has from before does not count. (A cursor would do, but journalctl 252 leaves out the first entry after it.)"""
+    """What the journal has from before does not count.
+
+    (A cursor would do, but journalctl 252 leaves out the first entry after it.)
+    """
 
     # ------------------------------------------------------------ settings
 

@@ -58,7 +58,9 @@ NEEDED = {
     "places to write": "echo x >$HOME/x && echo x >/tmp/x && echo x >x",
     "a sandbox of its own": "unshare --user --map-root-user --mount --pid --fork --mount-proc true",
     "memory for a compiler": "/usr/bin/python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)'",
-    "the network": "/usr/bin/python3 -c 'import socket; socket.if_nameindex(); socket.socket().bind((\"127.0.0.1\", 0))'",
+    "the network": (
+        "/usr/bin/python3 -c 'import socket; socket.if_nameindex(); socket.socket().bind((\"127.0.0.1\", 0))'"
+    ),
     "a terminal": "/usr/bin/python3 -c 'import os; os.openpty()'",
 }
 DENIED = {
@@ -133,7 +135,10 @@ def test_check_looks_an_agent_up_where_the_service_does(agents: Services) -> Non
 
 
 def test_what_gets_away_from_a_run_is_ended_with_it(agents: Services) -> None:
-    away = "setsid sh -c 'trap \"\" TERM; setsid env --ignore-environment sleep 1000 & sleep 1000' >/dev/null 2>&1 &"
+    away = (
+        "setsid sh -c 'trap \"\" TERM; setsid env --ignore-environment sleep 1000 & sleep 1000' "
+        ">/dev/null 2>&1 &"
+    )
     assert outcome(agents, begun(agents, away)) == "success"
     until(lambda: processes(agents) == {agents.process(API)}, "only the server to be left")
 

@@ -10,7 +10,8 @@ from tests.systemd.project import CHECKOUT, at, check_out, make, make_quickly, r
 from tests.systemd.services import API, DAEMON, SETTINGS, Services
 
 NO_INDEX = re.compile(
-    r"Could not find a version that satisfies|NewConnectionError|Name or service not known|Could not fetch URL"
+    r"Could not find a version that satisfies|NewConnectionError|Name or service not known|Could not "
+    r"fetch URL"
 )
 LOCK = f"{CHECKOUT}/requirements-run.lock"
 

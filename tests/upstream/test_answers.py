@@ -189,7 +189,10 @@ def test_no_header_breaks_the_reading_of_dates(text: str) -> None:
         (reply(401, problem("Bad key.")), "answered HTTP 401: Bad key.; check the key of target main", True),
         (
             reply(403, problem("API key missing required scope 'task:read'")),
-            "answered HTTP 403: API key missing required scope 'task:read'; give the key of target main that scope",
+            (
+                "answered HTTP 403: API key missing required scope 'task:read'; give the key of target "
+                "main that scope"
+            ),
             True,
         ),
         (reply(403, problem("No.")), "answered HTTP 403: No.", False),
@@ -200,7 +203,10 @@ def test_no_header_breaks_the_reading_of_dates(text: str) -> None:
         ),
         (
             reply(301, b"", location="https://eu.posthog.com/x"),
-            "answered HTTP 301; it redirects to https://eu.posthog.com/x; set the url of target main to where the API really is",
+            (
+                "answered HTTP 301; it redirects to https://eu.posthog.com/x; set the url of target "
+                "main to where the API really is"
+            ),
             True,
         ),
     ],

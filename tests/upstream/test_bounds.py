@@ -36,7 +36,7 @@ class LongestWait:
 
     async def __aenter__(self) -> Self:
         gc.collect()
-        gc.disable()  # looking through what hundreds of other tests left in this process is no work of the client's
+        gc.disable()  # the garbage of hundreds of other tests in this process is no work of the client's
         self.seconds = 0.0
         self._looks = 0
         self._task = asyncio.ensure_future(self._measure())

@@ -128,7 +128,10 @@ def test_credentials_are_for_the_proxy_alone_and_are_never_shown(
                 with pytest.raises(UpstreamError) as raised:
                     await api.retrieve(ID)
             assert len(server.received) == 2
-            words = f"the proxy http://***@127.0.0.1:{proxy.port} made no connection to the API: it answered HTTP 407"
+            words = (
+                f"the proxy http://***@127.0.0.1:{proxy.port} made no connection to the API: it answered "
+                "HTTP 407"
+            )
             assert isinstance(came, NotSent)
             assert came.error.startswith(words)
             assert came.error.endswith("check the user name and password in the target's proxy")

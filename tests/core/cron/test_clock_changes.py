@@ -72,8 +72,14 @@ BERLIN = [
     ),
     (
         "* * * * *",
-        "60 times from 02:00 through 02:59 do not exist; it fires for none of them, as its minute or hour begins with *",
-        "60 times from 02:00 through 02:59 come twice; it fires both times, as its minute or hour begins with *",
+        (
+            "60 times from 02:00 through 02:59 do not exist; it fires for none of them, as its minute "
+            "or hour begins with *"
+        ),
+        (
+            "60 times from 02:00 through 02:59 come twice; it fires both times, as its minute or hour "
+            "begins with *"
+        ),
     ),
     ("0 9 * * *", "nothing of this schedule is touched", "nothing of this schedule is touched"),
     ("30 2 * * 1", "nothing of this schedule is touched", "nothing of this schedule is touched"),
@@ -102,7 +108,10 @@ def test_the_policies_count_and_are_named() -> None:
             BEGIN,
             [
                 "2025-04-06 02:00 the clock goes back to 01:30: nothing of this schedule is touched",
-                "2025-10-05 02:00 the clock goes ahead to 02:30: 02:15 does not exist; it fires at 02:30 instead",
+                (
+                    "2025-10-05 02:00 the clock goes ahead to 02:30: 02:15 does not exist; it fires at "
+                    "02:30 instead"
+                ),
             ],
         ),
         (
@@ -110,8 +119,14 @@ def test_the_policies_count_and_are_named() -> None:
             "Antarctica/Troll",
             BEGIN,
             [
-                "2025-03-30 01:00 the clock goes ahead to 03:00: 01:30 and 02:30 do not exist; it fires once at 03:00 instead",
-                "2025-10-26 03:00 the clock goes back to 01:00: 01:30 and 02:30 come twice; it fires the first time only",
+                (
+                    "2025-03-30 01:00 the clock goes ahead to 03:00: 01:30 and 02:30 do not exist; it "
+                    "fires once at 03:00 instead"
+                ),
+                (
+                    "2025-10-26 03:00 the clock goes back to 01:00: 01:30 and 02:30 come twice; it "
+                    "fires the first time only"
+                ),
             ],
         ),
         (
@@ -119,8 +134,14 @@ def test_the_policies_count_and_are_named() -> None:
             "Pacific/Chatham",
             BEGIN,
             [
-                "2025-04-06 03:45 the clock goes back to 02:45: 03:00 comes twice; it fires the first time only",
-                "2025-09-28 02:45 the clock goes ahead to 03:45: 03:00 does not exist; it fires at 03:45 instead",
+                (
+                    "2025-04-06 03:45 the clock goes back to 02:45: 03:00 comes twice; it fires the "
+                    "first time only"
+                ),
+                (
+                    "2025-09-28 02:45 the clock goes ahead to 03:45: 03:00 does not exist; it fires at "
+                    "03:45 instead"
+                ),
             ],
         ),
         (  # the night before, and a date that the fire leaves
@@ -128,8 +149,14 @@ def test_the_policies_count_and_are_named() -> None:
             "America/Nuuk",
             BEGIN,
             [
-                "2025-03-29 23:00 the clock goes ahead to 2025-03-30 00:00: 23:30 does not exist; it fires at 2025-03-30 00:00 instead",
-                "2025-10-26 00:00 the clock goes back to 2025-10-25 23:00: 23:30 comes twice; it fires the first time only",
+                (
+                    "2025-03-29 23:00 the clock goes ahead to 2025-03-30 00:00: 23:30 does not exist; "
+                    "it fires at 2025-03-30 00:00 instead"
+                ),
+                (
+                    "2025-10-26 00:00 the clock goes back to 2025-10-25 23:00: 23:30 comes twice; it "
+                    "fires the first time only"
+                ),
             ],
         ),
         (
@@ -137,8 +164,14 @@ def test_the_policies_count_and_are_named() -> None:
             "Asia/Beirut",
             BEGIN,
             [
-                "2025-03-30 00:00 the clock goes ahead to 01:00: 00:00 does not exist; it fires at 01:00 instead",
-                "2025-10-26 00:00 the clock goes back to 2025-10-25 23:00: nothing of this schedule is touched",
+                (
+                    "2025-03-30 00:00 the clock goes ahead to 01:00: 00:00 does not exist; it fires at "
+                    "01:00 instead"
+                ),
+                (
+                    "2025-10-26 00:00 the clock goes back to 2025-10-25 23:00: nothing of this schedule "
+                    "is touched"
+                ),
             ],
         ),
         (  # a whole day
@@ -146,7 +179,10 @@ def test_the_policies_count_and_are_named() -> None:
             "Pacific/Apia",
             datetime(2011, 10, 1, tzinfo=UTC),
             [
-                "2011-12-30 00:00 the clock goes ahead to 2011-12-31 00:00: 12:00 does not exist; it fires at 2011-12-31 00:00 instead",
+                (
+                    "2011-12-30 00:00 the clock goes ahead to 2011-12-31 00:00: 12:00 does not exist; "
+                    "it fires at 2011-12-31 00:00 instead"
+                ),
                 "2012-04-01 04:00 the clock goes back to 03:00: nothing of this schedule is touched",
                 "2012-09-30 03:00 the clock goes ahead to 04:00: nothing of this schedule is touched",
             ],
@@ -156,8 +192,14 @@ def test_the_policies_count_and_are_named() -> None:
             "Africa/Casablanca",
             datetime(2025, 1, 1, tzinfo=UTC),
             [
-                "2025-02-23 03:00 the clock goes back to 02:00: 02:30 comes twice; it fires the first time only",
-                "2025-04-06 02:00 the clock goes ahead to 03:00: 02:30 does not exist; it fires at 03:00 instead",
+                (
+                    "2025-02-23 03:00 the clock goes back to 02:00: 02:30 comes twice; it fires the "
+                    "first time only"
+                ),
+                (
+                    "2025-04-06 02:00 the clock goes ahead to 03:00: 02:30 does not exist; it fires at "
+                    "03:00 instead"
+                ),
             ],
         ),
         ("30 2 * * *", "Asia/Tokyo", BEGIN, []),

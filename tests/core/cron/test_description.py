@@ -79,7 +79,9 @@ TABLE = {
     "0 9 *,L * *": "At 09:00, every day",
     "0 9 13 * 5#2": "At 09:00, on the second Friday of the month",
     "0 9 15W * 5": "At 09:00, on the weekday nearest to day 15 of the month",
-    "0 9 15W 3 5#2,5#3": "At 09:00, on the weekday nearest to day 15 of March if that is the second Friday or the third Friday",
+    "0 9 15W 3 5#2,5#3": (
+        "At 09:00, on the weekday nearest to day 15 of March if that is the second Friday or the third Friday"
+    ),
     "0 9 */2 * L5": "At 09:00, on days 1, 3, 5 and so on through 31 of the month if that is the last Friday",
 }
 """Some that fire alike have the same words, however they are written."""

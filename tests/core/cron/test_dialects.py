@@ -142,14 +142,18 @@ def test_every_code_is_in_a_table() -> None:
         (
             "0 9 13 * 5",
             (
-                "a day need match only one of day of month 13 and day of week 5; in APScheduler and systemd timers both must match; "
+                "a day need match only one of day of month 13 and day of week 5; in APScheduler and "
+                "systemd timers both must match; "
                 "in Quartz and EventBridge it is refused, since one of the two must be ?; "
                 "write two automations, 0 9 13 * * and 0 9 * * 5; a day that matches both has both"
             ),
         ),
         (
             "0 9 * * 1-5",
-            "in the day of week 1-5 Sunday is 0; in APScheduler Monday is 0; in Quartz and EventBridge Sunday is 1; write 0 9 * * mon-fri",
+            (
+                "in the day of week 1-5 Sunday is 0; in APScheduler Monday is 0; in Quartz and "
+                "EventBridge Sunday is 1; write 0 9 * * mon-fri"
+            ),
         ),
         (
             "50-10/15 * * * *",
@@ -161,14 +165,16 @@ def test_every_code_is_in_a_table() -> None:
         (
             "0 9 * * sat-mon/2",
             (
-                "the day of week sat-mon/2 keeps its step from the last value to the first: Monday comes after Saturday; "
+                "the day of week sat-mon/2 keeps its step from the last value to the first: Monday "
+                "comes after Saturday; "
                 "in croniter nothing comes after Saturday; write 0 9 * * mon,sat"
             ),
         ),
         (
             "0 9 * * mon-3",
             (
-                "the day of week mon-3 has a name at one end and a number at the other; in APScheduler mon alone is read; "
+                "the day of week mon-3 has a name at one end and a number at the other; in "
+                "APScheduler mon alone is read; "
                 "write 0 9 * * mon-wed"
             ),
         ),
@@ -411,14 +417,17 @@ def test_others_do_at_a_clock_change_what_is_told(
 def test_what_others_do_at_the_coming_clock_changes_is_told() -> None:
     skips, repeats, utc = told("30 2 * * *", "Europe/Berlin")
     assert skips.words == (
-        "when the clock skips 02:30, it fires at the end of the gap; in APScheduler it fires as much later as the clock goes ahead; "
+        "when the clock skips 02:30, it fires at the end of the gap; in APScheduler it fires as much "
+        "later as the clock goes ahead; "
         "in Kubernetes, EventBridge Scheduler and systemd timers it does not fire"
     )
     assert repeats.words == (
-        "when the clock repeats 02:30, it fires the first time only; in croniter, APScheduler and Kubernetes it fires both times"
+        "when the clock repeats 02:30, it fires the first time only; in croniter, APScheduler and "
+        "Kubernetes it fires both times"
     )
     assert utc.words == (
-        "times are those of Europe/Berlin, where the clock changes; in GitHub Actions they are UTC unless its timezone is set; "
+        "times are those of Europe/Berlin, where the clock changes; in GitHub Actions they are UTC "
+        "unless its timezone is set; "
         "in EventBridge rules they are UTC"
     )
 

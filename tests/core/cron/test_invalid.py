@@ -88,7 +88,10 @@ EXPRESSIONS: list[tuple[object, str]] = [
     ("0 -1 * * *", "the hour '-1' is not valid"),
     (
         "61 25 * * *",
-        "the minute '61' and the hour '25' are not valid; the minute takes 0-59, the hour takes 0-23, and lists",
+        (
+            "the minute '61' and the hour '25' are not valid; the minute takes 0-59, the hour takes "
+            "0-23, and lists"
+        ),
     ),
     ("*", "the expression has 1 field instead of five"),
     ("1,,2 * * * *", "the minute '1,,2' is not valid"),
@@ -151,8 +154,10 @@ def test_a_bad_expression_in_a_bad_zone_has_both_reasons() -> None:
     with pytest.raises(InvalidSchedule) as refused:
         Schedule.parse("* * *", "Mars/Olympus")
     assert refused.value.reason == (
-        "the expression has 3 fields instead of five (minute, hour, day of month, month, day of week); there are no seconds and no years. "
-        "Also: the timezone 'Mars/Olympus' is unknown; write a name from the IANA time zone database, for example 'Europe/Berlin'"
+        "the expression has 3 fields instead of five (minute, hour, day of month, month, day of "
+        "week); there are no seconds and no years. "
+        "Also: the timezone 'Mars/Olympus' is unknown; write a name from the IANA time zone "
+        "database, for example 'Europe/Berlin'"
     )
 
 

@@ -40,7 +40,8 @@ _CLOCK = r"\d\d:\d\d"
 _SPAN = r"(?:minute|hour|\d+ minutes|\d+ hours)"
 _TIMES = re.compile(
     rf"At (?P<list>{_CLOCK}(?:(?:, | and ){_CLOCK})*)"
-    rf"|(?:At minutes? (?P<minutes>{_NUMBERS})|Every (?P<step>{_SPAN})(?: from minute (?P<low>\d+) through (?P<high>\d+))?)"
+    rf"|(?:At minutes? (?P<minutes>{_NUMBERS})|Every (?P<step>{_SPAN})(?: from minute (?P<low>\d+) "
+    r"through (?P<high>\d+))?)"
     rf" of (?:every hour|the hours? (?P<of>{_NUMBERS}))"
     rf"|Every (?P<span>{_SPAN})(?: from (?P<first>{_CLOCK}) through (?P<last>{_CLOCK}))?"
 )
@@ -55,10 +56,12 @@ _NAMED = rf"{_WEEKDAY}(?:(?:, | and | or ){_WEEKDAY})*"
 _WHICH = rf"the (?:{'|'.join(NTH)}|last) {_WEEKDAY}"
 _DAYS = re.compile(
     rf"(?:every day|{_DATES}"
-    rf"(?: or on (?P<either>{_NAMED})| if that is (?:a (?P<both>{_NAMED})|(?P<that>{_WHICH}(?:(?:, | or ){_WHICH})*)))?"
+    rf"(?: or on (?P<either>{_NAMED})| if that is (?:a (?P<both>{_NAMED})|(?P<that>{_WHICH}(?:(?:, | "
+    rf"or ){_WHICH})*)))?"
     rf"|on (?P<on>{_NAMED})|(?P<from>{_WEEKDAY}) through (?P<to>{_WEEKDAY})"
     rf"|on (?P<nth>{_WHICH}(?:(?:, | and ){_WHICH})*) of the month)?"
-    rf"(?:^|, | |$)(?:in (?P<months>{_MONTH}(?:(?:, | and ){_MONTH})*)|from (?P<begin>{_MONTH}) through (?P<end>{_MONTH}))?"
+    rf"(?:^|, | |$)(?:in (?P<months>{_MONTH}(?:(?:, | and ){_MONTH})*)|from (?P<begin>{_MONTH}) "
+    rf"through (?P<end>{_MONTH}))?"
 )
 
 

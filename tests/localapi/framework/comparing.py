@@ -22,7 +22,11 @@ _INSTANT = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"
 )  # the framework leaves out a fraction that is zero
 _HEADERS = ("content-type", "allow", "vary", "location")
-"""Of an answer. Not the challenge of a 401 and the time of a 429: RFC 9110 asks for them, and drf-exceptions-hog leaves them out."""
+"""Of an answer.
+
+Not the challenge of a 401 and the time of a 429: RFC 9110 asks for them, and drf-exceptions-hog leaves them
+out.
+"""
 _THREAD = ThreadPoolExecutor(1)
 _THREAD.submit(prepare).result()
 

@@ -135,7 +135,8 @@ class TaskAutomationSerializer(serializers.ModelSerializer):
     def validate_cron_expression(self, value: str) -> str:
         if len(value.split()) != 5:
             raise serializers.ValidationError(
-                "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'."
+                "Only standard 5-field cron expressions are supported (minute hour day month "
+                "weekday). Example: '0 9 * * 1-5'."
             )
         if not croniter.is_valid(value):
             raise serializers.ValidationError(
