@@ -25,7 +25,7 @@ _WHAT_TO_DO: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_CANTOPEN: "check that its folder exists and that the daemon's user may write there",
     sqlite3.SQLITE_BUSY: _END_TRANSACTION,
     sqlite3.SQLITE_LOCKED: _END_TRANSACTION,
-    sqlite3.SQLITE_PROTOCOL: "another process holds it: wait, and see that it lies on a local disk",
+    sqlite3.SQLITE_PROTOCOL: "another process holds it: wait, and check that it is on a local disk",
     sqlite3.SQLITE_IOERR: "check its disk, and read the system log",
     sqlite3.SQLITE_NOMEM: "free some memory",
     sqlite3.SQLITE_CORRUPT: (

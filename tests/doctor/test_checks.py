@@ -203,14 +203,14 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             configured(settings(schedule={"start_within": "45s"})),
             NOTICE,
             "schedule.start_within",
-            "45s is over before a lost answer has been found out, after 1m",
+            "45s is over before an unknown attempt is reconciled, after 1m",
         ),
         (
             "is sent again after the API has forgotten",
             configured(settings({**TARGET, "idempotent": True}, schedule={"start_within": "8d"})),
             WARNING,
             "schedule.start_within",
-            "8d is longer than an answer is kept for its Idempotency-Key, 7d",
+            "8d is longer than the API keeps an answer for its Idempotency-Key, 7d",
         ),
         (
             "an override of nothing",
@@ -351,7 +351,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(api(clock_offset=None), synchronised=False),
             WARNING,
             "this machine",
-            "nothing keeps its clock right",
+            "no time service keeps its clock right",
         ),
     ],
     "zone data": [
@@ -527,7 +527,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ),
             WARNING,
             "target main",
-            "nothing is sent until 2026-11-23T19:20:00Z: the API answered 429 and asked for that",
+            "nothing is sent until 2026-11-23T19:20:00Z: the API answered 429 and asked for this wait",
         ),
         (
             "other targets",
@@ -541,14 +541,14 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(ledger(holder=None, lock_text="", record=LedgerRecord()), daemon=UnknownFact("refused")),
             NOTICE,
             "daemon",
-            "none runs: nothing is fired",
+            "no daemon runs: nothing is fired",
         ),
         (
             "stopped",
             replace(ledger(holder=None, lock_text=""), daemon=UnknownFact("refused")),
             WARNING,
             "daemon",
-            "none runs, and one has run before: nothing is fired",
+            "no daemon runs, but one has run before: nothing is fired",
         ),
         (
             "silent",
@@ -756,7 +756,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(HEALTHY, embedded_storage=UnknownFact("permission denied")),
             NOTICE,
             "/var/lib/scheduler/api.db",
-            "what the runs take on disk could not be measured: permission denied",
+            "the disk usage of the runs could not be measured: permission denied",
         ),
     ],
     "schedules": [
@@ -790,7 +790,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             WARNING,
             "target main",
             (
-                "its list contradicts itself, in three readings one after the other: its count is 3, "
+                "its list contradicts itself, in three successive readings: its count is 3, "
                 "but its pages hold 2"
             ),
         ),
@@ -1057,7 +1057,7 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {"broken": "connection", "proxy": "http://***@proxy:3128", "error": "refused"},
         {},
         "no connection to its proxy http://***@proxy:3128: refused",
-        "see that the proxy runs",
+        "check that the proxy runs",
     ),
     (
         "a proxy that refuses",
@@ -1258,7 +1258,7 @@ def test_a_jitter_of_half_the_time_between_two_fires_is_not_cut_and_no_finding()
 )
 def test_each_kind_of_pause_is_found_with_the_advice_that_ends_it(facts: Facts, advice: str) -> None:
     (found,) = (each for each in told(facts) if each.finding.startswith("automations that are not fired"))
-    start_run = "nothing, if that is meant; see `scheduler status`"
+    start_run = "nothing, if you want this; see `scheduler status`"
     assert found.advice is not None
     assert found.advice.startswith(start_run + advice)
     assert advice or found.advice == start_run
@@ -1289,7 +1289,7 @@ def is_consequence(each: CheckFinding, facts: Facts) -> bool:
     """
     return (
         each.status is NOTICE
-        and each.advice == "mend that first"
+        and each.advice == "correct this first"
         and isinstance(facts.targets[0].api, UnknownFact)
     )
 
@@ -1309,9 +1309,7 @@ def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> N
     assert examine(300) <= 12 * few
 
 
-@pytest.mark.parametrize(
-    ("measured", "end"), [(3, ""), (2, "; at least, since the time sufficed for 2 of them")]
-)
+@pytest.mark.parametrize(("measured", "end"), [(3, ""), (2, "; at least: the time was enough for 2 of them")])
 def test_what_the_embedded_api_takes_on_disk_is_told(measured: int, end: str) -> None:
     facts = replace(HEALTHY, embedded_storage=StorageFacts(5 * 2**20, 3 * 2**10, 2**30, 3, measured))
     told = [each.finding for each in embedded.check(facts) if each.status is Status.OK]

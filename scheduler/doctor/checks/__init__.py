@@ -58,5 +58,5 @@ def run_checks(
             yield check.fault(
                 "doctor",
                 f"the check itself failed: {type(error).__name__}: {error}",
-                "report it, with this line",
+                "report this error, with this line",
             )

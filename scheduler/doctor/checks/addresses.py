@@ -22,10 +22,10 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
             "set it to 127.0.0.1:9464",
         )
     else:
-        what = "metrics, health and what the automations are called and do are open to it, without a key"
+        what = "anybody there can read metrics, health and the pages about automations without a key"
         yield _check_address("server.listen", server, facts.server, what, facts.daemon_process)
     if api is not None and facts.embedded is not None:
-        what = "the embedded API is open to it, and its keys are sent without TLS"
+        what = "anybody there can reach the embedded API, and clients send its keys without TLS"
         yield _check_address("api.listen", api, facts.embedded_server, what, facts.embedded_process)
 
 
@@ -40,22 +40,22 @@ def _check_address(
     if occupant == "silent" and not is_ours:
         return ADDRESSES.fault(
             subject,
-            f"something accepts connections at {listen} and does not answer, and no process of the "
-            "scheduler is known to be there",
-            f"see what it is (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
+            f"a program accepts connections at {listen} and does not answer, and no process of the "
+            "scheduler is known there",
+            f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
         )
     if occupant == "somebody":
         return ADDRESSES.fault(
             subject,
-            f"something answers at {listen} that is no scheduler in working order",
-            f"see what it is (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
+            f"a program answers at {listen}, but no working scheduler",
+            f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
         )
     if not is_loopback(listen.host):
         return ADDRESSES.warning(
             subject,
             f"{listen} is open to the network: {exposed}",
-            f"listen on 127.0.0.1:{listen.port}, with a proxy before it that asks who is there; or "
-            "let a firewall choose who may connect",
+            f"listen on 127.0.0.1:{listen.port}, behind a proxy that authenticates its users; or let "
+            "a firewall restrict the connections",
         )
     answer = {"scheduler": "; a scheduler answers there", "silent": "; the scheduler there does not answer"}
     return ADDRESSES.ok(subject, f"{listen} is this machine's own{answer.get(str(occupant), '')}")

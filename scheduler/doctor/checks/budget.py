@@ -116,7 +116,7 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
             f"it may be sent {pluralize(target.requests_per_minute, 'request')} a minute and "
             f"{target.requests_per_hour:,} an hour; "
             f"the cloud allows a key {per_minute:,} and {per_hour:,}",
-            "lower requests_per_minute and requests_per_hour; leave room for whatever else uses the key",
+            "lower requests_per_minute and requests_per_hour; leave room for other users of the key",
         )
 
 
@@ -169,7 +169,7 @@ def _describe_forecast(
     result = forecast_stretch(automations, polls, limits, begin, end)
     said = (
         describe_shortage(result, {each.id: each.name for each in automations}, polls, begin)
-        or "all goes in time, since polls give way"
+        or "all fires are in time, because polls give way"
     )
     if len(stretch) == len(minutes):
         return said

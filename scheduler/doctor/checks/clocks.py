@@ -27,7 +27,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     if facts.synchronised is False:
         yield _report_unsynchronised(agrees=any(abs(ahead) <= _NOTABLE for _, ahead in compared))
     elif facts.synchronised:
-        yield CLOCK.ok("this machine", "its clock is kept right (adjtimex)")
+        yield CLOCK.ok("this machine", "a time service keeps its clock right (adjtimex)")
 
 
 def _check_offset(subject: str, ahead: float) -> CheckFinding:
@@ -43,9 +43,11 @@ def _check_offset(subject: str, ahead: float) -> CheckFinding:
 
 
 def _report_unsynchronised(*, agrees: bool) -> CheckFinding:
-    advice = "timedatectl set-ntp true, or install chrony; in a container that is for its host to do"
+    advice = "timedatectl set-ntp true, or install chrony; in a container, on its host"
     if agrees:
         return CLOCK.notice(
-            "this machine", "nothing keeps its clock right, though it is now, as an API's shows", advice
+            "this machine",
+            "no time service keeps its clock right, but an API's clock shows that it is right now",
+            advice,
         )
-    return CLOCK.warning("this machine", "nothing keeps its clock right", advice)
+    return CLOCK.warning("this machine", "no time service keeps its clock right", advice)

@@ -58,7 +58,7 @@ def _check_variables(facts: Facts) -> Iterator[CheckFinding]:
         yield CONFIGURATION.notice(
             "environment",
             f"settings come from {', '.join(names)}",
-            "see that the daemon has the same variables: those of a shell are not those of a unit",
+            "check that the daemon has the same variables: a unit does not have the variables of a shell",
         )
     path = facts.settings.ledger.url.path
     if not path.is_absolute():
@@ -74,15 +74,15 @@ def _check_times(settings: Settings) -> Iterator[CheckFinding]:
     if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOP_TIMEOUT:
         yield CONFIGURATION.notice(
             "daemon.drain_timeout",
-            f"{format_duration(settings.daemon.drain_timeout)} is longer than systemd waits where a "
-            "unit says nothing else, 90 s",
+            f"{format_duration(settings.daemon.drain_timeout)} is longer than the default wait "
+            "of systemd, 90 s",
             "set TimeoutStopSec in the unit to some seconds more",
         )
     if schedule.settle_time < _MIN_SETTLE_TIME and not all(each.idempotent for each in settings.targets):
         yield CONFIGURATION.warning(
             "schedule.settle_time",
-            f"{format_duration(schedule.settle_time)} is too short for an API that is slow for "
-            "once: what it carries out later is doubled",
+            f"{format_duration(schedule.settle_time)} is too short for an API that is slow "
+            "once: a run that starts later is a double",
             "leave it at 30s, or set idempotent on a target that honours Idempotency-Key",
         )
     if schedule.stale_limit < _MAX_FAILED_POLLS * schedule.poll_interval:
@@ -110,9 +110,9 @@ def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
         if start_within is not None and start_within < needed:
             yield CONFIGURATION.notice(
                 where,
-                f"{format_duration(start_within)} is over before a lost answer has been found out, "
+                f"{format_duration(start_within)} is over before an unknown attempt is reconciled, "
                 f"after {format_duration(needed)}",
-                "nothing, if an occurrence so late is not wanted; else make it longer",
+                "nothing, if you do not want so late occurrences; else make it longer",
             )
 
 
@@ -128,7 +128,7 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
         if start_within is not None and start_within > _ANSWER_RETENTION:
             yield CONFIGURATION.warning(
                 where,
-                f"{format_duration(start_within)} is longer than an answer is kept for its "
+                f"{format_duration(start_within)} is longer than the API keeps an answer for its "
                 f"Idempotency-Key, {kept}",
                 "make it shorter: an attempt that is sent again later may start a second run",
             )
@@ -161,7 +161,7 @@ def _check_overrides(facts: Facts) -> Iterator[CheckFinding]:
             yield _warn_useless_override(
                 number,
                 override.automation,
-                "never counts: earlier ones match all that it matches",
+                "has no effect: earlier overrides match all its automations",
                 "move it up, or remove it",
             )
 

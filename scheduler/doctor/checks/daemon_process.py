@@ -30,7 +30,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield DAEMON.fault(
             node,
             f"it is not ready: {problem}",
-            "mend that; it goes on by itself. docs/runbooks.md says what each means",
+            "correct this; the daemon continues by itself. docs/runbooks.md explains each problem",
         )
     if status.get("version") != facts.version:
         yield DAEMON.warning(
@@ -59,8 +59,8 @@ def _report_silence(facts: Facts, unknown: UnknownFact) -> CheckFinding:
         )
     start = advise_start_daemon()
     if facts.record is not None and facts.record.occurrences:
-        return DAEMON.warning("daemon", "none runs, and one has run before: nothing is fired", start)
-    return DAEMON.notice("daemon", "none runs: nothing is fired", start)
+        return DAEMON.warning("daemon", "no daemon runs, but one has run before: nothing is fired", start)
+    return DAEMON.notice("daemon", "no daemon runs: nothing is fired", start)
 
 
 def _describe_last_reading(facts: Facts) -> str:
@@ -91,8 +91,7 @@ def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Ite
     if served and configured and served != configured:
         yield DAEMON.warning(
             node,
-            f"it serves {', '.join(sorted(str(name) for name, *_ in served))} as another "
-            "configuration has it",
+            f"it serves {', '.join(sorted(str(name) for name, *_ in served))} by another configuration",
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
@@ -103,7 +102,7 @@ def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Ite
             yield DAEMON.fault(
                 f"target {target.name}",
                 f"{pluralize(int(count), 'occurrence is', 'occurrences are')} overdue",
-                f"see `{format_command('status')}` for which, and the log for why",
+                f"see `{format_command('status')}` for the occurrences, and the log for the cause",
             )
         past = facts.get_daemon_target(target.name).get("recovering")
         if isinstance(past, Mapping):
@@ -120,19 +119,21 @@ def _check_target_state(told: Mapping[str, object], subject: str) -> Iterator[Ch
     if until := told.get("throttled_until"):
         yield DAEMON.warning(
             subject,
-            f"nothing is sent until {until}: the API answered 429 and asked for that",
+            f"nothing is sent until {until}: the API answered 429 and asked for this wait",
             "lower requests_per_minute and requests_per_hour to what the API allows; it goes on by itself",
         )
     if isinstance(doubt := told.get("inconsistent"), Mapping):
         yield DAEMON.warning(
             subject,
             f"its list cannot be trusted since {doubt.get('since')}: {doubt.get('reason')}",
-            "find out at the API why its list contradicts itself; what is deleted is noticed when it is due",
+            "find out at the API why its list contradicts itself; a deletion is noticed when the "
+            "automation is due",
         )
     if isinstance(gone := told.get("disappeared"), Mapping):
         yield DAEMON.warning(
             subject,
             f"{gone.get('count')} of {gone.get('automations')} automations disappeared from its "
             f"list within an hour, at {gone.get('at')}",
-            "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
+            "find out whether somebody deleted them, or whether the API's list, the project or the "
+            "key is wrong",
         )

@@ -28,7 +28,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     if isinstance(facts.embedded, UnknownFact):
         yield EMBEDDED.notice(
             str(api.database.path),
-            f"it could not be looked at: {facts.embedded.reason}",
+            f"it could not be examined: {facts.embedded.reason}",
             "run the command as root, or as its user",
         )
         return
@@ -51,7 +51,7 @@ def _check_runner(
     if not command:
         yield EMBEDDED.warning(
             "api.runner.command",
-            "there is none: every run fails, and says so",
+            "there is no command: every run fails",
             "set it to your agent; see docs/agents.md",
         )
     elif "/" in command[0] and not command[0].startswith("/"):
@@ -125,8 +125,8 @@ def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[CheckF
             "api.runner",
             f"{embedded.server} has other settings than this command, which come from "
             f"{', '.join(embedded.differing_variables)}",
-            f"nothing: `check` judges the settings of {embedded.server}; to have them alike, write "
-            "them in the file",
+            f"nothing: `check` judges the settings of {embedded.server}; to have the same settings, "
+            "write them in the file",
         )
 
 
@@ -137,7 +137,7 @@ def _check_database(api: ApiSettings, embedded: EmbeddedFacts) -> CheckFinding:
     if folder is None:
         return EMBEDDED.fault(
             subject,
-            "not even its folder is there",
+            "its folder does not exist",
             f"make {api.database.path.parent} for the API's user, or correct [api] database",
         )
     if database is None:
@@ -166,7 +166,7 @@ def _judge_disks(embedded: EmbeddedFacts) -> Iterator[CheckFinding]:
         if disk.filesystem in REMOTE:
             yield EMBEDDED.fault(
                 str(disk.path),
-                f"it lies on {disk.filesystem}, where neither locks nor the write-ahead log can be relied on",
+                f"it lies on {disk.filesystem}, where locks and the write-ahead log are not reliable",
                 "put it on a local disk",
             )
         yield _judge_room(
@@ -189,14 +189,14 @@ def _report_storage(subject: str, kept: StorageFacts | UnknownFact | None) -> It
     if isinstance(kept, UnknownFact):
         yield EMBEDDED.notice(
             subject,
-            f"what the runs take on disk could not be measured: {kept.reason}",
+            f"the disk usage of the runs could not be measured: {kept.reason}",
             "run the command as root, or as its user",
         )
     elif kept is not None:
         least = (
             ""
             if kept.measured_runs == kept.runs
-            else f"; at least, since the time sufficed for {kept.measured_runs:,} of them"
+            else f"; at least: the time was enough for {kept.measured_runs:,} of them"
         )
         database, outputs, clones = (
             format_bytes(size) for size in (kept.database, kept.outputs, kept.clones)
@@ -231,7 +231,10 @@ def _repeat_health(listen: str, health: Mapping[str, object] | UnknownFact | Non
     Another program at the server's address is a matter of the check of the addresses.
     """
     parts = health if isinstance(health, Mapping) else {}
-    see_log = f"{advise_log('scheduler-api')}: it names the cause; mend that, and it goes on by itself"
+    see_log = (
+        f"{advise_log('scheduler-api')}: it names the cause; remove the cause, and the server continues "
+        "by itself"
+    )
     for part in ("database", "runner"):
         if parts.get(part) is False:
             yield EMBEDDED.fault(listen, f"the server says that its {part} does not work", see_log)

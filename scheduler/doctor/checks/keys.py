@@ -140,6 +140,6 @@ def _check_target_scopes(subject: str, api: ApiFacts) -> Iterator[CheckFinding]:
     elif api.write_refusal is not None:
         yield SCOPES.warning(
             subject,
-            f"whether the key may start runs cannot be told: {api.write_refusal.text}",
-            "see at the API that the key has the scope task:write",
+            f"unknown whether the key may start runs: {api.write_refusal.text}",
+            "check at the API that the key has the scope task:write",
         )

@@ -28,7 +28,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     if isinstance(ledger, UnknownFact):
         path = str(facts.settings.ledger.url.path)
         yield LEDGER.fault(
-            path, f"it could not be looked at: {ledger.reason}", "see its disk, and the system log"
+            path, f"it could not be examined: {ledger.reason}", "check its disk, and read the system log"
         )
         return
     subject = str(ledger.path)
@@ -53,13 +53,13 @@ def _report_absent(subject: str, ledger: LedgerFacts, facts: Facts) -> CheckFind
     if not isinstance(facts.daemon, UnknownFact):
         return LEDGER.fault(
             subject,
-            "it is not there, though a daemon runs: that one has another",
-            "name in [ledger] url the one that is meant",
+            "it does not exist, but a daemon runs: the daemon has another ledger",
+            "name the daemon's ledger in [ledger] url",
         )
     if ledger.folder is None:
         return LEDGER.fault(
             subject,
-            "neither it nor its folder is there",
+            "neither the ledger nor its folder exists",
             f"make {ledger.path.parent} for the daemon's user, or correct [ledger] url",
         )
     if not ledger.writable:
@@ -112,13 +112,13 @@ def _check_undamaged(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding
     if not ledger.has_wal:
         yield LEDGER.warning(
             subject,
-            "it has no write-ahead log: commands and the daemon hold each other up",
+            "it has no write-ahead log: commands and the daemon block each other",
             "start the daemon, which sets it",
         )
     if ledger.damage is None:
         yield LEDGER.notice(
             subject,
-            f"{size}, too much to be checked here",
+            f"{size}, too large to be checked here",
             f"on a copy: sqlite3 COPY 'PRAGMA quick_check'; {ledger.path} was checked in part",
         )
     else:
@@ -155,7 +155,7 @@ def _check_disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Che
     if ledger.filesystem in REMOTE:
         yield LEDGER.fault(
             subject,
-            f"it lies on {ledger.filesystem}, where neither locks nor the write-ahead log can be relied on",
+            f"it lies on {ledger.filesystem}, where locks and the write-ahead log are not reliable",
             "put it on a local disk",
         )
     growth = _estimate_growth(ledger.record, ledger.file, facts.settings.ledger.retention)
@@ -203,8 +203,8 @@ def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     elif ledger.lock_text:
         yield LEDGER.notice(
             subject,
-            f"no process holds it; {ledger.lock_text} ended without letting go of it, as when it is killed",
-            "nothing: the next start finds out what was open",
+            f"no process holds it; {ledger.lock_text} ended without releasing it, as after a kill",
+            "nothing: the next start resolves the open occurrences",
         )
 
 

@@ -27,7 +27,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     found = [*_check_recorded(facts), *_check_unrecorded(facts), *_check_duplicates(facts)]
     yield from found
     if not found and (facts.record is not None or any(each.snapshot for each in facts.targets)):
-        yield OTHER_SCHEDULERS.ok("automations", "no sign that anybody else fires them")
+        yield OTHER_SCHEDULERS.ok("automations", "no sign of another scheduler")
 
 
 def _check_recorded(facts: Facts) -> Iterator[CheckFinding]:
@@ -46,7 +46,7 @@ def _check_recorded(facts: Facts) -> Iterator[CheckFinding]:
             yield OTHER_SCHEDULERS.warning(
                 subject,
                 f"{_describe_runs(each, each.count)}",
-                f"nothing, if somebody started that by hand; else {advice}",
+                f"nothing, if a person started them; else {advice}",
             )
 
 

@@ -28,8 +28,8 @@ _SOON: Final = timedelta(days=14)
 _UNKNOWN_AUTHORITY: Final = (2, 20, 21)
 _SELF_SIGNED: Final = (18, 19)
 _TLS_ADVICE: Final[Mapping[int, str]] = {  # OpenSSL's codes of untrusted certificates (openssl/x509_vfy.h)
-    9: "see whether this machine's clock is right; else the API's certificate has to be replaced",
-    10: "renew the API's certificate; see whether this machine's clock is right, too",
+    9: "check this machine's clock; if the clock is right, the API needs a new certificate",
+    10: "renew the API's certificate; check this machine's clock, too",
     **dict.fromkeys(
         _SELF_SIGNED, "if it is the right one, set ca_file on the target to a file that holds it"
     ),
@@ -49,14 +49,14 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield REACHABILITY.notice(
             "environment",
             f"{name} has certificates trusted from {facts.environment[name]}",
-            "see that the daemon has it too, or set ca_file on the target that needs it",
+            "check that the daemon has it too, or set ca_file on the target that needs it",
         )
     proxies = [name for name in PROXY_VARIABLES if name in facts.environment]
     if proxies and not all(target.settings.proxy for target in facts.targets):
         yield REACHABILITY.notice(
             "environment",
-            f"{', '.join(proxies)} counts for nothing here: requests go directly",
-            "set proxy on a target that is reached by a proxy",
+            f"{', '.join(proxies)} has no effect here: requests go directly",
+            "set proxy for each target behind a proxy",
         )
     for target in facts.targets:
         yield from _check_target(facts, target, proxied=bool(proxies))
@@ -67,8 +67,8 @@ def _check_target(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterat
     if isinstance(way, UnknownFact):
         yield REACHABILITY.fault(
             subject,
-            f"the way to it could not be looked at: {way.reason}",
-            "try again; see the network of this machine",
+            f"the connection could not be examined: {way.reason}",
+            "try again; check the network of this machine",
         )
     elif way.broken:
         yield REACHABILITY.fault(subject, *_describe_failure(target, way, proxied=proxied))
@@ -83,10 +83,10 @@ def _describe_failure(target: TargetFacts, way: Connectivity, *, proxied: bool) 
     if way.broken == "name":
         return (
             f"the name {way.host} cannot be resolved: {way.error}",
-            "correct the target's url, or mend this machine's name service",
+            "correct the target's url, or repair this machine's name service",
         )
     if way.broken == "connection":
-        advice = f"see that the API runs and that no firewall keeps this machine from port {way.port}"
+        advice = f"check that the API runs and that no firewall blocks this machine from port {way.port}"
         advice += "; a proxy of the environment is not used, only the target's proxy" if proxied else ""
         at = "" if way.addresses == (way.host,) else f" ({', '.join(way.addresses)})"
         return f"no connection to {way.host} port {way.port}{at}: {way.error}", advice
@@ -101,10 +101,10 @@ def _describe_proxy_failure(way: Connectivity) -> tuple[str, str]:
     if way.broken == "connection":
         return (
             f"no connection to its proxy {way.proxy}: {way.error}",
-            "see that the proxy runs, or correct the target's proxy",
+            "check that the proxy runs, or correct the target's proxy",
         )
     advice = (
-        f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password stand in the "
+        f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password are in the "
         "target's proxy"
     )
     return f"its proxy {way.proxy} made no connection to {way.host} port {way.port}: {way.error}", advice
@@ -114,19 +114,19 @@ def _advise_tls(target: TargetFacts, way: Connectivity) -> str:
     ca_file = target.settings.ca_file
     if way.proxy and way.verify_code in {*_UNKNOWN_AUTHORITY, *_SELF_SIGNED}:
         return (
-            "if the proxy reads what goes through it, set ca_file on the target to a file with the "
+            "if the proxy reads the traffic, set ca_file on the target to a file with the "
             "authority of the proxy"
         )
     if way.verify_code in _UNKNOWN_AUTHORITY and ca_file:
         return f"add the authority that signed it to {ca_file}"
     if way.verify_code is None and ca_file:
         return (
-            f"see that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in "
+            f"check that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in "
             "PEM form"
         )
     return _TLS_ADVICE.get(
         way.verify_code or 0,
-        f"see that the API speaks TLS on port {way.port}, or write http:// if it does not",
+        f"check that the API speaks TLS on port {way.port}, or write http:// if it does not",
     )
 
 
@@ -134,7 +134,7 @@ def _check_tls(facts: Facts, subject: str, way: Connectivity) -> Iterator[CheckF
     if not way.tls and (way.proxy or not is_loopback(way.host)):  # behind a proxy, loopback is no exception
         yield REACHABILITY.warning(
             subject,
-            f"the key is sent to {way.host} without TLS, for everybody on the way to read",
+            f"the key is sent to {way.host} without TLS: anybody on the network path can read it",
             "write https:// in the target's url",
         )
     if way.expires is not None and way.expires - facts.now < _SOON:
@@ -151,8 +151,8 @@ def _check_answer(
     if isinstance(api, UnknownFact):
         return REACHABILITY.notice(
             subject,
-            f"{_describe_endpoint(way)} can be connected to; the API was not asked: {api.reason}",
-            "mend that first",
+            f"{_describe_endpoint(way)} accepts connections; the API was not asked: {api.reason}",
+            "correct this first",
         )
     if api.refusal is not None:
         return REACHABILITY.fault(subject, *_describe_refusal(target, api.refusal))
@@ -177,7 +177,7 @@ def _describe_endpoint(way: Connectivity) -> str:
 
 
 def _describe_refusal(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
-    otherwise = "see whether the API is well; try again"
+    otherwise = "check the API, and try again"
     says_what_to_do = refusal.held or refusal.status is None  # no status: the scheduler's own words
     finding, advice = split_advice(refusal.text, otherwise) if says_what_to_do else (refusal.text, otherwise)
     if refusal.status == HTTPStatus.NOT_FOUND and urlsplit(target.settings.url).path:
@@ -186,7 +186,7 @@ def _describe_refusal(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
         return (
             refusal.text,
             (
-                "somebody else uses up the key's limit: give this target a key of its own, or lower "
+                "another client uses up the key's limit: give this target a key of its own, or lower "
                 "requests_per_minute and poll_interval"
             ),
         )

@@ -29,7 +29,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     if more > 0:
         yield RESULTS.warning(
             "automations",
-            f"whose newest finished run failed as well: {more:,} more",
+            f"more automations with a failed newest finished run: {more:,} more",
             f"see `{format_command('history --run-status failed')}`",
         )
     if not named and not more:
@@ -42,6 +42,6 @@ def _warn_of_failure(run: FinishedRun) -> CheckFinding:
         f"automation {run.name} ({run.automation_id})",
         f"its newest finished run {run.description}, {to_text_seconds(run.finished_at)}{error}",
         f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the "
-        "API; mend the cause, then "
+        "API; remove the cause, then "
         f"`{format_command(f'automations run {run.automation_id}', target=run.target)}`",
     )

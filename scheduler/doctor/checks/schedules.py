@@ -51,7 +51,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
             yield SCHEDULES.notice(
                 subject,
                 "its automations are not known: the API could not be read, and the ledger has none",
-                "mend that first",
+                "correct this first",
             )
             continue
         if target.snapshot is None:
@@ -83,9 +83,8 @@ def _check_consistency(subject: str, target: TargetFacts) -> Iterator[CheckFindi
     if target.snapshot is not None and not target.snapshot.complete:
         yield SCHEDULES.warning(
             subject,
-            "its list contradicts itself, in three readings one after the other: "
-            f"{target.snapshot.disagreement}",
-            "find out at the API why; while this stays so, what is deleted is noticed when it is due",
+            f"its list contradicts itself, in three successive readings: {target.snapshot.disagreement}",
+            "find out at the API why; meanwhile, a deletion is noticed when the automation is due",
         )
 
 
@@ -96,7 +95,7 @@ def _report_recorded(facts: Facts, subject: str, target: TargetFacts) -> CheckFi
     return SCHEDULES.notice(
         subject,
         f"the API could not be read: its automations are those of the ledger's last snapshot{taken}",
-        "mend that first",
+        "correct this first",
     )
 
 
@@ -105,7 +104,7 @@ def _check_automation(facts: Facts, each: KnownAutomation) -> Iterator[CheckFind
     if each.broken is not None:
         yield SCHEDULES.fault(
             subject,
-            f"the API's object is broken, so it never fires: {each.broken}",
+            f"the API's object is broken, and the automation never fires: {each.broken}",
             "edit or delete it at the API",
         )
         return
@@ -145,7 +144,7 @@ def _check_rarity(schedule: Schedule, now: datetime) -> Iterator[CheckFinding]:
         yield SCHEDULES.warning(
             _NO_SUBJECT,
             f"'{schedule.expression}' fires {when}",
-            "see whether day of month, month and day of week are meant together; else edit it",
+            "check whether day of month, month and day of week belong together; else edit it",
         )
 
 
@@ -164,7 +163,7 @@ def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
             yield SCHEDULES.warning(
                 _NO_SUBJECT,
                 f"'{schedule.expression}': {each.here}",
-                f"nothing, if that is meant; else {instead}",
+                f"nothing, if you want this; else {instead}",
             )
     ordered = sorted(found, key=lambda difference: difference.code not in _MISREAD_CODES)
     others = [difference.words for difference in ordered if difference.code not in _SURPRISING_CODES]
@@ -189,7 +188,7 @@ def _check_policies(
             subject,
             f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between "
             "two fires: it is cut to half of that",
-            "give it less, by an [[override]] of its own",
+            "give it less jitter, by an [[override]] of its own",
         )
 
 
@@ -206,7 +205,7 @@ def _report_not_fired(
         yield SCHEDULES.notice(
             subject,
             f"automations that are not fired: {counts}",
-            "nothing, if that is meant; see "
+            "nothing, if you want this; see "
             f"`{format_command('status')}`{_describe_ends(facts, automations)}",
         )
 

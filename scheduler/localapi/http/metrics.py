@@ -46,13 +46,13 @@ class ApiMetrics:
         )
         self._runs = Counter(
             "scheduler_api_runs_total",
-            "Runs that ended, by how they ended",
+            "Ended runs by status",
             ("status",),
             registry=self.registry,
         )
         self._run_durations = Histogram(
             "scheduler_api_run_duration_seconds",
-            "From the begin of a run to its end",
+            "Time from the beginning of a run to its end",
             ("status",),
             buckets=_RUN_BUCKETS,
             registry=self.registry,
@@ -63,7 +63,7 @@ class ApiMetrics:
 
         self._sizes = Gauge(
             "scheduler_api_size_bytes",
-            "What the embedded API keeps on disk",
+            "Data of the embedded API on disk",
             ("part",),
             registry=self.registry,
         )
@@ -71,7 +71,7 @@ class ApiMetrics:
             self._sizes.labels(part)
         self._healthy = Gauge(
             "scheduler_api_healthy",
-            "Whether a part of the embedded API works",
+            "1: the part of the embedded API works; 0: it does not",
             ("part",),
             registry=self.registry,
         )
@@ -89,8 +89,8 @@ class ApiMetrics:
     def watch_runner(self, queued: Callable[[], int], in_progress: Callable[[], int]) -> None:
         """Show the number of waiting runs and of running runs, read from these functions at each request."""
         for name, text, value in (
-            ("scheduler_api_runs_queued", "Runs that wait for their turn", queued),
-            ("scheduler_api_runs_in_progress", "Runs that are being carried out", in_progress),
+            ("scheduler_api_runs_queued", "Waiting runs", queued),
+            ("scheduler_api_runs_in_progress", "Runs in progress", in_progress),
         ):
             Gauge(name, text, registry=self.registry).set_function(value)
 
