@@ -133,7 +133,7 @@ def test_every_attempt_and_what_it_got_is_told_and_what_was_waited_for(ledger: P
     told = texts(why(ledger, "report", "12:20"))
     for text in (
         "attempt 1 outcome unknown: it may have started a run: connection reset",
-        "found out: nothing had been started",
+        "reconciled: nothing had been started",
         "attempt 2 refused for now (429), so nothing was started (HTTP 429)",
         "waited for its throttled target: until 2026-11-23T12:20:50Z",
         "attempt 3 outcome unknown: it may have started a run: no answer within 30 s",

@@ -182,7 +182,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             configured(settings(daemon={"drain_timeout": "2m"})),
             NOTICE,
             "daemon.drain_timeout",
-            "2m is longer than systemd waits",
+            "2m is longer than the default wait",
         ),
         (
             "settles soon",
@@ -344,7 +344,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(HEALTHY, synchronised=False),
             NOTICE,
             "this machine",
-            "though it is now",
+            "it is right now",
         ),
         (
             "unkept",
@@ -411,7 +411,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ledger(files=(), holder=None, lock_text="", record=None),
             FAULT,
             FILE_OF_LEDGER,
-            "though a daemon runs",
+            "but a daemon runs",
         ),
         (
             "of another program",
@@ -429,7 +429,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FILE_OF_LEDGER,
             "row 5 missing",
         ),
-        ("large", ledger(damage=None), NOTICE, FILE_OF_LEDGER, "too much to be checked"),
+        ("large", ledger(damage=None), NOTICE, FILE_OF_LEDGER, "too large to be checked"),
         ("without a log", ledger(has_wal=False), WARNING, FILE_OF_LEDGER, "no write-ahead log"),
         (
             "root's log",
@@ -456,7 +456,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FILE_OF_LEDGER,
             "it will grow by",
         ),
-        ("killed", ledger(holder=None), NOTICE, FILE_OF_LEDGER, "ended without letting go"),
+        ("killed", ledger(holder=None), NOTICE, FILE_OF_LEDGER, "ended without releasing it"),
         (
             "renamed",
             record(targets=(LedgerTarget("old", TARGET["url"], "1", NOW),)),
@@ -587,14 +587,14 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             configured(settings(api={"listen": "[::]:8040"})),
             WARNING,
             "api.listen",
-            "keys are sent without TLS",
+            "clients send its keys without TLS",
         ),
         (
             "taken",
             replace(HEALTHY, server="somebody"),
             FAULT,
             "server.listen",
-            "no scheduler in working order",
+            "but no working scheduler",
         ),
         (
             "silent",
@@ -1149,7 +1149,7 @@ REFUSED: Sequence[tuple[str, Refusal, str, Sequence[str], str]] = [
         Refusal("… answered HTTP 502", 502),
         TARGET["url"],
         ["reachability"],
-        "see whether the API is well",
+        "check the API, and try again",
     ),
 ]
 
