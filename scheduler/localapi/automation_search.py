@@ -1,4 +1,4 @@
-"""The search for automations by people: by id or name, by a name that a run shows, or by a prefix of an id."""
+"""The search for automations by id, by name, by a name that a run shows, or by a prefix of an id."""
 
 import sqlite3
 from collections.abc import Sequence

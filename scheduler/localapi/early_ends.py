@@ -39,12 +39,14 @@ CANCELLED: Final = (
     "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
 )
 _WAITING_OF_AUTOMATION: Final = """
-    FROM runs INDEXED BY runs_waiting_of_automation WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
+    FROM runs INDEXED BY runs_waiting_of_automation
+    WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
 """
 
 _REQUEST: Final = """
     INSERT INTO cancellations (automation_id, up_to, cause, requested_at)
-    SELECT :automation_id, max(sequence), :cause, :now FROM (SELECT sequence {waiting} ORDER BY sequence DESC LIMIT 1)
+    SELECT :automation_id, max(sequence), :cause, :now
+    FROM (SELECT sequence {waiting} ORDER BY sequence DESC LIMIT 1)
     WHERE true HAVING count(*) > 0 RETURNING up_to
 """
 _REQUEST_ALL: Final = _REQUEST.format(waiting=WAITING)
@@ -54,9 +56,13 @@ _SLICE_OF_CANCELLED: Final = f"SELECT id, automation_id {CANCELLED} ORDER BY seq
 _SLICE_OF_ALL: Final = (
     f"SELECT id, automation_id {WAITING} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
 )
-_SLICE_OF_AUTOMATION: Final = f"SELECT id, automation_id {_WAITING_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_AUTOMATION: Final = (
+    f"SELECT id, automation_id {_WAITING_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT "
+    f"{SLICE}"
+)
 _SLICE_OF_EXPIRED: Final = f"""
-    SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} ORDER BY sequence LIMIT {SLICE})
+    SELECT id, automation_id
+    FROM (SELECT id, automation_id, created_at {WAITING} ORDER BY sequence LIMIT {SLICE})
     WHERE created_at <= ?
 """  # noqa: S608 - the names are constants
 
@@ -129,7 +135,8 @@ def end_runs(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], er
     connection.execute(
         """
         UPDATE automations SET last_run_status = 'failed', last_error = ?3, updated_at = ?2
-        WHERE id IN (SELECT value ->> 1 FROM json_each(?1)) AND last_task_run_id IN (SELECT value ->> 0 FROM json_each(?1))
+        WHERE id IN (SELECT value ->> 1 FROM json_each(?1))
+            AND last_task_run_id IN (SELECT value ->> 0 FROM json_each(?1))
         """,
         (rows, now, error),
     )

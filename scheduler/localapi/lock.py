@@ -37,7 +37,8 @@ class ServerLock:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             raise ConfigurationError(
-                f"{database} is being served already (process {holder}, which holds {path}); stop that one, or name another database"
+                f"{database} is being served already (process {holder}, which holds {path}); stop "
+                "that one, or name another database"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

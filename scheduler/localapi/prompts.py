@@ -45,7 +45,8 @@ def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None])
             """
             DELETE FROM prompts WHERE id IN (SELECT value FROM json_each(?))
                 AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.prompt_id = prompts.id)
-                AND NOT EXISTS (SELECT 1 FROM idempotent_answers WHERE idempotent_answers.prompt_id = prompts.id)
+                AND NOT EXISTS (SELECT 1 FROM idempotent_answers
+                    WHERE idempotent_answers.prompt_id = prompts.id)
             """,
             (json.dumps(wanted),),
         )
@@ -59,7 +60,8 @@ def move_run_prompts(connection: sqlite3.Connection) -> int:
     moved: list[tuple[int, int]] = []
     characters = 0
     rows = connection.execute(
-        "SELECT sequence, prompt FROM runs INDEXED BY runs_with_own_prompt WHERE prompt_id IS NULL ORDER BY sequence LIMIT ?",
+        "SELECT sequence, prompt FROM runs INDEXED BY runs_with_own_prompt WHERE prompt_id IS NULL "
+        "ORDER BY sequence LIMIT ?",
         (_MAX_ROWS,),
     )
     for sequence, prompt in rows:
@@ -71,7 +73,8 @@ def move_run_prompts(connection: sqlite3.Connection) -> int:
     connection.execute(
         """
         UPDATE runs SET prompt = '', prompt_id = moved.prompt_id
-        FROM (SELECT value ->> 0 AS sequence, value ->> 1 AS prompt_id FROM json_each(?)) AS moved WHERE runs.sequence = moved.sequence
+        FROM (SELECT value ->> 0 AS sequence, value ->> 1 AS prompt_id FROM json_each(?)) AS moved
+        WHERE runs.sequence = moved.sequence
         """,
         (json.dumps(moved),),
     )

@@ -20,7 +20,7 @@ from scheduler.localapi import early_ends, prompts
 from scheduler.localapi.config import QUEUE_TIMEOUT
 from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause, EarlyEnds
 
-INTERRUPTED_ERROR: Final = "The server ended while this run was going on, so how the run ended is not known."
+INTERRUPTED_ERROR: Final = "The server ended during this run, and the end of the run is not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,10 @@ class RunQueue:
 
         Return False for a run that has ended.
         """
-        statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
+        statement = (
+            "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN "
+            "('queued', 'running')"
+        )
         return await self._database.write(
             lambda connection: connection.execute(statement, (self._format_now(), run_id)).rowcount == 1
         )
@@ -124,7 +127,10 @@ class RunQueue:
 
     async def count_unfinished_among(self, run_ids: Sequence[str]) -> int:
         """Count the unfinished runs among these runs."""
-        statement = "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN ('queued', 'running')"
+        statement = (
+            "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN "
+            "('queued', 'running')"
+        )
         return await self._database.read(
             lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0])
         )
@@ -134,7 +140,7 @@ class RunQueue:
         return await self._database.read(partial(_count_waiting, automation_id=automation_id, up_to=up_to))
 
     async def find_with_prefix(self, prefix: str, limit: int) -> list[dict[str, Any]]:
-        """Return the runs with ids that begin with a prefix: ``id``, ``name``, ``status`` and ``created_at``."""
+        """Return id, name, status and ``created_at`` of the runs with ids that begin with a prefix."""
         values = {"prefix": prefix, "limit": limit}
         return await self._database.browse(
             lambda connection: [dict(row) for row in connection.execute(_RUNS_WITH_PREFIX, values)]
@@ -212,7 +218,8 @@ class RunQueue:
 
 RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
 _RUNS_WITH_PREFIX: Final = """
-    SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g' ORDER BY id LIMIT :limit
+    SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g'
+    ORDER BY id LIMIT :limit
 """  # no id has a character from g on
 
 
@@ -301,7 +308,8 @@ def _finish(
     connection.execute(
         """
         UPDATE automations
-        SET last_run_status = :status, last_error = :error, updated_at = iif(:status = 'failed', :ended_at, updated_at)
+        SET last_run_status = :status, last_error = :error,
+            updated_at = iif(:status = 'failed', :ended_at, updated_at)
         WHERE id = :automation_id AND last_task_run_id = :run_id
         """,
         {
@@ -331,7 +339,8 @@ def select_runs(
     if status is not None:
         conditions.append("status = :status")
     rows = connection.execute(
-        f"SELECT {_RUN_COLUMNS} FROM runs WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit",  # noqa: S608 - constants
+        f"SELECT {_RUN_COLUMNS} FROM runs "  # noqa: S608 -- constants
+        f"WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit",
         {
             "automation": automation,
             "automation_id": automation_id,
@@ -352,7 +361,8 @@ def _get_run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] |
 
 
 _RUN_COLUMNS: Final = (
-    "id, automation_id, project_id, task_id, name, repository, status, created_at, started_at, cancelled_at, finished_at, command, "
+    "id, automation_id, project_id, task_id, name, repository, status, created_at, started_at, "
+    "cancelled_at, finished_at, command, "
     "exit_status, error, (SELECT timezone FROM automations WHERE automations.id = automation_id) AS timezone"
 )
 

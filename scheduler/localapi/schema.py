@@ -59,7 +59,8 @@ _FIRST_TABLES: Final = (
     """,
     """
     CREATE TRIGGER automation_created AFTER INSERT ON automations BEGIN
-        INSERT INTO project_sizes VALUES (new.project_id, 1) ON CONFLICT DO UPDATE SET automations = automations + 1;
+        INSERT INTO project_sizes VALUES (new.project_id, 1) ON CONFLICT
+        DO UPDATE SET automations = automations + 1;
     END
     """,
     """
@@ -138,7 +139,8 @@ def m002_cancelling_and_use(tables: Tables) -> None:
     """Add cancellations of runs, by any process with the file open, and the last use of keys."""
     tables.execute("ALTER TABLE runs ADD COLUMN cancelled_at TEXT")
     tables.execute(
-        "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND status IN ('queued', 'running')"
+        "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND "
+        "status IN ('queued', 'running')"
     )
     tables.execute("ALTER TABLE keys ADD COLUMN last_used_at TEXT")
 
@@ -157,7 +159,8 @@ def m003_version_of_the_order(tables: Tables) -> None:
         "DROP TRIGGER automation_deleted",
         """
         CREATE TRIGGER automation_deleted AFTER DELETE ON automations BEGIN
-            UPDATE project_sizes SET automations = automations - 1, version = version + 1 WHERE project_id = old.project_id;
+            UPDATE project_sizes SET automations = automations - 1, version = version + 1
+            WHERE project_id = old.project_id;
         END
         """,
         """
@@ -193,7 +196,8 @@ def m004_answers_by_project(tables: Tables) -> None:
         SELECT project_id, automation_id, idempotency_key, status, body, created_at FROM (
             SELECT
                 keys.project_id, automation_id, idempotency_key, status, body, answers.created_at,
-                max(answers.created_at) OVER (PARTITION BY keys.project_id, automation_id, idempotency_key) AS newest
+                max(answers.created_at) OVER (PARTITION BY keys.project_id, automation_id,
+                    idempotency_key) AS newest
             FROM idempotent_answers AS answers JOIN keys ON keys.id = answers.key_id
         )
         WHERE created_at > strftime('%Y-%m-%dT%H:%M:%f000Z', newest, '-7 days')
@@ -212,7 +216,10 @@ def m005_runs_that_wait(tables: Tables) -> None:
         "DROP INDEX runs_unfinished",
         "DROP INDEX runs_cancelled",
         "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
-        "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NOT NULL",
+        (
+            "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND "
+            "cancelled_at IS NOT NULL"
+        ),
         "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
     ):
         tables.execute(statement)

@@ -209,7 +209,8 @@ def _find_rows(
     """
     rows = connection.execute(
         f"""
-        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if bookmark else ""}
+        SELECT rowid FROM automations
+        WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if bookmark else ""}
         ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped
         """,  # noqa: S608 - the names are constants
         {
@@ -249,7 +250,8 @@ def _start_run(
         connection,
         f"""
         UPDATE automations
-        SET last_task_run_id = :run_id, last_run_at = :now, last_run_status = 'running', last_error = NULL, updated_at = :now
+        SET last_task_run_id = :run_id, last_run_at = :now, last_run_status = 'running', last_error = NULL,
+            updated_at = :now
         {_WHERE_AUTOMATION} RETURNING {_COLUMNS}
         """,  # noqa: S608 - the names are constants
         run,
@@ -259,8 +261,10 @@ def _start_run(
     prompt_id = prompts.keep(connection, automation["prompt"])
     connection.execute(
         """
-        INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, prompt_id, status, created_at)
-        SELECT :run_id, id, project_id, last_task_id, name, repository, '', :prompt_id, 'queued', :now FROM automations WHERE id = :id
+        INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, prompt_id,
+            status, created_at)
+        SELECT :run_id, id, project_id, last_task_id, name, repository, '', :prompt_id, 'queued', :now
+        FROM automations WHERE id = :id
         """,
         {**run, "prompt_id": prompt_id},
     )
@@ -303,13 +307,15 @@ def _keep_answer(
     More answers are removed than come in, but few at a time, so that no write is long.
     """
     replaced = connection.execute(
-        "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id",
+        "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND "
+        "idempotency_key = ? RETURNING prompt_id",
         names,
     ).fetchall()
     body = json.dumps({**accepted.automation, "prompt": None})  # the fields keep their order
     connection.execute(
         """
-        INSERT INTO idempotent_answers (project_id, automation_id, idempotency_key, status, body, prompt_id, created_at)
+        INSERT INTO idempotent_answers (project_id, automation_id, idempotency_key, status, body,
+            prompt_id, created_at)
         VALUES (?, ?, ?, ?, ?, ?, ?)
         """,
         (*names, accepted.status, body, prompt_id, to_text(now)),

@@ -20,7 +20,7 @@ from scheduler.localapi.runner.start_failure import explain_line_end, explain_st
         (128, ""),
         (130, ": a program was killed by SIGINT"),
         (134, ": a program was killed by SIGABRT"),
-        (137, ": a program was killed by SIGKILL, often for want of memory"),
+        (137, ": a program was killed by SIGKILL, often because memory ran out"),
         (139, ": a program was killed by SIGSEGV, so it crashed"),
         (143, ": a program was killed by SIGTERM, so somebody asked it to end"),
         (255, ""),
@@ -38,7 +38,7 @@ def test_an_exit_status_is_explained_by_the_custom_of_shells(status: int, meanin
 
 @pytest.mark.parametrize(
     ("status", "meaning"),
-    [(-9, "SIGKILL, often for want of memory"), (-11, "SIGSEGV, so it crashed"), (-40, "signal 40")],
+    [(-9, "SIGKILL, often because memory ran out"), (-11, "SIGSEGV, so it crashed"), (-40, "signal 40")],
 )
 def test_a_signal_is_explained(status: int, meaning: str) -> None:
     assert (

@@ -87,7 +87,10 @@ def _check_cron_expression(text: str) -> str:
     Schedules that the daemon would quarantine are refused here.
     """
     if len(text.split()) != _CRON_FIELDS:
-        detail = "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'."
+        detail = (
+            "Only standard 5-field cron expressions are supported (minute hour day month weekday). "
+            "Example: '0 9 * * 1-5'."
+        )
         raise make_validation_error("invalid", detail, attr="cron_expression")
     try:
         Schedule.parse(text, "UTC")

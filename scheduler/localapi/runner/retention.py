@@ -219,7 +219,8 @@ class Retention:
 
 def _find_ended_runs(connection: sqlite3.Connection, *, names: Sequence[str]) -> list[_EndedRun]:
     rows = connection.execute(
-        "SELECT id, status = 'success', finished_at FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL",
+        "SELECT id, status = 'success', finished_at FROM runs WHERE id IN (SELECT value FROM "
+        "json_each(?)) AND finished_at IS NOT NULL",
         (json.dumps(names),),
     )
     return [_EndedRun(run_id, bool(succeeded), finished_at) for run_id, succeeded, finished_at in rows]
@@ -258,7 +259,8 @@ def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
 def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_RunRow]:
     """Read a slice in the order of acceptance. Reading ends at the first run that is not old."""
     rows = connection.execute(
-        "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?",
+        "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER "
+        "BY sequence LIMIT ?",
         (place, _SLICE),
     )
     return [_RunRow(*row) for row in rows]

@@ -20,8 +20,8 @@ NO_COMMAND: Final = RunResult(
 CANCELLED_ERROR: Final = "The run was cancelled before it began."
 DELETED_ERROR: Final = "The automation was deleted before the run began."
 RESTORED_ERROR: Final = (
-    "The run had not ended when the backup was made from which the database was restored; "
-    "how the run ended is not known."
+    "The database was restored from a backup that was made during this run, and the end of the run "
+    "is not known."
 )
 
 _MAX_LENGTH: Final = 200
@@ -30,7 +30,7 @@ NOT_FOUND_STATUS: Final = 127
 _SIGNAL_STATUS_BASE: Final = 128  # added to the number of the signal that ended a command, as a shell does
 _SIGNALS: Final = frozenset(int(each) for each in signal.Signals)
 _SIGNAL_CAUSES: Final[Mapping[int, str]] = {
-    signal.SIGKILL: "often for want of memory",
+    signal.SIGKILL: "often because memory ran out",
     signal.SIGSEGV: "so it crashed",
     signal.SIGTERM: "so somebody asked it to end",
 }
@@ -39,7 +39,10 @@ _MAX_NAMES: Final = 5
 
 def describe_expiry(queue_timeout: float) -> str:
     """Explain why a run that waited too long did not begin."""
-    return f"The run waited for its turn for {describe_duration(queue_timeout)}, the limit of `queue_timeout`, and did not begin."
+    return (
+        f"The run waited for its turn for {describe_duration(queue_timeout)}, the limit of "
+        "`queue_timeout`, and did not begin."
+    )
 
 
 def judge_command(ended: CommandResult, timeout: float, tail: bytes, hint: str | None = None) -> RunResult:
@@ -74,7 +77,8 @@ def make_repository_failure(repository: str) -> RunResult:
     """Make the result of a run with a repository name that cannot be part of a URL."""
     return RunResult(
         "failed",
-        error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only.",
+        error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', "
+        "'_' and '-' only.",
     )
 
 
@@ -145,7 +149,10 @@ def _cut(text: str) -> str:
 def _describe_end(subject: str, ended: CommandResult, timeout: float) -> str:
     match ended.cause:
         case EndCause.TIMEOUT:
-            return f"{subject} was still going after {describe_duration(timeout)}, its time limit, and was ended."
+            return (
+                f"{subject} was still going after {describe_duration(timeout)}, its time limit, and was "
+                "ended."
+            )
         case EndCause.STOP:
             return f"The server was stopped while {_lower_first_letter(subject)} was going on, and ended it."
         case EndCause.CANCEL:

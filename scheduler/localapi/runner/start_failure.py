@@ -32,7 +32,10 @@ def find_fault(command: Sequence[str], environment: Mapping[str, str], *, clones
     return (
         None
         if clones
-        else f"{program!r} is looked for in each run's working directory, which is empty: write its absolute path."
+        else (
+            f"{program!r} is looked for in each run's working directory, which is empty: write its "
+            "absolute path."
+        )
     )
 
 
@@ -64,7 +67,10 @@ def explain_start_failure(program: str, environment: Mapping[str, str | bytes], 
     if line is None:
         return None
     if not line.startswith(b"#!"):
-        return f"{str(path)!r} is no program for this machine, and its first line names no interpreter, such as #!/bin/sh."
+        return (
+            f"{str(path)!r} is no program for this machine, and its first line names no interpreter, "
+            "such as #!/bin/sh."
+        )
     return _explain_line_end(path, line) or _explain_interpreter(path, _name_interpreter(line), folder)
 
 
@@ -110,7 +116,10 @@ def _name_interpreter(line: bytes) -> str:
 def _explain_line_end(path: Path, line: bytes) -> str | None:
     if not line.startswith(b"#!") or not line.endswith(b"\r"):
         return None
-    return f"The first line of {str(path)!r} ends with CR LF, as on Windows: save the file with LF at the ends of lines."
+    return (
+        f"The first line of {str(path)!r} ends with CR LF, as on Windows: save the file with LF at the "
+        "ends of lines."
+    )
 
 
 def _explain_interpreter(path: Path, interpreter: str, folder: Path) -> str | None:
