@@ -29,7 +29,7 @@ class ServerLock:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise LedgerUnavailable(
-                f"{path}: {error.strerror}; see that its folder exists and that the server may write there"
+                f"{path}: {error.strerror}; check that its folder exists and that the server may write there"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

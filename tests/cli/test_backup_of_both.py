@@ -258,7 +258,11 @@ def test_a_member_can_be_restored_alone(
     with tarfile.open(saved) as archive:
         (folder / "api.db").write_bytes(extracted(archive, "api.db"))
     done = scheduler("restore", str(folder / "api.db"))
-    assert (done.status, "the daemon is not paused: `scheduler pause --all`" in done.out) == (0, True)
+    told = (
+        "the daemon is not paused: if deleted automations must not fire, run `scheduler pause --all` "
+        "before the API starts"
+    )
+    assert (done.status, told in done.out) == (0, True)
     assert (occurrences(ledger), paused(ledger), len(runs(api))) == (2, [], 2)
 
 

@@ -201,7 +201,11 @@ PRESENT = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
             ),
         ),
         ("9:05", "2026-11-23T08:05", "read as 2026-11-23 09:05 in Europe/Berlin"),
-        ("2026-03-29T02:30", "2026-03-29T01:00", "the clock skips that day: taken as the first minute after"),
+        (
+            "2026-03-29T02:30",
+            "2026-03-29T01:00",
+            "the clock skips that day: taken as the first minute after the gap",
+        ),
         (
             "2026-10-25T02:30",
             "2026-10-25T00:30",

@@ -125,7 +125,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with (
-        pytest.raises(LedgerUnavailable, match="see that its folder exists"),
+        pytest.raises(LedgerUnavailable, match="check that its folder exists"),
         opened(tmp_path / "nowhere" / "words.db"),
     ):
         pass

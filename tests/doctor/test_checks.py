@@ -231,7 +231,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ),
             WARNING,
             "override[1]",
-            "never counts",
+            "has no effect",
         ),
     ],
     "key": [
@@ -295,7 +295,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             replace(HEALTHY, environment={"HTTPS_PROXY": "http://user:secret@proxy"}),
             NOTICE,
             "environment",
-            "HTTPS_PROXY counts for nothing",
+            "HTTPS_PROXY has no effect",
         ),
         (
             "in the clear by a proxy",
@@ -327,7 +327,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             api(may_write=None, write_refusal=Refusal("answered HTTP 500", 500)),
             WARNING,
             MAIN,
-            "cannot be told: answered HTTP 500",
+            "unknown whether the key may start runs: answered HTTP 500",
         ),
     ],
     "clock": [
@@ -695,7 +695,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             configured(settings(api={"runner": {}})),
             WARNING,
             "api.runner.command",
-            "there is none",
+            "there is no command",
         ),
         (
             "no git",
@@ -958,7 +958,7 @@ def test_each_automation_whose_newest_finished_run_failed_is_a_warning_and_the_r
     assert "`scheduler runs show run-1`" in first.advice
     assert second.finding == "its newest finished run was lost, 2026-11-23T18:20:30Z"
     assert (rest.finding, rest.advice) == (
-        "whose newest finished run failed as well: 23 more",
+        "23 more with a failed newest finished run",
         "see `scheduler history --run-status failed`",
     )
 

@@ -203,7 +203,7 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(
         (TARGET + "max_in_flight = 1000001", "target[0].max_in_flight", "at most 1000000"),
         (TARGET + "idempotent = 1", "target[0].idempotent", "true or false, not 1"),
         (TARGET + "request_timeout = '0s'", "target[0].request_timeout", "more than nothing"),
-        (TARGET + "key_file = 'phx_secret'", "target[0].key_file", "looks like a key"),
+        (TARGET + "key_file = 'phx_secret'", "target[0].key_file", "seems to hold a key"),
         (TARGET + "ca_file = 5", "target[0].ca_file", "path of a file"),
         ("[target]\nurl = 'https://a.example'", "target", "a list of tables, not a table"),
         ("target = ['a']", "target[0]", "should be a table"),

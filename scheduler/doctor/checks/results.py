@@ -29,7 +29,7 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     if more > 0:
         yield RESULTS.warning(
             "automations",
-            f"more automations with a failed newest finished run: {more:,} more",
+            f"{more:,} more with a failed newest finished run",
             f"see `{format_command('history --run-status failed')}`",
         )
     if not named and not more:
