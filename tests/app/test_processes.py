@@ -298,7 +298,7 @@ def _blocked(process: int) -> set[int]:
 def test_a_folder_that_is_not_there_yet_is_told_and_waited_for(here: Place) -> None:
     here.edit(str(here.ledger), f"{here.folder}/late/scheduler.db")
     daemon = here.start("run")
-    assert "see that its folder exists" in daemon.told("ledger.failed")["error"]
+    assert "check that its folder exists" in daemon.told("ledger.failed")["error"]
     assert any("cannot be written" in missing for missing in here.ready()[1]["missing"])
     (here.folder / "late").mkdir()
     daemon.told("daemon.started")

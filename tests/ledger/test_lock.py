@@ -84,7 +84,7 @@ def test_nobody_is_named_when_nobody_signed(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(LedgerUnavailable, match="see that its folder exists"):
+    with pytest.raises(LedgerUnavailable, match="check that its folder exists"):
         _take(tmp_path / "nowhere" / "ledger.db")
     with unprivileged() as folder:
         folder.chmod(0o500)

@@ -157,7 +157,7 @@ def test_a_file_that_is_no_database_of_ours_is_refused_and_leaves_nothing_held(t
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     async def story() -> None:
-        with pytest.raises(Unreachable, match="see that its folder exists"):
+        with pytest.raises(Unreachable, match="check that its folder exists"):
             await LocalApi.start(configured(tmp_path / "nowhere"), now=Clock())
 
     asyncio.run(story())
