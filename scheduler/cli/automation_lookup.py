@@ -1,52 +1,34 @@
-"""The ledger as a place of automations, removed automations included."""
+"""The ledger as a place of automations."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
-from scheduler.cli.lookup import Candidate
+from scheduler.cli.lookup import AutomationPlace, Candidate
 from scheduler.ledger import automations
 from scheduler.ledger.automations import AutomationMatch
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerPlace:
-    """The automations of a target, or of all targets, in the ledger.
+def make_ledger_place(
+    connection: sqlite3.Connection, target: str | None = None, *, only_present: bool = False
+) -> AutomationPlace[AutomationMatch]:
+    """Make the place of the automations of a target, or of all targets, removed automations included.
 
     ``only_present``: only the automations of the newest snapshot, by their current names.
     """
+    where = " in the newest snapshot" if only_present else " in the ledger"
+    place = AutomationPlace(
+        where if target is None else f"{where}, target {target}",
+        partial(automations.find_named, connection, target, only_present=only_present),
+        partial(automations.find_with_prefix, connection, target, only_present=only_present),
+        partial(automations.read_names, connection, target),
+        _describe,
+    )
+    if only_present:
+        return place
+    return replace(place, find_formerly_named=partial(automations.find_formerly_named, connection, target))
 
-    connection: sqlite3.Connection
-    target: str | None = None
-    only_present: bool = False
 
-    @property
-    def where(self) -> str:
-        """The place in words."""
-        where = " in the newest snapshot" if self.only_present else " in the ledger"
-        return where if self.target is None else f"{where}, target {self.target}"
-
-    def find_named(self, text: str) -> Sequence[AutomationMatch]:
-        """Find the automations with this id or current name."""
-        return automations.find_named(self.connection, self.target, text, only_present=self.only_present)
-
-    def find_formerly_named(self, text: str) -> Sequence[AutomationMatch]:
-        """Find the automations that had this name."""
-        if self.only_present:
-            return ()
-        return automations.find_formerly_named(self.connection, self.target, text)
-
-    def find_with_prefix(self, prefix: str) -> Sequence[AutomationMatch]:
-        """Find the automations with ids that begin with a prefix."""
-        return automations.find_with_prefix(
-            self.connection, self.target, prefix, only_present=self.only_present
-        )
-
-    def read_names(self) -> Iterable[str]:
-        """Read the names of the newest snapshot."""
-        return automations.read_names(self.connection, self.target)
-
-    def describe(self, automation: AutomationMatch) -> Candidate:
-        """Return the automation as a candidate."""
-        target = automation.target
-        return Candidate(automation.automation_id, automation.name, f"target {target}", target)
+def _describe(automation: AutomationMatch) -> Candidate:
+    target = automation.target
+    return Candidate(automation.automation_id, automation.name, f"target {target}", target)

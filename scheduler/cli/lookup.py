@@ -6,10 +6,10 @@ the same for all places.
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.core.automation_filter import find_id
@@ -41,27 +41,16 @@ class Candidate:
 T = TypeVar("T")
 
 
-class AutomationPlace(Protocol[T]):
-    """A place with automations."""
+@dataclass(frozen=True, slots=True)
+class AutomationPlace(Generic[T]):
+    """A place with automations, and its queries. ``where`` follows the words "there is no automation"."""
 
-    @property
-    def where(self) -> str:
-        """The place, to follow "there is no automation"."""
-
-    def find_named(self, text: str) -> Sequence[T]:
-        """Find the automations with this id or current name."""
-
-    def find_formerly_named(self, text: str) -> Sequence[T]:
-        """Find the automations that had this name."""
-
-    def find_with_prefix(self, prefix: str) -> Sequence[T]:
-        """Find the automations with ids that begin with a prefix."""
-
-    def read_names(self) -> Iterable[str]:
-        """Read the current names of all automations."""
-
-    def describe(self, automation: T) -> Candidate:
-        """Return the automation as a candidate."""
+    where: str
+    find_named: Callable[[str], Sequence[T]]  # by this id or current name
+    find_with_prefix: Callable[[str], Sequence[T]]  # by the beginning of the id
+    read_names: Callable[[], Iterable[str]]
+    describe: Callable[[T], Candidate]
+    find_formerly_named: Callable[[str], Sequence[T]] = lambda _: ()
 
 
 def find_automation(place: AutomationPlace[T], text: str) -> T:
@@ -74,8 +63,13 @@ def find_automation(place: AutomationPlace[T], text: str) -> T:
             raise make_ambiguous_error(text, [place.describe(automation) for automation in matches])
         if matches:
             return matches[0]
+    raise make_unknown_error(place, text)
+
+
+def make_unknown_error(place: AutomationPlace[T], text: str) -> AnswerIsNo:
+    """Return the error for a text without a match, with advice."""
     see_list = f"see `{format_command('automations list')}`"
-    raise AnswerIsNo(
+    return AnswerIsNo(
         f"there is no automation {text!r}{place.where}; {advise(text, place.read_names(), see_list)}"
     )
 

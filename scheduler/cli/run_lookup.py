@@ -1,13 +1,19 @@
 """The search for a run of the embedded API: by id, by the first characters of the id, or by automation."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, advise, expand_prefix, make_ambiguous_error, read_prefix
+from scheduler.cli.lookup import (
+    AutomationPlace,
+    Candidate,
+    advise,
+    expand_prefix,
+    make_ambiguous_error,
+    read_prefix,
+)
 from scheduler.cli.times import format_in_zone, now
 from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import format_command
@@ -21,33 +27,15 @@ _MAX_CANDIDATES: Final = 100
 """Maximum number of candidates to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddedPlace:
-    """The automations of the embedded API, deleted automations with unfinished runs included."""
-
-    connection: sqlite3.Connection
-    where = " in the embedded API"
-
-    def find_named(self, text: str) -> Sequence[AutomationName]:
-        """Find the automations with this id or current name, or with unfinished runs that show the text."""
-        return automation_search.find_named(self.connection, text)
-
-    def find_formerly_named(self, text: str) -> Sequence[AutomationName]:
-        """Return nothing: the embedded API does not keep former names. Its runs show names of their time."""
-        del text
-        return ()
-
-    def find_with_prefix(self, prefix: str) -> Sequence[AutomationName]:
-        """Find the automations with ids that begin with a prefix."""
-        return automation_search.find_with_prefix(self.connection, prefix, _MAX_CANDIDATES)
-
-    def read_names(self) -> Iterable[str]:
-        """Read the names of the automations."""
-        return automation_search.read_names(self.connection)
-
-    def describe(self, automation: AutomationName) -> Candidate:
-        """Return the automation as a candidate."""
-        return Candidate(*automation)
+def make_embedded_place(connection: sqlite3.Connection) -> AutomationPlace[AutomationName]:
+    """Make the place of the embedded API's automations, deleted automations with unfinished runs included."""
+    return AutomationPlace(
+        " in the embedded API",
+        partial(automation_search.find_named, connection),
+        partial(automation_search.find_with_prefix, connection, limit=_MAX_CANDIDATES),
+        partial(automation_search.read_names, connection),
+        lambda automation: Candidate(*automation),
+    )
 
 
 async def identify_run(database: Database, text: str, *, by_name: bool = False) -> str:
@@ -75,7 +63,7 @@ async def identify_run(database: Database, text: str, *, by_name: bool = False) 
 
 
 def _find_once_named(connection: sqlite3.Connection, text: str) -> Sequence[AutomationName]:
-    text = expand_prefix(EmbeddedPlace(connection), text)
+    text = expand_prefix(make_embedded_place(connection), text)
     return automation_search.find_in_runs(connection, text, _MAX_CANDIDATES)
 
 

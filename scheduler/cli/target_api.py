@@ -3,15 +3,14 @@
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, find_automation
+from scheduler.cli.lookup import AutomationPlace, Candidate, find_automation
 from scheduler.clock import SystemClock
 from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import advise_start_api
@@ -56,30 +55,6 @@ def _is_refused_here(error: UpstreamError, target: TargetSection) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _ApiPlace:
-    """The automations of an API, as documents. The API knows no former names."""
-
-    documents: Sequence[Document]
-    where = ""
-
-    def find_named(self, text: str) -> Sequence[Document]:
-        return [document for document in self.documents if text in (document.get("id"), document.get("name"))]
-
-    def find_formerly_named(self, text: str) -> Sequence[Document]:
-        del text
-        return ()
-
-    def find_with_prefix(self, prefix: str) -> Sequence[Document]:
-        return [document for document in self.documents if str(document.get("id")).startswith(prefix)]
-
-    def read_names(self) -> Iterable[str]:
-        return (str(document["name"]) for document in self.documents if document.get("name"))
-
-    def describe(self, automation: Document) -> Candidate:
-        return Candidate(str(automation.get("id")), str(automation.get("name")))
-
-
 async def find_document(api: ApiClient, automation: str) -> Document:
     """Find an automation of the API, see `find_automation`. For an id, only one automation is read."""
     automation_id = find_id(automation)
@@ -88,4 +63,15 @@ async def find_document(api: ApiClient, automation: str) -> Document:
     else:
         document = await api.read_document(automation_id)
         documents = [] if document is None else [document]
-    return find_automation(_ApiPlace(documents), automation)
+    return find_automation(_make_place(documents), automation)
+
+
+def _make_place(documents: Sequence[Document]) -> AutomationPlace[Document]:
+    """Make the place of an API's automations. The API knows no former names."""
+    return AutomationPlace(
+        "",
+        lambda text: [one for one in documents if text in (one.get("id"), one.get("name"))],
+        lambda prefix: [one for one in documents if str(one.get("id")).startswith(prefix)],
+        lambda: (str(one["name"]) for one in documents if one.get("name")),
+        lambda one: Candidate(str(one.get("id")), str(one.get("name"))),
+    )

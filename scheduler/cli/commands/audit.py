@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
-from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
+from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import AUTOMATION_FORMS, SchedulerCommand, Source, as_json
 from scheduler.cli.instant_options import InstantType, add_utc_option
 from scheduler.cli.output import (
@@ -99,16 +99,16 @@ def command(
     from scheduler.audit.findings import BAD_KINDS
     from scheduler.audit.runner import Audit, AuditRequest
     from scheduler.cli.audit_inputs import compare_with_api, make_patience
-    from scheduler.cli.automation_lookup import LedgerPlace
+    from scheduler.cli.automation_lookup import make_ledger_place
     from scheduler.cli.ledger_file import act_as_ledger_owner, open_read_only
-    from scheduler.cli.lookup import expand_prefix
+    from scheduler.cli.lookup import expand_prefix, make_unknown_error
 
     source: Source = context.obj
     settings, at = source.load().settings, now()
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
         if automation is not None:
-            automation = expand_prefix(LedgerPlace(connection, target), automation)
+            automation = expand_prefix(make_ledger_place(connection, target), automation)
     wanted = AuditRequest(
         since=since,
         until=until or at,
@@ -124,7 +124,8 @@ def command(
     with act_as_ledger_owner(path):
         audit = Audit(path, wanted)
         if automation is not None and not audit.summary.automations:
-            raise AnswerIsNo(_describe_unknown(path, target, automation))
+            with open_read_only(path) as connection:
+                raise make_unknown_error(make_ledger_place(connection, target), automation)
         shown = _show(audit.run(make_progress_printer("audited")), zone, as_json=as_json)
     if not offline:
         shown = _show(compare_with_api(settings, path, audit, notes), zone, shown, as_json=as_json)
@@ -133,19 +134,6 @@ def command(
     _conclude(audit, notes, as_json=as_json)
     if BAD_KINDS & audit.summary.kinds.keys():
         context.exit(ANSWER_IS_NO)
-
-
-def _describe_unknown(path: "Path", target: str | None, automation: str) -> str:
-    from scheduler.cli.automation_lookup import LedgerPlace
-    from scheduler.cli.ledger_file import open_read_only
-    from scheduler.cli.lookup import advise_on
-
-    of_target = "" if target is None else f" of target {target!r}"
-    with open_read_only(path) as connection:
-        return (
-            "the ledger has no automation "
-            f"{automation!r}{of_target}{advise_on(LedgerPlace(connection, target), automation)}"
-        )
 
 
 def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:

@@ -103,7 +103,7 @@ def command(
 
     The command works with and without a running daemon, and changes nothing.
     """
-    from scheduler.cli.automation_lookup import LedgerPlace
+    from scheduler.cli.automation_lookup import make_ledger_place
     from scheduler.cli.ledger_file import is_served, open_read_only
     from scheduler.cli.lookup import advise_on, expand_prefix
     from scheduler.cli.recorded_policies import has_jitter
@@ -113,7 +113,7 @@ def command(
     settings = source.load().settings
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
-        place = LedgerPlace(connection, target)
+        place = make_ledger_place(connection, target)
         automation = None if automation is None else expand_prefix(place, automation)
         selection = Selection(
             target=target,

@@ -60,7 +60,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     """
     from scheduler.audit.evidence import collect_evidence
     from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
-    from scheduler.cli.automation_lookup import LedgerPlace
+    from scheduler.cli.automation_lookup import make_ledger_place
     from scheduler.cli.ledger_file import is_served, open_read_only
     from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
@@ -70,7 +70,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     at, evaluated = now(), read_versions()
     path = source.load().settings.ledger.url.path
     with open_read_only(path) as connection:
-        which = find_automation(LedgerPlace(connection, target), automation)
+        which = find_automation(make_ledger_place(connection, target), automation)
         asked = parse_time(time, which.timezone, at)
 
         def tell_of(instant: datetime) -> "OccurrenceExplanation":
