@@ -120,7 +120,7 @@ class Daemon:
                 self._freeze(),
                 self._refresh(),
             )
-            background = [group.create_task(each) for each in work]
+            background = [group.create_task(task) for task in work]
             await self._service.run(self._targets, self._get_drain_seconds)
             for task in background:
                 task.cancel()

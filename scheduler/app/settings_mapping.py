@@ -25,7 +25,8 @@ def make_policy_texts(settings: Settings) -> tuple[str, str]:
     The JSON has everything needed to find the policies of an automation later.
     """
     overrides = [
-        each.model_dump(mode="json", include={"automation", *each.changes}) for each in settings.overrides
+        override.model_dump(mode="json", include={"automation", *override.changes})
+        for override in settings.overrides
     ]
     return settings.schedule.model_dump_json(), json.dumps(overrides)
 

@@ -38,7 +38,9 @@ def find_differing_instants(
     """Find the instants at which the rows differ from the expected rows, by count or weight."""
     tally = expectation.tally
     return sorted(
-        each for each in tally.keys() | counted.keys() if tally.get(each, (0, 0)) != counted.get(each, (0, 0))
+        instant
+        for instant in tally.keys() | counted.keys()
+        if tally.get(instant, (0, 0)) != counted.get(instant, (0, 0))
     )
 
 
@@ -58,7 +60,8 @@ def count_missing_rows(
 ) -> int:
     """Count the rows missing at these instants, compared with the expectation."""
     return sum(
-        max(expectation.tally.get(each, (0, 0))[0] - counted.get(each, (0, 0))[0], 0) for each in instants
+        max(expectation.tally.get(instant, (0, 0))[0] - counted.get(instant, (0, 0))[0], 0)
+        for instant in instants
     )
 
 
@@ -127,8 +130,8 @@ class Judge:
         Two discrepancies become one finding when other zone data moved a single occurrence.
         """
         by_automation: dict[str, list[Discrepancy]] = {}
-        for each in sorted(found):
-            by_automation.setdefault(each.automation_id, []).append(each)
+        for discrepancy in sorted(found):
+            by_automation.setdefault(discrepancy.automation_id, []).append(discrepancy)
         return [finding for own in by_automation.values() for finding in self._judge_automation(own)]
 
     def judge_miscounted_span(self, span: OccurrenceSpan, implied: int) -> AuditFinding:
@@ -150,28 +153,34 @@ class Judge:
         )
 
     def _judge_automation(self, found: list[Discrepancy]) -> Iterator[AuditFinding]:
-        missing = [each for each in found if each.kind is FindingKind.MISSING]
-        extra = [each for each in found if each.kind is FindingKind.UNEXPLAINED]
+        missing = [discrepancy for discrepancy in found if discrepancy.kind is FindingKind.MISSING]
+        extra = [discrepancy for discrepancy in found if discrepancy.kind is FindingKind.UNEXPLAINED]
         for moved, to in self._pair_moved_occurrences(missing, extra):
             missing.remove(moved)
             extra.remove(to)
             yield self._make_moved_finding(moved, to)
         yield from map(self._make_missing_finding, missing)
         yield from map(self._make_unexplained_finding, extra)
-        yield from (self._make_double_finding(each) for each in found if each.kind is FindingKind.DOUBLE)
+        yield from (
+            self._make_double_finding(discrepancy)
+            for discrepancy in found
+            if discrepancy.kind is FindingKind.DOUBLE
+        )
 
     def _pair_moved_occurrences(
         self, missing: Iterable[Discrepancy], extra: Iterable[Discrepancy]
     ) -> list[tuple[Discrepancy, Discrepancy]]:
         left, pairs = list(extra), []
-        for each in missing:
+        for discrepancy in missing:
             near = [
-                other for other in left if abs(other.scheduled_for - each.scheduled_for) <= MAX_ZONE_SHIFT
+                other
+                for other in left
+                if abs(other.scheduled_for - discrepancy.scheduled_for) <= MAX_ZONE_SHIFT
             ]
-            if near and self._was_evaluated_otherwise(each.scheduled_for):
-                nearest = min(near, key=lambda other: abs(other.scheduled_for - each.scheduled_for))
+            if near and self._was_evaluated_otherwise(discrepancy.scheduled_for):
+                nearest = min(near, key=lambda other: abs(other.scheduled_for - discrepancy.scheduled_for))
                 left.remove(nearest)
-                pairs.append((each, nearest))
+                pairs.append((discrepancy, nearest))
         return pairs
 
     def _was_evaluated_otherwise(self, instant: datetime) -> bool:
@@ -181,66 +190,68 @@ class Judge:
         then, now = self._evaluation.find_rules_at(instant).evaluator, self._evaluator
         return f"then evaluated by croniter {then[0]} with zone data {then[1]}, now by {now[0]} with {now[1]}"
 
-    def _make_moved_finding(self, each: Discrepancy, recorded: Discrepancy) -> AuditFinding:
+    def _make_moved_finding(self, discrepancy: Discrepancy, recorded: Discrepancy) -> AuditFinding:
         text = (
             f"on record at {to_text_seconds(recorded.scheduled_for)} instead "
-            f"({recorded.fate}): {self._describe_evaluators(each.scheduled_for)}"
+            f"({recorded.fate}): {self._describe_evaluators(discrepancy.scheduled_for)}"
         )
         return self._make_finding(
-            each.automation_id,
-            each.scheduled_for,
+            discrepancy.automation_id,
+            discrepancy.scheduled_for,
             FindingKind.DIFFERENTLY,
             text,
             "nothing: it happened once, by what was known then",
         )
 
-    def _make_missing_finding(self, each: Discrepancy) -> AuditFinding:
-        definition = self._find_definition(each)
+    def _make_missing_finding(self, discrepancy: Discrepancy) -> AuditFinding:
+        definition = self._find_definition(discrepancy)
         text = "implied, and not on record"
         if definition is not None:
             text = f"implied by {definition.cron_expression!r} in {definition.timezone}, and not on record"
-        advice = f"make up for it: `{_format_command('fire', each)}`; keep the ledger, and report this"
-        return self._make_finding_unless_uncertain(each, text, advice)
+        advice = f"make up for it: `{_format_command('fire', discrepancy)}`; keep the ledger, and report this"
+        return self._make_finding_unless_uncertain(discrepancy, text, advice)
 
-    def _make_unexplained_finding(self, each: Discrepancy) -> AuditFinding:
-        text = f"on record ({each.fate}), and no definition that was in force implies it"
-        advice = f"see what is known: `{_format_command('why', each)}`"
-        return self._make_finding_unless_uncertain(each, text, advice)
+    def _make_unexplained_finding(self, discrepancy: Discrepancy) -> AuditFinding:
+        text = f"on record ({discrepancy.fate}), and no definition that was in force implies it"
+        advice = f"see what is known: `{_format_command('why', discrepancy)}`"
+        return self._make_finding_unless_uncertain(discrepancy, text, advice)
 
-    def _make_finding_unless_uncertain(self, each: Discrepancy, text: str, advice: str) -> AuditFinding:
+    def _make_finding_unless_uncertain(
+        self, discrepancy: Discrepancy, text: str, advice: str
+    ) -> AuditFinding:
         """Make a finding, or a finding without loss when the rules of that time are uncertain.
 
         A daemon that starts with other rules decides by the new rules about occurrences that came due before
         the start and were not decided yet.
         """
-        definition, kind = self._find_definition(each), each.kind
-        if definition is not None and self._evaluation.is_uncertain(definition, each.scheduled_for):
+        definition, kind = self._find_definition(discrepancy), discrepancy.kind
+        if definition is not None and self._evaluation.is_uncertain(definition, discrepancy.scheduled_for):
             kind, text, advice = (
                 FindingKind.DIFFERENTLY,
                 f"{text} by the rules of then; a start with other rules decided it",
                 "nothing",
             )
-        if self._was_evaluated_otherwise(each.scheduled_for):
-            text = f"{text}; {self._describe_evaluators(each.scheduled_for)}"
-        return self._make_finding(each.automation_id, each.scheduled_for, kind, text, advice)
+        if self._was_evaluated_otherwise(discrepancy.scheduled_for):
+            text = f"{text}; {self._describe_evaluators(discrepancy.scheduled_for)}"
+        return self._make_finding(discrepancy.automation_id, discrepancy.scheduled_for, kind, text, advice)
 
-    def _make_double_finding(self, each: Discrepancy) -> AuditFinding:
-        text = f"has a row of its own ({each.fate}), and lies in a span too"
+    def _make_double_finding(self, discrepancy: Discrepancy) -> AuditFinding:
+        text = f"has a row of its own ({discrepancy.fate}), and lies in a span too"
         return self._make_finding(
-            each.automation_id,
-            each.scheduled_for,
+            discrepancy.automation_id,
+            discrepancy.scheduled_for,
             FindingKind.DOUBLE,
             text,
             "keep the ledger, and report this",
         )
 
-    def _find_definition(self, each: Discrepancy) -> Definition | None:
-        periods = self._periods.get(each.automation_id, ())
+    def _find_definition(self, discrepancy: Discrepancy) -> Definition | None:
+        periods = self._periods.get(discrepancy.automation_id, ())
         return next(
             (
                 period.version.firing_definition
                 for period in periods
-                if period.begin < each.scheduled_for <= period.end
+                if period.begin < discrepancy.scheduled_for <= period.end
             ),
             None,
         )
@@ -260,5 +271,5 @@ class Judge:
         )
 
 
-def _format_command(name: str, each: Discrepancy) -> str:
-    return format_command(f"{name} {each.automation_id} {to_text_seconds(each.scheduled_for)}")
+def _format_command(name: str, discrepancy: Discrepancy) -> str:
+    return format_command(f"{name} {discrepancy.automation_id} {to_text_seconds(discrepancy.scheduled_for)}")

@@ -114,17 +114,15 @@ def find_unknown_runs(
 
     ``known``: for each run id, whether the ledger has the run.
     """
-    for each in shown:
-        seen = snapshot_at is not None and (
-            each.run_at is None or each.run_at < snapshot_at - CLOCK_TOLERANCE
-        )
-        if seen and not known[each.run_id]:
-            began = "" if each.run_at is None else f", begun {to_text(each.run_at)}"
-            text = f"the API shows run {each.run_id}{began}, which the ledger does not know"
+    for run in shown:
+        seen = snapshot_at is not None and (run.run_at is None or run.run_at < snapshot_at - CLOCK_TOLERANCE)
+        if seen and not known[run.run_id]:
+            began = "" if run.run_at is None else f", begun {to_text(run.run_at)}"
+            text = f"the API shows run {run.run_id}{began}, which the ledger does not know"
             yield AuditFinding(
                 target,
-                each.automation_id,
-                each.name,
+                run.automation_id,
+                run.name,
                 None,
                 FindingKind.UNEXPLAINED,
                 text,

@@ -32,8 +32,8 @@ class Evaluation:
     def __init__(self, rules: Sequence[EvaluationRules], transitions: Sequence[Transition] = ()) -> None:
         self._rules = rules
         self._transitions = transitions
-        self._starts = [each.since for each in rules]
-        self._distinct_rules = {each.settings: each for each in rules}.values()
+        self._starts = [rule_set.since for rule_set in rules]
+        self._distinct_rules = {rule_set.settings: rule_set for rule_set in rules}.values()
         self._memo: dict[_Key, tuple[datetime, ...]] = {}
         self._window = (END_OF_TIME, END_OF_TIME)
 
@@ -53,9 +53,9 @@ class Evaluation:
         """
         if self._window[0] <= begin and end <= self._window[1]:
             found = tuple(
-                each
+                instant
                 for number in self._list_indexes(*self._window)
-                for each in self._get_cached_instants(definition, number)
+                for instant in self._get_cached_instants(definition, number)
             )
             return (
                 found
@@ -63,9 +63,9 @@ class Evaluation:
                 else found[bisect_right(found, begin) : bisect_right(found, end)]
             )
         return tuple(
-            each
+            instant
             for number in self._list_indexes(begin, end)
-            for each in self._evaluate(definition, number, begin, end)
+            for instant in self._evaluate(definition, number, begin, end)
         )
 
     def implies(self, definition: Definition, instant: datetime) -> bool:

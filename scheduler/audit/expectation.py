@@ -46,7 +46,7 @@ def group_periods(versions: Iterable[RecordedVersion]) -> PeriodsByAutomation:
 def draw_weights(automations: Iterable[str]) -> dict[str, int]:
     """Draw a weight for each automation. The same automations always get the same weights."""
     draw = random.Random(0)  # noqa: S311 -- the weights are no secret
-    return {each: draw.getrandbits(_WEIGHT_BITS) + 1 for each in sorted(automations)}
+    return {automation_id: draw.getrandbits(_WEIGHT_BITS) + 1 for automation_id in sorted(automations)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class AuditExpectation:
         self._group_due_automations()
         for due in self._due_groups:
             self._add_to_tally(
-                due.instants, len(due.members), sum(self.weights[each] for each in due.members)
+                due.instants, len(due.members), sum(self.weights[member] for member in due.members)
             )
         by_schedule: defaultdict[tuple[Schedule, datetime, datetime], list[OccurrenceSpan]] = defaultdict(
             list
@@ -143,15 +143,15 @@ class AuditExpectation:
             else self._derive_span_instants(span)
         )
         self.span_counts[span] = len(instants)
-        behind = [each for each in instants if each != span.first]
+        behind = [instant for instant in instants if instant != span.first]
         self._span_fates[span.automation_id].update(dict.fromkeys(behind, span.fate))
         self._add_to_tally(behind, -1, -self.weights.get(span.automation_id, 0))
 
     def _derive_span_instants(self, span: OccurrenceSpan) -> list[datetime]:
         return [
-            each
-            for each in self.list_required_instants(span.automation_id, self.begin, self.end)
-            if span.first <= each <= span.last
+            instant
+            for instant in self.list_required_instants(span.automation_id, self.begin, self.end)
+            if span.first <= instant <= span.last
         ]
 
     def list_required_instants(self, automation_id: str, begin: datetime, end: datetime) -> list[datetime]:
@@ -161,9 +161,9 @@ class AuditExpectation:
         """
         return sorted(
             {
-                each
+                instant
                 for period in self.periods.get(automation_id, ())
-                for each in self._list_period_instants(period, begin, end, period.end)
+                for instant in self._list_period_instants(period, begin, end, period.end)
             }
         )
 
@@ -173,9 +173,9 @@ class AuditExpectation:
         The instants are implied by a version in force, or by a version whose end the daemon did not know yet.
         """
         return {
-            each
+            instant
             for period in self.periods.get(automation_id, ())
-            for each in self._list_period_instants(period, begin, end, period.tolerated_until)
+            for instant in self._list_period_instants(period, begin, end, period.tolerated_until)
         }
 
     def was_implied_when_sent(self, automation_id: str, instant: datetime, sent_at: datetime) -> bool:
@@ -192,7 +192,7 @@ class AuditExpectation:
 
     def find_required_automations(self, instant: datetime) -> set[str]:
         """Find the automations required on record at this instant, automations in spans included."""
-        return {each for due in self._due_groups if due.has_instant(instant) for each in due.members}
+        return {member for due in self._due_groups if due.has_instant(instant) for member in due.members}
 
     def _list_period_instants(
         self, period: VersionPeriod, begin: datetime, end: datetime, until: datetime

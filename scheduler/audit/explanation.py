@@ -93,7 +93,7 @@ def explain_occurrence(
         evidence, verdict, wait, now=now, due=due, deadline=deadline, policies=policies
     ):
         why = f"{why}; {expects}"
-    entries = tuple(sorted(_list_entries(evidence, due, deadline, wait), key=lambda each: each.at))
+    entries = tuple(sorted(_list_entries(evidence, due, deadline, wait), key=lambda entry: entry.at))
     before, after = (
         find_nearest_before(evidence, evidence.instant),
         find_nearest_after(evidence, evidence.instant),
@@ -143,7 +143,7 @@ def _has_queued(evidence: Evidence, row: OccurrenceRow) -> bool:
 
 def find_period_at(evidence: Evidence, instant: datetime) -> VersionPeriod | None:
     """Find the period of the version in force at the instant; None before the first version."""
-    return next((each for each in evidence.periods if each.begin < instant <= each.end), None)
+    return next((period for period in evidence.periods if period.begin < instant <= period.end), None)
 
 
 def is_implied(evidence: Evidence, instant: datetime) -> bool:
@@ -156,11 +156,11 @@ def is_implied(evidence: Evidence, instant: datetime) -> bool:
 def find_nearest_before(evidence: Evidence, instant: datetime) -> datetime | None:
     """Find the last instant, before this instant, implied by a version in force."""
     found = []
-    for each in evidence.periods:
-        schedule = _parse_schedule(evidence, each)
-        end = instant if each.end >= instant else each.end + JUST_BEFORE
-        previous = None if schedule is None or each.begin >= end else schedule.find_previous(end)
-        if previous is not None and previous > each.begin:
+    for period in evidence.periods:
+        schedule = _parse_schedule(evidence, period)
+        end = instant if period.end >= instant else period.end + JUST_BEFORE
+        previous = None if schedule is None or period.begin >= end else schedule.find_previous(end)
+        if previous is not None and previous > period.begin:
             found.append(previous)
     return max(found, default=None)
 
@@ -168,12 +168,14 @@ def find_nearest_before(evidence: Evidence, instant: datetime) -> datetime | Non
 def find_nearest_after(evidence: Evidence, instant: datetime) -> datetime | None:
     """Find the first instant, after this instant, implied by a version in force."""
     found = []
-    for each in evidence.periods:
-        schedule = _parse_schedule(evidence, each)
+    for period in evidence.periods:
+        schedule = _parse_schedule(evidence, period)
         following = (
-            None if schedule is None or each.end <= instant else schedule.find_next(max(each.begin, instant))
+            None
+            if schedule is None or period.end <= instant
+            else schedule.find_next(max(period.begin, instant))
         )
-        if following is not None and following <= each.end:
+        if following is not None and following <= period.end:
             found.append(following)
     return min(found, default=None)
 

@@ -159,9 +159,14 @@ class _Auditor:
     ) -> datetime | None:
         expectation, instants, _ = self._find_differences(connection, stretch)
         found = (
-            each for instant in instants for each in self._compare_instant(connection, expectation, instant)
+            discrepancy
+            for instant in instants
+            for discrepancy in self._compare_instant(connection, expectation, instant)
         )
-        return next((each.scheduled_for for each in found if each.kind is FindingKind.MISSING), None)
+        return next(
+            (discrepancy.scheduled_for for discrepancy in found if discrepancy.kind is FindingKind.MISSING),
+            None,
+        )
 
     def _find_differences(
         self, connection: Connection, stretch: audit_queries.TargetStretch
@@ -207,9 +212,9 @@ class _Auditor:
             if before is None or automation_id < before
         }
         spans = [
-            each
-            for each in audit_queries.read_spans(connection, stretch)
-            if (self.all_of_them and before is None) or each.automation_id in periods
+            span
+            for span in audit_queries.read_spans(connection, stretch)
+            if (self.all_of_them and before is None) or span.automation_id in periods
         ]
         expectation = AuditExpectation(periods, self.weights, self.evaluation, begin, end, spans, gaps)
         return expectation, audit_queries.count_rows(
@@ -235,23 +240,23 @@ class _Auditor:
         with audit_queries.read_one_state(connection):
             expectation, instants, undecided = self._find_differences(connection, stretch)
             found = [
-                each
+                discrepancy
                 for instant in instants
-                for each in self._compare_instant(connection, expectation, instant)
+                for discrepancy in self._compare_instant(connection, expectation, instant)
             ]
             counts = audit_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
             findings = [
                 self.judge.judge_miscounted_span(span, implied)
                 for span, implied in find_miscounted_spans(expectation)
             ]
-            if any(each.inconsistent for each in counts):
+            if any(count.inconsistent for count in counts):
                 findings += [
-                    make_inconsistent_finding(target, each)
-                    for each in audit_queries.find_inconsistent_rows(
+                    make_inconsistent_finding(target, row)
+                    for row in audit_queries.find_inconsistent_rows(
                         connection, stretch, all_of_them=self.all_of_them
                     )
                 ]
-        outcomes: Counter[Fate] = Counter({(each.outcome, each.reason): each.number for each in counts})
+        outcomes: Counter[Fate] = Counter({(count.outcome, count.reason): count.number for count in counts})
         for span, covered in expectation.span_counts.items():
             outcomes[span.outcome, span.reason] += covered
         return _Part(end, found, findings, outcomes, undecided)
@@ -261,7 +266,9 @@ class _Auditor:
     ) -> Iterator[Discrepancy]:
         rows = audit_queries.read_fates(connection, self.target, instant)
         if not self.all_of_them:
-            rows = {each: fate for each, fate in rows.items() if each in self.periods}
+            rows = {
+                automation_id: fate for automation_id, fate in rows.items() if automation_id in self.periods
+            }
         for found in find_discrepancies(expectation, instant, rows):
             if found.kind is not FindingKind.UNEXPLAINED or not self._was_sent_ahead(
                 connection, expectation, found
@@ -310,13 +317,15 @@ class Audit:
         with closing(open_for_reading(path)) as connection:
             pruned = versions.read_prune_limit(connection)
             known = read_targets(connection)
-        self.targets = [each for each in known if wanted.target in {None, each.name}]
+        self.targets = [target for target in known if wanted.target in {None, target.name}]
         if not self.targets:
-            names = ", ".join(each.name for each in known) or "none: start the daemon once"
+            names = ", ".join(target.name for target in known) or "none: start the daemon once"
             raise ConfigurationError(f"the ledger has no target {wanted.target!r}; it knows {names}")
-        self._auditors = [_Auditor(path, wanted, _make_bounds(each, wanted, pruned)) for each in self.targets]
-        self.summary.bounds = [each.bounds for each in self._auditors]
-        self.summary.automations = sum(len(each.periods) for each in self._auditors)
+        self._auditors = [
+            _Auditor(path, wanted, _make_bounds(target, wanted, pruned)) for target in self.targets
+        ]
+        self.summary.bounds = [auditor.bounds for auditor in self._auditors]
+        self.summary.automations = sum(len(auditor.periods) for auditor in self._auditors)
 
     def run(self, progress: Callable[[float], None] = lambda _: None) -> Iterator[AuditFinding]:
         """Yield every finding, roughly in the order of time, target by target.
@@ -324,9 +333,9 @@ class Audit:
         ``progress`` is called with the share already done, between 0 and 1.
         """
         total = sum(
-            (each.bounds.end - each.bounds.begin).total_seconds()
-            for each in self._auditors
-            if not each.bounds.is_empty
+            (auditor.bounds.end - auditor.bounds.begin).total_seconds()
+            for auditor in self._auditors
+            if not auditor.bounds.is_empty
         )
         done = 0.0
         for auditor in self._auditors:
@@ -346,7 +355,7 @@ class Audit:
 
     def list_names(self, target: str) -> dict[str, str]:
         """Map the audited automations of a target to their newest names."""
-        auditor = next(each for each in self._auditors if each.target == target)
+        auditor = next(auditor for auditor in self._auditors if auditor.target == target)
         return {automation_id: periods[-1].version.name for automation_id, periods in auditor.periods.items()}
 
     def _audit_target(self, auditor: _Auditor) -> Iterator[tuple[AuditFinding | None, datetime | None]]:
@@ -356,9 +365,13 @@ class Audit:
             self.summary.undecided += part.undecided
             yield None, part.end
             found = [*left, *part.discrepancies]
-            waiting = {each.automation_id for each in found if each.scheduled_for > part.end - MAX_ZONE_SHIFT}
-            ripe = [each for each in found if each.automation_id not in waiting]
-            left = [each for each in found if each.automation_id in waiting]
+            waiting = {
+                discrepancy.automation_id
+                for discrepancy in found
+                if discrepancy.scheduled_for > part.end - MAX_ZONE_SHIFT
+            }
+            ripe = [discrepancy for discrepancy in found if discrepancy.automation_id not in waiting]
+            left = [discrepancy for discrepancy in found if discrepancy.automation_id in waiting]
             for finding in (*auditor.judge.judge(ripe), *part.findings):
                 yield finding, None
         for finding in (*auditor.judge.judge(left), *self._find_open_and_doubles(auditor)):
@@ -373,11 +386,11 @@ class Audit:
                 audit_queries.find_open_rows(connection, stretch),
                 audit_queries.find_late_doubles(connection, stretch),
             )
-        for each in opened:
+        for row in opened:
             late = make_open_finding(
-                bounds.target, each, wanted.now, wanted.patience(each.automation_id, each.name)
+                bounds.target, row, wanted.now, wanted.patience(row.automation_id, row.name)
             )
-            if late is not None and (auditor.all_of_them or each.automation_id in names):
+            if late is not None and (auditor.all_of_them or row.automation_id in names):
                 yield late
         for double in doubled:
             if auditor.all_of_them or double.automation_id in names:
@@ -389,7 +402,7 @@ class Audit:
         stretches = list(auditor.split_into_stretches())
         if self._processes == 1 or len(stretches) <= _SINGLE_PROCESS_STRETCHES:
             with closing(auditor.connect()) as connection:
-                yield from (auditor.audit_stretch(connection, *each) for each in stretches)
+                yield from (auditor.audit_stretch(connection, *stretch) for stretch in stretches)
             return
         # Forked: so a worker runs as the ledger's owner, to whom this process may have switched. This process
         # has no other threads here.

@@ -58,16 +58,16 @@ def compare_with_api(
             notes.append(f"target {known.name}: the API could not be asked for the newest runs: {error}")
             continue
         shown = [
-            each for each in _list_newest_runs(snapshot) if each.automation_id in audit.list_names(known.name)
+            run for run in _list_newest_runs(snapshot) if run.automation_id in audit.list_names(known.name)
         ]
         with open_read_only(path) as connection:
-            recorded = find_known_runs(connection, known.name, [each.run_id for each in shown])
+            recorded = find_known_runs(connection, known.name, [run.run_id for run in shown])
         were = "was" if len(shown) == 1 else "were"
         notes.append(
             f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which "
             f"{were} compared"
         )
-        is_known = {each.run_id: each.run_id in recorded for each in shown}
+        is_known = {run.run_id: run.run_id in recorded for run in shown}
         for finding in find_unknown_runs(known.name, shown, is_known, known.snapshot_at):
             yield audit.count_finding(finding)
 
@@ -79,8 +79,11 @@ async def _fetch_snapshot(target: TargetSection) -> Snapshot:
 
 def _list_newest_runs(snapshot: Snapshot) -> Iterator[ApiRun]:
     ahead = timedelta(seconds=snapshot.clock_offset or 0.0)
-    for each in snapshot.automations.values():
-        if each.run_id is not None:
+    for automation in snapshot.automations.values():
+        if automation.run_id is not None:
             yield ApiRun(
-                each.id, each.name, each.run_id, None if each.run_at is None else each.run_at - ahead
+                automation.id,
+                automation.name,
+                automation.run_id,
+                None if automation.run_at is None else automation.run_at - ahead,
             )

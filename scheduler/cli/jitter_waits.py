@@ -61,22 +61,32 @@ def _derive(
             return None
 
     find_cached_newest = cache(find_last_instant)
-    for each in _list_versions(connection, now - max(policies.jitter for policies in settings.all_policies)):
-        policies, schedule = settings.find_policies(each.automation_id, each.name), parse(each.definition)
+    for version in _list_versions(
+        connection, now - max(policies.jitter for policies in settings.all_policies)
+    ):
+        policies, schedule = (
+            settings.find_policies(version.automation_id, version.name),
+            parse(version.definition),
+        )
         if (
             not policies.jitter
             or schedule is None
-            or not is_wanted(Automation(each.automation_id, each.name, each.definition))
+            or not is_wanted(Automation(version.automation_id, version.name, version.definition))
         ):
             continue
-        instant = find_cached_newest(schedule, max(each.begin, now - policies.jitter), min(each.end, now))
+        instant = find_cached_newest(
+            schedule, max(version.begin, now - policies.jitter), min(version.end, now)
+        )
         due = (
             now
             if instant is None
-            else compute_due(policies, each.target, each.automation_id, schedule, instant)
+            else compute_due(policies, version.target, version.automation_id, schedule, instant)
         )
         if instant is not None and due > now:
-            yield each.target, WaitStatus(each.automation_id, each.name, instant, due, Cause.DUE, instant)
+            yield (
+                version.target,
+                WaitStatus(version.automation_id, version.name, instant, due, Cause.DUE, instant),
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,17 +44,17 @@ def read_planned_schedules(settings: Settings, automation: str | None) -> list[P
     `AnswerIsNo` when the named automation does not exist or is disabled, and `NoLedger`.
     """
     found = read_automations(settings, automation)
-    if automation is not None and not any(each.enabled for each in found):
+    if automation is not None and not any(recorded.enabled for recorded in found):
         raise AnswerIsNo(f"{automation} is disabled and fires nothing")
-    enabled = [each for each in found if each.enabled]
+    enabled = [recorded for recorded in found if recorded.enabled]
     _print_pauses(enabled, settings)
     for target, until in read_throttles(settings, now()).items():
-        if any(each.target == target for each in enabled):
+        if any(recorded.target == target for recorded in enabled):
             print_to_stderr(
                 f"throttled: target {to_printable(target)}; nothing fires before "
                 f"{format_machine_and_utc(until)}"
             )
-    return [plan for each in enabled if (plan := _plan_automation(each))]
+    return [plan for recorded in enabled if (plan := _plan_automation(recorded))]
 
 
 def read_automations(settings: Settings, automation: str | None) -> list[LedgerAutomation]:

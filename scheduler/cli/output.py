@@ -146,7 +146,7 @@ def format_table(
     lines: list[str] = []
     for row in rows:
         lines.append(
-            _GAP.join(_pad(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip()
+            _GAP.join(_pad(*part) for part in zip(row, widths, columns, strict=True) if part[1]).rstrip()
         )
         texts = [
             f"{columns[number].title}: {row[number].text}"

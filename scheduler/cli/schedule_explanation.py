@@ -105,9 +105,9 @@ def make_change_json(change: ClockChange) -> Json:
         "offset_after": _format_offset(change.after),
         "from": change.begin.isoformat(timespec="seconds"),
         "to": change.end.isoformat(timespec="seconds"),
-        "times": [each.isoformat(timespec="seconds") for each in change.times],
+        "times": [reading.isoformat(timespec="seconds") for reading in change.times],
         "effect": change.effect,
-        "fires": [to_text_seconds(each) for each in change.fires],
+        "fires": [to_text_seconds(instant) for instant in change.fires],
         "words": change.words,
     }
 

@@ -83,13 +83,13 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
     local = load_zone(timezone)
     instants = [reading.replace(tzinfo=local, fold=fold).astimezone(UTC) for fold in (0, 1)]
     said = f"read as {reading:%Y-%m-%d %H:%M} in {timezone}"
-    if all(each.astimezone(local).replace(tzinfo=None) != reading for each in instants):
-        days = {each.date() for each in instants}
+    if all(instant.astimezone(local).replace(tzinfo=None) != reading for instant in instants):
+        days = {instant.date() for instant in instants}
         gaps = [
-            each.begin
+            period.begin
             for day in sorted(days)
-            for each in iterate_offset_periods(local, day)
-            if each.shown_until <= reading < each.local_begin
+            for period in iterate_offset_periods(local, day)
+            if period.shown_until <= reading < period.local_begin
         ]
         return ParsedTime(
             gaps[0] if gaps else instants[0],

@@ -120,7 +120,7 @@ def make_time_json(fire: UpcomingFire) -> Json:
 
 def has_any_jitter(planned: Iterable[PlannedSchedule]) -> bool:
     """Return whether any fire may be due later than its instant."""
-    return any(each.policies.jitter for each in planned)
+    return any(schedule.policies.jitter for schedule in planned)
 
 
 def _format_due(fire: UpcomingFire) -> str:

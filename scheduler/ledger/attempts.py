@@ -136,14 +136,14 @@ def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> Sequ
 
     An earlier attempt still open gets the result ``unknown``: nobody saw the end.
     """
-    rows = pack_rows([_make_attempt_row(each) for each in items])
+    rows = pack_rows([_make_attempt_row(item) for item in items])
     if connection.execute(_BEGIN, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt for an occurrence that is not open, or out of its turn: {items[0]}")
-    if any(each.attempt.number > 1 for each in items):
+    if any(item.attempt.number > 1 for item in items):
         connection.execute(_CLOSE_EARLIER, (rows,))
     if connection.execute(_WRITE, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt has ended and cannot be made again: {items[0]}")
-    steps.record(connection, [(each.occurrence, each.steps) for each in items])
+    steps.record(connection, [(item.occurrence, item.steps) for item in items])
     return [None] * len(items)
 
 
@@ -160,11 +160,11 @@ def _make_attempt_row(written: AttemptWrite) -> tuple[Value, ...]:
 
 def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Sequence[None]:
     """End attempts, each once, and write the next state of the occurrences."""
-    rows = pack_rows([make_end_row(each) for each in items])
+    rows = pack_rows([make_end_row(item) for item in items])
     end_rows(connection, rows, items)
     if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
         raise Contradiction(f"the attempt that ended belongs to an occurrence with an outcome: {items[0]}")
-    steps.record(connection, [(each.occurrence, each.steps) for each in items])
+    steps.record(connection, [(item.occurrence, item.steps) for item in items])
     return [None] * len(items)
 
 
@@ -195,11 +195,11 @@ def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStart
 
     An attempt keeps the result ``unknown``, because the result was unknown when the attempt ended.
     """
-    rows = pack_rows([to_identity(each.occurrence) for each in items])
+    rows = pack_rows([to_identity(item.occurrence) for item in items])
     close_open(connection, rows)
     if connection.execute(_WAIT, (rows,)).rowcount != len(items):
         raise Contradiction(f"an occurrence that is not open cannot be resolved: {items[0]}")
-    steps.record(connection, [(each.occurrence, each.steps) for each in items])
+    steps.record(connection, [(item.occurrence, item.steps) for item in items])
     return [None] * len(items)
 
 
@@ -208,7 +208,7 @@ def discard(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequ
 
     A repetition changes nothing.
     """
-    rows = pack_rows([to_identity(each) for each in items])
+    rows = pack_rows([to_identity(item) for item in items])
     remove_open(connection, rows)
     connection.execute(_WAIT, (rows,))
     return [None] * len(items)

@@ -215,11 +215,13 @@ def _claim_occurrences(
     connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
 ) -> set[Occurrence]:
     made = _insert_claims(connection, target, claims, node)
-    refused = [each for each in claims if each.occurrence not in made]
+    refused = [planned for planned in claims if planned.occurrence not in made]
     if divide_spans(
         connection,
         target,
-        _group_by_automation((each.occurrence, [each.occurrence.scheduled_for]) for each in refused),
+        _group_by_automation(
+            (occurrence.occurrence, [occurrence.occurrence.scheduled_for]) for occurrence in refused
+        ),
     ):
         made |= _insert_claims(connection, target, refused, node)
     return made
@@ -229,8 +231,8 @@ def _group_by_automation(
     wanted: Iterable[tuple[Occurrence, Sequence[datetime]]],
 ) -> Mapping[str, Sequence[datetime]]:
     instants: defaultdict[str, list[datetime]] = defaultdict(list)
-    for occurrence, each in wanted:
-        instants[occurrence.automation_id].extend(each)
+    for occurrence, listed in wanted:
+        instants[occurrence.automation_id].extend(listed)
     return instants
 
 
@@ -238,14 +240,20 @@ def _insert_claims(
     connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
 ) -> set[Occurrence]:
     (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
-    connection.execute(_INSERT_CLAIMS, (pack_rows([_make_claim_row(each) for each in claims]), target, node))
+    connection.execute(
+        _INSERT_CLAIMS, (pack_rows([_make_claim_row(planned) for planned in claims]), target, node)
+    )
     first_attempts = pack_rows(
-        [_make_attempt_row(each.occurrence, each.attempt) for each in claims if each.attempt is not None]
+        [
+            _make_attempt_row(planned.occurrence, planned.attempt)
+            for planned in claims
+            if planned.attempt is not None
+        ]
     )
     connection.execute(_INSERT_FIRST_ATTEMPTS, (first_attempts, target, before))
     (made,) = connection.execute(_SELECT_OURS, (before,)).fetchone()
     ours = {(automation_id, scheduled_for) for automation_id, scheduled_for in json.loads(made)}
-    return {each.occurrence for each in claims if to_identity(each.occurrence)[1:] in ours}
+    return {planned.occurrence for planned in claims if to_identity(planned.occurrence)[1:] in ours}
 
 
 def _make_claim_row(claim: Claim) -> tuple[Value, ...]:
@@ -273,7 +281,7 @@ def find_missing(
     connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]
 ) -> set[Occurrence]:
     """Find the target's occurrences that have no row, neither their own nor a span, and lie in no gap."""
-    by_identity = {to_identity(each)[1:]: each for each in expected}
+    by_identity = {to_identity(occurrence)[1:]: occurrence for occurrence in expected}
     (without,) = connection.execute(_SELECT_MISSING, (pack_rows(list(by_identity)), target)).fetchone()
     return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in json.loads(without)}
 
@@ -467,7 +475,7 @@ def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[
     """Yield the parts of a span that have no row. No row divides a part."""
     first, last = span.occurrence.scheduled_for, span.last
     in_the_way = taken[bisect_left(taken, (to_text_seconds(first),)) :]
-    in_the_way = [each for each in in_the_way if each[1] <= to_text_seconds(last)]
+    in_the_way = [overlapping for overlapping in in_the_way if overlapping[1] <= to_text_seconds(last)]
     if not in_the_way:
         yield SpanPart(first, last, span.count)
         return

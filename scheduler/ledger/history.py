@@ -192,7 +192,7 @@ def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivi
     failed_runs = count_failed_runs(connection, since, _MOST)
     return RecentActivity(
         since,
-        complete=sum(each["number"] for each in rows) < _MOST and sum(failed_runs.values()) < _MOST,
+        complete=sum(tally["number"] for tally in rows) < _MOST and sum(failed_runs.values()) < _MOST,
         tallies=[
             OutcomeTally(target, Outcome(outcome), Reason(reason), occurrences, from_text(newest))
             for target, outcome, reason, occurrences, newest, _ in rows

@@ -121,12 +121,12 @@ def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -
     reading proves more than the order of discovery. An answer naming a foreign run does not assign the run:
     reconciling decides.
     """
-    rows = pack_rows([_make_conclusion_row(each) for each in items])
+    rows = pack_rows([_make_conclusion_row(item) for item in items])
     if connection.execute(_CONCLUDE, (rows,)).rowcount != len(items):
         raise Contradiction(f"an outcome for an occurrence that is not open: {items[0]}")
     _end_attempts(connection, items)
     _record_runs(connection, items)
-    steps.record(connection, [(each.occurrence, each.steps) for each in items])
+    steps.record(connection, [(item.occurrence, item.steps) for item in items])
     return [None] * len(items)
 
 
@@ -150,13 +150,13 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrit
     An open attempt without an end is removed when the occurrence started nothing: the attempt was never sent.
     Otherwise nobody saw the end, and the result is ``unknown``.
     """
-    ends = [AttemptEndWrite(each.occurrence, each.end, None) for each in items if each.end is not None]
+    ends = [AttemptEndWrite(item.occurrence, item.end, None) for item in items if item.end is not None]
     if ends:
-        end_rows(connection, pack_rows([make_end_row(each) for each in ends]), ends)
-    endless = [each for each in items if each.end is None]
-    unsent = [to_identity(each.occurrence) for each in endless if each.conclusion.outcome in _NOTHING_STARTED]
+        end_rows(connection, pack_rows([make_end_row(end) for end in ends]), ends)
+    endless = [item for item in items if item.end is None]
+    unsent = [to_identity(item.occurrence) for item in endless if item.conclusion.outcome in _NOTHING_STARTED]
     unseen = [
-        to_identity(each.occurrence) for each in endless if each.conclusion.outcome not in _NOTHING_STARTED
+        to_identity(item.occurrence) for item in endless if item.conclusion.outcome not in _NOTHING_STARTED
     ]
     if unsent:
         remove_open(connection, pack_rows(unsent))
@@ -165,8 +165,8 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrit
 
 
 def _record_runs(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
-    runs = [(each, run) for each in items if (run := each.conclusion.run) is not None]
-    found = [(each, run) for each, run in runs if _is_found_run(each)]
+    runs = [(item, run) for item in items if (run := item.conclusion.run) is not None]
+    found = [(item, run) for item, run in runs if _is_found_run(item)]
     recorded = connection.execute(_ADOPT_RUNS, (_pack_run_rows(found),)).rowcount if found else 0
     if runs:
         recorded += connection.execute(_INSERT_RUNS, (_pack_run_rows(runs),)).rowcount
@@ -186,7 +186,7 @@ def _is_found_run(concluded: ConclusionWrite) -> bool:
 
 
 def _pack_run_rows(runs: Sequence[tuple[ConclusionWrite, Run]]) -> str:
-    return pack_rows([_make_run_row(each, run) for each, run in runs])
+    return pack_rows([_make_run_row(item, run) for item, run in runs])
 
 
 def _make_run_row(concluded: ConclusionWrite, run: Run) -> tuple[Value, ...]:
@@ -205,7 +205,7 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
     attempt started nothing: an occurrence keeps its row once a request was sent. The watermark goes back
     behind the occurrences.
     """
-    rows = pack_rows([to_identity(each) for each in occurrences])
+    rows = pack_rows([to_identity(occurrence) for occurrence in occurrences])
     connection.execute(_WITHDRAW, (rows,))
     (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
     if left:

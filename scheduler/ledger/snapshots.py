@@ -346,7 +346,7 @@ def record_snapshot(
     if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), seen.target, seen.whole)).rowcount != 1:
         raise Contradiction(f"the target {seen.target!r} was never bound")
     if seen.versions:
-        rows = pack_rows([_make_version_row(each, seen.removed) for each in seen.versions])
+        rows = pack_rows([_make_version_row(version, seen.removed) for version in seen.versions])
         connection.execute(_INSERT_VERSIONS, (rows, seen.target, *evaluated_by))
         connection.execute(_TAKE_VERSIONS, (rows, seen.target))
     if seen.changed:
@@ -515,7 +515,7 @@ def _make_window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:
         earliest - max(ahead, nothing) - _CLOCKS_WITHIN,
         latest - min(ahead, nothing) + _CLOCKS_WITHIN,
     )
-    return run.id, run.automation_id, *(to_text(each) for each in window)
+    return run.id, run.automation_id, *(to_text(attempt) for attempt in window)
 
 
 def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...]:

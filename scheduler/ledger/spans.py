@@ -303,9 +303,9 @@ def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[
     """
     if not span.has_instants:
         return False
-    within = sorted(each for each in wanted if span.first < each < span.last)
+    within = sorted(instant for instant in wanted if span.first < instant < span.last)
     own = span.select_own_instants(within)
-    strangers = [each for each in within if each not in own]
+    strangers = [instant for instant in within if instant not in own]
     if strangers:
         _write_parts(connection, span, span.divide_around(strangers))
     return bool(strangers)

@@ -191,7 +191,7 @@ class SqliteLedger:
         """Read the ids of paused automations; ``*`` means all automations."""
         return await self.database.read(
             lambda connection: frozenset(
-                each.automation_id for each in operator_requests.read_pauses(connection, target)
+                pause.automation_id for pause in operator_requests.read_pauses(connection, target)
             )
         )
 

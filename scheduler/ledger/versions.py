@@ -168,10 +168,10 @@ def read_transitions(
 def _drop_superseded_rules(found: list[EvaluationRules]) -> list[EvaluationRules]:
     """Drop the rules that a clock step backwards placed before earlier records: the later record counts."""
     kept: list[EvaluationRules] = []
-    for each in found:
-        while kept and kept[-1].since >= each.since:
+    for rules in found:
+        while kept and kept[-1].since >= rules.since:
             kept.pop()
-        kept.append(each)
+        kept.append(rules)
     return kept
 
 

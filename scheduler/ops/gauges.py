@@ -261,7 +261,7 @@ def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
 
 
 def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Metric]:
-    every = [(target, each) for target, group in taken.automations.items() for each in group]
+    every = [(target, automation) for target, group in taken.automations.items() for automation in group]
 
     def make_gauge(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
         labels = ("target", "automation")
@@ -269,7 +269,7 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
             name,
             text,
             labels,
-            [((target, each.automation_id), value(target, each)) for target, each in every],
+            [((target, automation.automation_id), value(target, automation)) for target, automation in every],
         )
 
     yield _make_gauge(
@@ -277,34 +277,45 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
         "Name and schedule of an automation",
         ("target", "automation", "name", "cron", "timezone"),
         [
-            ((target, each.automation_id, each.name, each.cron_expression, each.timezone), 1)
-            for target, each in every
+            (
+                (
+                    target,
+                    automation.automation_id,
+                    automation.name,
+                    automation.cron_expression,
+                    automation.timezone,
+                ),
+                1,
+            )
+            for target, automation in every
         ],
     )
     yield make_gauge(
         "scheduler_automation_next_fire_timestamp_seconds",
         "Time of the next scheduled fire of the automation",
-        lambda _, each: _to_unix_time(each.next_fire),
+        lambda _, automation: _to_unix_time(automation.next_fire),
     )
     yield make_gauge(
         "scheduler_automation_last_accepted_timestamp_seconds",
         "Time of the last accepted occurrence of the automation",
-        lambda target, each: metrics.get_last_accepted(target, each.automation_id),
+        lambda target, automation: metrics.get_last_accepted(target, automation.automation_id),
     )
     yield make_gauge(
         "scheduler_automation_last_success_timestamp_seconds",
         "Time at which the newest successful run was seen",
-        lambda target, each: metrics.get_last_success(target, each.automation_id),
+        lambda target, automation: metrics.get_last_success(target, automation.automation_id),
     )
     yield make_gauge(
         "scheduler_automation_last_run_duration_seconds",
         "Duration of the newest run with a known end",
-        lambda target, each: metrics.get_last_duration(target, each.automation_id),
+        lambda target, automation: metrics.get_last_duration(target, automation.automation_id),
     )
     yield make_gauge(
         "scheduler_automation_failing",
         "1: the automation fires and its newest finished run failed or was lost; 0: otherwise",
-        lambda target, each: each.automation_id in taken.failing[target] if target in taken.failing else None,
+        lambda target, automation: (
+            automation.automation_id in taken.failing[target] if target in taken.failing else None
+        ),
     )
     runs = CounterMetricFamily(
         "scheduler_automation_runs",

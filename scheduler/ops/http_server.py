@@ -123,8 +123,8 @@ class HttpServer:
                 if error.errno not in _ABSENT_ERRORS:
                     break
         if problem is not None and (not sockets or problem.errno not in _ABSENT_ERRORS):
-            for each in sockets:
-                each.close()
+            for listener in sockets:
+                listener.close()
             raise self._make_error(_explain_error(problem))
         return sockets
 

@@ -75,7 +75,7 @@ class Journal:
 
         Entries fail for example while the journal restarts.
         """
-        return sum(not self._try_send(each) for each in entries)
+        return sum(not self._try_send(entry) for entry in entries)
 
     def close(self) -> None:
         """Close the socket."""

@@ -141,14 +141,14 @@ class Metrics:
             for endpoint in ENDPOINTS:
                 # an alert watches the first 429; other codes are unknown beforehand
                 self._requests.labels(target, endpoint, THROTTLED)
-            for each in (
+            for metric in (
                 self._attempt_durations,
                 self._poll_durations,
                 self._foreign,
                 self._doubles,
                 self._disappearances,
             ):
-                each.labels(target)
+                metric.labels(target)
 
     def recall(
         self,

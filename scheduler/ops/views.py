@@ -37,7 +37,7 @@ def make_health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
     return alive, {
         "alive": alive,
         "seconds_since_progress": round(idle, 3),
-        "overdue": {each.name: _make_overdue(each) for each in status.targets},
+        "overdue": {target.name: _make_overdue(target) for target in status.targets},
     }
 
 
@@ -224,7 +224,7 @@ def make_fires(
 
     Evaluates schedules, and must therefore not run on the loop's thread.
     """
-    return [_make_fire(*each) for each in islice(upcoming, query.offset, query.offset + query.limit + 1)]
+    return [_make_fire(*fire) for fire in islice(upcoming, query.offset, query.offset + query.limit + 1)]
 
 
 def _make_fire(scheduled_for: datetime, target: str, entry: TimetableEntry) -> Json:

@@ -420,6 +420,9 @@ class Settings(Section):
     def _all_policies(self) -> tuple[Policies, ...]:
         """The policies of each override, and last the policies without a matching override."""
         return tuple(
-            each.to_policies()
-            for each in (*(override.apply_to(self.schedule) for override in self.overrides), self.schedule)
+            policies.to_policies()
+            for policies in (
+                *(override.apply_to(self.schedule) for override in self.overrides),
+                self.schedule,
+            )
         )

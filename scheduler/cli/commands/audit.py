@@ -268,13 +268,13 @@ def _make_summary_json(summary: "AuditSummary", notes: list[str]) -> Json:
         "summary": {
             "targets": [
                 {
-                    "target": each.target,
-                    "since": to_text(each.since),
-                    "up_to": None if each.is_empty else to_text(each.end),
-                    "watermark": None if each.watermark is None else to_text(each.watermark),
-                    "pruned_before": None if each.pruned_before is None else to_text(each.pruned_before),
+                    "target": bounds.target,
+                    "since": to_text(bounds.since),
+                    "up_to": None if bounds.is_empty else to_text(bounds.end),
+                    "watermark": None if bounds.watermark is None else to_text(bounds.watermark),
+                    "pruned_before": None if bounds.pruned_before is None else to_text(bounds.pruned_before),
                 }
-                for each in summary.bounds
+                for bounds in summary.bounds
             ],
             "automations": summary.automations,
             "occurrences": summary.outcomes.total(),

@@ -52,26 +52,26 @@ def command(context: click.Context, *, as_json: bool) -> None:
     source: Source = context.obj
     found = list(run_checks(asyncio.run(examine_installation(source, make_progress_printer("examined")))))
     if as_json:
-        for each in found:
-            print_json(_make_json(each))
+        for finding in found:
+            print_json(_make_json(finding))
     else:
         _print(found)
-    if any(each.status is Status.FAULT for each in found):
+    if any(finding.status is Status.FAULT for finding in found):
         context.exit(ANSWER_IS_NO)
 
 
-def _make_json(each: "CheckFinding") -> Json:
+def _make_json(finding: "CheckFinding") -> Json:
     return {
-        "check": each.check,
-        "subject": each.subject,
-        "status": each.status,
-        "finding": each.finding,
-        "advice": each.advice,
+        "check": finding.check,
+        "subject": finding.subject,
+        "status": finding.status,
+        "finding": finding.finding,
+        "advice": finding.advice,
     }
 
 
 def _print(found: "Sequence[CheckFinding]") -> None:
-    for check, group in groupby(found, key=lambda each: each.check):
+    for check, group in groupby(found, key=lambda finding: finding.check):
         print_line(check)
         for text in _format_findings(group):
             print_line(text)
@@ -82,22 +82,22 @@ def _print(found: "Sequence[CheckFinding]") -> None:
 def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
     """Yield the lines for the findings of one check; per status, only the first findings."""
     shown: dict[str, int] = {}
-    for each in group:
-        shown[each.status] = shown.get(each.status, 0) + 1
-        if shown[each.status] <= _MAX_FINDINGS:
-            yield from _format_finding(each)
+    for finding in group:
+        shown[finding.status] = shown.get(finding.status, 0) + 1
+        if shown[finding.status] <= _MAX_FINDINGS:
+            yield from _format_finding(finding)
     for status, number in shown.items():
         if number > _MAX_FINDINGS:
             yield f"{'':{_INDENT}}and {number - _MAX_FINDINGS:,} more of {status}; --json prints all of them"
 
 
-def _format_finding(each: "CheckFinding") -> Iterator[str]:
+def _format_finding(finding: "CheckFinding") -> Iterator[str]:
     yield (
-        f"  {style(f'{each.status:<7}', _COLOURS[each.status])}  "
-        f"{to_printable(f'{each.subject}: {each.finding}')}"
+        f"  {style(f'{finding.status:<7}', _COLOURS[finding.status])}  "
+        f"{to_printable(f'{finding.subject}: {finding.finding}')}"
     )
-    if each.advice:
-        yield f"{'':{_INDENT}}→ {to_printable(each.advice)}"
+    if finding.advice:
+        yield f"{'':{_INDENT}}→ {to_printable(finding.advice)}"
 
 
 def _format_summary(found: "Sequence[CheckFinding]") -> str:

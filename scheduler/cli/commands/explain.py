@@ -103,12 +103,12 @@ def _explain_automations(
     from scheduler.core.cron.schedule import Schedule
 
     found = read_automations(settings, automation)
-    for number, each in enumerate(found):
+    for number, recorded in enumerate(found):
         if as_json:
-            print_json(make_automation_json(each, after, count))
+            print_json(make_automation_json(recorded, after, count))
             continue
-        for text in format_automation(each, after, count, first=number == 0):
+        for text in format_automation(recorded, after, count, first=number == 0):
             print_line(text)
     if not found:
         print_to_stderr("there are no automations in the newest snapshot")
-    return automation is None or any(isinstance(each.schedule, Schedule) for each in found)
+    return automation is None or any(isinstance(recorded.schedule, Schedule) for recorded in found)

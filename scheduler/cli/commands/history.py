@@ -37,7 +37,7 @@ _EXAMPLES = (
     "scheduler history --since 24h --run-status failed",
     "scheduler history --automation 'nightly-*' --since 2026-11-01T00:00:00Z --outcome skipped --json",
 )
-_OUTCOMES: Final = (*(each.value for each in Outcome), "open")
+_OUTCOMES: Final = (*(outcome.value for outcome in Outcome), "open")
 _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 

@@ -192,8 +192,8 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
         print_json({**_make_json(run), "prompt": run["prompt"], "output": text})
         _complain_of_lacking(run, workspace)
         return
-    for each in _format_run(run):
-        print_line(each)
+    for line in _format_run(run):
+        print_line(line)
     if run["command"]:
         print_line(f"command     {to_printable(shlex.join(run['command']))}", is_whole=True)
     if run["error"]:

@@ -126,7 +126,7 @@ def _format_targets(status: JsonObject) -> Iterator[str]:
         yield from _format_failing(target)
         if target["overdue"]["count"]:
             yield f"  overdue      {style(str(target['overdue']['count']), 'red')}"
-            yield from (f"    {to_printable(each)}" for each in target["overdue"]["occurrences"])
+            yield from (f"    {to_printable(occurrence)}" for occurrence in target["overdue"]["occurrences"])
         if past := target.get("recovering"):
             count, since, until = past["automations"], from_text(past["since"]), from_text(past["until"])
             yield (
@@ -235,7 +235,7 @@ def _format_list_problems(target: JsonObject) -> Iterator[str]:
             f"  unidentified {style(str(unidentified['count']), 'yellow')}: objects whose id cannot be "
             "read, never fired"
         )
-        yield from (f"    {to_printable(each)}" for each in unidentified["objects"])
+        yield from (f"    {to_printable(entry)}" for entry in unidentified["objects"])
     if doubt := target.get("inconsistent"):
         since = format_machine_and_utc(from_text(doubt["since"]))
         yield f"  list         {style(f'not trusted since {since}', 'yellow')}"

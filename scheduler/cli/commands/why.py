@@ -248,10 +248,10 @@ def _format_steps(story: "OccurrenceExplanation", timezone: str) -> Iterator[str
     day = story.evidence.instant.astimezone(local).date()
     times = [
         (
-            _format_time(each.at.astimezone(local), day),
-            each.until and _format_time(each.until.astimezone(local), day),
+            _format_time(entry.at.astimezone(local), day),
+            entry.until and _format_time(entry.until.astimezone(local), day),
         )
-        for each in story.entries
+        for entry in story.entries
     ]
     spans = [at if until is None else f"{at} to {until}" for at, until in times]
     width = max(map(len, spans))
@@ -297,14 +297,14 @@ def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -
         "policies": _find_policy_settings(story),
         "steps": [
             {
-                "at": to_text(each.at),
-                "until": None if each.until is None else to_text(each.until),
-                "text": each.text,
+                "at": to_text(entry.at),
+                "until": None if entry.until is None else to_text(entry.until),
+                "text": entry.text,
             }
-            for each in story.entries
+            for entry in story.entries
         ],
-        "attempts": [_make_fact_json(each) for each in account.attempts],
-        "runs": [_make_fact_json(each) for each in account.runs],
+        "attempts": [_make_fact_json(attempt) for attempt in account.attempts],
+        "runs": [_make_fact_json(run) for run in account.runs],
         "before": _make_near_json(story.before, fates),
         "after": _make_near_json(story.after, fates),
     }

@@ -38,4 +38,4 @@ def _load_asset(stem: str, suffix: str) -> Asset:
 STYLE: Final = _load_asset("page", "css")
 SCRIPT: Final = _load_asset("page", "js")
 ICON: Final = _load_asset("icon", "svg")
-ASSETS: Final = {each.name: each for each in (STYLE, SCRIPT, ICON)}
+ASSETS: Final = {asset.name: asset for asset in (STYLE, SCRIPT, ICON)}

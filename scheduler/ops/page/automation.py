@@ -109,7 +109,10 @@ def make_automation_page(
         [*_list_states(details, target, recent.pauses if recent else (), now), *_describe_failure(run, now)],
         None if schedule is None else describe_schedule(schedule),
         DisplayTime(details.effective_from, now, details.timezone),
-        [make_upcoming_row(each, details, now, target.throttled_until) for each in following[:MAX_NEXT]],
+        [
+            make_upcoming_row(instant, details, now, target.throttled_until)
+            for instant in following[:MAX_NEXT]
+        ],
         None if schedule is None else list(_make_changes(schedule, now)),
         list(_make_policies(details, following)),
         _make_newest_run(details, now),
@@ -200,20 +203,22 @@ def _describe_pauses(
             "see `paused` in [schedule] and [[override]]",
         )
     mine = [
-        each for each in pauses if each.target == details.target and each.automation_id in {None, details.id}
+        pause
+        for pause in pauses
+        if pause.target == details.target and pause.automation_id in {None, details.id}
     ]
-    for each in mine:
-        since = DisplayTime(each.since, now)
-        who = "" if each.automation_id else "with all automations of the target, "
+    for pause in mine:
+        since = DisplayTime(pause.since, now)
+        who = "" if pause.automation_id else "with all automations of the target, "
         resume = (
             f"`{format_command(f'resume {details.id}', target=details.target)}`"
-            if each.automation_id
+            if pause.automation_id
             else resume_all(details.target)
         )
         yield StateNotice(
             "warn",
             "Paused",
-            f"By hand, {who}by {each.by}, since {since.utc} ({since.relative}). {meaning}",
+            f"By hand, {who}by {pause.by}, since {since.utc} ({since.relative}). {meaning}",
             f"{resume} ends it",
         )
     if details.paused_by_hand and not mine:
@@ -226,9 +231,9 @@ def _describe_pauses(
 
 
 def _make_changes(schedule: Schedule, now: datetime) -> Iterator[ClockChangeRow]:
-    for each in find_clock_changes(schedule, now, now + THIRTEEN_MONTHS):
+    for change in find_clock_changes(schedule, now, now + THIRTEEN_MONTHS):
         yield ClockChangeRow(
-            DisplayTime(each.at, now, schedule.timezone), each.words, each.effect != "untouched"
+            DisplayTime(change.at, now, schedule.timezone), change.words, change.effect != "untouched"
         )
 
 

@@ -53,11 +53,13 @@ def choose_automations(
     ``failing`` matters only when the query asks for failing automations alone.
     """
     of_result = (
-        each
-        for each in _filter_automations(automations, query)
-        if not query.only_failing or (each.target, each.id) in failing
+        automation
+        for automation in _filter_automations(automations, query)
+        if not query.only_failing or (automation.target, automation.id) in failing
     )
-    chosen = sorted(of_result, key=lambda each: (each.name.casefold(), each.target, each.id))
+    chosen = sorted(
+        of_result, key=lambda automation: (automation.name.casefold(), automation.target, automation.id)
+    )
     return list(islice(chosen, query.offset, query.offset + query.limit + 1))
 
 
@@ -84,13 +86,13 @@ def _filter_automations(
     automations: Iterable[AutomationDetails], query: AutomationQuery
 ) -> Iterator[AutomationDetails]:
     is_wanted = None if query.automation is None else make_automation_filter(query.automation)
-    for each in iterate_with_pauses(automations):
+    for automation in iterate_with_pauses(automations):
         if (
-            query.target in {None, each.target}
-            and query.state in {None, each.state}
-            and (is_wanted is None or is_wanted(each.automation))
+            query.target in {None, automation.target}
+            and query.state in {None, automation.state}
+            and (is_wanted is None or is_wanted(automation.automation))
         ):
-            yield each
+            yield automation
 
 
 def _make_row(

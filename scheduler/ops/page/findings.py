@@ -158,9 +158,9 @@ def describe_warnings(
     """
     found = list_findings(status, (), recent, failing, ledger_error)
     return [
-        f"{each.title}. {each.detail}" if each.detail else each.title
-        for each in found
-        if each.severity in {BAD, WARN} and not each.is_missing
+        f"{finding.title}. {finding.detail}" if finding.detail else finding.title
+        for finding in found
+        if finding.severity in {BAD, WARN} and not finding.is_missing
     ]
 
 
@@ -186,7 +186,7 @@ def list_findings(
         found.extend(_check_outcomes(recent))
         found.extend(_check_foreign_runs(recent.foreign))
         found.extend(_check_pauses(recent.pauses))
-    return sorted(found, key=lambda each: _ORDER.index(each.severity))
+    return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
 
 
 def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[PageFinding]:
@@ -271,7 +271,7 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
         yield PageFinding(BAD, title, detail, advice, is_missing=True)
     yield from _check_places(target)
     if target.overdue_count:
-        items = [FindingItem(each) for each in target.overdue[:_MAX_ITEMS]]
+        items = [FindingItem(occurrence) for occurrence in target.overdue[:_MAX_ITEMS]]
         title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
         yield PageFinding(
             BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items)
@@ -296,7 +296,7 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
 def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     """Yield the problems of the list itself, although the list could be read."""
     if target.unidentified:
-        items = [FindingItem(each) for each in target.anonymous[:_MAX_ITEMS]]
+        items = [FindingItem(entry) for entry in target.anonymous[:_MAX_ITEMS]]
         fire = "fires" if target.unidentified == 1 else "fire"
         title = (
             f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be "
@@ -323,11 +323,15 @@ def _check_invalid(
 ) -> Iterator[PageFinding]:
     for target in targets:
         count = target.automations.get("invalid", 0)
-        named = [each for each in invalid if each.target == target.name][:_MAX_ITEMS]
+        named = [automation for automation in invalid if automation.target == target.name][:_MAX_ITEMS]
         if count:
             items = [
-                FindingItem(each.name, each.invalid, make_automation_link(each.target, each.id))
-                for each in named
+                FindingItem(
+                    automation.name,
+                    automation.invalid,
+                    make_automation_link(automation.target, automation.id),
+                )
+                for automation in named
             ]
             title = (
                 f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never "
@@ -393,16 +397,16 @@ def _check_places(target: TargetStatus) -> Iterator[PageFinding]:
 def _check_outcomes(recent: RecentActivity) -> Iterator[PageFinding]:
     for (outcome, reason), (severity, event, words) in _TALLY_TEXTS.items():
         tallies = [
-            each for each in recent.tallies if each.outcome is outcome and reason in {None, each.reason}
+            tally for tally in recent.tallies if tally.outcome is outcome and reason in {None, tally.reason}
         ]
         if tallies:
             query = urlencode({"outcome": outcome, "since": to_text_seconds(recent.since)})
             yield PageFinding(
                 severity,
-                f"{pluralize(sum(each.count for each in tallies), 'occurrence')} {words}",
+                f"{pluralize(sum(tally.count for tally in tallies), 'occurrence')} {words}",
                 f"In the last {_HOURS} hours.",
                 _advise(event),
-                [FindingItem(_describe_tally(each)) for each in tallies],
+                [FindingItem(_describe_tally(tally)) for tally in tallies],
                 link=f"/occurrences?{query}",
             )
 
@@ -420,11 +424,11 @@ def _describe_tally(tally: OutcomeTally) -> str:
 
 
 def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFinding]:
-    doubled = [each for each in foreign if each.doubled]
-    alone = [each for each in foreign if each.count > each.doubled]
+    doubled = [runs for runs in foreign if runs.doubled]
+    alone = [runs for runs in foreign if runs.count > runs.doubled]
     if doubled:
         title = (
-            f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried "
+            f"{pluralize(sum(runs.doubled for runs in doubled), 'late double')}: an attempt was carried "
             "out long after it was given up"
         )
         yield PageFinding(
@@ -432,14 +436,14 @@ def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFind
             title,
             f"In the last {_HOURS} hours.",
             _advise("run.doubled"),
-            [_make_run_item(each, each.doubled) for each in doubled],
+            [_make_run_item(runs, runs.doubled) for runs in doubled],
         )
     if alone:
         title = (
-            f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that this scheduler "
+            f"{pluralize(sum(runs.count - runs.doubled for runs in alone), 'run')} that this scheduler "
             "did not start"
         )
-        items = [_make_run_item(each, each.count - each.doubled) for each in alone]
+        items = [_make_run_item(runs, runs.count - runs.doubled) for runs in alone]
         yield PageFinding(
             WARN,
             title,
@@ -459,27 +463,27 @@ def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
 
 
 def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
-    for each in pauses:
-        if each.automation_id is None:
+    for pause in pauses:
+        if pause.automation_id is None:
             detail = (
-                f"By {each.by}, since {to_text_seconds(each.since)}. Due occurrences are recorded and "
+                f"By {pause.by}, since {to_text_seconds(pause.since)}. Due occurrences are recorded and "
                 "not fired."
             )
             yield PageFinding(
                 NOTE,
-                f"All automations of target {each.target} are paused",
+                f"All automations of target {pause.target} are paused",
                 detail,
-                f"{resume_all(each.target)} ends it",
+                f"{resume_all(pause.target)} ends it",
             )
-    some = [each for each in pauses if each.automation_id is not None]
+    some = [pause for pause in pauses if pause.automation_id is not None]
     if some:
         items = [
             FindingItem(
-                each.name,
-                f"by {each.by}, since {to_text_seconds(each.since)}",
-                make_automation_link(each.target, each.automation_id or ""),
+                pause.name,
+                f"by {pause.by}, since {to_text_seconds(pause.since)}",
+                make_automation_link(pause.target, pause.automation_id or ""),
             )
-            for each in some[:_MAX_ITEMS]
+            for pause in some[:_MAX_ITEMS]
         ]
         title = f"{pluralize(len(some), 'automation')} paused by hand"
         detail = "Due occurrences are recorded and not fired."

@@ -137,13 +137,15 @@ def make_overview(gathered: OverviewData) -> Overview:
         )
     )
     cut = fires.pop()[0] if len(fires) > MAX_INSTANTS else None
-    invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), MAX_NEXT))
+    invalid = list(
+        islice((automation for automation in gathered.invalid if automation.state == "invalid"), MAX_NEXT)
+    )
     found = list_findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
     day = make_timeline(fires, DAY, now, cut)
     ends = {target.name: target.throttled_until for target in status.targets}
     following = [
-        make_upcoming_row(instant, each, now, ends.get(each.target))
-        for instant, each in islice(flatten(fires), MAX_NEXT)
+        make_upcoming_row(instant, automation, now, ends.get(automation.target))
+        for instant, automation in islice(flatten(fires), MAX_NEXT)
     ]
     firing = _find_next_fires(fires, ends)
     waits = list(islice(_make_wait_rows(gathered, now), MAX_WAITS))
@@ -163,7 +165,7 @@ def make_overview(gathered: OverviewData) -> Overview:
         following,
         day.count + day.paused - len(following),
         waits,
-        sum(each.count for each in gathered.waits.values()) - len(waits),
+        sum(waits.count for waits in gathered.waits.values()) - len(waits),
         None
         if gathered.records is None
         else list(make_history_rows(gathered.records[:MAX_LAST], gathered.find_zone, now)),
@@ -174,7 +176,7 @@ def make_overview(gathered: OverviewData) -> Overview:
             for target in status.targets
         ],
         bool(status.targets)
-        and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
+        and all(target.snapshot_at and not sum(target.automations.values()) for target in status.targets),
     )
 
 
@@ -223,9 +225,9 @@ def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> Overvie
         )
     if problems:
         return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} The remedies are below.")
-    wrong = sum(each.severity in {BAD, WARN} for each in found)
+    wrong = sum(finding.severity in {BAD, WARN} for finding in found)
     if wrong:
-        is_bad = any(each.severity == BAD for each in found)
+        is_bad = any(finding.severity == BAD for finding in found)
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
         tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
         return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} attention.")
@@ -250,7 +252,9 @@ def _is_starting(status: DaemonStatus) -> bool:
     """Return whether the daemon has only just started: no target is read yet, and nothing has failed."""
     if status.lock_holder or status.ledger_error or status.clock_in_doubt:
         return False
-    return all(each.snapshot_at is None and not each.error and not each.held for each in status.targets)
+    return all(
+        target.snapshot_at is None and not target.error and not target.held for target in status.targets
+    )
 
 
 def _make_sentence(problems: Sequence[str]) -> str:
@@ -263,7 +267,7 @@ def _make_wait_rows(gathered: OverviewData, now: datetime) -> Iterator[WaitRow]:
     """Yield the waits of all targets, by due time."""
     ends = {target.name: target.throttled_until for target in gathered.status.targets}
     waits = [(wait, target) for target, waits in gathered.waits.items() for wait in waits.first]
-    for wait, target in sorted(waits, key=lambda each: (each[0].due, each[0].name)):
+    for wait, target in sorted(waits, key=lambda pair: (pair[0].due, pair[0].name)):
         yield make_wait_row(
             target, wait, now, gathered.find_zone(target, wait.automation_id), ends.get(target)
         )
@@ -273,8 +277,8 @@ def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iter
     status, recent = gathered.status, gathered.recent
     yield Figure("next fire", next_fire, "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
-    open_ones = sum(sum(each.open.values()) for each in status.targets) + sum(
-        each.unclaimed for each in gathered.waits.values()
+    open_ones = sum(sum(target.open.values()) for target in status.targets) + sum(
+        waits.unclaimed for waits in gathered.waits.values()
     )
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
     if recent is None:
@@ -284,7 +288,7 @@ def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iter
         if count or run_status is RunStatus.FAILED:
             yield _make_day_figure(recent, run_status, count, f"/occurrences?run_status={run_status}")
     for outcome in Outcome:
-        count = sum(each.count for each in recent.tallies if each.outcome is outcome)
+        count = sum(tally.count for tally in recent.tallies if tally.outcome is outcome)
         if count or outcome is Outcome.ACCEPTED:
             yield _make_day_figure(recent, outcome, count, f"/occurrences?outcome={outcome}")
 
@@ -322,7 +326,7 @@ def _make_target_summary(
         make_display_time(_choose_next_fire(target, next_fire, now), now),
         _describe_hindrance(target),
         _describe_clock_offset(target.clock_offset),
-        [(each, count) for each, count in target.automations.items() if count],
+        [(name, count) for name, count in target.automations.items() if count],
         [(str(state), count) for state, count in opened.items() if count],
     )
 

@@ -82,25 +82,25 @@ class HistoryRow:
 
 def make_history_rows(records: Sequence[Json], zone_of: FindZone, now: datetime) -> Iterator[HistoryRow]:
     """Yield the records of ``history --json`` as rows."""
-    for each in records:
-        target, automation_id = str(each["target"]), str(each["automation_id"])
-        outcome, reason, late = each["outcome"], each["reason"], each["lateness_seconds"]
-        run, attempts, count = each["run_status"], each["attempts"], each["count"]
+    for record in records:
+        target, automation_id = str(record["target"]), str(record["automation_id"])
+        outcome, reason, late = record["outcome"], record["reason"], record["lateness_seconds"]
+        run, attempts, count = record["run_status"], record["attempts"], record["count"]
         yield HistoryRow(
-            DisplayTime(from_text(str(each["scheduled_for"])), now, zone_of(target, automation_id)),
-            str(each["name"]),
+            DisplayTime(from_text(str(record["scheduled_for"])), now, zone_of(target, automation_id)),
+            str(record["name"]),
             target,
             make_automation_link(target, automation_id),
             "open" if outcome is None else str(outcome),
-            _describe_open_state(each, now) if outcome is None else str(reason),
+            _describe_open_state(record, now) if outcome is None else str(reason),
             None if outcome is None else EXPLANATIONS.get(str(reason)),
-            _choose_tone(each),
+            _choose_tone(record),
             describe_duration(late) if isinstance(late, float | int) else None,
             None if run is None else str(run),
             TONES.get(str(run), "soft"),
-            None if each["task_run_id"] is None else str(each["task_run_id"]),
+            None if record["task_run_id"] is None else str(record["task_run_id"]),
             attempts if isinstance(attempts, int) else 0,
-            None if each["error"] is None else str(each["error"]),
+            None if record["error"] is None else str(record["error"]),
             count if isinstance(count, int) else 1,
         )
 

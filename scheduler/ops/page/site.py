@@ -60,12 +60,14 @@ class Site:
         failing, error = (None, error) if error else await _try_read(content.failing())
         status = content.status()
         waits = {target.name: await content.waits(target.name) for target in status.targets}
-        first = [(name, wait) for name, each in waits.items() for wait in each.first]
+        first = [(name, wait) for name, own in waits.items() for wait in own.first]
         gathered = OverviewData(
             status=status,
             streams=[content.upcoming_by_schedule(target.name, LOOK_AHEAD) for target in status.targets],
             invalid=chain.from_iterable(
-                content.all_details(each.name) for each in status.targets if each.automations.get("invalid")
+                content.all_details(target.name)
+                for target in status.targets
+                if target.automations.get("invalid")
             ),
             find_zone=self._make_zone_finder(
                 (
@@ -120,7 +122,7 @@ class Site:
         )
         limit, offset = (query.limit, query.offset) if query else (0, 0)
         shown = chosen[:limit]
-        keys = [(each.target, each.id) for each in shown]
+        keys = [(automation.target, automation.id) for automation in shown]
         runs, error = (None, error) if error else await _try_read(self._content.finished_runs(keys))
 
         def make_values() -> _Values:
@@ -163,7 +165,7 @@ class Site:
             else (None, None)
         )
         status = content.status()
-        target = next((each for each in status.targets if each.name == name), None)
+        target = next((target for target in status.targets if target.name == name), None)
         details = None if target is None or automation_id is None else content.details(name, automation_id)
         if target is None or details is None:
             return await self._show_absent(status, name, automation_id, records)
@@ -212,7 +214,7 @@ class Site:
 
         Must be called on the loop.
         """
-        keys = {(str(each["target"]), str(each["automation_id"])) for each in records}
+        keys = {(str(record["target"]), str(record["automation_id"])) for record in records}
         found: dict[tuple[str, str], AutomationDetails | None] = {
             key: self._content.details(*key) for key in keys
         }

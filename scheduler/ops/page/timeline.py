@@ -137,9 +137,11 @@ def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | Non
     ``cut`` is the end of ``fires`` when more fires exist than the caller asked for.
     """
     begin = now.astimezone(UTC).replace(second=0, microsecond=0)
-    shown = [each for each in fires if each[0] < begin + scale.span]
+    shown = [fire for fire in fires if fire[0] < begin + scale.span]
     # each automation has one schedule
-    automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]
+    automations = [
+        automation for group in {id(group): group for _, group in shown}.values() for automation in group
+    ]
     counted = _count_fires(shown, _make_row_key(automations), begin, scale)
     sums = [both for counts in counted.values() for both in counts.bars.values()]
     most = max(map(sum, sums), default=0)
@@ -173,9 +175,9 @@ class _Counts:
 def _make_row_key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _RowKey]:
     """Return the key function of the rows: each automation, each target, or all together."""
     if len(automations) <= MAX_ROWS:
-        return lambda each: each
-    if len({each.target for each in automations}) <= MAX_ROWS:
-        return lambda each: each.target
+        return lambda automation: automation
+    if len({automation.target for automation in automations}) <= MAX_ROWS:
+        return lambda automation: automation.target
     return lambda _: "all targets"
 
 
@@ -204,7 +206,7 @@ def _count_fires(
 def _divide_group(
     group: Sequence[AutomationDetails], key: Callable[[AutomationDetails], _RowKey]
 ) -> Mapping[_RowKey, tuple[int, int]]:
-    numbers = Counter((key(each), each.state == "paused") for each in group)
+    numbers = Counter((key(automation), automation.state == "paused") for automation in group)
     return {
         lane: (numbers[lane, False], numbers[lane, True])
         for lane in dict.fromkeys(lane for lane, _ in numbers)
@@ -216,7 +218,7 @@ def _make_rows(
 ) -> Iterator[TimelineRow]:
     y = 0.0
     for key in sorted(
-        counted, key=lambda each: each if isinstance(each, str) else f"{each.name}\0{each.target}\0{each.id}"
+        counted, key=lambda key: key if isinstance(key, str) else f"{key.name}\0{key.target}\0{key.id}"
     ):
         bars = counted[key].bars
         height = _HIGH_ROW if isinstance(key, str) else _LOW_ROW
@@ -290,4 +292,4 @@ def flatten(
     fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]],
 ) -> Iterator[tuple[datetime, AutomationDetails]]:
     """Yield the fires one by one."""
-    return ((instant, each) for instant, group in fires for each in group)
+    return ((instant, automation) for instant, group in fires for automation in group)
