@@ -92,8 +92,8 @@ async def _keep_key(database_file: Path, own: Path, target: TargetSection | None
                 f"the key in {file} (key_file of target {target.name if target else ''}) is no key of this "
                 "embedded API; remove the file, and a new key is made there, or unset key_file"
             )
-        made = await keys.create([Scope.READ, Scope.WRITE], int(target.project_id) if target else 1)
-        await asyncio.to_thread(write_key, file, made.text)
+        key = await keys.create([Scope.READ, Scope.WRITE], int(target.project_id) if target else 1)
+        await asyncio.to_thread(write_key, file, key.text)
     finally:
         await asyncio.to_thread(database.close)
 
@@ -137,11 +137,11 @@ def _get_key_file(folder: Path) -> Path:
 async def _ensure_demo(target: TargetSection) -> None:
     """Ensure that the demo's automation exists and is enabled, however often `up` starts."""
     async with ApiClient(make_upstream_config(target), SystemClock()) as api:
-        found = await _find_by_name(api, DEMO["name"])
-        if found is None:
+        demo = await _find_by_name(api, DEMO["name"])
+        if demo is None:
             await api.create(DEMO)
-        elif not found.get("enabled"):
-            await api.update(str(found["id"]), {"enabled": True})
+        elif not demo.get("enabled"):
+            await api.update(str(demo["id"]), {"enabled": True})
 
 
 async def _find_by_name(api: ApiClient, name: str) -> Document | None:

@@ -72,7 +72,7 @@ def _derive_span_instants(evidence: Evidence, row: OccurrenceRow | None) -> tupl
     if row is None or row.count == 1 or row.intervals is not None or row.definition_id is not None:
         return ()
     since, evaluation = row.scheduled_for - JUST_BEFORE, evidence.evaluation
-    found: set[datetime] = set()
+    instants: set[datetime] = set()
     for period in evidence.periods:
         definition, begin, end = (
             period.version.firing_definition,
@@ -80,12 +80,12 @@ def _derive_span_instants(evidence: Evidence, row: OccurrenceRow | None) -> tupl
             min(row.last, period.end),
         )
         if definition is not None and begin < end:
-            found.update(evaluation.list_instants(definition, begin, end))
-    if len(found) != row.count or evidence.instant not in found:
+            instants.update(evaluation.list_instants(definition, begin, end))
+    if len(instants) != row.count or evidence.instant not in instants:
         raise BackfillRefused(
-            f"it lies in a row for {row.count:,} occurrences of which {len(found):,} can be derived "
+            f"it lies in a row for {row.count:,} occurrences of which {len(instants):,} can be derived "
             "now: croniter, the zone data or the "
             "rules for clock changes were others then; start a run without an occurrence: "
             f"`{format_command(f'automations run {evidence.automation_id}', target=evidence.target)}`"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(instants))

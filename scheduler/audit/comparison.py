@@ -97,8 +97,8 @@ def find_miscounted_spans(expectation: AuditExpectation) -> Iterator[tuple[Occur
         if not expectation.begin < span.first <= expectation.end:
             continue
         if span.intervals is not None:
-            if span.count != (known := 1 + sum(times for _, times in span.intervals)):
-                yield span, known
+            if span.count != (covered := 1 + sum(times for _, times in span.intervals)):
+                yield span, covered
             continue
         since = span.first - JUST_BEFORE
         if span.schedule is not None:
@@ -124,13 +124,13 @@ class Judge:
         self._evaluation = evaluation
         self._evaluator = evaluator  # the versions of croniter and of the zone data in this audit
 
-    def judge(self, found: Sequence[Discrepancy]) -> list[AuditFinding]:
+    def judge(self, discrepancies: Sequence[Discrepancy]) -> list[AuditFinding]:
         """Make one finding for each discrepancy.
 
         Two discrepancies become one finding when other zone data moved a single occurrence.
         """
         by_automation: dict[str, list[Discrepancy]] = {}
-        for discrepancy in sorted(found):
+        for discrepancy in sorted(discrepancies):
             by_automation.setdefault(discrepancy.automation_id, []).append(discrepancy)
         return [finding for own in by_automation.values() for finding in self._judge_automation(own)]
 
@@ -152,9 +152,9 @@ class Judge:
             "nothing of it was sent; keep the ledger, and report this",
         )
 
-    def _judge_automation(self, found: list[Discrepancy]) -> Iterator[AuditFinding]:
-        missing = [discrepancy for discrepancy in found if discrepancy.kind is FindingKind.MISSING]
-        extra = [discrepancy for discrepancy in found if discrepancy.kind is FindingKind.UNEXPLAINED]
+    def _judge_automation(self, discrepancies: list[Discrepancy]) -> Iterator[AuditFinding]:
+        missing = [discrepancy for discrepancy in discrepancies if discrepancy.kind is FindingKind.MISSING]
+        extra = [discrepancy for discrepancy in discrepancies if discrepancy.kind is FindingKind.UNEXPLAINED]
         for moved, to in self._pair_moved_occurrences(missing, extra):
             missing.remove(moved)
             extra.remove(to)
@@ -163,23 +163,23 @@ class Judge:
         yield from map(self._make_unexplained_finding, extra)
         yield from (
             self._make_double_finding(discrepancy)
-            for discrepancy in found
+            for discrepancy in discrepancies
             if discrepancy.kind is FindingKind.DOUBLE
         )
 
     def _pair_moved_occurrences(
         self, missing: Iterable[Discrepancy], extra: Iterable[Discrepancy]
     ) -> list[tuple[Discrepancy, Discrepancy]]:
-        left, pairs = list(extra), []
+        unpaired, pairs = list(extra), []
         for discrepancy in missing:
             near = [
                 other
-                for other in left
+                for other in unpaired
                 if abs(other.scheduled_for - discrepancy.scheduled_for) <= MAX_ZONE_SHIFT
             ]
             if near and self._was_evaluated_otherwise(discrepancy.scheduled_for):
                 nearest = min(near, key=lambda other: abs(other.scheduled_for - discrepancy.scheduled_for))
-                left.remove(nearest)
+                unpaired.remove(nearest)
                 pairs.append((discrepancy, nearest))
         return pairs
 

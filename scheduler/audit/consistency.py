@@ -115,8 +115,10 @@ def find_unknown_runs(
     ``known``: for each run id, whether the ledger has the run.
     """
     for run in shown:
-        seen = snapshot_at is not None and (run.run_at is None or run.run_at < snapshot_at - CLOCK_TOLERANCE)
-        if seen and not known[run.run_id]:
+        must_be_known = snapshot_at is not None and (
+            run.run_at is None or run.run_at < snapshot_at - CLOCK_TOLERANCE
+        )
+        if must_be_known and not known[run.run_id]:
             began = "" if run.run_at is None else f", begun {to_text(run.run_at)}"
             text = f"the API shows run {run.run_id}{began}, which the ledger does not know"
             yield AuditFinding(

@@ -52,15 +52,15 @@ class Evaluation:
         The result is empty for a definition that cannot be evaluated now.
         """
         if self._window[0] <= begin and end <= self._window[1]:
-            found = tuple(
+            instants = tuple(
                 instant
                 for number in self._list_indexes(*self._window)
                 for instant in self._get_cached_instants(definition, number)
             )
             return (
-                found
+                instants
                 if (begin, end) == self._window
-                else found[bisect_right(found, begin) : bisect_right(found, end)]
+                else instants[bisect_right(instants, begin) : bisect_right(instants, end)]
             )
         return tuple(
             instant

@@ -113,7 +113,7 @@ class AuditExpectation:
 
         A span that begins at the instant is left out, because the span has a row there.
         """
-        found = {
+        by_automation = {
             automation_id: fates[instant]
             for automation_id, fates in self._span_fates.items()
             if instant in fates
@@ -121,8 +121,8 @@ class AuditExpectation:
         for covered in self._span_groups:
             at = bisect_left(covered.instants, instant)
             if at < len(covered.instants) and covered.instants[at] == instant:
-                found |= covered.fates
-        return found
+                by_automation |= covered.fates
+        return by_automation
 
     def _subtract_equal_spans(self, spans: Sequence[OccurrenceSpan]) -> None:
         """Subtract spans with the same schedule and bounds: the instants are evaluated once for all."""
@@ -224,5 +224,5 @@ class AuditExpectation:
 
     def _add_to_tally(self, instants: Iterable[datetime], count: int, weight: int) -> None:
         for instant in instants:
-            known = self.tally.get(instant, (0, 0))
-            self.tally[instant] = known[0] + count, known[1] + weight
+            before = self.tally.get(instant, (0, 0))
+            self.tally[instant] = before[0] + count, before[1] + weight

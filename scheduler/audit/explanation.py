@@ -155,19 +155,19 @@ def is_implied(evidence: Evidence, instant: datetime) -> bool:
 
 def find_nearest_before(evidence: Evidence, instant: datetime) -> datetime | None:
     """Find the last instant, before this instant, implied by a version in force."""
-    found = []
+    instants = []
     for period in evidence.periods:
         schedule = _parse_schedule(evidence, period)
         end = instant if period.end >= instant else period.end + JUST_BEFORE
         previous = None if schedule is None or period.begin >= end else schedule.find_previous(end)
         if previous is not None and previous > period.begin:
-            found.append(previous)
-    return max(found, default=None)
+            instants.append(previous)
+    return max(instants, default=None)
 
 
 def find_nearest_after(evidence: Evidence, instant: datetime) -> datetime | None:
     """Find the first instant, after this instant, implied by a version in force."""
-    found = []
+    instants = []
     for period in evidence.periods:
         schedule = _parse_schedule(evidence, period)
         following = (
@@ -176,8 +176,8 @@ def find_nearest_after(evidence: Evidence, instant: datetime) -> datetime | None
             else schedule.find_next(max(period.begin, instant))
         )
         if following is not None and following <= period.end:
-            found.append(following)
-    return min(found, default=None)
+            instants.append(following)
+    return min(instants, default=None)
 
 
 def _parse_schedule(evidence: Evidence, period: VersionPeriod) -> Schedule | None:

@@ -158,13 +158,17 @@ class _Auditor:
         self, connection: Connection, stretch: audit_queries.TargetStretch
     ) -> datetime | None:
         expectation, instants, _ = self._find_differences(connection, stretch)
-        found = (
+        discrepancies = (
             discrepancy
             for instant in instants
             for discrepancy in self._compare_instant(connection, expectation, instant)
         )
         return next(
-            (discrepancy.scheduled_for for discrepancy in found if discrepancy.kind is FindingKind.MISSING),
+            (
+                discrepancy.scheduled_for
+                for discrepancy in discrepancies
+                if discrepancy.kind is FindingKind.MISSING
+            ),
             None,
         )
 
@@ -239,7 +243,7 @@ class _Auditor:
         target, stretch = self.target, (self.target, begin, end)
         with audit_queries.read_one_state(connection):
             expectation, instants, undecided = self._find_differences(connection, stretch)
-            found = [
+            discrepancies = [
                 discrepancy
                 for instant in instants
                 for discrepancy in self._compare_instant(connection, expectation, instant)
@@ -259,7 +263,7 @@ class _Auditor:
         outcomes: Counter[Fate] = Counter({(count.outcome, count.reason): count.number for count in counts})
         for span, covered in expectation.span_counts.items():
             outcomes[span.outcome, span.reason] += covered
-        return _Part(end, found, findings, outcomes, undecided)
+        return _Part(end, discrepancies, findings, outcomes, undecided)
 
     def _compare_instant(
         self, connection: Connection, expectation: AuditExpectation, instant: datetime
@@ -269,24 +273,24 @@ class _Auditor:
             rows = {
                 automation_id: fate for automation_id, fate in rows.items() if automation_id in self.periods
             }
-        for found in find_discrepancies(expectation, instant, rows):
-            if found.kind is not FindingKind.UNEXPLAINED or not self._was_sent_ahead(
-                connection, expectation, found
+        for discrepancy in find_discrepancies(expectation, instant, rows):
+            if discrepancy.kind is not FindingKind.UNEXPLAINED or not self._was_sent_ahead(
+                connection, expectation, discrepancy
             ):
-                yield found
+                yield discrepancy
 
     def _was_sent_ahead(
-        self, connection: Connection, expectation: AuditExpectation, found: Discrepancy
+        self, connection: Connection, expectation: AuditExpectation, discrepancy: Discrepancy
     ) -> bool:
         """Return whether the occurrence was sent under a definition not known to have ended.
 
         A local clock that was ahead sent the occurrence before the daemon knew the end.
         """
         sent_at = audit_queries.find_sending(
-            connection, self.target, found.automation_id, found.scheduled_for
+            connection, self.target, discrepancy.automation_id, discrepancy.scheduled_for
         )
         return sent_at is not None and expectation.was_implied_when_sent(
-            found.automation_id, found.scheduled_for, sent_at
+            discrepancy.automation_id, discrepancy.scheduled_for, sent_at
         )
 
 
@@ -364,14 +368,14 @@ class Audit:
             self.summary.outcomes.update(part.outcomes)
             self.summary.undecided += part.undecided
             yield None, part.end
-            found = [*left, *part.discrepancies]
+            discrepancies = [*left, *part.discrepancies]
             waiting = {
                 discrepancy.automation_id
-                for discrepancy in found
+                for discrepancy in discrepancies
                 if discrepancy.scheduled_for > part.end - MAX_ZONE_SHIFT
             }
-            ripe = [discrepancy for discrepancy in found if discrepancy.automation_id not in waiting]
-            left = [discrepancy for discrepancy in found if discrepancy.automation_id in waiting]
+            ripe = [discrepancy for discrepancy in discrepancies if discrepancy.automation_id not in waiting]
+            left = [discrepancy for discrepancy in discrepancies if discrepancy.automation_id in waiting]
             for finding in (*auditor.judge.judge(ripe), *part.findings):
                 yield finding, None
         for finding in (*auditor.judge.judge(left), *self._find_open_and_doubles(auditor)):
@@ -421,9 +425,9 @@ class Audit:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_bounds(target: KnownTarget, wanted: AuditRequest, pruned: datetime | None) -> AuditBounds:
-    begin = max(wanted.since, pruned or wanted.since) - JUST_BEFORE
-    end = max(min(wanted.until - JUST_BEFORE, target.watermark or begin), begin)
+def _make_bounds(target: KnownTarget, request: AuditRequest, pruned: datetime | None) -> AuditBounds:
+    begin = max(request.since, pruned or request.since) - JUST_BEFORE
+    end = max(min(request.until - JUST_BEFORE, target.watermark or begin), begin)
     return AuditBounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)
 
 

@@ -67,9 +67,9 @@ def _wrap_line(text: str, width: int, hang: int | None) -> Iterator[str]:
 
 
 def _find_margin(plain: str, width: int) -> int:
-    found = _TITLE.match(plain)
-    assert found is not None  # matches any text
-    for margin in (found.end() if found.end() > found.end(1) else width, found.end(1) + _INDENT):
+    title = _TITLE.match(plain)
+    assert title is not None  # matches any text
+    for margin in (title.end() if title.end() > title.end(1) else width, title.end(1) + _INDENT):
         if margin <= width // 2:
             return margin
     return 0

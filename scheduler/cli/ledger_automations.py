@@ -43,10 +43,10 @@ def read_planned_schedules(settings: Settings, automation: str | None) -> list[P
     Automations without a valid schedule, pauses and throttles are printed on standard error. Raises
     `AnswerIsNo` when the named automation does not exist or is disabled, and `NoLedger`.
     """
-    found = read_automations(settings, automation)
-    if automation is not None and not any(recorded.enabled for recorded in found):
+    automations = read_automations(settings, automation)
+    if automation is not None and not any(recorded.enabled for recorded in automations):
         raise AnswerIsNo(f"{automation} is disabled and fires nothing")
-    enabled = [recorded for recorded in found if recorded.enabled]
+    enabled = [recorded for recorded in automations if recorded.enabled]
     _print_pauses(enabled, settings)
     for target, until in read_throttles(settings, now()).items():
         if any(recorded.target == target for recorded in enabled):

@@ -42,7 +42,7 @@ def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Pat
     Only files with the names given by `up` are included.
     """
     settings, origins = configuration.settings, configuration.origins
-    found: list[tuple[SettingPath, Path | None, str]] = [
+    candidates: list[tuple[SettingPath, Path | None, str]] = [
         *(
             (("target", number, "key_file"), target.key_file, "api-key")
             for number, target in enumerate(settings.targets)
@@ -52,7 +52,7 @@ def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Pat
     ]
     yield from (
         (place, path)
-        for place, path, name in found
+        for place, path, name in candidates
         if path is not None and path.name == name and place in origins
     )
 

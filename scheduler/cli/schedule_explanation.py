@@ -197,10 +197,10 @@ def _format_changes(explanation: ScheduleExplanation) -> Iterator[str]:
 
 
 def _format_differences(differences: Iterable[Difference]) -> Iterator[str]:
-    found = list(differences)
+    listed = list(differences)
     yield ""
-    yield "in other crons" if found else "other crons read the expression in the same way"
-    for difference in found:
+    yield "in other crons" if listed else "other crons read the expression in the same way"
+    for difference in listed:
         yield f"  {difference.here}"
         for other in difference.elsewhere:
             yield "      " + style(f"{join_words(other.dialects)}: {other.does}", "bright_black")

@@ -55,10 +55,10 @@ class GrowingFile:
             ) from error
 
     def _is_readable(self, file: BinaryIO) -> bool:
-        found = os.fstat(file.fileno())
-        if found.st_size < self._offset:
+        status = os.fstat(file.fileno())
+        if status.st_size < self._offset:
             self._offset = 0
-        return stat.S_ISREG(found.st_mode)
+        return stat.S_ISREG(status.st_mode)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -52,8 +52,8 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
         if ":" in text[:3] and len(text) in {4, 5, 7, 8}:
             time_of_day = time.fromisoformat(text.zfill(5))
             reading = datetime.combine(today, time_of_day)
-            found = _resolve_local_time(reading, timezone)
-            return found if found.instant <= present else _read_as_yesterdays(reading, timezone)
+            parsed = _resolve_local_time(reading, timezone)
+            return parsed if parsed.instant <= present else _read_as_yesterdays(reading, timezone)
         return _resolve_local_time(datetime.fromisoformat(text), timezone)
     except (ValueError, OverflowError):
         raise click.BadParameter(

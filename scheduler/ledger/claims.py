@@ -333,12 +333,12 @@ def _read_rows_between(
     automations = {skip.occurrence.automation_id for skip in skips}
     wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *_find_bounds(skips))
     if not _has_many_rows(connection, skips, 0):
-        (found,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
+        (rows,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
     else:
-        (found,) = connection.execute(
+        (rows,) = connection.execute(
             _SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))
         ).fetchone()
-    return _sort_intervals(found)
+    return _sort_intervals(rows)
 
 
 def _read_rows_at(
@@ -364,9 +364,9 @@ def _read_rows_at(
     )
 
 
-def _sort_intervals(found: str) -> defaultdict[str, list[_Interval]]:
+def _sort_intervals(rows: str) -> defaultdict[str, list[_Interval]]:
     taken: defaultdict[str, list[_Interval]] = defaultdict(list)
-    for automation_id, scheduled_for, end in sorted(json.loads(found), key=itemgetter(2)):
+    for automation_id, scheduled_for, end in sorted(json.loads(rows), key=itemgetter(2)):
         taken[automation_id].append((end, scheduled_for))
     return taken
 

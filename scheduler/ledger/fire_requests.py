@@ -49,8 +49,8 @@ def withdraw_request(connection: sqlite3.Connection, occurrence: Occurrence) -> 
 
 def read_refusal(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
     """Return why the daemon refused the request; None when the request waits or was carried out."""
-    found = connection.execute(f"SELECT refused {_OF}", to_identity(occurrence)).fetchone()
-    return None if found is None else found[0]
+    row = connection.execute(f"SELECT refused {_OF}", to_identity(occurrence)).fetchone()
+    return None if row is None else row[0]
 
 
 def is_requested(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
@@ -163,8 +163,8 @@ def _insert_row(
 
 def _find_late_run(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
     """Return the id of the run started for the occurrence after all, or None."""
-    found = connection.execute(_DOUBLE, to_identity(occurrence)).fetchone()
-    return None if found is None else found[0]
+    row = connection.execute(_DOUBLE, to_identity(occurrence)).fetchone()
+    return None if row is None else row[0]
 
 
 _DOUBLE: Final = (

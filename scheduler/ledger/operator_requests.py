@@ -154,11 +154,11 @@ def find_manual_run(
 
     Without such an answer, find the oldest unanswered intent near the beginning of the run.
     """
-    known = connection.execute(
+    row = connection.execute(
         "SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)
     ).fetchone()
-    if known is None and started_at is not None:
-        known = connection.execute(
+    if row is None and started_at is not None:
+        row = connection.execute(
             _NEAREST,
             (
                 target,
@@ -167,7 +167,7 @@ def find_manual_run(
                 to_text(started_at + MANUAL_RUN_WINDOW),
             ),
         ).fetchone()
-    return None if known is None else int(known[0])
+    return None if row is None else int(row[0])
 
 
 _NEAREST: Final = """

@@ -166,8 +166,8 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrit
 
 def _record_runs(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
     runs = [(item, run) for item in items if (run := item.conclusion.run) is not None]
-    found = [(item, run) for item, run in runs if _is_found_run(item)]
-    recorded = connection.execute(_ADOPT_RUNS, (_pack_run_rows(found),)).rowcount if found else 0
+    found_runs = [(item, run) for item, run in runs if _is_found_run(item)]
+    recorded = connection.execute(_ADOPT_RUNS, (_pack_run_rows(found_runs),)).rowcount if found_runs else 0
     if runs:
         recorded += connection.execute(_INSERT_RUNS, (_pack_run_rows(runs),)).rowcount
     if recorded != len(runs):

@@ -80,9 +80,9 @@ def move_target(connection: sqlite3.Connection, target: str, url: str, project_i
     other = connection.execute(
         "SELECT name FROM target WHERE url = ? AND project_id = ? AND name != ?", (url, project_id, target)
     )
-    if (found := other.fetchone()) is not None:
+    if (row := other.fetchone()) is not None:
         raise ConfigurationError(
-            f"the ledger knows project {project_id} at {url} as target {found[0]!r}; rename that one first"
+            f"the ledger knows project {project_id} at {url} as target {row[0]!r}; rename that one first"
         )
     connection.execute("UPDATE target SET url = ? WHERE name = ?", (url, target))
     return None if known[0] == url else str(known[0])

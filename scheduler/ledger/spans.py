@@ -271,8 +271,8 @@ def take_out(
     The parts before and after stay together. ``instants`` are the instants of a span without known instants,
     for example a span of the ledger's first version. Return False when no span covers the occurrence.
     """
-    found = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
-    span = None if found is None else _add_instants(SpanRow.from_row(found), instants)
+    row = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
+    span = None if row is None else _add_instants(SpanRow.from_row(row), instants)
     if (
         span is None
         or not span.has_instants

@@ -123,13 +123,13 @@ def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> li
 
     The list is never empty: without a record, return the present ``evaluator`` and the default settings.
     """
-    found = [
+    rules = [
         EvaluationRules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
         for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
             "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
         )
     ]
-    return _drop_superseded_rules(found) or [
+    return _drop_superseded_rules(rules) or [
         EvaluationRules(BEGINNING_OF_TIME, *evaluator, "after", "once", RULES_VERSION)
     ]
 
@@ -156,19 +156,21 @@ def read_transitions(
     between were decided before the change, or after the change by the new rules: the ledger does not record
     which.
     """
-    found = []
+    transitions = []
     for before, after in pairwise(rules):
         if before.settings != after.settings:
             bounds = target, to_text_seconds(after.since), to_text(after.since)
             row = connection.execute(_DECIDED_BEFORE, bounds).fetchone()
-            found.append((BEGINNING_OF_TIME if row is None else from_text(row["scheduled_for"]), after.since))
-    return found
+            transitions.append(
+                (BEGINNING_OF_TIME if row is None else from_text(row["scheduled_for"]), after.since)
+            )
+    return transitions
 
 
-def _drop_superseded_rules(found: list[EvaluationRules]) -> list[EvaluationRules]:
+def _drop_superseded_rules(recorded: list[EvaluationRules]) -> list[EvaluationRules]:
     """Drop the rules that a clock step backwards placed before earlier records: the later record counts."""
     kept: list[EvaluationRules] = []
-    for rules in found:
+    for rules in recorded:
         while kept and kept[-1].since >= rules.since:
             kept.pop()
         kept.append(rules)

@@ -125,12 +125,12 @@ class Exposition:
 
 async def _collect_statuses(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
     """Return all statuses. Other tasks run after every batch."""
-    found = []
+    statuses = []
     for number, automation in enumerate(automations, 1):
-        found.append(automation)
+        statuses.append(automation)
         if number % _BATCH == 0:
             await asyncio.sleep(0)
-    return found
+    return statuses
 
 
 @dataclass(frozen=True, slots=True)

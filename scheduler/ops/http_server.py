@@ -106,14 +106,14 @@ class HttpServer:
         """Return a socket for every address of the host, all with the same port."""
         host, port = self._parse_listen()
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(
+            addresses = await asyncio.get_running_loop().getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
         except OSError as error:
             raise self._make_error(f"the host {host!r} is not known: {error.strerror}") from None
         sockets: list[socket.socket] = []
         problem: OSError | None = None
-        for family, _, _, _, (address, *_) in dict.fromkeys(found):
+        for family, _, _, _, (address, *_) in dict.fromkeys(addresses):
             try:
                 sockets.append(
                     _bind_address(family, str(address), sockets[0].getsockname()[1] if sockets else port)

@@ -94,10 +94,10 @@ def _check_settings(
     """
     tree = _build_tree(assigned.values())
     settings, faults = _validate(tree)
-    found = find_conflicts(tree, {fault["loc"] for fault in faults})
+    conflicts = find_conflicts(tree, {fault["loc"] for fault in faults})
     counted = [fault for fault in faults if not (partial and fault["type"] == "missing")]
     return settings, make_problems(counted, assigned) + [
-        Problem(describe_place(path, assigned), what, remedy) for path, what, remedy in found
+        Problem(describe_place(path, assigned), what, remedy) for path, what, remedy in conflicts
     ]
 
 

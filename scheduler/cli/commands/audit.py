@@ -147,8 +147,8 @@ def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
     @cache
     def read(target: str, automation_id: str) -> str:
         with open_read_only(path) as connection:
-            found = read_timezones(connection, [{"target": target, "automation_id": automation_id}])
-        return find_usable_zone(found[target, automation_id])
+            timezones = read_timezones(connection, [{"target": target, "automation_id": automation_id}])
+        return find_usable_zone(timezones[target, automation_id])
 
     return lambda finding: read(finding.target, finding.automation_id)
 

@@ -56,15 +56,15 @@ def _find_databases(settings: "Settings") -> "list[tuple[DatabaseKind, Path]]":
     from scheduler.database.errors import translate_errors
 
     ledger, api = settings.ledger.url.path, settings.api.database.path
-    found = []
+    databases = []
     for kind, path in ((LEDGER, ledger), (API, api)):
         require_access(path)
         with translate_errors(path):
             if path.exists():
-                found.append((kind, path))
-    if not found:
+                databases.append((kind, path))
+    if not databases:
         raise NoLedger(
             f"there is no ledger {ledger}, and no database {api} of the embedded API; "
             f"name the right ones with --state-dir or --config, or start `{format_daemon_command()}` once"
         )
-    return found
+    return databases

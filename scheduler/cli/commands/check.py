@@ -50,13 +50,13 @@ def command(context: click.Context, *, as_json: bool) -> None:
     from scheduler.doctor.findings import Status
 
     source: Source = context.obj
-    found = list(run_checks(asyncio.run(examine_installation(source, make_progress_printer("examined")))))
+    findings = list(run_checks(asyncio.run(examine_installation(source, make_progress_printer("examined")))))
     if as_json:
-        for finding in found:
+        for finding in findings:
             print_json(_make_json(finding))
     else:
-        _print(found)
-    if any(finding.status is Status.FAULT for finding in found):
+        _print(findings)
+    if any(finding.status is Status.FAULT for finding in findings):
         context.exit(ANSWER_IS_NO)
 
 
@@ -70,13 +70,13 @@ def _make_json(finding: "CheckFinding") -> Json:
     }
 
 
-def _print(found: "Sequence[CheckFinding]") -> None:
-    for check, group in groupby(found, key=lambda finding: finding.check):
+def _print(findings: "Sequence[CheckFinding]") -> None:
+    for check, group in groupby(findings, key=lambda finding: finding.check):
         print_line(check)
         for text in _format_findings(group):
             print_line(text)
         print_line()
-    print_line(_format_summary(found))
+    print_line(_format_summary(findings))
 
 
 def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
@@ -100,10 +100,10 @@ def _format_finding(finding: "CheckFinding") -> Iterator[str]:
         yield f"{'':{_INDENT}}→ {to_printable(finding.advice)}"
 
 
-def _format_summary(found: "Sequence[CheckFinding]") -> str:
+def _format_summary(findings: "Sequence[CheckFinding]") -> str:
     from scheduler.doctor.findings import Status, count_by_status
 
-    counts = count_by_status(found)
+    counts = count_by_status(findings)
     texts = [
         _format_count(counts[status], status)
         for status in reversed(Status)

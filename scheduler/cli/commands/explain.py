@@ -102,13 +102,13 @@ def _explain_automations(
     from scheduler.cli.schedule_explanation import format_automation, make_automation_json
     from scheduler.core.cron.schedule import Schedule
 
-    found = read_automations(settings, automation)
-    for number, recorded in enumerate(found):
+    automations = read_automations(settings, automation)
+    for number, recorded in enumerate(automations):
         if as_json:
             print_json(make_automation_json(recorded, after, count))
             continue
         for text in format_automation(recorded, after, count, first=number == 0):
             print_line(text)
-    if not found:
+    if not automations:
         print_to_stderr("there are no automations in the newest snapshot")
-    return automation is None or any(isinstance(recorded.schedule, Schedule) for recorded in found)
+    return automation is None or any(isinstance(recorded.schedule, Schedule) for recorded in automations)

@@ -132,8 +132,8 @@ def command(
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with_derived(connection, selection, derived)
         zones = {} if as_json else read_timezones(connection, lines)
-        known = [] if as_json or is_served(path) else read_targets(connection)
-        seen = {target.name: target.snapshot_at for target in known if target.snapshot_at}
+        targets = [] if as_json or is_served(path) else read_targets(connection)
+        snapshots = {target.name: target.snapshot_at for target in targets if target.snapshot_at}
         near = "" if lines else advise_on(place, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
@@ -143,13 +143,13 @@ def command(
 
     show(lines, _make_columns(lines, find_timezone), (lambda one: one) if as_json else None, empty=empty)
     for name in dict.fromkeys(str(line["target"]) for line in lines if _may_have_changed(line)):
-        if name in seen:
+        if name in snapshots:
             claims = [
                 from_text(str(line["claimed_at"]))
                 for line in lines
                 if line["target"] == name and line["claimed_at"]
             ]
-            at = format_machine_and_utc(max([seen[name], *claims]))
+            at = format_machine_and_utc(max([snapshots[name], *claims]))
             print_to_stderr(
                 f"no daemon runs: waits and runs of target {to_printable(name)} are as last seen at {at}"
             )

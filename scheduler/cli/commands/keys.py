@@ -55,8 +55,8 @@ def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
 
     names = [name.strip() for name in scopes.split(",") if name.strip()]
     path = source.load().settings.api.database.path
-    made = carry_out(path, lambda database: ApiKeys(database, now).create(names, project), make=True)
-    _print_new(made, as_json=as_json)
+    key = carry_out(path, lambda database: ApiKeys(database, now).create(names, project), make=True)
+    _print_new(key, as_json=as_json)
 
 
 @command.command("list", examples=["scheduler keys list"])
@@ -102,15 +102,15 @@ def revoke(source: Source, *, key_id: str) -> None:
     print_line(f"{'revoked' if was_in_force else 'was revoked already'}: {key_id}")
 
 
-def _print_new(made: "NewApiKey", *, as_json: bool) -> None:
-    key = made.key
+def _print_new(new: "NewApiKey", *, as_json: bool) -> None:
+    key = new.key
     if as_json:
         print_json(
-            {"id": key.id, "key": made.text, "scopes": sorted(key.scopes), "project_id": key.project_id}
+            {"id": key.id, "key": new.text, "scopes": sorted(key.scopes), "project_id": key.project_id}
         )
         return
     for title, text in (
-        ("key", made.text),
+        ("key", new.text),
         ("id", key.id),
         ("scopes", ", ".join(sorted(key.scopes))),
         ("project", str(key.project_id)),

@@ -55,10 +55,10 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
     from scheduler.cli.restoration import restore
 
     with open_backup(file) as backup:
-        made = None
+        made_file = None
         if source.state_dir is not None and not (source.state_dir / FILE_NAME).exists():
-            made = prepare_folder(source.state_dir)
-            print_line(f"made: {to_printable(str(made))}, with free ports")
+            made_file = prepare_folder(source.state_dir)
+            print_line(f"made: {to_printable(str(made_file))}, with free ports")
         settings = source.load().settings
         for database in restore(backup, settings, now(), moved=moved):
             _show(database, file)
@@ -74,8 +74,8 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
                     f"the daemon is not paused: if deleted automations must not fire, run `{pause}` "
                     "before the API starts"
                 )
-        if made is not None:
-            _show_lacking(made, settings, has_runs=API in backup.stages)
+        if made_file is not None:
+            _show_lacking(made_file, settings, has_runs=API in backup.stages)
 
 
 def _show_lacking(file: Path, settings: "Settings", *, has_runs: bool) -> None:

@@ -149,10 +149,10 @@ def _format_lines(
 def _find_last_seen(account: "Evidence") -> datetime | None:
     """Return when a daemon last saw the automation or recorded something of the occurrence."""
     row = account.row
-    seen = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
-    seen += [step.until or step.at for step in account.steps]
-    seen += [attempt.ended_at or attempt.written_at for attempt in account.attempts]
-    return max((instant for instant in seen if instant is not None), default=None)
+    instants = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
+    instants += [step.until or step.at for step in account.steps]
+    instants += [attempt.ended_at or attempt.written_at for attempt in account.attempts]
+    return max((instant for instant in instants if instant is not None), default=None)
 
 
 def _format_answer(story: "OccurrenceExplanation", seen_at: datetime | None) -> str:
@@ -224,8 +224,8 @@ def _format_policies(story: "OccurrenceExplanation") -> Iterator[str]:
 def _find_policy_settings(story: "OccurrenceExplanation") -> dict[str, str | bool] | None:
     from scheduler.cli.recorded_policies import format_policies
 
-    found = _find_policies(story.evidence)
-    return None if found is None else format_policies(found)
+    policies = _find_policies(story.evidence)
+    return None if policies is None else format_policies(policies)
 
 
 def _find_policies(account: "Evidence") -> "Policies | None":

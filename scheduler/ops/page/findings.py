@@ -156,10 +156,10 @@ def describe_warnings(
 
     The page shows the same findings.
     """
-    found = list_findings(status, (), recent, failing, ledger_error)
+    findings = list_findings(status, (), recent, failing, ledger_error)
     return [
         f"{finding.title}. {finding.detail}" if finding.detail else finding.title
-        for finding in found
+        for finding in findings
         if finding.severity in {BAD, WARN} and not finding.is_missing
     ]
 
@@ -176,17 +176,17 @@ def list_findings(
     ``troubled`` contains the invalid automations to name. ``recent`` and ``failing`` are None when the ledger
     cannot be read.
     """
-    found = [*_check_daemon(status, ledger_error)]
+    findings = [*_check_daemon(status, ledger_error)]
     for target in status.targets:
-        found.extend(_check_target(target))
-    found.extend(_check_invalid(status.targets, troubled))
+        findings.extend(_check_target(target))
+    findings.extend(_check_invalid(status.targets, troubled))
     if failing is not None:
-        found.extend(_check_failing(failing, status.at))
+        findings.extend(_check_failing(failing, status.at))
     if recent is not None:
-        found.extend(_check_outcomes(recent))
-        found.extend(_check_foreign_runs(recent.foreign))
-        found.extend(_check_pauses(recent.pauses))
-    return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
+        findings.extend(_check_outcomes(recent))
+        findings.extend(_check_foreign_runs(recent.foreign))
+        findings.extend(_check_pauses(recent.pauses))
+    return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
 
 
 def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[PageFinding]:

@@ -140,7 +140,7 @@ def make_overview(gathered: OverviewData) -> Overview:
     invalid = list(
         islice((automation for automation in gathered.invalid if automation.state == "invalid"), MAX_NEXT)
     )
-    found = list_findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
+    findings = list_findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
     day = make_timeline(fires, DAY, now, cut)
     ends = {target.name: target.throttled_until for target in status.targets}
     following = [
@@ -152,9 +152,9 @@ def make_overview(gathered: OverviewData) -> Overview:
     return Overview(
         status,
         now,
-        _make_verdict(status, found),
+        _make_verdict(status, findings),
         list(_make_figures(gathered, day, _describe_next_fire(firing, ends, now))),
-        found,
+        findings,
         make_timeline(fires, HOUR, now, cut),
         day,
         [
@@ -185,21 +185,21 @@ def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mappi
 
     A paused automation does not fire, and no automation fires before the end of a throttle.
     """
-    found: dict[str, datetime] = {}
+    instants: dict[str, datetime] = {}
     for instant, automation in flatten(fires):
-        if len(found) == len(ends):
+        if len(instants) == len(ends):
             break
         end = ends.get(automation.target)
         if (
             automation.state != "paused"
             and (end is None or instant >= end)
-            and automation.target not in found
+            and automation.target not in instants
         ):
             policies, schedule = automation.policies, automation.schedule
-            found[automation.target] = compute_due(
+            instants[automation.target] = compute_due(
                 policies, automation.target, automation.id, schedule, instant
             )
-    return found
+    return instants
 
 
 def _describe_next_fire(
@@ -211,7 +211,7 @@ def _describe_next_fire(
     return f"not before {to_text_seconds(min(throttled))}" if throttled else "none within a day"
 
 
-def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> OverviewVerdict:
+def _make_verdict(status: DaemonStatus, findings: Sequence[PageFinding]) -> OverviewVerdict:
     problems = list_missing(status)
     if status.stopping:
         return OverviewVerdict(
@@ -225,16 +225,16 @@ def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> Overvie
         )
     if problems:
         return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} The remedies are below.")
-    wrong = sum(finding.severity in {BAD, WARN} for finding in found)
+    wrong = sum(finding.severity in {BAD, WARN} for finding in findings)
     if wrong:
-        is_bad = any(finding.severity == BAD for finding in found)
+        is_bad = any(finding.severity == BAD for finding in findings)
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
         tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
         return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} attention.")
     return OverviewVerdict(
         "good",
         "Ready",
-        "All is well: due occurrences fire." + (" Some automations are paused." if found else ""),
+        "All is well: due occurrences fire." + (" Some automations are paused." if findings else ""),
     )
 
 

@@ -215,12 +215,12 @@ class Site:
         Must be called on the loop.
         """
         keys = {(str(record["target"]), str(record["automation_id"])) for record in records}
-        found: dict[tuple[str, str], AutomationDetails | None] = {
+        by_key: dict[tuple[str, str], AutomationDetails | None] = {
             key: self._content.details(*key) for key in keys
         }
 
         def find_zone(target: str, automation_id: str) -> str | None:
-            details = found.get((target, automation_id))
+            details = by_key.get((target, automation_id))
             return None if details is None else details.timezone
 
         return find_zone
