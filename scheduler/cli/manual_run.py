@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from scheduler.cli.ledger_file import NoLedger, write
 from scheduler.cli.target_api import carry_out, find_document
-from scheduler.cli.targets import choose_target
 from scheduler.cli.times import now
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, UpstreamError
@@ -34,7 +33,7 @@ def start_run(settings: Settings, target_name: str | None, automation: str) -> D
     and `ConfigurationError` when the API refuses. Raises `UpstreamError` when no run was started, or when the
     outcome is unknown.
     """
-    target = choose_target(settings, target_name)
+    target = settings.choose_target(target_name)
     return carry_out(target, partial(_start_run, settings.ledger.url.path, target, automation))
 
 

@@ -11,7 +11,6 @@ from scheduler.cli.automation_lookup import make_ledger_place
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.lookup import find_automation
-from scheduler.cli.targets import choose_target
 from scheduler.core.command_line import resume_all
 from scheduler.core.pauses import EVERYTHING, PauseSource, find_pause_sources
 from scheduler.ledger.history import NamedPause, read_named_pauses, read_targets
@@ -37,7 +36,7 @@ def choose_scope(
     """
     if everything == (automation is not None):
         raise click.UsageError(f"give AUTOMATION ({AUTOMATION_FORMS}) or --all")
-    target, ledger = choose_target(settings, target_name).name, settings.ledger.url.path
+    target, ledger = settings.choose_target(target_name).name, settings.ledger.url.path
     if automation is None:
         return PauseScope(ledger, target, EVERYTHING, f"all automations of {target}")
     with open_read_only(ledger) as connection:

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from scheduler.core.automation_filter import find_id
+from scheduler.core.errors import ConfigurationError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.proxy import Proxy
 from scheduler.settings.addresses import (
@@ -426,3 +427,22 @@ class Settings(Section):
                 self.schedule,
             )
         )
+
+    def choose_target(self, name: str | None) -> TargetSection:
+        """Return the target with this name, or without a name the only target.
+
+        Raises `ConfigurationError` without a target, for several targets without a name, and for an unknown
+        name.
+        """
+        names = [target.name for target in self.targets]
+        if not names:
+            raise ConfigurationError(
+                "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL "
+                "and …__PROJECT_ID"
+            )
+        if name is None and len(names) > 1:
+            raise ConfigurationError(f"there are several targets; name one with --target: {', '.join(names)}")
+        for target in self.targets:
+            if name in {None, target.name}:
+                return target
+        raise ConfigurationError(f"there is no target {name!r}; there are {', '.join(names)}")

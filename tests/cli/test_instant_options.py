@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from scheduler.cli.instant_options import InstantType
+from scheduler.cli.options import InstantType
 from scheduler.cli.times import now
 from tests.cli.conftest import Scheduler
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Colour
+from scheduler.cli.record_columns import colour_outcome, colour_run
 from scheduler.core.model import Outcome, RunStatus
 
 

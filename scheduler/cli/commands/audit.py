@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO
-from scheduler.cli.group import AUTOMATION_FORMS, SchedulerCommand, Source, as_json
-from scheduler.cli.instant_options import InstantType, add_utc_option
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.options import InstantType, add_utc_option, filter_by_automation, filter_by_target
 from scheduler.cli.output import (
     Colour,
     Json,
@@ -61,18 +60,8 @@ _MAX_FINDINGS: Final = 200  # enough for a person
     metavar="TIME|AGO",
     help="Audit occurrences scheduled before this time. Default: now.",
 )
-@click.option(
-    "--automation",
-    metavar="NAME",
-    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
-    shell_complete=complete_automations,
-)
-@click.option(
-    "--target",
-    metavar="NAME",
-    help="Only this target.",
-    shell_complete=complete_targets,
-)
+@filter_by_automation
+@filter_by_target
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
 @add_utc_option
 @as_json

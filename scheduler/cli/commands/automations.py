@@ -8,10 +8,10 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets, complete_zones
+from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import SchedulerGroup, Source, as_json
-from scheduler.cli.outcome_colours import colour_run
+from scheduler.cli.options import choose_target
 from scheduler.cli.output import (
     Cell,
     Column,
@@ -22,6 +22,7 @@ from scheduler.cli.output import (
     print_line,
     show,
 )
+from scheduler.cli.record_columns import colour_run
 from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-_target_option = click.option(
-    "--target",
-    "target_name",
-    metavar="NAME",
-    help="The target. Necessary if several are configured.",
-    shell_complete=complete_targets,
-)
 
 
 def _add_field_options(*, new: bool) -> Callable[[_F], _F]:
@@ -85,7 +78,7 @@ def command() -> None:
 @command.command(
     "list", examples=["scheduler automations list", "scheduler automations list --json | jq -r .name"]
 )
-@_target_option
+@choose_target
 @as_json
 @click.pass_obj
 def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
@@ -97,7 +90,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
 @click.argument("automation", shell_complete=complete_automations)
-@_target_option
+@choose_target
 @as_json
 @click.pass_obj
 def get(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
@@ -115,7 +108,7 @@ _CREATE = (
 
 @command.command("create", examples=[_CREATE])
 @_add_field_options(new=True)
-@_target_option
+@choose_target
 @as_json
 @click.pass_obj
 def create(
@@ -149,7 +142,7 @@ def create(
 )
 @click.argument("automation", shell_complete=complete_automations)
 @_add_field_options(new=False)
-@_target_option
+@choose_target
 @as_json
 @click.pass_obj
 def update(
@@ -180,7 +173,7 @@ def update(
 )
 @click.argument("automation", shell_complete=complete_automations)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_target_option
+@choose_target
 @click.pass_obj
 def delete(source: Source, *, automation: str, yes: bool, target_name: str | None) -> None:
     """Delete AUTOMATION. On a terminal, ask first."""
@@ -200,7 +193,7 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
 
 @command.command("run", examples=["scheduler automations run nightly"])
 @click.argument("automation", shell_complete=complete_automations)
-@_target_option
+@choose_target
 @as_json
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
@@ -222,9 +215,8 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
     from scheduler.cli.target_api import carry_out
-    from scheduler.cli.targets import choose_target
 
-    return carry_out(choose_target(source.load().settings, target_name), use)
+    return carry_out(source.load().settings.choose_target(target_name), use)
 
 
 def _change(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -243,18 +235,16 @@ async def _update(api: "ApiClient", automation: str, edit: "AutomationEdit") -> 
 
 def _describe_first_fire(source: Source, target_name: str | None, document: "Document") -> str:
     from scheduler.cli.next_steps import describe_first_fire
-    from scheduler.cli.targets import choose_target
 
     settings = source.load().settings
-    return describe_first_fire(document, settings, choose_target(settings, target_name), now())
+    return describe_first_fire(document, settings, settings.choose_target(target_name), now())
 
 
 def _describe_follow(source: Source, target_name: str | None, document: "Document") -> str:
     from scheduler.cli.next_steps import describe_follow
-    from scheduler.cli.targets import choose_target
 
     settings = source.load().settings
-    return describe_follow(document, settings, choose_target(settings, target_name))
+    return describe_follow(document, settings, settings.choose_target(target_name))
 
 
 def _collect_fields(

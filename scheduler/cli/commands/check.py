@@ -1,6 +1,7 @@
 """``scheduler check``: examine the installation with the checks of `scheduler.doctor`."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -8,7 +9,7 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.output import Colour, Json, make_progress_printer, print_json, print_line, style
+from scheduler.cli.output import Colour, make_progress_printer, print_json, print_line, style
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
@@ -53,21 +54,11 @@ def command(context: click.Context, *, as_json: bool) -> None:
     findings = list(run_checks(asyncio.run(examine_installation(source, make_progress_printer("examined")))))
     if as_json:
         for finding in findings:
-            print_json(_make_json(finding))
+            print_json(asdict(finding))
     else:
         _print(findings)
     if any(finding.status is Status.FAULT for finding in findings):
         context.exit(ANSWER_IS_NO)
-
-
-def _make_json(finding: "CheckFinding") -> Json:
-    return {
-        "check": finding.check,
-        "subject": finding.subject,
-        "status": finding.status,
-        "finding": finding.finding,
-        "advice": finding.advice,
-    }
 
 
 def _print(findings: "Sequence[CheckFinding]") -> None:

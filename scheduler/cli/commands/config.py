@@ -1,6 +1,7 @@
 """``scheduler config``: the settings in force, their sources, and their mistakes."""
 
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -95,7 +96,7 @@ def _make_source_cell(one: Json) -> Cell:
 def _print_problems(error: "SettingsError", *, as_json: bool) -> None:
     for problem in error.problems:
         if as_json:
-            print_json({"where": problem.where, "what": problem.what, "remedy": problem.remedy})
+            print_json(asdict(problem))
         else:
             print_to_stderr("\n".join(to_printable(part) for part in str(problem).splitlines()))
 

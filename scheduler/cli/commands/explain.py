@@ -8,7 +8,7 @@ import click
 from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.instant_options import InstantType, add_utc_option
+from scheduler.cli.options import InstantType, add_utc_option
 from scheduler.cli.output import print_json, print_line
 from scheduler.cli.times import now
 

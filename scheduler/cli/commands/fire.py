@@ -4,9 +4,10 @@ import getpass
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets
+from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import SchedulerCommand, Source
+from scheduler.cli.options import choose_target_of_automation
 from scheduler.cli.output import print_line, print_to_stderr, style
 from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now, parse_time
 from scheduler.core.terminal_text import to_printable
@@ -20,12 +21,7 @@ _EXAMPLES = (
 @click.command("fire", cls=SchedulerCommand, section="Automations", examples=_EXAMPLES)
 @click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
-@click.option(
-    "--target",
-    metavar="NAME",
-    help="The target of AUTOMATION. Necessary if several targets have one with this name.",
-    shell_complete=complete_targets,
-)
+@choose_target_of_automation
 @click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:

@@ -5,11 +5,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets
-from scheduler.cli.group import AUTOMATION_FORMS, SchedulerCommand, Source, as_json
-from scheduler.cli.instant_options import InstantType, add_utc_option
-from scheduler.cli.local_times import make_time_columns
-from scheduler.cli.outcome_colours import colour_outcome, colour_run
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.options import InstantType, add_utc_option, filter_by_automation, filter_by_target
 from scheduler.cli.output import (
     Cell,
     Column,
@@ -20,6 +17,7 @@ from scheduler.cli.output import (
     print_to_stderr,
     show,
 )
+from scheduler.cli.record_columns import colour_outcome, colour_run, make_time_columns
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, now
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import from_text
@@ -42,12 +40,7 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 
 @click.command("history", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
-@click.option(
-    "--automation",
-    metavar="NAME",
-    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
-    shell_complete=complete_automations,
-)
+@filter_by_automation
 @click.option(
     "--since",
     type=InstantType(ago=True),
@@ -68,12 +61,7 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 @click.option(
     "--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status."
 )
-@click.option(
-    "--target",
-    metavar="NAME",
-    help="Only this target.",
-    shell_complete=complete_targets,
-)
+@filter_by_target
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000_000),

@@ -7,7 +7,7 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.instant_options import InstantType, add_utc_option
+from scheduler.cli.options import InstantType, add_utc_option
 from scheduler.cli.output import print_json, show
 from scheduler.cli.times import now
 
@@ -82,10 +82,13 @@ def command(
     if lines is not None:
         _answer(lines, settings, begin, count)
     else:
+        from scheduler.cli.ledger_automations import read_planned_schedules
+        from scheduler.cli.upcoming_fires import PlannedSchedule
+
         planned = (
-            [_parse_expression(cron, timezone or "UTC", settings)]
-            if cron is not None
-            else _read_planned_schedules(settings, automation)
+            read_planned_schedules(settings, automation)
+            if cron is None
+            else [PlannedSchedule.parse(cron, timezone or "UTC", settings.schedule)]
         )
         _show(planned, begin, count, as_json=as_json)
 
@@ -97,19 +100,6 @@ def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int)
         lines, BatchDefaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)
     ):
         print_json(answer)
-
-
-def _parse_expression(cron: str, timezone: str, settings: "Settings") -> "PlannedSchedule":
-    from scheduler.cli.upcoming_fires import PlannedSchedule
-
-    return PlannedSchedule.parse(cron, timezone, settings.schedule)
-
-
-def _read_planned_schedules(settings: "Settings", automation: str | None) -> list["PlannedSchedule"]:
-    """Read the enabled automations of the newest snapshot in the ledger, or the named one."""
-    from scheduler.cli.ledger_automations import read_planned_schedules
-
-    return read_planned_schedules(settings, automation)
 
 
 def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_json: bool) -> None:

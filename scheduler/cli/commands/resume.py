@@ -4,8 +4,9 @@ import getpass
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets
+from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.group import SchedulerCommand, Source
+from scheduler.cli.options import choose_target
 from scheduler.cli.output import print_line, print_to_stderr
 from scheduler.cli.times import now
 from scheduler.core.terminal_text import to_printable
@@ -21,13 +22,7 @@ _EXAMPLES = (
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
 @click.option("--keep-single", is_flag=True, help="With --all: keep the pauses of single automations.")
-@click.option(
-    "--target",
-    "target_name",
-    metavar="NAME",
-    help="The target. Necessary if several are configured.",
-    shell_complete=complete_targets,
-)
+@choose_target
 @click.pass_obj
 def command(
     source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None

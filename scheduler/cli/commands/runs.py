@@ -11,8 +11,7 @@ import click
 from scheduler.cli.completion_values import complete_automations, complete_runs
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import AUTOMATION_FORMS, SchedulerGroup, Source, as_json
-from scheduler.cli.local_times import make_time_columns
-from scheduler.cli.outcome_colours import colour_run
+from scheduler.cli.options import filter_by_automation
 from scheduler.cli.output import (
     Cell,
     Column,
@@ -28,6 +27,7 @@ from scheduler.cli.output import (
     show,
     style,
 )
+from scheduler.cli.record_columns import colour_run, make_time_columns
 from scheduler.cli.tail import GrowingFile
 from scheduler.cli.times import find_usable_zone, format_zone_and_utc, now
 from scheduler.core.instants import from_text
@@ -65,12 +65,7 @@ def command() -> None:
         "scheduler runs list --automation 'nightly-*' --json",
     ],
 )
-@click.option(
-    "--automation",
-    metavar="NAME",
-    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
-    shell_complete=complete_automations,
-)
+@filter_by_automation
 @click.option(
     "--status",
     type=click.Choice(("queued", "running", "success", "failed")),

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.local_times import make_time_columns
-from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import (
     Cell,
     Column,
@@ -22,6 +20,7 @@ from scheduler.cli.output import (
     print_to_stderr,
     style,
 )
+from scheduler.cli.record_columns import colour_run, make_time_columns
 from scheduler.cli.times import (
     find_usable_zone,
     format_machine_and_utc,

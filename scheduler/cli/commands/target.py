@@ -44,11 +44,10 @@ def move(source: Source, *, name: str) -> None:
     known name, because the URL may belong to another API. No daemon may run.
     """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
-    from scheduler.cli.targets import choose_target
     from scheduler.ledger.snapshots import move_target
 
     settings = source.load().settings
-    target, path = choose_target(settings, name), settings.ledger.url.path
+    target, path = settings.choose_target(name), settings.ledger.url.path
     with lock_existing_ledger(path, now()):
         old = write(
             path, lambda connection: move_target(connection, target.name, target.url, target.project_id)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets
+from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.outcome_colours import colour_outcome, colour_run
+from scheduler.cli.options import choose_target_of_automation
 from scheduler.cli.output import Colour, Json, print_json, print_line, style
+from scheduler.cli.record_columns import colour_outcome, colour_run
 from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_text, to_text_seconds
@@ -37,12 +38,7 @@ Fates = Mapping[datetime, str | None]
 @click.command("why", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
-@click.option(
-    "--target",
-    metavar="NAME",
-    help="The target of AUTOMATION. Necessary if several targets have one with this name.",
-    shell_complete=complete_targets,
-)
+@choose_target_of_automation
 @as_json
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:

@@ -1,16 +1,30 @@
-"""The time columns of a table about automations: local time in the automation's zone, with the zone."""
+"""Columns and colours of records: local times with their zone, outcomes and runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from scheduler.cli.output import Column, make_detail_column
+from scheduler.cli.output import Colour, Column, make_detail_column
 from scheduler.cli.times import find_usable_zone, format_in_zone
 from scheduler.core.instants import to_text_seconds
 
 _Record = TypeVar("_Record")
 _MAX_TITLE: Final = 24
 """Maximum length of a title, in characters: the length of a local time."""
+_OUTCOMES: Final[Mapping[str | None, Colour]] = {
+    "rejected": "red",
+    "unresolved": "red",
+    "expired": "red",
+    "skipped": "yellow",
+    None: "cyan",
+}
+_RUNS: Final[Mapping[str | None, Colour]] = {
+    "success": "green",
+    "failed": "red",
+    "lost": "red",
+    "superseded": "yellow",
+    "running": "cyan",
+}
 
 
 def make_time_columns(
@@ -43,3 +57,19 @@ def _make_title(title: str, zone: str | None) -> str:
         return title
     whole = f"{title} in {zone}"
     return whole if len(whole) <= _MAX_TITLE else zone
+
+
+def colour_outcome(outcome: str | None, run_status: str | None) -> Colour | None:
+    """Return the colour of an outcome; the outcome None is an open occurrence.
+
+    An accepted occurrence is green when its run succeeded, and has no colour before: a started run says
+    nothing about its result.
+    """
+    if outcome == "accepted":
+        return "green" if run_status == "success" else None
+    return _OUTCOMES.get(outcome)
+
+
+def colour_run(status: str | None) -> Colour | None:
+    """Return the colour of a run's status, in the ledger or in the embedded API."""
+    return _RUNS.get(status)

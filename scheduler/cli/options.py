@@ -1,4 +1,4 @@
-"""Options with an instant as value: a local time, an instant with its offset, or a time ago."""
+"""Options shared by commands, and options with an instant as value."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -6,13 +6,38 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
+from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.output import print_to_stderr
 from scheduler.cli.times import format_local_time, now
 from scheduler.core.instants import from_text, to_text_seconds
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_UTC_KEY: Final = "scheduler.cli.instant_options.utc"
+choose_target: Final = click.option(
+    "--target",
+    "target_name",
+    metavar="NAME",
+    help="The target. Necessary if several are configured.",
+    shell_complete=complete_targets,
+)
+choose_target_of_automation: Final = click.option(
+    "--target",
+    metavar="NAME",
+    help="The target of AUTOMATION. Necessary if several targets have one with this name.",
+    shell_complete=complete_targets,
+)
+filter_by_target: Final = click.option(
+    "--target", metavar="NAME", help="Only this target.", shell_complete=complete_targets
+)
+filter_by_automation: Final = click.option(
+    "--automation",
+    metavar="NAME",
+    help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
+    shell_complete=complete_automations,
+)
+
+_UTC_KEY: Final = "scheduler.cli.options.utc"
 _FORMS: Final = (
     "write a date (2026-11-28), a local time ('2026-11-28 09:00') or an instant with its offset "
     "(2026-11-28T09:00:00Z)"
