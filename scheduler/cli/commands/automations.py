@@ -1,9 +1,8 @@
 """``scheduler automations``: the six calls of a target's API."""
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -126,11 +125,7 @@ def create(
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
     document = _change(source, target_name, lambda api: api.create(written))  # type: ignore[arg-type]  # the options are required
-    _print(
-        document,
-        as_json=as_json,
-        more={} if as_json else {"first fire": _describe_first_fire(source, target_name, document)},
-    )
+    _print_change(source, target_name, document, "first fire", as_json=as_json)
 
 
 @command.command(
@@ -161,11 +156,7 @@ def update(
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
     document = _change(source, target_name, lambda api: _update(api, automation, edit))
-    _print(
-        document,
-        as_json=as_json,
-        more={} if as_json else {"next fire": _describe_first_fire(source, target_name, document)},
-    )
+    _print_change(source, target_name, document, "next fire", as_json=as_json)
 
 
 @command.command(
@@ -200,17 +191,15 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
     """Start a run of AUTOMATION now. The run belongs to no occurrence, and costs as much as any other run."""
     from scheduler.cli.ledger_file import wake_daemon_after
     from scheduler.cli.manual_run import start_run
+    from scheduler.cli.next_steps import describe_follow
 
     settings = source.load().settings
     with wake_daemon_after(settings.ledger.url.path):
         document = start_run(settings, target_name, automation)
     _print(document, as_json=as_json)
     if not as_json:
-        print_line(
-            f"{'follow it':<{_find_width(document)}}  "
-            f"{to_printable(_describe_follow(source, target_name, document))}",
-            is_whole=True,
-        )
+        follow = to_printable(describe_follow(document, settings, settings.choose_target(target_name)))
+        print_line(f"{'follow it':<{_find_width(document)}}  {follow}", is_whole=True)
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -233,18 +222,18 @@ async def _update(api: "ApiClient", automation: str, edit: "AutomationEdit") -> 
     return await api.update(str((await find_document(api, automation))["id"]), edit)
 
 
-def _describe_first_fire(source: Source, target_name: str | None, document: "Document") -> str:
+def _print_change(
+    source: Source, target_name: str | None, document: "Document", title: str, *, as_json: bool
+) -> None:
+    """Print a changed automation, and for people the next fire under the title."""
     from scheduler.cli.next_steps import describe_first_fire
 
+    if as_json:
+        print_json(document)
+        return
     settings = source.load().settings
-    return describe_first_fire(document, settings, settings.choose_target(target_name), now())
-
-
-def _describe_follow(source: Source, target_name: str | None, document: "Document") -> str:
-    from scheduler.cli.next_steps import describe_follow
-
-    settings = source.load().settings
-    return describe_follow(document, settings, settings.choose_target(target_name))
+    fire = describe_first_fire(document, settings, settings.choose_target(target_name), now())
+    _print({**document, title: fire}, as_json=False)
 
 
 def _collect_fields(
@@ -274,14 +263,14 @@ def _read_prompt(prompt: str | None, prompt_file: IO[bytes] | None) -> str | Non
         ) from None
 
 
-def _print(document: "Document", *, as_json: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Print an automation; for a person, also the fields of ``more``."""
+def _print(document: "Document", *, as_json: bool) -> None:
+    """Print an automation."""
     if as_json:
         print_json(document)
         return
     width = _find_width(document)
     zone = find_usable_zone(_get_text("timezone", document))
-    for name, value in {**document, **more}.items():
+    for name, value in document.items():
         print_line(f"{to_printable(name):<{width}}  {to_printable(_format_value(name, value, zone))}")
 
 
