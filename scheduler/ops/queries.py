@@ -4,9 +4,10 @@ An answer reports all problems of a query together.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -18,6 +19,7 @@ from scheduler.ops.gauges import AUTOMATION_STATES
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
+_C = TypeVar("_C", bound=str)
 
 MAX_RECORDS: Final = 1_000
 """Limit for the records in one answer."""
@@ -101,8 +103,8 @@ def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
     query = AutomationQuery(
         target=reader.read("target", _parse_name, None),
         automation=reader.read("automation", _parse_name, None),
-        state=reader.read("state", _parse_state, None),
-        only_failing=reader.read("result", _parse_result, "") == FAILING,
+        state=reader.read("state", partial(_choose, choices=AUTOMATION_STATES), None),
+        only_failing=reader.read("result", partial(_choose, choices=(FAILING,)), "") == FAILING,
         limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
         offset=reader.read("offset", _parse_offset, 0),
     )
@@ -124,14 +126,14 @@ def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
 def parse_occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of ``/api/v1/occurrences``. Raise `BadQuery`."""
     reader = _Reader(parameters)
-    outcome = reader.read("outcome", _parse_outcome, None)
+    outcome = reader.read("outcome", partial(_choose, choices=(*Outcome, OPEN)), None)
     query = OccurrenceQuery(
         target=reader.read("target", _parse_name, None),
         automation=reader.read("automation", _parse_name, None),
         since=reader.read("since", _parse_instant, None),
         until=reader.read("until", _parse_instant, None),
         outcome=outcome if isinstance(outcome, Outcome) else None,
-        run_status=reader.read("run_status", _parse_run_status, None),
+        run_status=reader.read("run_status", partial(_choose, choices=tuple(RunStatus)), None),
         only_open=outcome == OPEN,
         limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
         offset=reader.read("offset", _parse_offset, 0),
@@ -212,30 +214,12 @@ def _parse_instant(text: str) -> datetime:
         ) from None
 
 
-def _parse_outcome(text: str) -> Outcome | str:
-    try:
-        return text if text == OPEN else Outcome(text)
-    except ValueError:
-        raise ValueError(f"should be one of {', '.join((*Outcome, OPEN))}, not {text[:MAX_NAME]!r}") from None
-
-
-def _parse_run_status(text: str) -> RunStatus:
-    try:
-        return RunStatus(text)
-    except ValueError:
-        raise ValueError(f"should be one of {', '.join(RunStatus)}, not {text[:MAX_NAME]!r}") from None
-
-
-def _parse_state(text: str) -> str:
-    if text not in AUTOMATION_STATES:
-        raise ValueError(f"should be one of {', '.join(AUTOMATION_STATES)}, not {text[:MAX_NAME]!r}")
-    return text
-
-
-def _parse_result(text: str) -> str:
-    if text != FAILING:
-        raise ValueError(f"should be {FAILING}, not {text[:MAX_NAME]!r}")
-    return text
+def _choose(text: str, choices: Sequence[_C]) -> _C:
+    for choice in choices:
+        if text == choice:
+            return choice
+    one_of = "one of " if len(choices) > 1 else ""
+    raise ValueError(f"should be {one_of}{', '.join(choices)}, not {text[:MAX_NAME]!r}")
 
 
 def _parse_span(text: str) -> timedelta:
