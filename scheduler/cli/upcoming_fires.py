@@ -11,7 +11,7 @@ from scheduler.cli.output import Column, Json, make_detail_column, make_name_col
 from scheduler.cli.times import END_OF_TIME, format_local_time, format_timedelta
 from scheduler.core.cron.schedule import FireNote, InvalidSchedule, Schedule
 from scheduler.core.cron.zones import ADVICE, find_similar_names, load_zone
-from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.instants import to_optional_text, to_text_seconds
 from scheduler.core.policy import Policies, compute_due
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def make_time_json(fire: UpcomingFire) -> Json:
     """Make the JSON of a fire's scheduled and due instants."""
     return {
         "scheduled_for": to_text_seconds(fire.scheduled_for),
-        "due": None if fire.due is None else to_text(fire.due),
+        "due": to_optional_text(fire.due),
         "local": fire.local.isoformat(timespec="seconds"),
         "timezone": fire.planned_schedule.schedule.timezone,
         "note": fire.note,

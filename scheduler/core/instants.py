@@ -50,6 +50,11 @@ def from_text(text: str) -> datetime:
     return instant.astimezone(UTC)
 
 
+def to_optional_text(instant: datetime | None) -> str | None:
+    """Return an instant as `to_text`, and None as None."""
+    return None if instant is None else to_text(instant)
+
+
 def from_optional_text(text: str | None) -> datetime | None:
     """Read an instant as `from_text`, and None as None."""
     return None if text is None else from_text(text)

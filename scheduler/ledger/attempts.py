@@ -15,7 +15,15 @@ from typing import Final
 from scheduler.core.model import Attempt, AttemptEnd, Occurrence, State
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
-from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text
+from scheduler.ledger.sql_batch import (
+    Contradiction,
+    Value,
+    make_statement,
+    pack_rows,
+    to_identity,
+    to_optional_text,
+    to_text,
+)
 
 _ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline, clock_offset"
 
@@ -177,7 +185,7 @@ def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[AttemptE
 def make_end_row(ended: AttemptEndWrite) -> tuple[Value, ...]:
     """Make the row of an attempt's end for `end_rows`."""
     end = ended.end
-    sent_at = None if end.sent_at is None else to_text(end.sent_at)
+    sent_at = to_optional_text(end.sent_at)
     return (
         *to_identity(ended.occurrence),
         ended.state,

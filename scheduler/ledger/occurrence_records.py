@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from scheduler.core.instants import from_optional_text, from_text, to_text
+from scheduler.core.instants import from_optional_text, from_text, to_optional_text, to_text
 from scheduler.core.model import Occurrence
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.pauses import EVERYTHING
@@ -214,7 +214,7 @@ _PAUSES: Final = """
 
 def read_policy(connection: sqlite3.Connection, instant: datetime | None = None) -> RecordedPolicy | None:
     """Read the policies recorded at an instant, or recorded last; None when no daemon has recorded any."""
-    row = connection.execute(_POLICY, (None if instant is None else to_text(instant),)).fetchone()
+    row = connection.execute(_POLICY, (to_optional_text(instant),)).fetchone()
     return None if row is None else RecordedPolicy(from_text(row[0]), row[1], row[2])
 
 

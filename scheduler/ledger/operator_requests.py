@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.core.instants import from_text, to_text
+from scheduler.core.instants import from_optional_text, from_text, to_optional_text, to_text
 from scheduler.core.model import Run, RunStatus
 from scheduler.core.pauses import EVERYTHING
 
@@ -121,7 +121,7 @@ def record_started_run(connection: sqlite3.Connection, intent: int, run: Run, at
     connection.execute(
         "UPDATE manual_run SET answered_at = ?, run_id = ? WHERE id = ?", (to_text(at), run.id, intent)
     )
-    started_at = None if run.started_at is None else to_text(run.started_at)
+    started_at = to_optional_text(run.started_at)
     finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
     connection.execute(
         """
@@ -141,7 +141,7 @@ def record_failed_run(
     ``refused_at``: the request certainly started nothing. None: the request may have started a run, and a run
     that shows up later is taken for the intent's run.
     """
-    answered_at = None if refused_at is None else to_text(refused_at)
+    answered_at = to_optional_text(refused_at)
     connection.execute(
         "UPDATE manual_run SET answered_at = ?, error = ? WHERE id = ?", (answered_at, error, intent)
     )
@@ -211,7 +211,7 @@ def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime |
     connection.execute(
         "UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,)
     )
-    return None if until is None else from_text(until)
+    return from_optional_text(until)
 
 
 def _require_target(connection: sqlite3.Connection, target: str) -> None:

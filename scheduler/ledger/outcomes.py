@@ -17,6 +17,7 @@ from scheduler.ledger.sql_batch import (
     make_statement,
     pack_rows,
     to_identity,
+    to_optional_text,
     to_text,
     to_text_seconds,
 )
@@ -137,7 +138,7 @@ def _make_conclusion_row(concluded: ConclusionWrite) -> tuple[Value, ...]:
         conclusion.outcome,
         conclusion.reason,
         to_text(conclusion.at),
-        None if conclusion.sent_at is None else to_text(conclusion.sent_at),
+        to_optional_text(conclusion.sent_at),
         conclusion.lateness,
         None if conclusion.run is None else conclusion.run.id,
         conclusion.error,
@@ -190,7 +191,7 @@ def _pack_run_rows(runs: Sequence[tuple[ConclusionWrite, Run]]) -> str:
 
 
 def _make_run_row(concluded: ConclusionWrite, run: Run) -> tuple[Value, ...]:
-    started_at = None if run.started_at is None else to_text(run.started_at)
+    started_at = to_optional_text(run.started_at)
     finished_at = None if run.status is RunStatus.RUNNING else to_text(concluded.conclusion.at)
     return (*to_identity(concluded.occurrence), run.id, run.status, started_at, finished_at, run.error)
 

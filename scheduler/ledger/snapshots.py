@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, TargetMismatch
-from scheduler.core.instants import from_text
+from scheduler.core.instants import from_optional_text, from_text
 from scheduler.core.model import (
     NO_DEFINITION,
     Automation,
@@ -30,7 +30,14 @@ from scheduler.core.recorded_state import (
     ThrottleSpan,
 )
 from scheduler.ledger.operator_requests import attribute_manual_runs, find_manual_run
-from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_text
+from scheduler.ledger.sql_batch import (
+    Contradiction,
+    Value,
+    make_statement,
+    pack_rows,
+    to_optional_text,
+    to_text,
+)
 
 _DOUBLES_WITHIN: Final = timedelta(hours=24)
 """A request that hung is carried out minutes later, hardly days later."""
@@ -143,7 +150,7 @@ def read_target(connection: sqlite3.Connection, target: str) -> RecordedTargetSt
     ended = tuple(
         _parse_ended_version(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"]))
     )
-    snapshot_at = _parse_instant(known["snapshot_at"])
+    snapshot_at = from_optional_text(known["snapshot_at"])
     removals = (
         ()
         if snapshot_at is None
@@ -152,10 +159,10 @@ def read_target(connection: sqlite3.Connection, target: str) -> RecordedTargetSt
     throttled = None
     if known["throttled_at"] is not None:
         throttled = ThrottleSpan(from_text(known["throttled_at"]), from_text(known["throttled_until"]))
-    restored_at = _parse_instant(known["restored_at"])
+    restored_at = from_optional_text(known["restored_at"])
     return RecordedTargetState(
         snapshot_at,
-        _parse_instant(known["watermark"]),
+        from_optional_text(known["watermark"]),
         automations,
         ended,
         gaps,
@@ -182,7 +189,9 @@ def _read_recent_removals(
     connection: sqlite3.Connection, target: str, since: datetime
 ) -> tuple[Removal, ...]:
     rows = connection.execute(_SELECT_REMOVALS, (target, to_text(since)))
-    return tuple(Removal(_parse_instant(added_at), from_text(removed_at)) for added_at, removed_at in rows)
+    return tuple(
+        Removal(from_optional_text(added_at), from_text(removed_at)) for added_at, removed_at in rows
+    )
 
 
 _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
@@ -229,25 +238,17 @@ def _parse_automation(row: sqlite3.Row) -> RecordedAutomation:
         definition=NO_DEFINITION
         if broken
         else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
-        updated_at=_parse_instant(row["updated_at"]),
+        updated_at=from_optional_text(row["updated_at"]),
         run_id=row["run_id"],
-        run_at=_parse_instant(row["run_at"]),
+        run_at=from_optional_text(row["run_at"]),
         run_status=row["run_status"],
         run_error=row["run_error"],
     )
     why = row["invalid"]
-    effective_from, unseen_since = from_text(row["effective_from"]), _parse_instant(row["unseen_since"])
+    effective_from, unseen_since = from_text(row["effective_from"]), from_optional_text(row["unseen_since"])
     return RecordedAutomation(
         automation, effective_from, why if broken else None, None if broken else why, unseen_since
     )
-
-
-def _parse_instant(text: str | None) -> datetime | None:
-    return None if text is None else from_text(text)
-
-
-def _format_instant(instant: datetime | None) -> str | None:
-    return None if instant is None else to_text(instant)
 
 
 # ---------------------------------------------------------------- snapshots
@@ -357,7 +358,7 @@ def record_snapshot(
     if seen.unseen:
         rows = pack_rows(
             [
-                (seen.target, automation_id, _format_instant(since))
+                (seen.target, automation_id, to_optional_text(since))
                 for automation_id, since in seen.unseen.items()
             ]
         )
@@ -392,9 +393,9 @@ def _make_automation_row(target: str, automation: Automation) -> tuple[Value, ..
         definition.cron_expression,
         definition.timezone,
         definition.enabled,
-        _format_instant(automation.updated_at),
+        to_optional_text(automation.updated_at),
         automation.run_id,
-        _format_instant(automation.run_at),
+        to_optional_text(automation.run_at),
         automation.run_status,
         automation.run_error,
     )
@@ -525,7 +526,7 @@ def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...
         run.automation_id,
         origin,
         run.status,
-        _format_instant(run.started_at),
+        to_optional_text(run.started_at),
         finished_at,
         run.error,
     )
@@ -565,7 +566,7 @@ def read_newest_runs(connection: sqlite3.Connection, target: str) -> list[Run]:
         Run(
             row["run_id"],
             row["automation_id"],
-            _parse_instant(row["started_at"] or None),
+            from_optional_text(row["started_at"] or None),
             RunStatus(row["status"]),
             row["error"],
         )

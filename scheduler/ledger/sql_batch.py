@@ -8,6 +8,7 @@ meanwhile.
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -71,6 +72,11 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, sepa
 # the formatting.
 to_text: Final = lru_cache(maxsize=4096)(instants.to_text)
 to_text_seconds: Final = lru_cache(maxsize=4096)(instants.to_text_seconds)
+
+
+def to_optional_text(instant: datetime | None) -> str | None:
+    """Return an instant as `to_text`, and None as None."""
+    return None if instant is None else to_text(instant)
 
 
 def to_identity(occurrence: Occurrence) -> tuple[str, str, str]:

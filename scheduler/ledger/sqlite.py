@@ -13,7 +13,7 @@ from typing import Final
 
 from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.cron.ranges import RULES_VERSION
-from scheduler.core.instants import from_text, to_text
+from scheduler.core.instants import from_optional_text, from_text, to_text
 from scheduler.core.model import (
     Attempt,
     AttemptEnd,
@@ -316,7 +316,7 @@ def _parse_open(row: sqlite3.Row) -> OpenOccurrence:
         else Attempt(row["first_number"], *_parse_attempt(row, "first_")),
         end=None if row["result"] is None else _parse_end(row),
         maybe_sent=bool(row["maybe_sent"]),
-        asked_at=None if row["asked_at"] is None else from_text(row["asked_at"]),
+        asked_at=from_optional_text(row["asked_at"]),
     )
 
 
@@ -331,7 +331,7 @@ def _parse_end(row: sqlite3.Row) -> AttemptEnd:
         result=AttemptResult(row["result"]),
         # nobody saw the end of the attempts of a dead process
         ended_at=from_text(row["ended_at"] or row["written_at"]),
-        sent_at=None if sent_at is None else from_text(sent_at),
+        sent_at=from_optional_text(sent_at),
         http_status=row["http_status"],
         error=row["attempt_error"],
     )

@@ -9,7 +9,14 @@ from typing import Final
 
 from scheduler.core.model import Occurrence
 from scheduler.core.occurrence_log import Step
-from scheduler.ledger.sql_batch import Value, make_statement, pack_rows, to_identity, to_text
+from scheduler.ledger.sql_batch import (
+    Value,
+    make_statement,
+    pack_rows,
+    to_identity,
+    to_optional_text,
+    to_text,
+)
 
 _INSERT: Final = make_statement(
     "target, automation_id, scheduled_for, at, cause, until, detail, by",
@@ -31,5 +38,5 @@ def record(connection: sqlite3.Connection, taken: Iterable[tuple[Occurrence, Seq
 
 
 def _make_row(occurrence: Occurrence, step: Step) -> tuple[Value, ...]:
-    until = None if step.until is None else to_text(step.until)
+    until = to_optional_text(step.until)
     return (*to_identity(occurrence), to_text(step.at), step.cause, until, step.detail, step.by)

@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from scheduler.core.instants import from_text
+from scheduler.core.instants import from_optional_text
 from scheduler.core.model import Run, RunStatus
-from scheduler.ledger.sql_batch import make_statement, pack_rows, to_text
+from scheduler.ledger.sql_batch import make_statement, pack_rows, to_optional_text
 
 _NOTE: Final = make_statement(
     "run_id, automation_id, status, started_at, error",
@@ -40,7 +40,7 @@ def note(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> No
             run.id,
             run.automation_id,
             run.status,
-            None if run.started_at is None else to_text(run.started_at),
+            to_optional_text(run.started_at),
             run.error,
         )
         for run in runs
@@ -61,7 +61,7 @@ def select(connection: sqlite3.Connection, target: str) -> list[Run]:
         Run(
             run_id,
             automation_id,
-            None if started_at is None else from_text(started_at),
+            from_optional_text(started_at),
             RunStatus(status),
             error,
         )

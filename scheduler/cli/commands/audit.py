@@ -20,7 +20,7 @@ from scheduler.cli.output import (
     style,
 )
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_zone_and_utc, now
-from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.instants import to_optional_text, to_text, to_text_seconds
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
@@ -260,8 +260,8 @@ def _make_summary_json(summary: "AuditSummary", notes: list[str]) -> Json:
                     "target": bounds.target,
                     "since": to_text(bounds.since),
                     "up_to": None if bounds.is_empty else to_text(bounds.end),
-                    "watermark": None if bounds.watermark is None else to_text(bounds.watermark),
-                    "pruned_before": None if bounds.pruned_before is None else to_text(bounds.pruned_before),
+                    "watermark": to_optional_text(bounds.watermark),
+                    "pruned_before": to_optional_text(bounds.pruned_before),
                 }
                 for bounds in summary.bounds
             ],

@@ -15,7 +15,7 @@ from scheduler.cli.output import Colour, Json, print_json, print_line, style
 from scheduler.cli.record_columns import colour_outcome, colour_run
 from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time
 from scheduler.core.cron.zones import load_zone
-from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.instants import to_optional_text, to_text, to_text_seconds
 from scheduler.core.model import Occurrence, RunStatus, State
 from scheduler.core.terminal_text import to_printable
 
@@ -273,7 +273,7 @@ def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -
         "name": account.name,
         "instant": to_text_seconds(account.instant),
         "understood": note,
-        "due": None if story.due is None else to_text(story.due),
+        "due": to_optional_text(story.due),
         "verdict": story.verdict,
         "why": story.why,
         "outcome": None if row is None else row.outcome,
@@ -294,7 +294,7 @@ def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -
         "steps": [
             {
                 "at": to_text(entry.at),
-                "until": None if entry.until is None else to_text(entry.until),
+                "until": to_optional_text(entry.until),
                 "text": entry.text,
             }
             for entry in story.entries
