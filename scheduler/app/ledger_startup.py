@@ -39,14 +39,14 @@ class LedgerStartup:
         """Acquire the lock as soon as the lock is free."""
         while not self._service.is_stopping:
             try:
-                taken = LedgerLock.try_acquire(self._ledger, node=node, since=now())
+                lock = LedgerLock.try_acquire(self._ledger, node=node, since=now())
             except LedgerUnavailable as error:
                 self._health.note_failure("lock", str(error))
             else:
                 self._health.note_success()
-                self._note_holder(None if taken else read_holder(self._ledger))
-                if taken is not None:
-                    return taken
+                self._note_holder(None if lock else read_holder(self._ledger))
+                if lock is not None:
+                    return lock
             await self._pause(_LOOK_AGAIN)
         return None
 

@@ -65,35 +65,33 @@ def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
     )
 
 
-def make_double_finding(target: str, doubled: LateDouble, name: str) -> AuditFinding:
+def make_double_finding(target: str, double: LateDouble, name: str) -> AuditFinding:
     """A late double that the daemon has noticed."""
     text = (
-        f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody knows when'}, is most "
+        f"a second run, {double.run_id}, begun {double.started_at or 'nobody knows when'}, is most "
         "likely a late attempt for it"
     )
     advice = "stop one of the two runs; if that happens again, raise settle_time and request_timeout"
     return AuditFinding(
-        target, doubled.automation_id, name, doubled.scheduled_for, FindingKind.DOUBLE, text, advice
+        target, double.automation_id, name, double.scheduled_for, FindingKind.DOUBLE, text, advice
     )
 
 
-def make_open_finding(
-    target: str, opened: OpenRow, now: datetime, patience: timedelta
-) -> AuditFinding | None:
+def make_open_finding(target: str, row: OpenRow, now: datetime, patience: timedelta) -> AuditFinding | None:
     """Make the finding for an occurrence that is open for too long; None when it may still be open.
 
     ``patience``: the time after due during which the occurrence may wait for the run before it.
     """
-    if opened.state in {"unknown", "in_flight"} and opened.tried_at is not None:
-        until = opened.tried_at + RECONCILE_LIMIT
+    if row.state in {"unknown", "in_flight"} and row.tried_at is not None:
+        until = row.tried_at + RECONCILE_LIMIT
     else:
-        until = max(opened.deadline, opened.due + patience) + GRACE
+        until = max(row.deadline, row.due + patience) + GRACE
     if now <= until:
         return None
-    text = f"open ({opened.state}), and should have had its outcome by {to_text_seconds(until)}"
+    text = f"open ({row.state}), and should have had its outcome by {to_text_seconds(until)}"
     advice = f"start the daemon if it does not run; else see what keeps it: `{format_command('status')}`"
     return AuditFinding(
-        target, opened.automation_id, opened.name, opened.scheduled_for, FindingKind.UNEXPLAINED, text, advice
+        target, row.automation_id, row.name, row.scheduled_for, FindingKind.UNEXPLAINED, text, advice
     )
 
 

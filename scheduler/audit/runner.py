@@ -188,14 +188,14 @@ class _Auditor:
         ]
         expectation, counted = self._tally_stretch(connection, stretch, gaps)
         decided, undecided = split_off_gaps(find_differing_instants(expectation, counted), gaps)
-        lacking = count_missing_rows(undecided, expectation, counted)
+        missing = count_missing_rows(undecided, expectation, counted)
         if undecided and (first := min(gap.automation_id for gap in gaps)):
             of_decided, counted = self._tally_stretch(connection, stretch, gaps, before=first)
             decided = sorted(
                 {*decided, *(set(find_differing_instants(of_decided, counted)) & set(undecided))}
             )
-            lacking -= count_missing_rows(undecided, of_decided, counted)
-        return expectation, decided, lacking
+            missing -= count_missing_rows(undecided, of_decided, counted)
+        return expectation, decided, missing
 
     def _tally_stretch(
         self,
@@ -386,17 +386,17 @@ class Audit:
         bounds, wanted, names = auditor.bounds, self._wanted, self.list_names(auditor.bounds.target)
         stretch = (bounds.target, bounds.begin, bounds.end)
         with closing(open_for_reading(self._path)) as connection:
-            opened, doubled = (
+            open_rows, doubles = (
                 audit_queries.find_open_rows(connection, stretch),
                 audit_queries.find_late_doubles(connection, stretch),
             )
-        for row in opened:
+        for row in open_rows:
             late = make_open_finding(
                 bounds.target, row, wanted.now, wanted.patience(row.automation_id, row.name)
             )
             if late is not None and (auditor.all_of_them or row.automation_id in names):
                 yield late
-        for double in doubled:
+        for double in doubles:
             if auditor.all_of_them or double.automation_id in names:
                 yield make_double_finding(
                     bounds.target, double, names.get(double.automation_id, double.automation_id)

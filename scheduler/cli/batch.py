@@ -41,17 +41,17 @@ def answer_lines(lines: Iterable[bytes], defaults: BatchDefaults) -> Iterator[Js
 
 def _answer(number: int, text: bytes, defaults: BatchDefaults) -> Json:
     try:
-        asked = _parse_object(text)
+        fields = _parse_object(text)
     except _BadLine as error:
         return {"line": number, "error": str(error)}
     echo = {
         "cron": None,
         "timezone": "UTC",
         "from": to_text(defaults.after),
-        **{name: asked[name] for name in FIELDS[:3] if name in asked},
+        **{name: fields[name] for name in FIELDS[:3] if name in fields},
     }
     try:
-        return {**echo, "fires": _list_fires(asked, defaults)}
+        return {**echo, "fires": _list_fires(fields, defaults)}
     except (_BadLine, InvalidSchedule) as error:
         return {**echo, "error": str(error)}
 
@@ -79,17 +79,17 @@ _FORM: Final = (
 )
 
 
-def _list_fires(asked: Mapping[str, object], defaults: BatchDefaults) -> list[str]:
-    if unknown := sorted(set(asked) - set(FIELDS)):
+def _list_fires(fields: Mapping[str, object], defaults: BatchDefaults) -> list[str]:
+    if unknown := sorted(set(fields) - set(FIELDS)):
         raise _BadLine(f"unknown field {unknown[0]!r}; there are {', '.join(FIELDS)}")
-    if "cron" not in asked:
+    if "cron" not in fields:
         raise _BadLine(f"the field 'cron' is missing; write {_FORM}")
-    timezone = asked.get("timezone", "UTC")
+    timezone = fields.get("timezone", "UTC")
     schedule = Schedule.parse(
-        asked["cron"], timezone, dst_gap=defaults.dst_gap, dst_repeat=defaults.dst_repeat
+        fields["cron"], timezone, dst_gap=defaults.dst_gap, dst_repeat=defaults.dst_repeat
     )
-    after = _parse_instant(asked["from"]) if "from" in asked else defaults.after
-    count = _parse_count(asked["count"]) if "count" in asked else defaults.count
+    after = _parse_instant(fields["from"]) if "from" in fields else defaults.after
+    count = _parse_count(fields["count"]) if "count" in fields else defaults.count
     return [
         to_text_seconds(instant) for instant in islice(schedule.iterate_between(after, END_OF_TIME), count)
     ]

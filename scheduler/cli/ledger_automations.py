@@ -63,13 +63,13 @@ def read_automations(settings: Settings, automation: str | None) -> list[LedgerA
     Disabled automations are included. Raises `AnswerIsNo` and `NoLedger`.
     """
     with open_read_only(settings.ledger.url.path) as connection:
-        which = (
+        match = (
             None
             if automation is None
             else find_automation(make_ledger_place(connection, only_present=True), automation)
         )
         rows = read_automation_rows(
-            connection, None if which is None else (which.target, which.automation_id)
+            connection, None if match is None else (match.target, match.automation_id)
         )
     return [_make_automation(row, settings) for row in rows]
 
@@ -127,11 +127,11 @@ def _describe(automations: list[LedgerAutomation]) -> str:
     return to_printable(automations[0].name) if len(automations) == 1 else f"{len(automations):,} automations"
 
 
-def _plan_automation(one: LedgerAutomation) -> PlannedSchedule | None:
-    if isinstance(one.schedule, InvalidSchedule):
+def _plan_automation(automation: LedgerAutomation) -> PlannedSchedule | None:
+    if isinstance(automation.schedule, InvalidSchedule):
         print_to_stderr(
-            f"{to_printable(one.name)} ({one.automation_id}) fires nothing: "
-            f"{to_printable(one.schedule.reason)}"
+            f"{to_printable(automation.name)} ({automation.automation_id}) fires nothing: "
+            f"{to_printable(automation.schedule.reason)}"
         )
         return None
-    return one.plan(one.schedule)
+    return automation.plan(automation.schedule)

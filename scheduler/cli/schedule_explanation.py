@@ -77,11 +77,11 @@ def make_explanation_json(explanation: ScheduleExplanation) -> Json:
 
 def make_automation_json(recorded: LedgerAutomation, after: datetime, count: int) -> Json:
     """Make a line of ``explain --json`` for an automation."""
-    whose = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
+    identity = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
     if isinstance(recorded.schedule, InvalidSchedule):
-        return {**whose, **_make_invalid_json(recorded.schedule)}
+        return {**identity, **_make_invalid_json(recorded.schedule)}
     return {
-        **whose,
+        **identity,
         **make_explanation_json(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count)),
     }
 

@@ -87,7 +87,9 @@ def find_upcoming_fires(
     planned: Iterable[PlannedSchedule], after: datetime, count: int
 ) -> Iterator[UpcomingFire]:
     """Find the next fires after an instant, of all schedules together, the earliest first."""
-    merged = heapq.merge(*(_list_fires(one, after) for one in planned), key=lambda fire: fire.scheduled_for)
+    merged = heapq.merge(
+        *(_list_fires(schedule, after) for schedule in planned), key=lambda fire: fire.scheduled_for
+    )
     return islice(merged, count)
 
 
@@ -99,12 +101,12 @@ def _list_fires(planned: PlannedSchedule, after: datetime) -> Iterator[UpcomingF
 
 def make_fire_json(fire: UpcomingFire) -> Json:
     """Make a line of ``next --json``."""
-    whose = (
+    identity = (
         {"automation_id": fire.planned_schedule.automation_id, "name": fire.planned_schedule.name}
         if fire.planned_schedule.automation_id
         else {}
     )
-    return {**whose, **make_time_json(fire)}
+    return {**identity, **make_time_json(fire)}
 
 
 def make_time_json(fire: UpcomingFire) -> Json:

@@ -294,7 +294,7 @@ def _insert_skips(
 ) -> dict[Occurrence, int]:
     divide_spans(connection, target, _group_by_automation((skip.occurrence, skip.instants) for skip in skips))
     are_many = _has_many_rows(connection, skips, sum(len(skip.instants) for skip in skips))
-    taken = (
+    intervals = (
         _read_rows_at(connection, target, skips)
         if are_many
         else _read_rows_between(connection, target, skips)
@@ -302,7 +302,7 @@ def _insert_skips(
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for skip in skips:
-        rows_there = taken[skip.occurrence.automation_id]
+        rows_there = intervals[skip.occurrence.automation_id]
         free = _find_free(skip.instants, rows_there)
         for instants in chain.from_iterable(map(_group_adjacent, free)) if are_many else free:
             rows.append(_make_skip_row(skip, instants, node))
@@ -365,19 +365,19 @@ def _read_rows_at(
 
 
 def _sort_intervals(rows: str) -> defaultdict[str, list[_Interval]]:
-    taken: defaultdict[str, list[_Interval]] = defaultdict(list)
+    intervals: defaultdict[str, list[_Interval]] = defaultdict(list)
     for automation_id, scheduled_for, end in sorted(json.loads(rows), key=itemgetter(2)):
-        taken[automation_id].append((end, scheduled_for))
-    return taken
+        intervals[automation_id].append((end, scheduled_for))
+    return intervals
 
 
-def _find_free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[Sequence[datetime]]:
+def _find_free(instants: Sequence[datetime], intervals: Sequence[_Interval]) -> Iterator[Sequence[datetime]]:
     """Yield the instants without a row, in groups that no row divides."""
     free = []
     for instant in instants:
         text = to_text_seconds(instant)
-        behind = bisect_left(taken, (text,))  # the number of rows ending before this instant
-        if behind == len(taken) or taken[behind][1] > text:
+        behind = bisect_left(intervals, (text,))  # the number of rows ending before this instant
+        if behind == len(intervals) or intervals[behind][1] > text:
             free.append((behind, instant))
     for _, group in groupby(free, key=itemgetter(0)):
         yield [instant for _, instant in group]
@@ -429,11 +429,11 @@ def _insert_spans(
 ) -> dict[Occurrence, int]:
     """Write spans by their bounds, around existing rows."""
     _divide_others(connection, target, spans)
-    taken = _read_rows_between(connection, target, spans)
+    intervals = _read_rows_between(connection, target, spans)
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for span in spans:
-        rows_there = taken[span.occurrence.automation_id]
+        rows_there = intervals[span.occurrence.automation_id]
         for part in _find_free_parts(span, rows_there):
             rows.append(_make_span_row(span, part))
             made[replace(span.occurrence, scheduled_for=part.first)] = part.count
@@ -471,10 +471,10 @@ def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterator[datetim
     )
 
 
-def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[SpanPart]:
+def _find_free_parts(span: SkippedSpan, intervals: Sequence[_Interval]) -> Iterator[SpanPart]:
     """Yield the parts of a span that have no row. No row divides a part."""
     first, last = span.occurrence.scheduled_for, span.last
-    in_the_way = taken[bisect_left(taken, (to_text_seconds(first),)) :]
+    in_the_way = intervals[bisect_left(intervals, (to_text_seconds(first),)) :]
     in_the_way = [overlapping for overlapping in in_the_way if overlapping[1] <= to_text_seconds(last)]
     if not in_the_way:
         yield SpanPart(first, last, span.count)

@@ -320,8 +320,8 @@ def _parse_open(row: sqlite3.Row) -> OpenOccurrence:
     )
 
 
-def _parse_attempt(row: sqlite3.Row, which: str = "") -> tuple[datetime, str | None, float | None]:
-    return from_text(row[f"{which}written_at"]), row[f"{which}baseline"], row[f"{which}clock_offset"]
+def _parse_attempt(row: sqlite3.Row, prefix: str = "") -> tuple[datetime, str | None, float | None]:
+    return from_text(row[f"{prefix}written_at"]), row[f"{prefix}baseline"], row[f"{prefix}clock_offset"]
 
 
 def _parse_end(row: sqlite3.Row) -> AttemptEnd:

@@ -30,9 +30,11 @@ _INSERT: Final = make_statement(
 )
 
 
-def record(connection: sqlite3.Connection, taken: Iterable[tuple[Occurrence, Sequence[Step]]]) -> None:
+def record(
+    connection: sqlite3.Connection, steps_by_occurrence: Iterable[tuple[Occurrence, Sequence[Step]]]
+) -> None:
     """Write the steps of occurrences; most occurrences have none."""
-    rows = [_make_row(occurrence, step) for occurrence, steps in taken for step in steps]
+    rows = [_make_row(occurrence, step) for occurrence, steps in steps_by_occurrence for step in steps]
     if rows:
         connection.execute(_INSERT, (pack_rows(rows),))
 

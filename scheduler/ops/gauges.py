@@ -106,21 +106,21 @@ class Exposition:
             return sum(sum(target.automations.values()) for target in status.targets) <= MAX_DETAILED
         return self._sources.per_automation
 
-    def _encode(self, taken: _GaugeState, accept: str) -> tuple[bytes, str]:
+    def _encode(self, state: _GaugeState, accept: str) -> tuple[bytes, str]:
         encode, content_type = choose_encoder(accept)
-        return encode(_Families(partial(self._make_families, taken))), content_type
+        return encode(_Families(partial(self._make_families, state))), content_type
 
-    def _make_families(self, taken: _GaugeState) -> Iterator[Metric]:
+    def _make_families(self, state: _GaugeState) -> Iterator[Metric]:
         yield from self._metrics.registry.collect()
-        yield from _make_process_gauges(taken, self._sources.ledger_size())
-        yield from _make_target_gauges(taken.status.targets)
+        yield from _make_process_gauges(state, self._sources.ledger_size())
+        yield from _make_target_gauges(state.status.targets)
         yield _make_gauge(
             "scheduler_automations_failing",
             "Automations that fire, with a newest finished run that failed or was lost",
             ("target",),
-            [((target,), len(automations)) for target, automations in taken.failing.items()],
+            [((target,), len(automations)) for target, automations in state.failing.items()],
         )
-        yield from _make_automation_gauges(taken, self._metrics)
+        yield from _make_automation_gauges(state, self._metrics)
 
 
 async def _collect_statuses(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
@@ -140,10 +140,10 @@ class _Families:
     collect: Callable[[], Iterable[Metric]]
 
 
-def _make_process_gauges(taken: _GaugeState, ledger_size: int | None) -> Iterator[Metric]:
+def _make_process_gauges(state: _GaugeState, ledger_size: int | None) -> Iterator[Metric]:
     versions = read_versions()
     built = {
-        "version": taken.status.version,
+        "version": state.status.version,
         "python": python_version(),
         "croniter": versions.croniter,
         "tzdata": versions.tzdata,
@@ -158,9 +158,9 @@ def _make_process_gauges(taken: _GaugeState, ledger_size: int | None) -> Iterato
         "scheduler_ready",
         "1: the daemon is ready to fire; 0: a condition is missing",
         (),
-        [((), taken.status.is_ready)],
+        [((), state.status.is_ready)],
     )
-    progress = taken.progress.timestamp()
+    progress = state.progress.timestamp()
     yield _make_gauge(
         "scheduler_loop_progress_timestamp_seconds",
         "Time of the last turn of the event loop",
@@ -260,8 +260,8 @@ def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     )
 
 
-def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Metric]:
-    every = [(target, automation) for target, group in taken.automations.items() for automation in group]
+def _make_automation_gauges(state: _GaugeState, metrics: Metrics) -> Iterator[Metric]:
+    every = [(target, automation) for target, group in state.automations.items() for automation in group]
 
     def make_gauge(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
         labels = ("target", "automation")
@@ -314,7 +314,7 @@ def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Me
         "scheduler_automation_failing",
         "1: the automation fires and its newest finished run failed or was lost; 0: otherwise",
         lambda target, automation: (
-            automation.automation_id in taken.failing[target] if target in taken.failing else None
+            automation.automation_id in state.failing[target] if target in state.failing else None
         ),
     )
     runs = CounterMetricFamily(

@@ -296,16 +296,16 @@ class Metrics:
         self._attempt_durations.labels(target).observe(event.seconds)
 
     def _count_run(self, event: events.RunFinished) -> None:
-        of = event.target, event.automation_id
+        automation = event.target, event.automation_id
         self._runs.labels(event.target, event.status).inc()
         if event.gone:
             return
-        self._run_counts.setdefault(of, Counts())[event.status] += 1
+        self._run_counts.setdefault(automation, Counts())[event.status] += 1
         if event.duration is not None:
             self._run_durations.labels(event.target, event.status).observe(event.duration)
-            self._durations[of] = event.duration
+            self._durations[automation] = event.duration
         if event.status is RunStatus.SUCCESS:
-            self._succeeded[of] = self._now().timestamp()
+            self._succeeded[automation] = self._now().timestamp()
         self._note_result(event)
 
     def _note_result(self, event: events.RunFinished | events.EarlierRunSeen) -> None:

@@ -208,12 +208,12 @@ def make_page(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -
 
     ``records`` may contain one more record than the page has; then ``more`` is true.
     """
-    taken = list(records)
+    listed = list(records)
     return {
-        "results": taken[: query.limit],
+        "results": listed[: query.limit],
         "limit": query.limit,
         "offset": query.offset,
-        "more": len(taken) > query.limit,
+        "more": len(listed) > query.limit,
     }
 
 

@@ -72,10 +72,14 @@ def validate_settings(context: click.Context, *, as_json: bool) -> None:
         print_line(_describe_success(configuration))
 
 
-def _make_record(one: "EffectiveSetting") -> Json:
+def _make_record(setting: "EffectiveSetting") -> Json:
     from scheduler.settings.registry import format_path
 
-    return {"setting": format_path(one.path), "value": _mask_keys(one.value), "source": str(one.origin)}
+    return {
+        "setting": format_path(setting.path),
+        "value": _mask_keys(setting.value),
+        "source": str(setting.origin),
+    }
 
 
 def _mask_keys(value: object) -> object:
@@ -88,8 +92,8 @@ def _format_value(value: object) -> str:
     return format_json(value)
 
 
-def _make_source_cell(one: Json) -> Cell:
-    source = str(one["source"])
+def _make_source_cell(record: Json) -> Cell:
+    source = str(record["source"])
     return Cell(source, "bright_black" if source == "default" else "cyan")
 
 

@@ -49,29 +49,30 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     source: Source = context.obj
     path, at, evaluated = source.load().settings.ledger.url.path, now(), read_versions()
     with open_read_only(path) as connection:
-        which = find_automation(make_ledger_place(connection, target), automation)
-        asked = parse_time(time, which.timezone, at)
-        if asked.later_today is not None:
-            day = format_in_zone(asked.instant, find_usable_zone(which.timezone))
+        match = find_automation(make_ledger_place(connection, target), automation)
+        parsed = parse_time(time, match.timezone, at)
+        if parsed.later_today is not None:
+            day = format_in_zone(parsed.instant, find_usable_zone(match.timezone))
             raise click.UsageError(
-                f"{asked.later_today} is still to come in {which.timezone}; for {day}, give the date too"
+                f"{parsed.later_today} is still to come in {match.timezone}; for {day}, give the date too"
             )
-        account = collect_evidence(
+        evidence = collect_evidence(
             connection,
-            which.target,
-            which.automation_id,
-            asked.instant,
+            match.target,
+            match.automation_id,
+            parsed.instant,
             (evaluated.croniter, evaluated.tzdata),
         )
-    said = f"{which.name} at {format_zone_and_utc(asked.instant, find_usable_zone(which.timezone))}" + (
-        f", {asked.note}" if asked.note else ""
+    occurrence = (
+        f"{match.name} at {format_zone_and_utc(parsed.instant, find_usable_zone(match.timezone))}"
+        + (f", {parsed.note}" if parsed.note else "")
     )
     try:
-        asking = BackfillClient(path, make_backfill_request(account, at, getpass.getuser()))
+        asking = BackfillClient(path, make_backfill_request(evidence, at, getpass.getuser()))
     except BackfillRefused as error:
-        raise AnswerIsNo(f"{said}: {error}") from None
+        raise AnswerIsNo(f"{occurrence}: {error}") from None
     asking.submit()
-    print_to_stderr(to_printable(f"asked for: {said}"))
+    print_to_stderr(to_printable(f"asked for: {occurrence}"))
     if no_wait:
         return
     row = asking.wait_for_outcome(

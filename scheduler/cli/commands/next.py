@@ -105,7 +105,7 @@ def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int)
 def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_json: bool) -> None:
     from scheduler.cli.upcoming_fires import find_upcoming_fires, has_any_jitter, make_columns, make_fire_json
 
-    named = any(one.automation_id for one in planned)
+    named = any(schedule.automation_id for schedule in planned)
     shown = make_columns(after, named=named, jitter=has_any_jitter(planned))
     show(
         find_upcoming_fires(planned, after, count),

@@ -29,8 +29,8 @@ def command(source: Source, *, automation: str | None, everything: bool, target_
     from scheduler.cli.pauses import choose_scope
     from scheduler.ledger.operator_requests import Pause, pause
 
-    which = choose_scope(source.load().settings, target_name, automation, everything=everything)
-    wanted = Pause(which.target, which.automation_id, now(), getpass.getuser())
-    with wake_daemon_after(which.ledger):
-        made = write(which.ledger, lambda connection: pause(connection, wanted))
-    print_line(f"{'paused' if made else 'was paused already'}: {to_printable(which.name)}")
+    scope = choose_scope(source.load().settings, target_name, automation, everything=everything)
+    wanted = Pause(scope.target, scope.automation_id, now(), getpass.getuser())
+    with wake_daemon_after(scope.ledger):
+        made = write(scope.ledger, lambda connection: pause(connection, wanted))
+    print_line(f"{'paused' if made else 'was paused already'}: {to_printable(scope.name)}")

@@ -40,15 +40,15 @@ def command(
     if keep_single and not everything:
         raise click.UsageError("--keep-single belongs to --all")
     settings = source.load().settings
-    which = choose_scope(settings, target_name, automation, everything=everything)
+    scope = choose_scope(settings, target_name, automation, everything=everything)
     at, by = now(), getpass.getuser()
-    with wake_daemon_after(which.ledger):
+    with wake_daemon_after(scope.ledger):
         ended = write(
-            which.ledger,
+            scope.ledger,
             lambda connection: resume(
-                connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single
+                connection, scope.target, scope.automation_id, at=at, by=by, keep_single=keep_single
             ),
         )
-    print_line(f"{'resumed' if ended else 'no pause to end'}: {to_printable(which.name)}")
-    if remaining := describe_remaining_pause(settings, which):
+    print_line(f"{'resumed' if ended else 'no pause to end'}: {to_printable(scope.name)}")
+    if remaining := describe_remaining_pause(settings, scope):
         print_to_stderr(to_printable(remaining))

@@ -66,37 +66,39 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     at, evaluated = now(), read_versions()
     path = source.load().settings.ledger.url.path
     with open_read_only(path) as connection:
-        which = find_automation(make_ledger_place(connection, target), automation)
-        asked = parse_time(time, which.timezone, at)
+        match = find_automation(make_ledger_place(connection, target), automation)
+        parsed = parse_time(time, match.timezone, at)
 
-        def tell_of(instant: datetime) -> "OccurrenceExplanation":
-            account = collect_evidence(
-                connection, which.target, which.automation_id, instant, (evaluated.croniter, evaluated.tzdata)
+        def explain(instant: datetime) -> "OccurrenceExplanation":
+            evidence = collect_evidence(
+                connection, match.target, match.automation_id, instant, (evaluated.croniter, evaluated.tzdata)
             )
-            return explain_occurrence(account, at, _find_policies(account))
+            return explain_occurrence(evidence, at, _find_policies(evidence))
 
         def find_fate(instant: datetime) -> str | None:
-            row = read_row(connection, Occurrence(which.target, which.automation_id, instant))
+            row = read_row(connection, Occurrence(match.target, match.automation_id, instant))
             return (
                 row.fate
                 if row is not None
-                else _describe_without_row(tell_of(instant))
+                else _describe_without_row(explain(instant))
                 if instant <= at
                 else None
             )
 
-        story = tell_of(asked.instant)
+        explanation = explain(parsed.instant)
         fates = {
-            instant: find_fate(instant) for instant in (story.before, story.after) if instant is not None
+            instant: find_fate(instant)
+            for instant in (explanation.before, explanation.after)
+            if instant is not None
         }
-        seen_at = None if is_served(path) else _find_last_seen(story.evidence)
+        seen_at = None if is_served(path) else _find_last_seen(explanation.evidence)
     if as_json:
-        print_json(_make_json(story, asked.note, fates))
+        print_json(_make_json(explanation, parsed.note, fates))
     else:
-        timezone = _find_timezone(story) or find_usable_zone(which.timezone)
-        for text in _format_lines(story, asked.note, fates, at, timezone, seen_at=seen_at):
+        timezone = _find_timezone(explanation) or find_usable_zone(match.timezone)
+        for text in _format_lines(explanation, parsed.note, fates, at, timezone, seen_at=seen_at):
             print_line(text)
-    if story.verdict in {ExplanationVerdict.NOTHING, ExplanationVerdict.MISSING}:
+    if explanation.verdict in {ExplanationVerdict.NOTHING, ExplanationVerdict.MISSING}:
         context.exit(ANSWER_IS_NO)
 
 
@@ -104,7 +106,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 
 
 def _format_lines(
-    story: "OccurrenceExplanation",
+    explanation: "OccurrenceExplanation",
     note: str | None,
     fates: Fates,
     at: datetime,
@@ -117,20 +119,20 @@ def _format_lines(
     ``seen_at``: set if no daemon runs; a daemon saw the state of the open occurrence or of its run last at
     this instant.
     """
-    account = story.evidence
-    yield f"{to_printable(account.name)} ({account.automation_id}, target {to_printable(account.target)})"
-    yield f"  at {_format_instant(account.instant, timezone)}" + (f", {to_printable(note)}" if note else "")
+    evidence = explanation.evidence
+    yield f"{to_printable(evidence.name)} ({evidence.automation_id}, target {to_printable(evidence.target)})"
+    yield f"  at {_format_instant(evidence.instant, timezone)}" + (f", {to_printable(note)}" if note else "")
     yield ""
-    yield _format_answer(story, seen_at)
-    yield f"  {to_printable(story.why)}"
-    if seen_at is not None and account.row is not None and account.row.outcome is None:
+    yield _format_answer(explanation, seen_at)
+    yield f"  {to_printable(explanation.why)}"
+    if seen_at is not None and evidence.row is not None and evidence.row.outcome is None:
         yield f"  no daemon runs: the state is as of {to_text_seconds(seen_at)}"
     yield ""
-    yield from _format_definition(story)
-    yield from _format_policies(story)
-    yield from _format_steps(story, timezone)
+    yield from _format_definition(explanation)
+    yield from _format_policies(explanation)
+    yield from _format_steps(explanation, timezone)
     yield ""
-    for title, instant in (("before", story.before), ("after", story.after)):
+    for title, instant in (("before", explanation.before), ("after", explanation.after)):
         fate = (
             "none"
             if instant is None
@@ -142,35 +144,37 @@ def _format_lines(
         yield f"{title:<11}{fate}".rstrip()
 
 
-def _find_last_seen(account: "Evidence") -> datetime | None:
+def _find_last_seen(evidence: "Evidence") -> datetime | None:
     """Return when a daemon last saw the automation or recorded something of the occurrence."""
-    row = account.row
-    instants = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
-    instants += [step.until or step.at for step in account.steps]
-    instants += [attempt.ended_at or attempt.written_at for attempt in account.attempts]
+    row = evidence.row
+    instants = [evidence.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
+    instants += [step.until or step.at for step in evidence.steps]
+    instants += [attempt.ended_at or attempt.written_at for attempt in evidence.attempts]
     return max((instant for instant in instants if instant is not None), default=None)
 
 
-def _format_answer(story: "OccurrenceExplanation", seen_at: datetime | None) -> str:
-    row = story.evidence.row
+def _format_answer(explanation: "OccurrenceExplanation", seen_at: datetime | None) -> str:
+    row = explanation.evidence.row
     if row is not None:
-        status = next((run.status for run in story.evidence.runs if run.is_own), None)
+        status = next((run.status for run in explanation.evidence.runs if run.is_own), None)
         result = "" if status is None else f", run {style(status, colour_run(status))}"
         if status == RunStatus.RUNNING and seen_at is not None:
             result += f" when last seen at {to_text_seconds(seen_at)} (no daemon runs)"
         return style(row.fate, colour_outcome(row.outcome, status)) + result
-    text = _describe_without_row(story) or "nothing was due"
-    return style(text, colour_outcome(None, None) if story.wait is not None else _COLOURS[story.verdict])
+    text = _describe_without_row(explanation) or "nothing was due"
+    return style(
+        text, colour_outcome(None, None) if explanation.wait is not None else _COLOURS[explanation.verdict]
+    )
 
 
-def _describe_without_row(story: "OccurrenceExplanation") -> str | None:
+def _describe_without_row(explanation: "OccurrenceExplanation") -> str | None:
     """Return the state of an instant without a row; None when nothing was due.
 
     An occurrence before its due time is open.
     """
-    if story.wait is not None:
+    if explanation.wait is not None:
         return f"open: {State.WAITING}"
-    return {"to_come": "not decided yet", "missing": "missing"}.get(story.verdict)
+    return {"to_come": "not decided yet", "missing": "missing"}.get(explanation.verdict)
 
 
 def _format_instant(instant: datetime, timezone: str) -> str:
@@ -178,20 +182,20 @@ def _format_instant(instant: datetime, timezone: str) -> str:
     return f"{format_in_zone(instant, timezone)} ({to_text_seconds(instant)})"
 
 
-def _find_timezone(story: "OccurrenceExplanation") -> str | None:
-    """Return the zone of the definition in force; None without a definition, or when its zone is unknown."""
-    definition = None if story.period is None else story.period.version.definition
+def _find_timezone(explanation: "OccurrenceExplanation") -> str | None:
+    """Return the zone of the definition in period; None without a definition, or when its zone is unknown."""
+    definition = None if explanation.period is None else explanation.period.version.definition
     try:
         return None if definition is None else load_zone(definition.timezone).key
     except KeyError:  # the present zone data do not have this zone
         return None
 
 
-def _format_definition(story: "OccurrenceExplanation") -> Iterator[str]:
-    if story.period is None:
+def _format_definition(explanation: "OccurrenceExplanation") -> Iterator[str]:
+    if explanation.period is None:
         yield "definition none was in force"
         return
-    version = story.period.version
+    version = explanation.period.version
     what = version.end_reason or ""
     if version.definition is not None:
         definition = version.definition
@@ -204,12 +208,16 @@ def _format_definition(story: "OccurrenceExplanation") -> Iterator[str]:
     )
 
 
-def _format_policies(story: "OccurrenceExplanation") -> Iterator[str]:
-    policies = _find_policy_settings(story)
+def _format_policies(explanation: "OccurrenceExplanation") -> Iterator[str]:
+    policies = _find_policy_settings(explanation)
     if policies is None:
         yield "policies   not on record"
         return
-    since = "" if story.evidence.policy is None else f" (since {to_text(story.evidence.policy.since)})"
+    since = (
+        ""
+        if explanation.evidence.policy is None
+        else f" (since {to_text(explanation.evidence.policy.since)})"
+    )
     settings = ", ".join(
         f"{name} {str(value).lower() if isinstance(value, bool) else value}"
         for name, value in policies.items()
@@ -217,43 +225,45 @@ def _format_policies(story: "OccurrenceExplanation") -> Iterator[str]:
     yield f"policies   {to_printable(settings)}{since}"
 
 
-def _find_policy_settings(story: "OccurrenceExplanation") -> dict[str, str | bool] | None:
+def _find_policy_settings(explanation: "OccurrenceExplanation") -> dict[str, str | bool] | None:
     from scheduler.cli.recorded_policies import format_policies
 
-    policies = _find_policies(story.evidence)
+    policies = _find_policies(explanation.evidence)
     return None if policies is None else format_policies(policies)
 
 
-def _find_policies(account: "Evidence") -> "Policies | None":
+def _find_policies(evidence: "Evidence") -> "Policies | None":
     """Return the policies of the automation at the instant; None when they are not on record."""
     from scheduler.audit.explanation import find_period_at
     from scheduler.cli.recorded_policies import parse_policies
 
-    if account.policy is None:
+    if evidence.policy is None:
         return None
-    force = find_period_at(account, account.instant)
-    name = account.name if force is None else force.version.name
-    return parse_policies(account.policy, account.automation_id, account.row.name if account.row else name)
+    period = find_period_at(evidence, evidence.instant)
+    name = evidence.name if period is None else period.version.name
+    return parse_policies(
+        evidence.policy, evidence.automation_id, evidence.row.name if evidence.row else name
+    )
 
 
-def _format_steps(story: "OccurrenceExplanation", timezone: str) -> Iterator[str]:
+def _format_steps(explanation: "OccurrenceExplanation", timezone: str) -> Iterator[str]:
     """Yield the steps in the automation's zone. A step of another day has its date."""
-    if not story.entries:
+    if not explanation.entries:
         return
     local = load_zone(timezone)
-    day = story.evidence.instant.astimezone(local).date()
+    day = explanation.evidence.instant.astimezone(local).date()
     times = [
         (
             _format_time(entry.at.astimezone(local), day),
             entry.until and _format_time(entry.until.astimezone(local), day),
         )
-        for entry in story.entries
+        for entry in explanation.entries
     ]
     spans = [at if until is None else f"{at} to {until}" for at, until in times]
     width = max(map(len, spans))
     yield ""
     yield f"steps      in {to_printable(timezone)}"
-    for span, entry in zip(spans, story.entries, strict=True):
+    for span, entry in zip(spans, explanation.entries, strict=True):
         yield f"  {span:<{width}}  {style(to_printable(entry.text), 'red' if entry.is_failure else None)}"
 
 
@@ -265,23 +275,27 @@ def _format_time(local: datetime, day: date) -> str:
 # ---------------------------------------------------------------- for programs
 
 
-def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -> Json:
-    account, row, force = story.evidence, story.evidence.row, story.period
+def _make_json(explanation: "OccurrenceExplanation", note: str | None, fates: Fates) -> Json:
+    evidence, row, period = explanation.evidence, explanation.evidence.row, explanation.period
     return {
-        "target": account.target,
-        "automation_id": account.automation_id,
-        "name": account.name,
-        "instant": to_text_seconds(account.instant),
+        "target": evidence.target,
+        "automation_id": evidence.automation_id,
+        "name": evidence.name,
+        "instant": to_text_seconds(evidence.instant),
         "understood": note,
-        "due": to_optional_text(story.due),
-        "verdict": story.verdict,
-        "why": story.why,
+        "due": to_optional_text(explanation.due),
+        "verdict": explanation.verdict,
+        "why": explanation.why,
         "outcome": None if row is None else row.outcome,
         "reason": None if row is None else row.reason,
         "state": None if row is None else row.state,
         "waits": None
-        if story.wait is None
-        else {"for": story.wait.cause, "since": to_text(story.wait.since), "detail": story.wait.detail},
+        if explanation.wait is None
+        else {
+            "for": explanation.wait.cause,
+            "since": to_text(explanation.wait.since),
+            "detail": explanation.wait.detail,
+        },
         "span": None
         if row is None
         else {
@@ -289,20 +303,20 @@ def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -
             "last": to_text_seconds(row.last),
             "count": row.count,
         },
-        "definition": None if force is None else _make_version_json(force.version),
-        "policies": _find_policy_settings(story),
+        "definition": None if period is None else _make_version_json(period.version),
+        "policies": _find_policy_settings(explanation),
         "steps": [
             {
                 "at": to_text(entry.at),
                 "until": to_optional_text(entry.until),
                 "text": entry.text,
             }
-            for entry in story.entries
+            for entry in explanation.entries
         ],
-        "attempts": [_make_fact_json(attempt) for attempt in account.attempts],
-        "runs": [_make_fact_json(run) for run in account.runs],
-        "before": _make_near_json(story.before, fates),
-        "after": _make_near_json(story.after, fates),
+        "attempts": [_make_fact_json(attempt) for attempt in evidence.attempts],
+        "runs": [_make_fact_json(run) for run in evidence.runs],
+        "before": _make_near_json(explanation.before, fates),
+        "after": _make_near_json(explanation.after, fates),
     }
 
 

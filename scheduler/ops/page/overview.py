@@ -305,8 +305,8 @@ def _make_target_summary(
 
     ``next_fire`` is the due instant of the first fire in the coming day.
     """
-    opened = Counter(target.open)
-    opened[State.WAITING] += waits.unclaimed
+    open_states = Counter(target.open)
+    open_states[State.WAITING] += waits.unclaimed
     state, tone = "serving", "good"
     if target.held is not None:
         state, tone = "held", "bad"
@@ -327,7 +327,7 @@ def _make_target_summary(
         _describe_hindrance(target),
         _describe_clock_offset(target.clock_offset),
         [(name, count) for name, count in target.automations.items() if count],
-        [(str(state), count) for state, count in opened.items() if count],
+        [(str(state), count) for state, count in open_states.items() if count],
     )
 
 

@@ -150,10 +150,10 @@ class Site:
         automation_id = find_id(request.path_params["automation_id"])
         form = read_form(request.query_params, parse_paging_query, limit=_AUTOMATION_RECORDS)
         query = form.query or OccurrenceQuery(limit=_AUTOMATION_RECORDS)
-        of_it = OccurrenceQuery(
+        own_query = OccurrenceQuery(
             target=name, automation=automation_id, limit=query.limit + 1, offset=query.offset
         )
-        records, error = await _try_read(content.occurrences(of_it)) if automation_id else (None, None)
+        records, error = await _try_read(content.occurrences(own_query)) if automation_id else (None, None)
         recent, _ = (
             await _try_read(content.recent(content.status().at - LOOK_BACK))
             if error is None

@@ -145,13 +145,13 @@ def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | Non
     counted = _count_fires(shown, _make_row_key(automations), begin, scale)
     sums = [both for counts in counted.values() for both in counts.bars.values()]
     most = max(map(sum, sums), default=0)
-    lanes = list(_make_rows(counted, begin, scale, most))
-    bottom = lanes[-1].base + _ROW_GAP if lanes else _HIGH_ROW
+    rows = list(_make_rows(counted, begin, scale, most))
+    bottom = rows[-1].base + _ROW_GAP if rows else _HIGH_ROW
     return Timeline(
         scale,
         begin,
         bottom + _AXIS_HEIGHT,
-        lanes,
+        rows,
         list(_make_ticks(begin, scale)),
         sum(active for active, _ in sums),
         sum(paused for _, paused in sums),
@@ -195,8 +195,8 @@ def _count_fires(
         if id(group) not in divided:
             divided[id(group)] = _divide_group(group, key)
         number, part = (instant - begin) // bar, instant - (instant - _MIDNIGHT) % tick
-        for lane, (active, paused) in divided[id(group)].items():
-            counts = counted[lane]
+        for row, (active, paused) in divided[id(group)].items():
+            counts = counted[row]
             before = counts.bars.get(number, (0, 0))
             counts.bars[number] = (before[0] + active, before[1] + paused)
             counts.parts[part] += active + paused
@@ -208,8 +208,7 @@ def _divide_group(
 ) -> Mapping[_RowKey, tuple[int, int]]:
     numbers = Counter((key(automation), automation.state == "paused") for automation in group)
     return {
-        lane: (numbers[lane, False], numbers[lane, True])
-        for lane in dict.fromkeys(lane for lane, _ in numbers)
+        row: (numbers[row, False], numbers[row, True]) for row in dict.fromkeys(row for row, _ in numbers)
     }
 
 
