@@ -183,7 +183,7 @@ def _format_instant(instant: datetime, timezone: str) -> str:
 
 
 def _find_timezone(explanation: "OccurrenceExplanation") -> str | None:
-    """Return the zone of the definition in period; None without a definition, or when its zone is unknown."""
+    """Return the zone of the definition in force; None without a definition, or when its zone is unknown."""
     definition = None if explanation.period is None else explanation.period.version.definition
     try:
         return None if definition is None else load_zone(definition.timezone).key
