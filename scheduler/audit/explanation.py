@@ -316,25 +316,23 @@ def _explain_absence(evidence: Evidence, period: VersionPeriod | None) -> str:
 def _explain_mismatch(evidence: Evidence, period: VersionPeriod) -> str:
     definition, schedule = period.version.definition, _parse_schedule(evidence, period)
     assert definition is not None  # otherwise the version has an end reason
-    schedule_text = f"{definition.cron_expression!r} in {definition.timezone}"
+    described = f"{definition.cron_expression!r} in {definition.timezone}"
     if schedule is None:
-        return f"{schedule_text} cannot be evaluated with the zone data of now"
+        return f"{described} cannot be evaluated with the zone data of now"
     rules = evidence.evaluation.find_rules_at(evidence.instant)
     if replace(rules, dst_repeat="twice").parse_schedule(definition).is_fire_time(evidence.instant):
         return (
-            f"{schedule_text} names a time that the clock shows twice that day, and fires the first time "
+            f"{described} names a time that the clock shows twice that day, and fires the first time "
             f"(dst_repeat is {rules.dst_repeat})"
         )
     if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(evidence.instant):
         return (
-            f"{schedule_text} names a time that the clock skips that day, and is not to make up for it (dst_gap "
+            f"{described} names a time that the clock skips that day, and is not to make up for it (dst_gap "
             f"is {rules.dst_gap})"
         )
     if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(evidence.instant):
-        return (
-            f"{schedule_text} matches it by the rules that read expressions now; by those of then it did not"
-        )
-    return f"{schedule_text} does not match it"
+        return f"{described} matches it by the rules that read expressions now; by those of then it did not"
+    return f"{described} does not match it"
 
 
 # ---------------------------------------------------------------- the steps
