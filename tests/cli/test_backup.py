@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_there_is_told(scheduler: Scheduler, folder: Path) 
 def test_without_a_ledger_nothing_is_left_behind(scheduler: Scheduler, ledger: Path, folder: Path) -> None:
     done = scheduler("backup", str(folder / "copy.db"))
     assert done.status == 3
-    assert f"the ledger {ledger} is not there" in done.err
+    assert f"there is no ledger {ledger}, and no database" in done.err
     assert [each.name for each in folder.iterdir()] == ["state"]
 
 
