@@ -16,11 +16,13 @@ class AutomationName(NamedTuple):
 
 
 def find_named(connection: sqlite3.Connection, text: str) -> Sequence[AutomationName]:
-    """Find the automations with this id or name.
+    """Find the automations with this id or name, each automation once.
 
     Deleted automations with unfinished runs are found too.
     """
-    return [AutomationName(*row) for row in connection.execute(_NAMED, (text,))]
+    # an unfinished run may show an earlier name of its automation
+    names = dict(connection.execute(_NAMED, (text,)))
+    return [AutomationName(*item) for item in names.items()]
 
 
 def find_in_runs(connection: sqlite3.Connection, text: str, limit: int) -> Sequence[AutomationName]:

@@ -558,6 +558,22 @@ def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(
     assert [found.id for found in named] == [listed["automation_id"]]
 
 
+def test_an_automation_whose_waiting_run_shows_an_earlier_name_is_one_automation(
+    scheduler: Scheduler, path: Path
+) -> None:
+    run_id = begin(path)
+    automation_id = json.loads(scheduler("runs", "show", run_id, "--json").out)["automation_id"]
+    within(
+        path,
+        lambda database: database.write(
+            lambda connection: connection.execute("UPDATE automations SET name = 'renamed'").rowcount
+        ),
+    )
+    named = within(path, lambda database: database.browse(partial(find_named, text=automation_id)))
+    assert [found.id for found in named] == [automation_id]
+    assert json.loads(scheduler("runs", "show", automation_id, "--json").out)["id"] == run_id
+
+
 def test_the_shell_completes_runs(path: Path, complete: Callable[[str], list[str]]) -> None:
     assert complete("scheduler runs show ") == []  # no database, and no error
     run_id = begin(path)
