@@ -200,7 +200,7 @@ class Judge:
             discrepancy.scheduled_for,
             FindingKind.DIFFERENTLY,
             text,
-            "nothing: it happened once, by what was known then",
+            "nothing: it happened once, by the rules and versions of that time",
         )
 
     def _make_missing_finding(self, discrepancy: Discrepancy) -> AuditFinding:
@@ -208,7 +208,7 @@ class Judge:
         text = "implied, and not on record"
         if definition is not None:
             text = f"implied by {definition.cron_expression!r} in {definition.timezone}, and not on record"
-        advice = f"make up for it: `{_format_command('fire', discrepancy)}`; keep the ledger, and report this"
+        advice = f"run it: `{_format_command('fire', discrepancy)}`; keep the ledger, and report this"
         return self._make_finding_unless_uncertain(discrepancy, text, advice)
 
     def _make_unexplained_finding(self, discrepancy: Discrepancy) -> AuditFinding:

@@ -40,7 +40,7 @@ def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
             f"unresolved: {wrong.reason}: "
             f"{wrong.error or 'it could not be found out whether a run was started'}"
         )
-        advice = "look at its runs at the API; was there none, start one: "
+        advice = "look at its runs at the API; if there is none, start one: "
         advice += f"`{format_command(f'automations run {wrong.automation_id}', target=target)}`"
         return FindingKind.UNEXPLAINED, text, advice
     if wrong.outcome != Outcome.ACCEPTED:
@@ -126,5 +126,5 @@ def find_unknown_runs(
                 None,
                 FindingKind.UNEXPLAINED,
                 text,
-                f"see who starts its runs; {_KEEP_ADVICE}",
+                f"find out who starts its runs; {_KEEP_ADVICE}",
             )

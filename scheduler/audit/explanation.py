@@ -220,7 +220,7 @@ def _judge(
     fire = format_command(f"fire {evidence.automation_id} {to_text_seconds(instant)}")
     return (
         ExplanationVerdict.MISSING,
-        f"it was due, and is not on record, which must not be: make up for it with `{fire}`, and report this",
+        f"it was due, and is not on record. This is a fault: run it with `{fire}`, and report this",
     )
 
 
@@ -327,7 +327,7 @@ def _explain_mismatch(evidence: Evidence, period: VersionPeriod) -> str:
         )
     if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(evidence.instant):
         return (
-            f"{described} names a time that the clock skips that day, and is not to make up for it (dst_gap "
+            f"{described} names a time that the clock skips that day, and does not fire for it (dst_gap "
             f"is {rules.dst_gap})"
         )
     if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(evidence.instant):
@@ -400,7 +400,7 @@ def _list_entries(
     for run in evidence.runs:
         yield from _list_run_entries(run)
     for pause in evidence.pauses:
-        which = "everything was paused" if pause.everything else "it was paused"
+        which = "all automations were paused" if pause.everything else "it was paused"
         ended = f", ended by {pause.ended_by}" if pause.ended_by else ""
         yield ExplanationEntry(pause.since, f"{which} by {pause.by}{ended}", pause.until)
 
@@ -426,7 +426,7 @@ def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntr
     if wait is not None and (wait.cause, wait.since) == (step.cause, step.at):
         return ExplanationEntry(step.at, f"waits for {WAITS_FOR[step.cause]}{detail}")
     return ExplanationEntry(
-        step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, since the process was killed"
+        step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, because the process was killed"
     )
 
 
@@ -436,7 +436,7 @@ def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
         yield ExplanationEntry(attempt.sent_at, f"{which} sent{_describe_offset(attempt.clock_offset)}")
     if attempt.ended_at is None:
         text = "was on record as about to be sent" if attempt.result else "is on record as about to be sent"
-        yield ExplanationEntry(attempt.written_at, f"{which} {text}; nobody has seen its end")
+        yield ExplanationEntry(attempt.written_at, f"{which} {text}; its end is unknown")
     elif attempt.result is not None:
         http = "" if attempt.http_status is None else f" (HTTP {attempt.http_status})"
         error = f": {attempt.error}" if attempt.error else ""

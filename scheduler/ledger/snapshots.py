@@ -110,7 +110,7 @@ def _describe_mismatch(
     text = f"the ledger knows target {target!r} as project {known[1]} at {known[0]}, not as {wanted}: "
     if other is None:
         move = (
-            "is it the same API at a new address, stop the daemon and run "
+            "if it is the same API at a new address, stop the daemon and run "
             f"`{format_command(f'target move {target}')}`; else "
         )
         advice = "give the new target another name in the configuration, to keep the histories apart"

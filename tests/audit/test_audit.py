@@ -135,9 +135,7 @@ def test_a_row_that_is_gone_is_missing(ledger: Path) -> None:
         "renamed",
     )
     assert finding.text == "implied by '* * * * *' in UTC, and not on record"
-    assert finding.advice.startswith(
-        f"make up for it: `scheduler fire {finding.automation_id} 2026-11-23T12:07:00Z`"
-    )
+    assert finding.advice.startswith(f"run it: `scheduler fire {finding.automation_id} 2026-11-23T12:07:00Z`")
 
 
 def test_a_row_that_nothing_implies_is_unexplained(ledger: Path) -> None:

@@ -273,7 +273,7 @@ async def _at_a_clock_change(world: World) -> None:
             29,
             "01:00",
             "skip",
-            "names a time that the clock skips that day, and is not to make up for it (dst_gap is skip)",
+            "names a time that the clock skips that day, and does not fire for it (dst_gap is skip)",
         ),
     ],
 )
@@ -334,7 +334,7 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
     told = [(each.at, each.text) for each in story.entries]
     assert (story.wait.since, "waits for the release of its held target: HTTP 401: bad key") in told
     assert [
-        at for at, text in told if text.endswith("; the end is not on record, since the process was killed")
+        at for at, text in told if text.endswith("; the end is not on record, because the process was killed")
     ] < [story.wait.since]
     other = recorded(tmp_path / "other.db", _attempted, policies=lenient, begin=begin)
     for name, cause in (("lost", Cause.ANSWER), ("asked", Cause.ANSWER)):

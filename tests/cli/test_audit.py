@@ -76,7 +76,7 @@ def test_what_is_missing_is_listed_and_exits_with_1(scheduler: Scheduler, ledger
     assert (done.status, done.err) == (1, "")
     assert f"nightly report ({NIGHTLY}, target main)" in done.out
     assert "implied by '* * * * *' in Europe/Berlin, and not on record" in done.out
-    assert f"make up for it: `scheduler fire {NIGHTLY} 2026-11-23T12:02:00Z" in done.out
+    assert f"run it: `scheduler fire {NIGHTLY} 2026-11-23T12:02:00Z" in done.out
     assert "  Mon 2026-11-23 13:02 CET in Europe/Berlin (2026-11-23T12:02:00Z)  " in done.out
     assert "not clean: missing 1, double 0, unexplained 0" in done.out
 

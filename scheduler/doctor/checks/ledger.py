@@ -238,6 +238,6 @@ def _advise_on_binding(bound: LedgerTarget, target: TargetSection) -> str:
     if bound.project_id != target.project_id:
         return advice
     return (
-        "is it the same API at a new address, stop the daemon and run "
+        "if it is the same API at a new address, stop the daemon and run "
         f"`{format_command(f'target move {target.name}')}`; else {advice}"
     )
