@@ -14,7 +14,7 @@ import click
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import find_automation
 from scheduler.cli.output import make_progress_printer, print_line
-from scheduler.cli.run_lookup import advise_run_list, identify_run, make_embedded_place
+from scheduler.cli.run_lookup import advise_run_list, identify_run, make_embedded_collection
 from scheduler.cli.times import now
 from scheduler.core.command_line import format_api_command
 from scheduler.core.errors import Unreachable
@@ -63,7 +63,7 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
         None
         if automation is None
         else await database.browse(
-            lambda connection: find_automation(make_embedded_place(connection), automation).id
+            lambda connection: find_automation(make_embedded_collection(connection), automation).id
         )
     )
     if ask and not await _confirm(queue):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from scheduler.cli.automation_lookup import make_ledger_place
+from scheduler.cli.automation_lookup import make_ledger_collection
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.lookup import find_automation
@@ -66,7 +66,7 @@ def read_automations(settings: Settings, automation: str | None) -> list[LedgerA
         match = (
             None
             if automation is None
-            else find_automation(make_ledger_place(connection, only_present=True), automation)
+            else find_automation(make_ledger_collection(connection, only_present=True), automation)
         )
         rows = read_automation_rows(
             connection, None if match is None else (match.target, match.automation_id)

@@ -1,7 +1,7 @@
 """The look-up of an automation by id, by current or former name, or by the first characters of its id.
 
-The ledger, the API and the embedded API's database are the places of a search. The rules and the messages are
-the same for all places.
+The ledger, the API and the embedded API's database each have a collection. The rules and the messages are
+the same for all collections.
 """
 
 import difflib
@@ -42,8 +42,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class AutomationPlace(Generic[T]):
-    """A place with automations, and its queries. ``where`` follows the words "there is no automation"."""
+class AutomationCollection(Generic[T]):
+    """A collection of automations, as its queries. ``where`` follows the words "there is no automation"."""
 
     where: str
     find_named: Callable[[str], Sequence[T]]  # by this id or current name
@@ -53,28 +53,26 @@ class AutomationPlace(Generic[T]):
     find_formerly_named: Callable[[str], Sequence[T]] = lambda _: ()
 
 
-def find_automation(place: AutomationPlace[T], text: str) -> T:
+def find_automation(collection: AutomationCollection[T], text: str) -> T:
     """Find an automation by id, by current name or by former name, otherwise by the beginning of its id.
 
     Raises `AnswerIsNo` when no automation matches, or several match.
     """
-    for matches in _search(place, text):
+    for matches in _search(collection, text):
         if len(matches) > 1:
-            raise make_ambiguous_error(text, [place.describe(automation) for automation in matches])
+            raise make_ambiguous_error(text, [collection.describe(automation) for automation in matches])
         if matches:
             return matches[0]
-    raise make_unknown_error(place, text)
+    raise make_unknown_error(collection, text)
 
 
-def make_unknown_error(place: AutomationPlace[T], text: str) -> AnswerIsNo:
+def make_unknown_error(collection: AutomationCollection[T], text: str) -> AnswerIsNo:
     """Return the error for a text without a match, with advice."""
-    see_list = f"see `{format_command('automations list')}`"
-    return AnswerIsNo(
-        f"there is no automation {text!r}{place.where}; {advise(text, place.read_names(), see_list)}"
-    )
+    advice = advise(text, collection.read_names(), f"see `{format_command('automations list')}`")
+    return AnswerIsNo(f"there is no automation {text!r}{collection.where}; {advice}")
 
 
-def expand_prefix(place: AutomationPlace[T], text: str) -> str:
+def expand_prefix(collection: AutomationCollection[T], text: str) -> str:
     """Return the id that begins with the text, for a filter by id, name or pattern.
 
     Return the text itself when an automation has this name, or when no id begins with the text. Raises
@@ -82,28 +80,28 @@ def expand_prefix(place: AutomationPlace[T], text: str) -> str:
     """
     if read_prefix(text) is None:
         return text
-    *named, with_prefix = _search(place, text)
+    *named, with_prefix = _search(collection, text)
     if any(named):
         return text
-    candidates = [place.describe(automation) for automation in with_prefix]
+    candidates = [collection.describe(automation) for automation in with_prefix]
     if len({candidate.id for candidate in candidates}) > 1:
         raise make_ambiguous_error(text, candidates)
     return candidates[0].id if candidates else text
 
 
-def advise_on(place: AutomationPlace[T], text: str | None) -> str:
+def advise_on(collection: AutomationCollection[T], text: str | None) -> str:
     """Return the advice about a text without a match, to follow a message; empty without advice."""
-    advice = "" if text is None else advise(text, place.read_names())
+    advice = "" if text is None else advise(text, collection.read_names())
     return f"; {advice}" if advice else ""
 
 
-def _search(place: AutomationPlace[T], text: str) -> Iterator[Sequence[T]]:
+def _search(collection: AutomationCollection[T], text: str) -> Iterator[Sequence[T]]:
     """Yield the automations with this id or current name, with this former name, and with this prefix."""
     whole, prefix = find_id(text) or text, read_prefix(text)
-    yield place.find_named(whole)
-    yield place.find_formerly_named(whole)
+    yield collection.find_named(whole)
+    yield collection.find_formerly_named(whole)
     if prefix is not None:
-        yield place.find_with_prefix(prefix)
+        yield collection.find_with_prefix(prefix)
 
 
 def read_prefix(text: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from scheduler.cli.automation_lookup import make_ledger_place
+from scheduler.cli.automation_lookup import make_ledger_collection
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.lookup import find_automation
@@ -40,7 +40,7 @@ def choose_scope(
     if automation is None:
         return PauseScope(ledger, target, EVERYTHING, f"all automations of {target}")
     with open_read_only(ledger) as connection:
-        match = find_automation(make_ledger_place(connection, target, only_present=True), automation)
+        match = find_automation(make_ledger_collection(connection, target, only_present=True), automation)
     return PauseScope(ledger, target, match.automation_id, match.name)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import (
-    AutomationPlace,
+    AutomationCollection,
     Candidate,
     advise,
     expand_prefix,
@@ -27,9 +27,9 @@ _MAX_CANDIDATES: Final = 100
 """Maximum number of candidates to read."""
 
 
-def make_embedded_place(connection: sqlite3.Connection) -> AutomationPlace[AutomationName]:
-    """Make the place of the embedded API's automations, deleted automations with unfinished runs included."""
-    return AutomationPlace(
+def make_embedded_collection(connection: sqlite3.Connection) -> AutomationCollection[AutomationName]:
+    """Make the collection of the embedded API, with deleted automations that have unfinished runs."""
+    return AutomationCollection(
         " in the embedded API",
         partial(automation_search.find_named, connection),
         partial(automation_search.find_with_prefix, connection, limit=_MAX_CANDIDATES),
@@ -63,7 +63,7 @@ async def identify_run(database: Database, text: str, *, by_name: bool = False) 
 
 
 def _find_once_named(connection: sqlite3.Connection, text: str) -> Sequence[AutomationName]:
-    text = expand_prefix(make_embedded_place(connection), text)
+    text = expand_prefix(make_embedded_collection(connection), text)
     return automation_search.find_in_runs(connection, text, _MAX_CANDIDATES)
 
 

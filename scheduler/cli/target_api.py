@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import AutomationPlace, Candidate, find_automation
+from scheduler.cli.lookup import AutomationCollection, Candidate, find_automation
 from scheduler.clock import SystemClock
 from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import advise_start_api
@@ -63,12 +63,12 @@ async def find_document(api: ApiClient, automation: str) -> Document:
     else:
         document = await api.read_document(automation_id)
         documents = [] if document is None else [document]
-    return find_automation(_make_place(documents), automation)
+    return find_automation(_make_collection(documents), automation)
 
 
-def _make_place(documents: Sequence[Document]) -> AutomationPlace[Document]:
-    """Make the place of an API's automations. The API knows no former names."""
-    return AutomationPlace(
+def _make_collection(documents: Sequence[Document]) -> AutomationCollection[Document]:
+    """Make the collection of an API's automations. The API knows no former names."""
+    return AutomationCollection(
         "",
         lambda text: [one for one in documents if text in (one.get("id"), one.get("name"))],
         lambda prefix: [one for one in documents if str(one.get("id")).startswith(prefix)],

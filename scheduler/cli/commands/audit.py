@@ -88,7 +88,7 @@ def command(
     from scheduler.audit.findings import BAD_KINDS
     from scheduler.audit.runner import Audit, AuditRequest
     from scheduler.cli.audit_inputs import compare_with_api, make_patience
-    from scheduler.cli.automation_lookup import make_ledger_place
+    from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.ledger_file import act_as_ledger_owner, open_read_only
     from scheduler.cli.lookup import expand_prefix, make_unknown_error
 
@@ -97,7 +97,7 @@ def command(
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
         if automation is not None:
-            automation = expand_prefix(make_ledger_place(connection, target), automation)
+            automation = expand_prefix(make_ledger_collection(connection, target), automation)
     wanted = AuditRequest(
         since=since,
         until=until or at,
@@ -114,7 +114,7 @@ def command(
         audit = Audit(path, wanted)
         if automation is not None and not audit.summary.automations:
             with open_read_only(path) as connection:
-                raise make_unknown_error(make_ledger_place(connection, target), automation)
+                raise make_unknown_error(make_ledger_collection(connection, target), automation)
         shown = _show(audit.run(make_progress_printer("audited")), zone, as_json=as_json)
     if not offline:
         shown = _show(compare_with_api(settings, path, audit, notes), zone, shown, as_json=as_json)

@@ -40,7 +40,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     """
     from scheduler.audit.backfill import BackfillRefused, make_backfill_request
     from scheduler.audit.evidence import collect_evidence
-    from scheduler.cli.automation_lookup import make_ledger_place
+    from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.backfill import BackfillClient
     from scheduler.cli.ledger_file import open_read_only
     from scheduler.cli.lookup import find_automation
@@ -49,7 +49,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     source: Source = context.obj
     path, at, evaluated = source.load().settings.ledger.url.path, now(), read_versions()
     with open_read_only(path) as connection:
-        match = find_automation(make_ledger_place(connection, target), automation)
+        match = find_automation(make_ledger_collection(connection, target), automation)
         parsed = parse_time(time, match.timezone, at)
         if parsed.later_today is not None:
             day = format_in_zone(parsed.instant, find_usable_zone(match.timezone))

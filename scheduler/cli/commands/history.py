@@ -91,7 +91,7 @@ def command(
 
     The command works with and without a running daemon, and changes nothing.
     """
-    from scheduler.cli.automation_lookup import make_ledger_place
+    from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.ledger_file import is_served, open_read_only
     from scheduler.cli.lookup import advise_on, expand_prefix
     from scheduler.cli.recorded_policies import has_jitter
@@ -101,8 +101,8 @@ def command(
     settings = source.load().settings
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
-        place = make_ledger_place(connection, target)
-        automation = None if automation is None else expand_prefix(place, automation)
+        collection = make_ledger_collection(connection, target)
+        automation = None if automation is None else expand_prefix(collection, automation)
         selection = Selection(
             target=target,
             automation=automation,
@@ -122,7 +122,7 @@ def command(
         zones = {} if as_json else read_timezones(connection, lines)
         targets = [] if as_json or is_served(path) else read_targets(connection)
         snapshots = {target.name: target.snapshot_at for target in targets if target.snapshot_at}
-        near = "" if lines else advise_on(place, automation)
+        near = "" if lines else advise_on(collection, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
 

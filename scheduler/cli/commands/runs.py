@@ -159,10 +159,10 @@ async def _list_runs(
     database: "Database", *, automation: str | None, status: str | None, limit: int
 ) -> list[ApiRunRow]:
     from scheduler.cli.lookup import expand_prefix
-    from scheduler.cli.run_lookup import make_embedded_place
+    from scheduler.cli.run_lookup import make_embedded_collection
 
     def expand(connection: "Connection") -> str | None:
-        return None if automation is None else expand_prefix(make_embedded_place(connection), automation)
+        return None if automation is None else expand_prefix(make_embedded_collection(connection), automation)
 
     wanted = await database.browse(expand)
     return await _make_queue(database).list_runs(automation=wanted, status=status, limit=limit)

@@ -56,7 +56,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     """
     from scheduler.audit.evidence import collect_evidence
     from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
-    from scheduler.cli.automation_lookup import make_ledger_place
+    from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.ledger_file import is_served, open_read_only
     from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
@@ -66,7 +66,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     at, evaluated = now(), read_versions()
     path = source.load().settings.ledger.url.path
     with open_read_only(path) as connection:
-        match = find_automation(make_ledger_place(connection, target), automation)
+        match = find_automation(make_ledger_collection(connection, target), automation)
         parsed = parse_time(time, match.timezone, at)
 
         def explain(instant: datetime) -> "OccurrenceExplanation":
