@@ -31,9 +31,11 @@ from scheduler.database.files import has_tables, read_kind
 from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
 
-LEDGER: Final = DatabaseKind("ledger", "ledger.db", ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS)
+LEDGER: Final = DatabaseKind(
+    ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS, name="ledger", member="ledger.db"
+)
 API: Final = DatabaseKind(
-    "database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS
+    api_schema.APPLICATION_ID, api_schema.MIGRATIONS, name="database of the embedded API", member="api.db"
 )
 KINDS: Final = (LEDGER, API)
 """The kinds of databases, in the order of copying.

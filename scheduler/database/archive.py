@@ -51,9 +51,9 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
     while (header := _read_header(file, path, position)) is not None:
         member = Member(header.name, position + tarfile.BLOCKSIZE, header.size)
         if header.name not in allowed or header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+            names = " and ".join(sorted(allowed, reverse=True))
             raise _make_refusal(
-                path,
-                f"it holds {header.name!r}, and only plain files called {_join_names(allowed)} are restored",
+                path, f"it holds {header.name!r}, and only plain files called {names} are restored"
             )
         if header.name in members:
             raise _make_refusal(path, f"it holds {header.name} twice")
@@ -85,9 +85,8 @@ def unpack(file: BinaryIO, member: Member, into: Path) -> None:
         while left:
             chunk = file.read(min(_CHUNK, left))
             if not chunk:
-                raise OSError(
-                    None, f"the archive ended {pluralize(left, 'byte')} before its {member.name} did"
-                )
+                missing = pluralize(left, "byte")
+                raise OSError(None, f"the archive ended {missing} before its {member.name} did")
             content.write(chunk)
             left -= len(chunk)
         content.flush()
@@ -103,15 +102,8 @@ def _read_header(file: BinaryIO, path: Path, position: int) -> tarfile.TarInfo |
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
-        if position == 0:
-            raise _make_refusal(
-                path, "it is neither a database nor a tar file (decompress it first if it is compressed)"
-            ) from None
-        raise _make_refusal(path, "it is cut short, or wrong") from None
-
-
-def _join_names(names: Collection[str]) -> str:
-    return " and ".join(sorted(names, reverse=True))
+        other = "it is neither a database nor a tar file (decompress it first if it is compressed)"
+        raise _make_refusal(path, "it is cut short, or wrong" if position else other) from None
 
 
 def _make_refusal(path: Path, why: str) -> ConfigurationError:

@@ -9,7 +9,7 @@ other file beside a copy.
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,26 +18,25 @@ from typing import Final
 
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUnavailable
-from scheduler.database.errors import describe_damage, make_unavailable_error, translate_errors
+from scheduler.database.errors import make_unavailable_error, translate_errors
 from scheduler.database.files import (
     SIDE_FILE_SUFFIXES,
-    Migration,
+    Schema,
+    check_schema,
     connect_for_reading,
     open_without_trace,
-    require_kind,
+    require_sound,
 )
 
 _PAGES: Final = 4096  # pages of a copy made between two checks for signals
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseKind:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseKind(Schema):
     """Kind of database. ``name`` is for people. ``member`` is the name of the copy in an archive."""
 
     name: str
     member: str
-    application_id: int
-    migrations: Sequence[Migration]
 
 
 # ---------------------------------------------------------------- making copies
@@ -127,10 +126,8 @@ def require_whole(file: Path, connection: sqlite3.Connection, kind: DatabaseKind
     """
     if connection.execute("PRAGMA application_id").fetchone()[0] != kind.application_id:
         raise DatabaseRefused(f"the copy in {file} is no {kind.name}")
-    require_kind(file, connection, application_id=kind.application_id, migrations=kind.migrations)
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise DatabaseRefused(describe_damage(file, found))
+    check_schema(file, connection, kind)
+    require_sound(file, connection)
 
 
 # ---------------------------------------------------------------- replacing a database by a copy
@@ -174,17 +171,16 @@ def move_into_place(staged: Path, path: Path, at: datetime) -> Path | None:
 
 
 def _set_aside(path: Path, at: datetime) -> Path | None:
-    there = [
-        each for suffix in ("", *SIDE_FILE_SUFFIXES) if (each := path.with_name(path.name + suffix)).exists()
-    ]
-    if not there:
+    files = [path.with_name(path.name + suffix) for suffix in ("", *SIDE_FILE_SUFFIXES)]
+    existing = [file for file in files if file.exists()]
+    if not existing:
         return None
     aside = path.with_name(f"{path.name}.before-{at:%Y%m%dT%H%M%SZ}")
     while aside.exists():  # the name is taken when a restore is repeated within a second
         aside = aside.with_name(f"{aside.name}-again")
     aside.mkdir(mode=0o700)
-    for each in there:  # the database first: without its database, a write-ahead log has no effect
-        each.rename(aside / each.name)
+    for file in existing:  # the database first: without its database, a write-ahead log has no effect
+        file.rename(aside / file.name)
     return aside
 
 

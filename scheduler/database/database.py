@@ -76,11 +76,14 @@ class _Worker:
         self._thread = Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, request: PendingOperation[object, object]) -> None:
+    async def ask(self, operation: Operation[Item, T], item: Item) -> T:
+        """Carry out an operation on this thread, and return its result or raise its exception."""
+        request = PendingOperation(operation, item)
         with self._lock:
             if self._is_closed:
                 raise LedgerUnavailable(f"{self._path} was closed")
-            self._queue.put(request)
+            self._queue.put(cast("PendingOperation[object, object]", request))
+        return await request.wait_for_result()
 
     def close(self) -> None:
         with self._lock:
@@ -303,15 +306,6 @@ class Database:
         self._reader = reader
         self._background = background
         self._browser = browser
-        self._pending_operations: set[object] = set()
-
-    @property
-    def pending(self) -> int:
-        """Number of callers that wait for an answer.
-
-        An event loop with a virtual clock lets real time pass while callers wait.
-        """
-        return len(self._pending_operations)
 
     @classmethod
     def open(
@@ -332,10 +326,8 @@ class Database:
         refused file stays unchanged. Raises `LedgerUnavailable` when the file cannot be opened now.
         """
         writer = _Writer(path, Schema(application_id, migrations), on_commit, on_fault)
-        reader, background = (
-            _Reader("database-reader", path, on_fault),
-            _Reader("database-background", path, on_fault),
-        )
+        reader = _Reader("database-reader", path, on_fault)
+        background = _Reader("database-background", path, on_fault)
         return cls(writer, reader, background, _Browser("database-browser", path, on_fault))
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -346,7 +338,7 @@ class Database:
         file. The database recovers by itself when the cause is gone. A cancelled caller stops waiting, but
         the operation is carried out all the same.
         """
-        return await self._ask(self._writer, PendingOperation(SingleOperation(operation), None))
+        return await self._writer.ask(SingleOperation(operation), None)
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """Carry out ``operation`` like `write`, in one call for all items that wait for the same operation.
@@ -355,7 +347,7 @@ class Database:
         the write before. An exception raised by the operation is raised for all items and undoes all of them.
         An exception returned for one item is raised only for the caller of this item.
         """
-        return await self._ask(self._writer, PendingOperation(operation, item))
+        return await self._writer.ask(operation, item)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``query`` on the reader's thread.
@@ -363,7 +355,7 @@ class Database:
         The query sees one state of the database, with every write whose call of `write` has returned. Rows
         are `sqlite3.Row`. Changes are not possible. Raises `LedgerUnavailable`.
         """
-        return await self._ask(self._reader, PendingOperation(SingleOperation(query), None))
+        return await self._reader.ask(SingleOperation(query), None)
 
     async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``query`` like `read`, for maintenance and checks, on a background thread.
@@ -371,29 +363,19 @@ class Database:
         Nothing due waits for this thread and its connection. A query should be one bounded slice of the work,
         because queries of other callers wait for its end.
         """
-        return await self._ask(self._background, PendingOperation(SingleOperation(query), None))
+        return await self._background.ask(SingleOperation(query), None)
 
     async def browse(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``query`` like `read`, for people, on a thread of its own.
 
         A query that takes more than `BROWSING_SECONDS` is stopped and raises `LedgerUnavailable`.
         """
-        return await self._ask(self._browser, PendingOperation(SingleOperation(query), None))
+        return await self._browser.ask(SingleOperation(query), None)
 
     def close(self) -> None:
         """Wait for the queued requests and close the file; blocks.
 
         Later requests raise `LedgerUnavailable`.
         """
-        self._browser.close()
-        self._background.close()
-        self._reader.close()
-        self._writer.close()
-
-    async def _ask(self, worker: _Worker, request: PendingOperation[Item, T]) -> T:
-        worker.submit(cast("PendingOperation[object, object]", request))
-        self._pending_operations.add(request)
-        try:
-            return await request.wait_for_result()
-        finally:
-            self._pending_operations.discard(request)
+        for worker in (self._browser, self._background, self._reader, self._writer):
+            worker.close()

@@ -7,8 +7,8 @@ migrations.
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -85,15 +85,11 @@ def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
         _read_version(path, schema)
         if path.exists():
             _require_writable(path)
-        connection = _connect(path, "rwc")
-        try:
+        with _close_on_error(_connect(path, "rwc")) as connection:
             _enable_write_ahead_log(path, connection)
             _migrate(connection, schema)
             _prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return connection
 
 
 def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
@@ -103,14 +99,10 @@ def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
     """
     with translate_errors(path):
         _require_writable(path)
-        connection = _connect(path, "rw")
-        try:
+        with _close_on_error(_connect(path, "rw")) as connection:
             _require_current(path, connection, schema)
             _prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return connection
 
 
 def open_for_reading(
@@ -126,13 +118,8 @@ def open_for_reading(
             f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name "
             "another file"
         )
-    with translate_errors(path):
-        connection = connect_for_reading(path)
-        try:
-            _require_current(path, connection, Schema(application_id, migrations))
-        except BaseException:
-            connection.close()
-            raise
+    with translate_errors(path), _close_on_error(connect_for_reading(path)) as connection:
+        _require_current(path, connection, Schema(application_id, migrations))
         return connection
 
 
@@ -141,6 +128,16 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "ro")
     connection.row_factory = sqlite3.Row
     return connection
+
+
+@contextmanager
+def _close_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Close the connection when the block raises, and only then."""
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -222,9 +219,9 @@ def _read_version(path: Path, schema: Schema) -> int:
     if size < _HEADER_SIZE:  # SQLite treats a file of one byte as empty, and would overwrite the file
         raise DatabaseRefused(describe_damage(path, f"it has {pluralize(size, 'byte')}"))
     with closing(open_without_trace(path)) as connection:
-        version = _check_schema(path, connection, schema)
+        version = check_schema(path, connection, schema)
         if size <= _FULL_CHECK_LIMIT:
-            _require_sound(path, connection)
+            require_sound(path, connection)
         return version
 
 
@@ -237,17 +234,11 @@ def open_without_trace(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro" if logged else "ro&immutable=1")
 
 
-def require_kind(
-    path: Path, connection: sqlite3.Connection, *, application_id: int, migrations: Sequence[Migration]
-) -> int:
+def check_schema(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
     """Return the number of migrations in an open database.
 
     Raises `DatabaseRefused` for another kind of database, and for a newer version.
     """
-    return _check_schema(path, connection, Schema(application_id, migrations))
-
-
-def _check_schema(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
     application_id, version = read_kind(connection)
     if application_id == 0 and version == 0 and not has_tables(connection):
         return 0
@@ -293,14 +284,15 @@ def find_damage(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> 
     return () if damages == ["ok"] else tuple(damages)
 
 
-def _require_sound(path: Path, connection: sqlite3.Connection) -> None:
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        raise DatabaseRefused(describe_damage(path, found))
+def require_sound(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise `DatabaseRefused` for a database with damaged pages."""
+    (damage,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if damage != "ok":
+        raise DatabaseRefused(describe_damage(path, damage))
 
 
 def _require_current(path: Path, connection: sqlite3.Connection, schema: Schema) -> None:
-    version, newest = _check_schema(path, connection, schema), len(schema.migrations)
+    version, newest = check_schema(path, connection, schema), len(schema.migrations)
     if version < newest:
         raise DatabaseRefused(
             f"{path} was written by an older version of the scheduler (schema {version}, this one "

@@ -8,6 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -23,7 +24,6 @@ from scheduler.doctor.facts import (
     Connectivity,
     EmbeddedFacts,
     Facts,
-    FileFacts,
     KeyFacts,
     LedgerFacts,
     StorageFacts,
@@ -86,6 +86,11 @@ class Installation:
         """The settings, or the default settings when the configuration cannot be used."""
         return self.configuration.settings if self.configuration else Settings()
 
+    @property
+    def file(self) -> Path | None:
+        """The configuration file; None without a usable configuration or without a file."""
+        return self.configuration.file if self.configuration else None
+
 
 async def collect_facts(
     of: Installation, progress: Callable[[float], None] = lambda _: None, *, patience: float = PATIENCE
@@ -101,35 +106,35 @@ async def collect_facts(
         def begin(work: Awaitable[T]) -> asyncio.Task[T | UnknownFact]:
             task = group.create_task(limit_time(patience, work))
             begun.append(task)
-            task.add_done_callback(lambda _: progress(0.99 * sum(each.done() for each in begun) / len(begun)))
+            task.add_done_callback(lambda _: progress(0.99 * sum(task.done() for task in begun) / len(begun)))
             return task
 
         ledger = begin(of.probe_ledger(settings.ledger.url.path, now))
         daemon = begin(_collect_daemon(of))
         daemon_process = begin(run_abandonable(lambda: find_process(settings.ledger.url.path)))
         server = begin(find_occupant(settings.server.listen, of.fetch_page))
-        embedded = begin(run_abandonable(lambda: _collect_embedded(of)))
+        embedded = begin(run_abandonable(lambda: _collect_embedded_api(of)))
         embedded_kept = begin(_measure_storage(of))
         embedded_process = begin(run_abandonable(lambda: find_process(settings.api.database.path)))
         embedded_server = begin(find_occupant(settings.api.listen, of.fetch_page))
         embedded_health = begin(run_abandonable(lambda: _ask_health(of)))
-        file = begin(run_abandonable(lambda: _collect_file(of)))
-        holds_key = begin(run_abandonable(lambda: _has_key(of)))
-        targets = [group.create_task(_collect_target(of, each, patience)) for each in settings.targets]
+        file = begin(run_abandonable(lambda: None if of.file is None else read_file_facts(of.file)))
+        holds_key = begin(run_abandonable(lambda: _has_key(of.file)))
+        targets = [group.create_task(_collect_target(of, target, patience)) for target in settings.targets]
         begun += targets
-    evaluating = read_versions()
+    versions = read_versions()
     facts = Facts(
         now=now,
         version=of.version,
-        evaluation=(evaluating.croniter, evaluating.tzdata, RULES_VERSION),
+        evaluation=(versions.croniter, versions.tzdata, RULES_VERSION),
         configuration=of.configuration,
         problems=of.problems,
-        file=None if isinstance(found := file.result(), UnknownFact) else found,
+        file=None if isinstance(file_facts := file.result(), UnknownFact) else file_facts,
         holds_key=holds_key.result() is True,
         environment={
             name: of.environ[name] for name in (*PROXY_VARIABLES, *TRUST_VARIABLES) if of.environ.get(name)
         },
-        targets=[each.result() for each in targets],
+        targets=[task.result() for task in targets],
         ledger=ledger.result(),
         daemon=daemon.result(),
         daemon_process=daemon_process.result(),
@@ -142,33 +147,35 @@ async def collect_facts(
         zones=UnknownFact("they were not looked at"),
         synchronised=is_clock_synchronised(),
     )
-    used = {each.timezone for target in facts.targets for each in facts.list_automations(target) or ()}
-    facts = replace(
-        facts, zones=await limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now)))
-    )
+    automations = chain.from_iterable(facts.list_automations(target) or () for target in facts.targets)
+    used = {automation.timezone for automation in automations}
+    zones = await limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now)))
     progress(1.0)
-    return facts
+    return replace(facts, zones=zones)
 
 
 # ---------------------------------------------------------------- a target
 
 
 async def _collect_target(of: Installation, target: TargetSection, patience: float) -> TargetFacts:
-    found = await limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
-    facts, config = (KeyFacts(None, error=found.reason), None) if isinstance(found, UnknownFact) else found
+    result = await limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
+    facts, config = (KeyFacts(None, error=result.reason), None) if isinstance(result, UnknownFact) else result
     step = min(target.connect_timeout.total_seconds(), _STEP_TIMEOUT)
-    way = await limit_time(
+    connectivity = await limit_time(
         patience, probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step)
     )
     return TargetFacts(
-        settings=target, key=facts, connectivity=way, api=await _collect_api(of, way, config, patience)
+        settings=target,
+        key=facts,
+        connectivity=connectivity,
+        api=await _collect_api(of, connectivity, config, patience),
     )
 
 
 async def _collect_api(
-    of: Installation, way: Connectivity | UnknownFact, config: TargetConfig | None, patience: float
+    of: Installation, connectivity: Connectivity | UnknownFact, config: TargetConfig | None, patience: float
 ) -> ApiFacts | UnknownFact:
-    if isinstance(way, UnknownFact) or way.broken:
+    if isinstance(connectivity, UnknownFact) or connectivity.broken:
         return UnknownFact("it cannot be reached")
     if config is None:
         return UnknownFact("there is no key to ask with")
@@ -196,18 +203,12 @@ async def _collect_daemon(of: Installation) -> Mapping[str, object] | UnknownFac
     return status if isinstance(status, dict) else UnknownFact(f"what answers at {listen} is no daemon")
 
 
-def _collect_file(of: Installation) -> FileFacts | None:
-    file = of.configuration.file if of.configuration else None
-    return None if file is None else read_file_facts(file)
-
-
-def _has_key(of: Installation) -> bool:
+def _has_key(file: Path | None) -> bool:
     """Return whether the configuration file contains a key, even in a comment."""
-    file = of.configuration.file if of.configuration else None
     return file is not None and _API_KEY.search(file.read_bytes()) is not None
 
 
-def _collect_embedded(of: Installation) -> EmbeddedFacts | None:
+def _collect_embedded_api(of: Installation) -> EmbeddedFacts | None:
     """Return the facts about the embedded API; None when the embedded API is not in use.
 
     The embedded API is in use when a target's URL leads to its address, or when its database exists.
@@ -218,9 +219,7 @@ def _collect_embedded(of: Installation) -> EmbeddedFacts | None:
         api.listen and api.listen.is_reached_by(target.url) for target in of.settings.targets
     ):
         return None
-    server = find_environment(
-        api.database.path, of.configuration.file if of.configuration else None, of.environ
-    )
+    server = find_environment(api.database.path, of.file, of.environ)
     server_runner = _load_runner(of, server)
     runner = server_runner if isinstance(server_runner, RunnerSettings) else api.runner
     passed = runner.environment
@@ -237,11 +236,11 @@ def _collect_embedded(of: Installation) -> EmbeddedFacts | None:
         database=database,
         disk=find_disk(api.database.path),
         runs_disk=find_disk(api.runs_folder),
-        interrupted=_find_interrupted(api.database.path),
+        interrupted=_find_interrupted_restore(api.database.path),
     )
 
 
-def _find_interrupted(database: Path) -> str | None:
+def _find_interrupted_restore(database: Path) -> str | None:
     try:
         refuse_interrupted_restore(database)
     except DatabaseRefused as error:
@@ -276,24 +275,16 @@ def _list_differing(of: Installation, server: ServerEnvironment) -> tuple[str, .
 async def _measure_storage(of: Installation) -> StorageFacts | None:
     """Measure the disk usage of the embedded API within a time limit; None when no database exists."""
     api = of.settings.api
-    database = await run_abandonable(
-        lambda: [
-            read_file_facts(api.database.path.with_name(api.database.path.name + suffix))
-            for suffix in ("", *SIDE_FILE_SUFFIXES)
-        ]
-    )
-    if database[0] is None:
+    path = api.database.path
+    paths = [path.with_name(path.name + suffix) for suffix in ("", *SIDE_FILE_SUFFIXES)]
+    files = await run_abandonable(lambda: [read_file_facts(path) for path in paths])
+    if files[0] is None:
         return None
-    run_ids = [
-        name
-        for name in await run_abandonable(lambda: Workspace.list_names(api.runs_folder))
-        if _RUN_ID.fullmatch(name)
-    ]
+    names = await run_abandonable(lambda: Workspace.list_names(api.runs_folder))
+    run_ids = [name for name in names if _RUN_ID.fullmatch(name)]
     sizes = await measure(api.runs_folder, run_ids, _MEASURE_TIMEOUT) if run_ids else {}
-    total = sum(sizes.values(), RunSize())
-    return StorageFacts(
-        sum(file.size for file in database if file), total.outputs, total.clones, len(run_ids), len(sizes)
-    )
+    total, database = sum(sizes.values(), RunSize()), sum(file.size for file in files if file)
+    return StorageFacts(database, total.outputs, total.clones, len(run_ids), len(sizes))
 
 
 def _ask_health(of: Installation) -> Mapping[str, object] | None:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from scheduler.core.model import Automation, Snapshot
 from scheduler.ledger.automations import AutomationRow
-from scheduler.ledger.summary import LedgerRecord
+from scheduler.ledger.summary import LedgerRecord, LedgerTarget
 from scheduler.settings import Configuration, Problem, Settings, TargetSection
 from scheduler.settings.keys import KeyPlace
 from scheduler.settings.models import RunnerSettings
@@ -314,42 +314,43 @@ class Facts:
         """
         name, snapshot = target.settings.name, target.snapshot
         if snapshot is not None:
-            sound = [_make_known_automation(name, each) for each in snapshot.automations.values()]
             return [
-                *sound,
+                *(_make_known_automation(name, automation) for automation in snapshot.automations.values()),
                 *(
                     KnownAutomation(name, id_, error.name or id_, broken=error.reason)
                     for id_, error in snapshot.broken.items()
                 ),
             ]
-        if self.record is None or not any(
-            each.name == name and each.snapshot_at for each in self.record.targets
-        ):
+        recorded = self.find_recorded_target(name)
+        if self.record is None or recorded is None or recorded.snapshot_at is None:
             return None
         return [_read_known_automation(row) for row in self.record.automations if row.target == name]
+
+    def find_recorded_target(self, name: str) -> LedgerTarget | None:
+        """Return the target of this name in the ledger; None when the ledger has no such target."""
+        targets = self.record.targets if self.record else ()
+        return next((target for target in targets if target.name == name), None)
 
     def get_daemon_target(self, target: str) -> Mapping[str, object]:
         """Return the running daemon's status of a target; empty without a daemon or without this target."""
         listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
-        found = (
-            (each for each in listed if isinstance(each, Mapping) and each.get("name") == target)
-            if isinstance(listed, list)
-            else ()
-        )
-        return next(iter(found), {})
+        for status in listed if isinstance(listed, list) else ():
+            if isinstance(status, Mapping) and status.get("name") == target:
+                return status
+        return {}
 
 
-def _make_known_automation(target: str, each: Automation) -> KnownAutomation:
-    definition = each.definition
+def _make_known_automation(target: str, automation: Automation) -> KnownAutomation:
+    definition = automation.definition
     return KnownAutomation(
         target,
-        each.id,
-        each.name,
+        automation.id,
+        automation.name,
         definition.cron_expression,
         definition.timezone,
         definition.enabled,
-        run_id=each.run_id,
-        run_at=each.run_at,
+        run_id=automation.run_id,
+        run_at=automation.run_at,
     )
 
 

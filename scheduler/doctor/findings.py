@@ -31,25 +31,37 @@ class CheckFinding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The name of a check, with a method for each status that makes a finding."""
+    """The name of a check. The check makes its findings by `about`."""
 
     name: str
 
-    def ok(self, subject: str, finding: str) -> CheckFinding:
+    def about(self, subject: str) -> "CheckSubject":
+        """Return a subject, for example a target or a setting, for findings about the subject."""
+        return CheckSubject(self.name, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSubject:
+    """A subject that a check examines, with a method for each status that makes a finding."""
+
+    check: str
+    subject: str
+
+    def ok(self, finding: str) -> CheckFinding:
         """Return the finding that all is well."""
-        return CheckFinding(self.name, subject, Status.OK, finding)
+        return CheckFinding(self.check, self.subject, Status.OK, finding)
 
-    def notice(self, subject: str, finding: str, advice: str) -> CheckFinding:
+    def notice(self, finding: str, advice: str) -> CheckFinding:
         """Return a finding for information."""
-        return CheckFinding(self.name, subject, Status.NOTICE, finding, advice)
+        return CheckFinding(self.check, self.subject, Status.NOTICE, finding, advice)
 
-    def warning(self, subject: str, finding: str, advice: str) -> CheckFinding:
+    def warning(self, finding: str, advice: str) -> CheckFinding:
         """Return a finding that needs attention."""
-        return CheckFinding(self.name, subject, Status.WARNING, finding, advice)
+        return CheckFinding(self.check, self.subject, Status.WARNING, finding, advice)
 
-    def fault(self, subject: str, finding: str, advice: str) -> CheckFinding:
+    def fault(self, finding: str, advice: str) -> CheckFinding:
         """Return a finding about a defect that has to be repaired."""
-        return CheckFinding(self.name, subject, Status.FAULT, finding, advice)
+        return CheckFinding(self.check, self.subject, Status.FAULT, finding, advice)
 
 
 def describe_silence(subject: str, process: ProcessFacts, since: str) -> str:
@@ -72,7 +84,7 @@ def advise_on_silence(process: ProcessFacts, unit: str) -> str:
 
 def count_by_status(findings: Iterable[CheckFinding]) -> Counter[Status]:
     """Count the findings by status."""
-    return Counter(each.status for each in findings)
+    return Counter(finding.status for finding in findings)
 
 
 def split_advice(error: str, otherwise: str) -> tuple[str, str]:

@@ -43,18 +43,18 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 async def to_attempt_response(
-    came: Reply | Failure, *, now: datetime, clean: Clean
+    result: Reply | Failure, *, now: datetime, clean: Clean
 ) -> AttemptResponse | NotSent | NoResponse:
     """Return the result of a ``POST …/run/``."""
-    if isinstance(came, Failure):
-        return NoResponse(clean(came.error)) if came.sent else NotSent(clean(came.error))
-    automation, error = await _parse_automation(came, clean)
+    if isinstance(result, Failure):
+        return NoResponse(clean(result.error)) if result.sent else NotSent(clean(result.error))
+    automation, error = await _parse_automation(result, clean)
     return AttemptResponse(
-        status=came.status,
+        status=result.status,
         automation=automation,
-        retry_after=read_retry_after(came, now),
-        location=_read_location(came, clean),
-        missing_scope=_is_missing_scope(came),
+        retry_after=read_retry_after(result, now),
+        location=_read_location(result, clean),
+        missing_scope=_is_missing_scope(result),
         error=error,
     )
 
@@ -74,34 +74,27 @@ async def _parse_automation(reply: Reply, clean: Clean) -> tuple[Automation | No
 
 
 def to_error(
-    came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean
+    result: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean
 ) -> UpstreamError:
     """Return an error with the cause of the failed ``request`` and the remedy.
 
     ``on_list``: a 404 means a wrong target, and not a missing automation.
     """
-    if isinstance(came, Failure):
-        return UpstreamError(f"{request} {_describe_failure(came, request)}: {clean(came.error)}")
-    remedy = _find_remedy(came, target, on_list=on_list, clean=clean)
-    words = read_error_text(came, clean)
-    text = (
-        f"{request} answered HTTP {came.status}"
-        + (f": {words}" if words else "")
-        + (f"; {remedy}" if remedy else "")
-    )
-    return UpstreamError(
-        text, status=came.status, retry_after=read_retry_after(came, now), held=remedy is not None
-    )
+    if isinstance(result, Failure):
+        return UpstreamError(f"{request} {_describe_failure(result, request)}: {clean(result.error)}")
+    remedy = _find_remedy(result, target, on_list=on_list, clean=clean)
+    words = read_error_text(result, clean)
+    text = f"{request} answered HTTP {result.status}" + (f": {words}" if words else "")
+    text += f"; {remedy}" if remedy else ""
+    retry_after = read_retry_after(result, now)
+    return UpstreamError(text, status=result.status, retry_after=retry_after, held=remedy is not None)
 
 
 def _describe_failure(failure: Failure, request: str) -> str:
     if not failure.sent:
         return "could not be sent"
-    return (
-        "was not answered"
-        if request.startswith("GET ")
-        else "was not answered, and may have been carried out"
-    )
+    read_only = request.startswith("GET ")
+    return "was not answered" + ("" if read_only else ", and may have been carried out")
 
 
 def _find_remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:

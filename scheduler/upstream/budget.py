@@ -8,7 +8,7 @@ poll is also a reading of every automation.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,17 +84,13 @@ class Budget:
         now = self._clock.boottime()
         return max(0.0, self._sums.find_earliest_fire(now) - now)
 
-    @asynccontextmanager
-    async def wait_for_poll(self, requests: int = 1) -> AsyncIterator[BudgetReservation]:
+    def wait_for_poll(self, requests: int = 1) -> AbstractAsyncContextManager[BudgetReservation]:
         """Wait for the place of a list request, the first of ``requests``. An unused place is given back."""
-        async with self._wait_for_place(self._polls, requests) as place:
-            yield place
+        return self._wait_for_place(self._polls, requests)
 
-    @asynccontextmanager
-    async def wait_for_reading(self) -> AsyncIterator[BudgetReservation]:
+    def wait_for_reading(self) -> AbstractAsyncContextManager[BudgetReservation]:
         """Wait for the place of any other request except fires. An unused place is given back."""
-        async with self._wait_for_place(self._readings, 1) as place:
-            yield place
+        return self._wait_for_place(self._readings, 1)
 
     def expect(self, need: Need) -> None:
         """Keep a reserve for this need of polls and readings."""

@@ -165,11 +165,10 @@ class ApiClient:
         ``at_once`` automations are read at the same time.
         """
         pages = self._snapshots.pages
-        self._budget.expect(
-            compute_need(
-                poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once
-            )
+        need = compute_need(
+            poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once
         )
+        self._budget.expect(need)
 
     async def admit(self) -> None:
         """Wait for a place in the budget and use the place.
@@ -189,14 +188,11 @@ class ApiClient:
         Failures of the network or the API are results and are not raised. Raise `InvalidAutomation` for a
         text that is no id.
         """
-        request = self._make_request(
-            "POST",
-            f"{self._config.locate_automation(automation_id)}run/",
-            {"Idempotency-Key": idempotency_key},
-        )
+        url = f"{self._config.locate_automation(automation_id)}run/"
+        request = self._make_request("POST", url, {"Idempotency-Key": idempotency_key})
         with self._count_use():
-            came = await self._exchange("run", request)
-        return await answers.to_attempt_response(came, now=self._clock.now(), clean=self._clean)
+            result = await self._exchange("run", request)
+        return await answers.to_attempt_response(result, now=self._clock.now(), clean=self._clean)
 
     async def warm(self, connections: int) -> None:
         """Open up to ``connections`` connections, as far as possible within ``max_in_flight``.
@@ -228,10 +224,10 @@ class ApiClient:
         Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id and for an object that is no
         automation.
         """
-        request, came = await self._request_automation(automation_id)
-        if came is None:
+        request, result = await self._retrieve(self._config.locate_automation(automation_id))
+        if result is None:
             return None
-        automation = parse_automation(await self._decode_document(came, request, read_automation))
+        automation = parse_automation(await self._decode_document(result, request, read_automation))
         if automation.id != to_canonical_id(automation_id):
             raise UpstreamError(
                 f"GET {self._config.locate_automation(automation_id)} answered with another "
@@ -244,14 +240,15 @@ class ApiClient:
 
         Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id.
         """
-        request, came = await self._request_automation(automation_id)
-        return None if came is None else await self._decode_document(came, request)
+        request, result = await self._retrieve(self._config.locate_automation(automation_id))
+        return None if result is None else await self._decode_document(result, request)
 
-    async def _request_automation(self, automation_id: str) -> tuple[httpx.Request, Reply | Failure | None]:
-        """Return the request for one automation and its result, with None for a 404."""
-        request = self._make_request("GET", self._config.locate_automation(automation_id))
-        came = await self._send_in_turn("retrieve", request)
-        return request, None if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND else came
+    async def _retrieve(self, url: str) -> tuple[httpx.Request, Reply | Failure | None]:
+        """Return the request for one object and its result, with None for a 404."""
+        request = self._make_request("GET", url)
+        result = await self._send_in_turn("retrieve", request)
+        is_missing = isinstance(result, Reply) and result.status == HTTPStatus.NOT_FOUND
+        return request, None if is_missing else result
 
     async def read_run_output(self, run_id: str) -> RunOutputTail | None:
         """Return the end of a run's output, or None for a 404.
@@ -259,11 +256,10 @@ class ApiClient:
         Only the embedded API has the output of runs. Raise `UpstreamError`, and `InvalidAutomation` for a
         text that is no id.
         """
-        request = self._make_request("GET", self._config.locate_run_output(run_id))
-        came = await self._send_in_turn("retrieve", request)
-        if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND:
+        request, result = await self._retrieve(self._config.locate_run_output(run_id))
+        if result is None:
             return None
-        document = await self._decode_document(came, request)
+        document = await self._decode_document(result, request)
         size, text = document.get("size"), document.get("output")
         return RunOutputTail(size if isinstance(size, int) else None, text if isinstance(text, str) else None)
 
@@ -289,9 +285,9 @@ class ApiClient:
         that is no id.
         """
         request = self._make_request("DELETE", self._config.locate_automation(automation_id))
-        came = await self._send_in_turn("delete", request)
-        if isinstance(came, Failure) or not answers.is_success(came):
-            raise self._make_error(came, request)
+        result = await self._send_in_turn("delete", request)
+        if isinstance(result, Failure) or not answers.is_success(result):
+            raise self._make_error(result, request)
 
     # ---------------------------------------------------------------- one request
 
@@ -303,20 +299,16 @@ class ApiClient:
         *,
         body: Mapping[str, object] | None = None,
     ) -> httpx.Request:
-        always = {
+        all_headers = {
             "Authorization": f"Bearer {self._key.reveal()}",
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # the size of an unpacked body is the size of the answer
+            **(headers or {}),
+            **({} if body is None else {"Content-Type": "application/json"}),
         }
-        if body is None:
-            return httpx.Request(method, _parse_url(url), headers={**always, **(headers or {})})
-        return httpx.Request(
-            method,
-            _parse_url(url),
-            headers={**always, "Content-Type": "application/json"},
-            content=json.dumps(body).encode(),
-        )
+        content = None if body is None else json.dumps(body).encode()
+        return httpx.Request(method, _parse_url(url), headers=all_headers, content=content)
 
     @asynccontextmanager
     async def _wait_turn(self) -> AsyncIterator[None]:
@@ -359,22 +351,17 @@ class ApiClient:
     async def _exchange(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
         """Send a request. Learn from its answer the clock offset, and the wait after a 429."""
         sent, began = self._clock.now(), self._clock.boottime()
-        came = await exchange(self._transport, request, seconds=self._config.request_timeout)
+        result = await exchange(self._transport, request, seconds=self._config.request_timeout)
         now = self._clock.now()
-        if isinstance(came, Reply):
-            self._learn_offset(came, sent, now)
-            if came.status == HTTPStatus.TOO_MANY_REQUESTS:
-                asked = answers.read_retry_after(came, now)
+        if isinstance(result, Reply):
+            self._learn_offset(result, sent, now)
+            if result.status == HTTPStatus.TOO_MANY_REQUESTS:
+                asked = answers.read_retry_after(result, now)
                 self._budget.block(UNSTATED_WAIT if asked is None else asked)
-        self._observe(
-            RequestEnded(
-                target=self._config.name,
-                endpoint=endpoint,
-                code=came.code,
-                seconds=self._clock.boottime() - began,
-            )
-        )
-        return came
+        seconds = self._clock.boottime() - began
+        ended = RequestEnded(target=self._config.name, endpoint=endpoint, code=result.code, seconds=seconds)
+        self._observe(ended)
+        return result
 
     def _learn_offset(self, reply: Reply, sent: datetime, received: datetime) -> None:
         date = answers.read_date(reply)
@@ -388,17 +375,17 @@ class ApiClient:
         async with self._wait_list_turn(1 if offset else self._snapshots.pages):
             begun_at, begun = self._clock.now(), self._clock.boottime()
             request = self._make_request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
-            came = await self._exchange("list", request)
-        if isinstance(came, Reply) and came.too_large and answers.is_success(came):
-            raise PageTooLarge(await read_first_row(came) if limit == 1 else None)
-        value = await self._decode(came, request, read, on_list=True)
-        size = len(came.body or b"") if isinstance(came, Reply) else 0
+            result = await self._exchange("list", request)
+        if isinstance(result, Reply) and result.too_large and answers.is_success(result):
+            raise PageTooLarge(await read_first_row(result) if limit == 1 else None)
+        value = await self._decode(result, request, read, on_list=True)
+        size = len(result.body or b"") if isinstance(result, Reply) else 0
         return to_page(value, size=size, begun_at=begun_at, begun=begun)
 
     async def _decode_document(
-        self, came: Reply | Failure, request: httpx.Request, read: ReadBody = _read_whole
+        self, result: Reply | Failure, request: httpx.Request, read: ReadBody = _read_whole
     ) -> Document:
-        value = await self._decode(came, request, read)
+        value = await self._decode(result, request, read)
         if not isinstance(value, dict):
             raise UpstreamError(
                 f"{_format_request(request)} answered with no object but {type(value).__name__}"
@@ -406,24 +393,24 @@ class ApiClient:
         return value
 
     async def _decode(
-        self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False
+        self, result: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False
     ) -> object:
         """Return the content of a success, read by ``read``. Raise `UpstreamError` for any other answer."""
-        if isinstance(came, Failure) or not answers.is_success(came):
-            raise self._make_error(came, request, on_list=on_list)
+        if isinstance(result, Failure) or not answers.is_success(result):
+            raise self._make_error(result, request, on_list=on_list)
         try:
-            return await read(came)
+            return await read(result)
         except Undecodable as error:
             why = self._clean(str(error))
         raise UpstreamError(
-            f"{_format_request(request)} answered HTTP {came.status}, but {why}", status=came.status
+            f"{_format_request(request)} answered HTTP {result.status}, but {why}", status=result.status
         )
 
     def _make_error(
-        self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False
+        self, result: Reply | Failure, request: httpx.Request, *, on_list: bool = False
     ) -> UpstreamError:
         return answers.to_error(
-            came,
+            result,
             request=_format_request(request),
             target=self._config.name,
             on_list=on_list,

@@ -1,9 +1,7 @@
 """The whole list with all fields, for people and commands. The daemon reads snapshots instead."""
 
-from collections.abc import Mapping
-
 from scheduler.core.errors import UpstreamError
-from scheduler.core.model import Unreadable
+from scheduler.upstream.documents import drop_unreadable
 from scheduler.upstream.snapshot import PageSizes, PageTooLarge, ReadPage
 
 
@@ -21,7 +19,9 @@ async def list_documents(read_page: ReadPage) -> list[dict[str, object]]:
             page = await read_page(offset=offset, limit=sizes.choose_limit(offset))
         except PageTooLarge as error:
             if not sizes.shrink(offset):
-                document = _drop_unreadable(error.row)
+                document = drop_unreadable(error.row)
+                if document is None:
+                    raise UpstreamError("a page of a single automation is too large to be read") from None
                 documents[document.get("id")] = document
                 sizes.skip(offset)
                 offset += 1
@@ -31,9 +31,3 @@ async def list_documents(read_page: ReadPage) -> list[dict[str, object]]:
         offset += len(page.rows)
         if not page.rows or offset >= page.count:
             return list(documents.values())
-
-
-def _drop_unreadable(row: object) -> dict[str, object]:
-    if not isinstance(row, Mapping):
-        raise UpstreamError("a page of a single automation is too large to be read")
-    return {name: value for name, value in row.items() if not isinstance(value, Unreadable)}

@@ -125,16 +125,15 @@ class _ReadWholeItems(ReadItems):
             self.rows.append(_decode(body[at:end]))
         except (ValueError, RecursionError):
             yield from super().read(body, at)
-            self.rows[-1] = _drop_unreadable(self.rows[-1])
+            self.rows[-1] = drop_unreadable(self.rows[-1])
         return end
 
 
-def _drop_unreadable(row: object) -> object:
-    return (
-        {name: value for name, value in row.items() if not isinstance(value, Unreadable)}
-        if isinstance(row, Mapping)
-        else None
-    )
+def drop_unreadable(row: object) -> dict[str, object] | None:
+    """Return the readable fields of an object; None for any other value."""
+    if not isinstance(row, Mapping):
+        return None
+    return {name: value for name, value in row.items() if not isinstance(value, Unreadable)}
 
 
 def _decode(body: bytes) -> object:

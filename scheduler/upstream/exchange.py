@@ -91,12 +91,8 @@ async def _read_reply(response: httpx.Response) -> Reply:
     }
     coding = _find_coding(headers)
     if coding is not None and coding not in _WINDOWS:
-        return Reply(
-            response.status_code,
-            headers,
-            None,
-            f"its body has an encoding that was not requested: {coding}",
-        )
+        encoded = f"its body has an encoding that was not requested: {coding}"
+        return Reply(response.status_code, headers, None, encoded)
     body = bytearray()
     try:
         await _read_body(response, body, coding)
@@ -113,8 +109,8 @@ def _find_coding(headers: Mapping[str, str]) -> str | None:
 
     An empty header means no coding.
     """
-    named = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")]
-    return ", ".join(each for each in named if each not in {"", "identity"}) or None
+    codings = [coding.strip().lower() for coding in headers.get("content-encoding", "").split(",")]
+    return ", ".join(coding for coding in codings if coding not in {"", "identity"}) or None
 
 
 async def _read_body(response: httpx.Response, body: bytearray, coding: str | None) -> None:

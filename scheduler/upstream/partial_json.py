@@ -148,10 +148,8 @@ class ReadItems:
 
         A list or an object becomes an empty value of its type.
         """
-        wanted = {name: row[name] for name in self._wanted.values() if name in row}
-        return {
-            name: type(value)() if isinstance(value, list | dict) else value for name, value in wanted.items()
-        }
+        values = ((name, row[name]) for name in self._wanted.values() if name in row)
+        return {name: type(value)() if isinstance(value, list | dict) else value for name, value in values}
 
     def spoil(self, why: str) -> None:
         """Make the fields of the newest object unreadable, except its id and its name."""
@@ -281,16 +279,15 @@ def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
         except (ValueError, RecursionError):
             return None
         else:
-            return value, at + (
-                length if text.isascii() else len(text[:length].encode(errors="surrogateescape"))
-            )
+            read = text[:length]
+            return value, at + (length if text.isascii() else len(read.encode(errors="surrogateescape")))
     return None
 
 
 def _parse_integer(digits: str) -> object:
-    return (
-        int(digits) if len(digits) <= _LONGEST_NUMBER else Unreadable(f"a number of {len(digits)} characters")
-    )
+    if len(digits) > _LONGEST_NUMBER:
+        return Unreadable(f"a number of {len(digits)} characters")
+    return int(digits)
 
 
 _JSON: Final = json.JSONDecoder(parse_int=_parse_integer)

@@ -275,9 +275,8 @@ class SnapshotReader:
         while True:
             self._requests += 1
             try:
-                page = await self._read_page(
-                    offset=current.rows, limit=self._sizes.choose_limit(current.rows)
-                )
+                limit = self._sizes.choose_limit(current.rows)
+                page = await self._read_page(offset=current.rows, limit=limit)
             except PageTooLarge:
                 if not self._sizes.shrink(current.rows):
                     self._sizes.skip(current.rows)
@@ -290,18 +289,16 @@ class SnapshotReader:
         """Merge the passes into a snapshot. When passes differ, the later pass counts."""
         automations: dict[str, Automation] = {}
         broken: dict[str, InvalidAutomation] = {}
-        for each in passes:
-            broken = {
-                id_: error for id_, error in broken.items() if id_ not in each.automations
-            } | each.broken
-            automations = {
-                id_: seen for id_, seen in automations.items() if id_ not in each.broken
-            } | each.automations
+        for later in passes:
+            broken = {id_: error for id_, error in broken.items() if id_ not in later.automations}
+            broken |= later.broken
+            automations = {id_: seen for id_, seen in automations.items() if id_ not in later.broken}
+            automations |= later.automations
         self._known = automations
         self.pages = max(self._requests, 1)
         first = passes[0].first
         assert first is not None
-        fullest = max(passes, key=lambda each: each.unidentified)
+        fullest = max(passes, key=lambda one: one.unidentified)
         return Snapshot(
             begun_at=first.begun_at,
             begun=first.begun,

@@ -20,13 +20,10 @@ def make_tls_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # ssl.SSLError is an OSError
-        what = (
-            "holds no certificate in PEM form"
-            if isinstance(error, ssl.SSLError)
-            else f"cannot be read: {error.strerror}"
-        )
+        is_readable = isinstance(error, ssl.SSLError)
+        fault = "holds no certificate in PEM form" if is_readable else f"cannot be read: {error.strerror}"
         raise ConfigurationError(
-            f"the ca_file {ca_file} {what}; give the certificate of the authority that signed the API's"
+            f"the ca_file {ca_file} {fault}; give the certificate of the authority that signed the API's"
         ) from None
     context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
     context.set_alpn_protocols(["http/1.1"])

@@ -62,11 +62,9 @@ class PooledTransport(Transport):
         self._tls = tls
         self._proxy = proxy
         self._proxy_url = URL(proxy.url, encoded=True) if proxy else None
-        self._proxy_headers = (
-            {"Proxy-Authorization": _HiddenText(proxy.authorization)}
-            if proxy and proxy.has_credentials
-            else {}
-        )
+        self._proxy_headers: dict[str, str] = {}
+        if proxy and proxy.has_credentials:
+            self._proxy_headers["Proxy-Authorization"] = _HiddenText(proxy.authorization)
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
         self._opened: tuple[aiohttp.ClientSession, Pool] | None = None
 
@@ -201,9 +199,8 @@ def _explain_no_connection(cause: BaseException | None, proxy: Proxy | None) -> 
         case aiohttp.ClientSSLError():
             return through + _explain_os_error(cause.os_error)
         case aiohttp.ClientConnectorError():
-            return (f"no connection to the proxy {proxy}: " if proxy else "") + _explain_os_error(
-                cause.os_error
-            )
+            to_proxy = f"no connection to the proxy {proxy}: " if proxy else ""
+            return to_proxy + _explain_os_error(cause.os_error)
         case aiohttp.InvalidURL():  # the pool's judgement of the host
             return f"{through}its address is not usable: {cause.description}"
         case _ if proxy:

@@ -21,7 +21,7 @@ async def _behind_a_gate(database: Database, *operations: Coroutine[object, obje
     await gate.entered()
     tasks = [asyncio.create_task(each) for each in operations]
     await asyncio.sleep(0)
-    assert database.pending == 1 + len(tasks)
+    assert database._writer._queue.qsize() == len(tasks)
     gate.open()
     await busy
     return list(await asyncio.gather(*tasks, return_exceptions=True))
@@ -149,7 +149,7 @@ def test_a_cancelled_caller_stops_waiting_and_the_operation_is_carried_out(tmp_p
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
-        assert database.pending == 2
+        assert database._writer._queue.qsize() == 2
         gate.open()
         await busy
         assert await next_one == 2

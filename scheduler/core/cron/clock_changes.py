@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from scheduler.core.cron import zones
 from scheduler.core.cron.description import join_words
 from scheduler.core.cron.expression import Expression
-from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.cron.local_time import DAY, END, FIRST, OffsetPeriod, iterate_offset_periods
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import JUST_BEFORE
 
@@ -23,8 +23,6 @@ Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes
 
 THIRTEEN_MONTHS: Final = timedelta(days=397)
 """How far ahead clock changes are shown to people: far enough for every yearly change."""
-# a few days of room, since local time is up to a day ahead or behind
-_FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)
 _MOST_LISTED: Final = 4  # more times than this are shown as a number
 
 
@@ -40,7 +38,6 @@ class ClockChange:
     at: datetime  # the first instant with the new offset, in UTC
     before: timedelta  # offset from UTC before the change; ``after``: afterwards
     after: timedelta
-    abbreviations: tuple[str, str]  # of the zone, before and after
     begin: datetime
     end: datetime
     times: tuple[datetime, ...]
@@ -60,10 +57,11 @@ def find_clock_changes(schedule: Schedule, after: datetime, until: datetime) -> 
     Both instants are aware.
     """
     zone = zones.load_zone(schedule.timezone)
-    first, last = max(after.astimezone(UTC).date(), _FIRST), min(until.astimezone(UTC).date(), _LAST)
-    for before, stretch in _find_offset_changes(zone, first, last):
-        if after < stretch.begin <= until:
-            yield _describe_change(schedule, zone, before, stretch)
+    first = max(after.astimezone(UTC).date(), FIRST.date())
+    last = min(until.astimezone(UTC).date(), (END - DAY).date())
+    for before, period in _find_offset_changes(zone, first, last):
+        if after < period.begin <= until:
+            yield _describe_change(schedule, zone, before, period)
 
 
 @lru_cache(maxsize=64)
@@ -87,34 +85,25 @@ class _ChangeEffect(NamedTuple):
     sentence: str
 
 
+_UNTOUCHED: Final = _ChangeEffect("untouched", (), "nothing of this schedule is touched")
+
+
 def _describe_change(
-    schedule: Schedule, zone: tzinfo, before: OffsetPeriod, stretch: OffsetPeriod
+    schedule: Schedule, zone: tzinfo, before: OffsetPeriod, period: OffsetPeriod
 ) -> ClockChange:
     # the reading without the change, and the reading with the change
-    old, new = before.local_end, stretch.local_begin
+    old, new = before.local_end, period.local_begin
     begin, end = sorted((old, new))
     times = _find_named_times(schedule, begin, end)
-    outcome = _ChangeEffect("untouched", (), "nothing of this schedule is touched")
-    if times:
-        outcome = (
-            _describe_skip(schedule, zone, stretch, times)
-            if new > old
-            else _describe_repeat(schedule, stretch, end - begin, times)
-        )
-    names = [(stretch.begin - back).astimezone(zone).tzname() or "" for back in (JUST_BEFORE, timedelta())]
-    return ClockChange(
-        stretch.begin,
-        before.offset,
-        stretch.offset,
-        (names[0], names[1]),
-        begin,
-        end,
-        times,
-        outcome.fires,
-        outcome.effect,
-        f"{_format_reading(old)} the clock goes {'ahead' if new > old else 'back'} "
-        f"to {_format_reading(new, old.date())}: {outcome.sentence}",
-    )
+    if not times:
+        effect, fires, sentence = _UNTOUCHED
+    elif new > old:
+        effect, fires, sentence = _describe_skip(schedule, zone, period, times)
+    else:
+        effect, fires, sentence = _describe_repeat(schedule, period, end - begin, times)
+    change = f"the clock goes {'ahead' if new > old else 'back'} to {_format_reading(new, old.date())}"
+    words = f"{_format_reading(old)} {change}: {sentence}"
+    return ClockChange(period.begin, before.offset, period.offset, begin, end, times, fires, effect, words)
 
 
 def _find_named_times(schedule: Schedule, begin: datetime, end: datetime) -> tuple[datetime, ...]:
@@ -128,39 +117,37 @@ def _find_named_times(schedule: Schedule, begin: datetime, end: datetime) -> tup
 
 
 def _describe_skip(
-    schedule: Schedule, zone: tzinfo, stretch: OffsetPeriod, times: tuple[datetime, ...]
+    schedule: Schedule, zone: tzinfo, period: OffsetPeriod, times: tuple[datetime, ...]
 ) -> _ChangeEffect:
     one = len(times) == 1
-    told = f"{_list_times(times)} {'does' if one else 'do'} not exist"
-    fire = schedule.find_next(stretch.begin - JUST_BEFORE)
+    sentence = f"{_list_times(times)} {'does' if one else 'do'} not exist"
+    fire = schedule.find_next(period.begin - JUST_BEFORE)
     if fire is None or schedule.find_note(fire) != "after_gap":
         none = "it does not fire" if one else "it fires for none of them"
-        return _ChangeEffect(
-            "not_fired", (), f"{told}; {none}, as {_explain_effect(schedule, 'dst_gap is skip')}"
-        )
+        why = _explain_effect(schedule, "dst_gap is skip")
+        return _ChangeEffect("not_fired", (), f"{sentence}; {none}, as {why}")
     reading = fire.astimezone(zone).replace(tzinfo=None)
     shown = _format_reading(reading, times[-1].date())
     if _find_named_times(schedule, reading, reading + JUST_BEFORE):
         return _ChangeEffect(
-            "made_up", (fire,), f"{told}; the fire at {shown} stands for {'it' if one else 'them'} too"
+            "made_up", (fire,), f"{sentence}; the fire at {shown} stands for {'it' if one else 'them'} too"
         )
-    return _ChangeEffect("made_up", (fire,), f"{told}; it fires {'' if one else 'once '}at {shown} instead")
+    return _ChangeEffect(
+        "made_up", (fire,), f"{sentence}; it fires {'' if one else 'once '}at {shown} instead"
+    )
 
 
 def _describe_repeat(
-    schedule: Schedule, stretch: OffsetPeriod, span: timedelta, times: tuple[datetime, ...]
+    schedule: Schedule, period: OffsetPeriod, span: timedelta, times: tuple[datetime, ...]
 ) -> _ChangeEffect:
-    told = f"{_list_times(times)} {'comes' if len(times) == 1 else 'come'} twice"
+    sentence = f"{_list_times(times)} {'comes' if len(times) == 1 else 'come'} twice"
     fires = tuple(
-        schedule.iterate_between(stretch.begin - span - JUST_BEFORE, stretch.begin + span - JUST_BEFORE)
+        schedule.iterate_between(period.begin - span - JUST_BEFORE, period.begin + span - JUST_BEFORE)
     )
-    if fires[-1] < stretch.begin:
-        return _ChangeEffect("first_pass", fires, f"{told}; it fires the first time only")
-    return _ChangeEffect(
-        "both_passes",
-        fires,
-        f"{told}; it fires both times, as {_explain_effect(schedule, 'dst_repeat is twice')}",
-    )
+    if fires[-1] < period.begin:
+        return _ChangeEffect("first_pass", fires, f"{sentence}; it fires the first time only")
+    why = _explain_effect(schedule, "dst_repeat is twice")
+    return _ChangeEffect("both_passes", fires, f"{sentence}; it fires both times, as {why}")
 
 
 def _explain_effect(schedule: Schedule, policy: str) -> str:
@@ -169,11 +156,9 @@ def _explain_effect(schedule: Schedule, policy: str) -> str:
 
 def _list_times(times: tuple[datetime, ...]) -> str:
     if len(times) > _MOST_LISTED:
-        return (
-            f"{len(times)} times from {_format_reading(times[0], times[0].date())} through "
-            f"{_format_reading(times[-1], times[0].date())}"
-        )
-    return join_words([_format_reading(each, times[0].date()) for each in times])
+        first, last = (_format_reading(time, times[0].date()) for time in (times[0], times[-1]))
+        return f"{len(times)} times from {first} through {last}"
+    return join_words([_format_reading(time, times[0].date()) for time in times])
 
 
 def _format_reading(reading: datetime, on: date | None = None) -> str:

@@ -8,19 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from scheduler.core.cron.description import MONTHS, WEEKDAYS
 from scheduler.core.cron.expression import Days, Expression
+from scheduler.core.cron.fields import DATE, FIELDS, WEEKDAY
 from scheduler.core.cron.ranges import RULES_VERSION
 
-FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
-MINUTE, HOUR, DATE, MONTH, WEEKDAY = range(5)
-
-_FIRST: Final = (0, 0, 1, 1, 0)
-_LAST: Final = (59, 23, 31, 12, 6)
-_NAMES: Final = {
-    MONTH: ["", *(name[:3].lower() for name in MONTHS)],
-    WEEKDAY: [name[:3].lower() for name in WEEKDAYS],
-}
 _ITEM: Final = re.compile(
     r"(?P<low>\*|\d+|[a-z]{3})(?:-(?P<high>\d+|[a-z]{3}|l))?(?:/(?P<step>\d+))?", re.ASCII
 )
@@ -39,7 +30,7 @@ class FieldItem(NamedTuple):
     @property
     def description(self) -> str:
         """The item and its field, for people."""
-        return f"the {FIELDS[self.field]} {self.text.upper() if self.field == DATE else self.text}"
+        return f"the {FIELDS[self.field].name} {self.text.upper() if self.field == DATE else self.text}"
 
     @property
     def ends(self) -> tuple[int, int] | None:
@@ -82,40 +73,31 @@ class FieldItem(NamedTuple):
     @property
     def first(self) -> int:
         """The smallest value of the item's field."""
-        return _FIRST[self.field]
+        return FIELDS[self.field].first
 
     @property
     def last(self) -> int:
         """The largest value of the item's field; 6 for the day of week."""
-        return _LAST[self.field]
+        return FIELDS[self.field].last
 
     @property
     def size(self) -> int:
         """The number of values of the item's field."""
-        return self.last - self.first + 1
+        return FIELDS[self.field].size
 
     def find_values(self, rules_version: int = RULES_VERSION) -> set[int]:
         """Return the values of the item alone, or none when it covers a whole day field or all months."""
         fields = ["0", "0", "*", "*", "*"]
         fields[self.field] = self.text
         alone = Expression.read(" ".join(fields), rules_version)
-        return set(
-            (
-                alone.minutes,
-                alone.hours,
-                alone.matching_days.dates,
-                alone.matching_days.months,
-                alone.matching_days.weekdays,
-            )[self.field]
-        )
+        days = alone.matching_days
+        return set((alone.minutes, alone.hours, days.dates, days.months, days.weekdays)[self.field])
 
     def to_number(self, end: str) -> int:
         """Return the number of a value in this field: the first value for ``*``, the last value for ``L``."""
-        if end == "*":
-            return self.first
-        if self.field == DATE and end == "l":
-            return self.last
-        return int(end) if end.isdecimal() else _NAMES[self.field].index(end)
+        number = self.first if end == "*" else FIELDS[self.field].to_number(end)
+        assert number is not None, "the expression is valid"
+        return number
 
 
 class CronText(NamedTuple):
@@ -147,10 +129,9 @@ class CronText(NamedTuple):
         """Yield the items that name values. ``L``, ``15W`` and ``5#2`` are left out."""
         for field, text in enumerate(self.fields):
             for item in text.split(","):
-                if said := _ITEM.fullmatch(item):
-                    yield FieldItem(
-                        field, item, said["low"], said["high"], int(said["step"]) if said["step"] else None
-                    )
+                if match := _ITEM.fullmatch(item):
+                    step = int(match["step"]) if match["step"] else None
+                    yield FieldItem(field, item, match["low"], match["high"], step)
 
     def replace_field(self, field: int, text: str) -> str:
         """Return the expression with ``text`` in place of a field, whatever the meaning of the result."""
@@ -161,15 +142,7 @@ class CronText(NamedTuple):
 
         The meaning includes clock changes. ``expression`` may lack a ``*`` at the beginning of a field.
         """
-        other = Expression.read(expression)
-        mine = self.expression
-        equal = (other.minutes, other.hours, other.matching_days, other.wildcard) == (
-            mine.minutes,
-            mine.hours,
-            mine.matching_days,
-            mine.wildcard,
-        )
-        return expression if equal else None
+        return expression if Expression.read(expression).meaning == self.expression.meaning else None
 
     def replace_item(self, item: FieldItem, text: str) -> str | None:
         """Return the expression with ``text`` in place of one item, or None when the meaning changes."""
@@ -192,7 +165,7 @@ class CronText(NamedTuple):
 
 
 def _join_values(values: Sequence[int]) -> str:
-    return ",".join(str(each) for each in values)
+    return ",".join(str(value) for value in values)
 
 
 def _name_weekdays(values: Sequence[int]) -> str:
@@ -200,6 +173,7 @@ def _name_weekdays(values: Sequence[int]) -> str:
 
     The result has a range only when all crons read the range in the same way.
     """
+    names = list(FIELDS[WEEKDAY].value_names)
     if len(values) >= _SHORTEST_RANGE and list(values) == list(range(1, len(values) + 1)):
-        return f"mon-{_NAMES[WEEKDAY][len(values)]}"
-    return ",".join(_NAMES[WEEKDAY][each] for each in values)
+        return f"mon-{names[len(values)]}"
+    return ",".join(names[value] for value in values)

@@ -15,23 +15,9 @@ from itertools import pairwise
 from typing import Final
 
 from scheduler.core.cron.expression import LAST, Days, Expression
+from scheduler.core.cron.fields import MONTHS, WEEKDAYS
 from scheduler.core.cron.schedule import Schedule
 
-MONTHS: Final = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
-WEEKDAYS: Final = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _WEEK: Final = (1, 2, 3, 4, 5, 6, 0)  # a list of days begins with Monday
 _ORDINALS: Final = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", LAST: "last"}
 _HOURS: Final = 24
@@ -49,11 +35,8 @@ def describe_schedule(schedule: Schedule) -> str:
     """
     read = Expression.read(schedule.expression)
     times, days = _describe_times(read.minutes, read.hours), _describe_days(read.matching_days)
-    if (
-        times.startswith("At ")
-        and len(read.hours) < _HOURS
-        and not (read.matching_days.by_date or read.matching_days.by_week)
-    ):
+    every_day = not (read.matching_days.by_date or read.matching_days.by_week)
+    if every_day and times.startswith("At ") and len(read.hours) < _HOURS:
         days = [" ".join(["every day", *days])]
     return ", ".join([times, *days])
 
@@ -78,7 +61,7 @@ def _describe_times(minutes: Sequence[int], hours: Sequence[int]) -> str:
                 f"{format_clock(times[-1])}"
             )
     if len(times) <= _MOST_LISTED:
-        return f"At {join_words([format_clock(each) for each in times])}"
+        return f"At {join_words([format_clock(time) for time in times])}"
     return f"{_describe_minutes(minutes)} of {_describe_hours(hours)}"
 
 
@@ -99,7 +82,7 @@ def _describe_minutes(values: Sequence[int]) -> str:
         return f"Every {_describe_interval(step)}"
     if step and len(values) >= _SHORTEST_SERIES:
         return f"Every {_describe_interval(step)} from minute {values[0]} through {values[-1]}"
-    return f"At minute{'s' * (len(values) > 1)} {join_words([str(each) for each in values])}"
+    return f"At minute{'s' * (len(values) > 1)} {join_words([str(value) for value in values])}"
 
 
 def _describe_hours(values: Sequence[int]) -> str:
@@ -183,7 +166,7 @@ def _describe_numbers(values: Sequence[int]) -> str:
         return f"{values[0]} through {values[-1]}"
     if step and len(values) >= _SHORTEST_SERIES:
         return f"{values[0]}, {values[1]}, {values[2]} and so on through {values[-1]}"
-    return join_words([str(each) for each in values])
+    return join_words([str(value) for value in values])
 
 
 def _find_run(values: Sequence[int], circle: Sequence[int]) -> tuple[int, int] | None:
@@ -191,12 +174,9 @@ def _find_run(values: Sequence[int], circle: Sequence[int]) -> tuple[int, int] |
 
     Return None when the values are no run or fill the circle.
     """
-    first = [
-        each for number, each in enumerate(circle) if each in values and circle[number - 1] not in values
+    starts = [
+        number for number, value in enumerate(circle) if value in values and circle[number - 1] not in values
     ]
-    last = [
-        each
-        for number, each in enumerate(circle)
-        if each in values and circle[(number + 1) % len(circle)] not in values
-    ]
-    return (first[0], last[0]) if len(first) == 1 and len(values) >= _SHORTEST_RUN else None
+    if len(starts) != 1 or len(values) < _SHORTEST_RUN:
+        return None
+    return circle[starts[0]], circle[(starts[0] + len(values) - 1) % len(circle)]

@@ -6,8 +6,7 @@ Each function is one rule. `scheduler.core.cron.dialects` applies all rules.
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.core.cron.cron_text import DATE, MONTH, WEEKDAY, CronText, FieldItem
-from scheduler.core.cron.description import MONTHS, WEEKDAYS
+from scheduler.core.cron.cron_text import CronText, FieldItem
 from scheduler.core.cron.dialect_difference import (
     APSCHEDULER,
     CRONITER,
@@ -20,6 +19,7 @@ from scheduler.core.cron.dialect_difference import (
     Difference,
     make_refusal,
 )
+from scheduler.core.cron.fields import DATE, MONTH, MONTHS, WEEKDAY, WEEKDAYS
 from scheduler.core.cron.ranges import CRONITERS_RULES, RULES_VERSION
 
 
@@ -28,9 +28,8 @@ def _check_wrapping_step(item: FieldItem, written: CronText) -> Iterator[Differe
         return
     here, others = (_find_value_after_wrap(item, rules) for rules in (RULES_VERSION, CRONITERS_RULES))
     if here != others:
-        last = _format_value(
-            item, max(value for value in item.find_values() if value >= item.to_number(item.low))
-        )
+        before = (value for value in item.find_values() if value >= item.to_number(item.low))
+        last = _format_value(item, max(before))
         yield Difference(
             "wrapping_step",
             f"{item.description} keeps its step from the last value to the first: {here} comes after {last}",
@@ -57,17 +56,14 @@ def _check_wrapping_range(item: FieldItem, written: CronText) -> Iterator[Differ
         # APScheduler's week begins with Monday
         from_monday = item.field == WEEKDAY and item.is_named and (low - 1) % 7 <= (high - 1) % 7
         taken = from_monday or _is_read_as_name(item)
-        nothing = (
-            [DialectBehaviour((DEBIAN,), "it stands for nothing")]
-            if high >= item.first
-            else [make_refusal(DEBIAN)]
+        nothing = DialectBehaviour((DEBIAN,), "it stands for nothing")
+        others = (
+            nothing if high >= item.first else make_refusal(DEBIAN),
+            make_refusal(CRONSIM, KUBERNETES, *([] if taken else [APSCHEDULER])),
         )
-        yield Difference(
-            "wrapping_range",
-            f"{item.description} goes on from the last value to the first",
-            (*nothing, make_refusal(CRONSIM, KUBERNETES, *([] if taken else [APSCHEDULER]))),
-            written.expand_field(item.field) or written.replace_item(item, "*"),
-        )
+        here = f"{item.description} goes on from the last value to the first"
+        instead = written.expand_field(item.field) or written.replace_item(item, "*")
+        yield Difference("wrapping_range", here, others, instead)
 
 
 def _check_sunday_first(item: FieldItem, written: CronText) -> Iterator[Difference]:
@@ -80,17 +76,10 @@ def _check_sunday_first(item: FieldItem, written: CronText) -> Iterator[Differen
 
 def _check_mixed_range(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.is_mixed and not (item.is_one_value and item.is_named):
-        others = (
-            DialectBehaviour((APSCHEDULER,), f"{item.low} alone is read")
-            if item.is_named
-            else make_refusal(APSCHEDULER)
-        )
-        yield Difference(
-            "mixed_range",
-            f"{item.description} has a name at one end and a number at the other",
-            (others,),
-            written.expand_field(item.field),
-        )
+        low_alone = DialectBehaviour((APSCHEDULER,), f"{item.low} alone is read")
+        others = (low_alone if item.is_named else make_refusal(APSCHEDULER),)
+        here = f"{item.description} has a name at one end and a number at the other"
+        yield Difference("mixed_range", here, others, written.expand_field(item.field))
 
 
 def _is_read_as_name(item: FieldItem) -> bool:
@@ -100,18 +89,18 @@ def _is_read_as_name(item: FieldItem) -> bool:
 
 def _check_equal_range(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.is_one_value:
-        here = f"{item.description} is the one value {item.low}"
-        yield Difference(
-            "equal_range", here, tuple(_find_equal_range_dialects(item)), written.replace_item(item, item.low)
+        here, others = (
+            f"{item.description} is the one value {item.low}",
+            tuple(_find_equal_range_dialects(item)),
         )
+        yield Difference("equal_range", here, others, written.replace_item(item, item.low))
 
 
 def _find_equal_range_dialects(item: FieldItem) -> Iterator[DialectBehaviour]:
     step = item.step or 1
     if set(range(item.first, item.last + 1, step)) != item.find_values():
-        yield DialectBehaviour(
-            (CRONITER,), "it is the whole field" + (f" in steps of {item.step}" if item.step else "")
-        )
+        steps = f" in steps of {item.step}" if item.step else ""
+        yield DialectBehaviour((CRONITER,), f"it is the whole field{steps}")
     if item.ends == (7, 0):  # written as a wrapping range
         yield DialectBehaviour((DEBIAN,), "it stands for nothing")
         yield make_refusal(CRONSIM)
@@ -129,9 +118,8 @@ def _check_large_step(item: FieldItem, written: CronText) -> Iterator[Difference
     low, high = item.ends or (item.to_number(item.low), item.last)
     if item.step is not None and not item.is_named and 0 <= high - low < item.step and item.low != item.high:
         here = f"{item.description} is the one value {low}, since the step goes beyond the range"
-        yield Difference(
-            "large_step", here, (make_refusal(APSCHEDULER),), written.replace_item(item, str(low))
-        )
+        others, instead = (make_refusal(APSCHEDULER),), written.replace_item(item, str(low))
+        yield Difference("large_step", here, others, instead)
 
 
 def _check_start_with_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
@@ -158,13 +146,9 @@ def _find_seven_dialects(item: FieldItem, step: int) -> Iterator[DialectBehaviou
 
 def _check_named_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.step is not None and item.step > 1 and item.is_named:
-        not_read = DialectBehaviour((APSCHEDULER,), "a step after a name is not read")
-        yield Difference(
-            "named_step",
-            f"{item.description} takes steps of {item.step}",
-            (not_read,),
-            written.expand_field(item.field),
-        )
+        others = (DialectBehaviour((APSCHEDULER,), "a step after a name is not read"),)
+        here = f"{item.description} takes steps of {item.step}"
+        yield Difference("named_step", here, others, written.expand_field(item.field))
 
 
 def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
@@ -187,12 +171,8 @@ def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Differenc
 def _check_stepped_weekday(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.field == WEEKDAY and item.low == "*" and item.step is not None and 1 < item.step < item.size:
         others = (DialectBehaviour((APSCHEDULER,), "they begin with Monday"),)
-        yield Difference(
-            "stepped_weekday",
-            f"the steps of {item.description} begin with Sunday",
-            others,
-            written.expand_field(WEEKDAY),
-        )
+        here = f"the steps of {item.description} begin with Sunday"
+        yield Difference("stepped_weekday", here, others, written.expand_field(WEEKDAY))
 
 
 _ITEM_RULES: Final = (
@@ -210,10 +190,10 @@ _ITEM_RULES: Final = (
 
 
 def check_items(written: CronText) -> Iterator[Difference]:
-    """Return an iterator of the differences of single items."""
-    return (
-        found for item in written.iterate_items() for rule in _ITEM_RULES for found in rule(item, written)
-    )
+    """Yield the differences of single items."""
+    for item in written.iterate_items():
+        for rule in _ITEM_RULES:
+            yield from rule(item, written)
 
 
 def check_weekday_numbers(written: CronText) -> Iterator[Difference]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from scheduler.core.cron.clock_changes import ClockChange, Effect
-from scheduler.core.cron.cron_text import DATE, FIELDS, MONTH, WEEKDAY, CronText
+from scheduler.core.cron.cron_text import CronText
 from scheduler.core.cron.dialect_difference import (
     APSCHEDULER,
     CRONITER,
@@ -28,6 +28,7 @@ from scheduler.core.cron.dialect_difference import (
     make_refusal,
 )
 from scheduler.core.cron.dialect_rules import check_items, check_weekday_numbers
+from scheduler.core.cron.fields import DATE, FIELDS, MONTH, WEEKDAY
 from scheduler.core.cron.schedule import Schedule
 
 
@@ -39,7 +40,7 @@ def find_differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) ->
     """
     written = CronText.parse(schedule.expression)
     return [
-        *(found for rule in _RULES for found in rule(written)),
+        *(difference for rule in _RULES for difference in rule(written)),
         *_check_clock_changes(schedule, written, list(changes)),
     ]
 
@@ -62,10 +63,7 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
             f"{written.replace_field(DATE, '*')}; a day that matches both has both",
         )
     elif (
-        _is_restricting(date)
-        and _is_restricting(weekday)
-        and "*/" in (date[:2], weekday[:2])
-        and _is_plain(written)
+        all(map(_is_restricting, (date, weekday))) and "*/" in (date[:2], weekday[:2]) and _is_plain(written)
     ):
         yield Difference(
             "day_fields_and",
@@ -78,22 +76,14 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
 def _check_star_in_list(written: CronText) -> Iterator[Difference]:
     for field, other in ((DATE, WEEKDAY), (WEEKDAY, DATE)):
         text = written.fields[field]
-        if (
-            "*" in text.split(",")
-            and text[0] != "*"
-            and _is_restricting(written.fields[other])
-            and _is_plain(written)
-        ):
+        is_star_inside = "*" in text.split(",") and text[0] != "*"
+        if is_star_inside and _is_restricting(written.fields[other]) and _is_plain(written):
+            must_match = f"the {FIELDS[other].name} {written.format_field(other)} must match"
             yield Difference(
                 "star_in_list",
-                f"the {FIELDS[field]} {text} does not begin with *, so one of the day fields is "
+                f"the {FIELDS[field].name} {text} does not begin with *, so one of the day fields is "
                 "enough, and every day matches",
-                (
-                    DialectBehaviour(
-                        (CRONITER, APSCHEDULER),
-                        f"the {FIELDS[other]} {written.format_field(other)} must match",
-                    ),
-                ),
+                (DialectBehaviour((CRONITER, APSCHEDULER), must_match),),
                 written.keep_if_equal(" ".join([*written.fields[:DATE], "*", written.fields[MONTH], "*"])),
             )
 
@@ -105,10 +95,10 @@ def _check_ignored_field(written: CronText) -> Iterator[Difference]:
     ignored, by = (DATE, WEEKDAY) if days.nth else (WEEKDAY, DATE)
     if _is_restricting(written.fields[ignored]) and written.fields[ignored][0] != "*":
         cronsim = days.nth and not re.search(r"l\d", written.fields[WEEKDAY])
+        beside = f"the {FIELDS[by].name} {written.format_field(by)}"
         yield Difference(
             "ignored_field",
-            f"the {FIELDS[ignored]} {written.format_field(ignored)} is ignored beside the "
-            f"{FIELDS[by]} {written.format_field(by)}",
+            f"the {FIELDS[ignored].name} {written.format_field(ignored)} is ignored beside {beside}",
             (*([DialectBehaviour((CRONSIM,), "one of them is enough")] if cronsim else []), _BOTH_REFUSED),
             written.keep_if_equal(written.replace_field(ignored, "*")),
         )
@@ -130,11 +120,8 @@ def _check_date_signs(written: CronText) -> Iterator[Difference]:
     text = written.format_field(DATE)
     if "W" in text:
         others = make_refusal(DEBIAN, KUBERNETES, CRONSIM, APSCHEDULER)
-        yield Difference(
-            "nearest_weekday",
-            f"the day of month {text} is the weekday nearest to that date, within the month",
-            (others,),
-        )
+        here = f"the day of month {text} is the weekday nearest to that date, within the month"
+        yield Difference("nearest_weekday", here, (others,))
     elif "L" in text:
         others = make_refusal(DEBIAN, KUBERNETES, APSCHEDULER, *([CRONSIM] if "-" in text else []))
         yield Difference("last_day", f"L in the day of month {text} is the last day of the month", (others,))
@@ -167,28 +154,21 @@ def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
     numbered = re.search(r"\d#", text)
     if before.isalpha() and "," not in text:
         unread.append(APSCHEDULER)
+    not_read = DialectBehaviour(tuple(unread), "what comes after it is not read, and every week counts")
+    counted = DialectBehaviour((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")
     others = (
-        *(
-            [DialectBehaviour(tuple(unread), "what comes after it is not read, and every week counts")]
-            if unread
-            else []
-        ),
+        *([not_read] if unread else []),
         make_refusal(KUBERNETES, *([APSCHEDULER] if numbered else [])),
-        *(
-            [DialectBehaviour((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")]
-            if numbered
-            else []
-        ),
+        *([counted] if numbered else []),
     )
     yield Difference("nth_weekday", f"# in the day of week {text} says which one of the month", others)
 
 
 def _check_question_mark(written: CronText) -> Iterator[Difference]:
     if "?" in written.fields:
+        others = (make_refusal(DEBIAN, CRONSIM, APSCHEDULER),)
         instead = written.keep_if_equal(" ".join(written.fields).replace("?", "*"))
-        yield Difference(
-            "question_mark", "? is the same as *", (make_refusal(DEBIAN, CRONSIM, APSCHEDULER),), instead
-        )
+        yield Difference("question_mark", "? is the same as *", others, instead)
 
 
 _RULES: Final = (
@@ -231,11 +211,8 @@ def _check_clock_changes(
     For fixed times, the first change of each kind that affects a time is described. A schedule that follows
     the wall clock behaves alike in most crons.
     """
-    touched = (
-        {}
-        if written.expression.wildcard
-        else {change.is_ahead: change for change in reversed(changes) if change.times}
-    )
+    fixed_times = not written.expression.wildcard
+    touched = {change.is_ahead: change for change in reversed(changes) if change.times and fixed_times}
     if skips := touched.get(True):
         here = f"when the clock skips {skips.times[0]:%H:%M}, {_HERE[skips.effect]}"
         yield Difference("clock_skips", here, _ELSEWHERE[skips.effect])
@@ -247,6 +224,5 @@ def _check_clock_changes(
             DialectBehaviour((GITHUB,), "they are UTC unless its timezone is set"),
             DialectBehaviour(("EventBridge rules",), "they are UTC"),
         )
-        yield Difference(
-            "utc_only", f"times are those of {schedule.timezone}, where the clock changes", others
-        )
+        here = f"times are those of {schedule.timezone}, where the clock changes"
+        yield Difference("utc_only", here, others)

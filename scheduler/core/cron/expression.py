@@ -27,15 +27,13 @@ from typing import Final, Literal, cast
 
 from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
 
+from scheduler.core.cron.fields import FIELDS, WEEKDAY
 from scheduler.core.cron.ranges import RULES_VERSION, write_out_ranges
 from scheduler.core.quantities import pluralize
 
 MAX_LENGTH: Final = 100  # the API's limit
 LAST: Final = -1  # the last such weekday of a month
 
-_FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
-_TAKES: Final = ("0-59", "0-23", "1-31, L or a day with W", "1-12 or jan-dec", "0-7 or sun-sat, with # or L")
-_WHOLE: Final = ("0-59", "0-23", "1-31", "1-12", "0-6")
 _ALIASES: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -113,7 +111,7 @@ class Expression:
         try:
             return cls._read(text, rules_version)
         except BadExpression as error:
-            hidden = describe_hidden_characters(text)
+            hidden = _describe_hidden_characters(text)
             if hidden is None:
                 raise
             raise BadExpression(hidden) from error
@@ -138,6 +136,11 @@ class Expression:
                 + "; correct one of them"
             )
         return cls(minutes, hours, days, wildcard="*" in (minute[0], hour[0]))
+
+    @property
+    def meaning(self) -> tuple[object, ...]:
+        """The values that decide when the expression matches; equal for texts with the same meaning."""
+        return self.minutes, self.hours, self.matching_days, self.wildcard
 
     @property
     def matching_days(self) -> "Days":
@@ -184,7 +187,7 @@ def strip_expression(expression: object) -> str:
 
 
 def _name_fields(fields: list[str]) -> list[tuple[str, str]]:
-    return list(zip(_FIELDS, fields, strict=True))
+    return [(FIELDS[index].name, field) for index, field in enumerate(fields)]
 
 
 def _split(text: str) -> list[str]:
@@ -209,9 +212,10 @@ def _split(text: str) -> list[str]:
             + (f": {_ALIASES[text]}" if text in _ALIASES else "")
         )
     fields: list[str] = _FIELD.findall(text)
-    if len(fields) != len(_FIELDS):
+    if len(fields) != len(FIELDS):
+        names = ", ".join(field.name for field in FIELDS)
         raise BadExpression(
-            f"the expression has {pluralize(len(fields), 'field')} instead of five ({', '.join(_FIELDS)}); "
+            f"the expression has {pluralize(len(fields), 'field')} instead of five ({names}); "
             "there are no seconds and no years"
         )
     return fields
@@ -220,13 +224,13 @@ def _split(text: str) -> list[str]:
 def _refuse_random(fields: list[str]) -> None:
     for name, field in _name_fields(fields):
         for item in field.split(","):
-            drawn = _RANDOM_OR_HASHED.fullmatch(item)
-            if drawn and drawn["kind"] == "r":
+            match = _RANDOM_OR_HASHED.fullmatch(item)
+            if match and match["kind"] == "r":
                 raise BadExpression(
                     f"the {name} {field!r} is random: each evaluation would draw another time; write "
                     "the values"
                 )
-            if drawn:
+            if match:
                 raise BadExpression(
                     f"the {name} {field!r} is hashed: it stands for a value that another scheduler "
                     "would derive; write that value"
@@ -240,34 +244,32 @@ def _describe_invalid_fields(fields: list[str]) -> str:
         return (
             "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
         )
-    which = " and ".join(f"the {_FIELDS[index]} {fields[index]!r}" for index in wrong)
+    which = " and ".join(f"the {FIELDS[index].name} {fields[index]!r}" for index in wrong)
     if len(wrong) == 1:
-        takes = f"is not valid; it takes {_TAKES[wrong[0]]}"
+        takes = f"is not valid; it takes {FIELDS[wrong[0]].takes}"
     else:
         takes = "are not valid; " + ", ".join(
-            f"the {_FIELDS[index]} takes {_TAKES[index]}" for index in wrong
+            f"the {FIELDS[index].name} takes {FIELDS[index].takes}" for index in wrong
         )
-    hint = _suggest_last_weekday(fields[-1]) if wrong[-1] == len(_FIELDS) - 1 else ""
+    hint = _suggest_last_weekday(fields[-1]) if wrong[-1] == WEEKDAY else ""
     return f"{which} {takes}, and lists, ranges and steps of these{hint}"
 
 
 def _is_valid_alone(index: int, field: str) -> bool:
-    alone = ["*"] * len(_FIELDS)
+    alone = ["*"] * len(FIELDS)
     alone[index] = field
     return bool(croniter.is_valid(" ".join(alone)))
 
 
 def _suggest_last_weekday(field: str) -> str:
     """Return a hint when the field has Quartz's form of the last such weekday (``5L``), otherwise nothing."""
-    number = _WEEKDAY_BEFORE_L.fullmatch(field)
-    return (
-        f". For the last such weekday of the month write L before the number: 'L{number['weekday']}'"
-        if number
-        else ""
-    )
+    match = _WEEKDAY_BEFORE_L.fullmatch(field)
+    if match is None:
+        return ""
+    return f". For the last such weekday of the month write L before the number: 'L{match['weekday']}'"
 
 
-def describe_hidden_characters(text: str) -> str | None:
+def _describe_hidden_characters(text: str) -> str | None:
     """Return an error message about invisible and misleading characters, or None when there are none.
 
     Such a character looks like another character or like nothing. The message gives its code point.
@@ -304,9 +306,8 @@ def _rewrite_field(field: str, index: int, rules_version: int) -> str:
     if field.startswith("*"):
         return field
     items = field.split(",")  # no item may look like a "*" at the beginning of the field
-    return ",".join(
-        _WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items
-    )
+    whole = f"{FIELDS[index].first}-{FIELDS[index].last}"
+    return ",".join(whole + item[1:] if item == "*" or item.startswith("*/") else item for item in items)
 
 
 @lru_cache(maxsize=4096)
@@ -332,7 +333,7 @@ def _parse_days(days: str) -> Days:
     """
     (_, _, dates, months, weekdays), nth = croniter.expand(f"0 0 {days}")
     nearest = next(iter(_make_calendar(days).nearest_weekday), None)
-    found = Days(
+    parsed = Days(
         _omit_whole(months, 12) or tuple(range(1, 13)),
         _omit_whole([] if nearest else dates, 31),
         "l" in dates and not _is_whole(dates, 31),
@@ -341,7 +342,7 @@ def _parse_days(days: str) -> Days:
         _make_nth(cast("dict[int, set[int | str]]", nth)),
     )
     day, _, weekday = days.split(" ")
-    return found if "*" in (dates[0], weekdays[0], day[0], weekday[0]) else _match_either(found)
+    return parsed if "*" in (dates[0], weekdays[0], day[0], weekday[0]) else _match_either(parsed)
 
 
 def _match_either(days: Days) -> Days:
@@ -367,13 +368,8 @@ def _pick_integers(expanded: Expanded) -> tuple[int, ...]:
 
 
 def _make_nth(nth: dict[int, set[int | str]]) -> tuple[tuple[int, int], ...]:
-    return tuple(
-        sorted(
-            (day, number if isinstance(number, int) else LAST)
-            for day, numbers in nth.items()
-            for number in numbers
-        )
-    )
+    pairs = ((day, number) for day, numbers in nth.items() for number in numbers)
+    return tuple(sorted((day, number if isinstance(number, int) else LAST) for day, number in pairs))
 
 
 def _find_day(days: str, day: date) -> date | None:

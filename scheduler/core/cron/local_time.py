@@ -12,6 +12,9 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, NamedTuple
 
 DAY: Final = timedelta(days=1)
+# a few days of room, since local time is up to a day ahead or behind
+FIRST: Final = datetime(1, 1, 4, tzinfo=UTC)
+END: Final = datetime(9999, 12, 29, tzinfo=UTC)  # later than every fire
 _SECOND: Final = timedelta(seconds=1)
 _MIDNIGHT: Final = time()
 
@@ -53,10 +56,10 @@ def iterate_offset_periods(zone: tzinfo, day: date) -> Iterator[OffsetPeriod]:
     midnight = datetime.combine(day, _MIDNIGHT, UTC)
     shown = datetime.min  # noqa: DTZ901  (a reading of a wall clock has no zone)
     for begin, end, offset in (*_split_day(zone, midnight - DAY), *_split_day(zone, midnight)):
-        stretch = OffsetPeriod(begin, end, offset, shown)
+        period = OffsetPeriod(begin, end, offset, shown)
         if begin >= midnight:
-            yield stretch
-        shown = max(shown, stretch.local_end)
+            yield period
+        shown = max(shown, period.local_end)
 
 
 def _split_day(zone: tzinfo, begin: datetime) -> Iterator[tuple[datetime, datetime, timedelta]]:

@@ -27,7 +27,7 @@ from typing import Final, Literal, NamedTuple
 
 from scheduler.core.cron import zones
 from scheduler.core.cron.expression import BadExpression, Expression, strip_expression
-from scheduler.core.cron.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.cron.local_time import DAY, END, FIRST, OffsetPeriod, iterate_offset_periods
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.errors import SchedulerError
 from scheduler.core.instants import JUST_BEFORE
@@ -41,10 +41,6 @@ _MINUTE: Final = timedelta(minutes=1)
 _MINUTES: Final = tuple(timedelta(minutes=minute) for minute in range(24 * 60))
 _MIDNIGHT: Final = time()
 _LOOK_BACK_SPANS: Final = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 64, 512, 4096, 50 * 365.25))
-# a few days of room, since local time is up to a day ahead or behind
-_FIRST: Final = datetime(1, 1, 4, tzinfo=UTC)
-_LAST: Final = date(9999, 12, 28)
-_END: Final = datetime(9999, 12, 29, tzinfo=UTC)  # later than every fire
 
 
 class InvalidSchedule(SchedulerError, ValueError):
@@ -103,17 +99,11 @@ class Schedule:
         Rules other than the current rules are for `audit`.
         """
         try:
-            return _make_schedule(
-                strip_expression(expression),
-                zones.check_zone_name(timezone),
-                dst_gap,
-                dst_repeat,
-                rules_version,
-            )
+            text, zone = strip_expression(expression), zones.check_zone_name(timezone)
+            return _make_schedule(text, zone, dst_gap, dst_repeat, rules_version)
         except (BadExpression, zones.BadZone) as error:
-            raise InvalidSchedule(
-                expression, timezone, _describe_errors(expression, timezone, rules_version)
-            ) from error
+            reason = _describe_errors(expression, timezone, rules_version)
+            raise InvalidSchedule(expression, timezone, reason) from error
 
     def find_next(self, after: datetime) -> datetime | None:
         """Return the first instant strictly later than ``after``.
@@ -137,17 +127,18 @@ class Schedule:
         two ends and the days near a clock change are evaluated. The cost therefore grows with the days, not
         with the instants.
         """
-        begin, end = max(_to_utc(after), _FIRST), min(_to_utc(until), _END)
-        first, last = (
-            _find_midnight_after(begin + JUST_BEFORE),
-            _find_midnight_after(end) - DAY,
-        )  # an instant at ``begin`` itself does not count
+        begin, end = max(_to_utc(after), FIRST), min(_to_utc(until), END)
+        # an instant at ``begin`` itself does not count
+        first, last = _find_midnight_after(begin + JUST_BEFORE), _find_midnight_after(end) - DAY
         if begin >= end or first >= last:
-            return sum(1 for _ in self.iterate_between(begin, end))
-        ends = sum(1 for _ in self.iterate_between(begin, first - JUST_BEFORE)) + sum(
-            1 for _ in self.iterate_between(last - JUST_BEFORE, end)
+            return self._count_instants(begin, end)
+        ends = self._count_instants(begin, first - JUST_BEFORE) + self._count_instants(
+            last - JUST_BEFORE, end
         )
         return ends + self._count_days(first, last)
+
+    def _count_instants(self, after: datetime, until: datetime) -> int:
+        return sum(1 for _ in self.iterate_between(after, until))
 
     def _count_days(self, first: datetime, last: datetime) -> int:
         """Return the number of instants from one midnight in UTC up to but not including a later midnight."""
@@ -158,9 +149,7 @@ class Schedule:
             if offsets[0] == offsets[1] == offsets[2] and offsets[1] is not None:
                 total += self._count_plain_day(midnight.replace(tzinfo=None) + offsets[1])
             else:
-                total += sum(
-                    1 for _ in self.iterate_between(midnight - JUST_BEFORE, midnight + DAY - JUST_BEFORE)
-                )
+                total += self._count_instants(midnight - JUST_BEFORE, midnight + DAY - JUST_BEFORE)
             midnight += DAY
             offsets = [*offsets[1:], (midnight + DAY).astimezone(zone).utcoffset()]
         return total
@@ -208,10 +197,8 @@ class Schedule:
             return None
         utc = _to_utc(instant)
         zone = zones.load_zone(self.timezone)
-        if any(
-            self._has_skipped_times(stretch) and _find_first_minute(stretch) == utc
-            for stretch in iterate_offset_periods(zone, utc.date())
-        ):
+        periods = iterate_offset_periods(zone, utc.date())
+        if any(self._has_skipped_times(period) and _find_first_minute(period) == utc for period in periods):
             return "after_gap"
         local = utc.astimezone(zone)
         if local.utcoffset() == local.replace(fold=1 - local.fold).utcoffset():
@@ -221,17 +208,17 @@ class Schedule:
     def _find_fire_near(self, end: datetime) -> datetime | None:
         """Return a fire shortly before ``end``, where the search begins; None when fifty years hold none."""
         for span in _LOOK_BACK_SPANS:
-            fire = self.find_next(end - span if end - _FIRST > span else _FIRST)
+            fire = self.find_next(end - span if end - FIRST > span else FIRST)
             if fire is not None and fire < end:
                 return fire
         return None
 
     def _iterate_fires(self, after: datetime) -> Iterator[datetime]:
-        latest = max(after, _FIRST)
+        latest = max(after, FIRST)
         zone = zones.load_zone(self.timezone)
         for day in self._iterate_days(latest.date()):
-            for stretch in iterate_offset_periods(zone, day):
-                for instant in self._iterate_fires_in(stretch, latest):
+            for period in iterate_offset_periods(zone, day):
+                for instant in self._iterate_fires_in(period, latest):
                     if instant > latest:
                         yield instant
                         latest = instant
@@ -243,31 +230,26 @@ class Schedule:
         """
         while (match := self._parsed_expression.find_day(day - DAY)) is not None:
             day = max(day, match - DAY)
-            if day > _LAST:
+            if day >= END.date():
                 return
             yield day
             day += DAY
 
-    def _iterate_fires_in(self, stretch: OffsetPeriod, after: datetime) -> Iterator[datetime]:
+    def _iterate_fires_in(self, period: OffsetPeriod, after: datetime) -> Iterator[datetime]:
         """Yield the instants of an offset period in order. Instants up to ``after`` may be left out."""
-        if self._has_skipped_times(stretch):
-            yield _find_first_minute(stretch)
-        begin = max(stretch.local_begin, stretch.to_local(after))
+        if self._has_skipped_times(period):
+            yield _find_first_minute(period)
+        begin = max(period.local_begin, period.to_local(after))
         if not self._parsed_expression.wildcard and self.dst_repeat == "once":
-            begin = max(begin, stretch.shown_until)
-        yield from self._iterate_instants(stretch.offset, begin, stretch.local_end)
+            begin = max(begin, period.shown_until)
+        yield from self._iterate_instants(period.offset, begin, period.local_end)
 
-    def _has_skipped_times(self, stretch: OffsetPeriod) -> bool:
+    def _has_skipped_times(self, period: OffsetPeriod) -> bool:
         """Return whether fixed times were skipped just before this offset period."""
-        if (
-            self._parsed_expression.wildcard
-            or self.dst_gap == "skip"
-            or stretch.shown_until >= stretch.local_begin
-        ):
+        if self._parsed_expression.wildcard or self.dst_gap == "skip":
             return False
-        return any(
-            True for _ in self._iterate_instants(stretch.offset, stretch.shown_until, stretch.local_begin)
-        )
+        skipped = self._iterate_instants(period.offset, period.shown_until, period.local_begin)
+        return period.shown_until < period.local_begin and any(True for _ in skipped)
 
     def _iterate_instants(self, offset: timedelta, begin: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the instants of matching readings from ``begin`` up to ``end`` (exclusive), at one offset."""
@@ -316,9 +298,9 @@ def _read_croniter_version() -> str:
     return metadata.version("croniter")
 
 
-def _find_first_minute(stretch: OffsetPeriod) -> datetime:
+def _find_first_minute(period: OffsetPeriod) -> datetime:
     """Return the first instant of an offset period whose reading is a whole minute."""
-    return stretch.begin + -(stretch.local_begin - datetime.combine(stretch.local_begin, _MIDNIGHT)) % _MINUTE
+    return period.begin + -(period.local_begin - datetime.combine(period.local_begin, _MIDNIGHT)) % _MINUTE
 
 
 def _find_midnight_after(instant: datetime) -> datetime:

@@ -70,8 +70,8 @@ class ZoneDataCopy:
     @property
     def release(self) -> str:
         """The sortable part of the version (``2026z`` comes before ``2026za``)."""
-        found = _RELEASE.match(self.version)
-        return found[0] if found else ""
+        release = _RELEASE.match(self.version)
+        return release[0] if release else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,24 +117,17 @@ class ZoneData:
         The hours are counted from ``begin`` up to ``end`` (exclusive). Return None when the copies agree.
         Copies without the zone do not count.
         """
-        found = [
-            zone for copy in self.copies if name in self.names and (zone := copy.read_zone(name)) is not None
-        ]
+        copies = self.copies if name in self.names else ()
+        zones = [zone for copy in copies if (zone := copy.read_zone(name)) is not None]
         hours = (begin + number * _HOUR for number in range(-(-(end - begin) // _HOUR)))
-        return (
-            next(
-                (hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1),
-                None,
-            )
-            if found
-            else None
-        )
+        differing = (hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in zones}) > 1)
+        return next(differing, None) if zones else None
 
     def _open_zone(self, name: str) -> ZoneInfo:
         if name in self.names:  # a known name is no path to another directory
             for copy in self.copies:
-                if (found := copy.read_zone(name)) is not None:
-                    return found
+                if (zone := copy.read_zone(name)) is not None:
+                    return zone
                 # an older copy may have the zone
         raise ZoneInfoNotFoundError(f"no zone data for {name!r}")
 

@@ -55,8 +55,7 @@ def run_checks(
         try:
             yield from list(examine(facts))
         except Exception as error:  # noqa: BLE001  a wrong check must not hide other findings
-            yield check.fault(
-                "doctor",
+            yield check.about("doctor").fault(
                 f"the check itself failed: {type(error).__name__}: {error}",
                 "report this error, with this line",
             )

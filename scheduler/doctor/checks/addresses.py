@@ -16,10 +16,8 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         return
     server, api = facts.settings.server.listen, facts.settings.api.listen
     if server is None:
-        yield ADDRESSES.notice(
-            "server.listen",
-            "the daemon serves no pages: no metrics, no health, and no status",
-            "set it to 127.0.0.1:9464",
+        yield ADDRESSES.about("server.listen").notice(
+            "the daemon serves no pages: no metrics, no health, and no status", "set it to 127.0.0.1:9464"
         )
     else:
         what = "anybody there can read metrics, health and the pages about automations without a key"
@@ -38,24 +36,21 @@ def _check_address(
 ) -> CheckFinding:
     is_ours = isinstance(process, ProcessFacts)
     if occupant == "silent" and not is_ours:
-        return ADDRESSES.fault(
-            subject,
+        return ADDRESSES.about(subject).fault(
             f"a program accepts connections at {listen} and does not answer, and no process of the "
             "scheduler is known there",
             f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
         )
     if occupant == "somebody":
-        return ADDRESSES.fault(
-            subject,
+        return ADDRESSES.about(subject).fault(
             f"a program answers at {listen}, but no working scheduler",
             f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
         )
     if not is_loopback(listen.host):
-        return ADDRESSES.warning(
-            subject,
+        return ADDRESSES.about(subject).warning(
             f"{listen} is open to the network: {exposed}",
             f"listen on 127.0.0.1:{listen.port}, behind a proxy that authenticates its users; or let "
             "a firewall restrict the connections",
         )
     answer = {"scheduler": "; a scheduler answers there", "silent": "; the scheduler there does not answer"}
-    return ADDRESSES.ok(subject, f"{listen} is this machine's own{answer.get(str(occupant), '')}")
+    return ADDRESSES.about(subject).ok(f"{listen} is this machine's own{answer.get(str(occupant), '')}")

@@ -1,4 +1,4 @@
-"""The pauses of the known automations, and the intervals of their schedules."""
+"""The known automations as checks see them: schedules, intervals, and pauses."""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -7,6 +7,15 @@ from scheduler.core import pauses
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.pauses import PauseSource
 from scheduler.doctor.facts import Facts, KnownAutomation
+from scheduler.settings import Settings
+
+
+def parse_schedule(automation: KnownAutomation, settings: Settings) -> Schedule:
+    """Return the schedule of an automation by the configured rules. Raise `InvalidSchedule`."""
+    rules = settings.schedule
+    return Schedule.parse(
+        automation.cron_expression, automation.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.policy import Concurrency, compute_jitter
 from scheduler.core.quantities import pluralize
-from scheduler.doctor.checks.automations import find_interval, find_pause_sources
+from scheduler.doctor.checks.automations import find_interval, find_pause_sources, parse_schedule
 from scheduler.doctor.checks.request_forecast import LoadGroup, RequestLoad, forecast_requests
 from scheduler.doctor.checks.shortage import (
     RecurringAutomation,
@@ -39,12 +39,8 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield from _check_cloud_limits(target.settings)
         automations = facts.list_automations(target)
         if automations is not None:
-            yield from _check_target(
-                target,
-                facts,
-                list(_list_recurring(facts, automations)),
-                _make_polls(facts, target, automations),
-            )
+            recurring = list(_list_recurring(facts, automations))
+            yield from _check_target(target, facts, recurring, _make_polls(facts, target, automations))
 
 
 def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAutomation]) -> Polls:
@@ -63,43 +59,28 @@ def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAu
 
 def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Iterator[RecurringAutomation]:
     """Yield the automations that fire, with schedule, jitter and policies."""
-    for each in automations:
-        schedule = None if find_pause_sources(facts, each) else _parse_schedule(each, facts.settings)
-        if schedule is None:
+    for automation in automations:
+        if not automation.enabled or automation.broken is not None or find_pause_sources(facts, automation):
             continue
-        policies = facts.settings.find_policies(each.id, each.name)
-        after = (
-            compute_jitter(policies, each.target, each.id, find_interval(schedule, facts.now))
-            if policies.jitter
-            else timedelta(0)
-        )
-        yield RecurringAutomation(
-            each.id, each.name, schedule, timedelta(seconds=int(after.total_seconds())), policies
-        )
+        try:
+            schedule = parse_schedule(automation, facts.settings)
+        except InvalidSchedule:
+            continue
+        policies = facts.settings.find_policies(automation.id, automation.name)
+        interval = find_interval(schedule, facts.now) if policies.jitter else None
+        jitter = compute_jitter(policies, automation.target, automation.id, interval)
+        offset = timedelta(seconds=int(jitter.total_seconds()))
+        yield RecurringAutomation(automation.id, automation.name, schedule, offset, policies)
 
 
 def _group_by_schedule(automations: Iterable[RecurringAutomation]) -> Iterator[LoadGroup]:
     """Group the automations by schedule."""
     fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
-    for each in automations:
-        offset = int(each.offset.total_seconds())
-        fires[each.schedule][offset] += 1
-        reads[each.schedule][offset] += each.policies.concurrency is not Concurrency.ALLOW
+    for automation in automations:
+        offset = int(automation.offset.total_seconds())
+        fires[automation.schedule][offset] += 1
+        reads[automation.schedule][offset] += automation.policies.concurrency is not Concurrency.ALLOW
     return (LoadGroup(schedule, offsets, reads[schedule]) for schedule, offsets in fires.items())
-
-
-def _parse_schedule(each: KnownAutomation, settings: Settings) -> Schedule | None:
-    if not each.enabled or each.broken is not None:
-        return None
-    try:
-        return Schedule.parse(
-            each.cron_expression,
-            each.timezone,
-            dst_gap=settings.schedule.dst_gap,
-            dst_repeat=settings.schedule.dst_repeat,
-        )
-    except InvalidSchedule:
-        return None
 
 
 # ---------------------------------------------------------------- findings
@@ -111,8 +92,7 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
     if host != domain and not host.endswith(f".{domain}"):
         return
     if target.requests_per_minute > per_minute or target.requests_per_hour > per_hour:
-        yield BUDGET.warning(
-            f"target {target.name}",
+        yield BUDGET.about(f"target {target.name}").warning(
             f"it may be sent {pluralize(target.requests_per_minute, 'request')} a minute and "
             f"{target.requests_per_hour:,} an hour; "
             f"the cloud allows a key {per_minute:,} and {per_hour:,}",
@@ -133,16 +113,15 @@ def _check_target(
         for stretch in set(stretches)
     }
     for (_, finding, advice), stretch in zip(problems, stretches, strict=True):
-        yield BUDGET.warning(subject, f"{finding}: {foreseen[stretch]}", advice)
+        yield BUDGET.about(subject).warning(f"{finding}: {foreseen[stretch]}", advice)
     if not problems:
         of_minute, of_hour = limits.requests_per_minute, limits.requests_per_hour
         busiest = f"the busiest minute of the coming day needs {minute.requests:,} of {of_minute:,} requests"
-        yield BUDGET.ok(subject, f"{busiest}, the busiest hour {hour.requests:,} of {of_hour:,}")
+        yield BUDGET.about(subject).ok(f"{busiest}, the busiest hour {hour.requests:,} of {of_hour:,}")
     crowded = needed.most_fires
     if crowded.fires > limits.max_in_flight:
         due = f"{crowded.fires:,} automations are due in the minute of {to_text_seconds(crowded.at)}"
-        yield BUDGET.notice(
-            subject,
+        yield BUDGET.about(subject).notice(
             f"{due}, and {pluralize(limits.max_in_flight, 'attempt goes', 'attempts go')} at the "
             "same time: the others wait for their turn",
             "spread them with jitter, or raise max_in_flight if the API takes more",
@@ -151,7 +130,7 @@ def _check_target(
 
 def _find_stretch(minutes: Sequence[RequestLoad], load: RequestLoad) -> range:
     first = (load.at - minutes[0].at) // timedelta(minutes=1)
-    return choose_stretch([each.fires for each in minutes], range(first, first + load.minutes))
+    return choose_stretch([minute.fires for minute in minutes], range(first, first + load.minutes))
 
 
 def _describe_forecast(
@@ -167,16 +146,13 @@ def _describe_forecast(
     """
     begin, end = minutes[stretch[0]].at, minutes[stretch[-1]].at + timedelta(minutes=1)
     result = forecast_stretch(automations, polls, limits, begin, end)
-    said = (
-        describe_shortage(result, {each.id: each.name for each in automations}, polls, begin)
-        or "all fires are in time, because polls give way"
-    )
+    names = {automation.id: automation.name for automation in automations}
+    shortage = describe_shortage(result, names, polls, begin)
+    effect = shortage or "all fires are in time, because polls give way"
     if len(stretch) == len(minutes):
-        return said
-    return (
-        f"{said} (forecast from {to_text_seconds(begin)} to {to_text_seconds(end)}, not of the rest of "
-        "the day)"
-    )
+        return effect
+    covered = f"from {to_text_seconds(begin)} to {to_text_seconds(end)}"
+    return f"{effect} (forecast {covered}, not of the rest of the day)"
 
 
 def _check_minute(limits: TargetSection, minute: RequestLoad) -> Iterator[tuple[RequestLoad, str, str]]:
@@ -186,14 +162,8 @@ def _check_minute(limits: TargetSection, minute: RequestLoad) -> Iterator[tuple[
             f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}, and "
             f"requests_per_minute is {limit:,}"
         )
-        yield (
-            minute,
-            needs,
-            (
-                "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as "
-                "far as the API allows"
-            ),
-        )
+        more = "raise requests_per_minute as far as the API allows"
+        yield minute, needs, f"spread starts with jitter, edit some of the schedules, or {more}"
 
 
 def _check_hour(
@@ -205,15 +175,9 @@ def _check_hour(
         advice = f"{shorter}, edit some of the schedules, or raise requests_per_hour as far as the API allows"
         yield hour, f"{when} needs {_describe_needs(hour)}, and requests_per_hour is {limit:,}", advice
     elif hour.readings > _POLL_SHARE * limit:
+        half = f"of requests_per_hour, {limit:,}, half is for polls and readings"
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
-        yield (
-            hour,
-            (
-                f"{when} needs {_describe_needs(hour)}; of requests_per_hour, {limit:,}, half is for "
-                "polls and readings"
-            ),
-            advice,
-        )
+        yield hour, f"{when} needs {_describe_needs(hour)}; {half}", advice
 
 
 def _describe_needs(load: RequestLoad) -> str:

@@ -18,36 +18,34 @@ _NOTABLE: Final = 2.0
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the clocks."""
     compared = [
-        (each.settings.name, each.api.clock_offset[0])
-        for each in facts.targets
-        if isinstance(each.api, ApiFacts) and each.api.clock_offset
+        (target.settings.name, target.api.clock_offset[0])
+        for target in facts.targets
+        if isinstance(target.api, ApiFacts) and target.api.clock_offset
     ]
     for name, ahead in compared:
         yield _check_offset(f"target {name}", ahead)
     if facts.synchronised is False:
-        yield _report_unsynchronised(agrees=any(abs(ahead) <= _NOTABLE for _, ahead in compared))
+        yield _report_unsynchronised_clock(agrees=any(abs(ahead) <= _NOTABLE for _, ahead in compared))
     elif facts.synchronised:
-        yield CLOCK.ok("this machine", "a time service keeps its clock right (adjtimex)")
+        yield CLOCK.about("this machine").ok("a time service keeps its clock right (adjtimex)")
 
 
 def _check_offset(subject: str, ahead: float) -> CheckFinding:
     if abs(ahead) <= _NOTABLE:
-        return CLOCK.ok(subject, "the API's clock agrees with this machine's")
+        return CLOCK.about(subject).ok("the API's clock agrees with this machine's")
     finding = f"the API's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     advice = "find out which of the two is wrong; for this machine: timedatectl set-ntp true"
     if abs(ahead) > MAX_TRUSTED_STEP:
-        return CLOCK.fault(
-            subject, f"{finding}; fires come that much {'late' if ahead > 0 else 'early'}", advice
+        return CLOCK.about(subject).fault(
+            f"{finding}; fires come that much {'late' if ahead > 0 else 'early'}", advice
         )
-    return CLOCK.warning(subject, finding, advice)
+    return CLOCK.about(subject).warning(finding, advice)
 
 
-def _report_unsynchronised(*, agrees: bool) -> CheckFinding:
+def _report_unsynchronised_clock(*, agrees: bool) -> CheckFinding:
     advice = "timedatectl set-ntp true, or install chrony; in a container, on its host"
     if agrees:
-        return CLOCK.notice(
-            "this machine",
-            "no time service keeps its clock right, but an API's clock shows that it is right now",
-            advice,
+        return CLOCK.about("this machine").notice(
+            "no time service keeps its clock right, but an API's clock shows that it is right now", advice
         )
-    return CLOCK.warning("this machine", "no time service keeps its clock right", advice)
+    return CLOCK.about("this machine").warning("no time service keeps its clock right", advice)

@@ -31,19 +31,17 @@ _MAX_FAILED_POLLS: Final = 3  # polls that may fail in a row
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the configuration."""
     for problem in facts.problems:
-        yield CONFIGURATION.fault(problem.where, problem.what, problem.remedy)
+        yield CONFIGURATION.about(problem.where).fault(problem.what, problem.remedy)
     if facts.configuration is None:
         return
     where = f"{facts.configuration.file}" if facts.configuration.file else "no file"
     if not facts.settings.targets:
-        yield CONFIGURATION.fault(
-            where,
+        yield CONFIGURATION.about(where).fault(
             "no target is configured",
             "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID",
         )
-    yield CONFIGURATION.ok(
-        where,
-        f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}",
+    yield CONFIGURATION.about(where).ok(
+        f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}"
     )
     yield from _check_variables(facts)
     yield from _check_times(facts.settings)
@@ -55,15 +53,13 @@ def _check_variables(facts: Facts) -> Iterator[CheckFinding]:
     origins = facts.configuration.origins
     names = sorted({origin.name for origin in origins.values() if origin.kind == "environment"})
     if names:
-        yield CONFIGURATION.notice(
-            "environment",
+        yield CONFIGURATION.about("environment").notice(
             f"settings come from {', '.join(names)}",
             "check that the daemon has the same variables: a unit does not have the variables of a shell",
         )
     path = facts.settings.ledger.url.path
     if not path.is_absolute():
-        yield CONFIGURATION.notice(
-            "ledger.url",
+        yield CONFIGURATION.about("ledger.url").notice(
             f"{path} counts from the working directory, which is {path.absolute().parent} here",
             "write an absolute path, with four slashes after sqlite:",
         )
@@ -72,22 +68,19 @@ def _check_variables(facts: Facts) -> Iterator[CheckFinding]:
 def _check_times(settings: Settings) -> Iterator[CheckFinding]:
     schedule = settings.schedule
     if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOP_TIMEOUT:
-        yield CONFIGURATION.notice(
-            "daemon.drain_timeout",
+        yield CONFIGURATION.about("daemon.drain_timeout").notice(
             f"{format_duration(settings.daemon.drain_timeout)} is longer than the default wait "
             "of systemd, 90 s",
             "set TimeoutStopSec in the unit to some seconds more",
         )
-    if schedule.settle_time < _MIN_SETTLE_TIME and not all(each.idempotent for each in settings.targets):
-        yield CONFIGURATION.warning(
-            "schedule.settle_time",
+    if schedule.settle_time < _MIN_SETTLE_TIME and not all(target.idempotent for target in settings.targets):
+        yield CONFIGURATION.about("schedule.settle_time").warning(
             f"{format_duration(schedule.settle_time)} is too short for an API that is slow "
             "once: a run that starts later is a double",
             "leave it at 30s, or set idempotent on a target that honours Idempotency-Key",
         )
     if schedule.stale_limit < _MAX_FAILED_POLLS * schedule.poll_interval:
-        yield CONFIGURATION.warning(
-            "schedule.stale_limit",
+        yield CONFIGURATION.about("schedule.stale_limit").warning(
             f"{format_duration(schedule.stale_limit)} is over before {_MAX_FAILED_POLLS} polls can "
             "fail; nothing fires after that",
             f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter",
@@ -102,14 +95,11 @@ def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
     An unknown attempt is reconciled after ``request_timeout`` and ``settle_time``. An occurrence that has
     expired by this time is not tried again.
     """
-    needed = (
-        max((each.request_timeout for each in settings.targets if not each.idempotent), default=timedelta(0))
-        + settings.schedule.settle_time
-    )
+    timeouts = [target.request_timeout for target in settings.targets if not target.idempotent]
+    needed = max(timeouts, default=timedelta(0)) + settings.schedule.settle_time
     for where, start_within in _list_start_within(settings):
         if start_within is not None and start_within < needed:
-            yield CONFIGURATION.notice(
-                where,
+            yield CONFIGURATION.about(where).notice(
                 f"{format_duration(start_within)} is over before an unknown attempt is reconciled, "
                 f"after {format_duration(needed)}",
                 "nothing, if you do not want so late occurrences; else make it longer",
@@ -123,13 +113,12 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
     """
     if not any(target.idempotent for target in settings.targets):
         return
-    kept = format_duration(_ANSWER_RETENTION)
+    retention = format_duration(_ANSWER_RETENTION)
     for where, start_within in _list_start_within(settings):
         if start_within is not None and start_within > _ANSWER_RETENTION:
-            yield CONFIGURATION.warning(
-                where,
+            yield CONFIGURATION.about(where).warning(
                 f"{format_duration(start_within)} is longer than the API keeps an answer for its "
-                f"Idempotency-Key, {kept}",
+                f"Idempotency-Key, {retention}",
                 "make it shorter: an attempt that is sent again later may start a second run",
             )
 
@@ -137,34 +126,28 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
 def _list_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
     """Return the path and the value of each setting ``start_within``; the value is None for ``auto``."""
     of_overrides = [
-        (f"override[{number}].start_within", each.start_within)
-        for number, each in enumerate(settings.overrides)
+        (f"override[{number}].start_within", override.start_within)
+        for number, override in enumerate(settings.overrides)
     ]
     return [("schedule.start_within", settings.schedule.start_within), *of_overrides]
 
 
 def _check_overrides(facts: Facts) -> Iterator[CheckFinding]:
-    listed = [facts.list_automations(each) for each in facts.targets]
-    if not facts.targets or any(each is None for each in listed):
+    lists = [facts.list_automations(target) for target in facts.targets]
+    if not facts.targets or None in lists:
         return
     matching, counting = set[int](), set[int]()
-    for each in chain.from_iterable(automations or () for automations in listed):
-        if places := set(facts.settings.patterns.find_all(each.id, each.name)):
+    for automation in chain.from_iterable(automations or () for automations in lists):
+        if places := set(facts.settings.patterns.find_all(automation.id, automation.name)):
             matching |= places
             counting.add(min(places))
     for number, override in enumerate(facts.settings.overrides):
-        if number not in matching:
-            yield _warn_useless_override(
-                number, override.automation, "matches no automation", "correct it, or remove it"
-            )
-        elif number not in counting:
-            yield _warn_useless_override(
-                number,
-                override.automation,
-                "has no effect: earlier overrides match all its automations",
-                "move it up, or remove it",
-            )
-
-
-def _warn_useless_override(number: int, pattern: str, finding: str, advice: str) -> CheckFinding:
-    return CONFIGURATION.warning(format_path(("override", number)), f'"{pattern}" {finding}', advice)
+        if number in counting:
+            continue
+        finding, advice = (
+            ("has no effect: earlier overrides match all its automations", "move it up, or remove it")
+            if number in matching
+            else ("matches no automation", "correct it, or remove it")
+        )
+        where = format_path(("override", number))
+        yield CONFIGURATION.about(where).warning(f'"{override.automation}" {finding}', advice)

@@ -27,40 +27,38 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     node = f"node {status.get('node')}"
     missing = status.get("missing")
     for problem in missing if isinstance(missing, list) else ():
-        yield DAEMON.fault(
-            node,
+        yield DAEMON.about(node).fault(
             f"it is not ready: {problem}",
             "correct this; the daemon continues by itself. docs/runbooks.md explains each problem",
         )
     if status.get("version") != facts.version:
-        yield DAEMON.warning(
-            node,
+        yield DAEMON.about(node).warning(
             f"it runs version {status.get('version')}, and this command is {facts.version}",
             "restart the daemon",
         )
     yield from _check_targets(facts, node, status)
     if status.get("ready"):
-        yield DAEMON.ok(node, f"it runs and is ready, version {status.get('version')}")
+        yield DAEMON.about(node).ok(f"it runs and is ready, version {status.get('version')}")
 
 
 def _report_silence(facts: Facts, unknown: UnknownFact) -> CheckFinding:
     process, ledger = facts.daemon_process, facts.ledger
     if facts.server == "silent" and isinstance(process, ProcessFacts):
-        return DAEMON.fault(
-            "daemon",
+        return DAEMON.about("daemon").fault(
             describe_silence("the daemon", process, _describe_last_reading(facts)),
             advise_on_silence(process, "scheduler"),
         )
     if isinstance(ledger, LedgerFacts) and ledger.holder is not None:
-        return DAEMON.warning(
-            "daemon",
+        return DAEMON.about("daemon").warning(
             f"process {ledger.holder} has the ledger, and no page of a daemon answers: {unknown.reason}",
             f"{advise_log('scheduler')}, and compare [server] listen",
         )
     start = advise_start_daemon()
     if facts.record is not None and facts.record.occurrences:
-        return DAEMON.warning("daemon", "no daemon runs, but one has run before: nothing is fired", start)
-    return DAEMON.notice("daemon", "no daemon runs: nothing is fired", start)
+        return DAEMON.about("daemon").warning(
+            "no daemon runs, but one has run before: nothing is fired", start
+        )
+    return DAEMON.about("daemon").notice("no daemon runs: nothing is fired", start)
 
 
 def _describe_last_reading(facts: Facts) -> str:
@@ -68,70 +66,61 @@ def _describe_last_reading(facts: Facts) -> str:
 
     As far as the ledger shows, the daemon has done nothing since.
     """
-    newest = (
-        max((target.snapshot_at for target in facts.record.targets if target.snapshot_at), default=None)
-        if facts.record
-        else None
-    )
+    targets = facts.record.targets if facts.record else ()
+    newest = max((target.snapshot_at for target in targets if target.snapshot_at), default=None)
     return f"; its newest reading on record is of {to_text_seconds(newest)}" if newest else ""
 
 
 def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[CheckFinding]:
     listed = status.get("targets")
-    served = (
-        {
-            (each.get("name"), each.get("url"), each.get("project_id"))
-            for each in listed
-            if isinstance(each, dict)
-        }
-        if isinstance(listed, list)
-        else set()
-    )
-    configured = {(each.name, each.url, each.project_id) for each in facts.settings.targets}
+    served = {
+        (target.get("name"), target.get("url"), target.get("project_id"))
+        for target in (listed if isinstance(listed, list) else ())
+        if isinstance(target, dict)
+    }
+    configured = {(target.name, target.url, target.project_id) for target in facts.settings.targets}
     if served and configured and served != configured:
-        yield DAEMON.warning(
-            node,
+        yield DAEMON.about(node).warning(
             f"it serves {', '.join(sorted(str(name) for name, *_ in served))} by another configuration",
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
-        yield from _check_target_state(facts.get_daemon_target(target.name), f"target {target.name}")
-        overdue = facts.get_daemon_target(target.name).get("overdue")
-        count = overdue.get("count") if isinstance(overdue, Mapping) else 0
-        if count:
-            yield DAEMON.fault(
-                f"target {target.name}",
-                f"{pluralize(int(count), 'occurrence is', 'occurrences are')} overdue",
-                f"see `{format_command('status')}` for the occurrences, and the log for the cause",
-            )
-        past = facts.get_daemon_target(target.name).get("recovering")
-        if isinstance(past, Mapping):
-            yield DAEMON.notice(
-                f"target {target.name}",
-                f"recovering {pluralize(int(past.get('automations') or 0), 'automation')} from a downtime: "
-                f"not on record yet from {past.get('since')} up to {past.get('until')}",
-                "nothing: the daemon records the rest slice by slice",
-            )
+        state, subject = facts.get_daemon_target(target.name), f"target {target.name}"
+        yield from _check_target_state(state, subject)
+        yield from _check_progress(state, subject)
 
 
-def _check_target_state(told: Mapping[str, object], subject: str) -> Iterator[CheckFinding]:
+def _check_progress(state: Mapping[str, object], subject: str) -> Iterator[CheckFinding]:
+    """Yield a fault for overdue occurrences, and a notice while the daemon recovers from a downtime."""
+    overdue, recovering = state.get("overdue"), state.get("recovering")
+    if isinstance(overdue, Mapping) and (count := overdue.get("count")):
+        yield DAEMON.about(subject).fault(
+            f"{pluralize(int(count), 'occurrence is', 'occurrences are')} overdue",
+            f"see `{format_command('status')}` for the occurrences, and the log for the cause",
+        )
+    if isinstance(recovering, Mapping):
+        yield DAEMON.about(subject).notice(
+            f"recovering {pluralize(int(recovering.get('automations') or 0), 'automation')} from a downtime: "
+            f"not on record yet from {recovering.get('since')} up to {recovering.get('until')}",
+            "nothing: the daemon records the rest slice by slice",
+        )
+
+
+def _check_target_state(state: Mapping[str, object], subject: str) -> Iterator[CheckFinding]:
     """Yield a warning for a throttled target, for an untrusted list, and for disappeared automations."""
-    if until := told.get("throttled_until"):
-        yield DAEMON.warning(
-            subject,
+    if until := state.get("throttled_until"):
+        yield DAEMON.about(subject).warning(
             f"nothing is sent until {until}: the API answered 429 and asked for this wait",
             "lower requests_per_minute and requests_per_hour to what the API allows; it goes on by itself",
         )
-    if isinstance(doubt := told.get("inconsistent"), Mapping):
-        yield DAEMON.warning(
-            subject,
+    if isinstance(doubt := state.get("inconsistent"), Mapping):
+        yield DAEMON.about(subject).warning(
             f"its list cannot be trusted since {doubt.get('since')}: {doubt.get('reason')}",
             "find out at the API why its list contradicts itself; a deletion is noticed when the "
             "automation is due",
         )
-    if isinstance(gone := told.get("disappeared"), Mapping):
-        yield DAEMON.warning(
-            subject,
+    if isinstance(gone := state.get("disappeared"), Mapping):
+        yield DAEMON.about(subject).warning(
             f"{gone.get('count')} of {gone.get('automations')} automations disappeared from its "
             f"list within an hour, at {gone.get('at')}",
             "find out whether somebody deleted them, or whether the API's list, the project or the "

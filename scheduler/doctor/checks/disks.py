@@ -1,12 +1,24 @@
 """Disks: the free space below which a check complains, and the file systems unfit for a database."""
 
+from collections.abc import Iterator
 from typing import Final
+
+from scheduler.doctor.findings import Check, CheckFinding
 
 MIB: Final = 2**20
 FULL: Final = 50 * MIB
 """Free bytes. With less, the write-ahead log alone may fill the disk (the log keeps 64 MB after a burst)."""
 TIGHT: Final = 500 * MIB
-REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
+_REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
+
+
+def check_filesystem(check: Check, subject: str, filesystem: str) -> Iterator[CheckFinding]:
+    """Yield a fault when a database is on a file system of another machine."""
+    if filesystem in _REMOTE:
+        yield check.about(subject).fault(
+            f"it lies on {filesystem}, where locks and the write-ahead log are not reliable",
+            "put it on a local disk",
+        )
 
 
 def format_bytes(size: float) -> str:

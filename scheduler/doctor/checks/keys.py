@@ -22,8 +22,7 @@ _WRONG_KINDS: Final[Mapping[str, str]] = {"phc_": "a project's public key", "phs
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the key of every target, and about secrets in the configuration file."""
     if facts.holds_key and facts.configuration:
-        yield KEY.fault(
-            str(facts.configuration.file),
+        yield KEY.about(str(facts.configuration.file)).fault(
             "the configuration seems to hold a key",
             "take it out, also of comments, put it into a file of mode 0600 that key_file names, "
             "and revoke it if others could read it",
@@ -46,8 +45,7 @@ def _check_proxies(facts: Facts) -> Iterator[CheckFinding]:
             and origin is not None
             and origin.kind == "file"
         ):
-            yield KEY.warning(
-                str(facts.file.path),
+            yield KEY.about(str(facts.file.path)).warning(
                 "everybody on this machine may read the password of the proxy of target "
                 f"{target.name}, mode {facts.file.mode:04o}",
                 "chmod o-r, with the daemon's user in the file's group; or SCHEDULER_TARGET__PROXY "
@@ -60,17 +58,15 @@ def _check_target(facts: Facts, target: TargetFacts) -> CheckFinding:
     if key.error is not None:
         return _report_unusable(facts, target, subject)
     if key.kind in _WRONG_KINDS:
-        return KEY.fault(
-            subject,
+        return KEY.about(subject).fault(
             f"{key.place} holds {_WRONG_KINDS[key.kind]}, no personal API key",
             f"put a key there that begins with {_PERSONAL_PREFIX}",
         )
     file = key.file
     if file is None or key.place is None or key.place.kind == "credential":  # systemd sets the modes
-        return KEY.ok(subject, f"there, from {key.place}")
+        return KEY.about(subject).ok(f"there, from {key.place}")
     if file.mode & _OTHERS_MASK:
-        return KEY.warning(
-            subject,
+        return KEY.about(subject).warning(
             f"others than {file.owner} may use the file {file.path}, mode {file.mode:04o}",
             f"chmod 0600 {file.path}",
         )
@@ -84,12 +80,11 @@ def _check_readable(facts: Facts, subject: str, file: FileFacts) -> CheckFinding
     """
     ledger = None if isinstance(facts.ledger, UnknownFact) else facts.ledger.file
     if ledger is not None and not file.is_accessible(ledger.uid, ledger.gid, _READ):
-        return KEY.warning(
-            subject,
+        return KEY.about(subject).warning(
             f"{ledger.owner}, who has the ledger, may not read the file {file.path} of {file.owner}",
             f"chown {ledger.owner} {file.path}, or hand it to the unit by LoadCredential",
         )
-    return KEY.ok(subject, f"there, from the file {file.path}, for {file.owner} alone")
+    return KEY.about(subject).ok(f"there, from the file {file.path}, for {file.owner} alone")
 
 
 def _report_unusable(facts: Facts, target: TargetFacts, subject: str) -> CheckFinding:
@@ -100,14 +95,13 @@ def _report_unusable(facts: Facts, target: TargetFacts, subject: str) -> CheckFi
         and not status.get("held")
         and not status.get("error")
     ):
-        return KEY.notice(
-            subject,
+        return KEY.about(subject).notice(
             "there is none for this command; the running daemon has one that works",
             "to have the API examined too, run the command as root, or set POSTHOG_PERSONAL_API_KEY "
             "for this command",
         )
     text = (target.key.error or "").removeprefix(f"target {target.settings.name}: ")
-    return KEY.fault(subject, *split_advice(text, "see docs/configuration.md, Keys"))
+    return KEY.about(subject).fault(*split_advice(text, "see docs/configuration.md, Keys"))
 
 
 # ---------------------------------------------------------------- scopes
@@ -126,20 +120,18 @@ def check_scopes(facts: Facts) -> Iterator[CheckFinding]:
 def _check_target_scopes(subject: str, api: ApiFacts) -> Iterator[CheckFinding]:
     reads = api.snapshot is not None
     if api.refusal is not None and api.refusal.status == HTTPStatus.FORBIDDEN:
-        yield SCOPES.fault(
-            subject, f"the key may not read automations: {api.refusal.text}", "give it the scope task:read"
+        yield SCOPES.about(subject).fault(
+            f"the key may not read automations: {api.refusal.text}", "give it the scope task:read"
         )
     if api.may_write:
-        yield SCOPES.ok(subject, "the key may read and write" if reads else "the key may write")
+        yield SCOPES.about(subject).ok("the key may read and write" if reads else "the key may write")
     elif api.may_write is False and api.write_refusal is not None:
-        yield SCOPES.fault(
-            subject,
+        yield SCOPES.about(subject).fault(
             f"the key may not start runs: {split_advice(api.write_refusal.text, '')[0]}",
             "give it the scope task:write",
         )
     elif api.write_refusal is not None:
-        yield SCOPES.warning(
-            subject,
+        yield SCOPES.about(subject).warning(
             f"unknown whether the key may start runs: {api.write_refusal.text}",
             "check at the API that the key has the scope task:write",
         )

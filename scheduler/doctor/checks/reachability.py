@@ -46,15 +46,13 @@ _SLOW_SHARE: Final = 0.5
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the connection to every target."""
     for name in (name for name in TRUST_VARIABLES if name in facts.environment):
-        yield REACHABILITY.notice(
-            "environment",
+        yield REACHABILITY.about("environment").notice(
             f"{name} has certificates trusted from {facts.environment[name]}",
             "check that the daemon has it too, or set ca_file on the target that needs it",
         )
     proxies = [name for name in PROXY_VARIABLES if name in facts.environment]
     if proxies and not all(target.settings.proxy for target in facts.targets):
-        yield REACHABILITY.notice(
-            "environment",
+        yield REACHABILITY.about("environment").notice(
             f"{', '.join(proxies)} has no effect here: requests go directly",
             "set proxy for each target behind a proxy",
         )
@@ -63,117 +61,116 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
 
 
 def _check_target(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterator[CheckFinding]:
-    subject, way, api = f"target {target.settings.name}", target.connectivity, target.api
-    if isinstance(way, UnknownFact):
-        yield REACHABILITY.fault(
-            subject,
-            f"the connection could not be examined: {way.reason}",
+    subject, link, api = f"target {target.settings.name}", target.connectivity, target.api
+    if isinstance(link, UnknownFact):
+        yield REACHABILITY.about(subject).fault(
+            f"the connection could not be examined: {link.reason}",
             "try again; check the network of this machine",
         )
-    elif way.broken:
-        yield REACHABILITY.fault(subject, *_describe_failure(target, way, proxied=proxied))
+    elif link.broken:
+        yield REACHABILITY.about(subject).fault(*_describe_failure(target, link, proxied=proxied))
     else:
-        yield from _check_tls(facts, subject, way)
-        yield _check_answer(subject, target, way, api)
+        yield from _check_tls(facts, subject, link)
+        yield _check_answer(subject, target, link, api)
 
 
-def _describe_failure(target: TargetFacts, way: Connectivity, *, proxied: bool) -> tuple[str, str]:
-    if way.proxy and way.broken != "tls":
-        return _describe_proxy_failure(way)
-    if way.broken == "name":
+def _describe_failure(target: TargetFacts, link: Connectivity, *, proxied: bool) -> tuple[str, str]:
+    if link.proxy and link.broken != "tls":
+        return _describe_proxy_failure(link)
+    if link.broken == "name":
         return (
-            f"the name {way.host} cannot be resolved: {way.error}",
+            f"the name {link.host} cannot be resolved: {link.error}",
             "correct the target's url, or repair this machine's name service",
         )
-    if way.broken == "connection":
-        advice = f"check that the API runs and that no firewall blocks this machine from port {way.port}"
+    if link.broken == "connection":
+        advice = f"check that the API runs and that no firewall blocks this machine from port {link.port}"
         advice += "; a proxy of the environment is not used, only the target's proxy" if proxied else ""
-        at = "" if way.addresses == (way.host,) else f" ({', '.join(way.addresses)})"
-        return f"no connection to {way.host} port {way.port}{at}: {way.error}", advice
-    through = f" through the proxy {way.proxy}" if way.proxy else ""
-    return f"TLS to {way.host}{through} failed: {way.error}", _advise_tls(target, way)
+        at = "" if link.addresses == (link.host,) else f" ({', '.join(link.addresses)})"
+        return f"no connection to {link.host} port {link.port}{at}: {link.error}", advice
+    through = f" through the proxy {link.proxy}" if link.proxy else ""
+    return f"TLS to {link.host}{through} failed: {link.error}", _advise_tls(target, link)
 
 
-def _describe_proxy_failure(way: Connectivity) -> tuple[str, str]:
-    if way.broken == "name":
-        host = urlsplit(way.proxy).hostname
-        return f"the name {host} of its proxy cannot be resolved: {way.error}", "correct the target's proxy"
-    if way.broken == "connection":
+def _describe_proxy_failure(link: Connectivity) -> tuple[str, str]:
+    if link.broken == "name":
+        host = urlsplit(link.proxy).hostname
+        return f"the name {host} of its proxy cannot be resolved: {link.error}", "correct the target's proxy"
+    if link.broken == "connection":
         return (
-            f"no connection to its proxy {way.proxy}: {way.error}",
+            f"no connection to its proxy {link.proxy}: {link.error}",
             "check that the proxy runs, or correct the target's proxy",
         )
     advice = (
-        f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password are in the "
+        f"have the proxy allow CONNECT to {link.host}:{link.port}; its user name and password are in the "
         "target's proxy"
     )
-    return f"its proxy {way.proxy} made no connection to {way.host} port {way.port}: {way.error}", advice
+    return f"its proxy {link.proxy} made no connection to {link.host} port {link.port}: {link.error}", advice
 
 
-def _advise_tls(target: TargetFacts, way: Connectivity) -> str:
+def _advise_tls(target: TargetFacts, link: Connectivity) -> str:
     ca_file = target.settings.ca_file
-    if way.proxy and way.verify_code in {*_UNKNOWN_AUTHORITY, *_SELF_SIGNED}:
+    if link.proxy and link.verify_code in {*_UNKNOWN_AUTHORITY, *_SELF_SIGNED}:
         return (
             "if the proxy reads the traffic, set ca_file on the target to a file with the "
             "authority of the proxy"
         )
-    if way.verify_code in _UNKNOWN_AUTHORITY and ca_file:
+    if link.verify_code in _UNKNOWN_AUTHORITY and ca_file:
         return f"add the authority that signed it to {ca_file}"
-    if way.verify_code is None and ca_file:
+    if link.verify_code is None and ca_file:
         return (
-            f"check that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in "
+            f"check that the API speaks TLS on port {link.port}, and that {ca_file} holds certificates in "
             "PEM form"
         )
     return _TLS_ADVICE.get(
-        way.verify_code or 0,
-        f"check that the API speaks TLS on port {way.port}, or write http:// if it does not",
+        link.verify_code or 0,
+        f"check that the API speaks TLS on port {link.port}, or write http:// if it does not",
     )
 
 
-def _check_tls(facts: Facts, subject: str, way: Connectivity) -> Iterator[CheckFinding]:
-    if not way.tls and (way.proxy or not is_loopback(way.host)):  # behind a proxy, loopback is no exception
-        yield REACHABILITY.warning(
-            subject,
-            f"the key is sent to {way.host} without TLS: anybody on the network path can read it",
+def _check_tls(facts: Facts, subject: str, link: Connectivity) -> Iterator[CheckFinding]:
+    if not link.tls and (
+        link.proxy or not is_loopback(link.host)
+    ):  # behind a proxy, loopback is no exception
+        yield REACHABILITY.about(subject).warning(
+            f"the key is sent to {link.host} without TLS: anybody on the network path can read it",
             "write https:// in the target's url",
         )
-    if way.expires is not None and way.expires - facts.now < _SOON:
-        yield REACHABILITY.warning(
-            subject,
-            f"the certificate of {way.host}, by {way.issuer}, ends at {to_text_seconds(way.expires)}",
+    if link.expires is not None and link.expires - facts.now < _SOON:
+        yield REACHABILITY.about(subject).warning(
+            f"the certificate of {link.host}, by {link.issuer}, ends at {to_text_seconds(link.expires)}",
             "renew it before that: nothing is sent after it",
         )
 
 
 def _check_answer(
-    subject: str, target: TargetFacts, way: Connectivity, api: ApiFacts | UnknownFact
+    subject: str, target: TargetFacts, link: Connectivity, api: ApiFacts | UnknownFact
 ) -> CheckFinding:
     if isinstance(api, UnknownFact):
-        return REACHABILITY.notice(
-            subject,
-            f"{_describe_endpoint(way)} accepts connections; the API was not asked: {api.reason}",
+        return REACHABILITY.about(subject).notice(
+            f"{_describe_endpoint(link)} accepts connections; the API was not asked: {api.reason}",
             "correct this first",
         )
     if api.refusal is not None:
-        return REACHABILITY.fault(subject, *_describe_refusal(target, api.refusal))
+        return REACHABILITY.about(subject).fault(*_describe_refusal(target, api.refusal))
     slow = target.settings.request_timeout.total_seconds() * _SLOW_SHARE
     if api.slowest_seconds > slow:
-        return REACHABILITY.warning(
-            subject,
+        return REACHABILITY.about(subject).warning(
             f"the list of automations took {api.slowest_seconds:.1f} s of the "
             f"{target.settings.request_timeout.total_seconds():g} s allowed",
             "find out why the API is slow, or raise request_timeout",
         )
-    return REACHABILITY.ok(subject, f"the list of automations came in {api.slowest_seconds * 1000:.0f} ms")
+    return REACHABILITY.about(subject).ok(
+        f"the list of automations came in {api.slowest_seconds * 1000:.0f} ms"
+    )
 
 
-def _describe_endpoint(way: Connectivity) -> str:
+def _describe_endpoint(link: Connectivity) -> str:
     """Describe the endpoint of the connection.
 
     With a proxy and without TLS, the endpoint is the proxy alone: each request asks the proxy for a
     connection.
     """
-    return f"its proxy {way.proxy}" if way.proxy and not way.tls else f"{way.host} port {way.port}"
+    return f"its proxy {link.proxy}" if link.proxy and not link.tls else f"{link.host} port {link.port}"
 
 
 def _describe_refusal(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:

@@ -72,7 +72,9 @@ def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime
     """Forecast the requests of the day that begins with the next full minute."""
     begin = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     fires, reads = _count_due(groups, begin)
-    readings = _count_polls(sorted(fires), polling)
+    readings = Counter[int]()
+    for at in predict_polls(sorted(fires), polling, DAY * 60):
+        readings[max(int(at) // 60, 0)] += polling.pages
     for second, number in reads.items():
         readings[second // 60] += min(number, max(_MAX_SINGLE_READINGS, polling.pages))
     by_minute = Counter[int]()
@@ -107,18 +109,10 @@ def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[in
     return fires, +reads
 
 
-def _count_polls(due: Sequence[int], polling: Polls) -> Counter[int]:
-    """Count the requests of all polls, by minute."""
-    requests = Counter[int]()
-    for at in predict_polls(due, polling, DAY * 60):
-        requests[max(int(at) // 60, 0)] += polling.pages
-    return requests
-
-
 def _list_hours(minutes: Sequence[RequestLoad]) -> Iterable[RequestLoad]:
     """Yield the load of every span of 60 minutes within the day."""
-    fires = [0, *accumulate(each.fires for each in minutes)]
-    readings = [0, *accumulate(each.readings for each in minutes)]
+    fires = [0, *accumulate(minute.fires for minute in minutes)]
+    readings = [0, *accumulate(minute.readings for minute in minutes)]
     for begin in range(len(minutes) - _HOUR + 1):
         end = begin + _HOUR
         yield RequestLoad(

@@ -27,19 +27,17 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield _warn_of_failure(run)
     more = sum(count for target, count in failing.counts.items() if target in targets) - len(named)
     if more > 0:
-        yield RESULTS.warning(
-            "automations",
+        yield RESULTS.about("automations").warning(
             f"{more:,} more with a failed newest finished run",
             f"see `{format_command('history --run-status failed')}`",
         )
     if not named and not more:
-        yield RESULTS.ok("automations", "no newest finished run failed")
+        yield RESULTS.about("automations").ok("no newest finished run failed")
 
 
 def _warn_of_failure(run: FinishedRun) -> CheckFinding:
     error = f": {run.error}" if run.error else ""
-    return RESULTS.warning(
-        f"automation {run.name} ({run.automation_id})",
+    return RESULTS.about(f"automation {run.name} ({run.automation_id})").warning(
         f"its newest finished run {run.description}, {to_text_seconds(run.finished_at)}{error}",
         f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the "
         "API; remove the cause, then "

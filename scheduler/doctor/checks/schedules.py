@@ -18,7 +18,7 @@ from scheduler.core.cron.dialects import find_differences
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.pauses import PauseSource
-from scheduler.doctor.checks.automations import find_interval, find_pause_sources
+from scheduler.doctor.checks.automations import find_interval, find_pause_sources, parse_schedule
 from scheduler.doctor.facts import Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
 from scheduler.settings.durations import format_duration
@@ -48,31 +48,28 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         automations = facts.list_automations(target)
         subject = f"target {target.settings.name}"
         if automations is None:
-            yield SCHEDULES.notice(
-                subject,
+            yield SCHEDULES.about(subject).notice(
                 "its automations are not known: the API could not be read, and the ledger has none",
                 "correct this first",
             )
             continue
         if target.snapshot is None:
-            yield _report_recorded(facts, subject, target)
-        yield from _check_unidentified(subject, target)
+            yield _report_recorded_list(facts, subject, target)
+        yield from _check_unidentified_objects(subject, target)
         yield from _check_consistency(subject, target)
-        found = [finding for each in automations for finding in _check_automation(facts, each)]
-        yield from found
+        findings = [finding for automation in automations for finding in _check_automation(facts, automation)]
+        yield from findings
         yield from _report_not_fired(facts, subject, automations)
-        yield SCHEDULES.ok(
-            subject,
-            f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} "
-            "are named here",
+        named = len({finding.subject for finding in findings})
+        yield SCHEDULES.about(subject).ok(
+            f"automations: {len(automations):,}, of which {named:,} are named here"
         )
 
 
-def _check_unidentified(subject: str, target: TargetFacts) -> Iterator[CheckFinding]:
+def _check_unidentified_objects(subject: str, target: TargetFacts) -> Iterator[CheckFinding]:
     if target.snapshot is not None and target.snapshot.unidentified:
         count, named = target.snapshot.unidentified, "; ".join(target.snapshot.anonymous)
-        yield SCHEDULES.fault(
-            subject,
+        yield SCHEDULES.about(subject).fault(
             "objects in its list that cannot be identified, so that they never fire and nothing "
             f"can be removed: {count:,} ({named})",
             "look at them at the API: each needs a UUID as its id",
@@ -81,51 +78,44 @@ def _check_unidentified(subject: str, target: TargetFacts) -> Iterator[CheckFind
 
 def _check_consistency(subject: str, target: TargetFacts) -> Iterator[CheckFinding]:
     if target.snapshot is not None and not target.snapshot.complete:
-        yield SCHEDULES.warning(
-            subject,
+        yield SCHEDULES.about(subject).warning(
             f"its list contradicts itself, in three successive readings: {target.snapshot.disagreement}",
             "find out at the API why; meanwhile, a deletion is noticed when the automation is due",
         )
 
 
-def _report_recorded(facts: Facts, subject: str, target: TargetFacts) -> CheckFinding:
-    recorded = facts.record.targets if facts.record else ()
-    at = next((each.snapshot_at for each in recorded if each.name == target.settings.name), None)
-    taken = f", of {to_text_seconds(at)}" if at else ""
-    return SCHEDULES.notice(
-        subject,
+def _report_recorded_list(facts: Facts, subject: str, target: TargetFacts) -> CheckFinding:
+    recorded = facts.find_recorded_target(target.settings.name)
+    taken = f", of {to_text_seconds(recorded.snapshot_at)}" if recorded and recorded.snapshot_at else ""
+    return SCHEDULES.about(subject).notice(
         f"the API could not be read: its automations are those of the ledger's last snapshot{taken}",
         "correct this first",
     )
 
 
-def _check_automation(facts: Facts, each: KnownAutomation) -> Iterator[CheckFinding]:
-    subject = f"automation {each.name} ({each.id})"
-    if each.broken is not None:
-        yield SCHEDULES.fault(
-            subject,
-            f"the API's object is broken, and the automation never fires: {each.broken}",
+def _check_automation(facts: Facts, automation: KnownAutomation) -> Iterator[CheckFinding]:
+    subject = f"automation {automation.name} ({automation.id})"
+    if automation.broken is not None:
+        yield SCHEDULES.about(subject).fault(
+            f"the API's object is broken, and the automation never fires: {automation.broken}",
             "edit or delete it at the API",
         )
         return
-    rules = facts.settings.schedule
     try:
-        schedule = Schedule.parse(
-            each.cron_expression, each.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat
-        )
+        schedule = parse_schedule(automation, facts.settings)
     except InvalidSchedule as error:
-        yield _report_invalid(subject, each, error)
+        yield _report_invalid(subject, automation, error)
         return
-    if each.enabled:
-        yield from (replace(found, subject=subject) for found in _check_schedule(schedule, facts.now))
-        yield from _check_policies(subject, facts, each, schedule)
+    if automation.enabled:
+        yield from (replace(finding, subject=subject) for finding in _check_schedule(schedule, facts.now))
+        yield from _check_policies(subject, facts, automation, schedule)
 
 
-def _report_invalid(subject: str, each: KnownAutomation, error: InvalidSchedule) -> CheckFinding:
+def _report_invalid(subject: str, automation: KnownAutomation, error: InvalidSchedule) -> CheckFinding:
     finding, advice = split_advice(error.reason, "edit it at the API")
-    if each.enabled:
-        return SCHEDULES.fault(subject, f"it never fires: {finding}", advice)
-    return SCHEDULES.notice(subject, f"disabled, and invalid: {finding}", advice)
+    if automation.enabled:
+        return SCHEDULES.about(subject).fault(f"it never fires: {finding}", advice)
+    return SCHEDULES.about(subject).notice(f"disabled, and invalid: {finding}", advice)
 
 
 @lru_cache(maxsize=4096)
@@ -141,8 +131,7 @@ def _check_rarity(schedule: Schedule, now: datetime) -> Iterator[CheckFinding]:
     fire = schedule.find_next(now)
     if fire is None or fire - now > _RARE_AFTER:
         when = "never again" if fire is None else f"next at {to_text_seconds(fire)}"
-        yield SCHEDULES.warning(
-            _NO_SUBJECT,
+        yield SCHEDULES.about(_NO_SUBJECT).warning(
             f"'{schedule.expression}' fires {when}",
             "check whether day of month, month and day of week belong together; else edit it",
         )
@@ -154,39 +143,35 @@ def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
     The other differences are only different readings in other crons. The notice describes the first of these
     differences and counts the rest. Ranges that croniter misreads come first.
     """
-    found = [each for each in find_differences(schedule) if each.code not in _USUAL_CODES]
+    differences = [
+        difference for difference in find_differences(schedule) if difference.code not in _USUAL_CODES
+    ]
     cron, timezone = shlex.quote(schedule.expression), shlex.quote(schedule.timezone)
     more = f"`{format_command(f'explain --cron {cron} --timezone {timezone}')}`"
-    for each in found:
-        if each.code in _SURPRISING_CODES:
-            instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
-            yield SCHEDULES.warning(
-                _NO_SUBJECT,
-                f"'{schedule.expression}': {each.here}",
-                f"nothing, if you want this; else {instead}",
+    for difference in differences:
+        if difference.code in _SURPRISING_CODES:
+            instead = f"write {difference.instead}" if difference.instead else f"edit it; see {more}"
+            yield SCHEDULES.about(_NO_SUBJECT).warning(
+                f"'{schedule.expression}': {difference.here}", f"nothing, if you want this; else {instead}"
             )
-    ordered = sorted(found, key=lambda difference: difference.code not in _MISREAD_CODES)
+    ordered = sorted(differences, key=lambda difference: difference.code not in _MISREAD_CODES)
     others = [difference.words for difference in ordered if difference.code not in _SURPRISING_CODES]
     if others:
         further = f"; and {len(others) - 1} more" if len(others) > 1 else ""
-        yield SCHEDULES.notice(
-            _NO_SUBJECT,
+        yield SCHEDULES.about(_NO_SUBJECT).notice(
             f"'{schedule.expression}': {others[0]}{further}",
             f"nothing, if it was written for this API; else see {more}",
         )
 
 
 def _check_policies(
-    subject: str, facts: Facts, each: KnownAutomation, schedule: Schedule
+    subject: str, facts: Facts, automation: KnownAutomation, schedule: Schedule
 ) -> Iterator[CheckFinding]:
-    jitter = facts.settings.find_policies(each.id, each.name).jitter
-    if not jitter:
-        return
-    apart = find_interval(schedule, facts.now)
-    if apart is not None and jitter > apart / 2:
-        yield SCHEDULES.warning(
-            subject,
-            f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between "
+    jitter = facts.settings.find_policies(automation.id, automation.name).jitter
+    interval = find_interval(schedule, facts.now) if jitter else None
+    if interval is not None and jitter > interval / 2:
+        yield SCHEDULES.about(subject).warning(
+            f"jitter of {format_duration(jitter)} is too much for {format_duration(interval)} between "
             "two fires: it is cut to half of that",
             "give it less jitter, by an [[override]] of its own",
         )
@@ -196,14 +181,13 @@ def _report_not_fired(
     facts: Facts, subject: str, automations: Sequence[KnownAutomation]
 ) -> Iterator[CheckFinding]:
     states = Counter(
-        "disabled" if not each.enabled else "paused"
-        for each in automations
-        if not each.enabled or find_pause_sources(facts, each)
+        "paused" if automation.enabled else "disabled"
+        for automation in automations
+        if not automation.enabled or find_pause_sources(facts, automation)
     )
     if states:
         counts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
-        yield SCHEDULES.notice(
-            subject,
+        yield SCHEDULES.about(subject).notice(
             f"automations that are not fired: {counts}",
             "nothing, if you want this; see "
             f"`{format_command('status')}`{_describe_ends(facts, automations)}",

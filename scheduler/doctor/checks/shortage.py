@@ -68,16 +68,20 @@ def forecast_stretch(
     end: datetime,
 ) -> Forecast:
     """Return the forecast for the occurrences that come due from ``begin`` on and before ``end``."""
-    longest = max((each.offset for each in automations), default=timedelta(0))
+    longest = max((automation.offset for automation in automations), default=timedelta(0))
+    earliest, latest = begin - longest - JUST_BEFORE, end + timedelta(hours=1)
     instants = {
-        schedule: tuple(schedule.iterate_between(begin - longest - JUST_BEFORE, end + timedelta(hours=1)))
-        for schedule in {each.schedule for each in automations}
+        schedule: tuple(schedule.iterate_between(earliest, latest))
+        for schedule in {automation.schedule for automation in automations}
     }
-    dues = [due for each in automations for due in _list_dues(each, instants[each.schedule], begin, end)]
+    dues = [
+        due
+        for automation in automations
+        for due in _list_dues(automation, instants[automation.schedule], begin, end)
+    ]
     dues.sort(key=lambda due: due.at)
-    return make_forecast(
-        dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour
-    )
+    per_minute, per_hour = target.requests_per_minute, target.requests_per_hour
+    return make_forecast(dues, polls, per_minute=per_minute, per_hour=per_hour)
 
 
 def _list_dues(
@@ -88,42 +92,31 @@ def _list_dues(
     A waiting occurrence is lost at its deadline, or when the next occurrence comes due and coalesces it.
     With ``catch_up = "all"``, nothing is coalesced: only the deadline counts.
     """
-    policies, offset, length = (
-        automation.policies,
-        automation.offset.total_seconds(),
-        (end - begin).total_seconds(),
-    )
+    policies, length = automation.policies, (end - begin).total_seconds()
+    reads = policies.concurrency is not Concurrency.ALLOW
     for instant, following in pairwise((*instants, None)):
         assert instant is not None, "only the last one has nothing that follows"
         to_the_next = None if following is None else following - instant
-        at = (instant - begin).total_seconds() + offset
+        at = (instant + automation.offset - begin).total_seconds()
         patience = compute_start_within(policies, to_the_next)
         if to_the_next is not None and policies.catch_up is not CatchUp.ALL:
             patience = min(patience, to_the_next)
         if 0 <= at < length:
-            yield ForecastOccurrence(
-                at,
-                at + patience.total_seconds(),
-                automation.id,
-                reads=policies.concurrency is not Concurrency.ALLOW,
-            )
+            yield ForecastOccurrence(at, at + patience.total_seconds(), automation.id, reads=reads)
 
 
 def describe_shortage(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:
     """Describe the waits, lost occurrences and late polls of a forecast; None when all are in time."""
     lost = find_losers(result)
-    late = [
-        each.longest_wait
-        for each in result.automation_forecasts.values()
-        if each.longest_wait > _NOTABLE_SECONDS
-    ]
+    waits = (forecast.longest_wait for forecast in result.automation_forecasts.values())
+    late = [wait for wait in waits if wait > _NOTABLE_SECONDS]
     parts = []
     if late and result.binds_at is not None:
         since = to_text_seconds(begin + timedelta(seconds=int(result.binds_at)))
-        waits = pluralize(len(late), "automation waits", "automations wait")
-        parts.append(f"from {since} on {waits}, up to {describe_span(max(late), exact=True)}")
+        waiting = pluralize(len(late), "automation waits", "automations wait")
+        parts.append(f"from {since} on {waiting}, up to {describe_span(max(late), exact=True)}")
     if lost:
-        examples = _format_examples([(names[id_], each.lost, each.due) for id_, each in lost.items()])
+        examples = _format_examples([(names[id_], loser.lost, loser.due) for id_, loser in lost.items()])
         parts.append(f"{pluralize(len(lost), 'loses', 'lose')} occurrences ({examples})")
     if result.longest_gap > polls.interval + _NOTABLE_SECONDS:
         parts.append(f"polls come up to {describe_span(result.longest_gap, exact=True)} apart")

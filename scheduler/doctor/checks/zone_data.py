@@ -22,13 +22,11 @@ _UPDATE: Final = (
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the zone data."""
     if isinstance(facts.zones, UnknownFact):
-        yield ZONE_DATA.fault(
-            "zone data",
-            f"they could not be looked at: {facts.zones.reason}",
-            "install the system's tzdata again",
+        yield ZONE_DATA.about("zone data").fault(
+            f"they could not be looked at: {facts.zones.reason}", "install the system's tzdata again"
         )
     elif not facts.zones.copies:
-        yield ZONE_DATA.fault("zone data", "there are none on this machine", "apt-get install tzdata")
+        yield ZONE_DATA.about("zone data").fault("there are none on this machine", "apt-get install tzdata")
     else:
         yield from _check_copies(facts, facts.zones)
         yield from _check_daemon(facts)
@@ -39,14 +37,13 @@ def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
     beside = f"; beside it, the {others[0].source}'s {others[0].version}" if others else ""
     year = re.match(r"\d{4}", used.version)
     if year is not None and facts.now.year - int(year[0]) >= _YEARS:
-        yield ZONE_DATA.warning(
-            "zone data", f"the newest copy is {used.version}; laws have changed since", _UPDATE
+        yield ZONE_DATA.about("zone data").warning(
+            f"the newest copy is {used.version}; laws have changed since", _UPDATE
         )
     else:
-        yield ZONE_DATA.ok("zone data", f"{used.version} of the {used.source} is used{beside}")
+        yield ZONE_DATA.about("zone data").ok(f"{used.version} of the {used.source} is used{beside}")
     for name, since in zones.disagreements.items():
-        yield ZONE_DATA.warning(
-            name,
+        yield ZONE_DATA.about(name).warning(
             f"the {others[0].source}'s copy, {others[0].version}, has other times there from "
             f"{to_text_seconds(since)} on",
             f"nothing for the fires, which go by {used.version}; for the clocks that people see: {_UPDATE}",
@@ -55,17 +52,12 @@ def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
 
 def _check_daemon(facts: Facts) -> Iterator[CheckFinding]:
     ledger = facts.ledger
-    if (
-        not isinstance(ledger, LedgerFacts)
-        or ledger.holder is None
-        or ledger.record is None
-        or ledger.record.evaluation is None
-    ):
+    evaluation = facts.record.evaluation if facts.record else None
+    if not isinstance(ledger, LedgerFacts) or ledger.holder is None or evaluation is None:
         return
-    (croniter, tzdata, rules), here = ledger.record.evaluation, facts.evaluation
-    if (croniter, tzdata, rules) != here:
-        yield ZONE_DATA.warning(
-            "daemon",
+    (croniter, tzdata, rules), here = evaluation, facts.evaluation
+    if evaluation != here:
+        yield ZONE_DATA.about("daemon").warning(
             f"it evaluates by croniter {croniter}, zone data {tzdata} and rules {rules}, "
             f"this command by {here[0]}, {here[1]} and {here[2]}",
             "reload the daemon for new zone data, restart it for another croniter and other rules",

@@ -42,9 +42,8 @@ async def probe_api(config: TargetConfig, clock: ClientClock) -> ApiFacts:
             replace(config, request_timeout=min(config.request_timeout, _PATIENCE)), clock, ended.append
         ) as api:
             facts = await _read_snapshot(api)
-            facts = replace(
-                facts, requests=len(ended), slowest_seconds=max((each.seconds for each in ended), default=0.0)
-            )
+            slowest = max((request.seconds for request in ended), default=0.0)
+            facts = replace(facts, requests=len(ended), slowest_seconds=slowest)
             if facts.refusal is None or facts.refusal.status == HTTPStatus.FORBIDDEN:
                 facts = await _probe_write_scope(api, facts)
             return replace(facts, clock_offset=api.clock_offset)

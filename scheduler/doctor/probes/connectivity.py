@@ -34,45 +34,45 @@ async def probe_connectivity(
     """Connect to an API step by step, up to the first failure. ``seconds`` is the time limit of each step."""
     parts = urlsplit(url)
     tls = parts.scheme == "https"
-    way = Connectivity(
+    link = Connectivity(
         host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls, proxy=str(proxy or "")
     )
     first = urlsplit(proxy.url) if proxy else None
-    host, port = (first.hostname or "", first.port or 80) if first else (way.host, way.port)
-    way = await _resolve(way, host, port, seconds)
-    if way.broken:
-        return way
+    host, port = (first.hostname or "", first.port or 80) if first else (link.host, link.port)
+    link = await _resolve(link, host, port, seconds)
+    if link.broken:
+        return link
     try:
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(host, port)
     except OSError as error:  # TimeoutError is a subclass
-        return replace(way, broken="connection", error=_describe_error(error, seconds))
+        return replace(link, broken="connection", error=_describe_error(error, seconds))
     try:
         if proxy and tls:
-            way = await _connect_through(proxy, way, reader, writer, seconds)
-        return await _start_tls(way, writer, ca_file, seconds) if tls and not way.broken else way
+            link = await _connect_through(proxy, link, reader, writer, seconds)
+        return await _start_tls(link, writer, ca_file, seconds) if tls and not link.broken else link
     finally:
         writer.transport.abort()
 
 
-async def _resolve(way: Connectivity, host: str, port: int, seconds: float) -> Connectivity:
+async def _resolve(link: Connectivity, host: str, port: int, seconds: float) -> Connectivity:
     try:
         async with asyncio.timeout(seconds):
-            found = await run_abandonable(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            infos = await run_abandonable(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
-        return replace(way, broken="name", error=_describe_error(error, seconds))
-    return replace(way, addresses=tuple(sorted({str(each[4][0]) for each in found})))
+        return replace(link, broken="name", error=_describe_error(error, seconds))
+    return replace(link, addresses=tuple(sorted({str(info[4][0]) for info in infos})))
 
 
 async def _connect_through(
     proxy: Proxy,
-    way: Connectivity,
+    link: Connectivity,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     seconds: float,
 ) -> Connectivity:
     """Ask the proxy for a connection to the API."""
-    api = f"[{way.host}]:{way.port}" if ":" in way.host else f"{way.host}:{way.port}"
+    api = f"[{link.host}]:{link.port}" if ":" in link.host else f"{link.host}:{link.port}"
     lines = [f"CONNECT {api} HTTP/1.1", f"Host: {api}"]
     if proxy.has_credentials:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
@@ -81,30 +81,30 @@ async def _connect_through(
             writer.write("\r\n".join([*lines, "", ""]).encode())
             head = await reader.readuntil(b"\r\n\r\n")
     except OSError as error:
-        return replace(way, broken="proxy", error=_describe_error(error, seconds))
+        return replace(link, broken="proxy", error=_describe_error(error, seconds))
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return replace(way, broken="proxy", error="it hung up, or does not speak HTTP")
+        return replace(link, broken="proxy", error="it hung up, or does not speak HTTP")
     status = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2})\b", head)
     if status is None:
-        return replace(way, broken="proxy", error="it does not speak HTTP")
+        return replace(link, broken="proxy", error="it does not speak HTTP")
     if int(status[1]) != HTTPStatus.OK:
-        return replace(way, broken="proxy", error=f"it answered HTTP {status[1].decode()}")
-    return way
+        return replace(link, broken="proxy", error=f"it answered HTTP {status[1].decode()}")
+    return link
 
 
 async def _start_tls(
-    way: Connectivity, writer: asyncio.StreamWriter, ca_file: Path | None, seconds: float
+    link: Connectivity, writer: asyncio.StreamWriter, ca_file: Path | None, seconds: float
 ) -> Connectivity:
     try:
         async with asyncio.timeout(seconds):
-            await writer.start_tls(make_tls_context(ca_file), server_hostname=way.host)
+            await writer.start_tls(make_tls_context(ca_file), server_hostname=link.host)
     except ssl.SSLCertVerificationError as error:
-        return replace(way, broken="tls", error=error.verify_message, verify_code=error.verify_code)
+        return replace(link, broken="tls", error=error.verify_message, verify_code=error.verify_code)
     except (OSError, ConfigurationError) as error:
-        return replace(way, broken="tls", error=_describe_error(error, seconds))
+        return replace(link, broken="tls", error=_describe_error(error, seconds))
     certificate: Mapping[str, Any] = writer.transport.get_extra_info("peercert") or {}
     expires = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
-    return replace(way, expires=expires, issuer=_find_issuer(certificate))
+    return replace(link, expires=expires, issuer=_find_issuer(certificate))
 
 
 def _find_issuer(certificate: Mapping[str, Any]) -> str:

@@ -17,23 +17,17 @@ def read_file_facts(path: Path) -> FileFacts | None:
     Raises OSError when the file cannot be examined.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return FileFacts(
-        path,
-        found.st_uid,
-        found.st_gid,
-        _find_user_name(found.st_uid),
-        stat.S_IMODE(found.st_mode),
-        found.st_size,
-    )
+    user, mode = _find_user_name(status.st_uid), stat.S_IMODE(status.st_mode)
+    return FileFacts(path, status.st_uid, status.st_gid, user, mode, status.st_size)
 
 
 def get_free_bytes(folder: Path) -> int:
     """Return the bytes that an ordinary user may still write on the folder's disk. Raises OSError."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def find_disk(path: Path) -> DiskFacts | None:
@@ -54,11 +48,9 @@ def find_filesystem(path: Path) -> str:
         mounts = [line.split()[1:3] for line in _MOUNTS.read_text().splitlines()]
     except OSError:
         return ""
-    here = path.absolute()
-    over = [(Path(point.encode().decode("unicode_escape")), kind) for point, kind in mounts]
-    return max(
-        ((len(point.parts), kind) for point, kind in over if here.is_relative_to(point)), default=(0, "")
-    )[1]
+    points = [(Path(point.encode().decode("unicode_escape")), kind) for point, kind in mounts]
+    above = [(len(point.parts), kind) for point, kind in points if path.absolute().is_relative_to(point)]
+    return max(above, default=(0, ""))[1]
 
 
 def _find_user_name(uid: int) -> str:

@@ -38,12 +38,11 @@ def read_zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
     The comparison covers thirteen months from the current hour on.
     """
     data = zones.load_zone_data()
-    copies = tuple(ZoneCopy(each.version, each.source, str(each.root)) for each in data.copies)
+    copies = tuple(ZoneCopy(copy.version, copy.source, str(copy.root)) for copy in data.copies)
     begin = now.replace(minute=0, second=0, microsecond=0)
-    found = (
-        (name, data.find_disagreement(name, begin, begin + THIRTEEN_MONTHS)) for name in sorted(set(names))
-    )
-    return ZoneFacts(copies, {name: since for name, since in found if since is not None})
+    end = begin + THIRTEEN_MONTHS
+    differing = ((name, data.find_disagreement(name, begin, end)) for name in sorted(set(names)))
+    return ZoneFacts(copies, {name: since for name, since in differing if since is not None})
 
 
 async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupant:
@@ -60,11 +59,8 @@ async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupa
     writer.transport.abort()
     try:
         async with asyncio.timeout(_PATIENCE):
-            return (
-                "scheduler"
-                if isinstance(await run_abandonable(lambda: page(listen, "/healthz")), dict)
-                else "somebody"
-            )
+            health = await run_abandonable(lambda: page(listen, "/healthz"))
+            return "scheduler" if isinstance(health, dict) else "somebody"
     except (NoAnswer, TimeoutError):
         return "silent"
     except SchedulerError:

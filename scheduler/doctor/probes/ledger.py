@@ -63,12 +63,12 @@ def _read_files(path: Path) -> LedgerFacts:
     if folder is None:
         return LedgerFacts(path=path)
     files = [read_file_facts(path.with_name(path.name + suffix)) for suffix in _FILES]
-    writable = [each for each in (path.parent, path) if each.exists()]
+    existing = [place for place in (path.parent, path) if place.exists()]
     return LedgerFacts(
         path=path,
         folder=folder,
-        files=tuple(each for each in files if each is not None),
-        writable=all(os.access(each, os.W_OK, effective_ids=True) for each in writable),
+        files=tuple(file for file in files if file is not None),
+        writable=all(os.access(place, os.W_OK, effective_ids=True) for place in existing),
         filesystem=find_filesystem(path.parent),
         free=get_free_bytes(path.parent),
         holder=find_holding_process(path),
@@ -92,7 +92,6 @@ def _read_contents(
     facts = replace(facts, application_id=application_id, version=version)
     if application_id != APPLICATION_ID:
         return facts
-    unsound = find_damage(connection, overdue)
-    return replace(
-        facts, damage=unsound, record=None if unsound else read_record(connection, now - LOOK_BACK, version)
-    )
+    damage = find_damage(connection, overdue)
+    record = None if damage else read_record(connection, now - LOOK_BACK, version)
+    return replace(facts, damage=damage, record=record)

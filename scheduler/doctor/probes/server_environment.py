@@ -29,16 +29,8 @@ _UNIT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 
 Source: systemd.exec(5), Environment Variables in Spawned Processes.
 """
-_SYSTEMD_VARIABLES: Final = (
-    "HOME",
-    "LANG",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "CREDENTIALS_DIRECTORY",
-    "STATE_DIRECTORY",
-    "XDG_RUNTIME_DIR",
-)
+_USER_VARIABLES: Final = ("HOME", "LANG", "USER", "LOGNAME", "SHELL")
+_DIRECTORY_VARIABLES: Final = ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR")
 """Variables that systemd may set although the unit does not name the variables."""
 _DEFAULT_PATH: Final = "/bin:/usr/bin"
 """The search path for a command without ``PATH`` (posix_spawn(3))."""
@@ -64,8 +56,8 @@ class ServerEnvironment:
         Return None when no executable program is found, or when the server cannot see the program.
         """
         path = self.variables.get("PATH", _DEFAULT_PATH) if "PATH" in passed else _DEFAULT_PATH
-        found = shutil.which(program, path=path)
-        return found if found is None or self._is_visible(found) else None
+        executable = shutil.which(program, path=path)
+        return executable if executable and self._is_visible(executable) else None
 
     def list_unset(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the names without a variable of the server; empty when the variables are not complete."""
@@ -116,7 +108,7 @@ def _read_unit_environment(file: Path) -> ServerEnvironment | None:
         f" serve --config {file} " in start for start in shown.get("ExecStart", ())
     ):
         return None
-    variables = {"PATH": _UNIT_PATH, **dict.fromkeys(_SYSTEMD_VARIABLES, "")}
+    variables = {"PATH": _UNIT_PATH, **dict.fromkeys((*_USER_VARIABLES, *_DIRECTORY_VARIABLES), "")}
     complete = True
     for line in shown.get("Environment", ()):
         with suppress(ValueError):  # unbalanced quotes
@@ -152,5 +144,5 @@ def _read_environment_file(file: Path) -> dict[str, str]:
     """Read the variables with simple values from an ``EnvironmentFile=``. Raises OSError."""
     with file.open("rb") as content:
         lines = content.read(_MAX_ENVIRONMENT).decode(errors="replace").splitlines()
-    found = (match for line in lines if (match := _LINE.fullmatch(line)))
-    return {match[1]: match[2].strip().strip("\"'") for match in found}
+    matches = (match for line in lines if (match := _LINE.fullmatch(line)))
+    return {match[1]: match[2].strip().strip("\"'") for match in matches}

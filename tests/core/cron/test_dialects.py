@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.cron.clock_changes import find_clock_changes
-from scheduler.core.cron.description import MONTHS, WEEKDAYS, describe_schedule
+from scheduler.core.cron.description import describe_schedule
 from scheduler.core.cron.dialect_difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
 from scheduler.core.cron.dialects import find_differences
+from scheduler.core.cron.fields import MONTHS, WEEKDAYS
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.cron.zones import load_zone
 from tests.core.cron.oracle import EXAMPLES, RULES, Rule, parsed
