@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from scheduler.localapi.runner.child_process import kill_child
+from scheduler.localapi.runner.process import kill_child
 
 _STANDARD_INPUT: Final = 0
 _READY: Final = b"ready\n"

@@ -20,7 +20,7 @@ from scheduler.clock import SystemClock
 from scheduler.core.instants import from_text, to_text
 from scheduler.doctor.facts import LedgerFacts
 from scheduler.doctor.probes.ledger import probe_ledger
-from scheduler.localapi.runner.child_process import kill_child
+from scheduler.localapi.runner.process import kill_child
 
 _FACTS: Final = TypeAdapter(LedgerFacts)
 _CHECK_SECONDS: Final = 40.0

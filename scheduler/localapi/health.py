@@ -60,6 +60,14 @@ class DatabaseHealth:
         """Note a successful write: a good moment for the probe."""
         self._written.set()
 
+    async def check(self, database: Database) -> bool:
+        """Return whether the last writes succeeded, and a read succeeds now."""
+        try:
+            await database.read(_read)
+        except Unreachable:
+            return False
+        return self.is_working
+
     async def probe_while_failed(self, database: Database) -> None:
         """Probe every second while the database is failing, or soon after a successful write; for ever."""
         while True:

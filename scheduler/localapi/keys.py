@@ -74,15 +74,16 @@ class ApiKeys:
         key_id = secrets.token_hex(_ID_BYTES)
         text = _PREFIX + key_id + secrets.token_urlsafe(_SECRET_BYTES)
         key = ApiKey(key_id, project_id, parse_scopes(scopes), to_text(self._now()))
-        await self._database.write(lambda connection: _insert(connection, key, _digest(text)))
+        row = key.id, _digest(text), project_id, " ".join(sorted(key.scopes)), key.created_at
+        statement = "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, ?, ?, ?, ?)"
+        await self._database.write(lambda connection: connection.execute(statement, row).rowcount)
         return NewApiKey(key, text)
 
     async def list_all(self) -> list[ApiKey]:
         """List all keys, the oldest first, with the revoked keys."""
+        statement = "SELECT * FROM keys ORDER BY created_at, id"
         return await self._database.read(
-            lambda connection: [
-                _to_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")
-            ]
+            lambda connection: [_to_key(row) for row in connection.execute(statement)]
         )
 
     async def revoke(self, key_id: str) -> bool:
@@ -95,11 +96,8 @@ class ApiKeys:
 
     async def check(self, text: str) -> ApiKey | None:
         """Return the key for this text, None for an unknown or revoked key."""
-        row = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)
-            ).fetchone()
-        )
+        statement, values = "SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)
+        row = await self._database.read(lambda connection: connection.execute(statement, values).fetchone())
         if row is None or row["revoked_at"] is not None:
             return None
         if not hmac.compare_digest(row["sha256"], _digest(text)):
@@ -113,11 +111,9 @@ class ApiKeys:
         if abs(now - self._used.get(key_id, _NEVER)) < _USE_INTERVAL:
             return
         self._used[key_id] = now
+        statement, values = "UPDATE keys SET last_used_at = ? WHERE id = ?", (to_text(now), key_id)
         with suppress(Unreachable):
-            statement = "UPDATE keys SET last_used_at = ? WHERE id = ?"
-            await self._database.write(
-                lambda connection: connection.execute(statement, (to_text(now), key_id)).rowcount
-            )
+            await self._database.write(lambda connection: connection.execute(statement, values).rowcount)
 
 
 def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
@@ -134,13 +130,6 @@ def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _insert(connection: sqlite3.Connection, key: ApiKey, digest: str) -> None:
-    connection.execute(
-        "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, ?, ?, ?, ?)",
-        (key.id, digest, key.project_id, " ".join(sorted(key.scopes)), key.created_at),
-    )
 
 
 def _to_key(row: sqlite3.Row) -> ApiKey:

@@ -5,7 +5,7 @@ between are skipped. A bookmark holds for a single version of the order: each in
 new version.
 """
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from typing import Final, NamedTuple
 
 SPACING: Final = 1000
@@ -22,10 +22,7 @@ class PageBookmark(NamedTuple):
 
 
 class PageBookmarks:
-    """The bookmarks of all projects, each for the newest known version of the order.
-
-    For use in a single thread.
-    """
+    """The bookmarks of all projects, for the newest known version of each order; for a single thread."""
 
     def __init__(self) -> None:
         # by project: the version, and the bookmarks in order
@@ -33,21 +30,19 @@ class PageBookmarks:
 
     def find_before(self, project_id: int, version: int, offset: int) -> PageBookmark | None:
         """Find the last bookmark at an offset or before."""
-        known = self._get_bookmarks(project_id, version)
-        place = bisect_right(known, offset, key=lambda anchor: anchor.offset)
-        return known[place - 1] if place else None
+        bookmarks = self._get_bookmarks(project_id, version)
+        index = bisect_right(bookmarks, offset, key=lambda bookmark: bookmark.offset)
+        return bookmarks[index - 1] if index else None
 
-    def keep(self, project_id: int, version: int, anchor: PageBookmark) -> None:
+    def keep(self, project_id: int, version: int, bookmark: PageBookmark) -> None:
         """Keep a bookmark, unless an existing bookmark is near enough."""
-        known = self._get_bookmarks(project_id, version)
-        place = bisect_right(known, anchor.offset, key=lambda each: each.offset)
-        last = known[place - 1].offset if place else 0
-        if anchor.offset - last >= SPACING:
-            known.insert(place, anchor)
+        last = self.find_before(project_id, version, bookmark.offset)
+        if bookmark.offset - (last.offset if last else 0) >= SPACING:
+            insort(self._get_bookmarks(project_id, version), bookmark)
 
     def _get_bookmarks(self, project_id: int, version: int) -> list[PageBookmark]:
-        seen, known = self._known.get(project_id, (None, []))
-        if seen != version:
-            known = []
-            self._known[project_id] = version, known
-        return known
+        last_version, bookmarks = self._known.get(project_id, (None, []))
+        if last_version != version:
+            bookmarks = []
+            self._known[project_id] = version, bookmarks
+        return bookmarks

@@ -39,8 +39,8 @@ def read(connection: sqlite3.Connection, number: int) -> str:
 
 def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None]) -> None:
     """Remove the texts among these without a run and without an answer."""
-    wanted = sorted({number for number in numbers if number is not None})
-    if wanted:
+    candidates = sorted({number for number in numbers if number is not None})
+    if candidates:
         connection.execute(
             """
             DELETE FROM prompts WHERE id IN (SELECT value FROM json_each(?))
@@ -48,15 +48,12 @@ def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None])
                 AND NOT EXISTS (SELECT 1 FROM idempotent_answers
                     WHERE idempotent_answers.prompt_id = prompts.id)
             """,
-            (json.dumps(wanted),),
+            (json.dumps(candidates),),
         )
 
 
 def move_run_prompts(connection: sqlite3.Connection) -> int:
-    """Move the prompts of the first runs of an older version.
-
-    Return the number of moved prompts, 0 at the end.
-    """
+    """Move the prompts of the first runs of an older version. Return the number of prompts, 0 at the end."""
     moved: list[tuple[int, int]] = []
     characters = 0
     rows = connection.execute(

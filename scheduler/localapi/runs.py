@@ -20,8 +20,6 @@ from scheduler.localapi import early_ends, prompts
 from scheduler.localapi.config import QUEUE_TIMEOUT
 from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause, EarlyEnds
 
-INTERRUPTED_ERROR: Final = "The server ended during this run, and the end of the run is not known."
-
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
@@ -56,6 +54,7 @@ class CancelledRuns:
     up_to: int
 
 
+INTERRUPTED_ERROR: Final = "The server ended during this run, and the end of the run is not known."
 INTERRUPTED: Final = RunResult("failed", error=INTERRUPTED_ERROR)
 """The end of a run that a dead process left running."""
 
@@ -77,10 +76,7 @@ class InterruptedRuns:
 
 
 class RunQueue:
-    """The runs of a database. ``now`` is the clock.
-
-    A run does not begin any more after waiting for ``queue_timeout`` seconds.
-    """
+    """The runs of a database. ``now`` is the clock. A run waits for ``queue_timeout`` seconds at most."""
 
     def __init__(
         self, database: Database, now: Callable[[], datetime], queue_timeout: float = QUEUE_TIMEOUT
@@ -91,9 +87,7 @@ class RunQueue:
 
     async def list_running(self) -> list[str]:
         """List the runs marked as running. Before the first `take`, a dead process left them."""
-        return await self._database.read(
-            lambda connection: [row["id"] for row in connection.execute(f"SELECT id {RUNNING}")]
-        )
+        return await self._database.read(_list_running)
 
     async def fail_interrupted_runs(self) -> "InterruptedRuns":
         """Fail the runs that a dead process left running.
@@ -103,10 +97,7 @@ class RunQueue:
         return await self._database.write(partial(_fail_interrupted_runs, now=self._format_now()))
 
     async def cancel(self, run_id: str) -> bool:
-        """Note the cancellation of a run, which the runner ends soon.
-
-        Return False for a run that has ended.
-        """
+        """Note the cancellation of a run, which the runner ends soon. Return False for an ended run."""
         statement = (
             "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN "
             "('queued', 'running')"
@@ -117,9 +108,8 @@ class RunQueue:
 
     async def cancel_all(self, automation_id: str | None) -> CancelledRuns:
         """Note the cancellation of all unfinished runs: of an automation, or with None of all automations."""
-        return await self._database.write(
-            partial(_cancel_all, automation_id=automation_id, now=self._format_now())
-        )
+        now = self._format_now()
+        return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=now))
 
     async def count_unfinished(self) -> int:
         """Count all unfinished runs."""
@@ -148,7 +138,8 @@ class RunQueue:
 
     async def list_cancellations(self) -> list[str]:
         """Return the ids of the running runs with a cancellation."""
-        return await self._database.read(_list_cancellations)
+        condition = "AND cancelled_at IS NOT NULL"
+        return await self._database.read(partial(_list_running, condition=condition))
 
     async def end_early(self, errors: Mapping[EarlyCause, str]) -> EarlyEnds | None:
         """End the first waiting runs that may not begin, each with the error of the cause.
@@ -159,37 +150,23 @@ class RunQueue:
         oldest = self._compute_expiry_limit()
         if not await self._database.read(partial(early_ends.has_any, oldest=oldest)):
             return None
-        return await self._database.write(
-            partial(_end_early, errors=errors, oldest=oldest, now=self._format_now())
-        )
+        now = self._format_now()
+        return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=now))
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
         """Mark the longest waiting run as running, with the command for the run; None when no run waits.
 
         None also while waiting runs are to end: call again after `end_early`.
         """
-        return await self._database.write(
-            partial(
-                _take,
-                command=json.dumps(command),
-                oldest=self._compute_expiry_limit(),
-                now=self._format_now(),
-            )
-        )
+        oldest, now = self._compute_expiry_limit(), self._format_now()
+        return await self._database.write(partial(_take, command=json.dumps(command), oldest=oldest, now=now))
 
     async def finish(self, run: QueuedRun, end: RunResult, ended_at: datetime) -> None:
         """Record how and when a run ended. The automation shows the end while this is the newest run."""
-        await self._database.write(
-            partial(
-                _finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)
-            )
-        )
+        await self._database.write(partial(_finish, run=run, end=end, ended_at=to_text(ended_at)))
 
     async def end_unfinished(self, error: str) -> int:
-        """Fail all unfinished runs with ``error``, and return the number.
-
-        Only while no process carries out runs.
-        """
+        """Fail all unfinished runs with ``error``, and return the number; only while no process runs them."""
         return await self._database.write(partial(_end_unfinished, error=error, now=self._format_now()))
 
     async def list_runs(
@@ -200,9 +177,8 @@ class RunQueue:
         ``automation`` is an id, a name or a pattern for a name (``nightly-*``), now or at the time of
         acceptance.
         """
-        return await self._database.read(
-            partial(select_runs, automation=automation, status=status, limit=limit)
-        )
+        select = partial(select_runs, automation=automation, status=status, limit=limit)
+        return await self._database.read(select)
 
     async def get_run(self, run_id: str) -> dict[str, Any] | None:
         """Return all values of a run, None for an unknown run."""
@@ -224,10 +200,15 @@ _RUNS_WITH_PREFIX: Final = """
 
 
 def _fail_interrupted_runs(connection: sqlite3.Connection, *, now: str) -> InterruptedRuns:
-    left = [InterruptedRun(*row) for row in connection.execute(f"SELECT id, automation_id, name {RUNNING}")]
-    for run in left:
-        _finish(connection, run_id=run.id, automation_id=run.automation_id, end=INTERRUPTED, ended_at=now)
-    return InterruptedRuns(left, _count_unfinished(connection))
+    rows = connection.execute(f"SELECT id, automation_id, name {RUNNING}")
+    interrupted = [InterruptedRun(*row) for row in rows]
+    for run in interrupted:
+        _finish(connection, run=run, end=INTERRUPTED, ended_at=now)
+    return InterruptedRuns(interrupted, _count_unfinished(connection))
+
+
+def _list_running(connection: sqlite3.Connection, condition: str = "") -> list[str]:
+    return [row["id"] for row in connection.execute(f"SELECT id {RUNNING} {condition}")]
 
 
 def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:
@@ -247,10 +228,6 @@ def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str
     return QueuedRun(run_id, automation_id, task_id, name, repository, text)
 
 
-def _list_cancellations(connection: sqlite3.Connection) -> list[str]:
-    return [row["id"] for row in connection.execute(f"SELECT id {RUNNING} AND cancelled_at IS NOT NULL")]
-
-
 def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, now: str) -> CancelledRuns:
     up_to = early_ends.request_end(connection, automation_id, EarlyCause.CANCELLED, now)
     running = connection.execute(
@@ -267,8 +244,8 @@ def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, no
 
 def _count_unfinished(connection: sqlite3.Connection) -> int:
     return sum(
-        int(connection.execute(f"SELECT count(*) {which}").fetchone()[0])
-        for which in (WAITING, CANCELLED, RUNNING)
+        int(connection.execute(f"SELECT count(*) {condition}").fetchone()[0])
+        for condition in (WAITING, CANCELLED, RUNNING)
     )
 
 
@@ -280,10 +257,10 @@ def _count_waiting(connection: sqlite3.Connection, *, automation_id: str | None,
 def _end_early(
     connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, str], oldest: str, now: str
 ) -> EarlyEnds | None:
-    found = early_ends.find_slice(connection, oldest)
-    if found is None:
+    ends = early_ends.find_slice(connection, oldest)
+    if ends is None:
         return None
-    cause, runs = found
+    cause, runs = ends
     early_ends.end_runs(connection, runs, errors[cause], now)
     return EarlyEnds(cause, len(runs))
 
@@ -291,34 +268,27 @@ def _end_early(
 def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:
     runs = [
         run
-        for which in (RUNNING, WAITING, CANCELLED)
-        for run in connection.execute(f"SELECT id, automation_id {which}").fetchall()
+        for condition in (RUNNING, WAITING, CANCELLED)
+        for run in connection.execute(f"SELECT id, automation_id {condition}").fetchall()
     ]
     early_ends.end_runs(connection, runs, error, now)
     return len(runs)
 
 
 def _finish(
-    connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunResult, ended_at: str
+    connection: sqlite3.Connection, *, run: QueuedRun | InterruptedRun, end: RunResult, ended_at: str
 ) -> None:
     connection.execute(
         "UPDATE runs SET status = ?, finished_at = ?, exit_status = ?, error = ? WHERE id = ?",
-        (end.status, ended_at, end.exit_status, end.error, run_id),
+        (end.status, ended_at, end.exit_status, end.error, run.id),
     )
     connection.execute(
         """
         UPDATE automations
-        SET last_run_status = :status, last_error = :error,
-            updated_at = iif(:status = 'failed', :ended_at, updated_at)
-        WHERE id = :automation_id AND last_task_run_id = :run_id
+        SET last_run_status = ?1, last_error = ?2, updated_at = iif(?1 = 'failed', ?3, updated_at)
+        WHERE id = ?4 AND last_task_run_id = ?5
         """,
-        {
-            "status": end.status,
-            "error": end.error,
-            "ended_at": ended_at,
-            "automation_id": automation_id,
-            "run_id": run_id,
-        },
+        (end.status, end.error, ended_at, run.automation_id, run.id),
     )
 
 
@@ -333,9 +303,7 @@ def select_runs(
     automation_id = find_id(automation)
     conditions = ["true"]
     if automation is not None:
-        conditions.append(
-            _AUTOMATION_CONDITION if automation_id is None else "automation_id = :automation_id"
-        )
+        conditions.append("automation_id = :automation_id" if automation_id else _AUTOMATION_CONDITION)
     if status is not None:
         conditions.append("status = :status")
     rows = connection.execute(
@@ -368,6 +336,4 @@ _RUN_COLUMNS: Final = (
 
 
 def _to_dict(row: sqlite3.Row) -> dict[str, Any]:
-    shown = dict(row)
-    shown["command"] = json.loads(shown["command"] or "null")
-    return shown
+    return {**dict(row), "command": json.loads(row["command"] or "null")}

@@ -46,9 +46,7 @@ _FIRST_TABLES: Final = (
         updated_at TEXT NOT NULL
     ) STRICT
     """,
-    """
-    CREATE INDEX automations_in_order ON automations (project_id, name, created_at DESC, id)
-    """,
+    "CREATE INDEX automations_in_order ON automations (project_id, name, created_at DESC, id)",
     # Every page shows the count of all automations, and counting a hundred thousand takes longer than the
     # page.
     """
@@ -87,12 +85,8 @@ _FIRST_TABLES: Final = (
         error TEXT
     ) STRICT
     """,
-    """
-    CREATE INDEX runs_of_automation ON runs (automation_id, sequence)
-    """,
-    """
-    CREATE INDEX runs_unfinished ON runs (status, sequence) WHERE status IN ('queued', 'running')
-    """,
+    "CREATE INDEX runs_of_automation ON runs (automation_id, sequence)",
+    "CREATE INDEX runs_unfinished ON runs (status, sequence) WHERE status IN ('queued', 'running')",
     """
     CREATE TABLE idempotent_answers (
         key_id TEXT NOT NULL,
@@ -104,9 +98,7 @@ _FIRST_TABLES: Final = (
         PRIMARY KEY (key_id, automation_id, idempotency_key)
     ) STRICT
     """,
-    """
-    CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)
-    """,
+    "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
 )
 
 

@@ -5,7 +5,6 @@ Only this module combines all parts. The module reads no settings and no clock: 
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -26,8 +25,8 @@ from scheduler.localapi.http.rate_limiter import KeyRateLimiter
 from scheduler.localapi.http.views import Views
 from scheduler.localapi.keys import ApiKeys
 from scheduler.localapi.lock import ServerLock
+from scheduler.localapi.runner.output import RunOutputFiles
 from scheduler.localapi.runner.retention import Retention
-from scheduler.localapi.runner.run_output import RunOutputFiles
 from scheduler.localapi.runner.runner import Runner
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
@@ -58,22 +57,20 @@ class LocalApi:
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
         self._long_work = LongWork()
         views = Views(
-            Contract(config.github_integrations),
-            Store(database, now),
-            self._long_work,
-            self._runner.wake,
-            self._runner.hurry_cancellations,
+            contract=Contract(config.github_integrations),
+            store=Store(database, now),
+            long_work=self._long_work,
+            on_run=self._runner.wake,
+            on_delete=self._runner.hurry_cancellations,
             read_output=RunOutputFiles(database, config.runner.folder).read,
             public_url=config.public_url,
             max_page=config.max_page,
         )
-        throttle = KeyRateLimiter(config.requests_per_minute, asyncio.get_running_loop().time)
         self.app = build_app(
             views,
             self.keys,
-            throttle,
+            KeyRateLimiter(config.requests_per_minute, asyncio.get_running_loop().time),
             self.metrics,
-            long_work=self._long_work,
             healthy=self._check_health,
             sizes=self._measure_sizes,
         )
@@ -106,10 +103,7 @@ class LocalApi:
         return api
 
     async def close(self) -> None:
-        """End the runs in progress, which count as failed, and close the database.
-
-        Waiting runs wait for the next start.
-        """
+        """End and fail the runs in progress, and close the database. Waiting runs wait for the next start."""
         self._long_work.close()
         await self._runner.close()
         self._prober.cancel()
@@ -123,37 +117,23 @@ class LocalApi:
 
     def describe_state(self) -> str:
         """Describe the current work in one line."""
-        runs = f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
-        return (
-            runs if self._database_health.is_working else f"the database does not work, see the log; {runs}"
-        )
+        fault = "" if self._database_health.is_working else "the database does not work, see the log; "
+        return f"{fault}runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
 
     async def _check_health(self) -> Mapping[str, bool]:
-        return {"database": await self._is_database_working(), "runner": self._runner.is_alive()}
+        is_working = await self._database_health.check(self._database)
+        return {"database": is_working, "runner": self._runner.is_alive()}
 
     async def _measure_sizes(self) -> Mapping[str, int]:
         """Return how many bytes each part takes; without the database's size for an unreadable database."""
         sizes = {"outputs": self._retention.size.outputs, "clones": self._retention.size.clones}
+        path = self._path
         with suppress(Unreachable, OSError):
-            sizes["database"] = await self._database.read_in_background(
-                lambda _: _measure_database(self._path)
-            )
+            sizes["database"] = await self._database.read_in_background(lambda _: _measure_database(path))
         return sizes
-
-    async def _is_database_working(self) -> bool:
-        """Return whether the last writes succeeded, and a read succeeds now."""
-        try:
-            await self._database.read(_ping)
-        except Unreachable:
-            return False
-        return self._database_health.is_working
 
 
 def _measure_database(database: Path) -> int:
     """Return the size of a database with the files that SQLite keeps beside the database."""
     files = [database.with_name(database.name + suffix) for suffix in ("", *SIDE_FILE_SUFFIXES)]
     return sum(file.stat().st_size for file in files if file.exists())
-
-
-def _ping(connection: sqlite3.Connection) -> None:
-    connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone()

@@ -114,17 +114,16 @@ class Store:
             return await self._database.read(partial(read, bookmarks=self._bookmarks))
         return await self._database.browse(partial(read, bookmarks=self._large_page_bookmarks))
 
-    async def get(self, place: AutomationRef) -> AutomationJson | None:
+    async def get(self, ref: AutomationRef) -> AutomationJson | None:
         """Read an automation, None for an unknown automation."""
         statement = f"SELECT {_COLUMNS} FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
-        return await self._database.read(
-            lambda connection: _fetch_one(connection, statement, place.to_parameters())
-        )
+        parameters = ref.to_parameters()
+        return await self._database.read(lambda connection: _fetch_one(connection, statement, parameters))
 
     async def create(self, project_id: int, values: Mapping[str, Value]) -> AutomationJson:
         """Insert a new automation with these valid values."""
         at = to_text(self._now())
-        made: dict[str, Value] = {
+        row: dict[str, Value] = {
             "id": str(uuid.uuid4()),
             "project_id": project_id,
             **values,
@@ -133,32 +132,28 @@ class Store:
             "updated_at": at,
         }
         statement = (
-            f"INSERT INTO automations ({', '.join(made)}) VALUES (:{', :'.join(made)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
+            f"INSERT INTO automations ({', '.join(row)}) VALUES (:{', :'.join(row)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
         )
-        created = await self._database.write(lambda connection: _fetch_one(connection, statement, made))
+        created = await self._database.write(lambda connection: _fetch_one(connection, statement, row))
         assert created is not None
         return created
 
-    async def update(self, place: AutomationRef, changes: Mapping[str, Value]) -> AutomationJson | None:
-        """Change an automation, None for an unknown automation.
-
-        ``updated_at`` moves even without another change.
-        """
-        changed = {**changes, "updated_at": to_text(self._now())}
-        assignments = ", ".join(f"{name} = :{name}" for name in changed)
+    async def update(self, ref: AutomationRef, changes: Mapping[str, Value]) -> AutomationJson | None:
+        """Change an automation, None for an unknown automation. ``updated_at`` moves in any case."""
+        values = {**changes, "updated_at": to_text(self._now())}
+        assignments = ", ".join(f"{name} = :{name}" for name in values)
         statement = f"UPDATE automations SET {assignments} {_WHERE_AUTOMATION} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
-        return await self._database.write(
-            lambda connection: _fetch_one(connection, statement, place.to_parameters() | changed)
-        )
+        parameters = ref.to_parameters() | values
+        return await self._database.write(lambda connection: _fetch_one(connection, statement, parameters))
 
-    async def delete(self, place: AutomationRef) -> bool:
+    async def delete(self, ref: AutomationRef) -> bool:
         """Delete an automation, and request the end of waiting runs. Return False for an unknown automation.
 
         The runs of the automation stay on record.
         """
-        return await self._database.write(partial(_delete, place=place, now=to_text(self._now())))
+        return await self._database.write(partial(_delete, ref=ref, now=to_text(self._now())))
 
-    async def start_run(self, place: AutomationRef, idempotency_key: str | None) -> AcceptedRun | None:
+    async def start_run(self, ref: AutomationRef, idempotency_key: str | None) -> AcceptedRun | None:
         """Accept a run, None for an unknown automation.
 
         ``idempotency_key`` is the client's name for the request. The run, the automation with the run and the
@@ -166,19 +161,16 @@ class Store:
         the first answer, however soon the repetition follows, also after a restart and with another key of
         the project.
         """
-        return await self._database.write(
-            partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now())
-        )
+        start = partial(_start_run, ref=ref, idempotency_key=idempotency_key, now=self._now())
+        return await self._database.write(start)
 
 
-def _delete(connection: sqlite3.Connection, *, place: AutomationRef, now: str) -> bool:
-    if (
-        connection.execute(f"DELETE FROM automations {_WHERE_AUTOMATION}", place.to_parameters()).rowcount  # noqa: S608 - the names are constants
-        == 0
-    ):
-        return False
-    early_ends.request_end(connection, place.automation_id, EarlyCause.DELETED, now)
-    return True
+def _delete(connection: sqlite3.Connection, *, ref: AutomationRef, now: str) -> bool:
+    statement = f"DELETE FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
+    is_deleted = connection.execute(statement, ref.to_parameters()).rowcount == 1
+    if is_deleted:
+        early_ends.request_end(connection, ref.automation_id, EarlyCause.DELETED, now)
+    return is_deleted
 
 
 def _read_page(
@@ -203,10 +195,7 @@ def _read_page(
 def _find_rows(
     connection: sqlite3.Connection, project_id: int, limit: int, offset: int, bookmark: PageBookmark | None
 ) -> list[int]:
-    """Return the rowids of a page in order, from the index alone.
-
-    Rows are skipped in the index, and nothing is sorted.
-    """
+    """Return the rowids of a page in order. Rows are skipped in the index, and nothing is sorted."""
     rows = connection.execute(
         f"""
         SELECT rowid FROM automations
@@ -241,11 +230,11 @@ def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[l
 
 
 def _start_run(
-    connection: sqlite3.Connection, *, place: AutomationRef, idempotency_key: str | None, now: datetime
+    connection: sqlite3.Connection, *, ref: AutomationRef, idempotency_key: str | None, now: datetime
 ) -> AcceptedRun | None:
-    if idempotency_key is not None and (given := _find_answer(connection, place, idempotency_key, now)):
-        return given
-    run = {**place.to_parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
+    if idempotency_key is not None and (answer := _find_answer(connection, ref, idempotency_key, now)):
+        return answer
+    run = {**ref.to_parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
     automation = _fetch_one(
         connection,
         f"""
@@ -270,21 +259,20 @@ def _start_run(
     )
     accepted = AcceptedRun(HTTPStatus.OK, automation, is_new=True)
     if idempotency_key is not None:
-        _keep_answer(
-            connection, (place.project_id, place.automation_id, idempotency_key), accepted, prompt_id, now
-        )
+        names = ref.project_id, ref.automation_id, idempotency_key
+        _keep_answer(connection, names, accepted, prompt_id, now)
     return accepted
 
 
 def _find_answer(
-    connection: sqlite3.Connection, place: AutomationRef, idempotency_key: str, now: datetime
+    connection: sqlite3.Connection, ref: AutomationRef, idempotency_key: str, now: datetime
 ) -> AcceptedRun | None:
     row = connection.execute(
         """
         SELECT status, body, prompt_id FROM idempotent_answers
         WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
-        (place.project_id, place.automation_id, idempotency_key, to_text(now - ANSWER_RETENTION)),
+        (ref.project_id, ref.automation_id, idempotency_key, to_text(now - ANSWER_RETENTION)),
     ).fetchone()
     if row is None:
         return None
@@ -298,7 +286,7 @@ def _find_answer(
 def _keep_answer(
     connection: sqlite3.Connection,
     names: tuple[int, str, str],
-    accepted: AcceptedRun,
+    run: AcceptedRun,
     prompt_id: int,
     now: datetime,
 ) -> None:
@@ -311,14 +299,14 @@ def _keep_answer(
         "idempotency_key = ? RETURNING prompt_id",
         names,
     ).fetchall()
-    body = json.dumps({**accepted.automation, "prompt": None})  # the fields keep their order
+    body = json.dumps({**run.automation, "prompt": None})  # the fields keep their order
     connection.execute(
         """
         INSERT INTO idempotent_answers (project_id, automation_id, idempotency_key, status, body,
             prompt_id, created_at)
         VALUES (?, ?, ?, ?, ?, ?, ?)
         """,
-        (*names, accepted.status, body, prompt_id, to_text(now)),
+        (*names, run.status, body, prompt_id, to_text(now)),
     )
     prompts.remove_unused(connection, (number for (number,) in replaced))
     remove_old_answers(connection, to_text(now - ANSWER_RETENTION), _MAX_PURGED)
@@ -348,6 +336,4 @@ def _fetch_one(
 
 
 def _to_automation_json(row: sqlite3.Row) -> AutomationJson:
-    shown = dict(row)
-    shown["enabled"] = bool(shown["enabled"])
-    return shown
+    return {**dict(row), "enabled": bool(row["enabled"])}

@@ -15,7 +15,7 @@ from scheduler.database import Database
 from scheduler.localapi import store
 from scheduler.localapi.http import endpoint, views
 from scheduler.localapi.http.bodies import parse_body
-from scheduler.localapi.http.json_encoder import encode
+from scheduler.localapi.http.json_codec import encode
 from scheduler.localapi.keys import Scope
 from tests.localapi.support import COLLECTION, VALID, Served, serving
 

@@ -148,8 +148,8 @@ def test_what_was_deleted_shortly_before_the_server_ended_does_not_begin_with_th
 ) -> None:
     async def story() -> None:
         async with serving(tmp_path, max_parallel=0) as served:
-            assert served.api._runner._cancellation_task is not None
-            served.api._runner._cancellation_task.cancel()
+            (watch,) = (task for task in served.api._runner._tasks if task.get_name() == "runner-cancelling")
+            watch.cancel()
             created = await served.create()
             run_id = (await served.start_run(created["id"]))["last_task_run_id"]
             await served.client.delete(f"{COLLECTION}{created['id']}/")

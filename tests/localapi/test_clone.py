@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.localapi.runner.clone import make_clone_argv
+from scheduler.localapi.runner.execution import make_clone_argv
 from scheduler.localapi.runner.workspace import Workspace
 from tests.localapi.support import Served, eventually, serving
 

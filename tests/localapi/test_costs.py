@@ -10,10 +10,9 @@ from starlette.datastructures import QueryParams
 from starlette.types import Message
 
 from scheduler.localapi.http.bodies import MAX_BODY, MAX_FORM, URLENCODED, parse_body
-from scheduler.localapi.http.charsets import CHARSETS
 from scheduler.localapi.http.contract import Contract
 from scheduler.localapi.http.errors import ApiError
-from scheduler.localapi.http.negotiation import JSON, MAX_MEDIA_TYPE, negotiate_indent
+from scheduler.localapi.http.negotiation import CHARSETS, JSON, MAX_MEDIA_TYPE, negotiate_indent
 from scheduler.localapi.http.paging import PageRequest
 from scheduler.localapi.keys import Scope
 from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET, RequestSizeLimit

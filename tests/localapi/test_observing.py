@@ -175,12 +175,12 @@ def test_it_is_healthy_while_it_can_read_and_its_workers_work(tmp_path: Path) ->
         async with serving(tmp_path) as served:
             answer = await served.client.get("/healthz")
             assert (answer.status_code, answer.json()) == (200, {"database": True, "runner": True})
-            worker = served.api._runner._workers[0]
+            worker = served.api._runner._tasks[-1]
             worker.cancel()
             await asyncio.wait({worker})
             answer = await served.client.get("/healthz")
             assert (answer.status_code, answer.json()) == (503, {"database": True, "runner": False})
-            served.api._runner._workers.remove(worker)
+            served.api._runner._tasks.remove(worker)
 
     asyncio.run(story())
 

@@ -1,6 +1,7 @@
 """What is kept of an output: all of it, or its beginning and its end, and never more than so much."""
 
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from hypothesis import given
@@ -14,7 +15,7 @@ LAST = 16 * 1024
 def kept(folder: Path, limit: int, *printed: bytes) -> bytes:
     file = folder / "output"
     file.unlink(missing_ok=True)
-    with Output(file, limit) as output:
+    with closing(Output(file, limit)) as output:
         for part in printed:
             output.write(part)
     return file.read_bytes()
@@ -25,7 +26,7 @@ def test_what_fits_is_kept_as_it_was_printed(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_in_the_file_at_once(tmp_path: Path) -> None:
-    with Output(tmp_path / "output", 100) as output:
+    with closing(Output(tmp_path / "output", 100)) as output:
         output.write(b"one\n")
         assert (tmp_path / "output").read_bytes() == b"one\n"
 
@@ -57,7 +58,7 @@ def test_a_note_stands_behind_everything_on_a_line_of_its_own_and_is_no_word_of_
     ):
         file = tmp_path / "output"
         file.unlink(missing_ok=True)
-        with Output(file, limit) as output:
+        with closing(Output(file, limit)) as output:
             output.write(printed)
             output.add_note("one")
             output.add_note("two")
@@ -66,7 +67,7 @@ def test_a_note_stands_behind_everything_on_a_line_of_its_own_and_is_no_word_of_
 
 
 def test_a_full_disk_takes_the_output_and_nothing_else() -> None:
-    with Output(Path("/dev/full"), 100) as output:
+    with closing(Output(Path("/dev/full"), 100)) as output:
         output.write(b"one")
         output.write(b"two")
         assert output.tail == b"onetwo"

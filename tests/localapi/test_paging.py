@@ -50,5 +50,5 @@ def test_links_keep_the_query_and_lead_to_the_pages_beside(
 ) -> None:
     url = f"{URL}?{query}" if query else URL
     shown = len(range(10)[page.offset : page.offset + page.limit])
-    assert page.make_next_link(url, count=10, shown=shown) == (after and f"{URL}?{after}")
+    assert page.make_next_link(url, count=10, row_count=shown) == (after and f"{URL}?{after}")
     assert page.make_previous_link(url) == (before and f"{URL}?{before}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.runner.run_output import MAX_TAIL, read_end
+from scheduler.localapi.runner.output import TAIL_SIZE, read_end
 from tests.localapi.support import Served, eventually, serving
 
 PATH = "/api/projects/1/task_runs/{}/output/"
@@ -63,7 +63,7 @@ def test_of_a_long_output_the_last_lines_are_given(tmp_path: Path) -> None:
             assert given["size"] == 588895
             lines = given["output"].splitlines()
             assert lines == [str(number) for number in range(int(lines[0]), 100001)]
-            assert MAX_TAIL - 10 < len(given["output"]) <= MAX_TAIL
+            assert TAIL_SIZE - 10 < len(given["output"]) <= TAIL_SIZE
 
     asyncio.run(story())
 

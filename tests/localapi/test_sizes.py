@@ -12,7 +12,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from scheduler.localapi.runner import retention
-from scheduler.localapi.runner.child_process import kill_child
+from scheduler.localapi.runner.process import kill_child
 from scheduler.localapi.runner.sizes import RunSize, measure
 from scheduler.localapi.runner.workspace import Workspace
 from tests.defaults import runner_config

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.localapi.http import urlencoded
-from scheduler.localapi.http.urlencoded import MAX_FIELDS, parse_form
+from scheduler.localapi.http import bodies
+from scheduler.localapi.http.bodies import MAX_FIELDS, parse_form
 
 SCRAPS = st.sampled_from(
     [
@@ -38,7 +38,7 @@ SCRAPS = st.sampled_from(
 def test_a_form_says_what_the_library_reads_in_it(piece: int, charset: str, scraps: list[str]) -> None:
     text = "".join(scraps)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(urlencoded, "_PIECE", piece)
+        patched.setattr(bodies, "_PIECE", piece)
         assert parse_form(text, charset) == dict(parse_qsl(text, keep_blank_values=True, encoding=charset))
 
 

@@ -17,8 +17,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scheduler.localapi.http.endpoint import Action, Endpoint, make_error_response, render
-from scheduler.localapi.http.errors import make_unknown_route_error
-from scheduler.localapi.http.long_work import LongWork
+from scheduler.localapi.http.errors import make_not_found_error
 from scheduler.localapi.http.metrics import ApiMetrics
 from scheduler.localapi.http.rate_limiter import KeyRateLimiter
 from scheduler.localapi.http.views import Views
@@ -42,10 +41,7 @@ register_url_convertor("segment", _Segment())
 
 
 class _ExactRoute(Route):
-    """A route for exactly the path.
-
-    Starlette's own route also accepts a line break at the end, because of ``$``.
-    """
+    """A route for exactly the path. With ``$``, Starlette's route also accepts a line break at the end."""
 
     def __init__(self, path: str, endpoint: ASGIApp) -> None:
         super().__init__(path, endpoint)
@@ -55,21 +51,17 @@ class _ExactRoute(Route):
 def build_app(
     views: Views,
     keys: ApiKeys,
-    throttle: KeyRateLimiter,
+    rate_limiter: KeyRateLimiter,
     metrics: ApiMetrics,
     *,
-    long_work: LongWork,
     healthy: Callable[[], Awaitable[Mapping[str, bool]]],
     sizes: Callable[[], Awaitable[Mapping[str, int]]],
 ) -> ASGIApp:
-    """Build the application.
-
-    ``healthy`` returns whether each part works, ``sizes`` the bytes of each part.
-    """
+    """Build the application. ``healthy`` returns whether each part works, ``sizes`` the parts' bytes."""
 
     def make_routes(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
-        app = Endpoint(route, actions, keys, throttle, metrics, long_work=long_work)
+        app = Endpoint(route, actions, keys, rate_limiter, metrics, views.long_work)
         return [_ExactRoute(path, app), _ExactRoute(path.rstrip("/"), app)]  # with the slash and without
 
     contract = OPENAPI.read_bytes()
@@ -91,7 +83,9 @@ def build_app(
     async def respond_unknown_route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             metrics.count_request("unmatched", scope["method"], HTTPStatus.NOT_FOUND, 0)
-            await render(make_error_response(make_unknown_route_error()), None, {})(scope, receive, send)
+            await render(make_error_response(make_not_found_error("Endpoint not found.")), None, {})(
+                scope, receive, send
+            )
 
     return Router(
         [

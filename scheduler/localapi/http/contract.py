@@ -5,16 +5,17 @@ Pure. The contract sets the order of the fields, and the order decides which of 
 
 from collections.abc import Collection, Mapping
 from functools import cache
-from typing import Final
+from typing import Any, Final
 from zoneinfo import available_timezones
 
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.cron.zones import PLACEHOLDERS
 from scheduler.localapi.http.errors import make_validation_error
 from scheduler.localapi.http.fields import ABSENT, Field, Flag, Reference, Text
-from scheduler.localapi.store import Value
+from scheduler.localapi.store import FIELDS, Value
 
 _CRON_FIELDS: Final = 5
+_READ_ONLY_TYPES: Final = {"last_run_at": "datetime", "created_at": "datetime", "updated_at": "datetime"}
 
 
 class Contract:
@@ -39,27 +40,32 @@ class Contract:
 
         Unknown fields are ignored.
         """
-        read = _require_mapping(data)
-        return {field.name: _read_field(field, read) for field in self.fields}
+        fields = _require_mapping(data)
+        return {field.name: field.read_new(fields) for field in self.fields}
 
     def parse_changes(self, data: object) -> dict[str, Value]:
         """Return only the fields in ``data``, for an existing automation. Raises as `parse_new` does."""
-        read = _require_mapping(data)
-        return {
-            field.name: field.read(value)
-            for field in self.fields
-            if (value := field.get_value(read)) is not ABSENT
-        }
+        fields = _require_mapping(data)
+        values = ((field, field.get_value(fields)) for field in self.fields)
+        return {field.name: field.read(value) for field, value in values if value is not ABSENT}
+
+    def describe_fields(self) -> dict[str, dict[str, Any]]:
+        """Describe every field of an automation, as in Django REST framework's SimpleMetadata."""
+        writable = {field.name: field for field in self.fields}
+        return {name: _describe_field(name, writable.get(name)) for name in FIELDS}
 
 
-def _read_field(field: Field, data: Mapping[str, object]) -> Value:
-    value = field.get_value(data)
-    if value is not ABSENT:
-        return field.read(value)
-    left_out = field.get_default(data)
-    if left_out is ABSENT:
-        raise field.make_required_error()
-    return left_out
+def _describe_field(name: str, field: Field | None) -> dict[str, Any]:
+    """Describe a writable field, or with None a read-only field."""
+    description: dict[str, Any] = {
+        "type": field.type_name if field else _READ_ONLY_TYPES.get(name, "string"),
+        "required": field is not None and field.is_required,
+        "read_only": field is None,
+        "label": name.replace("_", " ").capitalize(),
+    }
+    if isinstance(field, Text) and field.max_length is not None:
+        description["max_length"] = field.max_length
+    return description
 
 
 def _require_mapping(data: object) -> Mapping[str, object]:
@@ -82,10 +88,7 @@ def _parse_repository(text: str) -> str:
 
 
 def _check_cron_expression(text: str) -> str:
-    """Accept schedules that this scheduler can evaluate.
-
-    Schedules that the daemon would quarantine are refused here.
-    """
+    """Accept schedules that this scheduler can evaluate. The daemon would quarantine other schedules."""
     if len(text.split()) != _CRON_FIELDS:
         detail = (
             "Only standard 5-field cron expressions are supported (minute hour day month weekday). "

@@ -28,7 +28,7 @@ from scheduler.localapi.http.errors import (
     make_server_error,
     make_unavailable_error,
 )
-from scheduler.localapi.http.json_encoder import encode
+from scheduler.localapi.http.json_codec import encode
 from scheduler.localapi.http.long_work import LongWork
 from scheduler.localapi.http.metrics import ApiMetrics
 from scheduler.localapi.http.negotiation import JSON, negotiate_indent
@@ -67,26 +67,16 @@ class Action:
     perform: Callable[[Call], Awaitable[EndpointResponse]]
 
 
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """The ASGI application of a route: ``actions`` by method, in the order of ``Allow``."""
 
-    def __init__(
-        self,
-        route: str,
-        actions: Mapping[str, Action],
-        keys: ApiKeys,
-        throttle: KeyRateLimiter,
-        metrics: ApiMetrics,
-        *,
-        long_work: LongWork,
-    ) -> None:
-        self._long_work = long_work
-        self._route = route
-        self._actions = actions
-        self._allow = ", ".join(actions)
-        self._keys = keys
-        self._throttle = throttle
-        self._metrics = metrics
+    route: str
+    actions: Mapping[str, Action]
+    keys: ApiKeys
+    rate_limiter: KeyRateLimiter
+    metrics: ApiMetrics
+    long_work: LongWork
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -94,10 +84,9 @@ class Endpoint:
         began = clock()
         request = Request(scope, receive)
         indent, answer = await self._respond(request)
-        response = await self._long_work.carry_out(
-            lambda: render(answer, indent, {"Allow": self._allow}), size=answer.size
-        )
-        self._metrics.count_request(self._route, request.method, answer.status, clock() - began)
+        headers = {"Allow": ", ".join(self.actions)}
+        response = await self.long_work.carry_out(lambda: render(answer, indent, headers), size=answer.size)
+        self.metrics.count_request(self.route, request.method, answer.status, clock() - began)
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> tuple[int | None, EndpointResponse]:
@@ -110,10 +99,10 @@ class Endpoint:
 
     async def _perform_action(self, request: Request) -> EndpointResponse:
         key = await self._authenticate(request)
-        action = self._actions.get(request.method)
+        action = self.actions.get(request.method)
         if action is not None and not key.may(action.scope):
             raise make_missing_scope_error(action.scope)
-        self._throttle.count_request(key.id)
+        self.rate_limiter.count_request(key.id)
         if action is None:
             raise make_method_error(request.method)
         return await action.perform(Call(request, key))
@@ -122,25 +111,20 @@ class Endpoint:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
             raise make_missing_key_error()
-        key = await self._keys.check(text.strip())
+        key = await self.keys.check(text.strip())
         if key is None:
             raise make_invalid_key_error()
         return key
 
 
 def make_error_response(error: Exception) -> EndpointResponse:
-    """Turn an error into an answer.
-
-    An unforeseen error is logged, and the answer does not describe the error.
-    """
-    known = _to_api_error(error)
-    if known is None:
-        _log.error("request.failed", exc_info=error)
-        known = make_server_error()
-    return EndpointResponse(known.status, known.make_body(), known.headers, size=len(known.detail))
+    """Turn an error into an answer. The log describes an unforeseen error, and the answer does not."""
+    api_error = _to_api_error(error)
+    body = api_error.make_body()
+    return EndpointResponse(api_error.status, body, api_error.headers, size=len(api_error.detail))
 
 
-def _to_api_error(error: Exception) -> ApiError | None:
+def _to_api_error(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
@@ -148,8 +132,8 @@ def _to_api_error(error: Exception) -> ApiError | None:
             return make_unavailable_error()
         case ClientDisconnect():
             return make_parse_error("The request ended before its body did.")
-        case _:
-            return None
+    _log.error("request.failed", exc_info=error)
+    return make_server_error()
 
 
 def render(answer: EndpointResponse, indent: int | None, headers: Mapping[str, str]) -> Response:

@@ -34,15 +34,14 @@ _FALSE: Final = frozenset({"f", "n", "no", "false", "off", "0", 0})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field(ABC):
-    """A writable field.
-
-    ``default`` is for a new object without the field; without a default the field is required.
-    """
+    """A writable field. ``default`` is for a new object; without a default the field is required."""
 
     name: str
     default: Value | Literal[AbsentValue.ABSENT] = ABSENT
     nullable: bool = False
     blank: bool = False
+    type_name: ClassVar[str]
+    """The framework's name of the type, in the answer to OPTIONS."""
     is_box: ClassVar = False
     """Whether a form shows the field as a box: a form says nothing about a box that is not ticked."""
 
@@ -63,10 +62,16 @@ class Field(ABC):
             return None
         return value if self.is_required else ABSENT
 
-    def get_default(self, data: Mapping[str, object]) -> Value | Literal[AbsentValue.ABSENT]:
-        """Return the value for a new object without this field in ``data``, `ABSENT` for a required field."""
-        is_unticked = self.is_box and isinstance(data, Form) and self.name not in data
-        return False if is_unticked else self.default
+    def read_new(self, data: Mapping[str, object]) -> Value:
+        """Return the converted value in ``data``, or the default, for a new object. Raises `ApiError`."""
+        value = self.get_value(data)
+        if value is not ABSENT:
+            return self.read(value)
+        if self.is_box and isinstance(data, Form) and self.name not in data:
+            return False
+        if self.default is ABSENT:
+            raise self._make_error("required", "This field is required.")
+        return self.default
 
     def read(self, value: object) -> Value:
         """Convert ``value``. Raises `ApiError` naming this field."""
@@ -75,10 +80,6 @@ class Field(ABC):
         if not self.nullable:
             raise self._make_error("null", "This field may not be null.")
         return None
-
-    def make_required_error(self) -> Exception:
-        """Make the error for a new object without this field."""
-        return self._make_error("required", "This field is required.")
 
     def _make_error(self, code: str, detail: str) -> Exception:
         return make_validation_error(code, detail, attr=self.name)
@@ -89,11 +90,9 @@ class Field(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text(Field):
-    """A string, trimmed. Numbers become text; truth values do not.
+    """A string, trimmed. Numbers become text; truth values do not. ``check`` judges a valid text last."""
 
-    ``check`` judges a well-formed value last.
-    """
-
+    type_name: ClassVar = "string"
     max_length: int | None = None
     check: Callable[[str], str] = field(default=str, repr=False)
 
@@ -132,6 +131,7 @@ class Text(Field):
 class Flag(Field):
     """A boolean in any of the usual spellings."""
 
+    type_name: ClassVar = "boolean"
     is_box: ClassVar = True
 
     def _coerce(self, value: object) -> bool:
@@ -148,6 +148,7 @@ class Flag(Field):
 class Reference(Field):
     """The integer id of an object that exists elsewhere: one of ``known``."""
 
+    type_name: ClassVar = "field"
     known: Collection[int]
 
     def read(self, value: object) -> Value:
@@ -166,10 +167,7 @@ class Reference(Field):
 
 
 def _to_integer(value: object) -> int | None:
-    """Return ``int(value)`` as in the framework's database layer: "07" and 7.9 are 7.
-
-    None when the conversion fails, and for booleans.
-    """
+    """Return ``int(value)``, as in the framework: "07" and 7.9 are 7. None for booleans and other values."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

@@ -29,43 +29,36 @@ class ApiMetrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the daemon's: series that nobody asks for
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self._requests = Counter(
             "scheduler_api_requests_total",
             "Requests answered by the embedded API",
             ("route", "method", "code"),
-            registry=self.registry,
+            registry=registry,
         )
         self._durations = Histogram(
             "scheduler_api_request_duration_seconds",
             "Time from a request to its answer",
             ("route",),
             buckets=_BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
         self._runs = Counter(
-            "scheduler_api_runs_total",
-            "Ended runs by status",
-            ("status",),
-            registry=self.registry,
+            "scheduler_api_runs_total", "Ended runs by status", ("status",), registry=registry
         )
         self._run_durations = Histogram(
             "scheduler_api_run_duration_seconds",
             "Time from the beginning of a run to its end",
             ("status",),
             buckets=_RUN_BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
         for status in ("success", "failed", "cancelled"):
             self._runs.labels(status)
             self._run_durations.labels(status)
-
         self._sizes = Gauge(
-            "scheduler_api_size_bytes",
-            "Data of the embedded API on disk",
-            ("part",),
-            registry=self.registry,
+            "scheduler_api_size_bytes", "Data of the embedded API on disk", ("part",), registry=registry
         )
         for part in ("database", "outputs", "clones"):
             self._sizes.labels(part)
@@ -73,7 +66,7 @@ class ApiMetrics:
             "scheduler_api_healthy",
             "1: the part of the embedded API works; 0: it does not",
             ("part",),
-            registry=self.registry,
+            registry=registry,
         )
 
     def set_health(self, parts: Mapping[str, bool]) -> None:

@@ -1,4 +1,4 @@
-"""Media types: the types that a client accepts, and the type of a body.
+"""Media types: the types that a client accepts, and the type and the charset of a body.
 
 The module `bodies` is separate, because the Accept header is judged before anything else in a request. The
 rules are the rules of Django REST framework's default negotiation (rest_framework.negotiation), for a server
@@ -10,7 +10,6 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Final
 
-from scheduler.localapi.http.charsets import find_codec
 from scheduler.localapi.http.errors import make_not_acceptable_error
 
 JSON: Final = "application/json"
@@ -21,6 +20,34 @@ MAX_MEDIA_TYPE: Final = 256
 """Characters of a media type with parameters; a longer media type is invalid."""
 _MAX_PARAMETERS: Final = 16
 """Parameters of a header's value: the library takes quadratic time for parameters."""
+
+_CODECS: Final = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "ascii": "ascii",
+    "iso-8859-1": "iso-8859-1",
+    "latin-1": "iso-8859-1",
+    "latin1": "iso-8859-1",
+    "iso-8859-15": "iso-8859-15",
+    "windows-1252": "windows-1252",
+    "cp1252": "windows-1252",
+    "utf-16": "utf-16",
+    "utf-16le": "utf-16-le",
+    "utf-16be": "utf-16-be",
+}
+"""The codecs by charset.
+
+The list is closed, because some of Python's codecs take quadratic time (punycode) or are not for text (zip),
+and Python searches the file system for every name that a client invents.
+"""
+CHARSETS: Final = tuple(dict.fromkeys(_CODECS.values()))
+"""The names of the charsets, for errors."""
+
+
+def find_codec(charset: str) -> str | None:
+    """Return the name of the codec for a charset, None for an unsupported charset."""
+    return _CODECS.get(charset.lower().replace("_", "-"))
 
 
 def parse_header(text: str) -> tuple[str, dict[str, str]]:
@@ -59,10 +86,7 @@ class MediaType:
 
     @classmethod
     def parse(cls, text: str) -> "MediaType":
-        """Parse a Content-Type, or a range of an Accept header.
-
-        Any text can be parsed; nonsense matches nothing.
-        """
+        """Parse a Content-Type, or a range of an Accept header. Nonsense is parsed, and matches nothing."""
         try:
             return cls(*parse_header(text))
         except ValueError:
@@ -70,8 +94,9 @@ class MediaType:
 
     def covers(self, other: str) -> bool:
         """Return whether ``other``, a plain ``type/subtype``, is within this range."""
-        mine, theirs = self.kind.partition("/"), other.partition("/")
-        return mine[0] in {"*", theirs[0]} and mine[2] in {"*", theirs[2]}
+        main, _, sub = self.kind.partition("/")
+        other_main, _, other_sub = other.partition("/")
+        return main in {"*", other_main} and sub in {"*", other_sub}
 
     @property
     def precedence(self) -> int:
@@ -109,7 +134,7 @@ def _split_ranges(accept: str) -> list[str]:
 
 def _read_indent(media: MediaType) -> int | None:
     try:
-        asked = int(media.parameters.get("indent", 0))
+        indent = int(media.parameters.get("indent", 0))
     except ValueError:
         return None
-    return max(min(asked, _MAX_INDENT), 0) or None
+    return max(min(indent, _MAX_INDENT), 0) or None

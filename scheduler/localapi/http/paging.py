@@ -27,12 +27,12 @@ class PageRequest:
         limit = _parse_number(query.get("limit"), least=1, otherwise=_DEFAULT_LIMIT)
         return cls(min(limit, most), offset=_parse_number(query.get("offset"), least=0, otherwise=0))
 
-    def make_next_link(self, url: str, count: int, shown: int) -> str | None:
+    def make_next_link(self, url: str, count: int, row_count: int) -> str | None:
         """Make the absolute URL of the next page; None when the ``count`` rows end here.
 
-        ``shown`` is the number of rows on this page.
+        ``row_count`` is the number of rows on this page.
         """
-        after = self.offset + shown
+        after = self.offset + row_count
         return None if after >= count else _replace_paging(url, limit=self.limit, offset=after)
 
     def make_previous_link(self, url: str) -> str | None:
@@ -52,10 +52,7 @@ def _parse_number(text: str | None, *, least: int, otherwise: int) -> int:
 
 
 def _replace_paging(url: str, *, limit: int, offset: int | None) -> str:
-    """Replace both values in the query of ``url``, keep other values, and sort by name.
-
-    None removes the offset.
-    """
+    """Replace both values in the query of ``url``, keep others, and sort by name. None removes the offset."""
     parts = urlsplit(url)
     query = parse_qs(parts.query, keep_blank_values=True) | {"limit": [str(limit)], "offset": [str(offset)]}
     if offset is None:

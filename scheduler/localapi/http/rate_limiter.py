@@ -19,10 +19,7 @@ class KeyRateLimiter:
         self._requests: defaultdict[str, deque[float]] = defaultdict(deque)  # by key, the oldest first
 
     def count_request(self, key_id: str) -> None:
-        """Count a request.
-
-        Raises `ApiError` (429) for a request over the limit; this request is not counted.
-        """
+        """Count a request. Raises `ApiError` (429) for a request over the limit, which is not counted."""
         if not self._per_minute:
             return
         now, admitted = self._now(), self._requests[key_id]

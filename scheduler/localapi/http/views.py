@@ -5,6 +5,7 @@ A body is judged before the search for the automation: a wrong body is a 400 als
 
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from string import punctuation
 from typing import Any, Final
@@ -13,22 +14,23 @@ from urllib.parse import quote
 from starlette.datastructures import URL
 from starlette.requests import Request
 
-from scheduler.localapi.http.bodies import parse_body, read_body
+from scheduler.localapi.http.bodies import PARSED_TYPES, parse_body, read_body
 from scheduler.localapi.http.contract import Contract
 from scheduler.localapi.http.endpoint import Action, Call, EndpointResponse
 from scheduler.localapi.http.errors import make_idempotency_key_error, make_not_found_error
-from scheduler.localapi.http.fields import Field
 from scheduler.localapi.http.long_work import LongWork
-from scheduler.localapi.http.metadata import describe
+from scheduler.localapi.http.negotiation import JSON
 from scheduler.localapi.http.paging import PageRequest
 from scheduler.localapi.keys import Scope
 from scheduler.localapi.store import AutomationJson, AutomationRef, Store, Value
 
 _CURRENT: Final = "@current"
+_DESCRIPTION: Final = "Automations: prompts that are run on a schedule."
 _MAX_IDEMPOTENCY_KEY: Final = 255
 """Characters. A UUID has 36, and the daemon's keys have 64."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
     """The calls of the API over a store.
 
@@ -37,26 +39,14 @@ class Views:
     of links, "" to use the request's. ``max_page`` is the largest number of automations on a page.
     """
 
-    def __init__(
-        self,
-        contract: Contract,
-        store: Store,
-        long_work: LongWork,
-        on_run: Callable[[], None],
-        on_delete: Callable[[], None],
-        *,
-        read_output: Callable[[int, str], Awaitable[dict[str, Any] | None]],
-        public_url: str,
-        max_page: int,
-    ) -> None:
-        self._contract = contract
-        self._store = store
-        self._read_run_output = read_output
-        self._long_work = long_work
-        self._on_run = on_run
-        self._on_delete = on_delete
-        self._public_url = public_url
-        self._max_page = max_page
+    contract: Contract
+    store: Store
+    long_work: LongWork
+    on_run: Callable[[], None]
+    on_delete: Callable[[], None]
+    read_output: Callable[[int, str], Awaitable[dict[str, Any] | None]]
+    public_url: str
+    max_page: int
 
     def make_collection_actions(self) -> dict[str, Action]:
         """Make the actions for all automations of a project."""
@@ -65,9 +55,7 @@ class Views:
             "GET": show,
             "POST": Action(Scope.WRITE, self._create),
             "HEAD": show,
-            "OPTIONS": Action(
-                Scope.READ, self._make_description("Task Automation List", self._contract.fields)
-            ),
+            "OPTIONS": self._make_description("Task Automation List", has_post=True),
         }
 
     def make_item_actions(self) -> dict[str, Action]:
@@ -78,29 +66,25 @@ class Views:
             "PATCH": Action(Scope.WRITE, self._update),
             "DELETE": Action(Scope.WRITE, self._delete),
             "HEAD": show,
-            "OPTIONS": Action(Scope.READ, self._make_description("Task Automation Instance", None)),
+            "OPTIONS": self._make_description("Task Automation Instance"),
         }
 
     def make_run_actions(self) -> dict[str, Action]:
         """Make the actions to start a run of an automation."""
         return {
             "POST": Action(Scope.WRITE, self._start_run),
-            "OPTIONS": Action(Scope.READ, self._make_description("Run", self._contract.fields)),
+            "OPTIONS": self._make_description("Run", has_post=True),
         }
 
     def make_output_actions(self) -> dict[str, Action]:
         """Make the actions to read the output of a run."""
         show = Action(Scope.READ, self._read_output)
-        return {
-            "GET": show,
-            "HEAD": show,
-            "OPTIONS": Action(Scope.READ, self._make_description("Run Output", None)),
-        }
+        return {"GET": show, "HEAD": show, "OPTIONS": self._make_description("Run Output")}
 
     async def _list(self, call: Call) -> EndpointResponse:
         request = call.request
-        page = PageRequest.parse(request.query_params, self._max_page)
-        rows = await self._store.read_page(_require_project(call), limit=page.limit, offset=page.offset)
+        page = PageRequest.parse(request.query_params, self.max_page)
+        rows = await self.store.read_page(_require_project(call), limit=page.limit, offset=page.offset)
         url = self._make_absolute_url(request)
         body = {
             "count": rows.count,
@@ -111,37 +95,34 @@ class Views:
         return EndpointResponse(HTTPStatus.OK, body, size=rows.characters)
 
     async def _create(self, call: Call) -> EndpointResponse:
-        values = await self._read_values(call.request, self._contract.parse_new)
-        created = await self._store.create(_require_project(call), values)
-        return EndpointResponse(HTTPStatus.CREATED, created, size=_count_characters(created))
+        values = await self._read_values(call.request, self.contract.parse_new)
+        created = await self.store.create(_require_project(call), values)
+        return _make_response(created, HTTPStatus.CREATED)
 
     async def _retrieve(self, call: Call) -> EndpointResponse:
-        return _make_response(await self._store.get(_parse_automation_ref(call)))
+        return _make_response(await self.store.get(_parse_automation_ref(call)))
 
     async def _update(self, call: Call) -> EndpointResponse:
-        changes = await self._read_values(call.request, self._contract.parse_changes)
-        return _make_response(await self._store.update(_parse_automation_ref(call), changes))
+        changes = await self._read_values(call.request, self.contract.parse_changes)
+        return _make_response(await self.store.update(_parse_automation_ref(call), changes))
 
     async def _delete(self, call: Call) -> EndpointResponse:
-        if not await self._store.delete(_parse_automation_ref(call)):
+        if not await self.store.delete(_parse_automation_ref(call)):
             raise make_not_found_error()
-        self._on_delete()
+        self.on_delete()
         return EndpointResponse(HTTPStatus.NO_CONTENT)
 
     async def _start_run(self, call: Call) -> EndpointResponse:
-        accepted = await self._store.start_run(
-            _parse_automation_ref(call), _read_idempotency_key(call.request)
-        )
+        ref = _parse_automation_ref(call)
+        accepted = await self.store.start_run(ref, _read_idempotency_key(call.request))
         if accepted is None:
             raise make_not_found_error()
         if accepted.is_new:
-            self._on_run()
-        return EndpointResponse(
-            accepted.status, accepted.automation, size=_count_characters(accepted.automation)
-        )
+            self.on_run()
+        return _make_response(accepted.automation, accepted.status)
 
     async def _read_output(self, call: Call) -> EndpointResponse:
-        body = await self._read_run_output(_require_project(call), _parse_id(call))
+        body = await self.read_output(_require_project(call), _parse_id(call))
         if body is None:
             raise make_not_found_error()
         return EndpointResponse(HTTPStatus.OK, body, size=len(body["output"] or ""))
@@ -152,35 +133,36 @@ class Views:
         """Read a request's body, and judge the data."""
         raw = await read_body(request)
         content_type = request.headers.get("content-type", "")
-        return await self._long_work.carry_out(lambda: judge(parse_body(raw, content_type)), size=len(raw))
+        return await self.long_work.carry_out(lambda: judge(parse_body(raw, content_type)), size=len(raw))
 
     def _make_absolute_url(self, request: Request) -> str:
         # A query may contain any bytes, and a link only the bytes allowed in a URL.
         query = quote(request.scope["query_string"], safe=punctuation)
-        if self._public_url:
-            return f"{self._public_url}{request.url.path}?{query}"
+        if self.public_url:
+            return f"{self.public_url}{request.url.path}?{query}"
         return str(URL(scope={**request.scope, "query_string": query.encode()}))
 
-    @staticmethod
-    def _make_description(
-        name: str, fields: tuple[Field, ...] | None
-    ) -> Callable[[Call], Awaitable[EndpointResponse]]:
+    def _make_description(self, name: str, *, has_post: bool = False) -> Action:
+        """Make the action to describe a view, as in Django REST framework's SimpleMetadata.
+
+        The fields of a POST are described to keys that may POST.
+        """
+
         async def respond(call: Call) -> EndpointResponse:
-            return EndpointResponse(
-                HTTPStatus.OK, describe(name, fields if call.key.may(Scope.WRITE) else None)
-            )
+            body: dict[str, Any] = {"name": name, "description": _DESCRIPTION}
+            body |= {"renders": [JSON], "parses": list(PARSED_TYPES)}
+            if has_post and call.key.may(Scope.WRITE):
+                body["actions"] = {"POST": self.contract.describe_fields()}
+            return EndpointResponse(HTTPStatus.OK, body)
 
-        return respond
+        return Action(Scope.READ, respond)
 
 
-def _make_response(automation: AutomationJson | None) -> EndpointResponse:
+def _make_response(automation: AutomationJson | None, status: int = HTTPStatus.OK) -> EndpointResponse:
     if automation is None:
         raise make_not_found_error()
-    return EndpointResponse(HTTPStatus.OK, automation, size=_count_characters(automation))
-
-
-def _count_characters(automation: AutomationJson) -> int:
-    return sum(len(value) for value in automation.values() if isinstance(value, str))
+    size = sum(len(value) for value in automation.values() if isinstance(value, str))
+    return EndpointResponse(status, automation, size=size)
 
 
 def _read_idempotency_key(request: Request) -> str | None:
@@ -192,10 +174,7 @@ def _read_idempotency_key(request: Request) -> str | None:
 
 
 def _require_project(call: Call) -> int:
-    """Return the project in the path, which must be the key's own project.
-
-    A key cannot learn about other projects.
-    """
+    """Return the key's own project, which the path must name: a key cannot learn about other projects."""
     named = call.request.path_params["project"]
     if named not in {_CURRENT, str(call.key.project_id)}:
         raise make_not_found_error()

@@ -1,20 +1,23 @@
 """A single run, from the folder to the result: the clone, if configured, and the command.
 
 The module `runner` decides when a run starts. This module decides the inputs of a run, and the order of the
-steps.
+steps. Credentials for a clone are left to git: a credential helper or an SSH key, configured for the server's
+user. No credential is in an argv, in a URL or in a log, and git never asks a person for a credential.
 """
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from scheduler.localapi.config import RunnerConfig
 from scheduler.localapi.runner import orphans
-from scheduler.localapi.runner.clone import PROGRAM, make_clone_argv, make_clone_environment
 from scheduler.localapi.runner.output import Output
-from scheduler.localapi.runner.process import CommandResult, EndCause, Invocation, Limits, carry_out
+from scheduler.localapi.runner.process import CommandResult, EndCause, Invocation, carry_out
 from scheduler.localapi.runner.run_results import (
     NO_COMMAND,
     describe_orphans,
@@ -31,16 +34,20 @@ from scheduler.localapi.runs import QueuedRun, RunResult
 
 FORBIDDEN_VARIABLES: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
 """The daemon's own key: no command sees the key, whatever the configuration lists."""
+_REPOSITORY: Final = re.compile(r"(?!\.{1,2}/)[a-z0-9_.][a-z0-9_.-]*/(?!\.{1,2}$)[a-z0-9_.][a-z0-9_.-]*")
+_NEVER_ASK: Final = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never"}
+"""Variables of git; the configuration's variables have priority.
+
+The process has no terminal either, so that ssh cannot ask there. ``GIT_SSH_COMMAND`` is not set: the variable
+has priority over ``core.sshCommand``, where people configure their key.
+"""
 
 Interruption = asyncio.Future[EndCause]
 """Done when a run must end early, with the cause."""
 
 
 async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interruption) -> RunResult:
-    """Carry out a run to the end or to the interruption, and return the result.
-
-    No part of the run continues.
-    """
+    """Carry out a run to the end or to the interruption. No part of the run continues."""
     if not config.command:
         return NO_COMMAND
     workspace = Workspace.locate(config.folder, run.id)
@@ -49,98 +56,107 @@ async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interrupti
         output = await asyncio.to_thread(Output, workspace.output, config.output_limit)
     except OSError as error:
         return make_workspace_failure(workspace.folder, error)
-    with output:
+    with closing(output):
         execution = _Execution(run, config, interruption, workspace, output)
         return await execution.clone() or await execution.run_command()
 
 
+@dataclass(frozen=True, slots=True)
 class _Execution:
-    def __init__(
-        self,
-        run: QueuedRun,
-        config: RunnerConfig,
-        interruption: Interruption,
-        workspace: Workspace,
-        output: Output,
-    ) -> None:
-        self._run = run
-        self._config = config
-        self._interruption = interruption
-        self._workspace = workspace
-        self._output = output
-        # The variables are read when the run starts. No other variable of the server's environment is passed
-        # on.
-        self._environment = {
-            name: os.environ[name]
-            for name in config.environment
-            if name in os.environ and name not in FORBIDDEN_VARIABLES
+    run: QueuedRun
+    config: RunnerConfig
+    interruption: Interruption
+    workspace: Workspace
+    output: Output
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The configured variables. No other variable of the server's environment is passed on."""
+        names = [name for name in self.config.environment if name not in FORBIDDEN_VARIABLES]
+        return {name: os.environ[name] for name in names if name in os.environ}
+
+    @property
+    def run_variables(self) -> dict[str, bytes]:
+        """The variables about the run, in UTF-8, whatever the locale's encoding is."""
+        texts = {
+            "AUTOMATION_ID": self.run.automation_id,
+            "AUTOMATION_NAME": self.run.name,
+            "REPOSITORY": self.run.repository,
+            "TASK_ID": self.run.task_id,
+            "TASK_RUN_ID": self.run.id,
         }
-        facts = {
-            "AUTOMATION_ID": run.automation_id,
-            "AUTOMATION_NAME": run.name,
-            "REPOSITORY": run.repository,
-            "TASK_ID": run.task_id,
-            "TASK_RUN_ID": run.id,
-        }
-        # in UTF-8, whatever the locale's encoding is
-        self._run_variables = {name: text.encode() for name, text in facts.items()}
-        self._run_variables |= {
-            "PROMPT_FILE": os.fsencode(workspace.prompt),
-            orphans.RUN_VARIABLE: os.fsencode(workspace.output),
+        files = {"PROMPT_FILE": self.workspace.prompt, orphans.RUN_VARIABLE: self.workspace.output}
+        return {name: text.encode() for name, text in texts.items()} | {
+            name: os.fsencode(path) for name, path in files.items()
         }
 
     async def clone(self) -> RunResult | None:
-        """Clone the repository, if configured.
-
-        Return the result of the run when the clone failed, otherwise None.
-        """
-        if not self._config.clone_url:
+        """Clone the repository, if configured. Return the result of the run only when the clone failed."""
+        if not self.config.clone_url:
             return None
-        argv = make_clone_argv(self._config.clone_url, self._run.repository)
+        argv = make_clone_argv(self.config.clone_url, self.run.repository)
         if argv is None:
-            return make_repository_failure(self._run.repository)
-        timeout = self._config.clone_timeout
-        try:
-            allowed = make_clone_environment(self._environment)
-            given = Invocation(
-                argv, {**allowed, **self._run_variables}, self._workspace.work, umask=self._config.umask
-            )
-            ended = await self._run_to_end(given, timeout, "git clone")
-        except OSError as error:
-            return make_start_failure(
-                PROGRAM, error, await self._explain_in_thread(explain_start_failure, PROGRAM)
-            )
-        return judge_clone(ended, timeout, self._output.tail)
+            return make_repository_failure(self.run.repository)
+        timeout = self.config.clone_timeout
+        end = await self._run_to_end(argv, _NEVER_ASK | self.environment, timeout, "git clone")
+        return end if isinstance(end, RunResult) else judge_clone(end, timeout, self.output.tail)
 
     async def run_command(self) -> RunResult:
         """Carry out the command."""
-        command, timeout = self._config.command, self._config.timeout
+        command, timeout, prompt = self.config.command, self.config.timeout, self.workspace.prompt
+        end = await self._run_to_end(command, self.environment, timeout, "the command", prompt)
+        if isinstance(end, RunResult):
+            return end
+        hint = await self._explain_in_thread(explain_line_end, command[0]) if may_be_line_end(end) else None
+        return judge_command(end, timeout, self.output.tail, hint)
+
+    async def _run_to_end(
+        self,
+        argv: tuple[str, ...],
+        environment: Mapping[str, str],
+        seconds: float,
+        subject: str,
+        stdin: Path = Path(os.devnull),
+    ) -> CommandResult | RunResult:
+        """Carry out a command, and end all its processes.
+
+        Return the result of the run when the command could not be started.
+        """
+        if self.interruption.done():
+            return CommandResult(self.interruption.result(), None)
+        variables: dict[str, str | bytes] = {**environment, **self.run_variables}
+        command = Invocation(
+            argv=argv,
+            environment=variables,
+            folder=self.workspace.work,
+            stdin=stdin,
+            umask=self.config.umask,
+            timeout=seconds,
+            grace=self.config.grace,
+        )
         try:
-            folder, prompt = self._workspace.work, self._workspace.prompt
-            given = Invocation(
-                command, {**self._environment, **self._run_variables}, folder, prompt, self._config.umask
-            )
-            ended = await self._run_to_end(given, timeout, "the command")
+            end = await carry_out(command, self.interruption, self.output.write)
+            if not end.is_clean:
+                await orphans.end_processes(self.workspace.output, self.config.grace)
         except OSError as error:
-            return make_start_failure(
-                command[0], error, await self._explain_in_thread(explain_start_failure, command[0])
-            )
-        hint = await self._explain_in_thread(explain_line_end, command[0]) if may_be_line_end(ended) else None
-        return judge_command(ended, timeout, self._output.tail, hint)
+            hint = await self._explain_in_thread(explain_start_failure, argv[0])
+            return make_start_failure(argv[0], error, hint)
+        if note := describe_orphans(subject, end):
+            self.output.add_note(note)
+        return end
 
     async def _explain_in_thread(
         self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str
     ) -> str | None:
-        return await asyncio.to_thread(explain, program, self._environment, self._workspace.work)
+        return await asyncio.to_thread(explain, program, self.environment, self.workspace.work)
 
-    async def _run_to_end(self, command: Invocation, seconds: float, subject: str) -> CommandResult:
-        if self._interruption.done():
-            return CommandResult(self._interruption.result(), None)
-        ended = await carry_out(
-            command, Limits(seconds, self._config.grace), self._interruption, self._output.write
-        )
-        if not ended.is_clean:
-            await orphans.end_processes(self._workspace.output, self._config.grace)
-        if note := describe_orphans(subject, ended):
-            self._output.add_note(note)
-        return ended
+
+def make_clone_argv(url: str, repository: str) -> tuple[str, ...] | None:
+    """Make git's argv to clone the repository into the current folder; ``url`` contains ``{repository}``.
+
+    None for a repository with a name that could lead elsewhere in the URL (``../other``, ``a?b``): writers of
+    automations may not choose this.
+    """
+    if not _REPOSITORY.fullmatch(repository):
+        return None
+    return "git", "clone", "--quiet", "--", url.replace("{repository}", repository), "."

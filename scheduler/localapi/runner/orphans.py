@@ -27,19 +27,19 @@ _KILL_TIMEOUT: Final = 5.0
 def find_processes(output: Path) -> set[int]:
     """Find the process ids of a run. Reads all of ``/proc``: milliseconds, on a thread."""
     mark = os.fsencode(f"{RUN_VARIABLE}={output}")
-    found = {process for process in _list_processes() if mark in _read_environment(process)}
-    return found | _find_descendants(found) if found else found
+    processes = {process for process in _list_processes() if mark in _read_environment(process)}
+    return processes | _find_descendants(processes) if processes else processes
 
 
 async def end_processes(output: Path, grace: float) -> None:
     """End the remaining processes of a run: SIGTERM, and SIGKILL after ``grace`` seconds."""
     clock = asyncio.get_running_loop().time
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_TIMEOUT)):
-        left, deadline = await asyncio.to_thread(_send_signal, output, number), clock() + seconds
-        while left and clock() < deadline:
+        remaining, deadline = await asyncio.to_thread(_send_signal, output, number), clock() + seconds
+        while remaining and clock() < deadline:
             await asyncio.sleep(_POLL_INTERVAL)
-            left = await asyncio.to_thread(find_processes, output)
-        if not left:
+            remaining = await asyncio.to_thread(find_processes, output)
+        if not remaining:
             return
 
 
@@ -49,11 +49,11 @@ def _send_signal(output: Path, number: signal.Signals) -> set[int]:
     A process that receives a reused process id meanwhile gets no signal.
     """
     with ExitStack() as closing:
-        held = dict(_open_descriptors(find_processes(output), closing))
-        for process in held.keys() & find_processes(output):
+        descriptors = dict(_open_descriptors(find_processes(output), closing))
+        for process in descriptors.keys() & find_processes(output):
             with suppress(OSError):  # the process is gone, or belongs to another user
-                signal.pidfd_send_signal(held[process], number)
-        return set(held)
+                signal.pidfd_send_signal(descriptors[process], number)
+        return set(descriptors)
 
 
 def _open_descriptors(processes: set[int], closing: ExitStack) -> Iterator[tuple[int, int]]:
@@ -66,9 +66,8 @@ def _open_descriptors(processes: set[int], closing: ExitStack) -> Iterator[tuple
 
 
 def _list_processes() -> Iterator[int]:
-    return (
-        int(each.name) for each in _PROC.iterdir() if each.name.isdecimal() and int(each.name) != os.getpid()
-    )
+    processes = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
+    return (process for process in processes if process != os.getpid())
 
 
 def _read_environment(process: int) -> list[bytes]:
@@ -83,14 +82,14 @@ def _find_descendants(roots: set[int]) -> set[int]:
     children: defaultdict[int, list[int]] = defaultdict(list)
     for process in _list_processes():
         children[_read_parent(process)].append(process)
-    found: set[int] = set()
+    descendants: set[int] = set()
     waiting = list(roots)
     while waiting:
         for child in children.get(waiting.pop(), ()):
-            if child not in found:
-                found.add(child)
+            if child not in descendants:
+                descendants.add(child)
                 waiting.append(child)
-    return found
+    return descendants
 
 
 def _read_parent(process: int) -> int:

@@ -1,19 +1,29 @@
-"""The output of a command, as a file of limited size: the beginning and the end of a long output.
+"""The output of a run, written and read: a file of limited size.
 
-The beginning is in the file at once, for people who look while the file grows. The end is kept in memory, and
-is written to the file when the command has ended, after a line with the number of bytes left out in between.
+The file has the beginning and the end of a long output. The beginning is in the file at once, for people who
+look while the file grows. The end is kept in memory, and is written to the file when the command has ended,
+after a line with the number of bytes left out in between.
+
+The command may do anything with the file. For clients only an ordinary file is read, no link is followed, and
+only the end is read. Anything that the command can put there could also be printed.
 """
 
+import asyncio
+import os
+import stat
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final
 
-_TAIL_SIZE: Final = 16 * 1024
+from scheduler.database import Database
+from scheduler.localapi.runner.workspace import Workspace
+
+TAIL_SIZE: Final = 16 * 1024
+"""The largest number of bytes of the end of an output, in the file and in an answer."""
 
 
 class Output:
-    """The output of a run; a context manager.
+    """The output of a run, to be closed.
 
     ``limit`` is the number of bytes to keep, apart from a short end. Raises OSError when the file cannot be
     opened. Later write errors only lose output.
@@ -27,20 +37,12 @@ class Output:
         self._last = b""
         self._note = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def write(self, printed: bytes) -> None:
+    def write(self, content: bytes) -> None:
         """Add printed bytes."""
-        self._printed += len(printed)
-        self._last = (self._last + printed[-_TAIL_SIZE:])[-_TAIL_SIZE:]
+        self._printed += len(content)
+        self._last = (self._last + content[-TAIL_SIZE:])[-TAIL_SIZE:]
         if self._room > 0:
-            self._append(printed[: self._room])
+            self._append(content[: self._room])
 
     @property
     def tail(self) -> bytes:
@@ -73,3 +75,45 @@ class Output:
             written = 0
         self._written += written
         self._room = self._room - written if written == len(part) else 0
+
+
+class RunOutputFiles:
+    """The outputs of the runs in a database; ``folder`` holds the folders of the runs."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+
+    async def read(self, project_id: int, run_id: str) -> dict[str, Any] | None:
+        """Read the end of a run's output, as an answer; None when the project has no such run.
+
+        The answer has the size of the whole output in bytes. Without an output, size and output are None.
+        """
+        statement, values = "SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)
+        row = await self._database.read(lambda connection: connection.execute(statement, values).fetchone())
+        if row is None:
+            return None
+        end = await asyncio.to_thread(read_end, Workspace.locate(self._folder, run_id).output)
+        size, text = (None, None) if end is None else (end[0], end[1].decode(errors="replace"))
+        return {"id": run_id, "status": row["status"], "size": size, "output": text}
+
+
+def read_end(path: Path, most: int = TAIL_SIZE) -> tuple[int, bytes] | None:
+    """Return a file's size and the last bytes, if possible from a line's beginning on; None if unreadable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            file.seek(max(0, status.st_size - most - 1))
+            end = file.read(most + 1)
+    except OSError:
+        return None
+    return status.st_size, end if status.st_size <= most else _begin_with_line(end)
+
+
+def _begin_with_line(end: bytes) -> bytes:
+    """Drop the text before the first line that begins here. Without a non-blank line, drop one byte."""
+    rest = end.partition(b"\n")[2]
+    return rest if rest.strip() else end[1:]

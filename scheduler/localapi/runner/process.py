@@ -7,6 +7,7 @@ the command: no process of the command escapes, and the processes end also when 
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,23 +38,17 @@ class EndCause(StrEnum):
     CANCEL = "cancel"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """A command to start: an argv, never a line for a shell, with the complete environment."""
+    """A command to start: an argv, never a line for a shell, with the complete environment and the limits."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str | bytes]
     folder: Path  # the working directory
-    input: Path = Path(os.devnull)
-    umask: int = 0o022
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The time limit of a command, and the time to end after SIGTERM; in seconds."""
-
-    timeout: float
-    grace: float
+    stdin: Path
+    umask: int
+    timeout: float  # seconds
+    grace: float  # seconds to end after SIGTERM
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,36 +70,29 @@ class CommandResult:
 
 
 async def carry_out(
-    command: Invocation,
-    limits: Limits,
-    interruption: "asyncio.Future[EndCause]",
-    printed: Callable[[bytes], None],
+    command: Invocation, interruption: "asyncio.Future[EndCause]", on_output: Callable[[bytes], None]
 ) -> CommandResult:
     """Run a command to the end, and end all processes started by the command.
 
-    The command ends at the latest with ``limits`` or with an interruption. ``printed`` receives standard
-    output and standard error. Raises OSError when the command cannot be started.
+    The command ends at the latest at its time limit or with an interruption. ``on_output`` receives
+    standard output and standard error. Raises OSError when the command cannot be started.
     """
-    subreaper = await _Subreaper.start(command, limits.grace, printed)
+    subreaper = await _Subreaper.start(command, on_output)
     try:
-        await asyncio.wait(
-            (subreaper.command_end, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        by = (
-            EndCause.ITSELF
-            if subreaper.command_end.done()
-            else interruption.result()
-            if interruption.done()
-            else EndCause.TIMEOUT
-        )
-        last = await subreaper.finish(limits.grace + _END_TIMEOUT)
-        said = await subreaper.command_end
+        ends = subreaper.command_end, interruption
+        await asyncio.wait(ends, timeout=command.timeout, return_when=asyncio.FIRST_COMPLETED)
+        cause = interruption.result() if interruption.done() else EndCause.TIMEOUT
+        if subreaper.command_end.done():
+            cause = EndCause.ITSELF
+        last_report = await subreaper.finish(command.grace + _END_TIMEOUT)
+        report = await subreaper.command_end
     finally:
         await subreaper.close()
-    if "errno" in said:
-        raise OSError(said["errno"], os.strerror(said["errno"]))
-    names = tuple(bytes.fromhex(name).decode(errors="replace") for name in last.get("names", ()))
-    return CommandResult(by, said.get("exit_status"), last.get("left") == 0, last.get("ended", 0), names)
+    if "errno" in report:
+        raise OSError(report["errno"], os.strerror(report["errno"]))
+    names = tuple(bytes.fromhex(name).decode(errors="replace") for name in last_report.get("names", ()))
+    is_clean, orphan_count = last_report.get("left") == 0, last_report.get("ended", 0)
+    return CommandResult(cause, report.get("exit_status"), is_clean, orphan_count, names)
 
 
 class _Subreaper:
@@ -120,16 +108,15 @@ class _Subreaper:
         self._reader = reader
         self._writer = writer
         self._listener: _Listener | None = None
-        self.command_end = asyncio.create_task(self._read_message())
+        self.command_end = asyncio.create_task(self._read_report())
 
     @classmethod
-    async def start(cls, command: Invocation, grace: float, printed: Callable[[bytes], None]) -> "_Subreaper":
+    async def start(cls, command: Invocation, on_output: Callable[[bytes], None]) -> "_Subreaper":
         """Start the subreaper, and with the subreaper the command. Raises OSError."""
-        process, ours, heard = _start_subreaper(command, grace)
-        subreaper = cls(process, *await asyncio.open_unix_connection(sock=ours))
-        _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: _Listener(printed), heard
-        )
+        process, server_end, pipe = _start_subreaper(command)
+        subreaper = cls(process, *await asyncio.open_unix_connection(sock=server_end))
+        loop = asyncio.get_running_loop()
+        _, subreaper._listener = await loop.connect_read_pipe(lambda: _Listener(on_output), pipe)
         return subreaper
 
     async def finish(self, seconds: float) -> dict[str, Any]:
@@ -138,15 +125,15 @@ class _Subreaper:
         Return the report. The report is empty when the subreaper was too late or was killed. In any case the
         subreaper has ended after this call.
         """
-        said: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         with suppress(ConnectionError):
             self._writer.write_eof()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.wait((self.command_end,))
-                said = await self._read_message()
+                report = await self._read_report()
         self._process.kill()
-        return said
+        return report
 
     async def close(self) -> None:
         """Read the rest of the output, and release all resources."""
@@ -160,34 +147,31 @@ class _Subreaper:
             await asyncio.sleep(_POLL_INTERVAL)
         self.command_end.cancel()
 
-    async def _read_message(self) -> dict[str, Any]:
+    async def _read_report(self) -> dict[str, Any]:
+        report: dict[str, Any] = {}
         with suppress(ConnectionError):
-            if line := await self._reader.readline():
-                said: dict[str, Any] = json.loads(line)
-                return said
-        return {}
+            report = json.loads(await self._reader.readline() or b"{}")
+        return report
 
 
-def _start_subreaper(
-    command: Invocation, grace: float
-) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
+def _start_subreaper(command: Invocation) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
     """Start the subreaper of a command. Return the server's ends of the socket and of the output too.
 
     The event loop does not start the process, because implementations differ: libuv gives a file that is no
     program to a shell.
     """
     with ExitStack() as closing, ExitStack() as closing_on_error:
-        ours, theirs = socket.socketpair()
-        closing_on_error.enter_context(ours)
-        closing.enter_context(theirs)
+        server_end, subreaper_end = socket.socketpair()
+        closing_on_error.enter_context(server_end)
+        closing.enter_context(subreaper_end)
         read, write = os.pipe()
-        heard = closing_on_error.enter_context(os.fdopen(read, "rb"))
-        printing = closing.enter_context(os.fdopen(write, "wb"))
-        descriptors = theirs.fileno(), heard.fileno()
+        pipe = closing_on_error.enter_context(os.fdopen(read, "rb"))
+        stdout = closing.enter_context(os.fdopen(write, "wb"))
+        descriptors = subreaper_end.fileno(), pipe.fileno()
         process = subprocess.Popen(  # noqa: S603 - to run what is configured is what this is for
-            (sys.executable, "-I", "-S", str(_SUBREAPER), *map(str, descriptors), str(grace), *command.argv),
-            stdin=closing.enter_context(command.input.open("rb")),
-            stdout=printing,
+            (sys.executable, "-I", "-S", _SUBREAPER, *map(str, (*descriptors, command.grace)), *command.argv),
+            stdin=closing.enter_context(command.stdin.open("rb")),
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             cwd=command.folder,
             env=command.environment,
@@ -196,14 +180,14 @@ def _start_subreaper(
             start_new_session=True,  # a terminal's Ctrl-C is for the server
         )
         closing_on_error.pop_all()
-    return process, ours, heard
+    return process, server_end, pipe
 
 
 class _Listener(asyncio.Protocol):
     """Passes the content of a pipe on."""
 
-    def __init__(self, printed: Callable[[bytes], None]) -> None:
-        self._on_output = printed
+    def __init__(self, on_output: Callable[[bytes], None]) -> None:
+        self._on_output = on_output
         self._transport: asyncio.BaseTransport | None = None
         self.closed = asyncio.Event()
 
@@ -220,3 +204,15 @@ class _Listener(asyncio.Protocol):
         """Stop listening."""
         if self._transport is not None:
             self._transport.close()
+
+
+def kill_child(process: asyncio.subprocess.Process) -> None:
+    """Kill a child process of asyncio, unless the process has ended.
+
+    `asyncio.subprocess.Process.kill` waits for the process first, before Python 3.12.8
+    (https://github.com/python/cpython/issues/127049). When the process ends just then, asyncio's own thread
+    finds no exit status, and prints "Unknown child process" on standard error.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):  # it has ended just now
+            os.kill(process.pid, signal.SIGKILL)

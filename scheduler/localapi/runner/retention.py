@@ -14,16 +14,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
 from scheduler.core.errors import Unreachable
-from scheduler.core.instants import to_text
+from scheduler.core.instants import from_text, to_text
 from scheduler.database import Database
 from scheduler.localapi import prompts
 from scheduler.localapi.config import RunnerConfig
@@ -40,24 +39,17 @@ _SLICE_PAUSE: Final = 0.05
 _MEASURE_TIMEOUT: Final = 60.0
 """Seconds for one measurement of the folders of runs."""
 
+_COLUMNS: Final = "sequence, id, status, created_at, finished_at, prompt_id"
+
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _EndedRun:
-    """An ended run with a folder."""
-
-    id: str
-    is_success: bool
-    finished_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class _RunRow:
+class _RunRow(NamedTuple):
     """A row of `runs`, with the columns for age and removal."""
 
     sequence: int
     id: str
+    status: str
     created_at: str
     finished_at: str | None
     prompt_id: int | None
@@ -111,25 +103,33 @@ class Retention:
 
     async def _clean_ended_runs(self) -> None:
         config = self._config
-        ended = [self._ended_runs.popleft() for _ in range(len(self._ended_runs))]
-        successful = [run_id for run_id, succeeded in ended if succeeded]
+        ended_runs = [self._ended_runs.popleft() for _ in range(len(self._ended_runs))]
+        successful = [run_id for run_id, succeeded in ended_runs if succeeded]
         if config.clone_url and not config.clone_retention:
             await self._remove_clones(successful)
-        await self._measure([run_id for run_id, _ in ended])
+        await self._measure([run_id for run_id, _ in ended_runs])
 
     async def _remove_clones(self, run_ids: Sequence[str]) -> None:
         async with self._removing:  # otherwise two tasks would remove the same clone
-            for run_id in await asyncio.to_thread(_find_work_folders, self._config.folder, run_ids):
+            for run_id in await self._find_existing(run_ids, "work"):
                 if await self._remove(run_id, Workspace.locate(self._config.folder, run_id).remove_work):
                     self._note_size(run_id, None)
 
     async def _measure(self, run_ids: Sequence[str]) -> None:
         """Measure the folders of these runs. Folders beyond the time limit are measured an hour later."""
-        there = await asyncio.to_thread(_find_folders, self._config.folder, run_ids)
-        for run_id, size in (
-            (await measure(self._config.folder, there, _MEASURE_TIMEOUT)).items() if there else ()
-        ):
+        existing = await self._find_existing(run_ids)
+        if not existing:
+            return
+        sizes = await measure(self._config.folder, existing, _MEASURE_TIMEOUT)
+        for run_id, size in sizes.items():
             self._note_size(run_id, size)
+
+    async def _find_existing(self, run_ids: Sequence[str], entry: str = "") -> list[str]:
+        """Find the runs that have a folder, or this entry of the folder."""
+        folder = self._config.folder
+        return await asyncio.to_thread(
+            lambda: [run_id for run_id in run_ids if os.path.lexists(folder / run_id / entry)]
+        )
 
     def _note_size(self, run_id: str, size: RunSize | None) -> None:
         self.size -= self._sizes.pop(run_id, RunSize())
@@ -141,19 +141,18 @@ class Retention:
         # runs that end from here on may be measured, and are missing among the names
         measured = set(self._sizes)
         names = await asyncio.to_thread(Workspace.list_names, self._config.folder)
-        left = set(names)
+        remaining = set(names)
         unmeasured: list[str] = []
         for first in range(0, len(names), _SLICE):
-            ended, gone = await self._remove_folders(names[first : first + _SLICE])
-            left -= gone
-            unmeasured += [run_id for run_id in ended if run_id not in self._sizes and run_id not in gone]
-        for run_id in measured - left:
+            ended_ids, removed = await self._remove_folders(names[first : first + _SLICE])
+            remaining -= removed
+            unmeasured += set(ended_ids) - removed - self._sizes.keys()
+        for run_id in measured - remaining:
             self._note_size(run_id, None)
         await self._measure(unmeasured)
-        await self._remove_rows(left)
-        await self._repeat_until_done(
-            partial(_remove_answers, before=to_text(self._now() - ANSWER_RETENTION))
-        )
+        await self._remove_rows(remaining)
+        before = to_text(self._now() - ANSWER_RETENTION)
+        await self._repeat_until_done(partial(remove_old_answers, before=before, most=_SLICE))
         await self._repeat_until_done(prompts.move_run_prompts)
 
     async def _remove_folders(self, names: Sequence[str]) -> tuple[list[str], set[str]]:
@@ -162,26 +161,19 @@ class Retention:
         Return the names of ended runs and the names of removed folders.
         """
         folder = self._config.folder
-        of_all = self._compute_cutoff(min(self._config.retention, self._config.row_retention))
-        of_clones = self._compute_cutoff(self._config.clone_retention) if self._config.clone_url else ""
-        ended = await self._database.read_in_background(partial(_find_ended_runs, names=names))
-        old = [run.id for run in ended if run.finished_at <= of_all]
-        successful = [run.id for run in ended if of_all < run.finished_at <= of_clones and run.is_success]
-        await self._remove_clones(successful)
-        old += await self._find_old_without_row(sorted(set(names) - {run.id for run in ended}))
-        gone = {
-            run_id for run_id in old if await self._remove(run_id, Workspace.locate(folder, run_id).remove)
-        }
-        return [run.id for run in ended], gone
-
-    async def _find_old_without_row(self, names: Sequence[str]) -> list[str]:
-        """Find the folders of runs without a row, unchanged for as long as outputs are kept."""
-        on_record = await self._database.read_in_background(partial(_find_recorded_ids, names=names))
-        unknown = [name for name in names if name not in on_record and _is_run_id(name)]
-        before = self._now() - timedelta(seconds=min(self._config.retention, self._config.row_retention))
-        return await asyncio.to_thread(
-            _find_untouched_folders, self._config.folder, unknown, before.timestamp()
-        )
+        all_before = self._compute_cutoff(min(self._config.retention, self._config.row_retention))
+        clones_before = self._compute_cutoff(self._config.clone_retention) if self._config.clone_url else ""
+        runs = await self._database.read_in_background(partial(_find_runs, names=names))
+        end_times = {run.id: run.finished_at for run in runs if run.finished_at}
+        successful = [run.id for run in runs if run.status == "success"]
+        old = [run_id for run_id, finished_at in end_times.items() if finished_at <= all_before]
+        clones = [run_id for run_id in successful if all_before < end_times[run_id] <= clones_before]
+        await self._remove_clones(clones)
+        without_row = [name for name in set(names) - {run.id for run in runs} if _is_run_id(name)]
+        old += await asyncio.to_thread(_find_unchanged_folders, folder, without_row, all_before)
+        workspaces = {run_id: Workspace.locate(folder, run_id) for run_id in old}
+        removed = {run_id for run_id in old if await self._remove(run_id, workspaces[run_id].remove)}
+        return list(end_times), removed
 
     async def _remove(self, run_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -192,19 +184,15 @@ class Retention:
         return True
 
     async def _remove_rows(self, with_folder: AbstractSet[str]) -> None:
-        before, place, more = self._compute_cutoff(self._config.row_retention), 0, True
+        before, sequence, more = self._compute_cutoff(self._config.row_retention), 0, True
         while more:
-            rows = await self._database.read_in_background(partial(_read_rows, place=place))
-            old = [
-                row
-                for row in rows
-                if row.finished_at and row.finished_at <= before and row.id not in with_folder
-            ]
-            if old:
+            rows = await self._database.read_in_background(partial(_read_rows, sequence=sequence))
+            ended_rows = [row for row in rows if row.finished_at and row.finished_at <= before]
+            if old := [row for row in ended_rows if row.id not in with_folder]:
                 await self._database.write(partial(_remove_runs, rows=old))
                 await asyncio.sleep(_SLICE_PAUSE)
             more = len(rows) == _SLICE and rows[-1].created_at <= before
-            place = rows[-1].sequence if rows else place
+            sequence = rows[-1].sequence if rows else sequence
 
     async def _repeat_until_done(self, operation: Callable[[sqlite3.Connection], int]) -> None:
         """Repeat a short transaction until nothing is left to do."""
@@ -217,18 +205,10 @@ class Retention:
         return to_text(self._now() - timedelta(seconds=seconds))
 
 
-def _find_ended_runs(connection: sqlite3.Connection, *, names: Sequence[str]) -> list[_EndedRun]:
-    rows = connection.execute(
-        "SELECT id, status = 'success', finished_at FROM runs WHERE id IN (SELECT value FROM "
-        "json_each(?)) AND finished_at IS NOT NULL",
-        (json.dumps(names),),
-    )
-    return [_EndedRun(run_id, bool(succeeded), finished_at) for run_id, succeeded, finished_at in rows]
-
-
-def _find_recorded_ids(connection: sqlite3.Connection, *, names: Sequence[str]) -> set[str]:
-    statement = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?))"
-    return {row["id"] for row in connection.execute(statement, (json.dumps(names),))}
+def _find_runs(connection: sqlite3.Connection, *, names: Sequence[str]) -> list[_RunRow]:
+    """Find the runs whose folders have these names."""
+    statement = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
+    return [_RunRow(*row) for row in connection.execute(statement, (json.dumps(names),))]
 
 
 def _is_run_id(name: str) -> bool:
@@ -238,39 +218,24 @@ def _is_run_id(name: str) -> bool:
         return False
 
 
-def _find_untouched_folders(folder: Path, run_ids: Sequence[str], before: float) -> list[str]:
-    """Find the folders whose last change is older than ``before``, in seconds since the epoch."""
-    untouched = []
+def _find_unchanged_folders(folder: Path, run_ids: Sequence[str], before: str) -> list[str]:
+    """Find the folders that have not changed since ``before``."""
+    latest = from_text(before).timestamp()
+    unchanged = []
     for run_id in run_ids:
         with suppress(FileNotFoundError):
-            if (folder / run_id).lstat().st_mtime <= before:
-                untouched.append(run_id)
-    return untouched
+            if (folder / run_id).lstat().st_mtime <= latest:
+                unchanged.append(run_id)
+    return unchanged
 
 
-def _find_work_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
-    return [run_id for run_id in run_ids if os.path.lexists(Workspace.locate(folder, run_id).work)]
-
-
-def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
-    return [run_id for run_id in run_ids if os.path.lexists(Workspace.locate(folder, run_id).folder)]
-
-
-def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_RunRow]:
+def _read_rows(connection: sqlite3.Connection, *, sequence: int) -> list[_RunRow]:
     """Read a slice in the order of acceptance. Reading ends at the first run that is not old."""
-    rows = connection.execute(
-        "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER "
-        "BY sequence LIMIT ?",
-        (place, _SLICE),
-    )
-    return [_RunRow(*row) for row in rows]
+    statement = f"SELECT {_COLUMNS} FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
+    return [_RunRow(*row) for row in connection.execute(statement, (sequence, _SLICE))]
 
 
 def _remove_runs(connection: sqlite3.Connection, *, rows: Sequence[_RunRow]) -> None:
     numbers = json.dumps([row.sequence for row in rows])
     connection.execute("DELETE FROM runs WHERE sequence IN (SELECT value FROM json_each(?))", (numbers,))
     prompts.remove_unused(connection, (row.prompt_id for row in rows))
-
-
-def _remove_answers(connection: sqlite3.Connection, *, before: str) -> int:
-    return remove_old_answers(connection, before, _SLICE)

@@ -72,9 +72,8 @@ class Runner:
         self._wake_up = asyncio.Event()
         self._stop = asyncio.Event()
         self._cancel_signal = asyncio.Event()
-        self._workers: list[asyncio.Task[None]] = []
-        self._cancellation_task: asyncio.Task[None] | None = None
         self._retention_task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []  # all workers and background tasks
         self._interruptions: dict[str, Interruption] = {}  # by run, for the runs in progress
         self._early_errors = {
             EarlyCause.CANCELLED: CANCELLED_ERROR,
@@ -96,21 +95,24 @@ class Runner:
         if self._config.command:
             _report_unset(self._config.environment)
         await self._report_command()
-        left = [
+        outputs = [
             Workspace.locate(self._config.folder, run_id).output
             for run_id in await self._queue.list_running()
         ]
-        await asyncio.gather(*(orphans.end_processes(output, self._config.grace) for output in left))
+        await asyncio.gather(*(orphans.end_processes(output, self._config.grace) for output in outputs))
         recovery = await self._queue.fail_interrupted_runs()
         for run in recovery.runs:
             self._on_end(INTERRUPTED.status, None)
             _log_end(run, INTERRUPTED, None)
         self.queued = recovery.unfinished_count
         self._retention_task = asyncio.create_task(self._retention.run(), name="runner-retention")
-        self._cancellation_task = asyncio.create_task(self._watch_cancellations(), name="runner-cancelling")
-        self._workers = [
-            asyncio.create_task(self._work(), name=f"runner-{number}")
-            for number in range(self._config.max_parallel)
+        self._tasks = [
+            self._retention_task,
+            asyncio.create_task(self._watch_cancellations(), name="runner-cancelling"),
+            *(
+                asyncio.create_task(self._work(), name=f"runner-{number}")
+                for number in range(self._config.max_parallel)
+            ),
         ]
 
     async def _report_command(self) -> None:
@@ -138,7 +140,7 @@ class Runner:
 
     def is_alive(self) -> bool:
         """Return whether all workers and background tasks are running."""
-        return bool(self._workers) and not any(task.done() for task in self._list_tasks())
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     async def close(self) -> None:
         """End the runs in progress: the runs fail, with the reason. Waiting runs wait for the next start."""
@@ -148,14 +150,8 @@ class Runner:
         self._interrupt(self._interruptions, EndCause.STOP)
         if self._retention_task is not None:
             self._retention_task.cancel()  # the next start removes the rest
-        if tasks := self._list_tasks():
-            await asyncio.wait(tasks)
-
-    def _list_tasks(self) -> "list[asyncio.Task[None]]":
-        return [
-            *self._workers,
-            *(task for task in (self._cancellation_task, self._retention_task) if task is not None),
-        ]
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _work(self) -> None:
         faults = _FaultLog()
@@ -232,27 +228,27 @@ class Runner:
 
     async def _cancel(self) -> None:
         """Interrupt the cancelled running runs first, to save costs; then end waiting runs in slices."""
-        ended = Counter[EarlyCause]()
+        counts = Counter[EarlyCause]()
         try:
             more = True
             while more and not self._stop.is_set():
                 self._interrupt(await self._queue.list_cancellations(), EndCause.CANCEL)
-                more = await self._end_early(ended)
+                more = await self._end_early(counts)
         finally:
-            for cause, count in (+ended).items():
+            for cause, count in (+counts).items():
                 if cause is EarlyCause.EXPIRED:
                     _log.warning("runs.dropped", reason=str(cause), count=count)
                 else:
                     _log.info("runs.dropped", reason=str(cause), count=count)
-            if ended:
+            if counts:
                 self._wake_up.set()  # no run began before
 
-    async def _end_early(self, ended: Counter[EarlyCause]) -> bool:
+    async def _end_early(self, counts: Counter[EarlyCause]) -> bool:
         """End a few waiting runs that may not begin, and count the runs. Return False without such runs."""
         ends = await self._queue.end_early(self._early_errors)
         if ends is None:
             return False
-        ended[ends.cause] += ends.count
+        counts[ends.cause] += ends.count
         self.queued -= ends.count
         for _ in range(ends.count):
             self._on_end("failed" if ends.cause is EarlyCause.EXPIRED else "cancelled", None)
@@ -293,10 +289,7 @@ def _log_end(run: QueuedRun | InterruptedRun, end: RunResult, seconds: float | N
 
 
 def _report_unset(names: Sequence[str]) -> None:
-    """Log the variables that commands may see and this process lacks.
-
-    The environment never changes at run time.
-    """
+    """Log the variables that commands may see and this process lacks, once: its environment never changes."""
     unset = [name for name in names if name not in os.environ]
     if not unset:
         return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scheduler.localapi.runner.child_process import kill_child
+from scheduler.localapi.runner.process import kill_child
 
 _COMMAND: Final = ("nice", "-n", "19", "du", "-x", "-s", "-B1", "--files0-from=-")
 _SLICE: Final = 500
@@ -39,30 +39,30 @@ async def measure(root: Path, run_ids: Sequence[str], seconds: float) -> dict[st
 
     Raises OSError when no measurement is possible.
     """
-    found: dict[str, RunSize] = {}
+    sizes: dict[str, RunSize] = {}
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             for first in range(0, len(run_ids), _SLICE):
-                await _measure_slice(root, run_ids[first : first + _SLICE], found)
-    return found
+                await _measure_slice(root, run_ids[first : first + _SLICE], sizes)
+    return sizes
 
 
-async def _measure_slice(root: Path, run_ids: Sequence[str], found: dict[str, RunSize]) -> None:
+async def _measure_slice(root: Path, run_ids: Sequence[str], sizes: dict[str, RunSize]) -> None:
     process = await asyncio.create_subprocess_exec(
         *_COMMAND, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    printed: list[bytes] = []
+    lines: list[bytes] = []
     try:
         process.stdin.write(_list_folders(run_ids))
         process.stdin.close()
         while line := await process.stdout.readline():
-            printed.append(line)
+            lines.append(line)
     finally:
         kill_child(process)
         await process.wait()
-        found.update(_parse(b"".join(printed)))
+        sizes.update(_parse(b"".join(lines)))
 
 
 def _list_folders(run_ids: Sequence[str]) -> bytes:
@@ -73,9 +73,9 @@ def _list_folders(run_ids: Sequence[str]) -> bytes:
     return "".join(f"{run_id}/work\0{run_id}\0" for run_id in run_ids).encode()
 
 
-def _parse(printed: bytes) -> Iterator[tuple[str, RunSize]]:
+def _parse(lines: bytes) -> Iterator[tuple[str, RunSize]]:
     clone = 0
-    for line in printed.splitlines():
+    for line in lines.splitlines():
         size, _, path = line.partition(b"\t")
         if path.endswith(_WORK_SUFFIX):
             clone = int(size)

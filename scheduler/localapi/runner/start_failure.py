@@ -7,6 +7,7 @@ module reads a file, and the runner calls the functions on a thread.
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,13 +30,10 @@ def find_fault(command: Sequence[str], environment: Mapping[str, str], *, clones
     program = command[0]
     if "/" not in program or program.startswith("/"):
         return _find_program_fault(program, environment)
+    if clones:
+        return None
     return (
-        None
-        if clones
-        else (
-            f"{program!r} is looked for in each run's working directory, which is empty: write its "
-            "absolute path."
-        )
+        f"{program!r} is looked for in each run's working directory, which is empty: write its absolute path."
     )
 
 
@@ -51,10 +49,7 @@ def _find_program_fault(program: str, environment: Mapping[str, str]) -> str | N
 
 
 def explain_start_failure(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:
-    """Explain why a program could not be started in ``folder``, by the program's file.
-
-    None when the file explains nothing.
-    """
+    """Explain by the program's file why a program could not be started in ``folder``, or return None."""
     path = _find_program(program, environment, folder)
     if path is None:
         return None
@@ -80,18 +75,17 @@ def explain_line_end(program: str, environment: Mapping[str, str | bytes], folde
     ``#!/usr/bin/env NAME`` starts, and env does not find the NAME.
     """
     path = _find_program(program, environment, folder)
-    try:
-        line = None if path is None else _read_first_line(path)
-    except OSError:
-        return None
-    return None if path is None or line is None else _explain_line_end(path, line)
+    with suppress(OSError):
+        if path is not None and (line := _read_first_line(path)) is not None:
+            return _explain_line_end(path, line)
+    return None
 
 
 def _find_program(program: str, environment: Mapping[str, str | bytes], folder: Path) -> Path | None:
     if "/" in program:
         return folder / program if (folder / program).is_file() else None
     searched = os.fsdecode(environment.get("PATH", _DEFAULT_PATH)).split(":")
-    return next((path for each in searched if (path := folder / each / program).is_file()), None)
+    return next((path for entry in searched if (path := folder / entry / program).is_file()), None)
 
 
 def _is_executable(path: Path) -> bool:
@@ -123,9 +117,9 @@ def _explain_line_end(path: Path, line: bytes) -> str | None:
 
 
 def _explain_interpreter(path: Path, interpreter: str, folder: Path) -> str | None:
-    named = f"the interpreter {interpreter!r}, which the first line of {str(path)!r} names,"
+    subject = f"The interpreter {interpreter!r}, which the first line of {str(path)!r} names,"
     try:
         is_executable = _is_executable(folder / interpreter)
     except (OSError, ValueError):  # a NUL cannot be in a path
-        return f"{named[0].upper()}{named[1:]} is not there."
-    return None if is_executable else f"{named[0].upper()}{named[1:]} is not executable."
+        return f"{subject} is not there."
+    return None if is_executable else f"{subject} is not executable."

@@ -71,11 +71,11 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     if status is not None:
         send_report(server, exit_status=status)
         left_behind = list_descendants(leader)
-    ended, left = end_descendants(leader, float(grace), server, output, left_behind)
+    end_status, remaining = end_descendants(leader, float(grace), server, output, left_behind)
     if status is None:
-        send_report(server, exit_status=ended)
+        send_report(server, exit_status=end_status)
         left_behind.clear()  # all processes were to be ended
-    send_report(server, left=left, ended=len(left_behind), names=list(left_behind.values())[:MAX_NAMES])
+    send_report(server, left=remaining, ended=len(left_behind), names=list(left_behind.values())[:MAX_NAMES])
 
 
 def send_report(server: int, **values: int | list[str]) -> None:
@@ -105,18 +105,18 @@ def wait_for_end(leader: int, server: int) -> int | None:
     os.close(exited)
     if exited not in ready:
         return None
-    found = os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
-    assert found is not None
-    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+    end = os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+    assert end is not None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 def list_descendants(leader: int) -> dict[int, str]:
     """List the running processes below this process, except the command, with names in hexadecimal."""
-    found = list_children(os.getpid())
-    for process in found:  # the list grows meanwhile
-        if len(found) < MAX_EXAMINED:
-            found += list_children(process)
-    names = {process: read_name(process) for process in found if process != leader}
+    descendants = list_children(os.getpid())
+    for process in descendants:  # the list grows meanwhile
+        if len(descendants) < MAX_EXAMINED:
+            descendants += list_children(process)
+    names = {process: read_name(process) for process in descendants if process != leader}
     return {process: name for process, name in names.items() if name}
 
 
@@ -139,7 +139,7 @@ def end_descendants(
     remain. ``left_behind`` receives the processes found meanwhile, in the form of `list_descendants`.
     """
     statuses = dict[int, int]()
-    asked = set[int]()
+    signalled = set[int]()
     kill_from = time.monotonic() + grace
     try:
         os.killpg(leader, signal.SIGTERM)
@@ -149,8 +149,8 @@ def end_descendants(
         if now >= kill_from:
             for process in stop_descendants():
                 send_signal(process, signal.SIGKILL)
-        for child in set(list_children(os.getpid())) - asked:
-            asked.add(child)
+        for child in set(list_children(os.getpid())) - signalled:
+            signalled.add(child)
             if child != leader and child not in left_behind and (name := read_name(child)):
                 left_behind[child] = name
             send_signal(child, signal.SIGTERM)
@@ -178,37 +178,34 @@ def stop_descendants() -> set[int]:
     The stop prevents new processes while the descendants are killed one after the other. Parents are stopped
     first. A stopped parent does not reap children, and the children keep their process ids.
     """
-    found = set[int]()
+    stopped = set[int]()
     for _ in range(MAX_PASSES):
-        before = len(found)
-        found |= stop_descendants_once()
-        if len(found) == before:
+        before = len(stopped)
+        stopped |= stop_descendants_once()
+        if len(stopped) == before:
             break
-    return found
+    return stopped
 
 
 def stop_descendants_once() -> set[int]:
-    """Stop all descendants of this process, each before the search for children.
-
-    New processes are not included.
-    """
-    found = list_children(os.getpid())
-    for process in found:  # the list grows meanwhile
+    """Stop all descendants of this process, each before the search for children; without new processes."""
+    descendants = list_children(os.getpid())
+    for process in descendants:  # the list grows meanwhile
         send_signal(process, signal.SIGSTOP)
-        found += list_children(process)
-    return set(found)
+        descendants += list_children(process)
+    return set(descendants)
 
 
 def list_children(process: int) -> list[int]:
     """List the children of all threads of a process; none for an ended process."""
-    found = list[int]()
+    children = list[int]()
     try:
         for thread in os.listdir(f"/proc/{process}/task"):
             with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:
-                found += map(int, file.read().split())
+                children += map(int, file.read().split())
     except OSError:
         pass
-    return found
+    return children
 
 
 def send_signal(process: int, number: signal.Signals) -> None:

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.localapi.runner.child_process import kill_child
+from scheduler.localapi.runner.process import kill_child
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Workspace:
     @staticmethod
     def list_names(root: Path) -> list[str]:
         """List the names of all entries in the folder of the workspaces. Raises OSError."""
-        return [each.name for each in root.iterdir()] if root.exists() else []
+        return [entry.name for entry in root.iterdir()] if root.exists() else []
 
     @property
     def prompt(self) -> Path:
@@ -54,7 +54,8 @@ class Workspace:
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.folder, self.work):
             folder.mkdir(mode=0o700)
-        for path, content in ((self.prompt, _end_line(prompt).encode()), (self.output, b"")):
+        text = prompt if prompt.endswith("\n") else f"{prompt}\n"
+        for path, content in ((self.prompt, text.encode()), (self.output, b"")):
             with open(path, "xb", opener=_open_private) as file:
                 file.write(content)
 
@@ -80,10 +81,6 @@ class Workspace:
         await _execute_command("rm", "-rf", "--one-file-system", "--", str(folder))
 
 
-def _end_line(text: str) -> str:
-    return text if text.endswith("\n") else f"{text}\n"
-
-
 def _find_mount(folder: Path) -> str | None:
     """Find a file system mounted in the folder, if any (proc(5), mountinfo)."""
     inside = f"{folder}/"
@@ -100,13 +97,13 @@ async def _execute_command(*command: str) -> None:
         *command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        _, said = await process.communicate()
+        _, errors = await process.communicate()
     except asyncio.CancelledError:
         kill_child(process)
         await process.wait()
         raise
     if process.returncode:
-        raise OSError(said.decode(errors="replace").partition("\n")[0])
+        raise OSError(errors.decode(errors="replace").partition("\n")[0])
 
 
 def _open_private(path: str, flags: int) -> int:
