@@ -57,7 +57,7 @@ from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 from bench import parts
 from bench.server import Api, Connection
 from scheduler.clock import SystemClock
-from scheduler.core.verdict import AttemptResponse
+from scheduler.core.response import AttemptResponse
 from scheduler.upstream import ApiClient
 from scheduler.upstream.tls import make_tls_context
 from scheduler.upstream.transport import PooledTransport

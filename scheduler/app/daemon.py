@@ -29,7 +29,7 @@ from scheduler.core.cron.zones import reload_zones
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped, WakeFailed
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
 from scheduler.database import Database

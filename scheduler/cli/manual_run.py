@@ -18,7 +18,7 @@ from scheduler.cli.times import now
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, UpstreamError
 from scheduler.core.model import Automation, Run, RunStatus
-from scheduler.core.verdict import AttemptAccepted, MaybeStarted, NotStarted, judge
+from scheduler.core.response import AttemptAccepted, MaybeStarted, NotStarted, judge
 from scheduler.ledger.operator_requests import announce_run, record_failed_run, record_started_run
 from scheduler.settings import Settings, TargetSection
 from scheduler.upstream import ApiClient, Document

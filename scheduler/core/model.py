@@ -89,6 +89,14 @@ class RunStatus(StrEnum):
     LOST = "lost"
 
 
+_FINISHED: Final = frozenset({RunStatus.SUCCESS, RunStatus.FAILED})
+
+
+def is_finished(run_status: str | None) -> bool:
+    """Return whether the API's run status is success or failed; an unknown status is not an end."""
+    return run_status in _FINISHED
+
+
 FAILURES: Final = frozenset({RunStatus.FAILED, RunStatus.LOST})
 """The statuses of a run without success, as far as is known."""
 

@@ -6,24 +6,17 @@ suspend.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
+from scheduler.core.admission import NewestReading
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, Run, Snapshot
+from scheduler.daemon.back_off import back_off
 from scheduler.daemon.background_need import BackgroundNeed
-from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.context import Context
 
 AT_ONCE: Final = 8
 """Number of automations read alone in parallel. For more, the next snapshot is quicker and cheaper."""
-
-
-@dataclass(frozen=True, slots=True)
-class AutomationReading:
-    """Reading of an automation, with the start of the reading on the clock that counts suspend."""
-
-    automation: Automation
-    begun: float
 
 
 class AutomationCache:
@@ -36,7 +29,7 @@ class AutomationCache:
         self._snapshot_begun = float("-inf")
         self._unseen_ids: frozenset[str] = frozenset()
         self._poll_begun = float("-inf")
-        self._single_readings: dict[str, AutomationReading] = {}
+        self._single_readings: dict[str, NewestReading] = {}
         # newest run that this daemon started, and when its id was known
         self._newest_own_runs: dict[str, tuple[str, float]] = {}
         self._own_run_ids: set[str] = set()
@@ -44,11 +37,11 @@ class AutomationCache:
         self._recalled_run_ids: dict[str, str] = {}
         self._read_slots = asyncio.Semaphore(AT_ONCE)
         self._demand = 0
-        self._listeners: list[Callable[[AutomationReading], None]] = []
+        self._listeners: list[Callable[[NewestReading], None]] = []
         self._poll_event = asyncio.Event()
         self._snapshot_event = asyncio.Event()
 
-    def listen(self, listener: Callable[[AutomationReading], None]) -> None:
+    def listen(self, listener: Callable[[NewestReading], None]) -> None:
         """Call ``listener`` with every single reading."""
         self._listeners.append(listener)
 
@@ -82,7 +75,7 @@ class AutomationCache:
         self._poll_event.set()
         self._poll_event = asyncio.Event()
 
-    def find_newest(self, automation_id: str) -> AutomationReading | None:
+    def find_newest(self, automation_id: str) -> NewestReading | None:
         """Return the newest reading of an automation, or None when the automation is not known.
 
         The start of the reading is -inf when no reading of this process has shown the automation.
@@ -92,7 +85,7 @@ class AutomationCache:
         entry = self._context.timetable.entries.get(automation_id)
         if entry is None:
             return None
-        return AutomationReading(
+        return NewestReading(
             entry.automation, float("-inf") if automation_id in self._unseen_ids else self._snapshot_begun
         )
 
@@ -126,7 +119,7 @@ class AutomationCache:
         """
         return run_id in self._own_run_ids
 
-    async def read(self, automation_id: str, *, since: float) -> AutomationReading | None:
+    async def read(self, automation_id: str, *, since: float) -> NewestReading | None:
         """Return a reading begun at ``since`` or later. Reads until such a reading exists.
 
         Return None when the automation was removed: its GET answers 404, and the list lacks the automation
@@ -225,7 +218,7 @@ class AutomationCache:
         """Store a single reading begun at ``begun``, unless a newer reading or snapshot has arrived."""
         seen = self.find_newest(automation.id)
         if seen is None or seen.begun < begun:
-            self._single_readings[automation.id] = AutomationReading(automation, begun)
+            self._single_readings[automation.id] = NewestReading(automation, begun)
             for listener in self._listeners:
                 listener(self._single_readings[automation.id])
 

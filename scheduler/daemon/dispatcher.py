@@ -1,10 +1,7 @@
 """Dispatcher of a target: takes every claimed occurrence to its one outcome.
 
-Each automation with open occurrences has an automation queue, and each queue has one task. The task calls the
-`Deliverer` for the head of the queue: wait for admission, make the attempt durable, send, judge the answer,
-and reconcile an unknown attempt. The next occurrence of the queue waits for the outcome of the head. The
-rules are those of `docs/semantics.md`. The decisions are pure and live in `core.policy`, `core.verdict` and
-`admission`.
+Each automation with open occurrences has an automation queue, and each queue has one task. The task has the
+`Sender` deliver the head of the queue. The next occurrence of the queue waits for the outcome of the head.
 """
 
 import asyncio
@@ -13,20 +10,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final
 
+from scheduler.core.delivery import Faulted
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DeliveryFailed, StopShortened
 from scheduler.core.model import Occurrence, OpenOccurrence, Run, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
-from scheduler.daemon.admission import Admission
 from scheduler.daemon.automation_cache import AutomationCache
+from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
+from scheduler.daemon.back_off import LONGEST_BACK_OFF
 from scheduler.daemon.clock import Alarm
-from scheduler.daemon.context import LONGEST_BACK_OFF, Context
-from scheduler.daemon.deliverer import Deliverer
-from scheduler.daemon.delivery import AutomationQueue, Delivery
+from scheduler.daemon.context import Context
+from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.places import Places
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.recovery import OccurrenceRecovery
+from scheduler.daemon.sender import Sender
 
 _MOST_FAULTS: Final = 5
 """Internal errors after which an occurrence stays open in the ledger until the next start.
@@ -46,14 +45,16 @@ class Dispatcher:
     """Delivers the claimed occurrences of one target."""
 
     def __init__(
-        self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence
+        self, context: Context, cache: AutomationCache, knowledge: TargetKnowledge, presence: Presence
     ) -> None:
         self._context = context
-        self._deliverer = Deliverer(context, readings, clearance, presence, self._note_run_start)
+        self._sender = Sender(context, cache, knowledge, presence, self._note_run_start)
         self._recovery = OccurrenceRecovery(context)
         self._queues: dict[str, AutomationQueue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.abandoned_deliveries: list[Delivery] = []  # after internal errors; the next start recovers them
+        self.abandoned_deliveries: list[
+            OpenDelivery
+        ] = []  # after internal errors; the next start recovers them
         self._stopped_at = context.clock.now()  # nothing is sent after this instant
         self._listeners: list[Callable[[Run], None]] = []
 
@@ -63,16 +64,14 @@ class Dispatcher:
         """Return the automation queue; None when the automation has no open occurrence."""
         return self._queues.get(automation_id)
 
-    def iterate_waits(self) -> Iterator[tuple[Delivery, WaitStatus | None]]:
+    def iterate_waits(self) -> Iterator[tuple[OpenDelivery, WaitStatus | None]]:
         """Yield each open delivery with its current wait; None: nothing lasting delays the occurrence.
 
         The caller may let other tasks run between two deliveries.
         """
-        for lane in self.list_queues():
-            yield from list(lane.iterate_waits(self._context.clock))
-        yield from [
-            (carried, carried.find_current_wait(self._context.clock)) for carried in self.abandoned_deliveries
-        ]
+        for queue in self.list_queues():
+            yield from list(queue.iterate_waits(self._context.clock))
+        yield from [(delivery, delivery.find_current_wait()) for delivery in self.abandoned_deliveries]
 
     def list_queues(self) -> list[AutomationQueue]:
         """Return the automation queues of all automations with open occurrences."""
@@ -80,16 +79,16 @@ class Dispatcher:
 
     def is_undecided(self, automation_id: str) -> bool:
         """Return whether a new run of the automation may belong to an attempt of the scheduler."""
-        lane = self._queues.get(automation_id)
-        return lane is not None and any(each.is_undecided for each in lane.deliveries)
+        queue = self._queues.get(automation_id)
+        return queue is not None and any(delivery.value.is_undecided for delivery in queue.deliveries)
 
-    def iterate_open(self) -> Iterable[Delivery]:
+    def iterate_open(self) -> Iterable[OpenDelivery]:
         """Return an iterator over the deliveries in all automation queues."""
-        return (each for lane in self._queues.values() for each in lane.deliveries)
+        return (delivery for queue in self._queues.values() for delivery in queue.deliveries)
 
     def count_states(self) -> Counter[State]:
         """Return the number of open occurrences in each state."""
-        return Counter(each.state for each in self.iterate_open())
+        return Counter(delivery.value.state for delivery in self.iterate_open())
 
     @property
     def is_sending(self) -> bool:
@@ -102,18 +101,18 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Wake all automation queues after a change that may end their waits."""
-        for lane in self._queues.values():
-            lane.alarm.ring()
+        for queue in self._queues.values():
+            queue.alarm.ring()
         self.places.serve()
 
     @property
     def places(self) -> Places:
         """Places of the target's attempts."""
-        return self._deliverer.sender.places
+        return self._sender.places
 
     @property
     def _in_flight(self) -> set[str]:
-        return self._deliverer.sender.in_flight
+        return self._sender.in_flight
 
     # ------------------------------------------------------------ start and stop
 
@@ -125,7 +124,8 @@ class Dispatcher:
         """
         self.take(
             sorted(
-                map(self._recovery.recover_delivery, opened), key=lambda each: each.unknown_attempt is None
+                map(self._recovery.recover_delivery, opened),
+                key=lambda delivery: delivery.value.unknown_attempt is None,
             )
         )
 
@@ -133,27 +133,27 @@ class Dispatcher:
         """Take a backfill. The occurrence had an outcome, and has no attempt under way."""
         self.take([self._recovery.make_backfill_delivery(opened)])
 
-    def take(self, carried: Iterable[Delivery]) -> None:
+    def take(self, deliveries: Iterable[OpenDelivery]) -> None:
         """Add deliveries to their automation queues, and deliver each to its outcome."""
-        for each in carried:
-            each.queued_at = self._context.clock.now()
-            automation_id = each.occurrence.automation_id
-            lane = self._queues.get(automation_id)
-            if lane is None:
-                lane = self._queues[automation_id] = AutomationQueue(Alarm(self._context.clock))
-                lane.add(each)
+        for delivery in deliveries:
+            delivery.queued_at = self._context.clock.now()
+            automation_id = delivery.occurrence.automation_id
+            queue = self._queues.get(automation_id)
+            if queue is None:
+                queue = self._queues[automation_id] = AutomationQueue(Alarm(self._context.clock))
+                queue.add(delivery)
                 self._tasks[automation_id] = asyncio.create_task(
-                    self._deliver_queue(automation_id, lane), name=f"deliveries of {automation_id}"
+                    self._deliver_queue(automation_id, queue), name=f"deliveries of {automation_id}"
                 )
             else:
-                lane.add(each)
+                queue.add(delivery)
 
     async def drain(self, seconds: float) -> int:
         """Send nothing more, and wait at most ``seconds`` for the attempts in flight.
 
         Return the number of attempts still in flight. The next start reconciles these attempts.
         """
-        self._deliverer.is_stopping, stopped_at = True, self._context.clock.now()
+        self._sender.is_stopping, stopped_at = True, self._context.clock.now()
         for automation_id, task in self._tasks.items():
             if automation_id not in self._in_flight:
                 task.cancel()
@@ -178,18 +178,18 @@ class Dispatcher:
         clock = self._context.clock
         ends_at = clock.boottime() + seconds
         unsent = [
-            each
-            for each in self.iterate_open()
-            if each.state is not State.IN_FLIGHT and each.unknown_attempt is None
+            delivery
+            for delivery in self.iterate_open()
+            if delivery.value.state is not State.IN_FLIGHT and delivery.value.unknown_attempt is None
         ]
         # Few occurrences in another state have an unsent attempt.
-        unsent.sort(key=lambda each: each.state is not State.CLAIMED)
+        unsent.sort(key=lambda delivery: delivery.value.state is not State.CLAIMED)
         work: Iterator[_LastWrite] = chain(
-            ((each.occurrence, None) for each in unsent), self._iterate_last_steps()
+            ((delivery.occurrence, None) for delivery in unsent), self._iterate_last_steps()
         )
         attempts, waits = (
             len(unsent),
-            sum(len(lane.deliveries) for lane in self._queues.values()) + len(self.abandoned_deliveries),
+            sum(len(queue.deliveries) for queue in self._queues.values()) + len(self.abandoned_deliveries),
         )
         while part := list(islice(work, _AT_ONCE)):
             occurrences = [occurrence for occurrence, steps in part if steps is None]
@@ -216,73 +216,64 @@ class Dispatcher:
 
         The waits end queue by queue: all queues at once would take long.
         """
-        for lane in self._queues.values():
-            lane.end_waits(self._context.clock, self._stopped_at)
-            yield from self._iterate_steps(lane.deliveries)
-        yield from self._iterate_steps(self.abandoned_deliveries)
-
-    def _iterate_steps(self, some: Iterable[Delivery]) -> Iterator[_LastWrite]:
-        return ((carried.occurrence, carried.list_steps(self._context.clock)) for carried in some)
+        for queue in self._queues.values():
+            queue.end_waits(self._context.clock, self._stopped_at)
+            yield from _iterate_steps(queue.deliveries)
+        yield from _iterate_steps(self.abandoned_deliveries)
 
     def abandon(self) -> None:
         """Stop all deliveries at once."""
-        self._deliverer.is_stopping = True
+        self._sender.is_stopping = True
         self.places.close()
         for task in self._tasks.values():
             task.cancel()
 
     # ------------------------------------------------------------ one automation queue
 
-    async def _deliver_queue(self, automation_id: str, lane: AutomationQueue) -> None:
-        while lane.deliveries and not self._deliverer.is_stopping:
-            head = lane.deliveries[0]
+    async def _deliver_queue(self, automation_id: str, queue: AutomationQueue) -> None:
+        while queue.deliveries and not self._sender.is_stopping:
+            head = queue.deliveries[0]
             try:
-                await self._deliverer.deliver(lane, head)
+                await self._sender.deliver(queue, head)
             except Exception as error:  # noqa: BLE001  an error in one queue must not stop the others
                 await self._handle_fault(head, error)
             finally:
                 self._in_flight.discard(automation_id)
-            if head.is_concluded or head.faults >= _MOST_FAULTS:
-                lane.deliveries.remove(head)
-                if not head.is_concluded:
-                    head.begin_wait(Cause.BACK_OFF, self._context.clock, _GIVEN_UP)
-                    self.abandoned_deliveries.append(head)
-                try:
-                    await self._conclude_behind_head(lane, head)
-                except Exception as error:  # noqa: BLE001  the deliveries are then concluded one by one
-                    self._context.publish(
-                        DeliveryFailed(occurrence=head.occurrence, automation=head.name, error=error)
-                    )
-            elif lane.deliveries[0] is not head:  # an older occurrence is the head now
-                lane.deliveries[0].note_turn_wait(head, self._context.clock.now())
-        if not lane.deliveries:
+            if head.value.end is not None or head.value.faults >= _MOST_FAULTS:
+                await self._remove_head(queue, head)
+            elif queue.deliveries[0] is not head:  # an older occurrence is the head now
+                queue.deliveries[0].note_turn_wait(head, self._context.clock.now())
+        if not queue.deliveries:
             del self._queues[automation_id], self._tasks[automation_id]
 
-    async def _conclude_behind_head(self, lane: AutomationQueue, head: Delivery) -> None:
-        """Conclude at once all deliveries behind the head that expired or were coalesced meanwhile.
+    async def _remove_head(self, queue: AutomationQueue, head: OpenDelivery) -> None:
+        """Remove a head that ended or that failed too often, and conclude all deliveries that ended behind it.
 
         Single conclusions, each with its own commit, would delay the newest delivery of the queue.
         """
-        if len(lane.deliveries) > 1 and not self._deliverer.is_stopping:
-            stopped, now = await self._deliverer.find_unsent_outcomes(lane), self._context.clock.now()
-            for carried, _ in stopped:
-                carried.note_turn_wait(head, now)
-            await self._deliverer.record_outcomes(stopped)
-            for carried, _ in stopped:
-                if carried.is_concluded:
-                    lane.deliveries.remove(carried)
-        if lane.deliveries:
-            lane.deliveries[0].note_turn_wait(head, self._context.clock.now())
+        queue.deliveries.remove(head)
+        if head.value.end is None:
+            head.waits.begin(Cause.BACK_OFF, _GIVEN_UP)
+            self.abandoned_deliveries.append(head)
+        try:
+            if len(queue.deliveries) > 1 and not self._sender.is_stopping:
+                await self._sender.conclude_unsent(queue, head)
+            if queue.deliveries:
+                queue.deliveries[0].note_turn_wait(head, self._context.clock.now())
+        except Exception as error:  # noqa: BLE001  the deliveries are then concluded one by one
+            self._publish_fault(head, error)
 
-    async def _handle_fault(self, carried: Delivery, error: Exception) -> None:
-        carried.faults += 1
-        self._context.publish(
-            DeliveryFailed(occurrence=carried.occurrence, automation=carried.name, error=error)
-        )
-        if carried.state is State.IN_FLIGHT:
-            carried.mark_unknown(self._context.clock.boottime(), self._context.settings.settle_time)
-        with carried.record_wait(Cause.BACK_OFF, self._context.clock, _FAULT):
+    async def _handle_fault(self, delivery: OpenDelivery, error: Exception) -> None:
+        self._publish_fault(delivery, error)
+        settle_time = self._context.settings.settle_time.total_seconds()
+        delivery.apply(Faulted(self._context.clock.boottime(), settle_time))
+        with delivery.waits.record(Cause.BACK_OFF, _FAULT):
             await asyncio.sleep(LONGEST_BACK_OFF)
+
+    def _publish_fault(self, delivery: OpenDelivery, error: Exception) -> None:
+        self._context.publish(
+            DeliveryFailed(occurrence=delivery.occurrence, automation=delivery.value.name, error=error)
+        )
 
     def _note_run_start(self, run: Run) -> None:
         """Release a held or throttled target, since a started run shows that the target works."""
@@ -292,3 +283,7 @@ class Dispatcher:
             self.wake()
         for listener in self._listeners:
             listener(run)
+
+
+def _iterate_steps(deliveries: Iterable[OpenDelivery]) -> Iterator[_LastWrite]:
+    return ((delivery.occurrence, delivery.waits.list_steps()) for delivery in deliveries)

@@ -17,15 +17,14 @@ from heapq import nsmallest
 from itertools import islice
 from typing import Final
 
+from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceOverdue
 from scheduler.core.expected_occurrences import ExpectedOccurrence, ExpectedOccurrences
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Occurrence, OpenOccurrence
 from scheduler.core.status import MOST_NAMED, STALLED_AFTER
-from scheduler.daemon.admission import Admission
 from scheduler.daemon.context import Context
-from scheduler.daemon.delivery import Delivery
 from scheduler.daemon.dispatcher import Dispatcher
 
 CHECK_INTERVAL: Final = 30.0
@@ -52,12 +51,9 @@ class OverdueOccurrence:
 class OverdueCheck:
     """Overdue occurrences of one target."""
 
-    def __init__(
-        self, context: Context, clearance: Admission, dispatcher: Dispatcher, stalled_for: Callable[[], float]
-    ) -> None:
+    def __init__(self, context: Context, dispatcher: Dispatcher, stalled_for: Callable[[], float]) -> None:
         self._context = context
         self._measure_stall = stalled_for
-        self._admission = clearance
         self._dispatcher = dispatcher
         # Expectations begin now. Only a good poll can confirm occurrences that came due before, and the
         # status shows when no good poll was made.
@@ -155,7 +151,8 @@ class OverdueCheck:
 
         The result replaces the ledger's answer.
         """
-        return [carried for carried in self._dispatcher.iterate_open() if carried.deadline < now]
+        values = (delivery.value for delivery in self._dispatcher.iterate_open())
+        return [value for value in values if value.deadline < now]
 
     def _find_unplanned_occurrences(
         self, expected: Mapping[Occurrence, ExpectedOccurrence], now: datetime
@@ -177,8 +174,10 @@ class OverdueCheck:
 
         Such an occurrence was sent in time and is being reconciled, or waits for the run before it.
         """
+        run_timeout = self._context.settings.run_timeout
+        values = (delivery.value for delivery in self._dispatcher.iterate_open())
         return {
-            each.occurrence
-            for each in self._dispatcher.iterate_open()
-            if each.may_have_started or now <= self._admission.find_deadline(each)
+            value.occurrence
+            for value in values
+            if value.may_have_started or now <= value.find_deadline(run_timeout)
         }

@@ -1,8 +1,8 @@
 """Places for attempts: one of `max_in_flight` requests together with a part of the request budget.
 
 `FairQueue` chooses the next attempt. This module counts the places and wakes the waiting attempts. A place is
-a context manager. At the end of the context, the budget gets its part back unless the request was sent, and
-`max_in_flight` gets its place back in any case.
+entered and left: at the end the budget gets its part back unless the request was sent, and `max_in_flight`
+gets its place back in any case.
 
 A request without an answer after a second *hangs*: the request leaves `max_in_flight` and counts against
 `max_waiting`. Thus hanging automations delay no other automation. When `max_waiting` is full, the target is
@@ -12,21 +12,17 @@ saturated: further hanging requests stay in flight.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final
 
 from scheduler.core.episode import Episode
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.fair_queue import FairQueue, Ticket
+from scheduler.core.model import Occurrence
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import PlacesStatus
 from scheduler.daemon.context import Context
-from scheduler.daemon.delivery import Delivery
 from scheduler.daemon.ports import AttemptReservation
 from scheduler.daemon.shortages import Shortages, WaitStart
-
-if TYPE_CHECKING:
-    from scheduler.core.model import Occurrence
 
 HANGS_AFTER: Final = 1.0
 """Seconds without an answer after which a request hangs."""
@@ -66,17 +62,16 @@ class Urgency:
 
 
 class AttemptPlace:
-    """Place of one attempt, as a context manager.
+    """Place of one attempt.
 
-    The place waits in the queue until the place is granted. At the end, the place gives back all unused
-    parts.
+    The place waits in the queue until the place is granted. `Places.leave` gives back all unused parts.
     """
 
     def __init__(
-        self, places: "Places", carried: Delivery, urgency: Urgency, ring: Callable[[], None]
+        self, places: "Places", occurrence: Occurrence, urgency: Urgency, ring: Callable[[], None]
     ) -> None:
-        self.delivery = carried
-        self.automation_id = carried.occurrence.automation_id
+        self.occurrence = occurrence
+        self.automation_id = occurrence.automation_id
         self.urgency = urgency
         self.is_hanging = False
         self.reservation: AttemptReservation | None = None
@@ -85,15 +80,6 @@ class AttemptPlace:
         self.ring = ring
         self.wait_start: WaitStart | None = None
         self._places = places
-
-    def __enter__(self) -> Self:
-        self._places.enter(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._places.leave(self)
 
     @property
     def is_granted(self) -> bool:
@@ -209,10 +195,10 @@ class Places:
 
     # ------------------------------------------------------------ interface of a place
 
-    def get_place(self, carried: Delivery, urgency: Urgency, ring: Callable[[], None]) -> AttemptPlace:
+    def get_place(self, occurrence: Occurrence, urgency: Urgency, ring: Callable[[], None]) -> AttemptPlace:
         """Return the place for an attempt of an occurrence: a handed-over place, or a new place."""
-        place = self._handed_over_places.get(carried.occurrence)
-        return AttemptPlace(self, carried, urgency, ring) if place is None else place
+        place = self._handed_over_places.get(occurrence)
+        return AttemptPlace(self, occurrence, urgency, ring) if place is None else place
 
     def record_send(self, place: AttemptPlace) -> None:
         """Record that the request of a place is sent."""
@@ -231,7 +217,7 @@ class Places:
         but at most `_HAND_OVER_SECONDS`, the place waits: other occurrences that come due now must not
         precede.
         """
-        occurrence = place.delivery.occurrence
+        occurrence = place.occurrence
         if occurrence not in self._handed_over_places:
             self._handed_over_places[occurrence] = place
             self._join(place)
@@ -239,12 +225,12 @@ class Places:
 
     def enter(self, place: AttemptPlace) -> None:
         """Begin the wait of an attempt for its place."""
-        if self._handed_over_places.pop(place.delivery.occurrence, None) is None:
+        if self._handed_over_places.pop(place.occurrence, None) is None:
             self._join(place)
 
     def _withdraw_place(self, place: AttemptPlace) -> None:
-        if self._handed_over_places.get(place.delivery.occurrence) is place:
-            del self._handed_over_places[place.delivery.occurrence]
+        if self._handed_over_places.get(place.occurrence) is place:
+            del self._handed_over_places[place.occurrence]
             self.leave(place)
 
     def _join(self, place: AttemptPlace) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.backlog_decisions import decide_late
+from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
 from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, SkippedSpan, State
@@ -23,13 +24,15 @@ from scheduler.core.policy import (
     make_fire_time,
 )
 from scheduler.core.timetable import DueFireTimes, LateInterval, TimetableEntry
-from scheduler.daemon.admission import Admission
 from scheduler.daemon.automation_cache import AutomationCache
+from scheduler.daemon.automation_queue import OpenDelivery
+from scheduler.daemon.back_off import back_off
 from scheduler.daemon.clock import Alarm
-from scheduler.daemon.context import Context, back_off
-from scheduler.daemon.delivery import Delivery
+from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
+from scheduler.daemon.wait_log import WaitLog
 
 AHEAD: Final = timedelta(seconds=1)
 """Time between the durable claim and the due instant, for the first byte to leave on time. At most 2 s."""
@@ -66,14 +69,14 @@ class Planner:
     def __init__(
         self,
         context: Context,
-        readings: AutomationCache,
-        clearance: Admission,
+        cache: AutomationCache,
+        knowledge: TargetKnowledge,
         record: SnapshotOutbox,
         dispatcher: Dispatcher,
     ) -> None:
         self._context = context
-        self._cache = readings
-        self._admission = clearance
+        self._cache = cache
+        self._knowledge = knowledge
         self._outbox = record
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
@@ -115,7 +118,7 @@ class Planner:
         wakes the planner.
         """
         self._context.watch.check()
-        quiet = self._context.clock.boottime() - max(self._expected_at, self._admission.fresh_since)
+        quiet = self._context.clock.boottime() - max(self._expected_at, self._knowledge.fresh_since)
         return max(min(quiet, max(self.alarm.measure_stall(), self._measure_delay())), 0.0)
 
     def _measure_delay(self) -> float:
@@ -195,7 +198,7 @@ class Planner:
 
     def may_plan(self) -> bool:
         """Return whether the snapshot and the clock are good enough for planning."""
-        return not (self._admission.is_stale or self._context.watch.is_in_doubt)
+        return not (self._knowledge.is_stale or self._context.watch.is_in_doubt)
 
     async def _plan(self) -> bool:
         """Plan due fire times, or else a slice of the backlog. Return whether more can be planned at once."""
@@ -204,7 +207,7 @@ class Planner:
             self._note_hindrance(Cause.CLOCK if self._context.watch.is_in_doubt else Cause.STALE)
             return False
         context = self._context
-        self._admission.paused_ids = await context.ledger.read_pauses(context.target)
+        self._knowledge.paused_ids = await context.ledger.read_pauses(context.target)
         await self._sync_with_ledger()
         context.watch.check()
         if not self.may_plan() or self._rewind_to is not None:
@@ -282,7 +285,7 @@ class Planner:
     def _make_spans(self, overdue: LateInterval, now: datetime) -> Iterator[SkippedSpan]:
         """Yield one span for each outcome within a backlog interval, without listing the instants."""
         entry, stretch, automation = overdue.entry, overdue.interval, overdue.entry.automation
-        paused = self._admission.is_paused(automation.id)
+        paused = self._knowledge.is_paused(automation.id)
         for passed in decide_late(stretch, entry.policies, paused=paused, claimed=entry.claimed):
             extent = passed.extent
             due = make_fire_time(
@@ -341,7 +344,7 @@ class Planner:
         shared: dict[tuple[int, Policies, bool, datetime | None], list[Decision]] = {}
         for due in dues:
             automation_id = due.entry.automation.id
-            paused = self._admission.is_paused(automation_id)
+            paused = self._knowledge.is_paused(automation_id)
             policies, claimed = due.entry.policies, due.entry.claimed
             key = (id(due.fire_times), policies, paused, claimed)
             if key not in shared:
@@ -421,7 +424,11 @@ class Planner:
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
         self._dispatcher.take(
-            _make_delivery(claim, entry, written, self._explain_late_claim(claim)) for claim, entry in ours
+            OpenDelivery(
+                _make_delivery(claim, entry, written),
+                WaitLog(self._context.clock, self._explain_late_claim(claim)),
+            )
+            for claim, entry in ours
         )
         self._note_coalescences(plan)
 
@@ -433,9 +440,9 @@ class Planner:
         for skip in plan.skips:
             if (
                 skip.reason is Reason.COALESCED
-                and (lane := self._dispatcher.find_queue(skip.occurrence.automation_id)) is not None
+                and (queue := self._dispatcher.find_queue(skip.occurrence.automation_id)) is not None
             ):
-                lane.note_coalescence(skip.instants[-1])
+                queue.note_coalescence(skip.instants[-1])
 
     def _explain_late_claim(self, claim: Claim) -> list[Step]:
         """Return the steps that explain why the claim was made late. The list is empty for a timely claim."""
@@ -444,7 +451,7 @@ class Planner:
         steps, since = list[Step](), claim.due
         if claim.due <= self.absent_until:
             steps.append(Step(claim.due, Cause.ABSENT, min(self.absent_until, claim.claimed_at)))
-        first_poll = self._admission.first_poll_wait
+        first_poll = self._knowledge.first_poll_wait
         if first_poll is not None and first_poll.until is not None and claim.due <= first_poll.at:
             since = first_poll.until
             steps.append(first_poll)
@@ -459,18 +466,17 @@ class Planner:
         ]
 
 
-def _make_delivery(claim: Claim, entry: TimetableEntry, written: float, steps: list[Step]) -> Delivery:
+def _make_delivery(claim: Claim, entry: TimetableEntry, written: float) -> Delivery:
     return Delivery(
         claim.occurrence,
         claim.name,
         claim.due,
         claim.deadline,
+        State.WAITING if claim.attempt is None else State.CLAIMED,
         is_late=claim.claimed_at > claim.due,
         entry=entry,
-        state=State.WAITING if claim.attempt is None else State.CLAIMED,
         attempt=claim.attempt,
         written_boottime=None if claim.attempt is None else written,
-        steps=steps,
     )
 
 

@@ -23,11 +23,12 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import DefinitionVersion, Snapshot
 from scheduler.core.timetable import SnapshotChanges, merge_changes
-from scheduler.daemon.admission import Admission
 from scheduler.daemon.automation_cache import AutomationCache
+from scheduler.daemon.back_off import back_off
 from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.clock import Alarm
-from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.context import Context
+from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.places import MIN_SHORTAGE
 from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
@@ -46,13 +47,13 @@ class Poller:
         context: Context,
         background_need: BackgroundNeed,
         readings: AutomationCache,
-        clearance: Admission,
+        knowledge: TargetKnowledge,
         record: SnapshotOutbox,
     ) -> None:
         self._context = context
         self._background_need = background_need
         self._cache = readings
-        self._admission = clearance
+        self._knowledge = knowledge
         self._outbox = record
         self.watch = SnapshotWatch(context)
         self._alarm = Alarm(context.clock)
@@ -161,12 +162,12 @@ class Poller:
             self._is_requested = True  # the clock was set meanwhile: the rest of the snapshot does not fit
             return
         changes = context.timetable.update(
-            snapshot, previous_poll=self._admission.snapshot_at, confirm_after=interval
+            snapshot, previous_poll=self._knowledge.snapshot_at, confirm_after=interval
         )
         # before other tasks have a turn: plans may use only versions in the outbox
         self._outbox.add(snapshot, changes)
         changes = merge_changes([*in_parts, changes])
-        self._admission.note_good_poll(snapshot.begun_at)
+        self._knowledge.note_good_poll(snapshot.begun_at)
         self._cache.apply_snapshot(snapshot)
         for listener in self._listeners:
             listener(snapshot, changes)
@@ -193,7 +194,7 @@ class Poller:
             some = differing[first : first + _CHANGES_AT_ONCE]
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
             taken.append(
-                context.timetable.update(part, previous_poll=self._admission.snapshot_at, confirm_after=None)
+                context.timetable.update(part, previous_poll=self._knowledge.snapshot_at, confirm_after=None)
             )
             self._outbox.add(part, taken[-1], whole=False)
             await asyncio.sleep(0)
@@ -213,7 +214,7 @@ class Poller:
             return
         context.publish(_make_removed_event(context.target, version))
         # the next write includes the removal: at the latest, the planner writes before planning
-        self._outbox.remove(version, self._admission.snapshot_at)
+        self._outbox.remove(version, self._knowledge.snapshot_at)
 
     async def _write_outbox(self) -> None:
         """Record the outbox in the ledger.

@@ -29,7 +29,7 @@ from scheduler.core.model import (
 )
 from scheduler.core.occurrence_log import Step
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 
 
 class DaemonClock(Protocol):

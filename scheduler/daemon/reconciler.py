@@ -2,11 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
-from scheduler.core.model import Outcome, Reason
-from scheduler.core.verdict import (
+from scheduler.core.admission import NewestReading
+from scheduler.core.delivery import Delivery, make_conclusion
+from scheduler.core.model import Conclusion, Outcome, Reason, Run, RunStatus
+from scheduler.core.reconcile import (
     Covered,
     FoundRun,
     NothingStarted,
@@ -15,9 +16,8 @@ from scheduler.core.verdict import (
     has_appeared_late,
     reconcile,
 )
-from scheduler.daemon.automation_cache import AutomationCache, AutomationReading
+from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
-from scheduler.daemon.delivery import Delivery
 
 GIVE_UP_AFTER: Final = 24 * 3600.0
 """Seconds without a result after which an attempt is unresolved. Only the time of this process counts."""
@@ -25,17 +25,6 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two readings while the attempt may still start a run."""
 DEFAULT_MARGIN: Final = 2.0
 """Largest error of the clock offset, in seconds, when the API shows no ``Date``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconciledOutcome:
-    """Outcome found by a reconciliation. ``run_id`` and ``run_at`` are set when the run was found."""
-
-    outcome: Outcome
-    reason: Reason
-    error: str | None = None
-    run_id: str | None = None
-    run_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +42,42 @@ class NotStartedProof:
 class Reconciler:
     """Reconciles the unknown attempts of one target."""
 
-    def __init__(self, context: Context, readings: AutomationCache) -> None:
+    def __init__(self, context: Context, cache: AutomationCache) -> None:
         self._context = context
-        self._cache = readings
+        self._cache = cache
         self._since = context.clock.boottime()
 
-    async def reconcile(
-        self, automation_id: str, doubt: UnknownAttempt, *, not_before: float = 0.0
-    ) -> ReconciledOutcome | NotStartedProof:
-        """Read the automation until the attempt is resolved.
+    async def reconcile(self, delivery: Delivery, *, not_before: float) -> Conclusion | NotStartedProof:
+        """Read the automation until the unknown attempt is resolved.
 
         After 24 h of this process without a result, the outcome is unresolved.
         No reading begins before ``not_before``, on the boot-time clock.
         """
-        remaining = max(doubt.ended, self._since) + GIVE_UP_AFTER - self._context.clock.boottime()
+        unknown = delivery.unknown_attempt
+        assert unknown is not None
+        remaining = max(unknown.ended, self._since) + GIVE_UP_AFTER - self._context.clock.boottime()
         try:
             async with asyncio.timeout(remaining):
-                return await self._read_until_resolved(automation_id, doubt, not_before)
+                return await self._read_until_resolved(delivery, unknown, not_before)
         except TimeoutError:
-            return ReconciledOutcome(
-                Outcome.UNRESOLVED,
+            return self._leave_unresolved(
+                delivery,
                 Reason.UNREADABLE,
                 "it could not be found out for 24 hours whether a run was started",
             )
 
     async def _read_until_resolved(
-        self, automation_id: str, doubt: UnknownAttempt, not_before: float
-    ) -> ReconciledOutcome | NotStartedProof:
+        self, delivery: Delivery, unknown: UnknownAttempt, not_before: float
+    ) -> Conclusion | NotStartedProof:
+        automation_id = delivery.occurrence.automation_id
         earlier: RunReading | None = None
         since = max(not_before, self._context.clock.boottime())
         while True:
             await asyncio.sleep(max(0.0, since - self._context.clock.boottime()))
             seen = await self._cache.read(automation_id, since=since)
             if seen is None:
-                return ReconciledOutcome(
-                    Outcome.UNRESOLVED,
+                return self._leave_unresolved(
+                    delivery,
                     Reason.GONE,
                     "the automation was deleted before it could be found out whether a run was started",
                 )
@@ -95,15 +85,13 @@ class Reconciler:
                 since = self._context.clock.boottime()
                 continue
             reading, margin = self._make_reading(seen)
-            doubt = self._adjust_to_clock(doubt)
-            match reconcile(doubt, reading, earlier, margin=margin, taken=self._cache.is_taken):
+            unknown = self._adjust_to_clock(unknown)
+            match reconcile(unknown, reading, earlier, margin=margin, taken=self._cache.is_taken):
                 case FoundRun(run_id=run_id):
-                    return ReconciledOutcome(
-                        Outcome.ACCEPTED, Reason.FOUND, None, run_id, seen.automation.run_at
-                    )
+                    return self._accept_found(delivery, _make_run(automation_id, run_id, reading))
                 case Covered(run_id=run_id):
-                    return ReconciledOutcome(
-                        Outcome.UNRESOLVED,
+                    return self._leave_unresolved(
+                        delivery,
                         Reason.COVERED,
                         f"run {run_id} began later and hides whether ours was started",
                     )
@@ -111,44 +99,48 @@ class Reconciler:
                     assert earlier is not None
                     return NotStartedProof(earlier, reading, margin)
             earlier = reading
-            since = self._find_next_look(doubt)
+            since = self._find_next_look(unknown)
 
-    def is_not_started(self, doubt: UnknownAttempt, by: NotStartedProof) -> bool:
+    def _accept_found(self, delivery: Delivery, run: Run) -> Conclusion:
+        return make_conclusion(delivery, Outcome.ACCEPTED, Reason.FOUND, self._context.clock.now(), run=run)
+
+    def _leave_unresolved(self, delivery: Delivery, reason: Reason, error: str) -> Conclusion:
+        return make_conclusion(delivery, Outcome.UNRESOLVED, reason, self._context.clock.now(), error=error)
+
+    def is_not_started(self, unknown: UnknownAttempt, by: NotStartedProof) -> bool:
         """Return whether the readings that resolved one attempt as not started do so for another attempt too.
 
         Both attempts belong to the same automation.
         """
-        doubt = self._adjust_to_clock(doubt)
-        finding = reconcile(doubt, by.newest, by.earlier, margin=by.margin, taken=self._cache.is_taken)
-        return doubt.ended <= by.earlier.begun and isinstance(finding, NothingStarted)
+        unknown = self._adjust_to_clock(unknown)
+        finding = reconcile(unknown, by.newest, by.earlier, margin=by.margin, taken=self._cache.is_taken)
+        return unknown.ended <= by.earlier.begun and isinstance(finding, NothingStarted)
 
-    def find_late_run(self, carried: Delivery) -> ReconciledOutcome | None:
-        """Return the outcome of an attempt with a late run, after the attempt was resolved as not started.
+    def find_late_run(self, delivery: Delivery) -> Run | None:
+        """Return the run that appeared late, after the attempt was resolved as not started.
 
         Return None when the newest reading shows no late run.
         """
-        seen = (
-            None
-            if carried.unstarted_attempt is None
-            else self._cache.find_newest(carried.occurrence.automation_id)
-        )
-        if carried.unstarted_attempt is None or seen is None or self._has_clock_stepped_since(seen):
+        if delivery.unstarted_attempt is None:
+            return None
+        automation_id = delivery.occurrence.automation_id
+        seen = self._cache.find_newest(automation_id)
+        if seen is None or self._has_clock_stepped_since(seen):
             return None
         reading, margin = self._make_reading(seen)
-        doubt = self._adjust_to_clock(carried.unstarted_attempt)
+        unstarted = self._adjust_to_clock(delivery.unstarted_attempt)
         # Without a known send instant, no run can be compared with the attempt.
-        if doubt.sent == float("-inf"):
+        if unstarted.sent == float("-inf") or reading.run_id is None:
             return None
-        if not has_appeared_late(doubt, reading, margin=margin, taken=self._cache.is_taken):
-            return None
-        return ReconciledOutcome(Outcome.ACCEPTED, Reason.FOUND, None, reading.run_id, reading.run_at)
+        is_late = has_appeared_late(unstarted, reading, margin=margin, taken=self._cache.is_taken)
+        return _make_run(automation_id, reading.run_id, reading) if is_late else None
 
-    def _has_clock_stepped_since(self, seen: AutomationReading) -> bool:
+    def _has_clock_stepped_since(self, seen: NewestReading) -> bool:
         """Return whether the wall clock was set since the reading: its instants do not fit the clock now."""
         self._context.watch.check()
         return self._context.watch.has_stepped_since(seen.begun)
 
-    def _make_reading(self, seen: AutomationReading) -> tuple[RunReading, float]:
+    def _make_reading(self, seen: NewestReading) -> tuple[RunReading, float]:
         """Return the reading with the run's start on the boot-time clock, and the margin of this start.
 
         The margin is the largest error, in seconds.
@@ -160,7 +152,7 @@ class Reconciler:
         age = (clock.now() - automation.run_at).total_seconds() + offset
         return RunReading(seen.begun, automation.run_id, clock.boottime() - age, automation.run_at), margin
 
-    def _adjust_to_clock(self, doubt: UnknownAttempt) -> UnknownAttempt:
+    def _adjust_to_clock(self, unknown: UnknownAttempt) -> UnknownAttempt:
         """Return the unknown attempt with instants corrected by the API's clock.
 
         The instants of an attempt from another process come from the wall clock, which may have been set
@@ -168,15 +160,21 @@ class Reconciler:
         process. Without a clock offset at the send, the attempt may have been sent at any earlier time.
         """
         offset, clock = self._context.upstream.clock_offset, self._context.clock
-        if doubt.ended >= self._since or offset is None:
-            return doubt
-        if doubt.sent_by_api is None:
-            return replace(doubt, sent=float("-inf"), ended=self._since)
-        sent = clock.boottime() - (clock.now() - doubt.sent_by_api).total_seconds() - offset[0]
-        if abs(sent - doubt.sent) <= 2 * offset[1]:
-            return doubt
-        return replace(doubt, sent=sent if doubt.sent == float("-inf") else doubt.sent, ended=self._since)
+        if unknown.ended >= self._since or offset is None:
+            return unknown
+        if unknown.sent_by_api is None:
+            return replace(unknown, sent=float("-inf"), ended=self._since)
+        sent = clock.boottime() - (clock.now() - unknown.sent_by_api).total_seconds() - offset[0]
+        if abs(sent - unknown.sent) <= 2 * offset[1]:
+            return unknown
+        return replace(
+            unknown, sent=sent if unknown.sent == float("-inf") else unknown.sent, ended=self._since
+        )
 
-    def _find_next_look(self, doubt: UnknownAttempt) -> float:
+    def _find_next_look(self, unknown: UnknownAttempt) -> float:
         now = self._context.clock.boottime()
-        return min(now + LOOK_EVERY, max(doubt.settles_at, now + 1.0))
+        return min(now + LOOK_EVERY, max(unknown.settles_at, now + 1.0))
+
+
+def _make_run(automation_id: str, run_id: str, reading: RunReading) -> Run:
+    return Run(run_id, automation_id, reading.run_at, RunStatus.RUNNING)

@@ -4,9 +4,9 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from scheduler.daemon.admission import Admission
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
+from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.presence import READINGS_PER_POLL, Presence
 
 REFRESH_INTERVAL: Final = 1.0
@@ -22,18 +22,18 @@ class Refresh:
     """Refresh of one target. All requests during a refresh lead together to one more refresh."""
 
     def __init__(
-        self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence
+        self, context: Context, readings: AutomationCache, knowledge: TargetKnowledge, presence: Presence
     ) -> None:
         self._context = context
         self._cache = readings
-        self._admission = clearance
+        self._knowledge = knowledge
         self._presence = presence
         self._request_event = asyncio.Event()
 
     async def request(self) -> None:
         """Read the pauses now, and request a poll. Raises `LedgerUnavailable`."""
         self._request_event.set()
-        self._admission.paused_ids = await self._context.ledger.read_pauses(self._context.target)
+        self._knowledge.paused_ids = await self._context.ledger.read_pauses(self._context.target)
 
     async def run(self) -> None:
         """Poll on request, forever.

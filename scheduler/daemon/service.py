@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from scheduler.core.events import DaemonStopped, DaemonStopping
 from scheduler.core.status import DaemonStatus
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.ports import DaemonClock, Publish
 from scheduler.daemon.target_worker import TargetWorker
 

@@ -14,13 +14,14 @@ from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import RecordedTargetState, ThrottleSpan
 from scheduler.core.status import AutomationDetails, AutomationStatus, BacklogStatus, TargetStatus
 from scheduler.core.timetable import Timetable, TimetableEntry
-from scheduler.daemon.admission import EVERYTHING, Admission
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.backfill import Backfill
 from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
+from scheduler.daemon.context import Context, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.knowledge import EVERYTHING, TargetKnowledge
+from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.overdue_check import OverdueCheck
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.poller import Poller, make_quarantined_event
@@ -71,18 +72,16 @@ class TargetWorker:
         )
         need = BackgroundNeed(self.context)
         self._cache = readings = AutomationCache(self.context, need, self._request_poll)
-        self._admission = Admission(self.context, readings)
+        self._knowledge = TargetKnowledge(self.context)
         self._presence = Presence(self.context, readings)
-        self._dispatcher = Dispatcher(self.context, readings, self._admission, self._presence)
+        self._dispatcher = Dispatcher(self.context, readings, self._knowledge, self._presence)
         self._outbox = SnapshotOutbox(self.context)
-        self._planner = Planner(self.context, readings, self._admission, self._outbox, self._dispatcher)
-        self._poller = Poller(self.context, need, readings, self._admission, self._outbox)
+        self._planner = Planner(self.context, readings, self._knowledge, self._outbox, self._dispatcher)
+        self._poller = Poller(self.context, need, readings, self._knowledge, self._outbox)
         self._tracker = Tracker(self.context, self._dispatcher)
-        self._overdue_check = OverdueCheck(
-            self.context, self._admission, self._dispatcher, self._planner.measure_stall
-        )
+        self._overdue_check = OverdueCheck(self.context, self._dispatcher, self._planner.measure_stall)
         self._backfill = Backfill(self.context, self._dispatcher)
-        self._refresh = Refresh(self.context, readings, self._admission, self._presence)
+        self._refresh = Refresh(self.context, readings, self._knowledge, self._presence)
         self._wait_recorder = WaitRecorder(
             self.context, self._dispatcher, lambda: self._planner.is_due_within(BUSY_BEFORE)
         )
@@ -112,8 +111,8 @@ class TargetWorker:
         opened = await context.ledger.read_open_occurrences(settings.name)
         versions = await self._load_timetable(recorded)
         self._publish_quarantines(versions)
-        self._admission.snapshot_at = recorded.snapshot_at
-        self._admission.absent_until = self._planner.absent_until
+        self._knowledge.snapshot_at = recorded.snapshot_at
+        self._knowledge.absent_until = self._planner.absent_until
         self._note_known_past(recorded)
         self._poller.watch.recall(recorded)
         self._cache.recall_runs(runs)
@@ -254,7 +253,7 @@ class TargetWorker:
         self._parse = parse
         self._reloads += 1
         versions = context.timetable.reconsider(parse, since)
-        self._outbox.revise(versions, self._admission.snapshot_at)  # before the changes of the next snapshot
+        self._outbox.revise(versions, self._knowledge.snapshot_at)  # before the changes of the next snapshot
         self._overdue_check.restart()
         self._publish_quarantines(versions)
         self._poller.forget_failures()
@@ -316,8 +315,8 @@ class TargetWorker:
             held=context.breaker.hold_error,
             error=self._poller.error,
             throttled_until=context.throttle.until,
-            snapshot_at=self._admission.snapshot_at,
-            stale=self._admission.is_stale,
+            snapshot_at=self._knowledge.snapshot_at,
+            stale=self._knowledge.is_stale,
             automations=self._count_states(),
             open=states,
             in_flight=states[State.IN_FLIGHT],
@@ -408,7 +407,7 @@ class TargetWorker:
             automation=entry.automation,
             state=self._find_state(entry),
             invalid=entry.invalid,
-            paused_by_hand=self._admission.is_paused(automation_id),
+            paused_by_hand=self._knowledge.is_paused(automation_id),
             policies=entry.policies,
             schedule=schedule,
             next_fire=None if schedule is None else self.context.timetable.find_next(schedule),
@@ -418,16 +417,16 @@ class TargetWorker:
     def _count_states(self) -> Mapping[str, int]:
         """Return the number of automations in each state of `_find_state`."""
         entries, states = self.context.timetable.entries, self.context.timetable.states
-        if self._admission.is_paused(EVERYTHING):
+        if self._knowledge.is_paused(EVERYTHING):
             paused = states["enabled"]
         else:
             paused = sum(
-                each in entries and entries[each].state == "enabled" for each in self._admission.paused_ids
+                each in entries and entries[each].state == "enabled" for each in self._knowledge.paused_ids
             )
         return +(states + Counter(paused=paused) - Counter(enabled=paused))
 
     def _find_state(self, entry: TimetableEntry) -> str:
-        paused = entry.state == "enabled" and self._admission.is_paused(entry.automation.id)
+        paused = entry.state == "enabled" and self._knowledge.is_paused(entry.automation.id)
         return "paused" if paused else entry.state
 
     # ------------------------------------------------------------ event handlers
@@ -440,9 +439,9 @@ class TargetWorker:
         self.wake()
 
     def _handle_presence(self, automation_id: str) -> None:
-        lane = self._dispatcher.find_queue(automation_id)
-        if lane is not None:
-            lane.alarm.ring()
+        queue = self._dispatcher.find_queue(automation_id)
+        if queue is not None:
+            queue.alarm.ring()
 
     def _find_policies(self, automation_id: str, name: str) -> Policies:
         return self.context.settings.policies(automation_id, name)
@@ -458,7 +457,7 @@ class TargetWorker:
         else:
             self.context.upstream.note_clock_step()
             self._planner.note_clock_step(jump.seconds)
-            self._admission.note_clock_step(jump.seconds)
+            self._knowledge.note_clock_step(jump.seconds)
             if self.context.throttle.note_clock_step(jump.seconds):
                 self.context.upstream.resume_wait(self.context.throttle.seconds_left)
             self.context.timetable.note_clock_step(jump.seconds)

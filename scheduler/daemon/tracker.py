@@ -11,12 +11,12 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypedDict
 
+from scheduler.core.admission import NewestReading
 from scheduler.core.command_line import format_command
 from scheduler.core.events import EarlierRunSeen, Event, LedgerRestored, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
 from scheduler.core.recorded_state import RecordedRuns
 from scheduler.core.timetable import SnapshotChanges
-from scheduler.daemon.automation_cache import AutomationReading
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 
@@ -99,7 +99,7 @@ class Tracker:
         self._dispatcher = dispatcher
         self._newest: dict[str, _FollowedRun] = {}
         self._unattributed_readings: dict[
-            str, dict[str, AutomationReading]
+            str, dict[str, NewestReading]
             # by automation id and run id: runs first seen while an attempt of this daemon was under way or
             # unknown
         ] = {}
@@ -146,12 +146,12 @@ class Tracker:
         self._noted_run_ids = frozenset(run.id for run in noted)
         for run in noted:
             self._set_aside(
-                AutomationReading(_make_automation(run, shown.get(run.automation_id)), float("-inf")),
+                NewestReading(_make_automation(run, shown.get(run.automation_id)), float("-inf")),
                 _Findings(),
             )
         for automation in (shown[each] for each in undecided if each in shown):
             if automation.run_id is not None:
-                self._set_aside(AutomationReading(automation, float("-inf")), self._loaded_findings)
+                self._set_aside(NewestReading(automation, float("-inf")), self._loaded_findings)
         on_record = {run.id for run in runs}
         self._loaded_findings.unattributed = [
             run for run in self._loaded_findings.unattributed if run.id not in on_record
@@ -186,7 +186,7 @@ class Tracker:
             ]
         self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
 
-    def queue_reading(self, seen: AutomationReading) -> None:
+    def queue_reading(self, seen: NewestReading) -> None:
         """Queue a single reading for examination."""
         self._queue.put_nowait(_Batch([seen.automation], seen.begun))
 
@@ -201,7 +201,7 @@ class Tracker:
                 await self._track_reading(seen, findings, first=False)
             for number, automation in enumerate(batch.automations, 1):
                 await self._track_reading(
-                    AutomationReading(automation, batch.begun), findings, first=automation.id in batch.added
+                    NewestReading(automation, batch.begun), findings, first=automation.id in batch.added
                 )
                 if number % _AUTOMATIONS_AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -263,7 +263,7 @@ class Tracker:
         )
         await context.publish_all(chain(foreign, finished, were_there))
 
-    def _take_decided_readings(self, batch: _Batch, findings: _Findings) -> Iterator[AutomationReading]:
+    def _take_decided_readings(self, batch: _Batch, findings: _Findings) -> Iterator[NewestReading]:
         """Yield the set-aside readings of automations without an undecided attempt.
 
         With a snapshot, all automations are considered; otherwise only the automations of the batch.
@@ -278,7 +278,7 @@ class Tracker:
             findings.attributed += runs
             yield from runs.values()
 
-    def _set_aside(self, seen: AutomationReading, findings: _Findings) -> None:
+    def _set_aside(self, seen: NewestReading, findings: _Findings) -> None:
         """Set aside a run that an attempt may have started, until the attempt has its outcome.
 
         The ledger keeps a note of the run, because a restart may come earlier than the outcome.
@@ -290,7 +290,7 @@ class Tracker:
         if before is None or _to_newest_run(before.automation) != run:
             findings.unattributed.append(run)
 
-    async def _track_reading(self, seen: AutomationReading, findings: _Findings, *, first: bool) -> None:
+    async def _track_reading(self, seen: NewestReading, findings: _Findings, *, first: bool) -> None:
         automation = seen.automation
         known = self._newest.get(automation.id)
         if automation.run_id is None:
@@ -319,7 +319,7 @@ class Tracker:
         self._add_finished_run(known.run, automation.name, findings)
 
     async def _track_new_run(
-        self, seen: AutomationReading, known: _FollowedRun | None, findings: _Findings, *, first: bool
+        self, seen: NewestReading, known: _FollowedRun | None, findings: _Findings, *, first: bool
     ) -> None:
         """Handle a run other than the newest known run.
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.status import WaitStatus
+from scheduler.daemon.automation_queue import OpenDelivery
 from scheduler.daemon.context import Context
-from scheduler.daemon.delivery import Delivery
 from scheduler.daemon.dispatcher import Dispatcher
 
 RECORD_INTERVAL: Final = 5.0
@@ -45,10 +45,12 @@ class WaitRecorder:
 
     async def record_waits(self) -> None:
         """Check once, and record the lasting waits. After a failed write, the next check tries again."""
-        clock, some = self._context.clock, list[tuple[Delivery, WaitStatus | None]]()
-        for lane in self._dispatcher.list_queues():
+        clock, some = self._context.clock, list[tuple[OpenDelivery, WaitStatus | None]]()
+        for queue in self._dispatcher.list_queues():
             some += (
-                (carried, wait) for carried, wait in lane.iterate_waits(clock) if not carried.is_concluded
+                (delivery, wait)
+                for delivery, wait in queue.iterate_waits(clock)
+                if delivery.value.end is None
             )
             if len(some) < AT_ONCE:
                 continue
@@ -57,7 +59,7 @@ class WaitRecorder:
             some = []
             await asyncio.sleep(0)
         some += (
-            (carried, carried.find_current_wait(clock)) for carried in self._dispatcher.abandoned_deliveries
+            (delivery, delivery.find_current_wait()) for delivery in self._dispatcher.abandoned_deliveries
         )
         if not self._is_postponed() and await self._record_steps(some):
             self._looked_at = clock.boottime()
@@ -65,20 +67,22 @@ class WaitRecorder:
     def _is_postponed(self) -> bool:
         return self._is_due_soon() and self._context.clock.boottime() - self._looked_at < MAX_POSTPONEMENT
 
-    async def _record_steps(self, waits: Sequence[tuple[Delivery, WaitStatus | None]]) -> bool:
+    async def _record_steps(self, waits: Sequence[tuple[OpenDelivery, WaitStatus | None]]) -> bool:
         """Record the unrecorded steps of these deliveries. Return whether the ledger took all steps."""
         now = self._context.clock.now()
         noted = [
-            (carried, steps) for carried, wait in waits if (steps := carried.find_unrecorded_steps(wait, now))
+            (delivery, steps)
+            for delivery, wait in waits
+            if (steps := delivery.waits.find_unrecorded_steps(wait, now))
         ]
         for some in (noted[place : place + AT_ONCE] for place in range(0, len(noted), AT_ONCE)):
             try:
                 await self._context.ledger.record_steps(
-                    [(carried.occurrence, steps) for carried, steps in some]
+                    [(delivery.occurrence, steps) for delivery, steps in some]
                 )
             except LedgerUnavailable as error:
                 self._context.health.note_failure("note", str(error))
                 return False
-            for carried, steps in some:
-                carried.note_steps_recorded(steps, now)
+            for delivery, steps in some:
+                delivery.waits.note_steps_recorded(steps, now)
         return True

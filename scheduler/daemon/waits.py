@@ -55,11 +55,11 @@ class Waits:
 
         Other automations cost nothing.
         """
-        lane = self._dispatcher.find_queue(automation_id)
+        queue = self._dispatcher.find_queue(automation_id)
         claimed = (
             ()
-            if lane is None
-            else (wait for _, wait in lane.iterate_waits(self._context.clock) if wait is not None)
+            if queue is None
+            else (wait for _, wait in queue.iterate_waits(self._context.clock) if wait is not None)
         )
         later = (
             _make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id)

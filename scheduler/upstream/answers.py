@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, parse_automation
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream.documents import Undecodable, decode_whole, read_automation
 from scheduler.upstream.exchange import Failure, Reply
 

@@ -24,8 +24,8 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import Automation, Snapshot, parse_automation, to_canonical_id
 from scheduler.core.request_budget import compute_need
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from scheduler.core.status import RunOutputTail
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import answers
 from scheduler.upstream.budget import Budget, BudgetReservation
 from scheduler.upstream.document_list import list_documents

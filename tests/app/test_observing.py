@@ -13,7 +13,7 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger

@@ -6,29 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.model import Automation, Definition
-from scheduler.core.verdict import (
+from scheduler.core.model import Automation, Definition, is_finished
+from scheduler.core.reconcile import (
+    Covered,
+    FoundRun,
+    NothingStarted,
+    ReconcileResult,
+    RunReading,
+    Undecided,
+    UnknownAttempt,
+    reconcile,
+)
+from scheduler.core.response import (
     AttemptAccepted,
     AttemptResponse,
     AttemptVerdict,
     AutomationNotFound,
-    Covered,
-    FoundRun,
     Held,
     MaybeStarted,
     NoResponse,
-    NothingStarted,
     NotSent,
     NotStarted,
-    ReconcileResult,
     Rejected,
-    RunReading,
     Throttled,
-    Undecided,
-    UnknownAttempt,
-    is_finished,
     judge,
-    reconcile,
 )
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import OccurrenceConcluded, TargetHeld, TargetReleased
 from scheduler.core.model import AttemptResult, Outcome
 from scheduler.core.policy import Policies
-from scheduler.core.verdict import NotSent
+from scheduler.core.response import NotSent
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import GONE, REFUSED, SERVED, Deed, answered
 

@@ -13,7 +13,8 @@ from scheduler.core.events import DeliveryFailed, LedgerFailed, RunDoubled, RunF
 from scheduler.core.model import AttemptResult, InvalidAutomation, Occurrence
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Concurrency, Policies
-from scheduler.core.verdict import AttemptResponse, NoResponse, RunReading, UnknownAttempt
+from scheduler.core.reconcile import RunReading, UnknownAttempt
+from scheduler.core.response import AttemptResponse, NoResponse
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import (

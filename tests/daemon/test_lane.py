@@ -1,29 +1,26 @@
 """The order in which the occurrences of one automation are sent."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from scheduler.core.delivery import Delayed, Delivery
 from scheduler.core.model import Occurrence, State
+from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
 from scheduler.daemon.clock import Alarm
-from scheduler.daemon.delivery import AutomationQueue, Delivery
+from scheduler.daemon.wait_log import WaitLog
 from tests.virtual import VirtualClock, run_virtual
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def open_occurrence(hour: int) -> Delivery:
+def open_occurrence(hour: int, **known: Any) -> OpenDelivery:
     due = NOON + hour * HOUR
-    return Delivery(
-        Occurrence("main", "a", due),
-        "nightly",
-        due,
-        due + HOUR,
-        is_late=False,
-        entry=None,
-        state=State.WAITING,
-    )
+    value = Delivery(Occurrence("main", "a", due), "nightly", due, due + HOUR, State.WAITING, is_late=False)
+    return OpenDelivery(replace(value, **known), WaitLog(VirtualClock()))
 
 
 @pytest.mark.parametrize(("on_its_way", "order"), [(True, [20, 18, 19]), (False, [18, 19, 20])])
@@ -35,14 +32,14 @@ def test_a_head_that_a_clock_ahead_had_claimed_goes_behind_what_is_due_before_it
     """
 
     async def story() -> list[int]:
-        lane = AutomationQueue(Alarm(VirtualClock()))
-        head = open_occurrence(8)
-        head.due_seen = 0.0
-        for carried in (head, open_occurrence(6), open_occurrence(7)):
-            lane.add(carried)
-        head.due_seen = 0.0 if on_its_way else None
-        lane.reorder_head()
-        return [carried.due.hour for carried in lane.deliveries]
+        queue = AutomationQueue(Alarm(VirtualClock()))
+        head = open_occurrence(8, due_seen=0.0)
+        for delivery in (head, open_occurrence(6), open_occurrence(7)):
+            queue.add(delivery)
+        if not on_its_way:
+            head.apply(Delayed(1.0, None, is_due=False))
+        queue.reorder_head()
+        return [delivery.value.due.hour for delivery in queue.deliveries]
 
     assert run_virtual(story()) == order
 
@@ -51,12 +48,11 @@ def test_a_head_in_flight_stays_the_head_also_when_the_clock_says_that_it_is_not
     """Else an older one would be sent beside it."""
 
     async def story() -> None:
-        lane = AutomationQueue(Alarm(VirtualClock()))
-        head = open_occurrence(8)
-        head.state = State.IN_FLIGHT
-        for carried in (head, open_occurrence(6)):
-            lane.add(carried)
-        assert lane.deliveries[0] is head
+        queue = AutomationQueue(Alarm(VirtualClock()))
+        head = open_occurrence(8, state=State.IN_FLIGHT)
+        for delivery in (head, open_occurrence(6)):
+            queue.add(delivery)
+        assert queue.deliveries[0] is head
 
     run_virtual(story())
 
@@ -68,26 +64,25 @@ def test_the_occurrence_that_coalesces_the_head_inherits_how_long_the_head_has_w
     """The newest that is due, and not one that is still to come."""
 
     async def story() -> None:
-        lane = AutomationQueue(Alarm(VirtualClock()))
-        head, older, newest, future = (open_occurrence(hour) for hour in (1, 2, 3, 9))
-        head.waiting_since, newest.waiting_since = 100.0, own
-        for carried in (head, older, newest, future):
-            lane.add(carried)
-        assert lane.coalesce_into_newest([head], NOON + 4 * HOUR) is newest
-        assert newest.waiting_since == inherited
-        assert (older.waiting_since, future.waiting_since) == (None, None)
+        queue = AutomationQueue(Alarm(VirtualClock()))
+        head, newest = open_occurrence(1, waiting_since=100.0), open_occurrence(3, waiting_since=own)
+        older, future = open_occurrence(2), open_occurrence(9)
+        for delivery in (head, older, newest, future):
+            queue.add(delivery)
+        assert queue.coalesce_into_newest([head], NOON + 4 * HOUR) is newest
+        assert newest.value.waiting_since == inherited
+        assert (older.value.waiting_since, future.value.waiting_since) == (None, None)
 
     run_virtual(story())
 
 
 def test_the_occurrence_that_coalesces_several_inherits_the_longest_of_their_waits() -> None:
     async def story() -> None:
-        lane = AutomationQueue(Alarm(VirtualClock()))
-        first, second, newest = (open_occurrence(hour) for hour in (1, 2, 3))
-        second.waiting_since = 5.0
-        for carried in (first, second, newest):
-            lane.add(carried)
-        assert lane.coalesce_into_newest([first, second], NOON + 4 * HOUR) is newest
-        assert newest.waiting_since == 5.0
+        queue = AutomationQueue(Alarm(VirtualClock()))
+        first, second, newest = open_occurrence(1), open_occurrence(2, waiting_since=5.0), open_occurrence(3)
+        for delivery in (first, second, newest):
+            queue.add(delivery)
+        assert queue.coalesce_into_newest([first, second], NOON + 4 * HOUR) is newest
+        assert newest.value.waiting_since == 5.0
 
     run_virtual(story())

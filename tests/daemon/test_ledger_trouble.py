@@ -11,7 +11,8 @@ from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import DeliveryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon import context, planner
-from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.back_off import LONGEST_BACK_OFF
+from scheduler.daemon.ledger_health import LedgerHealth
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, Deed, answered
 from tests.virtual import run_virtual
@@ -59,7 +60,7 @@ def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without the write of another, the longest back-off would be waited to its end."""
-    monkeypatch.setattr(context, "back_off", lambda _failures: context.LONGEST_BACK_OFF)
+    monkeypatch.setattr(context, "back_off", lambda _failures: LONGEST_BACK_OFF)
 
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
@@ -81,7 +82,7 @@ def test_what_could_not_be_claimed_is_claimed_with_the_next_write_that_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The answer to an earlier request is recorded first; no poll comes in between."""
-    monkeypatch.setattr(planner, "back_off", lambda _failures: context.LONGEST_BACK_OFF)
+    monkeypatch.setattr(planner, "back_off", lambda _failures: LONGEST_BACK_OFF)
 
     async def story(world: World) -> None:
         world.set(poll_interval=timedelta(minutes=10), fresh_for=timedelta(hours=1))

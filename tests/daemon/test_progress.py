@@ -210,13 +210,13 @@ def test_a_snapshot_that_is_fresh_again_after_hours_is_no_standstill(monkeypatch
         world.api.list_error = UpstreamError("HTTP 500", status=500)
         await world.until("14:00:00")
         seen: list[float] = []
-        confirmed = type(world.process.target._admission).note_good_poll  # type: ignore[union-attr]
+        confirmed = type(world.process.target._knowledge).note_good_poll  # type: ignore[union-attr]
 
         def look(*args: object) -> None:
             confirmed(*args)  # type: ignore[arg-type]
             seen.append(service.measure_stall())
 
-        monkeypatch.setattr("scheduler.daemon.admission.Admission.note_good_poll", look)
+        monkeypatch.setattr("scheduler.daemon.knowledge.TargetKnowledge.note_good_poll", look)
         world.api.list_error = None
         await world.after(180)
         assert seen

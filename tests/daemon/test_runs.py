@@ -16,7 +16,7 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
-from scheduler.core.verdict import NoResponse
+from scheduler.core.response import NoResponse
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import RESET_BEFORE, Deed
 

@@ -1,6 +1,7 @@
 """What held an occurrence up is on record with it, and of one that was on time there is nothing to tell."""
 
 from datetime import datetime, time, timedelta
+from unittest import mock
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.occurrence_log import Cause
@@ -302,12 +303,9 @@ def test_a_fault_of_the_daemon_is_what_the_occurrence_waits_after() -> None:
         async def fail(*_: object) -> None:
             raise ValueError("a fault")
 
-        sender = process.target._dispatcher._deliverer.sender
-        whole, sender._write_attempt = sender._write_attempt, fail  # type: ignore[method-assign,assignment]
-        sender._admission_wait.is_attempt_fresh = lambda _: False  # type: ignore[method-assign,assignment]
-        await world.until("13:00:30")
-        del sender._admission_wait.is_attempt_fresh
-        sender._write_attempt = whole  # type: ignore[method-assign]
+        sender = process.target._dispatcher._sender
+        with mock.patch.object(sender, "_exchange", fail):
+            await world.until("13:00:30")
         (wait,) = (await process.target.waits.make_status()).first
         assert wait.cause is Cause.BACK_OFF
         assert wait.detail is not None

@@ -9,14 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStopped, DaemonStopping, Event, LedgerFailed, StopShortened
 from scheduler.core.model import Attempt, Occurrence, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import CatchUp, Policies
-from scheduler.daemon.context import LedgerHealth
-from scheduler.daemon.delivery import AutomationQueue, Delivery
+from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.ledger_health import LedgerHealth
+from scheduler.daemon.wait_log import WaitLog
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, Deed, answered
 from tests.virtual import VirtualClock, run_virtual
@@ -325,22 +327,24 @@ def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Ev
         nothing: Any = MagicMock()
         dispatcher = Dispatcher(context, nothing, nothing, nothing)
 
-        async def hold(_: AutomationQueue, head: Delivery) -> None:
-            with head.record_wait(Cause.HELD, clock):
+        async def hold(_: AutomationQueue, head: OpenDelivery) -> None:
+            with head.waits.record(Cause.HELD):
                 await asyncio.sleep(3600)
 
-        dispatcher._deliverer.deliver = hold  # type: ignore[assignment, method-assign]
+        dispatcher._sender.deliver = hold  # type: ignore[assignment, method-assign]
         due, late = clock.now(), clock.now() + timedelta(hours=1)
         dispatcher.take(
-            Delivery(
-                Occurrence("main", f"a{number:06}", due),
-                "",
-                due,
-                late,
-                False,
-                None,
-                state,
-                Attempt(1, due, None),
+            OpenDelivery(
+                Delivery(
+                    Occurrence("main", f"a{number:06}", due),
+                    "",
+                    due,
+                    late,
+                    state,
+                    is_late=False,
+                    attempt=Attempt(1, due, None),
+                ),
+                WaitLog(clock),
             )
             for number in range(count)
             for state in (State.CLAIMED if number % 100 else State.IN_FLIGHT,)

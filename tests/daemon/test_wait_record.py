@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.delivery import Delivery
 from scheduler.core.model import Occurrence, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
-from scheduler.daemon.delivery import Delivery
+from scheduler.daemon.automation_queue import OpenDelivery
+from scheduler.daemon.wait_log import WaitLog
 from scheduler.daemon.wait_recorder import AT_ONCE, MAX_POSTPONEMENT, RECORD_INTERVAL, WaitRecorder
 from tests.daemon.world import NOON, World, in_world
 from tests.virtual import VirtualClock
@@ -27,22 +29,24 @@ class Queue:
         now = clock.now()
         self._wait = WaitStatus("a", "a", NOON, NOON, Cause.HELD, now - timedelta(minutes=1))
         self._waiting = [
-            Delivery(
-                Occurrence("main", "a", NOON + timedelta(minutes=each)),
-                "a",
-                NOON,
-                NOON,
-                False,
-                None,
-                State.WAITING,
+            OpenDelivery(
+                Delivery(
+                    Occurrence("main", "a", NOON + timedelta(minutes=minute)),
+                    "a",
+                    NOON,
+                    NOON,
+                    State.WAITING,
+                    is_late=False,
+                ),
+                WaitLog(clock),
             )
-            for each in range(number)
+            for minute in range(number)
         ]
 
-    def iterate_waits(self, _clock: VirtualClock) -> Iterator[tuple[Delivery, WaitStatus]]:
-        for carried in self._waiting:
+    def iterate_waits(self, _clock: VirtualClock) -> Iterator[tuple[OpenDelivery, WaitStatus]]:
+        for delivery in self._waiting:
             self.seen += 1
-            yield carried, self._wait
+            yield delivery, self._wait
 
 
 class Notes(list[int]):

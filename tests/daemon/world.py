@@ -21,7 +21,8 @@ from scheduler.core.identity import make_idempotency_key
 from scheduler.core.model import Occurrence, Outcome
 from scheduler.core.policy import Policies
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import LedgerHealth, TargetSettings
+from scheduler.daemon.context import TargetSettings
+from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
 from tests.defaults import target_settings

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
 from scheduler.core.request_budget import compute_need
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from scheduler.app import daemon
 from scheduler.cli import restoration
-from scheduler.core import backlog, model
+from scheduler.core import admission, backlog, model
+from scheduler.core.admission import TakeBack
 from scheduler.core.backlog import Backlog
 from scheduler.core.cron import ranges
 from scheduler.core.cron.schedule import Schedule
@@ -16,14 +17,13 @@ from scheduler.core.occurrence_log import Cause
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
 from scheduler.core.timetable import LateInterval, SnapshotChanges, Timetable
 from scheduler.daemon import refresh
-from scheduler.daemon.admission import Admission, Withdraw
-from scheduler.daemon.context import CircuitBreaker
-from scheduler.daemon.deliverer import Deliverer
+from scheduler.daemon.breaker import CircuitBreaker
 from scheduler.daemon.places import AttemptPlace, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
 from scheduler.daemon.reconciler import Reconciler
 from scheduler.daemon.refresh import Refresh
+from scheduler.daemon.sender import Sender
 from scheduler.daemon.shortages import Shortages
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
 from scheduler.daemon.throttle import TargetThrottle
@@ -181,13 +181,13 @@ def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
     return {}
 
 
-def _withdraw_what_was_tried(_self: Admission, _carried: object, _entry: object) -> Withdraw:
+def _withdraw_what_was_tried(_delivery: object, _facts: object, _entry: object) -> TakeBack:
     """Take back what an edit took back, whether it was sent or not."""
-    return Withdraw()
+    return TakeBack()
 
 
-async def _find_none_stopped(_self: Deliverer, _lane: object) -> Sequence[object]:
-    """Let every occurrence be the head of its lane, and commit its outcome alone."""
+async def _find_none_unsent(_self: Sender, _queue: object) -> Sequence[object]:
+    """Let every occurrence be the head of its queue, and commit its outcome alone."""
     return ()
 
 
@@ -238,7 +238,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a mass disappearance is not told": [(SnapshotWatch, "check", lambda _self, _snapshot: None)],
     "strangers are not told": [(SnapshotWatch, "_check_unidentified_objects", lambda _self, _snapshot: None)],
     "nothing recorded of what is not shown": [(Timetable, "_find_unseen_changes", _say_nothing_of_unseen)],
-    "what was tried is withdrawn": [(Admission, "_withdraw_or_end", _withdraw_what_was_tried)],
+    "what was tried is withdrawn": [(admission, "_take_back", _withdraw_what_was_tried)],
     "an automation that denies itself is sent again": [
         (Timetable, "note_denial", lambda _self, _automation_id: None)
     ],
@@ -251,9 +251,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "doubts of one automation cleared one after the other": [
         (Reconciler, "is_not_started", lambda _self, _doubt, _by: False)
     ],
-    "outcomes of one automation recorded one after the other": [
-        (Deliverer, "find_unsent_outcomes", _find_none_stopped)
-    ],
+    "outcomes of one automation recorded one after the other": [(Sender, "_find_unsent", _find_none_unsent)],
     "too late by a clock that was ahead": [(Backlog, "reopen_late", lambda _self: None)],
     "a time examined twice": [(backlog, "_find_uncovered_parts", lambda stretch, _others: [stretch])],
     "a wake is not heard": [(Refresh, "request", _do_nothing)],

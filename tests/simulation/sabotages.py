@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from scheduler.app import ledger_startup
-from scheduler.core import backlog_decisions, policy, verdict
+from scheduler.core import backlog_decisions, policy, reconcile
+from scheduler.core.admission import NewestReading
 from scheduler.core.cron import schedule
 from scheduler.core.model import Attempt, Claim, Occurrence, Skip
+from scheduler.core.reconcile import FoundRun, RunReading, UnknownAttempt
 from scheduler.core.timetable import Timetable
-from scheduler.core.verdict import FoundRun, RunReading, UnknownAttempt
 from scheduler.daemon import reconciler
-from scheduler.daemon.admission import Admission
-from scheduler.daemon.automation_cache import AutomationCache, AutomationReading
-from scheduler.daemon.deliverer import Deliverer
+from scheduler.daemon.automation_cache import AutomationCache
+from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.overdue_check import OverdueCheck
+from scheduler.daemon.sender import Sender
 from scheduler.daemon.wait_recorder import WaitRecorder
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream import snapshot
@@ -33,10 +34,11 @@ from tests.simulation.load_sabotages import LOAD_SABOTAGES, TOLD_BY
 from tests.simulation.stories import STORIES
 
 if TYPE_CHECKING:
-    from scheduler.daemon.delivery import Delivery
+    from scheduler.core.actions import Conclude
+    from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
 
 Patch = tuple[object, str, object]
-_ours: Final = verdict.reconcile
+_ours: Final = reconcile.reconcile
 _claim: Final = SqliteLedger.claim
 _attempt: Final = SqliteLedger.write_attempt
 _pages: Final = snapshot.SnapshotReader._read_pass
@@ -81,14 +83,16 @@ async def _sent_before_the_commit(
     _meanwhile(_attempt(self, occurrence, attempt, *more))
 
 
-async def _retry_without_looking(self: Deliverer, _lane: object, carried: "Delivery") -> None:
+async def _retry_without_looking(
+    self: Sender, _queue: object, delivery: "OpenDelivery", _action: object
+) -> None:
     """What is unknown is taken for not started."""
-    await self._resolve_together(carried, [])
+    await self._resolve_not_started(delivery, [])
 
 
 def _foreign_run_adopted(
     doubt: UnknownAttempt, reading: RunReading, earlier: RunReading | None, *, margin: float, taken: Any
-) -> verdict.ReconcileResult:
+) -> reconcile.ReconcileResult:
     """Any new run is the attempt's, whenever it began."""
     if reading.run_id is not None and reading.run_id != doubt.baseline and not taken(reading.run_id):
         return FoundRun(reading.run_id)
@@ -120,11 +124,11 @@ def _watermark_ahead(self: Timetable, now: datetime, planned: Sequence[object] =
 
 async def _old_reading_believed(
     self: AutomationCache, automation_id: str, *, since: float
-) -> AutomationReading | None:
+) -> NewestReading | None:
     """Whatever was read last will do."""
     if (seen := self.find_newest(automation_id)) is not None:
         await asyncio.sleep(0.01)
-        return AutomationReading(seen.automation, max(seen.begun, since))
+        return NewestReading(seen.automation, max(seen.begun, since))
     return await _read(self, automation_id, since=since)
 
 
@@ -135,13 +139,15 @@ def _never_overdue(_self: OverdueCheck, _new: Sequence[Occurrence]) -> None:
     """The overdue check says nothing."""
 
 
-def _told_before_it_is_so(self: Deliverer, carried: "Delivery", ending: Any) -> Any:
+async def _told_before_it_is_so(
+    self: Sender, queue: "AutomationQueue", delivery: "OpenDelivery", action: "Conclude"
+) -> None:
     """An outcome is told, and then written."""
-    self._publish_outcome(carried, ending, None)
-    return _finish(self, carried, ending)
+    self._publish_outcome(delivery.value, action.conclusion)
+    await _conclude(self, queue, delivery, action)
 
 
-_finish: Final = Deliverer._record_outcome
+_conclude: Final = Sender._conclude
 
 
 async def _nothing_noted(_self: WaitRecorder, _waits: object) -> bool:
@@ -156,7 +162,7 @@ SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "claim not durable": [(SqliteLedger, "claim", _claim_not_durable)],
     "attempt 2 not durable": [(SqliteLedger, "write_attempt", _second_attempt_not_durable)],
     "sending before the commit": [(SqliteLedger, "write_attempt", _sent_before_the_commit)],
-    "retry without looking": [(Deliverer, "_reconcile", _retry_without_looking)],
+    "retry without looking": [(Sender, "_reconcile", _retry_without_looking)],
     "settle time ignored": [(UnknownAttempt, "settles_at", _Settled)],
     "settle time from the start of the attempt": [(UnknownAttempt, "settles_at", _SettledFromStart)],
     "foreign run adopted": [(reconciler, "reconcile", _foreign_run_adopted)],
@@ -168,8 +174,8 @@ SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "trusting a short page": [(snapshot.SnapshotReader, "_read_pass", _short_page_trusted)],
     "watermark ahead of its rows": [(Timetable, "compute_watermark", _watermark_ahead)],
     "a reading older than the attempt believed": [(AutomationCache, "read", _old_reading_believed)],
-    "told before it is so": [(Deliverer, "_record_outcome", _told_before_it_is_so)],
-    "pauses ignored": [(Admission, "is_paused", lambda _self, _automation_id: False)],
+    "told before it is so": [(Sender, "_conclude", _told_before_it_is_so)],
+    "pauses ignored": [(TargetKnowledge, "is_paused", lambda _self, _automation_id: False)],
     "waits lost when the process is killed": [(WaitRecorder, "_record_steps", _nothing_noted)],
     **LOAD_SABOTAGES,
 }

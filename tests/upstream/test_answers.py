@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import answers
 from scheduler.upstream.exchange import Failure, Reply
 from tests.upstream.support import AUTOMATION, ID, KEY

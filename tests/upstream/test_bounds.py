@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from scheduler.core.verdict import AttemptResponse
+from scheduler.core.response import AttemptResponse
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Visit, always, by_request, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, client

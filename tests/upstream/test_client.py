@@ -17,7 +17,7 @@ from scheduler.clock import SystemClock
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import InvalidAutomation
-from scheduler.core.verdict import AttemptResponse
+from scheduler.core.response import AttemptResponse
 from scheduler.upstream import ApiClient, NewAutomation
 from tests.defaults import target_config
 from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until

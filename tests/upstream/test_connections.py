@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from scheduler.core.verdict import AttemptResponse, NoResponse
+from scheduler.core.response import AttemptResponse, NoResponse
 from scheduler.upstream import pool
 from tests.fault_server import Behaviour, Visit, always, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client

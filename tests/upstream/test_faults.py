@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from tests.fault_server import Behaviour, Visit, always, fault_server, response
 from tests.ports import free_port
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client

@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, Snapshot
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import Document
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Received, always, by_request, fault_server, response

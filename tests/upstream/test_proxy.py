@@ -13,7 +13,7 @@ import trustme
 from scheduler.clock import SystemClock
 from scheduler.core.errors import UpstreamError
 from scheduler.core.proxy import Proxy
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import ApiClient
 from tests.fault_server import Behaviour, FaultServer, Visit, always, fault_server, response
 from tests.http_proxy import http_proxy

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from scheduler.clock import SystemClock
-from scheduler.core.verdict import AttemptResponse
+from scheduler.core.response import AttemptResponse
 from scheduler.upstream import ApiClient
 from tests.fault_server import Visit, always, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, client, target

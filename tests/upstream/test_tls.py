@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream.tls import make_tls_context
 from tests.fault_server import always, fault_server, response
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client

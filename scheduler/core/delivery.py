@@ -1,0 +1,648 @@
+"""The delivery of one occurrence as a state machine: from the claim to the outcome or to the withdrawal.
+
+`Delivery` is a frozen value. `apply` returns the delivery after an event, and nothing else changes a delivery.
+`TRANSITIONS` has each allowed change of the state; the diagram in ``docs/semantics.md`` is made from it.
+`scheduler.core.actions` chooses what to do next. Nothing here does I/O or reads a clock.
+
+Instants on the boot-time clock are seconds. This clock counts suspend and cannot be set.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from scheduler.core.model import (
+    Attempt,
+    AttemptEnd,
+    AttemptResult,
+    Conclusion,
+    Occurrence,
+    Outcome,
+    Reason,
+    Run,
+    RunStatus,
+    State,
+)
+from scheduler.core.occurrence_log import Cause
+from scheduler.core.reconcile import UnknownAttempt
+from scheduler.core.response import (
+    AttemptAccepted,
+    AttemptVerdict,
+    AutomationNotFound,
+    Held,
+    MaybeStarted,
+    Rejected,
+    Throttled,
+)
+from scheduler.core.timetable import TimetableEntry
+
+
+class Place(StrEnum):
+    """Relation of a delivery to the places for attempts: `max_in_flight` and the request budget."""
+
+    NONE = "none"
+    WAITING = "waiting"
+    GRANTED = "granted"
+
+
+class End(StrEnum):
+    """End of a delivery: the ledger has the outcome, or the ledger has no row for the occurrence any more."""
+
+    CONCLUDED = "concluded"
+    WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class SendInstant:
+    """Instant of an attempt's first byte on three clocks: wall clock, boot-time clock and API clock.
+
+    ``by_api`` is None without a clock offset.
+    """
+
+    at: datetime
+    boottime: float
+    by_api: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One open occurrence with everything that this process knows about its delivery."""
+
+    occurrence: Occurrence
+    name: str
+    due: datetime
+    deadline: datetime
+    state: State
+    is_late: bool  # planned after the due instant, recovered, or a backfill
+    is_backfill: bool = False  # ignores pauses, catch-up and concurrency
+    # Definition version of the occurrence. None after recovery and for a backfill.
+    entry: TimetableEntry | None = None
+    recovered_under: TimetableEntry | None = None  # definition version in force at the recovery
+
+    # Attempts
+    attempt: Attempt | None = None  # the newest written attempt
+    # Instant of the written attempt, on the boot-time clock. None: write the attempt anew before a send.
+    written_boottime: float | None = None
+    flight: SendInstant | None = None  # of the attempt in flight
+    sent: SendInstant | None = None  # of the newest attempt with a run, known or possible
+    unknown_attempt: UnknownAttempt | None = None
+    # Unknown attempt that readings resolved as not started. Its run may still appear. Kept until a later
+    # attempt may have started a run.
+    unstarted_attempt: UnknownAttempt | None = None
+    may_resend: bool = True  # under the same idempotency key, where the target honours keys
+    maybe_sent: bool = False  # an attempt was unknown once, reconciled or not
+
+    # Results that are not in the ledger yet
+    open_end: AttemptEnd | None = None  # end of the newest attempt
+    conclusion: Conclusion | None = None
+    must_check_list: bool = False  # the run answered 404: the list shows whether the automation is gone
+
+    # Waits
+    place: Place = Place.NONE
+    failures: int = 0  # attempts that failed
+    faults: int = 0  # internal errors of the scheduler
+    not_before: float = 0.0  # start of the next attempt or reading after a back-off, on the boot-time clock
+    # When this process first saw the occurrence due, on the boot-time clock. Older readings do not count.
+    due_seen: float | None = None
+    # Start of the wait, on the boot-time clock: the due instant of this occurrence, or of the first coalesced
+    # occurrence.
+    waiting_since: float | None = None
+    is_held_up: bool = False  # something delayed the occurrence after its due instant
+    is_queued: bool = False  # the run before delayed the occurrence, under the policy `queue`
+    has_coalesced: bool = False  # an older occurrence was coalesced into this one
+    error: str | None = None  # newest error, for people
+
+    end: End | None = None
+
+    @property
+    def attempt_count(self) -> int:
+        """Number of written attempts."""
+        return 0 if self.attempt is None else self.attempt.number
+
+    @property
+    def is_attempted(self) -> bool:
+        """Whether an attempt was made, with any result. A written but unsent attempt does not count."""
+        return self.attempt_count > (1 if self.state is State.CLAIMED else 0)
+
+    @property
+    def has_unsent_attempt(self) -> bool:
+        """Whether the newest attempt was written and not sent, and no earlier attempt is unknown."""
+        return self.state is State.CLAIMED and self.attempt is not None and self.unknown_attempt is None
+
+    @property
+    def has_open_result(self) -> bool:
+        """Whether the ledger still lacks the end of the newest attempt, or the outcome."""
+        return self.open_end is not None or self.conclusion is not None or self.must_check_list
+
+    @property
+    def may_have_started(self) -> bool:
+        """Whether an attempt is in flight or unknown.
+
+        An unknown attempt stays unknown while another attempt is written.
+        """
+        return self.state is State.IN_FLIGHT or self.unknown_attempt is not None
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a run that appears now may belong to this occurrence."""
+        return self.may_have_started or self.unstarted_attempt is not None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the occurrence was seen due, or has an attempt in flight or unknown."""
+        return self.due_seen is not None or self.may_have_started
+
+    def find_deadline(self, run_timeout: timedelta) -> datetime:
+        """Return the latest instant for the start of the occurrence.
+
+        An occurrence that waits for the run before has time until that run counts as lost.
+        An occurrence with an unknown attempt does not wait for the run before, and keeps the normal deadline.
+        """
+        if self.is_queued and self.unknown_attempt is None:
+            return max(self.deadline, self.due + run_timeout)
+        return self.deadline
+
+
+def make_conclusion(
+    delivery: Delivery,
+    outcome: Outcome,
+    reason: Reason,
+    at: datetime,
+    *,
+    error: str | None = None,
+    run: Run | None = None,
+) -> Conclusion:
+    """Return the conclusion of a delivery. With a run, the conclusion has the send instant and the lateness."""
+    if run is None or delivery.sent is None:
+        return Conclusion(outcome, reason, at, error=error, run=run)
+    # Another process sent its attempt at the due instant or later. Only the window of a reconciliation begins
+    # with the row.
+    sent_at = max(delivery.sent.at, delivery.due)
+    lateness = max((sent_at - delivery.due).total_seconds(), 0.0)
+    reason = Reason.MANUAL if delivery.is_backfill else reason
+    return Conclusion(outcome, reason, at, sent_at, lateness, error, run)
+
+
+def find_lateness_kind(delivery: Delivery) -> str:
+    """Return the label of the lateness in the metrics: ``catch_up``, ``retry`` or ``on_time``."""
+    if delivery.is_late:
+        return "catch_up"
+    return "retry" if delivery.attempt_count > 1 or delivery.is_held_up else "on_time"
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The delivery waits for ``cause``. ``is_due``: the occurrence is due, and something else delays it.
+
+    ``boottime`` is the begin of the wait.
+    """
+
+    boottime: float
+    cause: Cause | None
+    is_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceRequested:
+    """The delivery joined the queue for places. ``waiting_since`` is on the boot-time clock."""
+
+    boottime: float
+    waiting_since: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceGranted:
+    """The delivery has a place for its attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceReleased:
+    """The delivery has no place and waits for none. ``error`` is the shortage that cost the occurrence."""
+
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptWritten:
+    """The ledger has the attempt. ``boottime`` is the begin of the write."""
+
+    attempt: Attempt
+    boottime: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDiscarded:
+    """The ledger has no longer the attempt, which was never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendBegun:
+    """The first byte of the attempt is about to leave."""
+
+    instant: SendInstant
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The attempt ended with this verdict, at ``boottime``. ``back_off`` is in seconds."""
+
+    verdict: AttemptVerdict
+    end: AttemptEnd
+    boottime: float
+    settle_time: float
+    back_off: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndRecorded:
+    """The ledger has the end of the newest attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListChecked:
+    """The list was read after a 404. ``gone``: the list does not have the automation either."""
+
+    at: datetime
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingFailed:
+    """No reading came in time."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileBegun:
+    """Only readings can tell whether a run started. No second send is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStartedRecorded:
+    """Readings agree that the unknown attempt started nothing, and the ledger has this result."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateRunDismissed:
+    """The run that appeared late belongs to another occurrence, or was started by hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A reading or the list decided the outcome."""
+
+    conclusion: Conclusion
+
+
+@dataclass(frozen=True, slots=True)
+class RunTaken:
+    """The ledger refused the conclusion: another occurrence has the run."""
+
+    at: datetime
+    boottime: float
+    settle_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class OlderCoalesced:
+    """An older occurrence was coalesced into this one, which inherits the longer wait."""
+
+    waiting_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Faulted:
+    """An internal error of the scheduler interrupted the delivery."""
+
+    boottime: float
+    settle_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """The ledger has the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The ledger has no row for the occurrence any more."""
+
+
+Event = (
+    Delayed
+    | PlaceRequested
+    | PlaceGranted
+    | PlaceReleased
+    | AttemptWritten
+    | AttemptDiscarded
+    | SendBegun
+    | Answered
+    | EndRecorded
+    | ListChecked
+    | ReadingFailed
+    | ReconcileBegun
+    | NotStartedRecorded
+    | LateRunDismissed
+    | Resolved
+    | RunTaken
+    | OlderCoalesced
+    | Faulted
+    | Concluded
+    | Withdrawn
+)
+
+
+# ---------------------------------------------------------------- transitions
+
+
+class InvalidTransition(RuntimeError):
+    """The event is not allowed in the state of the delivery. This is an error of the scheduler itself."""
+
+
+TRANSITIONS: Final[Mapping[State, Mapping[type[Event], frozenset[State | End]]]] = {
+    State.WAITING: {
+        AttemptWritten: frozenset({State.CLAIMED}),
+        Concluded: frozenset({End.CONCLUDED}),
+        Withdrawn: frozenset({End.WITHDRAWN}),
+    },
+    State.CLAIMED: {
+        AttemptWritten: frozenset({State.CLAIMED}),
+        AttemptDiscarded: frozenset({State.WAITING}),
+        SendBegun: frozenset({State.IN_FLIGHT}),
+        NotStartedRecorded: frozenset({State.WAITING}),
+        Concluded: frozenset({End.CONCLUDED}),
+        Withdrawn: frozenset({End.WITHDRAWN}),
+    },
+    State.IN_FLIGHT: {
+        Answered: frozenset({State.IN_FLIGHT, State.UNKNOWN}),
+        EndRecorded: frozenset({State.WAITING, State.UNKNOWN}),
+        RunTaken: frozenset({State.UNKNOWN}),
+        Faulted: frozenset({State.UNKNOWN}),
+        Concluded: frozenset({End.CONCLUDED}),
+    },
+    State.UNKNOWN: {
+        EndRecorded: frozenset({State.UNKNOWN}),
+        AttemptWritten: frozenset({State.CLAIMED}),
+        NotStartedRecorded: frozenset({State.WAITING}),
+        Concluded: frozenset({End.CONCLUDED}),
+    },
+}
+"""The states after each event that may change the state. All other events leave the state as it is."""
+
+_STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunTaken}
+
+
+def apply(delivery: Delivery, event: Event) -> Delivery:
+    """Return the delivery after ``event``. Raise `InvalidTransition` for an event that cannot happen now."""
+    after = _CHANGES[type(event)](delivery, event)
+    if delivery.end is not None:
+        raise InvalidTransition(f"{type(event).__name__} after the end: {delivery.end}")
+    allowed = TRANSITIONS[delivery.state].get(type(event))
+    place = after.end or after.state
+    if (place not in allowed) if allowed is not None else (place is not delivery.state):
+        raise InvalidTransition(f"{type(event).__name__}: {delivery.state} to {place}")
+    if allowed is None and type(event) in _STATE_EVENTS:
+        raise InvalidTransition(f"{type(event).__name__} in the state {delivery.state}")
+    return after
+
+
+def mark_unknown(delivery: Delivery, sent: SendInstant, *, ended: float, settle_time: float) -> Delivery:
+    """Return the delivery with its newest attempt unknown, sent at ``sent`` and ended at ``ended``.
+
+    A run of an earlier unknown attempt counts too: the API may have shown or started that run late.
+    """
+    earlier = delivery.unknown_attempt or delivery.unstarted_attempt
+    unknown = UnknownAttempt(
+        delivery.attempt.baseline if delivery.attempt else None,
+        sent.boottime if earlier is None else earlier.sent,
+        ended,
+        settle_time,
+        sent.by_api if earlier is None else earlier.sent_by_api,
+    )
+    return replace(
+        delivery,
+        state=State.UNKNOWN,
+        sent=sent,
+        flight=None,
+        unknown_attempt=unknown,
+        unstarted_attempt=None,
+        maybe_sent=True,
+    )
+
+
+def mark_not_started(delivery: Delivery) -> Delivery:
+    """Return the delivery with its unknown attempt resolved as not started. The occurrence waits."""
+    return replace(
+        delivery,
+        state=State.WAITING,
+        unstarted_attempt=delivery.unknown_attempt,
+        unknown_attempt=None,
+        may_resend=True,
+    )
+
+
+# ---------------------------------------------------------------- the changes of each event
+
+
+def _delay(delivery: Delivery, event: Delayed) -> Delivery:
+    if event.cause is None:
+        return replace(delivery, due_seen=None)  # before due; seen due perhaps, before the clock was set back
+    if not event.is_due:
+        return delivery
+    return replace(
+        _note_due(delivery, event.boottime),
+        is_held_up=True,
+        is_queued=delivery.is_queued or event.cause is Cause.QUEUED,
+    )
+
+
+def _note_due(delivery: Delivery, boottime: float) -> Delivery:
+    if delivery.due_seen is not None or delivery.is_backfill:
+        return delivery
+    return replace(delivery, due_seen=boottime)
+
+
+def _request_place(delivery: Delivery, event: PlaceRequested) -> Delivery:
+    return replace(
+        _note_due(delivery, event.boottime), place=Place.WAITING, waiting_since=event.waiting_since
+    )
+
+
+def _grant_place(delivery: Delivery, _: PlaceGranted) -> Delivery:
+    return replace(delivery, place=Place.GRANTED)
+
+
+def _release_place(delivery: Delivery, event: PlaceReleased) -> Delivery:
+    return replace(delivery, place=Place.NONE, error=delivery.error or event.error)
+
+
+def _write_attempt(delivery: Delivery, event: AttemptWritten) -> Delivery:
+    return replace(delivery, state=State.CLAIMED, attempt=event.attempt, written_boottime=event.boottime)
+
+
+def _discard_attempt(delivery: Delivery, _: AttemptDiscarded) -> Delivery:
+    number = delivery.attempt_count - 1
+    attempt = replace(delivery.attempt, number=number) if delivery.attempt and number else None
+    return replace(delivery, state=State.WAITING, attempt=attempt, written_boottime=None)
+
+
+def _begin_send(delivery: Delivery, event: SendBegun) -> Delivery:
+    return replace(delivery, state=State.IN_FLIGHT, flight=event.instant, written_boottime=None)
+
+
+def _answer(delivery: Delivery, event: Answered) -> Delivery:
+    verdict, end = event.verdict, event.end
+    after = replace(delivery, place=Place.NONE, error=end.error, open_end=end)
+    match verdict:
+        case AttemptAccepted(automation=automation):
+            after = replace(after, sent=delivery.flight, unstarted_attempt=None)
+            run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
+            conclusion = make_conclusion(after, Outcome.ACCEPTED, Reason.ANSWERED, end.ended_at, run=run)
+            return replace(after, conclusion=conclusion)
+        case Rejected(error=error):
+            if delivery.unknown_attempt is not None:
+                return replace(after, may_resend=False)
+            conclusion = make_conclusion(after, Outcome.REJECTED, Reason.REFUSED, end.ended_at, error=error)
+            return replace(after, conclusion=conclusion)
+        case MaybeStarted():
+            return _answer_maybe(after, verdict, event)
+        case Throttled() | Held():
+            return after
+        case _:
+            return replace(
+                after,
+                failures=delivery.failures + 1,
+                not_before=event.boottime + event.back_off,
+                must_check_list=isinstance(verdict, AutomationNotFound),
+            )
+
+
+def _answer_maybe(delivery: Delivery, verdict: MaybeStarted, event: Answered) -> Delivery:
+    """Return the delivery after an answer that does not tell. The first resend is immediate."""
+    again = 0.0 if delivery.unknown_attempt is None else event.back_off
+    assert delivery.flight is not None
+    return replace(
+        mark_unknown(delivery, delivery.flight, ended=event.boottime, settle_time=event.settle_time),
+        failures=delivery.failures + 1,
+        not_before=event.boottime + max(verdict.retry_after or 0.0, again),
+    )
+
+
+def _record_end(delivery: Delivery, _: EndRecorded) -> Delivery:
+    """Return the delivery after the record of an attempt's end. Only now is a next attempt allowed.
+
+    Earlier, a stop of the daemon would take the attempt for an unsent attempt.
+    """
+    state = State.WAITING if delivery.unknown_attempt is None else State.UNKNOWN
+    return replace(delivery, state=state, open_end=None, flight=None)
+
+
+def _check_list(delivery: Delivery, event: ListChecked) -> Delivery:
+    after = replace(delivery, must_check_list=False)
+    if not event.gone:
+        return after
+    if delivery.unknown_attempt is not None:
+        return replace(after, may_resend=False)
+    conclusion = make_conclusion(after, Outcome.SKIPPED, Reason.DELETED, event.at, error=delivery.error)
+    return replace(after, conclusion=conclusion)
+
+
+def _fail_reading(delivery: Delivery, event: ReadingFailed) -> Delivery:
+    return replace(delivery, error=delivery.error or event.error)
+
+
+def _begin_reconcile(delivery: Delivery, _: ReconcileBegun) -> Delivery:
+    return replace(delivery, may_resend=False)
+
+
+def _record_not_started(delivery: Delivery, _: NotStartedRecorded) -> Delivery:
+    return mark_not_started(delivery)
+
+
+def _dismiss_late_run(delivery: Delivery, _: LateRunDismissed) -> Delivery:
+    return replace(delivery, unstarted_attempt=None)
+
+
+def _resolve(delivery: Delivery, event: Resolved) -> Delivery:
+    return replace(delivery, conclusion=event.conclusion)
+
+
+def _refuse_run(delivery: Delivery, event: RunTaken) -> Delivery:
+    """Return the delivery after the ledger refused the run of its conclusion.
+
+    In an answer, such a run says nothing: the attempt is unknown. Found by a reading, such a run hides the
+    occurrence's own run.
+    """
+    run = delivery.conclusion.run if delivery.conclusion else None
+    run_id = "" if run is None else run.id
+    end = delivery.open_end
+    if end is None or delivery.flight is None:
+        conclusion = make_conclusion(
+            delivery,
+            Outcome.UNRESOLVED,
+            Reason.COVERED,
+            event.at,
+            error=f"run {run_id} belongs to another occurrence",
+        )
+        return replace(delivery, conclusion=conclusion)
+    error = f"the answer named run {run_id}, which belongs to another occurrence"
+    unknown = mark_unknown(delivery, delivery.flight, ended=event.boottime, settle_time=event.settle_time)
+    end = replace(end, result=AttemptResult.UNKNOWN, error=error)
+    return replace(unknown, conclusion=None, open_end=end, error=error)
+
+
+def _coalesce_older(delivery: Delivery, event: OlderCoalesced) -> Delivery:
+    since = [each for each in (delivery.waiting_since, event.waiting_since) if each is not None]
+    return replace(delivery, has_coalesced=True, waiting_since=min(since, default=None))
+
+
+def _note_fault(delivery: Delivery, event: Faulted) -> Delivery:
+    after = replace(
+        delivery,
+        faults=delivery.faults + 1,
+        place=Place.NONE,
+        open_end=None,
+        conclusion=None,
+        must_check_list=False,
+    )
+    if delivery.state is not State.IN_FLIGHT or delivery.flight is None:
+        return after
+    return mark_unknown(after, delivery.flight, ended=event.boottime, settle_time=event.settle_time)
+
+
+def _conclude(delivery: Delivery, _: Concluded) -> Delivery:
+    return replace(delivery, end=End.CONCLUDED)
+
+
+def _withdraw(delivery: Delivery, _: Withdrawn) -> Delivery:
+    return replace(delivery, end=End.WITHDRAWN)
+
+
+_CHANGES: Final[Mapping[type[Event], Callable[[Delivery, Any], Delivery]]] = {
+    Delayed: _delay,
+    PlaceRequested: _request_place,
+    PlaceGranted: _grant_place,
+    PlaceReleased: _release_place,
+    AttemptWritten: _write_attempt,
+    AttemptDiscarded: _discard_attempt,
+    SendBegun: _begin_send,
+    Answered: _answer,
+    EndRecorded: _record_end,
+    ListChecked: _check_list,
+    ReadingFailed: _fail_reading,
+    ReconcileBegun: _begin_reconcile,
+    NotStartedRecorded: _record_not_started,
+    LateRunDismissed: _dismiss_late_run,
+    Resolved: _resolve,
+    RunTaken: _refuse_run,
+    OlderCoalesced: _coalesce_older,
+    Faulted: _note_fault,
+    Concluded: _conclude,
+    Withdrawn: _withdraw,
+}

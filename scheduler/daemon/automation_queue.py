@@ -1,0 +1,216 @@
+"""Automation queues: the open deliveries of one automation, in the order of due.
+
+Only the head of an automation queue is sent.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from scheduler.core.delivery import Delivery, Event, OlderCoalesced, apply
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.model import Occurrence, State
+from scheduler.core.occurrence_log import Cause
+from scheduler.core.status import WaitStatus
+from scheduler.daemon.clock import Alarm
+from scheduler.daemon.places import AttemptPlace
+from scheduler.daemon.ports import DaemonClock
+from scheduler.daemon.wait_log import WaitLog
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+@dataclass(slots=True, eq=False)
+class OpenDelivery:
+    """Holder of one delivery: its present value, its waits, its place, and the reading on its behalf.
+
+    ``value`` changes only in `apply`.
+    """
+
+    value: Delivery
+    waits: WaitLog
+    place: AttemptPlace | None = None
+    reading: "asyncio.Task[None] | None" = None
+    queued_at: datetime | None = None  # when the delivery joined its automation queue
+
+    @property
+    def occurrence(self) -> Occurrence:
+        """Occurrence of the delivery."""
+        return self.value.occurrence
+
+    def apply(self, event: Event) -> None:
+        """Replace the delivery by the delivery after ``event``."""
+        self.value = apply(self.value, event)
+
+    def find_current_wait(self) -> WaitStatus | None:
+        """Return the current wait as the head of the automation queue; None: nothing lasting delays it."""
+        if (wait := self.waits.find_current()) is not None:
+            return self._make_wait_status(wait.cause, wait.at, wait.detail)
+        value, clock = self.value, self.waits.clock
+        now = clock.now()
+        if value.state is State.IN_FLIGHT:
+            return self._make_wait_status(Cause.ANSWER, value.flight.at if value.flight else now)
+        if value.unknown_attempt is not None:
+            ended = timedelta(seconds=max(clock.boottime() - value.unknown_attempt.ended, 0.0))
+            return self._make_wait_status(Cause.OUTCOME, now - ended)
+        return self._make_wait_status(Cause.DUE, self.occurrence.scheduled_for) if now < value.due else None
+
+    def find_wait_behind(self, head: "OpenDelivery", now: datetime) -> WaitStatus:
+        """Return the current wait behind the head of the automation queue."""
+        if now < self.value.due and not self.value.is_backfill:
+            return self._make_wait_status(Cause.DUE, self.occurrence.scheduled_for)
+        return self._make_wait_status(Cause.TURN, self.turn_since, _name_instant(head))
+
+    def note_turn_wait(self, head: "OpenDelivery", now: datetime) -> None:
+        """Note the wait behind the head until now."""
+        self.waits.note_turn_wait(self.turn_since, now, _name_instant(head))
+
+    @property
+    def turn_since(self) -> datetime:
+        """Start of the wait for the turn while another occurrence is the head.
+
+        The wait starts when the occurrence is due and in its queue. A backfill waits from the moment it joins
+        the queue.
+        """
+        if self.queued_at is None:
+            return self.value.due
+        return self.queued_at if self.value.is_backfill else max(self.value.due, self.queued_at)
+
+    def _make_wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
+        value, occurrence = self.value, self.occurrence
+        return WaitStatus(
+            occurrence.automation_id,
+            value.name,
+            occurrence.scheduled_for,
+            value.due,
+            cause,
+            since,
+            detail,
+            None if value.is_queued else value.deadline,
+        )
+
+
+def _name_instant(delivery: OpenDelivery) -> str:
+    return to_text_seconds(delivery.occurrence.scheduled_for)
+
+
+@dataclass(slots=True)
+class AutomationQueue:
+    """Open deliveries of one automation, in the order of due."""
+
+    alarm: Alarm
+    deliveries: deque[OpenDelivery] = field(default_factory=deque)
+
+    def add(self, delivery: OpenDelivery) -> None:
+        """Add a delivery behind all deliveries with an earlier due instant, and behind a head under way.
+
+        A delivery that is due earlier precedes a head that is not under way. Such a head may wait for hours
+        when a clock that was ahead claimed it.
+        """
+        is_backfill = delivery.value.is_backfill
+        position = self._find_backfill_position() if is_backfill else self._find_position_by_due(delivery)
+        self.deliveries.insert(position, delivery)
+        self.alarm.ring()
+
+    def iterate_waits(self, clock: DaemonClock) -> Iterator[tuple[OpenDelivery, WaitStatus | None]]:
+        """Yield each delivery with its current wait; None: nothing lasting delays the occurrence."""
+        if self.deliveries:
+            head, now = self.deliveries[0], clock.now()
+            yield head, head.find_current_wait()
+            yield from (
+                (delivery, delivery.find_wait_behind(head, now))
+                for delivery in self.deliveries
+                if delivery is not head
+            )
+
+    def end_waits(self, clock: DaemonClock, stopped_at: datetime) -> None:
+        """End every wait now, because the process ends and records the waits until now.
+
+        A wait that the stop cut off at ``stopped_at`` or later is extended until now:
+        an attempt in flight may delay a stop for long.
+        """
+        head, now = self.deliveries[0] if self.deliveries else None, clock.now()
+        for delivery in self.deliveries:
+            delivery.waits.end()
+            if head is not None and delivery is not head:
+                delivery.note_turn_wait(head, now)
+            else:
+                delivery.waits.extend_last_step(stopped_at, now)
+
+    def reorder_head(self) -> None:
+        """Move a head behind all deliveries with an earlier due instant, unless the head is under way.
+
+        The head may have been claimed while the clock was ahead. Older occurrences came later, while an
+        attempt of the head was unknown.
+        """
+        head = self.deliveries[0]
+        if (
+            head.value.is_under_way
+            or head.value.is_backfill
+            or len(self.deliveries) == 1
+            or self.deliveries[1].value.due >= head.value.due
+        ):
+            return
+        self.deliveries.popleft()
+        self.deliveries.insert(self._find_position_by_due(head), head)
+
+    def _find_position_by_due(self, delivery: OpenDelivery) -> int:
+        deliveries = self.deliveries
+        at, first = len(deliveries), int(bool(deliveries) and deliveries[0].value.is_under_way)
+        while at > first and deliveries[at - 1].value.due > delivery.value.due:
+            at -= 1
+        return at
+
+    def _find_backfill_position(self) -> int:
+        """Return the position of a backfill: behind the head, and behind earlier requests.
+
+        The head is to be on time. A backfill precedes a head that only waits for the run before.
+        """
+        head = self.deliveries[0].value if self.deliveries else None
+        precedes = head is None or (head.is_queued and head.unknown_attempt is None)
+        for position in range(0 if precedes else 1, len(self.deliveries)):
+            if not self.deliveries[position].value.is_backfill:
+                return position
+        return len(self.deliveries)
+
+    def coalesce_into_newest(self, coalesced: Sequence[OpenDelivery], now: datetime) -> OpenDelivery | None:
+        """Coalesce occurrences, the oldest first, into the newest due occurrence, and return the newest.
+
+        The newest occurrence inherits the longest waiting time. Return None when no newer occurrence is due.
+        """
+        newer = list(self.iterate_newer_due(coalesced[0].value, now))
+        heir = max(newer, key=lambda delivery: delivery.value.due, default=None)
+        waits = [delivery.value.waiting_since for delivery in coalesced]
+        since = min((wait for wait in waits if wait is not None), default=None)
+        for delivery in newer:
+            delivery.apply(OlderCoalesced(since if delivery is heir else None))
+        return heir
+
+    def note_coalescence(self, instant: datetime) -> None:
+        """Note a coalescence into the newest occurrence, due or not. The older one is in no queue."""
+        newest = max(self.deliveries, key=lambda delivery: delivery.occurrence.scheduled_for)
+        if newest.occurrence.scheduled_for > instant:
+            newest.apply(OlderCoalesced())
+
+    def find_next_due(self, now: datetime) -> datetime | None:
+        """Return the first due instant after ``now``, without backfills."""
+        values = (delivery.value for delivery in self.deliveries)
+        return min((value.due for value in values if value.due > now and not value.is_backfill), default=None)
+
+    def iterate_newer_due(self, value: Delivery, now: datetime) -> Iterator[OpenDelivery]:
+        """Yield the due occurrences newer than ``value``, from the end of the queue, without backfills.
+
+        The position in the queue does not decide: an older occurrence may be behind this one, because the
+        older one was confirmed when this one was already under way.
+        """
+        than = value.occurrence.scheduled_for
+        return (
+            delivery
+            for delivery in reversed(self.deliveries)
+            if delivery.occurrence.scheduled_for > than
+            and delivery.value.due <= now
+            and not delivery.value.is_backfill
+        )

@@ -1,0 +1,98 @@
+"""Collector of the facts that a decision about a delivery depends on: the only place that gathers them."""
+
+from scheduler.core.admission import (
+    AutomationFacts,
+    Facts,
+    ProcessFacts,
+    QueueFacts,
+    TargetFacts,
+    has_newer_in_force,
+    is_attempt_fresh,
+)
+from scheduler.core.delivery import Delivery, Place
+from scheduler.core.policy import Policies
+from scheduler.core.timetable import TimetableEntry
+from scheduler.daemon.automation_cache import AutomationCache
+from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
+from scheduler.daemon.context import Context
+from scheduler.daemon.knowledge import TargetKnowledge
+from scheduler.daemon.reconciler import Reconciler
+
+
+class FactCollector:
+    """Collects the facts of one target."""
+
+    def __init__(
+        self,
+        context: Context,
+        cache: AutomationCache,
+        knowledge: TargetKnowledge,
+        reconciler: Reconciler,
+    ) -> None:
+        self._context = context
+        self._cache = cache
+        self._knowledge = knowledge
+        self._reconciler = reconciler
+
+    def collect(self, queue: AutomationQueue, delivery: OpenDelivery, *, is_stopping: bool) -> Facts:
+        """Return the present facts for a delivery of ``queue``."""
+        context, value = self._context, delivery.value
+        context.watch.check()
+        process = ProcessFacts(
+            context.clock.now(),
+            context.clock.boottime(),
+            context.watch.is_in_doubt,
+            is_stopping,
+            context.clock_offset,
+        )
+        target = TargetFacts(
+            context.settings.idempotent,
+            context.settings.run_timeout,
+            self._knowledge.absent_until,
+            self._knowledge.is_stale,
+            context.breaker.make_facts(delivery),
+        )
+        automation = self._collect_automation(value, process)
+        return Facts(process, target, automation, _collect_queue(queue, delivery, process, automation.entry))
+
+    def _collect_automation(self, value: Delivery, process: ProcessFacts) -> AutomationFacts:
+        automation_id, timetable = value.occurrence.automation_id, self._context.timetable
+        entry = timetable.entries.get(automation_id)
+        return AutomationFacts(
+            entry,
+            self._find_policies(value, entry),
+            self._find_pause(value, process),
+            timetable.find_denial(automation_id),
+            timetable.needs_reading(automation_id),
+            self._cache.find_newest(automation_id),
+            self._cache.find_baseline(automation_id),
+            self._reconciler.find_late_run(value),
+        )
+
+    def _find_policies(self, value: Delivery, entry: TimetableEntry | None) -> Policies:
+        if entry is not None:
+            return entry.policies
+        return self._context.settings.policies(value.occurrence.automation_id, value.name)
+
+    def _find_pause(self, value: Delivery, process: ProcessFacts) -> bool | None:
+        """Return whether an operator paused the automation; None: the pauses must be read first.
+
+        A fresh attempt needs no reading: the claim of a moment ago has considered the pauses.
+        """
+        if is_attempt_fresh(value, process.boottime):
+            return False
+        if not self._knowledge.has_fresh_pauses:
+            return None
+        return self._knowledge.is_paused(value.occurrence.automation_id)
+
+
+def _collect_queue(
+    queue: AutomationQueue, delivery: OpenDelivery, process: ProcessFacts, entry: TimetableEntry | None
+) -> QueueFacts:
+    newer = (other.value for other in queue.iterate_newer_due(delivery.value, process.now))
+    waits_for_place = delivery.value.place is Place.WAITING
+    return QueueFacts(
+        queue.deliveries[0] is delivery,
+        has_newer_in_force(newer, entry),
+        queue.find_next_due(process.now) if waits_for_place else None,
+    )
