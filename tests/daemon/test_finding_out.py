@@ -15,6 +15,7 @@ from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.reconcile import RunReading, UnknownAttempt
 from scheduler.core.response import AttemptResponse, NoResponse
+from scheduler.daemon import context
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import (
@@ -497,9 +498,10 @@ def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_tim
 
 @pytest.mark.parametrize("outage", [2.0, 30.0])
 def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_when_it_recovers(
-    outage: float,
+    outage: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not each with a back-off of its own, of which the longest counts."""
+    monkeypatch.setattr(context, "back_off", lambda failures: 0.5 * failures)
 
     async def story(world: World) -> None:
         automation = world.api.create("0-39 13 * * *")

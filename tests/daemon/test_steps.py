@@ -3,9 +3,12 @@
 from datetime import datetime, time, timedelta
 from unittest import mock
 
+import pytest
+
 from scheduler.core.errors import UpstreamError
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.daemon import breaker
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, SERVED, Deed, answered
 from tests.fakes.twin import TwinLedger
@@ -204,7 +207,11 @@ def test_a_wait_is_on_record_while_it_lasts_in_one_write_for_all() -> None:
     in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
 
 
-def test_a_process_that_is_killed_leaves_the_wait_on_record_without_its_end() -> None:
+def test_a_process_that_is_killed_leaves_the_wait_on_record_without_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "back_off", lambda _failures: 60.0)
+
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
         world.api.deed = answered(401, error="bad key")
