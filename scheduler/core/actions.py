@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from scheduler.core.admission import (
-    Facts,
+    DeliveryFacts,
     MaySend,
     MustWait,
     NeedPresence,
@@ -165,7 +165,7 @@ Action = (
 )
 
 
-def next_action(delivery: Delivery, facts: Facts) -> Action:
+def next_action(delivery: Delivery, facts: DeliveryFacts) -> Action:
     """Return the next action for a delivery that has no end yet."""
     return (
         _finish_attempt(delivery, facts)
@@ -176,7 +176,7 @@ def next_action(delivery: Delivery, facts: Facts) -> Action:
     )
 
 
-def _finish_attempt(delivery: Delivery, facts: Facts) -> Action | None:
+def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     """Return the action for a result that the ledger does not have yet. Such a result precedes all else."""
     if delivery.conclusion is not None:
         if delivery.has_unsent_attempt:
@@ -187,7 +187,7 @@ def _finish_attempt(delivery: Delivery, facts: Facts) -> Action | None:
     return CheckList() if delivery.must_check_list else None
 
 
-def _give_way(delivery: Delivery, facts: Facts) -> Action | None:
+def _give_way(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     """Return the action of a delivery that must not go on. A stop keeps a written attempt for the last write."""
     if facts.queue.is_head and not facts.process.is_stopping:
         return None
@@ -198,14 +198,14 @@ def _give_way(delivery: Delivery, facts: Facts) -> Action | None:
     return Stop()
 
 
-def _check_late_run(delivery: Delivery, facts: Facts) -> Action | None:
+def _check_late_run(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     run = facts.automation.late_run
     if run is None or delivery.unstarted_attempt is None:
         return None
     return CheckRun(run) if delivery.place is Place.NONE else ReleasePlace(None)
 
 
-def _reconcile(delivery: Delivery, facts: Facts) -> Action | None:
+def _reconcile(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     """Return `Reconcile` for an unknown attempt, unless the attempt may be sent again under the same key."""
     unknown = delivery.unknown_attempt
     if unknown is None or _may_resend(delivery, facts):
@@ -215,11 +215,11 @@ def _reconcile(delivery: Delivery, facts: Facts) -> Action | None:
     return Reconcile(unknown, delivery.not_before)
 
 
-def _may_resend(delivery: Delivery, facts: Facts) -> bool:
+def _may_resend(delivery: Delivery, facts: DeliveryFacts) -> bool:
     return facts.target.is_idempotent and delivery.may_resend and facts.process.now <= delivery.deadline
 
 
-def _pursue(delivery: Delivery, facts: Facts) -> Action:
+def _pursue(delivery: Delivery, facts: DeliveryFacts) -> Action:
     """Return the action that brings the delivery nearer to its send, or ends the delivery."""
     if facts.automation.is_paused is None:
         return ReadPauses()
@@ -245,7 +245,7 @@ def _wait(admission: MustWait | NeedReading | NeedPresence | TakeBack) -> Action
     return Withdraw()
 
 
-def _proceed(delivery: Delivery, facts: Facts) -> Action:
+def _proceed(delivery: Delivery, facts: DeliveryFacts) -> Action:
     """Return the next step to the send of an admitted delivery: a place, a durable attempt, the send."""
     match delivery.place:
         case Place.NONE:
@@ -257,7 +257,7 @@ def _proceed(delivery: Delivery, facts: Facts) -> Action:
     return WriteAttempt(_make_attempt(delivery, facts))
 
 
-def _measure_place_wait(delivery: Delivery, facts: Facts) -> float:
+def _measure_place_wait(delivery: Delivery, facts: DeliveryFacts) -> float:
     """Return the seconds until time alone ends the wait: at the deadline, or when a newer fire is due."""
     instants = [find_deadline(delivery, facts) + _MOMENT]
     if facts.queue.next_due is not None:
@@ -265,7 +265,7 @@ def _measure_place_wait(delivery: Delivery, facts: Facts) -> float:
     return max(0.0, (min(instants) - facts.process.now).total_seconds())
 
 
-def _is_outdated(delivery: Delivery, facts: Facts) -> bool:
+def _is_outdated(delivery: Delivery, facts: DeliveryFacts) -> bool:
     """Return whether the newest known run changed since the attempt was written.
 
     The new run is not the attempt's, and must become the baseline of the attempt.
@@ -274,7 +274,7 @@ def _is_outdated(delivery: Delivery, facts: Facts) -> bool:
     return delivery.unknown_attempt is None and delivery.attempt.baseline != facts.automation.baseline
 
 
-def _make_attempt(delivery: Delivery, facts: Facts) -> Attempt:
+def _make_attempt(delivery: Delivery, facts: DeliveryFacts) -> Attempt:
     is_rewrite = delivery.attempt is not None and delivery.state is State.CLAIMED
     number = delivery.attempt_count if is_rewrite else delivery.attempt_count + 1
     unknown = delivery.unknown_attempt

@@ -1,6 +1,6 @@
 """Admission: the decision whether a delivery may be sent now, must wait, or ends without being sent.
 
-`Facts` has everything that a decision depends on besides the delivery. The rules are pure.
+`DeliveryFacts` has everything that a decision depends on besides the delivery. The rules are pure.
 """
 
 from collections.abc import Iterable
@@ -25,8 +25,8 @@ _DELETED: Final = "the automation was deleted before it could be sent"
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessFacts:
-    """Facts of this process: the clocks, the clock offset (API minus local, in seconds), and the stop."""
+class DaemonFacts:
+    """DeliveryFacts of this process: the clocks, the clock offset (API minus local, in seconds), and the stop."""
 
     now: datetime
     boottime: float
@@ -49,8 +49,8 @@ class BreakerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetFacts:
-    """Facts of the target. No daemon ran before ``absent_until``; None after the first good poll."""
+class SendFacts:
+    """DeliveryFacts of the target. No daemon ran before ``absent_until``; None after the first good poll."""
 
     is_idempotent: bool
     run_timeout: timedelta
@@ -69,7 +69,7 @@ class NewestReading:
 
 @dataclass(frozen=True, slots=True)
 class AutomationFacts:
-    """Facts of the automation. ``entry`` is the definition version in force; None after the removal.
+    """DeliveryFacts of the automation. ``entry`` is the definition version in force; None after the removal.
 
     ``is_paused`` is the operator's pause; None: read the pauses first. ``denial`` tells why an automation in
     the list may be gone. ``needs_reading``: only a reading tells whether the automation exists. ``baseline``
@@ -88,7 +88,7 @@ class AutomationFacts:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """Facts of the automation queue. ``next_due`` is the next due instant of a newer occurrence, if any.
+    """DeliveryFacts of the automation queue. ``next_due`` is the next due instant of a newer occurrence, if any.
 
     ``has_newer_due``: a newer occurrence is due and in force.
     """
@@ -99,11 +99,11 @@ class QueueFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DeliveryFacts:
     """All facts for the decision about one delivery at one instant."""
 
-    process: ProcessFacts
-    target: TargetFacts
+    process: DaemonFacts
+    target: SendFacts
     automation: AutomationFacts
     queue: QueueFacts
 
@@ -164,7 +164,7 @@ class TakeBack:
 Admission = MaySend | MustWait | NeedReading | NeedPresence | TakeBack | Conclusion
 
 
-def decide_admission(delivery: Delivery, facts: Facts) -> Admission:
+def decide_admission(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     """Decide whether the delivery may be sent now. A conclusion ends the delivery without an attempt."""
     if delivery.is_backfill:
         return _check_knowledge(delivery, facts) or _decide_backfill(delivery, facts)
@@ -192,12 +192,12 @@ def is_attempt_fresh(delivery: Delivery, boottime: float) -> bool:
     return delivery.written_boottime is not None and boottime - delivery.written_boottime <= SEND_WITHIN
 
 
-def find_deadline(delivery: Delivery, facts: Facts) -> datetime:
+def find_deadline(delivery: Delivery, facts: DeliveryFacts) -> datetime:
     """Return the latest instant for the start of the occurrence."""
     return delivery.find_deadline(facts.target.run_timeout)
 
 
-def _check_knowledge(delivery: Delivery, facts: Facts) -> MustWait | None:
+def _check_knowledge(delivery: Delivery, facts: DeliveryFacts) -> MustWait | None:
     absent_until = facts.target.absent_until
     if facts.process.is_clock_in_doubt:
         return MustWait(None, Cause.CLOCK)
@@ -206,7 +206,7 @@ def _check_knowledge(delivery: Delivery, facts: Facts) -> MustWait | None:
     return MustWait(None, Cause.STALE) if facts.target.is_stale else None
 
 
-def _check_definition(delivery: Delivery, facts: Facts) -> Admission | None:
+def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission | None:
     """Decide the effect of an edit on the occurrence; None: no effect.
 
     An edit in force before the scheduled instant takes the occurrence back, unless the new definition
@@ -239,7 +239,7 @@ def _find_end(delivery: Delivery, entry: TimetableEntry) -> str | None:
     return None if entry is delivery.entry else entry.end_reason
 
 
-def _take_back(delivery: Delivery, facts: Facts, entry: TimetableEntry) -> TakeBack | Conclusion:
+def _take_back(delivery: Delivery, facts: DeliveryFacts, entry: TimetableEntry) -> TakeBack | Conclusion:
     """Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
 
     The row of an occurrence stays after the due instant, after an attempt, or after an older occurrence
@@ -252,17 +252,17 @@ def _take_back(delivery: Delivery, facts: Facts, entry: TimetableEntry) -> TakeB
     return _skip_deleted(delivery, facts, f"the automation was {change}, before it could be started")
 
 
-def _skip_deleted(delivery: Delivery, facts: Facts, error: str) -> Conclusion:
+def _skip_deleted(delivery: Delivery, facts: DeliveryFacts, error: str) -> Conclusion:
     return make_conclusion(delivery, Outcome.SKIPPED, Reason.DELETED, facts.process.now, error=error)
 
 
-def _expire(delivery: Delivery, facts: Facts) -> Conclusion:
+def _expire(delivery: Delivery, facts: DeliveryFacts) -> Conclusion:
     """Return the conclusion of an occurrence that could not be started in time, with the known reason."""
     error = facts.automation.denial or delivery.error or facts.target.breaker.obstacle
     return make_conclusion(delivery, Outcome.EXPIRED, Reason.NOT_STARTED, facts.process.now, error=error)
 
 
-def _decide_backfill(delivery: Delivery, facts: Facts) -> Admission:
+def _decide_backfill(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     """Decide about a backfill.
 
     Edits, pauses and unfinished runs do not count: the operator knows about edits, pauses and runs.
@@ -275,7 +275,7 @@ def _decide_backfill(delivery: Delivery, facts: Facts) -> Admission:
     return _check_breaker(delivery, facts, left) or _check_presence(delivery, facts) or MaySend()
 
 
-def _check_time(delivery: Delivery, facts: Facts) -> Admission | None:
+def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission | None:
     now, policies = facts.process.now, facts.automation.policies
     if facts.automation.is_paused or policies.paused:
         return make_conclusion(delivery, Outcome.SKIPPED, Reason.PAUSED, now)
@@ -295,7 +295,7 @@ def _may_be_coalesced(delivery: Delivery, policies: Policies) -> bool:
     return (policies.catch_up is not CatchUp.ALL or delivery.is_queued) and not delivery.maybe_sent
 
 
-def _check_breaker(delivery: Delivery, facts: Facts, left: float) -> MustWait | None:
+def _check_breaker(delivery: Delivery, facts: DeliveryFacts, left: float) -> MustWait | None:
     breaker = facts.target.breaker
     back_off = delivery.not_before - facts.process.boottime
     wait = max(back_off, breaker.wait)
@@ -306,7 +306,7 @@ def _check_breaker(delivery: Delivery, facts: Facts, left: float) -> MustWait | 
     return MustWait(min(wait, left + _ROUNDING), cause, detail, is_due=True)
 
 
-def _check_presence(delivery: Delivery, facts: Facts) -> NeedPresence | None:
+def _check_presence(delivery: Delivery, facts: DeliveryFacts) -> NeedPresence | None:
     """Require a reading of an automation that may be gone: absent from the list, or 404 for its run.
 
     Nobody must pay for a run of a deleted automation.
@@ -316,11 +316,11 @@ def _check_presence(delivery: Delivery, facts: Facts) -> NeedPresence | None:
     return NeedPresence(_measure_rest(delivery, facts) + _ROUNDING, facts.automation.denial)
 
 
-def _measure_rest(delivery: Delivery, facts: Facts) -> float:
+def _measure_rest(delivery: Delivery, facts: DeliveryFacts) -> float:
     return (find_deadline(delivery, facts) - facts.process.now).total_seconds()
 
 
-def _check_concurrency(delivery: Delivery, facts: Facts) -> Admission:
+def _check_concurrency(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     policies = facts.automation.policies
     # A resend under the same key starts no second run, and the newest run may belong to this occurrence.
     if policies.concurrency is Concurrency.ALLOW or delivery.unknown_attempt is not None:
@@ -339,7 +339,7 @@ def _check_concurrency(delivery: Delivery, facts: Facts) -> Admission:
     return MustWait(None, Cause.QUEUED, reading.automation.run_id if reading else None, is_due=True)
 
 
-def _is_newest_run_unfinished(delivery: Delivery, facts: Facts) -> bool | None:
+def _is_newest_run_unfinished(delivery: Delivery, facts: DeliveryFacts) -> bool | None:
     """Return whether the newest run is unfinished and not lost; None: no reading since due."""
     reading = facts.automation.reading
     if reading is None or delivery.due_seen is None or reading.begun < delivery.due_seen:

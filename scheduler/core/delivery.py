@@ -301,7 +301,7 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
-class RunTaken:
+class RunRefused:
     """The ledger refused the conclusion: another occurrence has the run."""
 
     at: datetime
@@ -350,7 +350,7 @@ Event = (
     | NotStartedRecorded
     | LateRunDismissed
     | Resolved
-    | RunTaken
+    | RunRefused
     | OlderCoalesced
     | Faulted
     | Concluded
@@ -382,7 +382,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[type[Event], frozenset[State | End]]]]
     State.IN_FLIGHT: {
         Answered: frozenset({State.IN_FLIGHT, State.UNKNOWN}),
         EndRecorded: frozenset({State.WAITING, State.UNKNOWN}),
-        RunTaken: frozenset({State.UNKNOWN}),
+        RunRefused: frozenset({State.UNKNOWN}),
         Faulted: frozenset({State.UNKNOWN}),
         Concluded: frozenset({End.CONCLUDED}),
     },
@@ -395,7 +395,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[type[Event], frozenset[State | End]]]]
 }
 """The states after each event that may change the state. All other events leave the state as it is."""
 
-_STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunTaken}
+_STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunRefused}
 
 
 def apply(delivery: Delivery, event: Event) -> Delivery:
@@ -573,7 +573,7 @@ def _resolve(delivery: Delivery, event: Resolved) -> Delivery:
     return replace(delivery, conclusion=event.conclusion)
 
 
-def _refuse_run(delivery: Delivery, event: RunTaken) -> Delivery:
+def _refuse_run(delivery: Delivery, event: RunRefused) -> Delivery:
     """Return the delivery after the ledger refused the run of its conclusion.
 
     In an answer, such a run says nothing: the attempt is unknown. Found by a reading, such a run hides the
@@ -640,7 +640,7 @@ _CHANGES: Final[Mapping[type[Event], Callable[[Delivery, Any], Delivery]]] = {
     NotStartedRecorded: _record_not_started,
     LateRunDismissed: _dismiss_late_run,
     Resolved: _resolve,
-    RunTaken: _refuse_run,
+    RunRefused: _refuse_run,
     OlderCoalesced: _coalesce_older,
     Faulted: _note_fault,
     Concluded: _conclude,

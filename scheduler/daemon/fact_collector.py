@@ -2,10 +2,10 @@
 
 from scheduler.core.admission import (
     AutomationFacts,
-    Facts,
-    ProcessFacts,
+    DaemonFacts,
+    DeliveryFacts,
     QueueFacts,
-    TargetFacts,
+    SendFacts,
     has_newer_in_force,
     is_attempt_fresh,
 )
@@ -34,18 +34,18 @@ class FactCollector:
         self._knowledge = knowledge
         self._reconciler = reconciler
 
-    def collect(self, queue: AutomationQueue, delivery: OpenDelivery, *, is_stopping: bool) -> Facts:
+    def collect(self, queue: AutomationQueue, delivery: OpenDelivery, *, is_stopping: bool) -> DeliveryFacts:
         """Return the present facts for a delivery of ``queue``."""
         context, value = self._context, delivery.value
         context.watch.check()
-        process = ProcessFacts(
+        process = DaemonFacts(
             context.clock.now(),
             context.clock.boottime(),
             context.watch.is_in_doubt,
             is_stopping,
             context.clock_offset,
         )
-        target = TargetFacts(
+        target = SendFacts(
             context.settings.idempotent,
             context.settings.run_timeout,
             self._knowledge.absent_until,
@@ -53,9 +53,11 @@ class FactCollector:
             context.breaker.make_facts(delivery),
         )
         automation = self._collect_automation(value, process)
-        return Facts(process, target, automation, _collect_queue(queue, delivery, process, automation.entry))
+        return DeliveryFacts(
+            process, target, automation, _collect_queue(queue, delivery, process, automation.entry)
+        )
 
-    def _collect_automation(self, value: Delivery, process: ProcessFacts) -> AutomationFacts:
+    def _collect_automation(self, value: Delivery, process: DaemonFacts) -> AutomationFacts:
         automation_id, timetable = value.occurrence.automation_id, self._context.timetable
         entry = timetable.entries.get(automation_id)
         return AutomationFacts(
@@ -74,7 +76,7 @@ class FactCollector:
             return entry.policies
         return self._context.settings.policies(value.occurrence.automation_id, value.name)
 
-    def _find_pause(self, value: Delivery, process: ProcessFacts) -> bool | None:
+    def _find_pause(self, value: Delivery, process: DaemonFacts) -> bool | None:
         """Return whether an operator paused the automation; None: the pauses must be read first.
 
         A fresh attempt needs no reading: the claim of a moment ago has considered the pauses.
@@ -87,7 +89,7 @@ class FactCollector:
 
 
 def _collect_queue(
-    queue: AutomationQueue, delivery: OpenDelivery, process: ProcessFacts, entry: TimetableEntry | None
+    queue: AutomationQueue, delivery: OpenDelivery, process: DaemonFacts, entry: TimetableEntry | None
 ) -> QueueFacts:
     newer = (other.value for other in queue.iterate_newer_due(delivery.value, process.now))
     waits_for_place = delivery.value.place is Place.WAITING

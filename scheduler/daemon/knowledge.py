@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.occurrence_log import Cause, Step
+from scheduler.core.pauses import EVERYTHING
 from scheduler.daemon.context import Context
 
-EVERYTHING: Final = "*"
-"""Id among the pauses that stands for all automations of the target."""
 PAUSES_FRESH_FOR: Final = 0.5
 """Seconds for which the pauses last read from the ledger count."""
 

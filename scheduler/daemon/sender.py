@@ -29,7 +29,7 @@ from scheduler.core.delivery import (
     ReadingFailed,
     ReconcileBegun,
     Resolved,
-    RunTaken,
+    RunRefused,
     SendBegun,
     SendInstant,
     Withdrawn,
@@ -500,7 +500,7 @@ class Sender:
         context = self._context
         if not is_recorded:
             settle_time = context.settings.settle_time.total_seconds()
-            delivery.apply(RunTaken(context.clock.now(), context.clock.boottime(), settle_time))
+            delivery.apply(RunRefused(context.clock.now(), context.clock.boottime(), settle_time))
             return
         if conclusion.run is not None:
             self._cache.note_own_run(delivery.occurrence.automation_id, conclusion.run.id)

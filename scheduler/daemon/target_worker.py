@@ -10,6 +10,7 @@ from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, DefinitionVersion, State
+from scheduler.core.pauses import EVERYTHING
 from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import RecordedTargetState, ThrottleSpan
 from scheduler.core.status import AutomationDetails, AutomationStatus, BacklogStatus, TargetStatus
@@ -20,7 +21,7 @@ from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
-from scheduler.daemon.knowledge import EVERYTHING, TargetKnowledge
+from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.overdue_check import OverdueCheck
 from scheduler.daemon.planner import Planner

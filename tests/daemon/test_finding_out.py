@@ -501,7 +501,7 @@ def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_
     outage: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not each with a back-off of its own, of which the longest counts."""
-    monkeypatch.setattr(context, "back_off", lambda failures: 0.5 * failures)
+    monkeypatch.setattr(context, "back_off", lambda failures: outage / 4 * failures)
 
     async def story(world: World) -> None:
         automation = world.api.create("0-39 13 * * *")

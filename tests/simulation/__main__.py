@@ -127,9 +127,8 @@ def _soak(seeds: Iterable[int], jobs: int) -> int:
 def _record(file: Path, seeds: range, jobs: int) -> int:
     """Record seeds, with their worlds under load and of commands, into a file."""
     with multiprocessing.Pool(jobs, maxtasksperchild=100) as pool:
-        recorded = list(pool.imap_unordered(recording.record, [*seeds, *_find_others(seeds)], chunksize=2))
-    recording.write(file, recorded)
-    print(f"{len(recorded)} seeds in {file}")
+        number = recording.write(file, pool.imap(recording.record, [*seeds, *_find_others(seeds)]))
+    print(f"{number} seeds in {file}")
     return 0
 
 

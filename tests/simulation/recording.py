@@ -9,8 +9,9 @@ since the number of steps is no behaviour. Such a kill comes at an instant, or a
 
 import hashlib
 import json
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ from tests.simulation.world import World
 _STEP: Final = 0.01
 """Seconds that stand for one step of a task."""
 _STEPS_OF_A_COMMIT: Final = 20
+_PROCESS: Final = re.compile(r"process \d+")
+_NUMBER: Final = re.compile(r"(?<==)-?\d+\.\d{4,}(?:e-?\d+)?")
 
 
 def record(seed: int) -> tuple[int, Mapping[str, str]]:
@@ -43,7 +46,9 @@ def dump(world: World) -> dict[str, list[str]]:
     """Return the sorted rows of each part of a world that was played."""
     return {
         **_dump_ledger(world.file.connection),
-        "events": sorted(f"{told.at} {told.process} {told.wall} {told.event!r}" for told in world.events),
+        "events": sorted(
+            _round(f"{told.at} {told.process} {told.wall} {told.event!r}") for told in world.events
+        ),
         "requests": sorted(
             f"{name} {request!r}"
             for name, link in world.links.items()
@@ -62,6 +67,14 @@ def compare(old: Path, new: Path) -> Iterator[str]:
         elif before[seed] != after[seed]:
             names = sorted(before[seed].keys() | after[seed].keys())
             yield f"{seed}: " + ", ".join(n for n in names if before[seed].get(n) != after[seed].get(n))
+
+
+def _round(event: str) -> str:
+    """Return an event without the id of this process, and with rounded numbers.
+
+    The last digits of a clock step depend on the number of looks at the clock, which is no behaviour.
+    """
+    return _NUMBER.sub(lambda number: f"{float(number[0]):.3f}", _PROCESS.sub("process N", event))
 
 
 def _read(file: Path) -> dict[int, Mapping[str, str]]:
@@ -112,6 +125,7 @@ def _dump_cells(
             yield f"{table}.{column}={value!r}"
 
 
-def write(file: Path, recorded: Sequence[tuple[int, Mapping[str, str]]]) -> None:
-    """Write a recording: a line of JSON for each seed."""
-    file.write_text("".join(f"{json.dumps(each)}\n" for each in sorted(recorded)))
+def write(file: Path, recorded: Iterable[tuple[int, Mapping[str, str]]]) -> int:
+    """Write a recording: a line of JSON for each seed, as soon as the seed was played. Return the number."""
+    with file.open("w", buffering=1) as lines:
+        return sum(bool(lines.write(f"{json.dumps(seed)}\n")) for seed in recorded)
