@@ -199,9 +199,9 @@ async def _forget_waits(self: SqliteLedger, occurrences: Sequence[Occurrence], _
 _unsend: Final = SqliteLedger.discard_attempts
 
 
-def _another_cause(self: Shortages, cause: Cause | None) -> None:
+def _another_cause(self: Shortages, cause: Cause | None, detail: str | None = None) -> None:
     """Whoever waits for the request budget is told to wait for other requests."""
-    _see(self, cause and Cause.IN_FLIGHT)
+    _see(self, cause and Cause.IN_FLIGHT, detail)
 
 
 _see: Final = Shortages.set_cause

@@ -123,7 +123,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         25 * _MINUTE, plan_every("*/2 * * * *", 29), target=_limit(10_000, 480), poll_interval="5s"
     ),
     "budget exceeded by half": lambda: write_script(
-        15 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40), poll_interval="10m", fresh_for="10m"
+        15 * _MINUTE,
+        plan_every("* * * * *", 60),
+        target=_limit(40),
+        commit=0.02,
+        poll_interval="10m",
+        fresh_for="10m",
     ),
     "budget exceeded by a tenth": lambda: write_script(
         25 * _MINUTE, [*plan_every("* * * * *", 44), *plan_every("0 * * * *", 3)], target=_limit(40)
@@ -255,7 +260,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         [
             s.Terminate(at=300.0, down=_DAY),
             s.Weather(at=301.0, lasts=_DAY + 19.0, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
-            _fill(_DAY + 310.0, 150.0),
+            _fill(_DAY + 310.0, 60.0),
         ],
         poll_interval="20m",
     ),

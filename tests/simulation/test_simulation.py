@@ -36,7 +36,7 @@ NOTICED_BY = {
     "told before it is so": 48,
     "open claims adopted without the lock": 21,
     "foreign run adopted": 118,
-    "trusting a short page": 115,
+    "trusting a short page": 7,
     "overdue and not told": 35,
     "waits lost when the process is killed": 7,
 }
