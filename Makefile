@@ -50,8 +50,9 @@ faults: $(STAMP)  ## play MINUTES of real faults, drawn from SEED
 bench: $(STAMP)  ## measure the figures of docs/performance.md
 	$(BIN)/python -m bench
 
-docs: $(STAMP)  ## write docs/commands.md from the help of the commands
+docs: $(STAMP)  ## write the parts of docs/ that are made from the code
 	$(BIN)/python -m tests.commands_page
+	$(BIN)/python -m tests.states_page
 
 format: $(STAMP)  ## format the code and apply the fixes of the linter
 	$(BIN)/ruff format -q .

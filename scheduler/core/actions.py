@@ -181,7 +181,7 @@ def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     if delivery.conclusion is not None:
         if delivery.has_unsent_attempt:
             return DiscardAttempt()
-        return Conclude(replace(delivery.conclusion, at=facts.process.now), delivery.open_end)
+        return Conclude(replace(delivery.conclusion, at=facts.daemon.now), delivery.open_end)
     if delivery.open_end is not None:
         return RecordEnd(delivery.open_end)
     return CheckList() if delivery.must_check_list else None
@@ -189,11 +189,11 @@ def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
 
 def _give_way(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     """Return the action of a delivery that must not go on. A stop keeps a written attempt for the last write."""
-    if facts.queue.is_head and not facts.process.is_stopping:
+    if facts.queue.is_head and not facts.daemon.is_stopping:
         return None
     if delivery.place is not Place.NONE:
         return ReleasePlace(None)
-    if delivery.has_unsent_attempt and not facts.process.is_stopping:
+    if delivery.has_unsent_attempt and not facts.daemon.is_stopping:
         return DiscardAttempt()
     return Stop()
 
@@ -216,7 +216,7 @@ def _reconcile(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
 
 
 def _may_resend(delivery: Delivery, facts: DeliveryFacts) -> bool:
-    return facts.target.is_idempotent and delivery.may_resend and facts.process.now <= delivery.deadline
+    return facts.send.is_idempotent and delivery.may_resend and facts.daemon.now <= delivery.deadline
 
 
 def _pursue(delivery: Delivery, facts: DeliveryFacts) -> Action:
@@ -252,7 +252,7 @@ def _proceed(delivery: Delivery, facts: DeliveryFacts) -> Action:
             return RequestPlace()
         case Place.WAITING:
             return AwaitPlace(_measure_place_wait(delivery, facts))
-    if is_attempt_fresh(delivery, facts.process.boottime) and not _is_outdated(delivery, facts):
+    if is_attempt_fresh(delivery, facts.daemon.boottime) and not _is_outdated(delivery, facts):
         return Send()
     return WriteAttempt(_make_attempt(delivery, facts))
 
@@ -262,7 +262,7 @@ def _measure_place_wait(delivery: Delivery, facts: DeliveryFacts) -> float:
     instants = [find_deadline(delivery, facts) + _MOMENT]
     if facts.queue.next_due is not None:
         instants.append(facts.queue.next_due)
-    return max(0.0, (min(instants) - facts.process.now).total_seconds())
+    return max(0.0, (min(instants) - facts.daemon.now).total_seconds())
 
 
 def _is_outdated(delivery: Delivery, facts: DeliveryFacts) -> bool:
@@ -279,4 +279,4 @@ def _make_attempt(delivery: Delivery, facts: DeliveryFacts) -> Attempt:
     number = delivery.attempt_count if is_rewrite else delivery.attempt_count + 1
     unknown = delivery.unknown_attempt
     baseline = facts.automation.baseline if unknown is None else unknown.baseline
-    return Attempt(number, facts.process.now, baseline, facts.process.clock_offset)
+    return Attempt(number, facts.daemon.now, baseline, facts.daemon.clock_offset)

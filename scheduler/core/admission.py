@@ -102,8 +102,8 @@ class QueueFacts:
 class DeliveryFacts:
     """All facts for the decision about one delivery at one instant."""
 
-    process: DaemonFacts
-    target: SendFacts
+    daemon: DaemonFacts
+    send: SendFacts
     automation: AutomationFacts
     queue: QueueFacts
 
@@ -194,16 +194,16 @@ def is_attempt_fresh(delivery: Delivery, boottime: float) -> bool:
 
 def find_deadline(delivery: Delivery, facts: DeliveryFacts) -> datetime:
     """Return the latest instant for the start of the occurrence."""
-    return delivery.find_deadline(facts.target.run_timeout)
+    return delivery.find_deadline(facts.send.run_timeout)
 
 
 def _check_knowledge(delivery: Delivery, facts: DeliveryFacts) -> MustWait | None:
-    absent_until = facts.target.absent_until
-    if facts.process.is_clock_in_doubt:
+    absent_until = facts.send.absent_until
+    if facts.daemon.is_clock_in_doubt:
         return MustWait(None, Cause.CLOCK)
     if absent_until is not None and delivery.due <= absent_until:
         return MustWait(None, Cause.UNCONFIRMED)
-    return MustWait(None, Cause.STALE) if facts.target.is_stale else None
+    return MustWait(None, Cause.STALE) if facts.send.is_stale else None
 
 
 def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission | None:
@@ -246,20 +246,20 @@ def _take_back(delivery: Delivery, facts: DeliveryFacts, entry: TimetableEntry) 
     was coalesced into it. Attempts and coalescence are possible before the due instant too: the planner
     coalesces into occurrences claimed ahead, and the clock may be set back.
     """
-    if facts.process.now < delivery.due and not delivery.is_attempted and not delivery.has_coalesced:
+    if facts.daemon.now < delivery.due and not delivery.is_attempted and not delivery.has_coalesced:
         return TakeBack()
     change = "edited with effect from before this instant" if entry.end_reason is None else entry.end_reason
     return _skip_deleted(delivery, facts, f"the automation was {change}, before it could be started")
 
 
 def _skip_deleted(delivery: Delivery, facts: DeliveryFacts, error: str) -> Conclusion:
-    return make_conclusion(delivery, Outcome.SKIPPED, Reason.DELETED, facts.process.now, error=error)
+    return make_conclusion(delivery, Outcome.SKIPPED, Reason.DELETED, facts.daemon.now, error=error)
 
 
 def _expire(delivery: Delivery, facts: DeliveryFacts) -> Conclusion:
     """Return the conclusion of an occurrence that could not be started in time, with the known reason."""
-    error = facts.automation.denial or delivery.error or facts.target.breaker.obstacle
-    return make_conclusion(delivery, Outcome.EXPIRED, Reason.NOT_STARTED, facts.process.now, error=error)
+    error = facts.automation.denial or delivery.error or facts.send.breaker.obstacle
+    return make_conclusion(delivery, Outcome.EXPIRED, Reason.NOT_STARTED, facts.daemon.now, error=error)
 
 
 def _decide_backfill(delivery: Delivery, facts: DeliveryFacts) -> Admission:
@@ -269,14 +269,14 @@ def _decide_backfill(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     """
     if facts.automation.entry is None:
         return _skip_deleted(delivery, facts, _DELETED)
-    left = (delivery.deadline - facts.process.now).total_seconds()
+    left = (delivery.deadline - facts.daemon.now).total_seconds()
     if left < 0:
         return _expire(delivery, facts)
     return _check_breaker(delivery, facts, left) or _check_presence(delivery, facts) or MaySend()
 
 
 def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission | None:
-    now, policies = facts.process.now, facts.automation.policies
+    now, policies = facts.daemon.now, facts.automation.policies
     if facts.automation.is_paused or policies.paused:
         return make_conclusion(delivery, Outcome.SKIPPED, Reason.PAUSED, now)
     if now < delivery.due:
@@ -296,8 +296,8 @@ def _may_be_coalesced(delivery: Delivery, policies: Policies) -> bool:
 
 
 def _check_breaker(delivery: Delivery, facts: DeliveryFacts, left: float) -> MustWait | None:
-    breaker = facts.target.breaker
-    back_off = delivery.not_before - facts.process.boottime
+    breaker = facts.send.breaker
+    back_off = delivery.not_before - facts.daemon.boottime
     wait = max(back_off, breaker.wait)
     if wait <= 0:
         return None
@@ -317,7 +317,7 @@ def _check_presence(delivery: Delivery, facts: DeliveryFacts) -> NeedPresence | 
 
 
 def _measure_rest(delivery: Delivery, facts: DeliveryFacts) -> float:
-    return (find_deadline(delivery, facts) - facts.process.now).total_seconds()
+    return (find_deadline(delivery, facts) - facts.daemon.now).total_seconds()
 
 
 def _check_concurrency(delivery: Delivery, facts: DeliveryFacts) -> Admission:
@@ -331,9 +331,9 @@ def _check_concurrency(delivery: Delivery, facts: DeliveryFacts) -> Admission:
             return MaySend()
         case Permission.OVERLAP:
             error = "the newest run is not finished"
-            return make_conclusion(delivery, Outcome.SKIPPED, Reason.OVERLAP, facts.process.now, error=error)
+            return make_conclusion(delivery, Outcome.SKIPPED, Reason.OVERLAP, facts.daemon.now, error=error)
     if unfinished is None:
-        since = facts.process.boottime if delivery.due_seen is None else delivery.due_seen
+        since = facts.daemon.boottime if delivery.due_seen is None else delivery.due_seen
         return NeedReading(since, max(_measure_rest(delivery, facts), 0.0) + _ROUNDING)
     reading = facts.automation.reading
     return MustWait(None, Cause.QUEUED, reading.automation.run_id if reading else None, is_due=True)
@@ -349,5 +349,5 @@ def _is_newest_run_unfinished(delivery: Delivery, facts: DeliveryFacts) -> bool 
         return False
     if newest.run_at is None:
         return True
-    by_api = facts.process.now + timedelta(seconds=facts.process.clock_offset or 0.0)
-    return by_api - newest.run_at <= facts.target.run_timeout
+    by_api = facts.daemon.now + timedelta(seconds=facts.daemon.clock_offset or 0.0)
+    return by_api - newest.run_at <= facts.send.run_timeout

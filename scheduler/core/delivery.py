@@ -365,6 +365,13 @@ class InvalidTransition(RuntimeError):
     """The event is not allowed in the state of the delivery. This is an error of the scheduler itself."""
 
 
+FIRST_STATES: Final[Mapping[State, str]] = {
+    State.WAITING: "claimed, recovered or backfilled",
+    State.CLAIMED: "claimed together with its first attempt",
+    State.UNKNOWN: "recovered with an attempt that may have started a run",
+}
+"""The states in which a delivery begins, and how."""
+
 TRANSITIONS: Final[Mapping[State, Mapping[type[Event], frozenset[State | End]]]] = {
     State.WAITING: {
         AttemptWritten: frozenset({State.CLAIMED}),
