@@ -118,7 +118,7 @@ class CheckList:
 
 @dataclass(frozen=True, slots=True)
 class CheckRun:
-    """Ask the ledger whether a run that appeared late belongs to another occurrence or was started by hand."""
+    """Ask the ledger whether a run that appeared late has another origin: an occurrence, or an operator."""
 
     run: Run
 
@@ -188,7 +188,10 @@ def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
 
 
 def _give_way(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
-    """Return the action of a delivery that must not go on. A stop keeps a written attempt for the last write."""
+    """Return the action of a delivery that must not go on.
+
+    At a stop of the daemon, the last write discards the unsent attempts of all deliveries together.
+    """
     if facts.queue.is_head and not facts.daemon.is_stopping:
         return None
     if delivery.place is not Place.NONE:

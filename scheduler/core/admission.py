@@ -26,7 +26,7 @@ _DELETED: Final = "the automation was deleted before it could be sent"
 
 @dataclass(frozen=True, slots=True)
 class DaemonFacts:
-    """DeliveryFacts of this process: the clocks, the clock offset (API minus local, in seconds), and the stop."""
+    """The clocks of the daemon, the clock offset (API minus local, in seconds), and the stop."""
 
     now: datetime
     boottime: float
@@ -50,7 +50,10 @@ class BreakerFacts:
 
 @dataclass(frozen=True, slots=True)
 class SendFacts:
-    """DeliveryFacts of the target. No daemon ran before ``absent_until``; None after the first good poll."""
+    """Facts about sending to the target.
+
+    No daemon ran before ``absent_until``; None after the first good poll.
+    """
 
     is_idempotent: bool
     run_timeout: timedelta
@@ -69,7 +72,7 @@ class NewestReading:
 
 @dataclass(frozen=True, slots=True)
 class AutomationFacts:
-    """DeliveryFacts of the automation. ``entry`` is the definition version in force; None after the removal.
+    """Facts of the automation. ``entry`` is the definition version in force; None after the removal.
 
     ``is_paused`` is the operator's pause; None: read the pauses first. ``denial`` tells why an automation in
     the list may be gone. ``needs_reading``: only a reading tells whether the automation exists. ``baseline``
@@ -88,7 +91,7 @@ class AutomationFacts:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """DeliveryFacts of the automation queue. ``next_due`` is the next due instant of a newer occurrence, if any.
+    """Facts of the automation queue. ``next_due`` is the next due instant of a newer occurrence.
 
     ``has_newer_due``: a newer occurrence is due and in force.
     """

@@ -1,8 +1,8 @@
 """The delivery of one occurrence as a state machine: from the claim to the outcome or to the withdrawal.
 
-`Delivery` is a frozen value. `apply` returns the delivery after an event, and nothing else changes a delivery.
-`TRANSITIONS` has each allowed change of the state; the diagram in ``docs/semantics.md`` is made from it.
-`scheduler.core.actions` chooses what to do next. Nothing here does I/O or reads a clock.
+`Delivery` is a frozen value. `apply` returns the delivery after an event, and nothing else changes a
+delivery. `TRANSITIONS` has each allowed change of the state; the diagram in ``docs/semantics.md`` is made
+from it. `scheduler.core.actions` chooses what to do next. Nothing here does I/O or reads a clock.
 
 Instants on the boot-time clock are seconds. This clock counts suspend and cannot be set.
 """
@@ -174,7 +174,7 @@ def make_conclusion(
     error: str | None = None,
     run: Run | None = None,
 ) -> Conclusion:
-    """Return the conclusion of a delivery. With a run, the conclusion has the send instant and the lateness."""
+    """Return the conclusion of a delivery. With a run, it has the send instant and the lateness."""
     if run is None or delivery.sent is None:
         return Conclusion(outcome, reason, at, error=error, run=run)
     # Another process sent its attempt at the due instant or later. Only the window of a reconciliation begins

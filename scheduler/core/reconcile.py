@@ -1,7 +1,8 @@
 """The meaning of a reading for an unknown attempt: whether the attempt started a run.
 
 `reconcile` and `has_appeared_late` are pure. Instants are seconds on the clock that counts suspend and cannot
-be set: between an attempt and the reading about its run, the wall clock and the API's clock may have been set.
+be set: between an attempt and the reading about its run, the wall clock and the API's clock may have been
+set.
 """
 
 from collections.abc import Callable, Iterator

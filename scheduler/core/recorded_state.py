@@ -37,7 +37,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRuns:
-    """DeliveryFacts about runs just recorded in the ledger, by run id.
+    """Facts about runs just recorded in the ledger, by run id.
 
     ``doubles`` maps a foreign run, seen for the first time, to the scheduled instant of an occurrence. The
     run is most likely a late double of this occurrence: its attempt was unknown, was taken for not started,

@@ -1,8 +1,9 @@
-"""The state machine of a delivery: whatever happens, at most one run, one outcome, and no send at a wrong time.
+"""The state machine of a delivery: whatever happens, at most one run, one outcome, and no send at a wrong
+time.
 
-The machine of Hypothesis plays the shell: it performs the next action, draws the result, and applies the event.
-Meanwhile the facts change: time passes, clocks are set, operators pause, the target is held, automations are
-edited or deleted.
+The machine of Hypothesis plays the shell: it performs the next action, draws the result, and applies the
+event. Meanwhile the facts change: time passes, clocks are set, operators pause, the target is held,
+automations are edited or deleted.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -258,7 +258,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "every wake is a poll": [(refresh, "REFRESH_INTERVAL", 0.0), (daemon, "_HEAR_EVERY", 0.0)],
     "what a command deleted is not read": [(Refresh, "_read_absent", _do_nothing)],
     "a restoration is not noted": [(restoration, "note_restoration", lambda *_: None)],
-    "a restored ledger is not paused": [(restoration, "pause", lambda *_: False)],
+    "a restored ledger is not paused": [(restoration, "pause_all", lambda *_: [])],
     "text cut at NUL": [(model, "_require_field", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
