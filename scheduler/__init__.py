@@ -1,3 +1,3 @@
 """A scheduler daemon for task automations: fires each occurrence once, and can prove it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

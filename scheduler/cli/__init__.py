@@ -13,7 +13,6 @@ from typing import Final, NoReturn
 import click
 from click.shell_completion import shell_complete
 
-from scheduler import __version__
 from scheduler.cli import output
 from scheduler.cli.failures import INTERRUPTED, report
 from scheduler.cli.file_owner import NotPermitted, describe_denial
@@ -25,8 +24,24 @@ from scheduler.core.errors import SchedulerError
 COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the shell's completion script
 
 
+def _print_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:  # noqa: FBT001  click calls it so
+    """Print the version with the module that no other command needs."""
+    if is_given and not context.resilient_parsing:
+        from scheduler.cli.revision import describe_version
+
+        click.echo(f"{PROGRAM} {describe_version()}")
+        context.exit()
+
+
 @click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def root() -> None:
     """Fire task automations on time, each occurrence once, and keep a record that proves it.
 

@@ -143,4 +143,4 @@ def test_pages_and_logs_name_the_absolute_place_of_the_configuration_and_no_defa
 
 
 def test_the_version_is_told(scheduler: Scheduler) -> None:
-    assert re.fullmatch(r"scheduler \d+\.\d+\.\d+\n", scheduler("--version").out)
+    assert re.fullmatch(r"scheduler \d+\.\d+\.\d+( \(revision [0-9a-f]{12}\))?\n", scheduler("--version").out)
