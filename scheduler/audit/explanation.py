@@ -414,12 +414,12 @@ def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[Explana
             f"claimed by {row.node}" + (f", {describe_duration(late)} after it was due" if late >= 1 else ""),
         )
     if row.asked_at is not None:
-        yield ExplanationEntry(row.asked_at, "asked for by hand")
+        yield ExplanationEntry(row.asked_at, "an operator asked for a backfill")
 
 
 def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntry:
     if step.cause is Cause.REOPENED:
-        return ExplanationEntry(step.at, f"{step.detail}; then {step.by} asked for it by hand", step.until)
+        return ExplanationEntry(step.at, f"{step.detail}; then {step.by} asked for a backfill", step.until)
     detail = f": {step.detail}" if step.detail else ""
     if step.until is not None or step.cause not in WAITS_FOR:
         return ExplanationEntry(step.at, CAUSES[step.cause] + detail, step.until)

@@ -381,9 +381,9 @@ def test_an_occurrence_behind_a_run_has_no_deadline_and_others_have(tmp_path: Pa
     ]
     assert deadlines == [[], [NOON + timedelta(hours=1, minutes=10)]]
     spoil(path, "UPDATE occurrence SET asked_at = '2026-11-23T13:02:00.000000Z'")
-    assert any("deadline" in text for text in texts(why(path, "behind", "13:00", now=now))), (
-        "a backfill waits for no run"
-    )
+    backfill = texts(why(path, "behind", "13:00", now=now))
+    assert any("deadline" in text for text in backfill), "a backfill waits for no run"
+    assert "an operator asked for a backfill" in backfill
 
 
 def test_there_is_a_sentence_for_everything() -> None:

@@ -354,6 +354,11 @@ def test_the_id_of_a_run_stands_below_its_status() -> None:
     assert "<code title=" not in asked("/occurrences", pages(occurrences=Recorded(no_run))).text
 
 
+def test_a_run_on_request_is_named_a_backfill() -> None:
+    html = asked("/occurrences", pages(occurrences=Recorded({**LINE, "reason": "manual"}))).text
+    assert '<span class="reason" title="an operator asked for a backfill">manual</span>' in html
+
+
 def test_what_is_paused_is_not_said_to_fire() -> None:
     entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=Policies(paused=True))]
     page = parsed("/", pages(entries=entries))

@@ -35,7 +35,7 @@ TONES: Final[Mapping[str, str]] = {
 EXPLANATIONS: Final[Mapping[str, str]] = {
     Reason.ANSWERED: "the API answered with the run",
     Reason.FOUND: "a reading found the run",
-    Reason.MANUAL: "backfill by hand",
+    Reason.MANUAL: "an operator asked for a backfill",
     Reason.REFUSED: "the API refused the attempt for good",
     Reason.OVERLAP: "the run before it was not finished",
     Reason.MISSED: "it could not start in time",
