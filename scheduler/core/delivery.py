@@ -1,8 +1,9 @@
 """The delivery of one occurrence as a state machine: from the claim to the outcome or to the withdrawal.
 
-`Delivery` is a frozen value. `apply` returns the delivery after an event, and nothing else changes a
-delivery. `TRANSITIONS` has each allowed change of the state; the diagram in ``docs/semantics.md`` is made
-from it. `scheduler.core.actions` chooses what to do next. Nothing here does I/O or reads a clock.
+`Delivery` is a frozen value. `apply` returns the delivery after an event. After the claim or the recovery,
+only `apply` changes a delivery. `TRANSITIONS` has each allowed change of the state; the diagram in
+``docs/semantics.md`` is made from this table. `scheduler.core.actions` chooses what to do next.
+Nothing here does I/O or reads a clock.
 
 Instants on the boot-time clock are seconds. This clock counts suspend and cannot be set.
 """
@@ -89,22 +90,25 @@ class Delivery:
     sent: SendInstant | None = None  # of the newest attempt with a run, known or possible
     unknown_attempt: UnknownAttempt | None = None
     # Unknown attempt that readings resolved as not started. Its run may still appear. Kept until a later
-    # attempt may have started a run.
+    # attempt may have started a run, or until a late run is dismissed.
     unstarted_attempt: UnknownAttempt | None = None
     may_resend: bool = True  # under the same idempotency key, where the target honours keys
-    maybe_sent: bool = False  # an attempt was unknown once, reconciled or not
+    maybe_sent: bool = False  # an attempt was unknown once: a run may have started
 
     # Results that are not in the ledger yet
     open_end: AttemptEnd | None = None  # end of the newest attempt
     conclusion: Conclusion | None = None
-    must_check_list: bool = False  # the run answered 404: the list shows whether the automation is gone
+    must_check_list: bool = (
+        False  # the attempt was answered 404: the list shows whether the automation is gone
+    )
 
     # Waits
     place: Place = Place.NONE
     failures: int = 0  # attempts that failed
     faults: int = 0  # internal errors of the scheduler
     not_before: float = 0.0  # start of the next attempt or reading after a back-off, on the boot-time clock
-    # When this process first saw the occurrence due, on the boot-time clock. Older readings do not count.
+    # When this process first saw the occurrence due, on the boot-time clock. Readings of the automation that
+    # began earlier do not show whether the run before has ended.
     due_seen: float | None = None
     # Start of the wait, on the boot-time clock: the due instant of this occurrence, or of the first coalesced
     # occurrence.
@@ -112,7 +116,7 @@ class Delivery:
     is_held_up: bool = False  # something delayed the occurrence after its due instant
     is_queued: bool = False  # the run before delayed the occurrence, under the policy `queue`
     has_coalesced: bool = False  # an older occurrence was coalesced into this one
-    error: str | None = None  # newest error, for people
+    error: str | None = None  # first error since the newest answer, for people
 
     end: End | None = None
 
@@ -128,12 +132,12 @@ class Delivery:
 
     @property
     def has_unsent_attempt(self) -> bool:
-        """Whether the newest attempt was written and not sent, and no earlier attempt is unknown."""
+        """Whether an attempt was written and not sent, and no earlier attempt is unknown."""
         return self.state is State.CLAIMED and self.attempt is not None and self.unknown_attempt is None
 
     @property
     def has_open_result(self) -> bool:
-        """Whether the ledger still lacks the end of the newest attempt, or the outcome."""
+        """Whether the ledger lacks the end of the newest attempt or the outcome, or a list check is due."""
         return self.open_end is not None or self.conclusion is not None or self.must_check_list
 
     @property
@@ -174,11 +178,15 @@ def make_conclusion(
     error: str | None = None,
     run: Run | None = None,
 ) -> Conclusion:
-    """Return the conclusion of a delivery. With a run, it has the send instant and the lateness."""
+    """Return the conclusion of a delivery.
+
+    With a run and a known send, the conclusion has the send instant and the lateness. The run of a backfill
+    has the reason `manual`.
+    """
     if run is None or delivery.sent is None:
         return Conclusion(outcome, reason, at, error=error, run=run)
-    # Another process sent its attempt at the due instant or later. Only the window of a reconciliation begins
-    # with the row.
+    # For a recovered attempt, `sent.at` is the instant of its write, which may precede the due instant. The
+    # attempt itself was not sent before the due instant.
     sent_at = max(delivery.sent.at, delivery.due)
     lateness = max((sent_at - delivery.due).total_seconds(), 0.0)
     reason = Reason.MANUAL if delivery.is_backfill else reason
@@ -197,9 +205,9 @@ def find_lateness_kind(delivery: Delivery) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """The delivery waits for ``cause``. ``is_due``: the occurrence is due, and something else delays it.
+    """The delivery waits for ``cause``, from ``boottime`` on. None: for the due instant.
 
-    ``boottime`` is the begin of the wait.
+    ``is_due``: the occurrence is due, and something else delays it.
     """
 
     boottime: float
@@ -222,7 +230,10 @@ class PlaceGranted:
 
 @dataclass(frozen=True, slots=True)
 class PlaceReleased:
-    """The delivery has no place and waits for none. ``error`` is the shortage that cost the occurrence."""
+    """The delivery has no place and waits for none.
+
+    ``error`` is the shortage because of which the occurrence expired; None: it did not expire here.
+    """
 
     error: str | None = None
 
@@ -237,7 +248,7 @@ class AttemptWritten:
 
 @dataclass(frozen=True, slots=True)
 class AttemptDiscarded:
-    """The ledger has no longer the attempt, which was never sent."""
+    """The ledger no longer has the attempt, which was never sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +260,11 @@ class SendBegun:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The attempt ended with this verdict, at ``boottime``. ``back_off`` is in seconds."""
+    """The attempt ended with this verdict, at ``boottime``.
+
+    ``settle_time`` is the number of seconds in which the API may still start the run. ``back_off`` is the
+    number of seconds before a next attempt.
+    """
 
     verdict: AttemptVerdict
     end: AttemptEnd
@@ -366,7 +381,7 @@ class InvalidTransition(RuntimeError):
 
 
 FIRST_STATES: Final[Mapping[State, str]] = {
-    State.WAITING: "claimed, recovered or backfilled",
+    State.WAITING: "claimed without an attempt, recovered or backfilled",
     State.CLAIMED: "claimed together with its first attempt",
     State.UNKNOWN: "recovered with an attempt that may have started a run",
 }
@@ -400,8 +415,13 @@ TRANSITIONS: Final[Mapping[State, Mapping[type[Event], frozenset[State | End]]]]
         Concluded: frozenset({End.CONCLUDED}),
     },
 }
-"""The states after each event that may change the state. All other events leave the state as it is."""
+"""The states after each event that may change the state.
 
+An event of this table is an error in a state that the table does not list for it. All other events are
+allowed in each state, and leave the state as it is.
+"""
+
+# A fault, and a run that the ledger refuses, may also occur in states that they do not change.
 _STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunRefused}
 
 
@@ -411,11 +431,11 @@ def apply(delivery: Delivery, event: Event) -> Delivery:
     if delivery.end is not None:
         raise InvalidTransition(f"{type(event).__name__} after the end: {delivery.end}")
     allowed = TRANSITIONS[delivery.state].get(type(event))
-    place = after.end or after.state
-    if (place not in allowed) if allowed is not None else (place is not delivery.state):
-        raise InvalidTransition(f"{type(event).__name__}: {delivery.state} to {place}")
     if allowed is None and type(event) in _STATE_EVENTS:
         raise InvalidTransition(f"{type(event).__name__} in the state {delivery.state}")
+    state_after = after.end or after.state
+    if state_after not in (allowed or {delivery.state}):
+        raise InvalidTransition(f"{type(event).__name__}: {delivery.state} to {state_after}")
     return after
 
 
@@ -444,10 +464,14 @@ def mark_unknown(delivery: Delivery, sent: SendInstant, *, ended: float, settle_
 
 
 def mark_not_started(delivery: Delivery) -> Delivery:
-    """Return the delivery with its unknown attempt resolved as not started. The occurrence waits."""
+    """Return the delivery with its unknown attempt resolved as not started. The occurrence waits.
+
+    The ledger has closed each attempt so far: a next attempt is written anew.
+    """
     return replace(
         delivery,
         state=State.WAITING,
+        written_boottime=None,
         unstarted_attempt=delivery.unknown_attempt,
         unknown_attempt=None,
         may_resend=True,
@@ -544,7 +568,7 @@ def _answer_maybe(delivery: Delivery, verdict: MaybeStarted, event: Answered) ->
 def _record_end(delivery: Delivery, _: EndRecorded) -> Delivery:
     """Return the delivery after the record of an attempt's end. Only now is a next attempt allowed.
 
-    Earlier, a stop of the daemon would take the attempt for an unsent attempt.
+    In the state waiting before this record, a stop of the daemon would discard the sent attempt as unsent.
     """
     state = State.WAITING if delivery.unknown_attempt is None else State.UNKNOWN
     return replace(delivery, state=state, open_end=None, flight=None)
@@ -583,8 +607,8 @@ def _resolve(delivery: Delivery, event: Resolved) -> Delivery:
 def _refuse_run(delivery: Delivery, event: RunRefused) -> Delivery:
     """Return the delivery after the ledger refused the run of its conclusion.
 
-    In an answer, such a run says nothing: the attempt is unknown. Found by a reading, such a run hides the
-    occurrence's own run.
+    A reading found the run (no attempt has an open end): the run hides the occurrence's own run, and the
+    occurrence is unresolved. An answer named the run: the answer tells nothing, and the attempt is unknown.
     """
     run = delivery.conclusion.run if delivery.conclusion else None
     run_id = "" if run is None else run.id
@@ -610,6 +634,7 @@ def _coalesce_older(delivery: Delivery, event: OlderCoalesced) -> Delivery:
 
 
 def _note_fault(delivery: Delivery, event: Faulted) -> Delivery:
+    """Return the delivery after a fault. A result that is not in the ledger is found again by readings."""
     after = replace(
         delivery,
         faults=delivery.faults + 1,

@@ -570,6 +570,20 @@ def test_a_late_run_keeps_a_ready_attempt_from_being_sent_and_is_the_outcome() -
     assert kinds == [actions.ReleasePlace, actions.CheckRun, actions.DiscardAttempt, actions.Conclude]
 
 
+def test_after_readings_resolve_a_doubt_a_resend_that_was_already_written_is_written_anew() -> None:
+    """The ledger has closed the written attempt as well: no attempt may be sent under its number."""
+    world = World(is_idempotent=True, policies=Policies(), is_backfill=False)
+    world.let_pass(21.0)
+    answers = {"granted": True, "verdict": MaybeStarted("no answer"), "seconds of the write": 0.003}
+    while not (world.delivery.state is State.CLAIMED and world.delivery.unknown_attempt):
+        world.perform(lambda label, _: answers[label])
+    world.apply(d.NotStartedRecorded())
+    world.late_run = None
+    action = next_action(world.delivery, world.collect())
+    assert isinstance(action, actions.WriteAttempt)
+    assert action.attempt.number == 3
+
+
 def test_an_occurrence_with_a_doubtful_attempt_is_not_coalesced() -> None:
     world = make_ready()
     world.delivery, world.has_newer = replace(world.delivery, maybe_sent=True), True

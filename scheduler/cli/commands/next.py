@@ -82,14 +82,7 @@ def command(
     if lines is not None:
         _answer(lines, settings, begin, count)
     else:
-        from scheduler.cli.ledger_automations import read_planned_schedules
-        from scheduler.cli.upcoming_fires import PlannedSchedule
-
-        planned = (
-            read_planned_schedules(settings, automation)
-            if cron is None
-            else [PlannedSchedule.parse(cron, timezone or "UTC", settings.schedule)]
-        )
+        planned = _plan(automation, cron, timezone or "UTC", settings)
         _show(planned, begin, count, as_json=as_json)
 
 
@@ -100,6 +93,19 @@ def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int)
         lines, BatchDefaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)
     ):
         print_json(answer)
+
+
+def _plan(
+    automation: str | None, cron: str | None, timezone: str, settings: "Settings"
+) -> list["PlannedSchedule"]:
+    """Return the schedule of an expression, or the schedules in the ledger. An expression loads no ledger."""
+    from scheduler.cli.upcoming_fires import PlannedSchedule
+
+    if cron is not None:
+        return [PlannedSchedule.parse(cron, timezone, settings.schedule)]
+    from scheduler.cli.ledger_automations import read_planned_schedules
+
+    return read_planned_schedules(settings, automation)
 
 
 def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_json: bool) -> None:
