@@ -1,8 +1,8 @@
 """The code that one accepted occurrence executes, from `Planner.run` to its committed outcome and its event.
 
 ``python -m tests.main_path`` plays one occurrence in the simulation, with the real planner, dispatcher,
-ledger and client. For each module of the package, the list has the lines of the executed functions, and all lines.
-Settings, commands and pages are left out, and the work of other tasks, such as polls, too.
+ledger and client. For each module of the package, the list has the lines of the executed functions, and all
+lines. Settings, commands and pages are left out, and the work of other tasks, such as polls, too.
 """
 
 import asyncio
