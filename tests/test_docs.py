@@ -76,8 +76,6 @@ def test_there_are_recipes_and_scripts() -> None:
 
 # ------------------------------------------------------------ lines
 
-WITH_LONG_LINES = {"architecture.md"}
-"""The pages that are not rewritten yet. This list only becomes shorter."""
 BLOCK = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 UNBREAKABLE = re.compile(r"(?:[-*>] |\d+\. )?(?:\[[^]]*\]\(\S+\)|`[^` ]+`)[.,:;]?")
 """A line that is a single link, or a single name."""
@@ -94,8 +92,7 @@ def list_long_lines(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", DOCUMENTS[1:], ids=lambda page: page.name)
 def test_a_line_of_prose_has_at_most_120_columns(page: Path) -> None:
-    lines = list_long_lines(page.read_text())
-    assert bool(lines) == (page.name in WITH_LONG_LINES), lines or f"take {page.name} out of WITH_LONG_LINES"
+    assert not list_long_lines(page.read_text())
 
 
 @pytest.mark.parametrize(
