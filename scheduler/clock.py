@@ -1,4 +1,4 @@
-"""The clocks of the machine. Only this module reads a clock.
+"""The clocks of the machine. Only this module reads a clock, and the subreaper, a program of its own.
 
 The wall clock steps when somebody sets it. The boot-time clock only goes forward and counts suspend
 (clock_gettime(2), CLOCK_BOOTTIME). The monotonic clock stops in a suspend.

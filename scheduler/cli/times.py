@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from scheduler.clock import SystemClock
 from scheduler.core.instants import from_text, to_text_seconds
 from scheduler.core.quantities import describe_span
 
@@ -17,7 +18,7 @@ _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # in any local
 
 def now() -> datetime:
     """Return the present, in UTC. A command asks once and passes the value on."""
-    return datetime.now(UTC)  # noqa: TID251 -- no daemon's clock here; commands read the time only here
+    return SystemClock().now()
 
 
 @dataclass(frozen=True, slots=True)
