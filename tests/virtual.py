@@ -15,7 +15,10 @@ _T = TypeVar("_T")
 
 START: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _PATIENCE: Final = 1_000
-"""So many turns of the loop in a row that wait for nothing take no time; each one after that takes `_LEAST` seconds."""
+"""So many turns of the loop in a row that wait for nothing take no time.
+
+Each further turn takes `_LEAST` seconds.
+"""
 _LEAST: Final = 1e-6
 _STILL: Final = 200_000
 """So many turns of the loop in a row that wait for nothing are a loop that will never wait."""

@@ -187,7 +187,8 @@ class BacklogStatus:
 class WaitStatus:
     """An occurrence without an outcome, the cause of its present wait, and the begin of the wait.
 
-    ``detail`` is an error, an instant or the id of a run. The occurrence expires at the ``deadline``; None: unknown here.
+    ``detail`` is an error, an instant or the id of a run.
+    The occurrence expires at the ``deadline``; None: unknown here.
     """
 
     automation_id: str
@@ -212,7 +213,10 @@ def describe_expiry(deadline: datetime, throttled_until: datetime | None) -> str
     """Return a text when an occurrence with this deadline expires before the throttle ends, else None."""
     if throttled_until is None or deadline >= throttled_until:
         return None
-    return f"expires at {to_text_seconds(deadline)}, before the throttle ends at {to_text_seconds(throttled_until)}"
+    return (
+        f"expires at {to_text_seconds(deadline)}, "
+        f"before the throttle ends at {to_text_seconds(throttled_until)}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +346,8 @@ class DaemonStatus:
             problems.append(f"the ledger cannot be written: {self.ledger_error}")
         if self.clock_in_doubt:
             problems.append(
-                "the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet"
+                "the clock stepped forward, or shows less than the ledger has seen, "
+                "and no API has confirmed it yet"
             )
         if self.stopping:
             problems.append("stopping")
@@ -368,7 +373,10 @@ def _find_target_problems(target: TargetStatus) -> list[str]:
 def _find_planning_problems(target: TargetStatus) -> list[str]:
     if target.stalled_for >= STALLED_AFTER:
         return [
-            f"target {target.name} has planned nothing for {target.stalled_for:.0f} s although something is due"
+            (
+                f"target {target.name} has planned nothing for {target.stalled_for:.0f} s "
+                "although something is due"
+            )
         ]
     if not target.planned:
         return [f"target {target.name} has not planned yet what is due"]

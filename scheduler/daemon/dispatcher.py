@@ -35,7 +35,10 @@ The queue goes on with the next occurrence.
 _AT_ONCE: Final = 2_000
 """Occurrences in one write at the stop of the daemon: some hundredths of a second."""
 _FAULT: Final = "an error of the scheduler itself: see occurrence.faulted in the log"
-_GIVEN_UP: Final = "errors of the scheduler itself: see occurrence.faulted in the log; it waits for the next start of the daemon"
+_GIVEN_UP: Final = (
+    "errors of the scheduler itself: see occurrence.faulted in the log; "
+    "it waits for the next start of the daemon"
+)
 
 _LastWrite = tuple[Occurrence, Sequence[Step] | None]
 """Occurrence with its steps to record; None: discard the newest attempt, which was never sent."""
@@ -247,7 +250,9 @@ class Dispatcher:
             del self._queues[automation_id], self._tasks[automation_id]
 
     async def _remove_head(self, queue: AutomationQueue, head: OpenDelivery) -> None:
-        """Remove a head that ended or that failed too often, and conclude all deliveries that ended behind it.
+        """Remove a head that ended or that failed too often.
+
+        Conclude all deliveries that ended behind it.
 
         Single conclusions, each with its own commit, would delay the newest delivery of the queue.
         """

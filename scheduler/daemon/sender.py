@@ -72,7 +72,10 @@ _WAITS = (actions.Sleep, actions.ReadAutomation, actions.ConfirmPresence, action
 
 
 class Sender:
-    """Brings the deliveries of one target to their ends. ``started`` is called with every run of an attempt."""
+    """Brings the deliveries of one target to their ends.
+
+    ``started`` is called with every run of an attempt.
+    """
 
     def __init__(
         self,

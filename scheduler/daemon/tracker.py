@@ -521,11 +521,13 @@ def _parse_status(text: str | None) -> RunStatus:
 
 
 def _advise_alone(target: str, automation_id: str) -> str:
-    return f"to start a run by hand without this line, use `{format_command(f'automations run {automation_id}', target=target)}`"
+    command = format_command(f"automations run {automation_id}", target=target)
+    return f"to start a run by hand without this line, use `{command}`"
 
 
 def _advise_double_schedule(target: str, automation_id: str) -> str:
+    command = format_command(f"pause {automation_id}", target=target)
     return (
         "a second scheduler seems to fire this automation, so that each occurrence is paid for twice: "
-        f"switch that one off, or pause the automation here: `{format_command(f'pause {automation_id}', target=target)}`"
+        f"switch that one off, or pause the automation here: `{command}`"
     )

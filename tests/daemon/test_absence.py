@@ -251,9 +251,7 @@ def test_an_object_without_an_id_keeps_nothing_from_firing_that_is_not_in_the_li
     in_world(story)
 
 
-def test_what_the_last_list_before_a_restart_did_not_show_is_decided_by_the_automation_while_no_list_can_be_read() -> (
-    None
-):
+def test_an_automation_that_the_last_list_lacked_decides_itself_after_a_restart_without_a_list() -> None:
     """It was sent on the strength of the last good list, although that list had not shown it."""
 
     async def story(world: World) -> None:

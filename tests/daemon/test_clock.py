@@ -223,9 +223,7 @@ def test_a_small_step_back_starts_nothing_that_a_newer_one_has_coalesced(step: f
     in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
 
 
-def test_what_a_clock_ahead_decided_and_the_ledger_did_not_take_is_decided_again_when_the_clock_is_right() -> (
-    None
-):
+def test_decisions_of_a_clock_ahead_that_the_ledger_did_not_take_are_made_again() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("* * * * *")
         world.set(settle_time=timedelta(minutes=8, seconds=25))
@@ -353,7 +351,10 @@ def test_a_start_with_a_clock_from_long_ago_fires_nothing_until_an_api_agrees() 
         await world.after(timedelta(minutes=3))
         assert len(world.api.runs) == 2
         assert process.service.make_status().problems == [
-            "the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet"
+            (
+                "the clock stepped forward, or shows less than the ledger has seen, "
+                "and no API has confirmed it yet"
+            )
         ]
         assert [jump.seconds < -364 * 86400 for jump in world.told(ClockJumped)] == [True]
         world.clock.step(365 * 86400.0)
@@ -795,9 +796,7 @@ def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_
     )
 
 
-def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_ahead_and_all_clocks_were_set_back_since() -> (
-    None
-):
+def test_the_next_process_finds_a_run_that_a_clock_ahead_sent_before_all_clocks_were_set_back() -> None:
     """The run seems to begin half an hour from now, and nobody knows what the clock of the API showed when
     the attempt was sent.
     """
@@ -989,9 +988,7 @@ def test_an_attempt_that_was_written_before_a_suspend_is_written_anew() -> None:
     in_world(story)
 
 
-def test_a_clock_that_is_set_right_when_the_machine_awakes_makes_nothing_missed_that_comes_due_afterwards() -> (
-    None
-):
+def test_a_clock_that_is_set_right_after_a_suspend_misses_no_occurrence_that_comes_due_later() -> None:
     """A virtual machine that is resumed has its clock set at once: nobody ran until then, by the clock as it
     is now.
     """

@@ -475,9 +475,9 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         await world.stop()
         world.api.edit(automation, cron_expression="5 13 * * *")
         world.ledger.manual.add(automation)
-        world.api.run_by_somebody(
-            automation
-        )  # by a command, so that it is not taken for the old attempt's, and so that the edit may be from any time since the last snapshot
+        # A run by a command is no run of the old attempt, and the edit may be from any time since the last
+        # snapshot.
+        world.api.run_by_somebody(automation)
         world.api.list_error = None
         world.start()
         await world.until("13:40:00")

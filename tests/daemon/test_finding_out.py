@@ -117,9 +117,7 @@ def test_what_started_nothing_is_sent_again_when_it_has_settled(deed: Deed) -> N
     before_one(story)
 
 
-def test_the_baseline_at_a_start_is_the_newest_run_of_the_process_before_also_when_no_snapshot_showed_it() -> (
-    None
-):
+def test_the_baseline_at_a_start_is_the_newest_run_of_the_earlier_process_without_a_snapshot_of_it() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()
         world.start()

@@ -315,9 +315,7 @@ def test_what_has_coalesced_an_older_one_keeps_its_row_when_an_edit_from_before_
     in_world(story, begin=NOON - timedelta(seconds=20))
 
 
-def test_what_has_coalesced_an_older_one_keeps_its_row_although_it_is_not_due_after_the_clock_was_set_back() -> (
-    None
-):
+def test_an_occurrence_that_coalesced_an_older_one_keeps_its_row_after_the_clock_was_set_back() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()
         world.set(poll_interval=timedelta(seconds=20))

@@ -313,9 +313,7 @@ def test_a_run_that_begins_while_an_attempt_is_in_doubt_may_be_ours_and_is_not_t
     in_world(story)
 
 
-def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_although_the_automation_is_deleted_after_a_kill() -> (
-    None
-):
+def test_a_run_shown_during_an_unknown_attempt_is_on_record_after_a_kill_and_a_deletion() -> None:
     """Nobody will see the run again, and the process that had seen it is gone."""
 
     async def story(world: World) -> None:
@@ -579,9 +577,7 @@ def test_a_first_run_is_nothing_from_before_only_because_our_clock_was_ahead_bef
     in_world(story)
 
 
-def test_a_foreign_run_from_before_an_attempt_is_no_late_double_of_it_though_the_clock_of_the_api_is_ahead() -> (
-    None
-):
+def test_a_foreign_run_before_an_attempt_is_no_late_double_although_the_api_clock_is_ahead() -> None:
     async def story(world: World) -> None:
         world.api.skew = 30.0
         automation = world.api.create("0 13 * * *")

@@ -33,7 +33,10 @@ def test_it_tells_what_keeps_it_from_its_work() -> None:
         service.stop("why not")
         assert service.make_status().problems == [
             "the ledger cannot be written: disk full",
-            "the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet",
+            (
+                "the clock stepped forward, or shows less than the ledger has seen, "
+                "and no API has confirmed it yet"
+            ),
             "stopping",
             "target other is held: HTTP 401: bad key",
         ]

@@ -38,7 +38,8 @@ def run(words: Sequence[str]) -> int:
     unnoticed.
     """
     arguments = _parser().parse_args(words)
-    gc.disable()  # a world is dropped whole; looking for cycles in it again and again would take a fifth of the time
+    # A world is dropped whole. To look for its cycles again and again would take a fifth of the time.
+    gc.disable()
     seeds = range(arguments.begin, arguments.begin + arguments.seeds)
     match arguments.what:
         case "sabotage":
@@ -116,7 +117,8 @@ def _soak(seeds: Iterable[int], jobs: int) -> int:
             seconds = time.perf_counter() - began
             rate = judged.occurrences / seconds
             print(
-                f"{judged.seeds} seeds, {judged.occurrences} occurrences, {rate:.0f}/s, {len(judged.violations)} violations",
+                f"{judged.seeds} seeds, {judged.occurrences} occurrences, {rate:.0f}/s, "
+                f"{len(judged.violations)} violations",
                 flush=True,
             )
     for line in reporting.summary(judged, time.perf_counter() - began):

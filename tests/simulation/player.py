@@ -23,7 +23,10 @@ _ROOT: Final = Path(__file__).parents[2]
 _END: Final = "\x1estatus "
 """Begins the line after a simulation. No simulation prints such a line."""
 _MOST_SECONDS: Final = 500.0
-"""A simulation that takes longer hangs. The limit is lower than that of the tests, which would not end the copy."""
+"""A simulation that takes longer hangs.
+
+The limit is lower than the limit of the tests, which would not end the copy.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,11 +37,17 @@ def replay(seed: int) -> str:
 def trace(script: Script, world: World | None, found: Sequence[Violation]) -> Iterator[str]:
     """What is left of a script, and what was seen of the first occurrence in question."""
     setting = script.setting
-    yield f"seed {script.seed}, from {setting.begin:%Y-%m-%d %H:%M:%SZ}, {setting.span / 60:.0f} min, schedule {dict(setting.schedule)}"
+    yield (
+        f"seed {script.seed}, from {setting.begin:%Y-%m-%d %H:%M:%SZ}, {setting.span / 60:.0f} min, "
+        f"schedule {dict(setting.schedule)}"
+    )
     for plan in setting.targets:
         yield f"  {plan}"
     for number, automation in enumerate(setting.automations):
-        yield f"  automation {number}: {automation.expression!r} in {automation.timezone}, {dict(setting.policies.get(number, {}))}"
+        yield (
+            f"  automation {number}: {automation.expression!r} in {automation.timezone}, "
+            f"{dict(setting.policies.get(number, {}))}"
+        )
     for action in script.actions:
         at = setting.begin + timedelta(seconds=action.at)
         says = ", ".join(
@@ -91,7 +97,10 @@ def _ledger_lines(evidence: Evidence, automation_id: str) -> Iterator[tuple[date
 def _api_lines(evidence: Evidence, automation_id: str) -> Iterator[tuple[datetime, str]]:
     for link in evidence.world.links.values():
         for sent in (each for each in link.sent if each.automation_id == automation_id):
-            came = f"{sent.fault}, arrived {_clock(sent.arrived)}, HTTP {sent.status}, ended {_clock(sent.ended)}"
+            came = (
+                f"{sent.fault}, arrived {_clock(sent.arrived)}, HTTP {sent.status}, "
+                f"ended {_clock(sent.ended)}"
+            )
             yield sent.at, f"process {sent.process} sent {sent.key[:8]}, {came}"
         for run in (each for each in link.api.runs if each.automation_id == automation_id):
             yield run.at, f"run {run.id} for {run.key[:8] or 'nobody'}"
@@ -117,7 +126,10 @@ def _shape(shape: Shape) -> str:
     document = shape.document
     if document is None:
         return "nothing"
-    return f"{shape.fires}, name {document['name']!r}, run {document['last_task_run_id']} {document['last_run_status']}"
+    return (
+        f"{shape.fires}, name {document['name']!r}, "
+        f"run {document['last_task_run_id']} {document['last_run_status']}"
+    )
 
 
 def _told(told: Told) -> str:
@@ -145,7 +157,8 @@ def describe_story(name: str, judged: Judged, seconds: float) -> Iterator[str]:
     """Describe what came of one story: its figures, and the first violation of each rule."""
     outcomes = ", ".join(f"{count} {what}" for what, count in judged.outcomes.most_common())
     yield f"{name}: {judged.occurrences} occurrences in {seconds:.0f} s: {outcomes}"
-    yield f"  readings of the list in each hour: {[judged.polls[hour] for hour in range(max(judged.polls, default=-1) + 1)][:12]}"
+    polls = [judged.polls[hour] for hour in range(max(judged.polls, default=-1) + 1)]
+    yield f"  readings of the list in each hour: {polls[:12]}"
     rules = Counter(text.partition(":")[0] for _, text in judged.violations)
     for rule, count in rules.items():
         first = next(text for _, text in judged.violations if text.startswith(f"{rule}:"))
@@ -154,7 +167,10 @@ def describe_story(name: str, judged: Judged, seconds: float) -> Iterator[str]:
 
 def summary(judged: Judged, seconds: float) -> Iterator[str]:
     """The figures of many seeds."""
-    yield f"{judged.seeds} seeds, {judged.occurrences} occurrences, {judged.runs} runs, {judged.seconds / 86400:.0f} days of virtual time"
+    yield (
+        f"{judged.seeds} seeds, {judged.occurrences} occurrences, {judged.runs} runs, "
+        f"{judged.seconds / 86400:.0f} days of virtual time"
+    )
     rate, speed = judged.occurrences / max(seconds, 0.001), judged.seconds / max(seconds, 0.001)
     yield f"{seconds:.0f} s, {rate:.0f} occurrences/s, {speed:.0f} times as fast as time"
     for title, counted in (("what became of them", judged.outcomes), ("what happened", judged.kinds)):

@@ -13,7 +13,10 @@ from enum import StrEnum
 from typing import Final
 
 CALM: Final = 1200.0
-"""Seconds in which all has to settle: the longest back-off, hold, time-out and settle time one after the other, several times."""
+"""Seconds in which all has to settle.
+
+The longest back-off, hold, time-out and settle time, one after the other, several times.
+"""
 
 
 class Fault(StrEnum):
@@ -45,7 +48,7 @@ class Disk(StrEnum):
 
     FULL = "full"
     LOCKED = "locked"
-    FSYNC = "fsync"  # the write fails and is not seen, but is there again when the process dies before the next one
+    FSYNC = "fsync"  # the failed write is not seen, but is back after a death before the next write
     SLOW = "slow"
 
 

@@ -40,7 +40,10 @@ NOTICED_BY = {
     "overdue and not told": 35,
     "waits lost when the process is killed": 7,
 }
-"""A seed that notices each sabotage, and is soon played; `python -m tests.simulation sabotage` says after how many others."""
+"""A seed that notices each sabotage, and is soon played.
+
+`python -m tests.simulation sabotage` says after how many other seeds.
+"""
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,10 @@ WITHOUT_BACKUP: Final = frozenset(
         auditing.the_audit_is_clean,
     }
 )
-"""Rules that do not hold of a restored ledger, which lacks what happened since its backup. `restored` has rules in their place."""
+"""Rules that do not hold of a restored ledger, which lacks all events since its backup.
+
+`restored` has rules in their place.
+"""
 
 
 def violations(world: World) -> list[Violation]:

@@ -17,8 +17,9 @@ def the_audit_is_clean(evidence: Evidence) -> Check:
     so.
     """
     world = evidence.world
+    # Zone data that lacked a zone for a while evaluate it now. A wrong clock dated observations wrongly.
     if not world.is_audited or evidence.was_set or any(each.zones_missing for each in world.configured):
-        return  # zone data that lacked a zone for a while evaluate it now; and a clock that was wrong dated what was seen wrongly
+        return
     assert world.ended is not None
     path = world.folder / "audited.db"
     with closing(sqlite3.connect(path)) as copy:

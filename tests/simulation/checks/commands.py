@@ -19,7 +19,7 @@ _AFTER_TROUBLE = timedelta(seconds=150)
 """The longest back-off of a poll."""
 _BURST = timedelta(seconds=10)
 _MOST_POLLS = 15
-"""Polls within that time: one a second for wakes, and a few for what is due and for automations that answered 404."""
+"""Polls within that time: one a second for wakes, and a few for due occurrences and denied automations."""
 _WHOLE_LIST = 100
 """Rows of a page that is the whole list."""
 _ROOMY = 400

@@ -33,8 +33,9 @@ def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
         watermark = evidence.watermark(target)
         if watermark is None:
             continue
+        # Zone data without the zone cannot derive the instants again, in a new process or after a step back.
         if any(each.schedule and each.schedule[1] in _zones_missing(evidence) for each in versions):
-            continue  # what is derived again, by a new process or after a step back, cannot be by zone data that lack its zone
+            continue
         rows = _Rows(evidence.rows_of.get((target, automation_id), []))
         begins = [watermark, *(version.effective_from for version in reversed(versions[1:]))]
         ends = reversed(

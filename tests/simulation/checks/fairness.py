@@ -104,7 +104,10 @@ def _find_passed(evidence: Evidence, target: str, waits: Sequence[Wait]) -> Iter
                 and other.end > second.end + JITTER
                 and evidence.quiet(target, other.row.due - RECOVERY, other.end)
             ):
-                text = f"sent at {second.end}, the second of its automation, and {other.row.occurrence} waited till {other.end}"
+                text = (
+                    f"sent at {second.end}, the second of its automation, "
+                    f"and {other.row.occurrence} waited till {other.end}"
+                )
                 yield Violation("passed", text, automation_id, second.row.scheduled_for)
                 return
 
@@ -161,7 +164,10 @@ def every_fourth_goes_to_the_longest_waiting(evidence: Evidence) -> Check:
                 sent, turn.begin
             )  # it had its place by then, or soon after
             if count > 4 * longer + _UNDER_WAY and evidence.quiet(target, turn.begin, turn.end):
-                text = f"waited from {turn.begin} until {turn.end} while {count} were sent, and {longer - 1} had waited longer"
+                text = (
+                    f"waited from {turn.begin} until {turn.end} while {count} were sent, "
+                    f"and {longer - 1} had waited longer"
+                )
                 yield Violation("longest waiting", text, turn.row.automation_id, turn.row.scheduled_for)
                 break
 

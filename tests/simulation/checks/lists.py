@@ -114,7 +114,10 @@ def _find_sent_since(link: Link, denied: Denied, reading: Shown) -> Check:
     for sent in link.sent:
         is_same = (sent.process, sent.automation_id) == (denied.process, denied.automation_id)
         if is_same and sent.at > begin and (end is None or sent.at < end):
-            text = f"sent at {sent.at}, and it had answered 404 at {denied.ended}, and the list of {reading.begun} did not have it"
+            text = (
+                f"sent at {sent.at}, and it had answered 404 at {denied.ended}, "
+                f"and the list of {reading.begun} did not have it"
+            )
             yield Violation("gone", text, sent.automation_id)
             return
 
@@ -147,7 +150,10 @@ def nothing_that_denies_itself_is_sent(evidence: Evidence) -> Check:
                 if (process, each) == (refused.process, refused.automation_id)
             ]
             if sent is not None and not any(refused.ended <= at <= sent for at in (*shown, *gone)):
-                text = f"sent at {sent}, though run answered 404 at {refused.ended}, and no reading has shown it since"
+                text = (
+                    f"sent at {sent}, though run answered 404 at {refused.ended}, "
+                    "and no reading has shown it since"
+                )
                 yield Violation("denied", text, refused.automation_id)
 
 
@@ -245,7 +251,8 @@ def few_questions_per_reading(evidence: Evidence) -> Check:
                 if len(absent) > _MOST_QUESTIONS * max(len(_between(polls, reading.ended, until)), 1):
                     yield Violation(
                         "questions",
-                        f"{len(absent)} absent automations of {target} were read between {reading.ended} and {until}",
+                        f"{len(absent)} absent automations of {target} were read "
+                        f"between {reading.ended} and {until}",
                     )
 
 

@@ -129,7 +129,8 @@ def the_budget_is_used(evidence: Evidence) -> Check:
                 ):
                     yield Violation(
                         "throughput",
-                        f"{count} fires and readings of {target} from {begin} to {end}, of {limit} requests, while others wait",
+                        f"{count} fires and readings of {target} from {begin} to {end}, "
+                        f"of {limit} requests, while others wait",
                     )
                     break
 
@@ -204,7 +205,8 @@ def no_more_are_under_way_than_allowed(evidence: Evidence) -> Check:
             if most > in_flight + _WAITING_SHARE * in_flight:
                 yield Violation(
                     "under way",
-                    f"{most} requests of process {process} to {target} at {at}, with max_in_flight = {in_flight}",
+                    f"{most} requests of process {process} to {target} at {at}, "
+                    f"with max_in_flight = {in_flight}",
                 )
             hang, at = _count_most(sent, _HANGS)
             if hang >= _WAITING_SHARE * in_flight and not any(each.process == process for each in told):

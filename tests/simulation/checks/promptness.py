@@ -20,7 +20,7 @@ _TICK = timedelta(milliseconds=1)
 _RECOVERY = timedelta(seconds=150)
 """The longest hold of a target, or back-off, and what follows it."""
 _PAUSED_WITHIN = timedelta(seconds=15)
-"""An attempt that is durable is sent within ten seconds, whatever is paused meanwhile; and connections take their time."""
+"""A durable attempt is sent within ten seconds, also during a pause; and connections take their time."""
 _MANY = 50
 """With fewer requests at once or a minute, automations that are due together wait for each other."""
 _TOLD_WITHIN = timedelta(seconds=150)
@@ -221,8 +221,9 @@ def _not_sent(evidence: Evidence, row: Row) -> Check:
     ):
         return
     begin = row.due
+    # A definition that was seen later, an edit or the end of a broken object, implied the occurrence.
     if (known := evidence.known_since(row)) is None or known > begin:
-        return  # a definition that was seen later, an edit or the end of a broken object, implied the occurrence
+        return
     settle = timedelta(seconds=60)
     if evidence.is_budget_busy(row.target, begin - _RECOVERY, row.finished_at or begin):
         return
@@ -300,7 +301,10 @@ def _find_impatient(evidence: Evidence, link: Link, wait: AskedWait, end: dateti
         if not wait.at + _AT_ONCE < request.at < end:
             continue
         if request.process == wait.process or _knew(evidence, wait, request):
-            text = f"process {request.process} sent {request.endpoint} at {request.at}, asked at {wait.at} to wait {wait.seconds:g} s"
+            text = (
+                f"process {request.process} sent {request.endpoint} at {request.at}, "
+                f"asked at {wait.at} to wait {wait.seconds:g} s"
+            )
             yield Violation("impatient", text)
             return
 

@@ -17,7 +17,10 @@ from tests.simulation.violation import Violation
 _TICK = timedelta(seconds=2)
 """Between what a process does and what is told of it lie a commit and a turn of its loop."""
 _LONG = timedelta(seconds=25)
-"""A shorter wait may have no cause on record when its process was killed: waits are written when they have lasted for some seconds."""
+"""A shorter wait may have no cause on record when its process was killed.
+
+A wait is written after it has lasted for some seconds.
+"""
 _UNTOLD = timedelta(seconds=15)
 _REQUEST = timedelta(seconds=35)
 """The longest time of a request."""
@@ -165,7 +168,10 @@ def what_waited_long_has_its_causes(evidence: Evidence) -> Check:
         tried = [(each.written_at, each.written_at + _REQUEST) for each in row.attempts]
         for untold in _uncovered((begin, end), [*excused, *told, *tried]):
             if untold[1] - untold[0] > _UNTOLD:
-                text = f"{row.fate}, waited from {begin} to {end}, and nothing is on record from {untold[0]} to {untold[1]}"
+                text = (
+                    f"{row.fate}, waited from {begin} to {end}, "
+                    f"and nothing is on record from {untold[0]} to {untold[1]}"
+                )
                 yield Violation("unrecorded wait", text, row.automation_id, row.scheduled_for)
                 break
 

@@ -96,7 +96,8 @@ def metrics_agree_with_the_events(evidence: Evidence) -> Check:
             if counted != told:
                 yield Violation(
                     "metrics",
-                    f"process {process.number} counted {counted - told} too many, and {told - counted} too few",
+                    f"process {process.number} counted {counted - told} too many, "
+                    f"and {told - counted} too few",
                 )
 
 
