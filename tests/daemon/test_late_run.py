@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.events import OccurrenceConcluded, RunDoubled, RunForeign
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.response import AttemptResponse, NoResponse, NotSent
-from tests.daemon.test_making_up import ask, look_every_second, started, tell
+from tests.daemon.test_backfill import ask, look_every_second, started, tell
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
 
