@@ -11,7 +11,7 @@ from scheduler.cli import run
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import AutomationAdded, LedgerFailed, WakeFailed
 from scheduler.ledger.wake import locate_wake_file, wake
-from tests.app.living import Living, another, living
+from tests.app.running_daemon import Living, another, living
 from tests.fault_server import until
 
 

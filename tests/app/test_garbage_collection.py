@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from scheduler.app import daemon as daemon_module
-from tests.app.living import living
+from tests.app.running_daemon import living
 from tests.fault_server import until
 
 

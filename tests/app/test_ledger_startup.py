@@ -12,7 +12,7 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStarted, DaemonStopped, LedgerFailed, LedgerRecovered
 from scheduler.ledger.lock import locate_lock_file
 from scheduler.ledger.sqlite import SqliteLedger
-from tests.app.living import living
+from tests.app.running_daemon import living
 from tests.fault_server import until
 
 STEPS = [

@@ -18,7 +18,7 @@ from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.occurrence_records import RecordedPolicy
 from scheduler.upstream import ApiClient
 from scheduler.upstream.transport import PooledTransport
-from tests.app.living import another, living
+from tests.app.running_daemon import another, living
 from tests.fault_server import until
 from tests.ledger.support import at
 from tests.upstream.support import ID
