@@ -17,7 +17,7 @@ from scheduler.localapi.runner.sizes import RunSize, measure
 from scheduler.localapi.runner.workspace import Workspace
 from tests.defaults import runner_config
 from tests.localapi.support import Served, alive, eventually, serving
-from tests.localapi.test_observing import samples
+from tests.localapi.test_metrics_and_health import samples
 
 KIB = 1024
 

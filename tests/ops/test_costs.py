@@ -18,7 +18,7 @@ from scheduler.ops.queries import (
     parse_upcoming_query,
 )
 from tests.costs import assert_linear
-from tests.ops.asking import asked as ask
+from tests.ops.page_client import asked as ask
 
 NAMES = ("target", "automation", "since", "until", "outcome", "state", "span", "limit", "offset")
 PIECES = ("&", "=", "%", "%41", "+", ";", "a", "9", "*", "[", "a=b&", "2026-", "é", "T", ":", "\0")

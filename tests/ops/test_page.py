@@ -23,7 +23,7 @@ from scheduler.ops.page.overview import MAX_INSTANTS
 from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
-from tests.ops.asking import Parsed, all_asked, asked, parsed
+from tests.ops.page_client import Parsed, all_asked, asked, parsed
 from tests.ops.support import (
     EMPTY_TARGET,
     FAILED_RUN,

@@ -26,7 +26,7 @@ from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.page.findings import BAD, WARN, list_findings
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import describe_status
-from tests.ops.asking import asked
+from tests.ops.page_client import asked
 from tests.ops.support import (
     EMPTY_TARGET,
     FAILED_RUN,

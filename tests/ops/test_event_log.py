@@ -269,7 +269,7 @@ def test_a_fault_of_the_daemon_comes_with_its_traceback(tmp_path: Path) -> None:
         tmp_path / "log", [DeliveryFailed(occurrence=OCCURRENCE, automation="nightly", error=raised.value)]
     )
     assert line["error"].startswith("ValueError: invalid literal")
-    assert "test_narration.py" in line["exception"]
+    assert "test_event_log.py" in line["exception"]
 
 
 # ------------------------------------------------------------ news, and no news

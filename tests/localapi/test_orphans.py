@@ -300,7 +300,7 @@ def test_a_run_at_which_something_unforeseen_happens_has_an_end_and_the_next_one
 def test_a_name_that_the_locale_has_no_characters_for_is_passed_on(tmp_path: Path) -> None:
     story = f"""
 import asyncio, pathlib, sys
-from tests.localapi.test_getting_away import ended, output
+from tests.localapi.test_orphans import ended, output
 from tests.localapi.support import serving
 async def story():
     assert sys.getfilesystemencoding() == "ascii"

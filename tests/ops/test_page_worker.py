@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scheduler.ops.page_worker import MAX_WAIT, PageWorker
-from tests.ops.asking import asked
+from tests.ops.page_client import asked
 from tests.ops.support import pages
 from tests.virtual import run_virtual
 

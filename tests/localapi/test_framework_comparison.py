@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from scheduler.localapi.keys import Scope
 from tests.localapi.framework import reference
-from tests.localapi.framework.comparing import Ask, Framework, Side, asked, differences
+from tests.localapi.framework.comparison import Ask, Framework, Side, asked, differences
 from tests.localapi.support import VALID, serving
 
 BASE = "http://api.test"
