@@ -1,4 +1,4 @@
-"""`scheduler backup` and `scheduler restore`, on a ledger in a file. `test_backup_of_both` has the embedded
+"""`scheduler backup` and `scheduler restore`, on a ledger in a file. `test_backup_archive` has the embedded
 API's database too.
 """
 

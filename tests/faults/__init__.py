@@ -7,7 +7,7 @@ everything goes wrong that can.
   begins, ends, and says what it may cost.
 - `editor`: the people, who create, edit and disable automations meanwhile.
 - `storm`: draws faults from a seed, or plays named ones, and then lets all of it calm down.
-- `accounts`: what must hold in the end, from the two databases alone: the API's runs and the accepted
+- `final_check`: what must hold in the end, from the two databases alone: the API's runs and the accepted
   occurrences are the same, one to one.
 
 ``make faults MINUTES=60`` runs a storm (``python -m tests.faults --help``); ``make test`` sees to it that

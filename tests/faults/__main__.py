@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.faults import accounts
+from tests.faults import final_check
 from tests.faults.clock import preload_clock
 from tests.faults.site import Site
 from tests.faults.storage import mount_disk, preload_failing_calls
@@ -111,7 +111,7 @@ def _outcomes(storms: Sequence[Storm]) -> Counter[str]:
         (
             Counter({f"{row['outcome']}: {row['reason']}": row["count"]})
             for storm in storms
-            for row in accounts.read(storm.site).occurrences
+            for row in final_check.read(storm.site).occurrences
         ),
         Counter[str](),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from scheduler.core.instants import from_text, to_text
 from tests.e2e.stand import next_minute, until
-from tests.faults import accounts
+from tests.faults import final_check
 from tests.faults.clock import CLOCK
 from tests.faults.editor import Editor
 from tests.faults.fault import Fault, Lane
@@ -133,8 +133,8 @@ class Storm:
 
     def account(self) -> list[str]:
         """All violations."""
-        books = accounts.read(self.site, clock_was_set=self._clock_was_set)
-        found = [*self.site.violations, *accounts.violations(books, self.allowed)]
+        books = final_check.read(self.site, clock_was_set=self._clock_was_set)
+        found = [*self.site.violations, *final_check.violations(books, self.allowed)]
         if self.site.idempotent != self._keys_known():
             found.append(
                 "the API was to see idempotency keys, and saw none"

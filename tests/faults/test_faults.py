@@ -100,7 +100,7 @@ GROUPS = {"network and clocks": NETWORKS + CLOCKS, "processes and storage": PROC
 
 
 def test_each_kind_of_fault_is_played() -> None:
-    """The rotations of the key in `test_rotations`, which goes on beside these."""
+    """The rotations of the key in `test_key_rotation`, which goes on beside these."""
     assert {kind for plays in (*GROUPS.values(), ROTATIONS) for play in plays for kind in play.kinds} == set(
         FAULTS
     )

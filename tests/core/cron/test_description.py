@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scheduler.core.cron.description import describe_schedule
 from scheduler.core.cron.expression import Expression
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
-from tests.core.cron.oracle import EXAMPLES, RULES, Rule
 from tests.core.cron.description_reader import days_of, minutes_of
+from tests.core.cron.oracle import EXAMPLES, RULES, Rule
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())["cases"]
 

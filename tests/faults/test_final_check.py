@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.instants import to_text, to_text_seconds
-from tests.faults.accounts import Books, Row, violations
+from tests.faults.final_check import Books, Row, violations
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTES = [NOON + timedelta(minutes=number) for number in range(1, 6)]
