@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tests.simulation.checks import (
-    auditing,
+    audit,
     commands,
     completeness,
     fairness,
     lists,
     load,
+    observability,
     outcomes,
     process,
     promptness,
     recorded_waits,
-    restored,
+    restoration,
     runs,
-    telling,
 )
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
@@ -65,17 +65,17 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     commands.a_wake_leads_to_a_poll,
     commands.wakes_cause_few_polls,
     commands.what_a_command_deleted_is_gone_at_once,
-    restored.what_ran_since_the_backup_alarms_nobody,
-    restored.a_restoration_is_told_once,
-    restored.nothing_runs_again_after_a_restoration,
-    restored.what_was_due_since_the_backup_is_skipped,
+    restoration.what_ran_since_the_backup_alarms_nobody,
+    restoration.a_restoration_is_told_once,
+    restoration.nothing_runs_again_after_a_restoration,
+    restoration.what_was_due_since_the_backup_is_skipped,
     recorded_waits.recorded_waits_are_true,
     recorded_waits.what_waited_long_has_its_causes,
-    telling.events_agree_with_the_ledger,
-    telling.metrics_agree_with_the_events,
-    telling.the_log_agrees_with_the_events,
-    telling.history_agrees_with_the_ledger,
-    auditing.the_audit_is_clean,
+    observability.events_agree_with_the_ledger,
+    observability.metrics_agree_with_the_events,
+    observability.the_log_agrees_with_the_events,
+    observability.history_agrees_with_the_ledger,
+    audit.the_audit_is_clean,
 )
 
 WITHOUT_BACKUP: Final = frozenset(
@@ -90,13 +90,13 @@ WITHOUT_BACKUP: Final = frozenset(
         promptness.nothing_that_was_paused,  # the pause may be younger than the backup
         recorded_waits.recorded_waits_are_true,
         recorded_waits.what_waited_long_has_its_causes,
-        telling.events_agree_with_the_ledger,
-        auditing.the_audit_is_clean,
+        observability.events_agree_with_the_ledger,
+        audit.the_audit_is_clean,
     }
 )
 """Rules that do not hold of a restored ledger, which lacks all events since its backup.
 
-`restored` has rules in their place.
+`restoration` has rules in their place.
 """
 
 
