@@ -83,8 +83,8 @@ class Source:
         file = folder / FILE_NAME
         if not file.exists():
             raise ConfigurationError(
-                f"there is no {file}; name the --state-dir of `scheduler up`, "
-                f"or create this one: `{format_daemon_command()}`"
+                f"there is no {file}; name the --state-dir of the running daemon, "
+                f"or create this directory: `{format_daemon_command()}`"
             )
         return file
 

@@ -148,7 +148,7 @@ def operations() -> set[str]:
                 "retry_write",
                 "retry_read",
                 "note_failure",
-                "persist",
+                "_persist",
             }:
                 found.update(
                     each.value
