@@ -1,7 +1,7 @@
 # Each target sets up the virtual environment on first use and is quick afterwards.
 .DEFAULT_GOAL := help
 PYTHON  ?= /usr/bin/python3
-VENV    := .venv
+VENV    ?= .venv
 BIN     := $(VENV)/bin
 PROGRAM := $(VENV)/.program-installed
 STAMP   := $(VENV)/.installed
@@ -9,10 +9,21 @@ JOBS    ?= 2
 PREFIX  ?= /opt/scheduler
 LOCK    := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q
 
+# The tests without processes, sockets and waits, for the rules that most edits touch.
+QUICK := tests/core tests/settings tests/database tests/ledger \
+	tests/test_names.py tests/test_docs.py tests/test_docs_named.py tests/test_rules.py tests/test_release.py
+
+define CHECKS
+$(BIN)/ruff format --check -q .
+$(BIN)/ruff check -q .
+$(BIN)/mypy
+$(BIN)/lint-imports --no-logo
+endef
+
 # Hundreds of processes are started: each would compile thousands of lines once more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run install uninstall test check soak faults bench docs lock format clean
+.PHONY: help run install uninstall test quick check soak faults bench docs lock format release clean
 
 help:  ## show this list
 	@echo "make TARGET, where TARGET is one of:"
@@ -33,11 +44,13 @@ test: check  ## run all checks and every test
 	$(BIN)/pytest -n $$(( $(JOBS) + 1 )) --dist worksteal -m 'not waiting'
 	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
 
+# VENV and PYTHON choose another Python: see .ci/run.
+quick: $(STAMP)  ## check the code and run the quick tests, in under a minute
+	$(CHECKS)
+	$(BIN)/pytest -q -n $(JOBS) --dist worksteal $(QUICK)
+
 check: $(STAMP)  ## check formatting, lint, types and layers
-	$(BIN)/ruff format --check -q .
-	$(BIN)/ruff check -q .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	$(CHECKS)
 
 # Exit status 1 on any violation.
 soak: $(STAMP)  ## simulate on all cores: SEEDS seeds, beginning with FROM
@@ -82,6 +95,18 @@ define install
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 endef
 
+# hatchling builds both from this checkout, and fetches nothing. The commands that publish are for people.
+release: check  ## check, build sdist and wheel, print the next steps
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	@version=$$($(BIN)/python -c 'import scheduler; print(scheduler.__version__)'); \
+		echo "Built dist/ of version $$version. Next, by hand:"; \
+		echo "  1. make test, and git status: everything is committed"; \
+		echo "  2. git tag -a v$$version -m 'Version $$version'"; \
+		echo "  3. git push origin main v$$version"; \
+		echo "  4. upload dist/*, with the section [$$version] of CHANGELOG.md as its notes"; \
+		echo "  5. install the wheel on a machine: docs/upgrade-and-move.md"
+
 clean:  ## remove the virtual environment, the state of the demo, caches
-	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* var build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

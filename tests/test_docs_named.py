@@ -17,7 +17,10 @@ from scheduler.settings.registry import SETTINGS
 from tests.commands_page import PAGE, page
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXTS = {each.name: each.read_text() for each in DOCUMENTS}
 
 
