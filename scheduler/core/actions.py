@@ -177,13 +177,19 @@ def next_action(delivery: Delivery, facts: DeliveryFacts) -> Action:
 
 
 def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
-    """Return the action for a result that the ledger does not have yet. Such a result precedes all else."""
-    if delivery.conclusion is not None:
+    """Return the action for a result that the ledger does not have yet. Such a result precedes all else.
+
+    A run that appeared late replaces a conclusion without a run.
+    """
+    conclusion, late_run = delivery.conclusion, facts.automation.late_run
+    if conclusion is not None and (conclusion.run is not None or late_run is None):
         if delivery.has_unsent_attempt:
             return DiscardAttempt()
-        return Conclude(replace(delivery.conclusion, at=facts.daemon.now), delivery.open_end)
+        return Conclude(replace(conclusion, at=facts.daemon.now), delivery.open_end)
     if delivery.open_end is not None:
         return RecordEnd(delivery.open_end)
+    if conclusion is not None and late_run is not None:
+        return CheckRun(late_run)
     return CheckList() if delivery.must_check_list else None
 
 
@@ -203,7 +209,7 @@ def _give_way(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
 
 def _check_late_run(delivery: Delivery, facts: DeliveryFacts) -> Action | None:
     run = facts.automation.late_run
-    if run is None or delivery.unstarted_attempt is None:
+    if run is None:
         return None
     return CheckRun(run) if delivery.place is Place.NONE else ReleasePlace(None)
 

@@ -93,7 +93,7 @@ class AutomationFacts:
 class QueueFacts:
     """Facts of the automation queue. ``next_due`` is the next due instant of a newer occurrence.
 
-    ``has_newer_due``: a newer occurrence is due and in force.
+    ``has_newer_due``: a newer occurrence is due, and both are in force.
     """
 
     is_head: bool

@@ -190,9 +190,12 @@ class AutomationQueue:
         return heir
 
     def note_coalescence(self, instant: datetime) -> None:
-        """Note a coalescence into the newest occurrence, due or not. The older one is in no queue."""
+        """Note a coalescence into the newest occurrence, due or not. The older one is in no queue.
+
+        A delivery that ended stays in the queue until the deliveries that end with it are concluded.
+        """
         newest = max(self.deliveries, key=lambda delivery: delivery.occurrence.scheduled_for)
-        if newest.occurrence.scheduled_for > instant:
+        if newest.occurrence.scheduled_for > instant and newest.value.end is None:
             newest.apply(OlderCoalesced())
 
     def find_next_due(self, now: datetime) -> datetime | None:

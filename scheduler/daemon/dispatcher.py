@@ -55,9 +55,8 @@ class Dispatcher:
         self._recovery = OccurrenceRecovery(context)
         self._queues: dict[str, AutomationQueue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.abandoned_deliveries: list[
-            OpenDelivery
-        ] = []  # after internal errors; the next start recovers them
+        # Abandoned after internal errors. The next start recovers them.
+        self.abandoned_deliveries: list[OpenDelivery] = []
         self._stopped_at = context.clock.now()  # nothing is sent after this instant
         self._listeners: list[Callable[[Run], None]] = []
 
@@ -190,10 +189,8 @@ class Dispatcher:
         work: Iterator[_LastWrite] = chain(
             ((delivery.occurrence, None) for delivery in unsent), self._iterate_last_steps()
         )
-        attempts, waits = (
-            len(unsent),
-            sum(len(queue.deliveries) for queue in self._queues.values()) + len(self.abandoned_deliveries),
-        )
+        attempts = len(unsent)
+        waits = sum(len(queue.deliveries) for queue in self.list_queues()) + len(self.abandoned_deliveries)
         while part := list(islice(work, _AT_ONCE)):
             occurrences = [occurrence for occurrence, steps in part if steps is None]
             taken = [(occurrence, steps) for occurrence, steps in part if steps]

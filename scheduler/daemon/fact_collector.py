@@ -8,6 +8,7 @@ from scheduler.core.admission import (
     SendFacts,
     has_newer_in_force,
     is_attempt_fresh,
+    is_in_force,
 )
 from scheduler.core.delivery import Delivery, Place
 from scheduler.core.policy import Policies
@@ -38,32 +39,32 @@ class FactCollector:
         """Return the present facts for a delivery of ``queue``."""
         context, value = self._context, delivery.value
         context.watch.check()
-        process = DaemonFacts(
+        daemon = DaemonFacts(
             context.clock.now(),
             context.clock.boottime(),
             context.watch.is_in_doubt,
             is_stopping,
             context.clock_offset,
         )
-        target = SendFacts(
+        send = SendFacts(
             context.settings.idempotent,
             context.settings.run_timeout,
             self._knowledge.absent_until,
             self._knowledge.is_stale,
             context.breaker.make_facts(delivery),
         )
-        automation = self._collect_automation(value, process)
+        automation = self._collect_automation(value, daemon)
         return DeliveryFacts(
-            process, target, automation, _collect_queue(queue, delivery, process, automation.entry)
+            daemon, send, automation, _collect_queue(queue, delivery, daemon, automation.entry)
         )
 
-    def _collect_automation(self, value: Delivery, process: DaemonFacts) -> AutomationFacts:
+    def _collect_automation(self, value: Delivery, daemon: DaemonFacts) -> AutomationFacts:
         automation_id, timetable = value.occurrence.automation_id, self._context.timetable
         entry = timetable.entries.get(automation_id)
         return AutomationFacts(
             entry,
             self._find_policies(value, entry),
-            self._find_pause(value, process),
+            self._find_pause(value, daemon),
             timetable.find_denial(automation_id),
             timetable.needs_reading(automation_id),
             self._cache.find_newest(automation_id),
@@ -76,12 +77,12 @@ class FactCollector:
             return entry.policies
         return self._context.settings.policies(value.occurrence.automation_id, value.name)
 
-    def _find_pause(self, value: Delivery, process: DaemonFacts) -> bool | None:
+    def _find_pause(self, value: Delivery, daemon: DaemonFacts) -> bool | None:
         """Return whether an operator paused the automation; None: the pauses must be read first.
 
         A fresh attempt needs no reading: the claim of a moment ago has considered the pauses.
         """
-        if is_attempt_fresh(value, process.boottime):
+        if is_attempt_fresh(value, daemon.boottime):
             return False
         if not self._knowledge.has_fresh_pauses:
             return None
@@ -89,12 +90,14 @@ class FactCollector:
 
 
 def _collect_queue(
-    queue: AutomationQueue, delivery: OpenDelivery, process: DaemonFacts, entry: TimetableEntry | None
+    queue: AutomationQueue, delivery: OpenDelivery, daemon: DaemonFacts, entry: TimetableEntry | None
 ) -> QueueFacts:
-    newer = (other.value for other in queue.iterate_newer_due(delivery.value, process.now))
-    waits_for_place = delivery.value.place is Place.WAITING
+    value = delivery.value
+    newer = (other.value for other in queue.iterate_newer_due(value, daemon.now))
+    waits_for_place = value.place is Place.WAITING
     return QueueFacts(
         queue.deliveries[0] is delivery,
-        has_newer_in_force(newer, entry),
-        queue.find_next_due(process.now) if waits_for_place else None,
+        # A delivery out of force is never coalesced. To check all newer deliveries for nothing takes long.
+        is_in_force(value, entry) and has_newer_in_force(newer, entry),
+        queue.find_next_due(daemon.now) if waits_for_place else None,
     )

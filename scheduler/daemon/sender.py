@@ -245,10 +245,8 @@ class Sender:
         """
         place = delivery.place
         assert place is not None
-        is_expired, is_coalesced = (
-            conclusion.outcome is Outcome.EXPIRED,
-            conclusion.reason is Reason.COALESCED,
-        )
+        is_expired = conclusion.outcome is Outcome.EXPIRED
+        is_coalesced = conclusion.reason is Reason.COALESCED
         if not delivery.value.maybe_sent and (is_expired or is_coalesced):
             self.places.record_loss(place)
         if is_coalesced:
@@ -323,7 +321,8 @@ class Sender:
 
     async def _send(self, queue: AutomationQueue, delivery: OpenDelivery, _: actions.Send) -> None:
         breaker, place = self._context.breaker, delivery.place
-        if place is None or not breaker.admit(delivery):
+        assert place is not None
+        if not breaker.admit(delivery):
             await self._release_place(queue, delivery, actions.ReleasePlace(None))
             return
         breaker.note_send(delivery)
@@ -548,7 +547,8 @@ class Sender:
     async def _find_unsent(self, queue: AutomationQueue) -> list[tuple[OpenDelivery, actions.Conclude]]:
         """Return the first deliveries of a queue that end now without an attempt.
 
-        Stop before a backfill, an attempt that may have started a run, and a run that appeared late.
+        Stop before a backfill, an attempt that may have started a run, a run that appeared late, and pauses
+        that must be read again.
         """
         if _may_not_end_unsent(queue.deliveries[0]):
             return []
@@ -559,8 +559,9 @@ class Sender:
             if _may_not_end_unsent(delivery):
                 break
             facts = self._facts.collect(queue, delivery, is_stopping=False)
-            conclusion = decide_admission(delivery.value, facts)
-            if not isinstance(conclusion, Conclusion) or facts.automation.late_run is not None:
+            conclusion, automation = decide_admission(delivery.value, facts), facts.automation
+            is_certain = automation.is_paused is not None and automation.late_run is None
+            if not isinstance(conclusion, Conclusion) or not is_certain:
                 break
             unsent.append((delivery, actions.Conclude(conclusion, None)))
         coalesced = [delivery for delivery, action in unsent if _is_coalesced(action)]

@@ -584,6 +584,27 @@ def test_after_readings_resolve_a_doubt_a_resend_that_was_already_written_is_wri
     assert action.attempt.number == 3
 
 
+@pytest.mark.parametrize("verdict", [Rejected("HTTP 400"), AutomationNotFound("HTTP 404")])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_run_that_appears_late_during_a_refused_attempt_is_the_outcome(
+    verdict: Rejected | AutomationNotFound, *, is_known: bool
+) -> None:
+    world = make_ready()
+    doubt = UnknownAttempt(None, 900.0, 930.0, SETTLE_TIME)
+    world.delivery = replace(world.delivery, unstarted_attempt=doubt)
+    world.perform(lambda _label, _strategy: verdict)
+    world.late_run = Run("late", "a", DUE, RunStatus.RUNNING)
+    answers = {"gone": True, "run is known": is_known}
+    while world.delivery.end is None:
+        world.perform(
+            lambda label, strategy: (
+                answers.get(label) if label in answers else choose_the_end(label, strategy)
+            )
+        )
+    assert world.delivery.conclusion is not None
+    assert (world.delivery.conclusion.run is None) is is_known
+
+
 def test_an_occurrence_with_a_doubtful_attempt_is_not_coalesced() -> None:
     world = make_ready()
     world.delivery, world.has_newer = replace(world.delivery, maybe_sent=True), True

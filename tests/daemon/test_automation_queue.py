@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.delivery import Delayed, Delivery
+from scheduler.core.delivery import Concluded, Delayed, Delivery
 from scheduler.core.model import Occurrence, State
 from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
 from scheduler.daemon.clock import Alarm
@@ -84,5 +84,19 @@ def test_the_occurrence_that_coalesces_several_inherits_the_longest_of_their_wai
             queue.add(delivery)
         assert queue.coalesce_into_newest([first, second], NOON + 4 * HOUR) is newest
         assert newest.value.waiting_since == 5.0
+
+    run_virtual(story())
+
+
+def test_an_older_occurrence_is_coalesced_into_one_with_an_outcome_without_an_error() -> None:
+    """It stays in its queue for a moment, until others are concluded with it."""
+
+    async def story() -> None:
+        queue = AutomationQueue(Alarm(VirtualClock()))
+        newest = open_occurrence(3)
+        queue.add(newest)
+        newest.apply(Concluded())
+        queue.note_coalescence(NOON)
+        assert not newest.value.has_coalesced
 
     run_virtual(story())

@@ -172,6 +172,22 @@ def test_it_is_found_when_the_target_was_throttled() -> None:
     told(story)
 
 
+def test_it_is_found_though_the_attempt_after_it_is_refused() -> None:
+    """A poll shows it while the attempt after it waits for its answer."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        world.api.script(automation, AFTER_70_SECONDS, answered(400, took=40.0))
+        world.start()
+        await world.until("13:10:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert world.row(automation, "13:00").run_id == world.api.runs[0].id
+        attempts = world.row(automation, "13:00").attempts.values()
+        assert [attempt.result for attempt in attempts] == ["unknown", "refused"]
+
+    told(story)
+
+
 def test_it_does_not_queue_behind_its_own_run() -> None:
     async def story(world: World) -> None:
         automation = hourly(world)

@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.daemon.knowledge import TargetKnowledge
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import REFUSED, Deed, answered
 
@@ -427,6 +428,39 @@ def test_many_that_wait_ask_once_for_all_what_is_paused() -> None:
         assert world.ledger.written["read_pauses"] - before < 100
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
+
+
+def test_what_is_paused_is_not_decided_by_pauses_that_are_out_of_date(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pauses are out of date again after each look, as when it looks at very many."""
+    is_fresh = False
+    read = TargetKnowledge.refresh_pauses
+
+    async def refresh(knowledge: TargetKnowledge, failed: Callable[[], None]) -> None:
+        nonlocal is_fresh
+        await read(knowledge, failed)
+        is_fresh = True
+
+    def look(_: TargetKnowledge) -> bool:
+        nonlocal is_fresh
+        before, is_fresh = is_fresh, False
+        return before
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.api.deed = REFUSED
+        world.start()
+        await world.until("12:08:30")
+        monkeypatch.setattr(TargetKnowledge, "has_fresh_pauses", property(look))
+        monkeypatch.setattr(TargetKnowledge, "refresh_pauses", refresh)
+        world.ledger.pause(automation)
+        world.clock.suspend(1200.0)
+        await world.until("12:29:55")
+        open_before = {f"12:0{minute}" for minute in range(1, 9)}
+        assert {world.fates(automation)[each] for each in open_before} == {"skipped: paused"}
+
+    in_world(story, policies=Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)))
 
 
 def test_other_policies_may_be_given_while_it_runs() -> None:

@@ -2,7 +2,7 @@
 stops nothing else.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -18,7 +18,8 @@ from scheduler.core.events import (
     SnapshotTaken,
 )
 from scheduler.core.model import InvalidAutomation
-from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.timetable import TimetableEntry
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
@@ -491,3 +492,30 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         begin=NOON + timedelta(minutes=59, seconds=20),
         policies=Policies(start_within=timedelta(hours=1)),
     )
+
+
+def test_disabling_an_automation_checks_each_of_its_open_occurrences_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not each against all the newer ones: other automations are due meanwhile."""
+    checks = 0
+    find_decisive = TimetableEntry.find_decisive
+
+    def count(entry: TimetableEntry, instant: datetime) -> TimetableEntry:
+        nonlocal checks
+        checks += 1
+        return find_decisive(entry, instant)
+
+    async def story(world: World) -> None:
+        automation = world.api.create("* * * * *")
+        world.api.deed = REFUSED
+        world.start()
+        await world.until("13:40:30")
+        monkeypatch.setattr(TimetableEntry, "find_decisive", count)
+        world.api.edit(automation, enabled=False)
+        await world.until("13:42:00")
+        assert set(world.fates(automation).values()) == {"skipped: deleted"}
+        assert len(world.fates(automation)) == 100
+        assert checks < 100 * 10
+
+    in_world(story, policies=Policies(catch_up=CatchUp.ALL, start_within=timedelta(hours=3)))
