@@ -84,6 +84,7 @@ def test_the_page_of_guarantees_lists_every_sabotage() -> None:
     listed = {name: row[-1] for row in rows for name in row[0].split("; ")}
     assert SABOTAGES.keys() <= listed.keys()
     assert {name: listed[name] for name in TOLD_BY} == TOLD_BY
+    assert {name: int(listed[name]) for name in NOTICED_BY} == NOTICED_BY
 
 
 @pytest.mark.parametrize("name", TOLD_BY)
