@@ -267,6 +267,8 @@ class Dispatcher:
 
     async def _handle_fault(self, delivery: OpenDelivery, error: Exception) -> None:
         self._publish_fault(delivery, error)
+        if delivery.value.end is not None:
+            return
         settle_time = self._context.settings.settle_time.total_seconds()
         delivery.apply(Faulted(self._context.clock.boottime(), settle_time))
         with delivery.waits.record(Cause.BACK_OFF, _FAULT):

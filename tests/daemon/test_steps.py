@@ -324,6 +324,23 @@ def test_a_fault_of_the_daemon_is_what_the_occurrence_waits_after() -> None:
     in_world(story, begin=BEGIN, policies=LENIENT)
 
 
+def test_a_fault_after_the_outcome_costs_the_next_occurrence_nothing() -> None:
+    """The outcome is durable, and its event fails."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("* * * * *")
+        process = world.start()
+        await world.until("12:59:50")
+        sender = process.target._dispatcher._sender
+        with mock.patch.object(sender, "_publish_outcome", side_effect=ValueError("a fault")):
+            await world.until("13:00:10")
+        await world.until("13:01:10")
+        assert world.row(automation, "13:00").fate == "accepted: answered"
+        assert world.row(automation, "13:01").fate == "accepted: answered"
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
+
+
 def test_each_hindrance_of_planning_is_told_one_after_the_other() -> None:
     async def story(world: World) -> None:
         world.set(stale_limit=timedelta(minutes=2))
