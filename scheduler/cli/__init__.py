@@ -27,9 +27,10 @@ COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the 
 def _print_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:  # noqa: FBT001  click calls it so
     """Print the version with the module that no other command needs."""
     if is_given and not context.resilient_parsing:
+        from scheduler.cli.output import print_line
         from scheduler.cli.revision import describe_version
 
-        click.echo(f"{PROGRAM} {describe_version()}")
+        print_line(f"{PROGRAM} {describe_version()}")
         context.exit()
 
 

@@ -6,6 +6,7 @@ daemon needs.
 """
 
 import sqlite3
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -31,6 +32,7 @@ class _Inline:
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        weakref.finalize(self, self.connection.close)
         self.connection.execute("PRAGMA foreign_keys = ON")
         for migration in MIGRATIONS:
             migration(cast("Any", self.connection))
