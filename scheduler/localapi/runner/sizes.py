@@ -61,6 +61,7 @@ async def _measure_slice(root: Path, run_ids: Sequence[str], sizes: dict[str, Ru
             lines.append(line)
     finally:
         kill_child(process)
+        await process.stdout.read()  # to the end: only then asyncio closes the pipe
         await process.wait()
         sizes.update(_parse(b"".join(lines)))
 
