@@ -21,7 +21,7 @@ Later, the attempt is written anew.
 """
 _ROUNDING: Final = 0.001
 """Seconds after a deadline at which a wait for the deadline ends."""
-_DELETED: Final = "the automation was deleted before it could be sent"
+DELETED: Final = "the automation was deleted before it could be sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission | N
     """
     entry = facts.automation.entry
     if entry is None:
-        return _skip_deleted(delivery, facts, _DELETED)
+        return _skip_deleted(delivery, facts, DELETED)
     if (repeal := _find_repeal(delivery, entry)) is not None:
         return _take_back(delivery, facts, repeal)
     if (end_reason := _find_end(delivery, entry)) is not None:
@@ -271,7 +271,7 @@ def _decide_backfill(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     Edits, pauses and unfinished runs do not count: the operator knows about edits, pauses and runs.
     """
     if facts.automation.entry is None:
-        return _skip_deleted(delivery, facts, _DELETED)
+        return _skip_deleted(delivery, facts, DELETED)
     left = (delivery.deadline - facts.daemon.now).total_seconds()
     if left < 0:
         return _expire(delivery, facts)

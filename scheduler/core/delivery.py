@@ -136,6 +136,11 @@ class Delivery:
         return self.state is State.CLAIMED and self.attempt is not None and self.unknown_attempt is None
 
     @property
+    def state_after_end(self) -> State:
+        """State after the record of the newest attempt's end. An earlier attempt may still be unknown."""
+        return State.WAITING if self.unknown_attempt is None else State.UNKNOWN
+
+    @property
     def has_open_result(self) -> bool:
         """Whether the ledger lacks the end of the newest attempt or the outcome, or a list check is due."""
         return self.open_end is not None or self.conclusion is not None or self.must_check_list
@@ -570,8 +575,7 @@ def _record_end(delivery: Delivery, _: EndRecorded) -> Delivery:
 
     In the state waiting before this record, a stop of the daemon would discard the sent attempt as unsent.
     """
-    state = State.WAITING if delivery.unknown_attempt is None else State.UNKNOWN
-    return replace(delivery, state=state, open_end=None, flight=None)
+    return replace(delivery, state=delivery.state_after_end, open_end=None, flight=None)
 
 
 def _check_list(delivery: Delivery, event: ListChecked) -> Delivery:

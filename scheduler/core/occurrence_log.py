@@ -73,6 +73,8 @@ SEVERAL_WAIT_FOR: Final[Mapping[Cause, str]] = {
 
 RECORDED_CAUSES: Final = frozenset(Cause) - {Cause.DUE, Cause.ANSWER, Cause.OUTCOME}
 """The causes allowed in recorded steps."""
+MIN_WAIT: Final = 1.0
+"""Seconds. A shorter wait is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)

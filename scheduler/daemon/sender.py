@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from scheduler.core import actions
 from scheduler.core.actions import Action, next_action
-from scheduler.core.admission import decide_admission
+from scheduler.core.admission import DELETED, decide_admission
 from scheduler.core.delivery import (
     Answered,
     AttemptDiscarded,
@@ -65,7 +65,6 @@ from scheduler.daemon.recovery import to_api_time
 _T = TypeVar("_T")
 _Perform = Callable[[AutomationQueue, OpenDelivery, Any], Awaitable[None]]
 
-_DELETED = "the automation was deleted before it could be sent"
 _UNREADABLE = "the automation could not be read, so it could not be told whether its newest run was finished"
 _WAITS = (actions.Sleep, actions.ReadAutomation, actions.ConfirmPresence, actions.ReadPauses)
 """Actions during which the current wait goes on."""
@@ -173,7 +172,7 @@ class Sender:
             delivery.apply(ReadingFailed(_UNREADABLE))
             return
         if seen is None:
-            self._resolve(delivery, Outcome.SKIPPED, Reason.DELETED, error=_DELETED)
+            self._resolve(delivery, Outcome.SKIPPED, Reason.DELETED, error=DELETED)
 
     def _resolve(
         self,
@@ -389,7 +388,7 @@ class Sender:
     async def _record_end(
         self, _: AutomationQueue, delivery: OpenDelivery, action: actions.RecordEnd
     ) -> None:
-        state = State.WAITING if delivery.value.unknown_attempt is None else State.UNKNOWN
+        state = delivery.value.state_after_end
         ledger = self._context.ledger
         await self._persist(
             "ended",

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from scheduler.core.occurrence_log import Cause, Step
+from scheduler.core.occurrence_log import MIN_WAIT, Cause, Step
 from scheduler.daemon.ports import DaemonClock
 
-MIN_WAIT: Final = 1.0
-"""Seconds. A cause of a shorter wait is not reported."""
 _MAX_PAUSE: Final = 180.0
 """Seconds. A cause goes on when the cause comes back within this pause, for example every minute."""
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from scheduler.core.occurrence_log import RECORDED_CAUSES, WAITS_FOR, Cause, Step
+from scheduler.core.occurrence_log import MIN_WAIT, RECORDED_CAUSES, WAITS_FOR, Cause, Step
 from scheduler.core.status import WaitStatus
 from scheduler.daemon.ports import DaemonClock
 
-MIN_WAIT: Final = 1.0
-"""Seconds. A shorter wait is not recorded."""
 LASTING_WAIT: Final = timedelta(seconds=5)
 """Duration after which a wait is recorded alone.
 

@@ -345,3 +345,20 @@ def test_a_refused_connection_says_so_in_the_attempt() -> None:
         assert (end.error, end.sent_at) == ("no route to host", None)
 
     before_one(story)
+
+
+def test_the_probe_of_a_held_target_that_leaves_at_its_due_instant_is_on_time() -> None:
+    async def story(world: World) -> None:
+        held, probe = world.api.create("10 12 * * *"), world.api.create("20 12 * * *")
+        world.api.deed = answered(401, error="bad key")
+        world.start()
+        await world.until("12:19:50")
+        assert world.fates(held) == {"12:10": "expired: not_started"}
+        assert world.told(TargetReleased) == []
+        world.api.deed = SERVED
+        await world.until("12:20:05")
+        assert world.fates(probe) == {"12:20": "accepted: answered"}
+        assert len(world.told(TargetReleased)) == 1
+        assert world.told(OccurrenceConcluded)[-1].kind == "on_time"
+
+    in_world(story, policies=Policies(start_within=timedelta(minutes=5)))
