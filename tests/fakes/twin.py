@@ -31,7 +31,7 @@ class _Inline:
     """A `Database` without threads: what it is asked to do is done by the time it is asked."""
 
     def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self.connection.close)
         self.connection.execute("PRAGMA foreign_keys = ON")
         for migration in MIGRATIONS:

@@ -5,8 +5,8 @@ import contextlib
 import os
 import resource
 import socket
-import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Systemd:
         self._socket.bind(address)
         self._socket.setblocking(False)
         self.name = address.replace("\0", "@")
+        self.processes: list[Process] = []
 
     def told(self) -> list[str]:
         """Every assignment since the last look."""
@@ -37,6 +38,9 @@ class Systemd:
                 return lines
 
     def close(self) -> None:
+        """Close this socket, and the sockets of the processes."""
+        for process in self.processes:
+            process.close()
         self._socket.close()
 
 
@@ -58,18 +62,22 @@ class Process:
     notifier: Notifier = field(init=False)
 
     def __post_init__(self) -> None:
-        supervisor = Supervisor(self.environ)
-        weakref.finalize(self, supervisor.close)
+        self._supervisor = Supervisor(self.environ)
         self.notifier = Notifier(
             is_up=lambda: self.is_up,
             is_alive=lambda: self.is_alive,
             status=lambda: self.status,
-            supervisor=supervisor,
+            supervisor=self._supervisor,
         )
+
+    def close(self) -> None:
+        self._supervisor.close()
 
 
 def of(systemd: Systemd, **environ: str) -> Process:
-    return Process({"NOTIFY_SOCKET": systemd.name, **environ})
+    process = Process({"NOTIFY_SOCKET": systemd.name, **environ})
+    systemd.processes.append(process)
+    return process
 
 
 def test_it_is_ready_once_and_not_before_it_is_up(systemd: Systemd) -> None:
@@ -184,8 +192,7 @@ def test_a_look_that_fails_is_told_once_and_does_not_starve_the_watchdog(systemd
     def fail() -> str:
         raise ValueError("no idea")
 
-    async def main() -> None:
-        supervisor = Supervisor({"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "30000000"})
+    async def main(supervisor: Supervisor) -> None:
         running = asyncio.create_task(
             Notifier(is_up=lambda: True, is_alive=lambda: True, status=fail, supervisor=supervisor).run()
         )
@@ -193,8 +200,9 @@ def test_a_look_that_fails_is_told_once_and_does_not_starve_the_watchdog(systemd
         assert not running.done()
         running.cancel()
 
-    with capture_logs() as logged:
-        run_virtual(main())
+    environ = {"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "30000000"}
+    with capture_logs() as logged, closing(Supervisor(environ)) as supervisor:
+        run_virtual(main(supervisor))
     assert systemd.told().count("WATCHDOG=1") == 6
     assert [(line["event"], line["error"]) for line in logged] == [("observer.failed", "ValueError: no idea")]
 
@@ -227,4 +235,5 @@ def test_a_socket_without_a_file_is_found() -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
 def test_without_systemd_nothing_is_different(environ: dict[str, str]) -> None:
-    Process(environ).notifier.update()
+    with closing(Process(environ)) as process:
+        process.notifier.update()
