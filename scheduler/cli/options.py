@@ -84,8 +84,8 @@ class InstantType(click.ParamType[datetime]):
 
 
 def _read_duration(text: str) -> datetime | None:
-    from scheduler.settings.durations import parse_duration
     from scheduler.settings.problems import InvalidSetting
+    from scheduler.settings.units import parse_duration
 
     try:
         return now() - parse_duration(text)

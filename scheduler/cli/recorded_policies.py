@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from scheduler.core.policy import Policies
 from scheduler.ledger.occurrence_records import RecordedPolicy, read_policy
-from scheduler.settings.durations import format_duration
 from scheduler.settings.models import Settings
+from scheduler.settings.units import format_duration
 
 
 def parse_policies(policy: RecordedPolicy, automation_id: str, name: str) -> Policies | None:

@@ -1,7 +1,7 @@
 """The settings: models, sources and errors."""
 
 from scheduler.settings.keys import UnusableKey, load_key
-from scheduler.settings.load import Configuration, EffectiveSetting, load
+from scheduler.settings.load import Configuration, load
 from scheduler.settings.models import Override, Settings, TargetSection
 from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable
 from scheduler.settings.sources import DEFAULT_FILE, Assignment, Origin, make_option_assignment
@@ -10,7 +10,6 @@ __all__ = [
     "DEFAULT_FILE",
     "Assignment",
     "Configuration",
-    "EffectiveSetting",
     "Origin",
     "Override",
     "Problem",

@@ -43,10 +43,8 @@ def parse_api_url(value: object) -> str:
         raise InvalidSetting("should begin with https:// or http://", _URL_REMEDY)
     url = _parse_url(value)
     if "@" in value.partition("//")[2].partition("/")[0]:
-        raise InvalidSetting(
-            "holds a user name or password",
-            "write it without; the key is read from key_file, a credential or the environment",
-        )
+        remedy = "write it without; the key is read from key_file, a credential or the environment"
+        raise InvalidSetting("holds a user name or password", remedy)
     if "?" in value or "#" in value:
         raise InvalidSetting("holds a query or a fragment", _URL_REMEDY)
     return str(url).rstrip("/")
@@ -71,24 +69,17 @@ def parse_proxy(value: object) -> Proxy | None:
     if not value:
         return None
     if not value.lower().startswith("http://"):
-        raise InvalidSetting(
-            "should begin with http://, also for a target with https://: TLS goes through the proxy "
-            "to the target",
-            _PROXY_REMEDY,
-        )
+        what = "should begin with http://, also for a target with https://"
+        raise InvalidSetting(f"{what}: TLS goes through the proxy to the target", _PROXY_REMEDY)
     url = _parse_url(value, _PROXY_REMEDY)
     if url.path not in {None, "/"} or "?" in value or "#" in value:
-        raise InvalidSetting(
-            "holds more than the address of a proxy: a path, a query or a fragment", _PROXY_REMEDY
-        )
+        what = "holds more than the address of a proxy: a path, a query or a fragment"
+        raise InvalidSetting(what, _PROXY_REMEDY)
     host = url.host or ""
     user, password = unquote(url.username or ""), unquote(url.password or "")
     if ":" in user or not (user + password).isprintable():
-        raise InvalidSetting(
-            "holds a user name or password that HTTP cannot send: a colon in the name, or a control "
-            "character",
-            _PROXY_REMEDY,
-        )
+        what = "holds a user name or password that HTTP cannot send"
+        raise InvalidSetting(f"{what}: a colon in the name, or a control character", _PROXY_REMEDY)
     return Proxy(f"http://{host}:{url.port or _HTTP_PORT}", user, password)
 
 
@@ -136,25 +127,21 @@ def parse_listen(value: object) -> SocketAddress | None:
         raise InvalidSetting(f"should be an address to listen on, not {format_value(value)}", _LISTEN_REMEDY)
     host, _, port = value.rpartition(":")
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _LAST_PORT:
-        raise InvalidSetting(
-            f"{format_value(value)} does not end in a port from 0 to {_LAST_PORT}", _LISTEN_REMEDY
-        )
+        what = f"{format_value(value)} does not end in a port from 0 to {_LAST_PORT}"
+        raise InvalidSetting(what, _LISTEN_REMEDY)
     return SocketAddress(_parse_host(host, value), int(port))
 
 
 def _parse_host(host: str, value: str) -> str:
     if not host:
-        raise InvalidSetting(
-            f"{format_value(value)} names no host",
-            'write "0.0.0.0:PORT" to listen on every IPv4 address, "[::]:PORT" on all',
-        )
+        remedy = 'write "0.0.0.0:PORT" to listen on every IPv4 address, "[::]:PORT" on all'
+        raise InvalidSetting(f"{format_value(value)} names no host", remedy)
     if host.startswith("[") and host.endswith("]"):
         try:
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError:
-            raise InvalidSetting(
-                f"{format_value(value)} holds no valid IPv6 address between its brackets", _LISTEN_REMEDY
-            ) from None
+            what = f"{format_value(value)} holds no valid IPv6 address between its brackets"
+            raise InvalidSetting(what, _LISTEN_REMEDY) from None
     if not _HOST_NAME.fullmatch(host):
         raise InvalidSetting(f"{format_value(value)} holds no valid host", _LISTEN_REMEDY)
     return host
@@ -190,7 +177,6 @@ def parse_database_url(value: object) -> DatabaseUrl:
     if path in {"", ":memory:"} or path.endswith("/"):
         raise InvalidSetting("names no file, and the data must survive a restart", _DATABASE_REMEDY)
     if "?" in path or "#" in path or not path.isprintable():
-        raise InvalidSetting(
-            "holds more than a path: a query, a fragment or a control character", _DATABASE_REMEDY
-        )
+        what = "holds more than a path: a query, a fragment or a control character"
+        raise InvalidSetting(what, _DATABASE_REMEDY)
     return DatabaseUrl(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from scheduler.settings.addresses import DatabaseUrl, parse_api_url, parse_database_url
-from scheduler.settings.models import ApiSettings, LedgerSettings, TargetSection, parse_project
+from scheduler.settings.models import DEFAULT_TARGET, ApiSettings, LedgerSettings, parse_project
 from scheduler.settings.registry import SettingPath, format_path
 
 Conflict = tuple[SettingPath, str, str]
@@ -33,9 +33,8 @@ def find_conflicts(tree: Mapping[str, object], faulty: Collection[SettingPath]) 
 def _find_name_conflicts(
     targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]
 ) -> Iterator[Conflict]:
-    default = TargetSection.model_fields["name"].default
     names = [
-        (number, str(table.get("name", default)))
+        (number, str(table.get("name", DEFAULT_TARGET)))
         for number, table in targets.items()
         if ("target", number, "name") not in faulty
     ]
@@ -53,10 +52,8 @@ def _find_duplicate_targets(
         if not {("target", number, "url"), ("target", number, "project_id")} & set(faulty)
     ]
     for first, again, _ in _find_repeats(known):
-        what = (
-            f"is the same URL and project as {format_path(('target', first))}, so everything would be "
-            "fired twice"
-        )
+        what = f"is the same URL and project as {format_path(('target', first))}"
+        what += ", so everything would be fired twice"
         yield ("target", again), what, "remove one of them, or correct its url or project_id"
 
 
@@ -75,17 +72,14 @@ def _find_database_conflicts(
     ledger = _find_database_file(tree, "ledger", "url", LedgerSettings().url, faulty)
     api = _find_database_file(tree, "api", "database", ApiSettings().database, faulty)
     if ledger is not None and ledger == api:
-        yield (
-            ("api", "database"),
-            "is the same file as the ledger (ledger.url)",
-            "give the embedded API a database of its own",
-        )
+        what = "is the same file as the ledger (ledger.url)"
+        yield ("api", "database"), what, "give the embedded API a database of its own"
 
 
 def _find_database_file(
     tree: Mapping[str, object], section: str, key: str, default: DatabaseUrl, faulty: Collection[SettingPath]
 ) -> Path | None:
-    if faulty and {(section,), (section, key)} & set(faulty):
+    if {(section,), (section, key)} & set(faulty):
         return None
     table = tree.get(section, {})
     url = parse_database_url(table[key]) if isinstance(table, dict) and key in table else default

@@ -45,24 +45,19 @@ def _find_origin(path: SettingPath, assigned: Mapping[SettingPath, Assignment]) 
 
 
 def _describe_fault(fault: ErrorDetails) -> MessageParts:
-    if fault["type"] == "value_error":
-        return _describe_refusal(fault)
-    say = _DESCRIBERS.get(fault["type"])
-    return (
-        say(fault)
-        if say
-        else (f"{fault['msg']}, not {format_value(fault['input'])}", "see docs/configuration.md")
-    )
+    if fault["type"] in _DESCRIBERS:
+        return _DESCRIBERS[fault["type"]](fault)
+    what, remedy = _MESSAGES.get(fault["type"], ("{msg}, not {value}", "see docs/configuration.md"))
+    context = fault.get("ctx", {})
+    return what.format(value=format_value(fault["input"]), msg=fault["msg"], **context), remedy
 
 
 def _describe_refusal(fault: ErrorDetails) -> MessageParts:
     """Return the message of a parser of this package."""
     error = fault["ctx"]["error"]
-    return (
-        (error.what, error.remedy)
-        if isinstance(error, InvalidSetting)
-        else (str(error), "see docs/configuration.md")
-    )
+    if isinstance(error, InvalidSetting):
+        return error.what, error.remedy
+    return str(error), "see docs/configuration.md"
 
 
 def _describe_unknown(fault: ErrorDetails) -> MessageParts:
@@ -95,38 +90,18 @@ def _describe_missing(fault: ErrorDetails) -> MessageParts:
 def _describe_missing_table(fault: ErrorDetails) -> MessageParts:
     path = _drop_numbers(fault["loc"])
     header = f"[[{path[0]}]]" if path[:1] in LISTS else f"[{'.'.join(path)}]"
-    return (
-        f"should be a table, not {_describe_kind(fault['input'])}",
-        f"write {header} on a line of its own and its settings below",
-    )
+    what = f"should be a table, not {_describe_kind(fault['input'])}"
+    return what, f"write {header} on a line of its own and its settings below"
 
 
 def _describe_missing_list(fault: ErrorDetails) -> MessageParts:
-    path = _drop_numbers(fault["loc"])
+    path, kind = _drop_numbers(fault["loc"]), _describe_kind(fault["input"])
     if path in TABLES:
         return (
-            f"should be a list of tables, not {_describe_kind(fault['input'])}",
+            f"should be a list of tables, not {kind}",
             f"write [[{path[0]}]] with two brackets, once for each",
         )
-    return (
-        f"should be a list, not {_describe_kind(fault['input'])}",
-        'write it as ["one", "two"], also in an environment variable',
-    )
-
-
-def _describe_wrong_choice(fault: ErrorDetails) -> MessageParts:
-    return f"should be {fault['ctx']['expected']}, not {format_value(fault['input'])}", "write one of them"
-
-
-def _make_bound_describer(word: str, limit: str) -> Callable[[ErrorDetails], MessageParts]:
-    return lambda fault: (
-        f"should be at {word} {fault['ctx'][limit]}, not {format_value(fault['input'])}",
-        "write a number within the limits",
-    )
-
-
-def _make_type_describer(kind: str, remedy: str) -> Callable[[ErrorDetails], MessageParts]:
-    return lambda fault: (f"should be {kind}, not {format_value(fault['input'])}", remedy)
+    return f"should be a list, not {kind}", 'write it as ["one", "two"], also in an environment variable'
 
 
 def _drop_numbers(path: SettingPath) -> tuple[str, ...]:
@@ -134,20 +109,23 @@ def _drop_numbers(path: SettingPath) -> tuple[str, ...]:
 
 
 def _describe_kind(value: object) -> str:
-    return (
-        "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else format_value(value)
-    )
+    if isinstance(value, dict):
+        return "a table"
+    return "a list" if isinstance(value, list) else format_value(value)
 
 
 _DESCRIBERS: Final[Mapping[str, Callable[[ErrorDetails], MessageParts]]] = {
+    "value_error": _describe_refusal,
     "extra_forbidden": _describe_unknown,
     "missing": _describe_missing,
     "model_type": _describe_missing_table,
     "tuple_type": _describe_missing_list,
-    "literal_error": _describe_wrong_choice,
-    "enum": _describe_wrong_choice,
-    "greater_than_equal": _make_bound_describer("least", "ge"),
-    "less_than_equal": _make_bound_describer("most", "le"),
-    "int_type": _make_type_describer("a whole number", "write digits alone, as 400"),
-    "bool_type": _make_type_describer("true or false", "write one of the two, without quotes"),
+}
+_MESSAGES: Final[Mapping[str, MessageParts]] = {
+    "literal_error": ("should be {expected}, not {value}", "write one of them"),
+    "enum": ("should be {expected}, not {value}", "write one of them"),
+    "greater_than_equal": ("should be at least {ge}, not {value}", "write a number within the limits"),
+    "less_than_equal": ("should be at most {le}, not {value}", "write a number within the limits"),
+    "int_type": ("should be a whole number, not {value}", "write digits alone, as 400"),
+    "bool_type": ("should be true or false, not {value}", "write one of the two, without quotes"),
 }

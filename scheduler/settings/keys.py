@@ -13,7 +13,7 @@ from scheduler.core.command_line import format_api_command, is_state_dir
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.secret import SecretKey
 from scheduler.settings.addresses import is_loopback
-from scheduler.settings.models import KEY_VARIABLE, TargetSection
+from scheduler.settings.models import DEFAULT_TARGET, KEY_VARIABLE, TargetSection
 
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 CREDENTIAL: Final = "posthog-api-key"
@@ -51,11 +51,19 @@ def find_key_place(target: TargetSection, environ: Mapping[str, str]) -> KeyPlac
 def load_key(target: TargetSection, environ: Mapping[str, str]) -> SecretKey:
     """Load the target's key from the place of `find_key_place`. Raises `UnusableKey`."""
     place = find_key_place(target, environ)
+    try:
+        return SecretKey(_read_key(target, environ, place).rstrip("\r\n"))
+    except ValueError as error:
+        message = f"{error}, in {place}; put the key there and nothing else"
+    except UnusableKey as error:
+        message = str(error)
+    raise UnusableKey(f"target {target.name}: {message}") from None
+
+
+def _read_key(target: TargetSection, environ: Mapping[str, str], place: KeyPlace | None) -> str:
     if place is None:
-        raise _make_missing_error(target, _find_credential(target, environ))
-    if place.file is not None:
-        return _read_key_file(target, place.file)
-    return _parse_key(target, environ[KEY_VARIABLE], str(place))
+        raise UnusableKey(_describe_missing_place(target, _find_credential(target, environ)))
+    return environ[KEY_VARIABLE] if place.file is None else _read_key_file(target, place.file)
 
 
 def _find_credential(target: TargetSection, environ: Mapping[str, str]) -> Path | None:
@@ -65,52 +73,32 @@ def _find_credential(target: TargetSection, environ: Mapping[str, str]) -> Path 
 
 
 def _make_credential_name(target: TargetSection) -> str:
-    named = target.name != TargetSection.model_fields["name"].default
-    return f"{CREDENTIAL}.{target.name}" if named else CREDENTIAL
+    return CREDENTIAL if target.name == DEFAULT_TARGET else f"{CREDENTIAL}.{target.name}"
 
 
-def _read_key_file(target: TargetSection, path: Path) -> SecretKey:
+def _read_key_file(target: TargetSection, path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST + 1)
     except FileNotFoundError:
-        raise _missing(target, path) from None
+        raise UnusableKey(f"the key file {path} is not there; {_advise_on_missing_file(target)}") from None
     except OSError as error:
-        raise UnusableKey(
-            f"target {target.name}: the key file {path} cannot be read: {error.strerror}; check the "
-            "path and the permissions"
-        ) from None
+        what = f"the key file {path} cannot be read: {error.strerror}"
+        raise UnusableKey(f"{what}; check the path and the permissions") from None
     if len(content) > _LONGEST:
-        raise UnusableKey(
-            f"target {target.name}: the file {path} is too long for a key; put the key into it and "
-            "nothing else"
-        )
-    return _parse_key(target, content.decode("ascii", errors="replace"), f"the file {path}")
+        raise UnusableKey(f"the file {path} is too long for a key; put the key into it and nothing else")
+    return content.decode("ascii", errors="replace")
 
 
-def _missing(target: TargetSection, path: Path) -> UnusableKey:
-    """Return the error for a key file that is not there. `scheduler up` makes the key of the embedded API."""
+def _advise_on_missing_file(target: TargetSection) -> str:
+    """Return the advice for a missing key file. `scheduler up` makes the key of the embedded API."""
     makes_key = is_state_dir() and is_loopback(urlsplit(target.url).hostname or "")
-    advice = f"start `{format_api_command()}`, which makes the key" if makes_key else "check the path"
-    return UnusableKey(f"target {target.name}: the key file {path} is not there; {advice}")
+    return f"start `{format_api_command()}`, which makes the key" if makes_key else "check the path"
 
 
-def _parse_key(target: TargetSection, text: str, place: str) -> SecretKey:
-    try:
-        return SecretKey(text.rstrip("\r\n"))
-    except ValueError as error:
-        raise UnusableKey(
-            f"target {target.name}: {error}, in {place}; put the key there and nothing else"
-        ) from None
-
-
-def _make_missing_error(target: TargetSection, credential: Path | None) -> UnusableKey:
-    looked = (
-        f"the credential {credential}"
-        if credential
-        else f"a systemd credential {_make_credential_name(target)} (no ${CREDENTIALS_VARIABLE} is set)"
-    )
-    return UnusableKey(
-        f"target {target.name}: no key; key_file is not set, and there is neither {looked} nor "
-        f"${KEY_VARIABLE}; set one of the three"
-    )
+def _describe_missing_place(target: TargetSection, credential: Path | None) -> str:
+    looked = f"the credential {credential}"
+    if credential is None:
+        looked = f"a systemd credential {_make_credential_name(target)} (no ${CREDENTIALS_VARIABLE} is set)"
+    neither = f"key_file is not set, and there is neither {looked} nor ${KEY_VARIABLE}"
+    return f"no key; {neither}; set one of the three"

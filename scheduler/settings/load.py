@@ -16,25 +16,16 @@ from scheduler.settings.models import Settings
 from scheduler.settings.problems import Problem, SettingsError
 from scheduler.settings.registry import LISTS, SettingPath
 from scheduler.settings.sources import (
-    DEFAULT_FILE,
     Assignment,
     Origin,
     SettingsSource,
     find_file,
     read_environment,
     read_file,
+    walk_leaves,
 )
 
 _DEFAULT = Origin("default")
-
-
-@dataclass(frozen=True, slots=True)
-class EffectiveSetting:
-    """A setting in force: the place, the value in JSON's types, and the origin."""
-
-    path: SettingPath
-    value: object
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +36,7 @@ class Configuration:
     file: Path | None
     origins: Mapping[SettingPath, Origin]
 
-    def list_effective(self) -> Iterator[EffectiveSetting]:
+    def list_effective(self) -> Iterator[Assignment]:
         """Yield every setting, in the order of the file. No key is included.
 
         Of an override, only the settings that the override sets are included.
@@ -54,22 +45,19 @@ class Configuration:
         shown["override"] = [
             override.model_dump(mode="json", exclude_unset=True) for override in self.settings.overrides
         ]
-        for path, value in _flatten((), shown):
-            yield EffectiveSetting(path, value, self.origins.get(path, _DEFAULT))
+        for path, value in walk_leaves((), shown):
+            if path not in LISTS:  # an empty list of tables
+                yield Assignment(path, value, self.origins.get(path, _DEFAULT))
 
 
 def load(
-    file: Path | None,
-    environ: Mapping[str, str],
-    command_line: Sequence[Assignment] = (),
-    *,
-    default_file: Path = DEFAULT_FILE,
+    file: Path | None, environ: Mapping[str, str], command_line: Sequence[Assignment] = ()
 ) -> Configuration:
     """Read and check all sources. ``file`` is the file of ``--config``, if any.
 
     Raises `SettingsError` with all mistakes, or `SettingsUnreadable` when the file cannot be read.
     """
-    found = find_file(file, environ, default_file)
+    found = find_file(file, environ)
     written = SettingsSource() if found is None else read_file(found)
     variables = read_environment(environ, _count_targets(written.assignments))
     assigned = {one.path: one for one in (*written.assignments, *variables.assignments, *command_line)}
@@ -128,20 +116,6 @@ def _convert_numbered_tables(value: object) -> object:
     if not isinstance(value, dict):
         return value
     inner = {name: _convert_numbered_tables(below) for name, below in value.items()}
-    return (
-        [inner[number] for number in sorted(inner)]
-        if inner and all(isinstance(name, int) for name in inner)
-        else inner
-    )
-
-
-def _flatten(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:
-    """Yield every setting below a place, from all tables; a list as a setting's value stays whole."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flatten((*path, name), inner)
-    elif isinstance(value, list) and path in LISTS:
-        for number, inner in enumerate(value):
-            yield from _flatten((*path, number), inner)
-    else:
-        yield path, value
+    if inner and all(isinstance(name, int) for name in inner):
+        return [inner[number] for number in sorted(inner)]
+    return inner

@@ -34,12 +34,18 @@ from scheduler.settings.addresses import (
     parse_listen,
     parse_proxy,
 )
-from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.overrides import PatternIndex
 from scheduler.settings.problems import KEY_PREFIX, InvalidSetting, format_value
-from scheduler.settings.sizes import format_size, parse_size
+from scheduler.settings.units import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_positive_duration,
+    parse_size,
+)
 
 KEY_VARIABLE: Final = "POSTHOG_PERSONAL_API_KEY"
+DEFAULT_TARGET: Final = "default"
 _WAITING_SHARE: Final = 4
 _LARGEST_COUNT: Final = 1_000_000
 _LARGEST_ID: Final = 2**63 - 1
@@ -48,15 +54,22 @@ _CREDENTIALS: Final = re.compile(r"(?<!ssh)://[^/]*@|://[^/@]*:[^/]*@", re.IGNOR
 """Credentials in a URL, which the list of processes would show. SSH needs a user name, without a password."""
 _OWN_BITS: Final = 0o700
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_UMASK: Final = re.compile(r"0?[0-7]{3}", re.ASCII)
+_ARGUMENT: Final = re.compile(r"[^\0]+")
+_ANYTHING: Final = re.compile(r".*", re.DOTALL)
+_SOMETHING: Final = re.compile(r".+", re.DOTALL)
+
+
+def _parse_text(value: object, pattern: re.Pattern[str], kind: str, remedy: str) -> str:
+    """Return a text that matches a pattern as a whole."""
+    if isinstance(value, str) and pattern.fullmatch(value):
+        return value
+    raise InvalidSetting(f"should be {kind}, not {format_value(value)}", remedy)
 
 
 def _parse_name(value: object) -> str:
-    if isinstance(value, str) and _NAME.fullmatch(value):
-        return value
-    raise InvalidSetting(
-        f"should be a short name, not {format_value(value)}",
-        "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first",
-    )
+    remedy = "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first"
+    return _parse_text(value, _NAME, "a short name", remedy)
 
 
 def parse_project(value: object) -> str:
@@ -65,9 +78,8 @@ def parse_project(value: object) -> str:
     The ledger binds a target to the project, and needs a unique form.
     """
     if value == "@current":
-        raise InvalidSetting(
-            "@current follows the key, but a history belongs to one project", "write the project's number"
-        )
+        what = "@current follows the key, but a history belongs to one project"
+        raise InvalidSetting(what, "write the project's number")
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else value
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= _LARGEST_ID:
         return str(number)
@@ -81,17 +93,13 @@ def _parse_file(value: object) -> Path | None:
 
     A personal API key in place of a path is refused without being shown.
     """
-    if not isinstance(value, str):
-        raise InvalidSetting(
-            f"should be the path of a file, not {format_value(value)}", 'write it as "/run/keys/posthog"'
-        )
-    if KEY_PREFIX in value:
-        raise InvalidSetting(
-            "seems to hold a key", "write the key into a file of mode 0600, and that file's path here"
-        )
-    if not value.isprintable():
+    text = _parse_text(value, _ANYTHING, "the path of a file", 'write it as "/run/keys/posthog"')
+    if KEY_PREFIX in text:
+        remedy = "write the key into a file of mode 0600, and that file's path here"
+        raise InvalidSetting("seems to hold a key", remedy)
+    if not text.isprintable():
         raise InvalidSetting("holds a control character", "write the path of a file")
-    return Path(value) if value else None
+    return Path(text) if text else None
 
 
 def _parse_start_within(value: object) -> timedelta | None:
@@ -103,10 +111,8 @@ def _parse_auto_count(value: object) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_COUNT:
         return value
-    raise InvalidSetting(
-        f'should be "auto" or a whole number from 1 to {_LARGEST_COUNT}, not {format_value(value)}',
-        'write it as 256, or "auto"',
-    )
+    kind = f'"auto" or a whole number from 1 to {_LARGEST_COUNT}'
+    raise InvalidSetting(f"should be {kind}, not {format_value(value)}", 'write it as 256, or "auto"')
 
 
 def _parse_switch(value: object) -> bool | Literal["auto"]:
@@ -118,20 +124,16 @@ def _parse_switch(value: object) -> bool | Literal["auto"]:
 
 
 def _parse_node(value: object) -> str:
-    if not isinstance(value, str) or not value.isprintable():
-        raise InvalidSetting(
-            f"should be a name, not {format_value(value)}", 'write a text, or "" for the host name'
-        )
-    return value or socket.gethostname()
+    if isinstance(value, str) and value.isprintable():
+        return value or socket.gethostname()
+    raise InvalidSetting(
+        f"should be a name, not {format_value(value)}", 'write a text, or "" for the host name'
+    )
 
 
 def _parse_argument(value: object) -> str:
-    if isinstance(value, str) and value and "\0" not in value:
-        return value
-    raise InvalidSetting(
-        f"should be a word of a command, not {format_value(value)}",
-        'write a list of texts, the program first, as ["my-agent", "--quiet"]',
-    )
+    remedy = 'write a list of texts, the program first, as ["my-agent", "--quiet"]'
+    return _parse_text(value, _ARGUMENT, "a word of a command", remedy)
 
 
 def _parse_variable(value: object) -> str:
@@ -140,33 +142,21 @@ def _parse_variable(value: object) -> str:
     The variable with the daemon's own key is refused.
     """
     if value == KEY_VARIABLE:
-        raise InvalidSetting(
-            f"{KEY_VARIABLE} would hand the daemon's own key to the command",
-            "give the command a key of its own, under another name",
-        )
-    if isinstance(value, str) and _VARIABLE.fullmatch(value):
-        return value
-    raise InvalidSetting(
-        f"should be the name of an environment variable, not {format_value(value)}",
-        'write names alone, as ["PATH", "HOME"]',
-    )
+        what = f"{KEY_VARIABLE} would hand the daemon's own key to the command"
+        raise InvalidSetting(what, "give the command a key of its own, under another name")
+    remedy = 'write names alone, as ["PATH", "HOME"]'
+    return _parse_text(value, _VARIABLE, "the name of an environment variable", remedy)
 
 
 def _parse_clone_url(value: object) -> str:
     if not isinstance(value, str) or (value and value.count("{repository}") != 1):
-        raise InvalidSetting(
-            "should be a URL that holds {repository} once",
-            'write "https://github.com/{repository}.git", or "" for no clone',
-        )
+        remedy = 'write "https://github.com/{repository}.git", or "" for no clone'
+        raise InvalidSetting("should be a URL that holds {repository} once", remedy)
+    remedy = "leave it out; git finds credentials by its own configuration in HOME"
     if _CREDENTIALS.search(value):
-        raise InvalidSetting(
-            "holds a user name or password",
-            "leave it out; git finds credentials by its own configuration in HOME",
-        )
+        raise InvalidSetting("holds a user name or password", remedy)
     if "?" in value or "#" in value:
-        raise InvalidSetting(
-            "holds a query", "leave it out; git finds credentials by its own configuration in HOME"
-        )
+        raise InvalidSetting("holds a query", remedy)
     return value
 
 
@@ -175,17 +165,12 @@ def _parse_umask(value: object) -> int:
 
     The owner's bits are refused: a run could not read the run's own files.
     """
-    if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
-        if int(value, 8) & _OWN_BITS:
-            raise InvalidSetting(
-                f"{format_value(value)} denies the command its own files",
-                'begin with 0, as "022" or "077"',
-            )
-        return int(value, 8)
-    raise InvalidSetting(
-        f"should be an octal umask in quotes, not {format_value(value)}",
-        'write three digits from 0 to 7, as "022" or "077"',
-    )
+    remedy = 'write three digits from 0 to 7, as "022" or "077"'
+    umask = int(_parse_text(value, _UMASK, "an octal umask in quotes", remedy), 8)
+    if umask & _OWN_BITS:
+        what = f"{format_value(value)} denies the command its own files"
+        raise InvalidSetting(what, 'begin with 0, as "022" or "077"')
+    return umask
 
 
 def _format_umask(value: int) -> str:
@@ -197,12 +182,9 @@ def _parse_public_url(value: object) -> str:
 
 
 def _parse_pattern(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidSetting(
-            f"should be an automation's id or a pattern for its name, not {format_value(value)}",
-            'write it as "nightly-*"',
-        )
-    return find_id(value) or value
+    kind = "an automation's id or a pattern for its name"
+    pattern = _parse_text(value, _SOMETHING, kind, 'write it as "nightly-*"')
+    return find_id(pattern) or pattern
 
 
 def _format_optional(value: object) -> str:
@@ -217,21 +199,17 @@ def _format_auto_count(value: int | None) -> int | str:
     return "auto" if value is None else value
 
 
-_DurationText = PlainSerializer(format_duration, return_type=str)
-_OptionalText = PlainSerializer(_format_optional, return_type=str)
+_DurationText = PlainSerializer(format_duration)
+_OptionalText = PlainSerializer(_format_optional)
 Duration = Annotated[timedelta, PlainValidator(parse_duration), _DurationText]
 PositiveDuration = Annotated[timedelta, PlainValidator(parse_positive_duration), _DurationText]
 StartWithin = Annotated[
-    timedelta | None,
-    PlainValidator(_parse_start_within),
-    PlainSerializer(_format_start_within, return_type=str),
+    timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_format_start_within)
 ]
 Count = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
-AutoCount = Annotated[
-    int | None, PlainValidator(_parse_auto_count), PlainSerializer(_format_auto_count, return_type=int | str)
-]
-Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
-Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask, return_type=str)]
+AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerializer(_format_auto_count)]
+Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size)]
+Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _OptionalText]
 # credentials are not in the text
 OptionalProxy = Annotated[Proxy | None, PlainValidator(parse_proxy), _OptionalText]
@@ -248,7 +226,7 @@ class Section(BaseModel):
 class TargetSection(Section):
     """``[[target]]``: an API."""
 
-    name: Annotated[str, PlainValidator(_parse_name)] = "default"
+    name: Annotated[str, PlainValidator(_parse_name)] = DEFAULT_TARGET
     url: Annotated[str, PlainValidator(parse_api_url)]
     project_id: Annotated[str, PlainValidator(parse_project)]
     key_file: OptionalFile = None
@@ -310,9 +288,8 @@ class Override(PolicySettings):
     @model_validator(mode="after")
     def _require_change(self) -> Self:
         if not self.changes:
-            raise InvalidSetting(
-                "changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it"
-            )
+            remedy = f"set one of {', '.join(PolicySettings.model_fields)}, or remove it"
+            raise InvalidSetting("changes nothing", remedy)
         return self
 
     def apply_to(self, policies: PolicySettings) -> PolicySettings:
@@ -404,29 +381,18 @@ class Settings(Section):
 
         The first matching override counts. ``[schedule]`` sets the policies that the override leaves open.
         """
-        place = self.patterns.find_first(automation_id, name)
-        return self._all_policies[-1 if place is None else place]
+        return self.all_policies[min(self.patterns.find_all(automation_id, name), default=-1)]
 
     @cached_property
     def patterns(self) -> PatternIndex:
         """The patterns of the overrides, in order."""
         return PatternIndex([override.automation for override in self.overrides])
 
-    @property
-    def all_policies(self) -> tuple[Policies, ...]:
-        """The policies that automations may have: the policies of each override, and of ``[schedule]``."""
-        return self._all_policies
-
     @cached_property
-    def _all_policies(self) -> tuple[Policies, ...]:
-        """The policies of each override, and last the policies without a matching override."""
-        return tuple(
-            policies.to_policies()
-            for policies in (
-                *(override.apply_to(self.schedule) for override in self.overrides),
-                self.schedule,
-            )
-        )
+    def all_policies(self) -> tuple[Policies, ...]:
+        """The policies that automations may have: of each override, and last of ``[schedule]``."""
+        of_overrides = (override.apply_to(self.schedule) for override in self.overrides)
+        return tuple(settings.to_policies() for settings in (*of_overrides, self.schedule))
 
     def choose_target(self, name: str | None) -> TargetSection:
         """Return the target with this name, or without a name the only target.
@@ -436,10 +402,8 @@ class Settings(Section):
         """
         names = [target.name for target in self.targets]
         if not names:
-            raise ConfigurationError(
-                "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL "
-                "and …__PROJECT_ID"
-            )
+            remedy = "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and …__PROJECT_ID"
+            raise ConfigurationError(f"no target is configured; {remedy}")
         if name is None and len(names) > 1:
             raise ConfigurationError(f"there are several targets; name one with --target: {', '.join(names)}")
         for target in self.targets:

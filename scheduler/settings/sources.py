@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable, find_nearest
+from scheduler.settings.problems import InvalidSetting, Problem, SettingsUnreadable, find_nearest
 from scheduler.settings.registry import (
     SETTINGS,
     TABLES,
@@ -39,7 +39,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A value for a setting, as written."""
+    """A value for a setting: as written, or in force and in JSON's types."""
 
     path: SettingPath
     value: object
@@ -59,59 +59,48 @@ def make_option_assignment(path: str, value: object, name: str) -> Assignment:
     return Assignment(tuple(path.split(".")), value, Origin("command line", name))
 
 
-def find_file(given: Path | None, environ: Mapping[str, str], default: Path = DEFAULT_FILE) -> Path | None:
+def find_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Find the file to read: the given file, else ``$SCHEDULER_CONFIG``, else an existing default file."""
     if given is not None:
         return given
     if named := environ.get(FILE_VARIABLE):
         return Path(named)
-    return default if default.exists() else None
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def read_file(path: Path) -> SettingsSource:
     """Read the assignments of a TOML file. Raises `SettingsUnreadable` without a readable file."""
     origin = Origin("file", str(path))
     try:
-        content = path.read_bytes()
+        tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
+        remedy = f"check the path and the permissions (--config, ${FILE_VARIABLE})"
         what = f"cannot be read: {error.strerror}"
-        raise SettingsUnreadable(
-            [Problem(str(origin), what, f"check the path and the permissions (--config, ${FILE_VARIABLE})")]
-        ) from None
-    try:
-        tables = tomllib.loads(content.decode("utf-8-sig"))
+        raise SettingsUnreadable([Problem(str(origin), what, remedy)]) from None
     except (ValueError, RecursionError) as error:
-        what = (
-            "is nested too deep"
-            if isinstance(error, RecursionError)
-            else f"is not TOML: {_describe_parse_error(error)}"
-        )
-        return SettingsSource(
-            problems=(
-                Problem(str(origin), what, "correct this first; the rest of the file has not been read"),
-            )
-        )
-    return SettingsSource(
-        tuple(Assignment(place, value, origin) for place, value in _walk_leaves((), tables))
-    )
+        remedy = "correct this first; the rest of the file has not been read"
+        return SettingsSource(problems=(Problem(str(origin), _describe_parse_error(error), remedy),))
+    return SettingsSource(tuple(Assignment(place, value, origin) for place, value in walk_leaves((), tables)))
 
 
-def _describe_parse_error(error: ValueError) -> str:
+def _describe_parse_error(error: ValueError | RecursionError) -> str:
     """Describe the parser's error. A UnicodeDecodeError is replaced: the text repeats bytes of the file."""
-    return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+    if isinstance(error, RecursionError):
+        return "is nested too deep"
+    return f"is not TOML: {'it is not UTF-8 text' if isinstance(error, UnicodeDecodeError) else error}"
 
 
-def _walk_leaves(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:
+def walk_leaves(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:
     """Yield every value that is no table, with the place.
 
     An empty table counts as a value, to detect an empty ``[[override]]``.
     """
     if isinstance(value, dict) and (value or not path):
         for name, inner in value.items():
-            yield from _walk_leaves((*path, name), inner)
+            yield from walk_leaves((*path, name), inner)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for number, inner in enumerate(value):
-            yield from _walk_leaves((*path, number), inner)
+            yield from walk_leaves((*path, number), inner)
     else:
         yield path, value
 
@@ -124,13 +113,14 @@ def read_environment(environ: Mapping[str, str], targets: int) -> SettingsSource
     """
     assignments: list[Assignment] = []
     problems: list[Problem] = []
-    for name in sorted(environ):
-        if not name.startswith(VARIABLE_PREFIX) or "__" not in name:
-            continue
+    for name in sorted(name for name in environ if name.startswith(VARIABLE_PREFIX) and "__" in name):
+        origin = Origin("environment", name)
         try:
-            assignments += _read_variable(name, environ[name], targets)
-        except SettingsError as error:
-            problems += error.problems
+            leaves = _read_variable(name, environ[name], targets)
+        except InvalidSetting as error:
+            problems.append(Problem(str(origin), error.what, error.remedy))
+        else:
+            assignments += (Assignment(path, value, origin) for path, value in leaves)
     return SettingsSource(tuple(assignments), tuple(problems))
 
 
@@ -139,43 +129,30 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def _read_variable(name: str, text: str, targets: int) -> Iterable[Assignment]:
-    origin = Origin("environment", name)
+def _read_variable(name: str, text: str, targets: int) -> Iterable[tuple[SettingPath, object]]:
     path = _VARIABLES.get(name)
     if path is None:
-        raise SettingsError([Problem(str(origin), "is no known setting", _suggest_variable(name))])
-    place = _find_path(path, targets, origin)
-    value = _parse_value(path, text)
-    leaves = _walk_leaves(place, value) if path in TABLES else [(place, value)]
-    return [Assignment(leaf, inner, origin) for leaf, inner in leaves]
+        raise InvalidSetting("is no known setting", _suggest_variable(name))
+    place, value = _find_path(path, targets), _parse_value(path, text)
+    return walk_leaves(place, value) if path in TABLES else [(place, value)]
 
 
 def _suggest_variable(name: str) -> str:
-    match = find_nearest(
-        name, (known for known, path in _VARIABLES.items() if path[0] != "override"), cutoff=0
-    )
+    possible = (known for known, path in _VARIABLES.items() if path[0] != "override")
+    match = find_nearest(name, possible, cutoff=0)
     return f"did you mean {match}? Else unset it: variables of the form {VARIABLE_PREFIX}…__… are settings"
 
 
-def _find_path(path: tuple[str, ...], targets: int, origin: Origin) -> SettingPath:
+def _find_path(path: tuple[str, ...], targets: int) -> SettingPath:
     """Find the place for a variable. Among the lists of tables, only a single target has a place."""
     if path[0] == "override":
-        raise SettingsError(
-            [
-                Problem(
-                    str(origin),
-                    "overrides cannot be set in the environment",
-                    "write an [[override]] table in the file",
-                )
-            ]
-        )
+        what = "overrides cannot be set in the environment"
+        raise InvalidSetting(what, "write an [[override]] table in the file")
     if path[0] != "target":
         return path
     if targets > 1:
         what = f"sets one target, but the file has {targets}"
-        raise SettingsError(
-            [Problem(str(origin), what, f"set {format_path(path)} in the [[target]] table that it is for")]
-        )
+        raise InvalidSetting(what, f"set {format_path(path)} in the [[target]] table that it is for")
     return ("target", 0, *path[1:])
 
 
@@ -193,8 +170,6 @@ def _parse_value(path: tuple[str, ...], text: str) -> object:
 
 def _is_json_type(annotation: object) -> bool:
     """Return whether a setting's type has values other than text: numbers, switches and lists."""
-    return (
-        annotation in {bool, int}
-        or typing.get_origin(annotation) is tuple
-        or any(map(_is_json_type, typing.get_args(annotation)))
-    )
+    if annotation in {bool, int} or typing.get_origin(annotation) is tuple:
+        return True
+    return any(map(_is_json_type, typing.get_args(annotation)))

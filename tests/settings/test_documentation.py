@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import load
+from scheduler.settings import load, sources
 from scheduler.settings.registry import SETTINGS, Setting
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
@@ -67,7 +67,8 @@ def test_an_example_of_the_documentation_is_a_valid_file(example: str, tmp_path:
     load(file, {})
 
 
-def test_the_documentations_variables_are_valid() -> None:
+def test_the_documentations_variables_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "DEFAULT_FILE", Path("/nonexistent"))
     lines = [
         line.removeprefix("export ")
         for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
@@ -75,4 +76,4 @@ def test_the_documentations_variables_are_valid() -> None:
     ]
     variables = dict(line.split("=", 1) for line in lines if line.startswith("SCHEDULER_"))
     assert len(variables) == 6
-    load(None, {name: text.strip("'") for name, text in variables.items()}, default_file=Path("/nonexistent"))
+    load(None, {name: text.strip("'") for name, text in variables.items()})

@@ -14,10 +14,18 @@ from scheduler.settings import (
     SettingsUnreadable,
     load,
     make_option_assignment,
+    sources,
 )
 
 TARGET = '[[target]]\nurl = "https://a.example"\nproject_id = "1"\n'
+
+
 NO_FILE = Path("/nonexistent/scheduler.toml")
+
+
+@pytest.fixture(autouse=True)
+def _without_a_default_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "DEFAULT_FILE", NO_FILE)
 
 
 def read(tmp_path: Path, text: str, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -37,7 +45,7 @@ def value(configuration: Configuration, *path: str | int) -> tuple[object, str]:
 
 
 def test_without_any_layer_all_settings_have_their_defaults() -> None:
-    configuration = load(None, {}, default_file=NO_FILE)
+    configuration = load(None, {})
     assert configuration.file is None
     assert configuration.settings.targets == ()
     assert {str(one.origin) for one in configuration.list_effective()} == {"default"}
@@ -57,18 +65,21 @@ def test_each_layer_counts_above_the_one_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "umask"), [("022", 0o022), ("0077", 0o077), ("000", 0)])
 def test_a_umask_is_octal_text_in_file_and_environment(tmp_path: Path, text: str, umask: int) -> None:
     file = read(tmp_path, f'[api.runner]\numask = "{text}"\n')
-    environment = load(None, {"SCHEDULER_API__RUNNER__UMASK": text}, default_file=NO_FILE)
+    environment = load(None, {"SCHEDULER_API__RUNNER__UMASK": text})
     assert (file.settings.api.runner.umask, environment.settings.api.runner.umask) == (umask, umask)
     assert value(file, "api", "runner", "umask")[0] == text[-3:]
 
 
-def test_the_file_is_the_one_given_else_the_variables_else_the_default(tmp_path: Path) -> None:
+def test_the_file_is_the_one_given_else_the_variables_else_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given, named, default = (tmp_path / name for name in ("given.toml", "named.toml", "default.toml"))
     for file in (given, named, default):
         file.touch()
-    assert load(given, {"SCHEDULER_CONFIG": str(named)}, default_file=default).file == given
-    assert load(None, {"SCHEDULER_CONFIG": str(named)}, default_file=default).file == named
-    assert load(None, {}, default_file=default).file == default
+    monkeypatch.setattr(sources, "DEFAULT_FILE", default)
+    assert load(given, {"SCHEDULER_CONFIG": str(named)}).file == given
+    assert load(None, {"SCHEDULER_CONFIG": str(named)}).file == named
+    assert load(None, {}).file == default
 
 
 @pytest.mark.parametrize("environ", [{}, {"SCHEDULER_CONFIG": "/nonexistent/named.toml"}])
@@ -80,7 +91,7 @@ def test_a_file_that_was_asked_for_must_be_there(environ: dict[str, str]) -> Non
 
 def test_three_variables_are_a_target_without_a_file() -> None:
     environ = {"SCHEDULER_TARGET__URL": "https://us.posthog.com/", "SCHEDULER_TARGET__PROJECT_ID": "12345"}
-    (target,) = load(None, environ, default_file=NO_FILE).settings.targets
+    (target,) = load(None, environ).settings.targets
     assert (target.name, target.url, target.project_id) == ("default", "https://us.posthog.com", "12345")
 
 
@@ -113,7 +124,7 @@ def test_a_variable_changes_the_only_target_of_the_file(tmp_path: Path) -> None:
 def test_a_variable_is_text_or_json_as_its_setting_wants(
     variable: str, text: str, path: tuple[str, ...], expected: object
 ) -> None:
-    configuration = load(None, {variable: text}, default_file=NO_FILE)
+    configuration = load(None, {variable: text})
     assert value(configuration, *path) == (expected, f"environment {variable}")
 
 
@@ -133,7 +144,6 @@ def test_variables_without_two_underlines_are_none_of_ours() -> None:
             "SCHEDULER_SERVER": "x",
             "OTHER_SERVER__LISTEN": "x",
         },
-        default_file=NO_FILE,
     )
 
 
@@ -149,7 +159,7 @@ def test_variables_without_two_underlines_are_none_of_ours() -> None:
 )
 def test_an_unknown_variable_names_the_nearest_known_one(variable: str, nearest: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        load(None, {variable: "phx_secret"}, default_file=NO_FILE)
+        load(None, {variable: "phx_secret"})
     (problem,) = caught.value.problems
     assert problem.where == f"environment {variable}"
     assert f"did you mean {nearest}?" in problem.remedy
@@ -164,7 +174,7 @@ def test_a_variable_cannot_choose_between_targets(tmp_path: Path) -> None:
 
 def test_overrides_are_not_for_the_environment() -> None:
     with pytest.raises(SettingsError, match="overrides cannot be set"):
-        load(None, {"SCHEDULER_OVERRIDE__JITTER": "1s"}, default_file=NO_FILE)
+        load(None, {"SCHEDULER_OVERRIDE__JITTER": "1s"})
 
 
 @pytest.mark.parametrize(
@@ -312,7 +322,7 @@ def test_the_folder_of_the_runs_is_found_from_everywhere() -> None:
 
 def test_a_mistake_in_a_variable_names_the_variable() -> None:
     with pytest.raises(SettingsError) as caught:
-        load(None, {"SCHEDULER_API__RUNNER__COMMAND": '["cat"'}, default_file=NO_FILE)
+        load(None, {"SCHEDULER_API__RUNNER__COMMAND": '["cat"'})
     (problem,) = caught.value.problems
     assert problem.where == "environment SCHEDULER_API__RUNNER__COMMAND: api.runner.command"
     assert "should be a list" in problem.what
@@ -325,7 +335,7 @@ def test_a_mistake_is_its_writers_and_not_his_neighbours(tmp_path: Path) -> None
 
 def test_a_mistake_on_the_command_line_names_the_option() -> None:
     with pytest.raises(SettingsError, match=r"command line --listen: server\.listen"):
-        load(None, {}, [make_option_assignment("server.listen", "nowhere", "--listen")], default_file=NO_FILE)
+        load(None, {}, [make_option_assignment("server.listen", "nowhere", "--listen")])
 
 
 def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
@@ -420,7 +430,7 @@ def test_no_content_of_a_file_is_more_than_a_mistake(tmp_path: Path, content: by
 )
 def test_no_content_of_a_variable_is_more_than_a_mistake(variable: str, text: str) -> None:
     with pytest.raises(SettingsError):
-        load(None, {variable: text}, default_file=NO_FILE)
+        load(None, {variable: text})
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from scheduler.cli.output import (
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.settings import Configuration, EffectiveSetting, SettingsError
+    from scheduler.settings import Assignment, Configuration, SettingsError
 
 _KEY: Final = re.compile(r"phx_[\w-]*")  # a personal API key, wherever it may have been put
 
@@ -72,7 +72,7 @@ def validate_settings(context: click.Context, *, as_json: bool) -> None:
         print_line(_describe_success(configuration))
 
 
-def _make_record(setting: "EffectiveSetting") -> Json:
+def _make_record(setting: "Assignment") -> Json:
     from scheduler.settings.registry import format_path
 
     return {

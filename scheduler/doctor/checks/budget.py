@@ -22,7 +22,7 @@ from scheduler.doctor.checks.shortage import (
 from scheduler.doctor.facts import ApiFacts, Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding
 from scheduler.settings import Settings, TargetSection
-from scheduler.settings.durations import format_duration
+from scheduler.settings.units import format_duration
 
 BUDGET: Final = Check("rate budget")
 _CLOUD: Final = ("posthog.com", 480, 4800)

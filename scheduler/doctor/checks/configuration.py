@@ -8,8 +8,8 @@ from typing import Final
 from scheduler.doctor.facts import Facts
 from scheduler.doctor.findings import Check, CheckFinding
 from scheduler.settings import Settings
-from scheduler.settings.durations import format_duration
 from scheduler.settings.registry import format_path
+from scheduler.settings.units import format_duration
 
 CONFIGURATION: Final = Check("configuration")
 _SYSTEMD_STOP_TIMEOUT: Final = timedelta(seconds=90)

@@ -10,8 +10,8 @@ from scheduler.doctor.checks.disks import FULL, TIGHT, check_filesystem, format_
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, ProcessFacts, StorageFacts, UnknownFact
 from scheduler.doctor.findings import Check, CheckFinding, advise_on_silence, describe_silence, split_advice
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT
-from scheduler.settings.durations import format_duration
 from scheduler.settings.models import ApiSettings, RunnerSettings
+from scheduler.settings.units import format_duration
 
 EMBEDDED: Final = Check("embedded api")
 _WRITE: Final = 2

@@ -21,7 +21,7 @@ from scheduler.core.pauses import PauseSource
 from scheduler.doctor.checks.automations import find_interval, find_pause_sources, parse_schedule
 from scheduler.doctor.facts import Facts, KnownAutomation, TargetFacts
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
-from scheduler.settings.durations import format_duration
+from scheduler.settings.units import format_duration
 
 SCHEDULES: Final = Check("schedules")
 _RARE_AFTER: Final = timedelta(days=366)

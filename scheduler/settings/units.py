@@ -1,4 +1,4 @@
-"""Durations in the notation for people (``30s``, ``1h30m``), to `timedelta` and back."""
+"""Durations (``30s``, ``1h30m``) and sizes (``10MiB``) in the notation for people, to values and back."""
 
 import re
 from datetime import timedelta
@@ -19,8 +19,11 @@ _UNITS: Final = {
 _DURATION: Final = re.compile(
     "".join(rf"(?:(?P<{unit}>[0-9]{{1,12}}(?:\.[0-9]{{1,6}})?){unit})?" for unit in _UNITS)
 )
-_REMEDY: Final = 'write a number with its unit (ms, s, m, h, d, w), as "30s", "5m" or "1h30m"'
+_DURATION_REMEDY: Final = 'write a number with its unit (ms, s, m, h, d, w), as "30s", "5m" or "1h30m"'
 _LONGEST: Final = timedelta(days=36_500)
+_SIZES: Final = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+_SIZE: Final = re.compile(rf"([1-9][0-9]{{0,5}})({'|'.join(_SIZES)})")
+_SIZE_REMEDY: Final = f'write a whole number with its unit ({", ".join(reversed(_SIZES))}), as "10MiB"'
 
 
 def parse_duration(value: object) -> timedelta:
@@ -30,7 +33,7 @@ def parse_duration(value: object) -> timedelta:
     """
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match or not value:
-        raise InvalidSetting(f"should be a duration, not {format_value(value)}", _REMEDY)
+        raise InvalidSetting(f"should be a duration, not {format_value(value)}", _DURATION_REMEDY)
     try:
         total = sum(
             (float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number),
@@ -67,3 +70,19 @@ def format_duration(duration: timedelta) -> str:
         fraction = f".{duration.microseconds:06}".rstrip("0") if duration.microseconds else ""
         parts.append(f"{seconds}{fraction}s")
     return "".join(parts)
+
+
+def parse_size(value: object) -> int:
+    """Parse a size in bytes, more than zero.
+
+    Raises `InvalidSetting`, also for numbers, which have no unit.
+    """
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise InvalidSetting(f"should be a size, not {format_value(value)}", _SIZE_REMEDY)
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def format_size(size: int) -> str:
+    """Format a size from `parse_size` in the shortest notation. `parse_size` restores the value."""
+    return next(f"{size // scale}{unit}" for unit, scale in _SIZES.items() if size % scale == 0)

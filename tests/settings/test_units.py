@@ -1,4 +1,4 @@
-"""Durations as text."""
+"""Durations and sizes as text."""
 
 from datetime import timedelta
 
@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.problems import InvalidSetting
+from scheduler.settings.units import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_positive_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +99,42 @@ def test_a_duration_is_written_as_people_do(duration: timedelta, text: str) -> N
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=36500)))
 def test_what_is_written_is_read_back_the_same(duration: timedelta) -> None:
     assert parse_duration(format_duration(duration)) == duration
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1KiB", 1024), ("10MiB", 10 * 1024**2), ("999999GiB", 999_999 * 1024**3)]
+)
+def test_a_size_is_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "10",
+        "10MB",
+        "10mib",
+        "0MiB",
+        "-1MiB",
+        "1.5MiB",
+        " 1MiB",
+        "1MiB ",
+        "1000000GiB",
+        "\u0661MiB",
+        10,
+        1.5,
+        True,
+        None,
+    ],
+)
+def test_what_is_no_size_is_refused_with_a_remedy(value: object) -> None:
+    with pytest.raises(InvalidSetting, match="should be a size") as raised:
+        parse_size(value)
+    assert '"10MiB"' in raised.value.remedy
+
+
+@given(st.integers(1, 999_999), st.sampled_from(["KiB", "MiB", "GiB"]))
+def test_a_written_size_is_read_back_to_the_same(number: int, unit: str) -> None:
+    size = parse_size(f"{number}{unit}")
+    assert parse_size(format_size(size)) == size
