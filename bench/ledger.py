@@ -36,6 +36,7 @@ from scheduler.core.model import (
     RunStatus,
     Skip,
 )
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.database import Database
 from scheduler.ledger import history
 from scheduler.ledger.schema import open_ledger
@@ -215,11 +216,11 @@ async def long_history() -> None:
         print(f"  1,000 claims: {claiming.wall / 5 * 1e3:.1f} ms ({claiming.cpu / 5 * 1e3:.1f} CPU)")
         print(f"  1,000 outcomes: {concluding.wall / 5 * 1e3:.1f} ms ({concluding.cpu / 5 * 1e3:.1f} CPU)")
         for name, selection in (
-            ("the newest 50 of all", history.Selection(limit=50)),
-            ("the newest 50 of one automation", history.Selection(automation=AUTOMATIONS[7], limit=50)),
+            ("the newest 50 of all", OccurrenceQuery(limit=50)),
+            ("the newest 50 of one automation", OccurrenceQuery(automation=AUTOMATIONS[7], limit=50)),
             (
                 "all that there is of one automation",
-                history.Selection(automation=AUTOMATIONS[7], limit=10**6),
+                OccurrenceQuery(automation=AUTOMATIONS[7], limit=10**6),
             ),
         ):
             reading = database.read(partial(history.read_occurrences, selection=selection))

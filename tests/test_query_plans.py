@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 
 from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.database.files import connect_for_reading
 from scheduler.ledger import (
     audit_queries,
@@ -192,11 +193,11 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     """Statements that are put together when they are executed, or handed over."""
     take_statements()
     forget_statements()  # other tests of this process may have executed them
-    history.read_occurrences(ledger, history.Selection())
-    history.read_occurrences(ledger, history.Selection(automation="nightly*"))
-    history.read_occurrences(ledger, history.Selection(run_status=RunStatus.FAILED))
-    history.read_occurrences(ledger, history.Selection(outcome=Outcome.REJECTED))
-    history.read_occurrences(ledger, history.Selection(only_open=True))
+    history.read_occurrences(ledger, OccurrenceQuery())
+    history.read_occurrences(ledger, OccurrenceQuery(automation="nightly*"))
+    history.read_occurrences(ledger, OccurrenceQuery(run_status=RunStatus.FAILED))
+    history.read_occurrences(ledger, OccurrenceQuery(outcome=Outcome.REJECTED))
+    history.read_occurrences(ledger, OccurrenceQuery(only_open=True))
     for table in (retention._OCCURRENCES, retention._RUNS, retention._DEFINITIONS, *retention._OTHERS):
         retention._read_slice(table.select, datetime.now(UTC), table.begin, ledger)
     for automation in (None, "nightly-*", str(UUID(int=1))):

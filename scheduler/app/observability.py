@@ -12,6 +12,7 @@ from scheduler.app.run_output import RunOutputReader
 from scheduler.core.automation_filter import find_id, make_automation_filter
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.status import (
     STALLED_AFTER,
     AutomationDetails,
@@ -37,7 +38,6 @@ from scheduler.ops.logs import Log
 from scheduler.ops.metrics import Metrics
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
-from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.systemd import Notifier
 from scheduler.ops.views import describe_status
 from scheduler.ops.web import Pages, build_app
@@ -145,22 +145,11 @@ class Observability:
         )
 
     async def _read_occurrences(self, service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
-        selection = history.Selection(
-            target=query.target,
-            automation=query.automation,
-            since=query.since,
-            until=query.until,
-            outcome=query.outcome,
-            run_status=query.run_status,
-            only_open=query.only_open,
-            limit=query.limit,
-            offset=query.offset,
-        )
         derived = (
             await _list_not_due(service, query) if query.outcome is None and query.run_status is None else []
         )
         return await self._require_database().browse(
-            partial(not_due_lines.select_with_derived, selection=selection, derived=derived)
+            partial(not_due_lines.select_with_derived, selection=query, derived=derived)
         )
 
     async def _read_recent(self, since: datetime) -> RecentActivity:

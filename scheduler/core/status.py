@@ -13,6 +13,8 @@ from scheduler.core.policy import Policies
 
 STALLED_AFTER: Final = 15.0
 """Seconds without progress after which the event loop, or the loop of a planner, counts as hanging."""
+AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
+"""The possible values of `AutomationDetails.state`."""
 MOST_NAMED: Final = 100
 """Most overdue occurrences of a target to name; of the others only the number is known."""
 
@@ -30,7 +32,7 @@ class AutomationStatus:
 
 @dataclass(frozen=True, slots=True)
 class AutomationDetails:
-    """All known facts of an automation. ``state`` is enabled, disabled, paused or invalid.
+    """All known facts of an automation. ``state`` is one of `AUTOMATION_STATES`.
 
     ``invalid`` is the reason why the definition cannot be evaluated. ``schedule`` is None for an invalid or
     disabled automation. ``paused_by_hand``: `scheduler pause` paused the automation, or everything. The

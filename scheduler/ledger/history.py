@@ -14,7 +14,8 @@ from typing import Final
 
 from scheduler.core.automation_filter import find_id, make_glob
 from scheduler.core.instants import from_optional_text, from_text, to_text, to_text_seconds
-from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.model import Outcome, Reason
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger.finished_runs import count_failed_runs
@@ -22,28 +23,7 @@ from scheduler.ledger.finished_runs import count_failed_runs
 Line = Mapping[str, str | int | float | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """The selected occurrences.
-
-    ``automation`` is an id, a name or a pattern for a name (``nightly-*``): the name now or at that time.
-    ``since`` is inclusive and ``until`` exclusive; both are compared with scheduled instants. ``run_status``
-    is the status of the occurrence's run.
-    """
-
-    target: str | None = None
-    automation: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    outcome: Outcome | None = None
-    run_status: RunStatus | None = None
-    only_open: bool = False
-    limit: int = 100
-    offset: int = 0
-    oldest_first: bool = False
-
-
-def read_occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Line]:
+def read_occurrences(connection: sqlite3.Connection, selection: OccurrenceQuery) -> list[Line]:
     """Return a line for each occurrence or span, the newest first by default.
 
     Lines of open occurrences also have a ``state``.
@@ -64,14 +44,14 @@ def read_occurrences(connection: sqlite3.Connection, selection: Selection) -> li
     return [_make_line(row) for row in rows]
 
 
-def _may_match(selection: Selection) -> bool:
+def _may_match(selection: OccurrenceQuery) -> bool:
     """Return whether an occurrence can match: only accepted occurrences have a run, see `Conclusion`."""
     return selection.run_status is None or (
         selection.outcome in {None, Outcome.ACCEPTED} and not selection.only_open
     )
 
 
-def _choose_tables(selection: Selection) -> tuple[str, str]:
+def _choose_tables(selection: OccurrenceQuery) -> tuple[str, str]:
     """Return the tables of a selection and the first of them, read in the order of time."""
     if selection.run_status is not None:
         return (
@@ -124,7 +104,7 @@ _SINCE: Final = """
 """
 
 
-def _make_conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]:
+def _make_conditions(selection: OccurrenceQuery) -> tuple[str, dict[str, str | int | None]]:
     is_by_run = selection.run_status is not None
     values: dict[str, str | int | None] = {
         "target": selection.target,

@@ -11,8 +11,9 @@ from heapq import merge
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import State
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.status import WaitStatus
-from scheduler.ledger.history import Line, Selection, read_occurrences, round_up_to_second
+from scheduler.ledger.history import Line, read_occurrences, round_up_to_second
 
 
 def make_line(target: str, wait: WaitStatus) -> Line:
@@ -40,7 +41,7 @@ def make_line(target: str, wait: WaitStatus) -> Line:
 
 
 def select_with_derived(
-    connection: sqlite3.Connection, selection: Selection, derived: Sequence[Line]
+    connection: sqlite3.Connection, selection: OccurrenceQuery, derived: Sequence[Line]
 ) -> list[Line]:
     """Return the lines of a selection, the newest first, together with the derived lines.
 
@@ -62,7 +63,7 @@ def _to_sort_key(line: Line) -> tuple[str, str, str]:
     return str(line["scheduled_for"]), str(line["automation_id"]), str(line["target"])
 
 
-def _is_selected(line: Line, selection: Selection) -> bool:
+def _is_selected(line: Line, selection: OccurrenceQuery) -> bool:
     scheduled_for = str(line["scheduled_for"])
     return (
         selection.outcome is None

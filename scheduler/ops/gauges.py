@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder  # noqa: TID251  the sam
 
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.model import State
-from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
+from scheduler.core.status import AUTOMATION_STATES, AutomationStatus, DaemonStatus, TargetStatus
 from scheduler.ops.metrics import RUN_ENDS, Metrics
 from scheduler.ops.page_worker import PageWorker
 
@@ -26,7 +26,6 @@ MAX_DETAILED: Final = 1_000
 """The largest number of automations for which ``auto`` keeps metrics of each automation."""
 _BATCH: Final = 500
 """Automations to read before other tasks run: about a millisecond."""
-AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scheduler.core.model import Automation
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.status import (
     AutomationDetails,
     DaemonStatus,
@@ -18,7 +19,6 @@ from scheduler.core.status import (
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.page_worker import PageWorker
-from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import Json
 
 AutomationKey = tuple[str, str]

@@ -5,25 +5,24 @@ An answer reports all problems of a query together.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.datastructures import QueryParams
 
 from scheduler.core.instants import from_text
 from scheduler.core.model import MAX_NAME, Outcome, RunStatus
-from scheduler.ops.gauges import AUTOMATION_STATES
+from scheduler.core.occurrence_query import DEFAULT_LIMIT, OccurrenceQuery
+from scheduler.core.status import AUTOMATION_STATES
 
-_T = TypeVar("_T")
-_D = TypeVar("_D")
+_Parsers = Mapping[str, Callable[[str], object]]
 _C = TypeVar("_C", bound=str)
 
 MAX_RECORDS: Final = 1_000
 """Limit for the records in one answer."""
-_DEFAULT_LIMIT: Final = 100
 FAILING: Final = "failing"
 """The last result of automations whose newest finished run failed or was lost."""
 OPEN: Final = "open"
@@ -45,30 +44,6 @@ class BadQuery(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OccurrenceQuery:
-    """A choice of occurrences, the newest first: ``limit`` occurrences after the first ``offset``.
-
-    ``automation`` is an id, a name or a pattern for the name. ``since`` is inclusive and ``until`` exclusive;
-    both compare with the scheduled instant. ``run_status`` is the status of the run that an occurrence
-    started.
-    """
-
-    target: str | None = None
-    automation: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    outcome: Outcome | None = None
-    run_status: RunStatus | None = None
-    only_open: bool = False
-    limit: int = _DEFAULT_LIMIT
-    offset: int = 0
-
-    def extend_by_one(self) -> "OccurrenceQuery":
-        """Return this query with one more record, which shows whether another page follows."""
-        return replace(self, limit=self.limit + 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UpcomingQuery:
     """A choice of coming fires, the next first: ``limit`` fires after the first ``offset``.
 
@@ -77,7 +52,7 @@ class UpcomingQuery:
 
     automation: str | None = None
     span: timedelta = _DEFAULT_SPAN
-    limit: int = _DEFAULT_LIMIT
+    limit: int = DEFAULT_LIMIT
     offset: int = 0
 
 
@@ -85,111 +60,71 @@ class UpcomingQuery:
 class AutomationQuery:
     """A choice of automations, by name: ``limit`` automations after the first ``offset``.
 
-    ``state`` is one of `AUTOMATION_STATES`. ``automation`` is as in `OccurrenceQuery`. ``only_failing``
-    chooses automations whose newest finished run failed or was lost.
+    ``state`` is one of `AUTOMATION_STATES`. ``automation`` is as in `OccurrenceQuery`. ``result`` is
+    `FAILING`, or None for any last result.
     """
 
     target: str | None = None
     automation: str | None = None
     state: str | None = None
-    only_failing: bool = False
-    limit: int = _DEFAULT_LIMIT
+    result: str | None = None
+    limit: int = DEFAULT_LIMIT
     offset: int = 0
 
 
 def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
     """Read the parameters of ``/automations``. Raise `BadQuery`."""
-    reader = _Reader(parameters)
-    query = AutomationQuery(
-        target=reader.read("target", _parse_name, None),
-        automation=reader.read("automation", _parse_name, None),
-        state=reader.read("state", partial(_choose, choices=AUTOMATION_STATES), None),
-        only_failing=reader.read("result", partial(_choose, choices=(FAILING,)), "") == FAILING,
-        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
-        offset=reader.read("offset", _parse_offset, 0),
-    )
-    reader.end()
-    return query
+    state, result = partial(_choose, choices=AUTOMATION_STATES), partial(_choose, choices=(FAILING,))
+    return AutomationQuery(**_parse(parameters, {**_CHOICE, "state": state, "result": result}))
 
 
 def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of the page of one automation, which only has paging. Raise `BadQuery`."""
-    reader = _Reader(parameters)
-    query = OccurrenceQuery(
-        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
-        offset=reader.read("offset", _parse_offset, 0),
-    )
-    reader.end()
-    return query
+    return OccurrenceQuery(**_parse(parameters, _PAGING))
 
 
 def parse_occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of ``/api/v1/occurrences``. Raise `BadQuery`."""
-    reader = _Reader(parameters)
-    outcome = reader.read("outcome", partial(_choose, choices=(*Outcome, OPEN)), None)
-    query = OccurrenceQuery(
-        target=reader.read("target", _parse_name, None),
-        automation=reader.read("automation", _parse_name, None),
-        since=reader.read("since", _parse_instant, None),
-        until=reader.read("until", _parse_instant, None),
-        outcome=outcome if isinstance(outcome, Outcome) else None,
-        run_status=reader.read("run_status", partial(_choose, choices=tuple(RunStatus)), None),
-        only_open=outcome == OPEN,
-        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
-        offset=reader.read("offset", _parse_offset, 0),
-    )
-    reader.end()
-    return query
+    parsers: _Parsers = {
+        **_CHOICE,
+        "since": _parse_instant,
+        "until": _parse_instant,
+        "outcome": partial(_choose, choices=(*Outcome, OPEN)),
+        "run_status": partial(_choose, choices=tuple(RunStatus)),
+    }
+    values = _parse(parameters, parsers)
+    if values.get("outcome") == OPEN:
+        values |= {"outcome": None, "only_open": True}
+    return OccurrenceQuery(**values)
 
 
 def parse_upcoming_query(parameters: QueryParams) -> UpcomingQuery:
     """Read the parameters of ``/api/v1/upcoming``. Raise `BadQuery`."""
-    reader = _Reader(parameters)
-    query = UpcomingQuery(
-        automation=reader.read("automation", _parse_name, None),
-        span=reader.read("span", _parse_span, _DEFAULT_SPAN),
-        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
-        offset=reader.read("offset", _parse_offset, 0),
-    )
-    reader.end()
-    return query
+    return UpcomingQuery(**_parse(parameters, {"automation": _parse_name, "span": _parse_span, **_PAGING}))
 
 
-class _Reader:
-    """A reader of single parameters that collects all problems until the end."""
-
-    def __init__(self, parameters: QueryParams) -> None:
-        self._parameters = parameters
-        self._known: list[str] = []
-        self._problems: dict[str, str] = {}
-
-    def read(self, name: str, convert: Callable[[str], _T], default: _D) -> _T | _D:
-        self._known.append(name)
-        texts = self._parameters.getlist(name)
-        if len(texts) > 1:
-            self._problems[name] = f"is given {len(texts)} times"
-        elif texts:
-            try:
-                return convert(texts[0])
-            except ValueError as error:
-                self._problems[name] = str(error)
-        return default
-
-    def end(self) -> None:
-        """Raise `BadQuery` if a parameter was invalid or is unknown."""
-        unknown = (name for name in self._parameters if name not in self._known)
-        for name in islice(unknown, _MAX_UNKNOWN):
-            self._problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(self._known))}"
-        if self._problems:
-            raise BadQuery(self._problems)
+def _parse(parameters: QueryParams, parsers: _Parsers) -> dict[str, Any]:
+    """Return the value of each given parameter. Raise `BadQuery` with the problems of all parameters."""
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    given = [name for name in parsers if name in parameters]
+    for name in given:
+        try:
+            values[name] = _parse_single(parameters.getlist(name), parsers[name])
+        except ValueError as error:
+            problems[name] = str(error)
+    unknown = (name for name in parameters if name not in parsers)
+    for name in islice(unknown, _MAX_UNKNOWN):
+        problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(parsers))}"
+    if problems:
+        raise BadQuery(problems)
+    return values
 
 
-def _parse_limit(text: str) -> int:
-    return _parse_number(text, 1, MAX_RECORDS)
-
-
-def _parse_offset(text: str) -> int:
-    return _parse_number(text, 0, _MAX_OFFSET)
+def _parse_single(texts: Sequence[str], parse: Callable[[str], object]) -> object:
+    if len(texts) > 1:
+        raise ValueError(f"is given {len(texts)} times")
+    return parse(texts[0])
 
 
 def _parse_number(text: str, least: int, most: int) -> int:
@@ -230,3 +165,10 @@ def _parse_span(text: str) -> timedelta:
             f"should be a duration such as 90m or 24h, at most {_MAX_SPAN.days}d, not {text[:MAX_NAME]!r}"
         )
     return span
+
+
+_PAGING: Final[_Parsers] = {
+    "limit": partial(_parse_number, least=1, most=MAX_RECORDS),
+    "offset": partial(_parse_number, least=0, most=_MAX_OFFSET),
+}
+_CHOICE: Final[_Parsers] = {"target": _parse_name, "automation": _parse_name, **_PAGING}

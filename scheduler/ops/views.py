@@ -10,9 +10,11 @@ from itertools import islice
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import State
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.policy import compute_due
 from scheduler.core.quantities import pluralize
 from scheduler.core.status import (
+    AUTOMATION_STATES,
     STALLED_AFTER,
     DaemonStatus,
     FailingAutomations,
@@ -22,8 +24,7 @@ from scheduler.core.status import (
     WaitStatus,
 )
 from scheduler.core.timetable import TimetableEntry
-from scheduler.ops.gauges import AUTOMATION_STATES
-from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
+from scheduler.ops.queries import UpcomingQuery
 
 Json = Mapping[str, object]
 

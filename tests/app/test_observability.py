@@ -12,12 +12,12 @@ from scheduler.clock import SystemClock
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event
 from scheduler.core.model import RunOrigin, RunStatus
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger
-from scheduler.ops.queries import OccurrenceQuery
 from scheduler.settings import load
 from tests.ledger.support import automation, run, version
 

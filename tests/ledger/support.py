@@ -27,6 +27,7 @@ from scheduler.core.model import (
     RunStatus,
     Skip,
 )
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.daemon.ports import Ledger
 from scheduler.database import Database
 from scheduler.ledger import history
@@ -173,7 +174,7 @@ class Stand:
 
     def lines(self, **selection: object) -> Sequence[history.Line]:
         """The history, the oldest first."""
-        wanted = history.Selection(oldest_first=True, limit=10**6, **selection)  # type: ignore[arg-type]  # passed on as given
+        wanted = OccurrenceQuery(oldest_first=True, limit=10**6, **selection)  # type: ignore[arg-type]  # passed on as given
         return self.do(self.database.read(lambda connection: history.read_occurrences(connection, wanted)))
 
     def outcomes(self) -> list[tuple[int, int, str | None]]:

@@ -14,9 +14,10 @@ import pytest
 
 from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus, State
 from scheduler.core.occurrence_log import Cause
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.status import WaitStatus
 from scheduler.ledger import history, not_due_lines
-from scheduler.ledger.history import LastTimes, Line, Selection
+from scheduler.ledger.history import LastTimes, Line
 from scheduler.ledger.schema import open_for_reading
 from tests.counting import count_steps
 from tests.ledger.support import (
@@ -127,7 +128,7 @@ def test_a_selection_shows_what_it_says(
 
 def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
     def page(offset: int) -> list[object]:
-        wanted = Selection(limit=3, offset=offset)
+        wanted = OccurrenceQuery(limit=3, offset=offset)
         lines = filled.do(
             filled.database.read(lambda connection: history.read_occurrences(connection, wanted))
         )
@@ -147,7 +148,7 @@ def test_what_waits_for_its_due_time_has_its_place_among_the_others(filled: Stan
     derived = [not_due_lines.make_line(MAIN, wait) for wait in later]
 
     def page(**selection: Any) -> list[Line]:
-        wanted = Selection(**selection)
+        wanted = OccurrenceQuery(**selection)
         return filled.do(
             filled.database.read(
                 lambda connection: not_due_lines.select_with_derived(connection, wanted, derived)
@@ -198,7 +199,7 @@ def test_a_line_shows_what_became_of_the_run(filled: Stand) -> None:
 
 def test_a_command_reads_the_same_beside_the_daemon(filled: Stand) -> None:
     with closing(open_for_reading(filled.path)) as connection:
-        assert history.read_occurrences(connection, Selection(oldest_first=True)) == filled.lines()
+        assert history.read_occurrences(connection, OccurrenceQuery(oldest_first=True)) == filled.lines()
         assert [(each.name, each.snapshot_at) for each in history.read_targets(connection)] == [
             ("main", at(0)),
             ("other", None),
@@ -263,7 +264,7 @@ OPEN = (None, None, State.WAITING)
 Ended = tuple[Outcome | None, Reason | None, State | None]
 
 
-def _count_steps(on: Stand, wanted: Selection) -> int:
+def _count_steps(on: Stand, wanted: OccurrenceQuery) -> int:
     return on.do(
         on.database.read(
             lambda connection: count_steps(connection, lambda each: history.read_occurrences(each, wanted))
@@ -274,17 +275,20 @@ def _count_steps(on: Stand, wanted: Selection) -> int:
 @pytest.mark.parametrize(
     ("others", "wanted"),
     [
-        (RunStatus.SUCCESS, Selection(run_status=RunStatus.LOST)),
-        (RunStatus.FAILED, Selection(run_status=RunStatus.LOST)),
-        (RunStatus.FAILED, Selection(run_status=RunStatus.FAILED, limit=5)),
-        (RunStatus.FAILED, Selection(run_status=RunStatus.FAILED, since=datetime(2027, 6, 1, tzinfo=UTC))),
-        (RunStatus.FAILED, Selection(run_status=RunStatus.SUCCESS)),
-        (RunStatus.SUCCESS, Selection(run_status=RunStatus.SUCCESS, outcome=Outcome.REJECTED)),
-        (RunStatus.SUCCESS, Selection(run_status=RunStatus.SUCCESS, only_open=True)),
+        (RunStatus.SUCCESS, OccurrenceQuery(run_status=RunStatus.LOST)),
+        (RunStatus.FAILED, OccurrenceQuery(run_status=RunStatus.LOST)),
+        (RunStatus.FAILED, OccurrenceQuery(run_status=RunStatus.FAILED, limit=5)),
+        (
+            RunStatus.FAILED,
+            OccurrenceQuery(run_status=RunStatus.FAILED, since=datetime(2027, 6, 1, tzinfo=UTC)),
+        ),
+        (RunStatus.FAILED, OccurrenceQuery(run_status=RunStatus.SUCCESS)),
+        (RunStatus.SUCCESS, OccurrenceQuery(run_status=RunStatus.SUCCESS, outcome=Outcome.REJECTED)),
+        (RunStatus.SUCCESS, OccurrenceQuery(run_status=RunStatus.SUCCESS, only_open=True)),
     ],
 )
 def test_runs_of_a_status_are_found_as_fast_in_a_long_history_as_in_a_short_one(
-    tmp_path: Path, others: RunStatus, wanted: Selection
+    tmp_path: Path, others: RunStatus, wanted: OccurrenceQuery
 ) -> None:
     """The oldest run was lost, and all others came to ``others``."""
 
@@ -302,21 +306,29 @@ def test_runs_of_a_status_are_found_as_fast_in_a_long_history_as_in_a_short_one(
 @pytest.mark.parametrize(
     ("oldest", "others", "wanted"),
     [
-        (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED)),
-        (ACCEPTED, SKIPPED, Selection(outcome=Outcome.ACCEPTED, target="main")),
-        (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED, automation="night*", oldest_first=True)),
-        (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED, until=datetime(2027, 6, 1, tzinfo=UTC))),
+        (REJECTED, ACCEPTED, OccurrenceQuery(outcome=Outcome.REJECTED)),
+        (ACCEPTED, SKIPPED, OccurrenceQuery(outcome=Outcome.ACCEPTED, target="main")),
+        (
+            REJECTED,
+            ACCEPTED,
+            OccurrenceQuery(outcome=Outcome.REJECTED, automation="night*", oldest_first=True),
+        ),
+        (
+            REJECTED,
+            ACCEPTED,
+            OccurrenceQuery(outcome=Outcome.REJECTED, until=datetime(2027, 6, 1, tzinfo=UTC)),
+        ),
         (
             ACCEPTED,
             SKIPPED,
-            Selection(outcome=Outcome.SKIPPED, since=datetime(2027, 1, 1, tzinfo=UTC), limit=5),
+            OccurrenceQuery(outcome=Outcome.SKIPPED, since=datetime(2027, 1, 1, tzinfo=UTC), limit=5),
         ),
-        (OPEN, ACCEPTED, Selection(only_open=True)),
-        (OPEN, SKIPPED, Selection(only_open=True, target="main")),
+        (OPEN, ACCEPTED, OccurrenceQuery(only_open=True)),
+        (OPEN, SKIPPED, OccurrenceQuery(only_open=True, target="main")),
     ],
 )
 def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
-    tmp_path: Path, oldest: Ended, others: Ended, wanted: Selection
+    tmp_path: Path, oldest: Ended, others: Ended, wanted: OccurrenceQuery
 ) -> None:
     def count(occurrences: int) -> int:
         with stand(tmp_path / f"{occurrences}.db") as on:

@@ -68,6 +68,7 @@ from scheduler.core.model import (
     State,
 )
 from scheduler.core.occurrence_log import Cause
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.policy import Policies
 from scheduler.core.status import (
     AutomationDetails,
@@ -86,7 +87,6 @@ from scheduler.ops.gauges import Exposition, GaugeSources
 from scheduler.ops.metrics import Metrics
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
-from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
 

@@ -15,6 +15,7 @@ from starlette.datastructures import QueryParams
 from starlette.routing import Route
 
 from scheduler.core.model import REASONS, AttemptResult, RunStatus, State
+from scheduler.core.status import AUTOMATION_STATES
 from scheduler.ops import gauges, metrics
 from scheduler.ops.event_log import EventLogger
 from scheduler.ops.logs import Log
@@ -80,7 +81,7 @@ def test_every_metric_says_what_it_means() -> None:
         ("`result` of an attempt", AttemptResult),
         ("`state` of an open occurrence", State),
         ("`status`", (status for status in RunStatus if status is not RunStatus.RUNNING)),
-        ("`state` of automations", gauges.AUTOMATION_STATES),
+        ("`state` of automations", AUTOMATION_STATES),
         ("`result` of a poll", metrics.POLLS),
         ("`endpoint`", metrics.ENDPOINTS),
         ("`direction`", metrics.DIRECTIONS),

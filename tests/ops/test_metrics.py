@@ -34,8 +34,8 @@ from scheduler.core.events import (
     SnapshotTaken,
 )
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunStatus, State
-from scheduler.core.status import PlacesStatus
-from scheduler.ops.gauges import AUTOMATION_STATES, MAX_DETAILED, Exposition
+from scheduler.core.status import AUTOMATION_STATES, PlacesStatus
+from scheduler.ops.gauges import MAX_DETAILED, Exposition
 from scheduler.ops.metrics import Metrics
 from tests.ops.support import (
     AUTOMATION,

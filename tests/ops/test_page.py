@@ -16,12 +16,12 @@ import pytest
 
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_due
 from scheduler.core.status import AutomationDetails, OperatorPause, RecentActivity, RunOutputTail
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.page.overview import MAX_INSTANTS
 from scheduler.ops.page.times import DisplayTime
-from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
 from tests.ops.page_client import Parsed, all_asked, asked, parsed
 from tests.ops.support import (

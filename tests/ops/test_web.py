@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.status import (
     STALLED_AFTER,
     DaemonStatus,
@@ -24,7 +25,6 @@ from scheduler.core.status import (
 )
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.page.findings import BAD, WARN, list_findings
-from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import describe_status
 from tests.ops.page_client import asked
 from tests.ops.support import (

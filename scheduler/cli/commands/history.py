@@ -95,7 +95,8 @@ def command(
     from scheduler.cli.ledger_file import is_served, open_read_only
     from scheduler.cli.lookup import advise_on, expand_prefix
     from scheduler.cli.recorded_policies import has_jitter
-    from scheduler.ledger.history import Selection, read_targets, read_timezones
+    from scheduler.core.occurrence_query import OccurrenceQuery
+    from scheduler.ledger.history import read_targets, read_timezones
     from scheduler.ledger.not_due_lines import select_with_derived
 
     settings = source.load().settings
@@ -103,7 +104,7 @@ def command(
     with open_read_only(path) as connection:
         collection = make_ledger_collection(connection, target)
         automation = None if automation is None else expand_prefix(collection, automation)
-        selection = Selection(
+        selection = OccurrenceQuery(
             target=target,
             automation=automation,
             since=since,

@@ -13,7 +13,7 @@ from scheduler.ops.page.rows import TONES as RUN_TONES
 from scheduler.ops.page.rows import make_automation_link
 from scheduler.ops.page.times import DisplayTime, make_display_time
 from scheduler.ops.page_sources import AutomationKey
-from scheduler.ops.queries import AutomationQuery
+from scheduler.ops.queries import FAILING, AutomationQuery
 
 STATE_TONES = {"enabled": "good", "disabled": "soft", "paused": "warn", "invalid": "bad"}
 
@@ -55,7 +55,7 @@ def choose_automations(
     of_result = (
         automation
         for automation in _filter_automations(automations, query)
-        if not query.only_failing or (automation.target, automation.id) in failing
+        if query.result != FAILING or (automation.target, automation.id) in failing
     )
     chosen = sorted(
         of_result, key=lambda automation: (automation.name.casefold(), automation.target, automation.id)

@@ -15,8 +15,8 @@ from starlette.responses import HTMLResponse, Response
 from scheduler.core.automation_filter import find_id
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import Outcome, RunStatus
-from scheduler.core.status import AutomationDetails, DaemonStatus
-from scheduler.ops.gauges import AUTOMATION_STATES
+from scheduler.core.occurrence_query import OccurrenceQuery
+from scheduler.core.status import AUTOMATION_STATES, AutomationDetails, DaemonStatus
 from scheduler.ops.page import assets
 from scheduler.ops.page.automation import make_automation_page
 from scheduler.ops.page.automation_list import choose_automations, make_rows
@@ -29,8 +29,8 @@ from scheduler.ops.page.rows import FindZone, make_automation_link, make_history
 from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.page_sources import PageSources
 from scheduler.ops.queries import (
+    FAILING,
     OPEN,
-    OccurrenceQuery,
     parse_automation_query,
     parse_occurrence_query,
     parse_paging_query,
@@ -113,7 +113,7 @@ class Site:
             [self._content.all_details(target.name) for target in status.targets]
         )
 
-        is_failing = query is not None and query.only_failing
+        is_failing = query is not None and query.result == FAILING
         failing, error = await _try_read(self._content.failing_ids()) if is_failing else ((), None)
         chosen = (
             []

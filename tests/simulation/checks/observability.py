@@ -15,6 +15,7 @@ from scheduler.core.events import (
     RunForeign,
 )
 from scheduler.core.model import Outcome
+from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.ledger import history
 from scheduler.ops.metrics import Metrics
 from tests.simulation.evidence import Check, Evidence, Row
@@ -150,7 +151,7 @@ def the_log_agrees_with_the_events(evidence: Evidence) -> Check:
 def history_agrees_with_the_ledger(evidence: Evidence) -> Check:
     """A line for each row; and the end of a run is the one that it had."""
     lines = evidence.file.read(
-        lambda connection: history.read_occurrences(connection, history.Selection(limit=1_000_000))
+        lambda connection: history.read_occurrences(connection, OccurrenceQuery(limit=1_000_000))
     )
     if len(lines) != len(evidence.rows) or sum(int(line["count"] or 0) for line in lines) != sum(
         row.count for row in evidence.rows
