@@ -373,9 +373,9 @@ EXCEPTIONS: Final = (
         _ALL_AUTOMATIONS,
         "the last times of all automations, once, at a start",
     ),
-    Allowance("ledger.snapshots.read_target", _ALL_AUTOMATIONS, _START),
+    Allowance("ledger.snapshots.read_target_state", _ALL_AUTOMATIONS, _START),
     Allowance(
-        "ledger.snapshots.read_target",
+        "ledger.snapshots.read_target_state",
         f"{_VERSIONS_OF_ONE} AND id<?",
         "max(id): the last version before another",
     ),

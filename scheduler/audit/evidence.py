@@ -9,7 +9,6 @@ from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.versions import VersionPeriod, find_periods
 from scheduler.core.model import Gap, Occurrence
 from scheduler.core.occurrence_log import Step
-from scheduler.ledger.history import read_target
 from scheduler.ledger.occurrence_records import (
     AttemptRow,
     OccurrenceRow,
@@ -23,6 +22,7 @@ from scheduler.ledger.occurrence_records import (
     read_runs,
     read_steps,
 )
+from scheduler.ledger.targets import read_target
 from scheduler.ledger.versions import read_automation_versions, read_gaps, read_prune_limit, read_rules
 
 

@@ -39,8 +39,8 @@ from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Gap
 from scheduler.ledger import audit_queries, versions
-from scheduler.ledger.history import KnownTarget, read_targets
 from scheduler.ledger.schema import open_for_reading
+from scheduler.ledger.targets import LedgerTarget, read_targets
 
 STRETCH: Final = timedelta(days=7)
 _SINGLE_PROCESS_STRETCHES: Final = 4
@@ -425,7 +425,7 @@ class Audit:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_bounds(target: KnownTarget, request: AuditRequest, pruned: datetime | None) -> AuditBounds:
+def _make_bounds(target: LedgerTarget, request: AuditRequest, pruned: datetime | None) -> AuditBounds:
     begin = max(request.since, pruned or request.since) - JUST_BEFORE
     end = max(min(request.until - JUST_BEFORE, target.watermark or begin), begin)
     return AuditBounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)

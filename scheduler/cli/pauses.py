@@ -13,7 +13,8 @@ from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.lookup import find_automation
 from scheduler.core.command_line import resume_all
 from scheduler.core.pauses import EVERYTHING, PauseSource, find_pause_sources
-from scheduler.ledger.history import NamedPause, read_named_pauses, read_targets
+from scheduler.ledger.history import NamedPause, read_named_pauses
+from scheduler.ledger.targets import read_targets
 from scheduler.settings import Settings
 
 

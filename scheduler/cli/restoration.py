@@ -21,9 +21,8 @@ from scheduler.database import Database
 from scheduler.database.backup import DatabaseKind, make_staged_path, move_into_place
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES
-from scheduler.ledger.history import read_targets
-from scheduler.ledger.operator_requests import Pause, note_restoration, pause_all
-from scheduler.ledger.snapshots import move_target
+from scheduler.ledger.operator_requests import Pause, pause_all
+from scheduler.ledger.targets import move_target, note_restoration, read_targets
 from scheduler.localapi.runner.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
 from scheduler.settings import Settings, TargetSection

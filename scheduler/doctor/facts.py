@@ -12,7 +12,8 @@ from typing import Final, Literal
 
 from scheduler.core.model import Automation, Snapshot
 from scheduler.ledger.automations import AutomationRow
-from scheduler.ledger.summary import LedgerRecord, LedgerTarget
+from scheduler.ledger.summary import LedgerRecord
+from scheduler.ledger.targets import LedgerTarget
 from scheduler.settings import Configuration, Problem, Settings, TargetSection
 from scheduler.settings.keys import KeyPlace
 from scheduler.settings.models import RunnerSettings

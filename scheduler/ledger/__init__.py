@@ -2,7 +2,7 @@
 
 - `schema`: the tables, and how the file is opened.
 - `sqlite`: the operations of the daemon. `claims` and `snapshots` hold the longer operations.
-- `operator_requests`: pauses, manual runs and new names of targets (written by commands).
+- `targets`: names, URLs and projects of targets. `operator_requests`: pauses and manual runs of commands.
 - `fire_requests`: the requests of commands for backfills.
 - `history`: the lines for people. `steps`: the waits and events in the explanation of an occurrence.
 - `retention`: the removal of old rows. `lock`: decides which of several daemons may write.

@@ -3,8 +3,8 @@
 An attempt is *open* while it has no result. When the process died, nobody saw the end: the attempt gets the
 result ``unknown`` and no ``ended_at``.
 
-The functions for many items are for `Database.write_together`, by way of `halve_on_contradiction`: a thousand
-items take as few statements as a single item.
+The functions for many items are operations for `Database.write_together`: a thousand items take as few
+statements as a single item.
 """
 
 import sqlite3
@@ -16,19 +16,20 @@ from scheduler.core.model import Attempt, AttemptEnd, Occurrence, State
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
 from scheduler.ledger.sql_batch import (
-    Contradiction,
+    OCCURRENCE,
     Value,
+    change_each,
+    halve_on_contradiction,
     make_statement,
     pack_rows,
     to_identity,
-    to_optional_text,
-    to_text,
 )
 
-_ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline, clock_offset"
+ATTEMPT: Final = f"{OCCURRENCE}, number, written_at, baseline, clock_offset"
+_ATTEMPT_END: Final = f"{OCCURRENCE}, state, number, result, ended_at, sent_at, http_status, error"
 
 _BEGIN: Final = make_statement(
-    _ATTEMPT,
+    ATTEMPT,
     """
     UPDATE occurrence SET state = 'in_flight', attempts = given.number
     FROM {given} WHERE {same} AND outcome IS NULL AND given.number IN (attempts, attempts + 1)
@@ -37,7 +38,7 @@ _BEGIN: Final = make_statement(
 )
 
 _CLOSE_EARLIER: Final = make_statement(
-    _ATTEMPT,
+    ATTEMPT,
     """
     UPDATE attempt SET result = 'unknown', automation_id = given.automation_id
     FROM {given}, occurrence
@@ -47,7 +48,7 @@ _CLOSE_EARLIER: Final = make_statement(
 )
 
 _WRITE: Final = make_statement(
-    _ATTEMPT,
+    ATTEMPT,
     """
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
     SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
@@ -60,7 +61,7 @@ _WRITE: Final = make_statement(
 )
 
 _END: Final = make_statement(
-    "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
+    _ATTEMPT_END,
     """
     UPDATE attempt SET result = given.result, ended_at = given.ended_at, sent_at = given.sent_at,
         http_status = given.http_status, error = given.error,
@@ -72,18 +73,18 @@ _END: Final = make_statement(
 )
 
 _GO_ON: Final = make_statement(
-    "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
+    _ATTEMPT_END,
     "UPDATE occurrence SET state = given.state, error = given.error FROM {given} WHERE {same} AND "
     "outcome IS NULL",
 )
 
 _WAIT: Final = make_statement(
-    "target, automation_id, scheduled_for",
+    OCCURRENCE,
     "UPDATE occurrence SET state = 'waiting' FROM {given} WHERE {same} AND outcome IS NULL",
 )
 
 _CLOSE: Final = make_statement(
-    "target, automation_id, scheduled_for",
+    OCCURRENCE,
     """
     UPDATE attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
     WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.result IS NULL
@@ -91,7 +92,7 @@ _CLOSE: Final = make_statement(
 )
 
 _REMOVE_OPEN: Final = make_statement(
-    "target, automation_id, scheduled_for",
+    OCCURRENCE,
     """
     DELETE FROM attempt
     WHERE result IS NULL
@@ -100,7 +101,7 @@ _REMOVE_OPEN: Final = make_statement(
 )
 
 _COUNT_AGAIN: Final = make_statement(
-    "target, automation_id, scheduled_for",
+    OCCURRENCE,
     """
     UPDATE occurrence SET attempts = (SELECT coalesce(max(number), 0) FROM attempt
         WHERE occurrence_id = occurrence.id)
@@ -131,95 +132,72 @@ class AttemptEndWrite:
     steps: Sequence[Step] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NotStartedWrite:
-    """An occurrence with an unknown attempt that started nothing, as a reading showed later."""
-
-    occurrence: Occurrence
-    steps: Sequence[Step] = ()
-
-
-def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> Sequence[None]:
+@halve_on_contradiction
+def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> None:
     """Write attempts: for each occurrence the newest attempt again, or the next attempt.
 
     An earlier attempt still open gets the result ``unknown``: nobody saw the end.
     """
-    rows = pack_rows([_make_attempt_row(item) for item in items])
-    if connection.execute(_BEGIN, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an attempt for an occurrence that is not open, or out of its turn: {items[0]}")
+    rows = pack_rows([make_attempt_row(item.occurrence, item.attempt) for item in items])
+    problem = "an attempt for an occurrence that is not open, or out of its turn"
+    change_each(connection, _BEGIN, rows, items, problem)
     if any(item.attempt.number > 1 for item in items):
         connection.execute(_CLOSE_EARLIER, (rows,))
-    if connection.execute(_WRITE, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an attempt has ended and cannot be made again: {items[0]}")
+    change_each(connection, _WRITE, rows, items, "an attempt has ended and cannot be made again")
     steps.record(connection, [(item.occurrence, item.steps) for item in items])
-    return [None] * len(items)
 
 
-def _make_attempt_row(written: AttemptWrite) -> tuple[Value, ...]:
-    attempt = written.attempt
-    return (
-        *to_identity(written.occurrence),
-        attempt.number,
-        to_text(attempt.written_at),
-        attempt.baseline,
-        attempt.clock_offset,
-    )
+def make_attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
+    """Make the row of an attempt, in the order of `ATTEMPT`."""
+    values = attempt.number, attempt.written_at, attempt.baseline, attempt.clock_offset
+    return (*to_identity(occurrence), *values)
 
 
-def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Sequence[None]:
+@halve_on_contradiction
+def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> None:
     """End attempts, each once, and write the next state of the occurrences."""
-    rows = pack_rows([make_end_row(item) for item in items])
-    end_rows(connection, rows, items)
-    if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
-        raise Contradiction(f"the attempt that ended belongs to an occurrence with an outcome: {items[0]}")
+    rows = end_attempts(connection, items)
+    problem = "the attempt that ended belongs to an occurrence with an outcome"
+    change_each(connection, _GO_ON, rows, items, problem)
     steps.record(connection, [(item.occurrence, item.steps) for item in items])
-    return [None] * len(items)
 
 
-def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[AttemptEndWrite]) -> None:
-    """End the attempts only; ``rows`` are the packed rows of the ``items``."""
-    if connection.execute(_END, (rows,)).rowcount != len(items):
-        raise Contradiction(f"the attempt that ended was not open: {items[0]}")
+def end_attempts(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> str:
+    """End the attempts only, and return the packed rows of the ends."""
+    rows = pack_rows([_make_end_row(item) for item in items])
+    change_each(connection, _END, rows, items, "the attempt that ended was not open")
+    return rows
 
 
-def make_end_row(ended: AttemptEndWrite) -> tuple[Value, ...]:
-    """Make the row of an attempt's end for `end_rows`."""
-    end = ended.end
-    sent_at = to_optional_text(end.sent_at)
-    return (
-        *to_identity(ended.occurrence),
-        ended.state,
-        end.number,
-        end.result,
-        to_text(end.ended_at),
-        sent_at,
-        end.http_status,
-        end.error,
-    )
+def _make_end_row(item: AttemptEndWrite) -> tuple[Value, ...]:
+    end = item.end
+    values = end.number, end.result, end.ended_at, end.sent_at, end.http_status, end.error
+    return (*to_identity(item.occurrence), item.state, *values)
 
 
-def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStartedWrite]) -> Sequence[None]:
-    """Resolve the newest, unknown attempts as "not started": their occurrences wait.
+@halve_on_contradiction
+def resolve_not_started(
+    connection: sqlite3.Connection, items: Sequence[tuple[Occurrence, Sequence[Step]]]
+) -> None:
+    """Resolve the newest, unknown attempts of occurrences as "not started": the occurrences wait.
 
-    An attempt keeps the result ``unknown``, because the result was unknown when the attempt ended.
+    The items are occurrences with their steps. An attempt keeps the result ``unknown``, because the result
+    was unknown when the attempt ended.
     """
-    rows = pack_rows([to_identity(item.occurrence) for item in items])
+    rows = pack_rows([to_identity(occurrence) for occurrence, _ in items])
     close_open(connection, rows)
-    if connection.execute(_WAIT, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an occurrence that is not open cannot be resolved: {items[0]}")
-    steps.record(connection, [(item.occurrence, item.steps) for item in items])
-    return [None] * len(items)
+    change_each(connection, _WAIT, rows, items, "an occurrence that is not open cannot be resolved")
+    steps.record(connection, items)
 
 
-def discard(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
+def discard(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> None:
     """Remove the newest attempts, never sent: the occurrences wait.
 
     A repetition changes nothing.
     """
-    rows = pack_rows([to_identity(item) for item in items])
+    rows = pack_rows([to_identity(occurrence) for occurrence in occurrences])
     remove_open(connection, rows)
     connection.execute(_WAIT, (rows,))
-    return [None] * len(items)
 
 
 def close_open(connection: sqlite3.Connection, rows: str) -> None:

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.cron.schedule import Schedule
-from scheduler.core.instants import from_optional_text, from_text, to_text_seconds
+from scheduler.core.instants import from_text, to_text_seconds
+from scheduler.ledger.rows import parse_rows
 from scheduler.ledger.spans import parse_schedule
 
 TargetStretch = tuple[str, datetime, datetime]
@@ -191,7 +192,7 @@ _IS_INCONSISTENT: Final = """
 """
 
 _COUNT_OUTCOMES: Final = f"""
-    SELECT outcome, reason, count(*) AS number, sum({_IS_INCONSISTENT}) AS wrong FROM occurrence
+    SELECT outcome, reason, count(*) AS number, sum({_IS_INCONSISTENT}) AS inconsistent FROM occurrence
     WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND count = 1
         AND (?4 OR automation_id IN (SELECT automation_id FROM temp.weight))
     GROUP BY outcome, reason
@@ -215,10 +216,9 @@ def count_outcomes(
     connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool
 ) -> list[OutcomeCount]:
     """Count the occurrences with their own row, by outcome and reason."""
-    return [
-        OutcomeCount(*row)
-        for row in connection.execute(_COUNT_OUTCOMES, (*_format_bounds(stretch), all_of_them))
-    ]
+    return parse_rows(
+        OutcomeCount, connection.execute(_COUNT_OUTCOMES, (*_format_bounds(stretch), all_of_them))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +238,12 @@ class InconsistentRow:
 
 
 _SELECT_INCONSISTENT: Final = f"""
-    SELECT automation_id, name, scheduled_for, outcome, reason, error, task_run_id,
+    SELECT automation_id, name, scheduled_for, outcome, reason, error, task_run_id AS run_id,
         (SELECT other.scheduled_for FROM run JOIN occurrence AS other ON other.id = run.occurrence_id
-         WHERE run.target = occurrence.target AND run.run_id = occurrence.task_run_id),
-        (SELECT run_id FROM run WHERE run.occurrence_id = occurrence.id),
+         WHERE run.target = occurrence.target AND run.run_id = occurrence.task_run_id) AS run_recorded_for,
+        (SELECT run_id FROM run WHERE run.occurrence_id = occurrence.id) AS linked_run_id,
         (SELECT count(*) FROM attempt WHERE occurrence_id = occurrence.id AND result = 'answered')
+            AS answered_attempts
     FROM occurrence
     WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND ({_IS_INCONSISTENT})
         AND (?4 OR automation_id IN (SELECT automation_id FROM temp.weight))
@@ -252,11 +253,10 @@ _SELECT_INCONSISTENT: Final = f"""
 
 def find_inconsistent_rows(
     connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool
-) -> Iterator[InconsistentRow]:
+) -> list[InconsistentRow]:
     """Find the occurrences counted as inconsistent by `count_outcomes`."""
-    for row in connection.execute(_SELECT_INCONSISTENT, (*_format_bounds(stretch), all_of_them, _MAX_ROWS)):
-        automation_id, name, scheduled_for, *rest = row
-        yield InconsistentRow(automation_id, name, from_text(scheduled_for), *rest)
+    values = (*_format_bounds(stretch), all_of_them, _MAX_ROWS)
+    return parse_rows(InconsistentRow, connection.execute(_SELECT_INCONSISTENT, values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,18 +283,7 @@ _SELECT_OPEN: Final = """
 
 def find_open_rows(connection: sqlite3.Connection, stretch: TargetStretch) -> list[OpenRow]:
     """Find the open occurrences, in the order of due."""
-    return [
-        OpenRow(
-            row["automation_id"],
-            row["name"],
-            from_text(row["scheduled_for"]),
-            from_text(row["due"]),
-            from_text(row["deadline"]),
-            row["state"],
-            from_optional_text(row["tried_at"]),
-        )
-        for row in connection.execute(_SELECT_OPEN, _format_bounds(stretch))
-    ]
+    return parse_rows(OpenRow, connection.execute(_SELECT_OPEN, _format_bounds(stretch)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,17 +297,14 @@ class LateDouble:
 
 
 _SELECT_DOUBLES: Final = """
-    SELECT automation_id, doubles, run_id, started_at FROM run
+    SELECT automation_id, doubles AS scheduled_for, run_id, started_at FROM run
     WHERE doubles IS NOT NULL AND target = ?1 AND doubles > ?2 AND doubles <= ?3 ORDER BY doubles
 """
 
 
 def find_late_doubles(connection: sqlite3.Connection, stretch: TargetStretch) -> list[LateDouble]:
     """Find the late doubles, in the order of the instants of their occurrences."""
-    return [
-        LateDouble(of, from_text(instant), run_id, began)
-        for of, instant, run_id, began in connection.execute(_SELECT_DOUBLES, _format_bounds(stretch))
-    ]
+    return parse_rows(LateDouble, connection.execute(_SELECT_DOUBLES, _format_bounds(stretch)))
 
 
 def find_known_runs(connection: sqlite3.Connection, target: str, runs: Iterable[str]) -> set[str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from scheduler.core.instants import from_optional_text, to_text
+from scheduler.core.instants import to_text
+from scheduler.ledger.rows import parse_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,11 @@ def read_automations(
     connection: sqlite3.Connection, key: tuple[str, str] | None = None
 ) -> list[AutomationRow]:
     """Read the automations of the newest snapshot, or the one with this target and id, ordered by name."""
-    return [
-        AutomationRow(target, automation_id, name, cron, timezone, bool(enabled), invalid, run_id, run_at)
-        for target, automation_id, name, cron, timezone, enabled, invalid, run_id, text in connection.execute(
-            _AUTOMATIONS, key or (None, None)
-        )
-        for run_at in (from_optional_text(text),)
-    ]
+    return parse_rows(AutomationRow, connection.execute(_AUTOMATIONS, key or (None, None)))
 
 
 _AUTOMATIONS: Final = """
-    SELECT target, automation_id, name, cron_expression, timezone, enabled, invalid, run_id, run_at
-    FROM automation
+    SELECT * FROM automation
     WHERE removed_at IS NULL AND (?1 IS NULL OR (target, automation_id) = (?1, ?2))
     ORDER BY name, automation_id
 """

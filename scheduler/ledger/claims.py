@@ -15,7 +15,8 @@ from operator import itemgetter
 from typing import Final
 
 from scheduler.core.instants import JUST_BEFORE, from_text
-from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedSpan
+from scheduler.core.model import Claim, Gap, Occurrence, Skip, SkippedSpan
+from scheduler.ledger.attempts import ATTEMPT, make_attempt_row
 from scheduler.ledger.spans import (
     SpanPart,
     SpanRow,
@@ -59,7 +60,7 @@ _INSERT_CLAIMS: Final = make_statement(
 )
 
 _INSERT_FIRST_ATTEMPTS: Final = make_statement(
-    "automation_id, scheduled_for, number, written_at, baseline, clock_offset",
+    ATTEMPT,
     """
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
     SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
@@ -75,14 +76,7 @@ _SELECT_OURS: Final = (
 _INSERT_SKIPS: Final = make_statement(
     "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, "
     "finished_at, error, node",
-    """
-    INSERT INTO occurrence
-        (target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason,
-            finished_at, error, node)
-    SELECT target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason,
-        finished_at, error, node
-    FROM {given} WHERE true ON CONFLICT DO NOTHING
-    """,
+    "INSERT INTO occurrence ({columns}) SELECT {columns} FROM {given} WHERE true ON CONFLICT DO NOTHING",
 )
 
 _INSERT_SPANS: Final = make_statement(
@@ -245,7 +239,7 @@ def _insert_claims(
     )
     first_attempts = pack_rows(
         [
-            _make_attempt_row(planned.occurrence, planned.attempt)
+            make_attempt_row(planned.occurrence, planned.attempt)
             for planned in claims
             if planned.attempt is not None
         ]
@@ -260,20 +254,10 @@ def _make_claim_row(claim: Claim) -> tuple[Value, ...]:
     return (
         *to_identity(claim.occurrence)[1:],
         claim.name,
-        to_text(claim.due),
-        to_text(claim.deadline),
-        to_text(claim.claimed_at),
+        claim.due,
+        claim.deadline,
+        claim.claimed_at,
         0 if claim.attempt is None else claim.attempt.number,
-    )
-
-
-def _make_attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
-    return (
-        *to_identity(occurrence)[1:],
-        attempt.number,
-        to_text(attempt.written_at),
-        attempt.baseline,
-        attempt.clock_offset,
     )
 
 
@@ -406,10 +390,10 @@ def _make_skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple
         len(instants),
         encode_intervals(instants),
         skip.name,
-        to_text(instants[0] + jitter),
+        instants[0] + jitter,
         skip.outcome,
         skip.reason,
-        to_text(skip.at),
+        skip.at,
         skip.error,
         node,
     )
@@ -526,10 +510,10 @@ def _make_span_row(span: SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
         last,
         count,
         span.name,
-        to_text(part.first + (span.due - span.occurrence.scheduled_for)),
+        part.first + (span.due - span.occurrence.scheduled_for),
         span.outcome,
         span.reason,
-        to_text(span.at),
+        span.at,
         span.error,
         *(by if part.is_by_schedule else (None, None, None, None)),
     )

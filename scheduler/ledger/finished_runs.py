@@ -8,12 +8,14 @@ superseded run has no result.
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from scheduler.core.instants import from_text, to_text
+from scheduler.core.instants import to_text
 from scheduler.core.model import RunStatus
 from scheduler.core.status import FailingAutomations, FinishedRun
+from scheduler.ledger.rows import parse_rows
 from scheduler.ledger.sql_batch import pack_rows
 
 MOST_NAMED: Final = 20
@@ -70,9 +72,7 @@ def read_failing(
     """
     wanted = json.dumps(list(targets))
     counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())
-    return FailingAutomations(
-        counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))]
-    )
+    return FailingAutomations(counts, _parse_runs(connection.execute(_SELECT_FAILING, (wanted, most))))
 
 
 def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
@@ -87,7 +87,7 @@ def read_finished_runs(
 
     An automation without a finished run has no entry.
     """
-    runs = map(_read_run, connection.execute(_SELECT_SOME, (pack_rows(list(automations)),)))
+    runs = _parse_runs(connection.execute(_SELECT_SOME, (pack_rows(list(automations)),)))
     return {(run.target, run.automation_id): run for run in runs}
 
 
@@ -102,18 +102,8 @@ def count_failed_runs(connection: sqlite3.Connection, since: datetime, most: int
     }
 
 
-def _read_run(row: sqlite3.Row) -> FinishedRun:
-    target, automation_id, name, run_id, status, finished_at, failures, error = row
-    return FinishedRun(
-        target,
-        automation_id,
-        name,
-        run_id,
-        RunStatus(status),
-        from_text(finished_at),
-        failures,
-        read_last_line(error),
-    )
+def _parse_runs(rows: sqlite3.Cursor) -> list[FinishedRun]:
+    return [replace(run, error=read_last_line(run.error)) for run in parse_rows(FinishedRun, rows)]
 
 
 def read_last_line(text: str | None) -> str | None:

@@ -19,6 +19,7 @@ from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger.finished_runs import count_failed_runs
+from scheduler.ledger.rows import parse_rows
 
 Line = Mapping[str, str | int | float | None]
 
@@ -178,12 +179,7 @@ def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivi
             for target, outcome, reason, occurrences, newest, _ in rows
             if outcome is not None
         ],
-        foreign=[
-            ForeignRunTally(target, automation_id, name, count, doubled, from_optional_text(newest))
-            for target, automation_id, name, count, doubled, newest in connection.execute(
-                _FOREIGN, (to_text(since), _MOST_FOREIGN)
-            )
-        ],
+        foreign=parse_rows(ForeignRunTally, connection.execute(_FOREIGN, (to_text(since), _MOST_FOREIGN))),
         pauses=[
             OperatorPause(
                 pause.target,
@@ -205,8 +201,8 @@ _TALLY: Final = f"""
     GROUP BY target, outcome, reason ORDER BY target, outcome, reason
 """  # noqa: S608 -- made of a literal above; the values are parameters
 _FOREIGN: Final = """
-    SELECT target, automation_id, coalesce(automation.name, automation_id), count(*),
-        sum(doubles IS NOT NULL), max(started_at) AS newest
+    SELECT target, automation_id, coalesce(automation.name, automation_id) AS name, count(*) AS count,
+        count(doubles) AS doubled, max(started_at) AS newest
     FROM (
         SELECT * FROM run INDEXED BY run_running
         WHERE status = 'running' AND occurrence_id IS NULL AND finished_at IS NULL
@@ -231,10 +227,7 @@ class NamedPause:
 
 def read_named_pauses(connection: sqlite3.Connection) -> list[NamedPause]:
     """Read the pauses in force, the oldest first."""
-    return [
-        NamedPause(target, automation_id, name, timezone, from_text(since), by)
-        for target, automation_id, name, timezone, since, by in connection.execute(_PAUSES)
-    ]
+    return parse_rows(NamedPause, connection.execute(_PAUSES))
 
 
 _PAUSES: Final = """
@@ -243,37 +236,7 @@ _PAUSES: Final = """
 """
 
 
-# ---------------------------------------------------------------- targets and automations
-
-
-@dataclass(frozen=True, slots=True)
-class KnownTarget:
-    """A target with a history in the ledger."""
-
-    name: str
-    url: str
-    project_id: str
-    snapshot_at: datetime | None
-    watermark: datetime | None
-    throttled_until: datetime | None
-
-
-def read_targets(connection: sqlite3.Connection) -> list[KnownTarget]:
-    """Read the targets, ordered by name."""
-    return [
-        KnownTarget(name, url, project_id, *map(from_optional_text, instants))
-        for name, url, project_id, *instants in connection.execute(_TARGETS)
-    ]
-
-
-_TARGETS: Final = (
-    "SELECT name, url, project_id, snapshot_at, watermark, throttled_until FROM target ORDER BY name"
-)
-
-
-def read_target(connection: sqlite3.Connection, name: str) -> KnownTarget:
-    """Read a target of the ledger."""
-    return next(target for target in read_targets(connection) if target.name == name)
+# ---------------------------------------------------------------- automations
 
 
 @dataclass(frozen=True, slots=True)

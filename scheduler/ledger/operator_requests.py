@@ -1,4 +1,4 @@
-"""Requests of operators that the daemon honours: pauses, manual runs, and new names of targets.
+"""Requests of operators that the daemon honours: pauses and manual runs.
 
 The functions take a connection. Commands pass the functions to `Database.write` beside a running daemon, and
 the daemon finds the changes when it next reads the ledger. Instants are aware.
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.errors import ConfigurationError
-from scheduler.core.instants import from_optional_text, from_text, to_optional_text, to_text
+from scheduler.core.instants import to_optional_text, to_text
 from scheduler.core.model import Run, RunStatus
 from scheduler.core.pauses import EVERYTHING
+from scheduler.ledger.rows import parse_rows
+from scheduler.ledger.targets import read_target, read_targets
 
 MANUAL_RUN_WINDOW: Final = timedelta(minutes=2)
 """How far from the request a manual run may have begun: clocks may differ, and the answer may be slow."""
@@ -39,7 +40,7 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
 
     Raises `ConfigurationError` for an unknown target.
     """
-    _require_target(connection, wanted.target)
+    read_target(connection, wanted.target)
     row = (wanted.target, wanted.automation_id, to_text(wanted.since), wanted.by)
     made = connection.execute(
         'INSERT INTO pause (target, automation_id, since, "by") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
@@ -50,16 +51,8 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
 
 def pause_all(connection: sqlite3.Connection, at: datetime, by: str) -> list[Pause]:
     """Pause all targets that are not paused as a whole; return the new pauses."""
-    pauses = [Pause(target, EVERYTHING, at, by) for target in _list_targets(connection)]
+    pauses = [Pause(target.name, EVERYTHING, at, by) for target in read_targets(connection)]
     return [wanted for wanted in pauses if pause(connection, wanted)]
-
-
-def note_restoration(connection: sqlite3.Connection, at: datetime) -> None:
-    """Note for all targets that the ledger was restored from a backup.
-
-    Since the backup, the targets may have had runs without a record in the ledger.
-    """
-    connection.execute("UPDATE target SET restored_at = ?", (to_text(at),))
 
 
 def resume(
@@ -91,12 +84,8 @@ _END_PAUSES: Final = "DELETE FROM pause WHERE target = ?1 AND (automation_id = ?
 
 def read_pauses(connection: sqlite3.Connection, target: str | None = None) -> list[Pause]:
     """Read the pauses of one target or of all targets, the oldest first."""
-    rows = connection.execute(
-        'SELECT target, automation_id, since, "by" FROM pause WHERE ?1 IS NULL OR target = ?1 ORDER '
-        "BY since, target, automation_id",
-        (target,),
-    )
-    return [Pause(target, automation_id, from_text(since), by) for target, automation_id, since, by in rows]
+    select = "SELECT * FROM pause WHERE ?1 IS NULL OR target = ?1 ORDER BY since, target, automation_id"
+    return parse_rows(Pause, connection.execute(select, (target,)))
 
 
 # ---------------------------------------------------------------- manual runs
@@ -107,7 +96,7 @@ def announce_run(connection: sqlite3.Connection, target: str, automation_id: str
 
     Return the intent's id.
     """
-    _require_target(connection, target)
+    read_target(connection, target)
     row = (target, automation_id, to_text(at))
     made = connection.execute(
         "INSERT INTO manual_run (target, automation_id, requested_at) VALUES (?, ?, ?)", row
@@ -158,15 +147,8 @@ def find_manual_run(
         "SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)
     ).fetchone()
     if row is None and started_at is not None:
-        row = connection.execute(
-            _NEAREST,
-            (
-                target,
-                automation_id,
-                to_text(started_at - MANUAL_RUN_WINDOW),
-                to_text(started_at + MANUAL_RUN_WINDOW),
-            ),
-        ).fetchone()
+        window = to_text(started_at - MANUAL_RUN_WINDOW), to_text(started_at + MANUAL_RUN_WINDOW)
+        row = connection.execute(_NEAREST, (target, automation_id, *window)).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -185,41 +167,3 @@ def attribute_manual_runs(connection: sqlite3.Connection, target: str, runs: Seq
         connection.execute(
             "UPDATE manual_run SET run_id = ? WHERE id = ? AND run_id IS NULL", (run.id, intent)
         )
-
-
-# ---------------------------------------------------------------- names
-
-
-def rename_target(connection: sqlite3.Connection, old: str, new: str) -> None:
-    """Give a target's history another name. No daemon may use the ledger meanwhile.
-
-    Raises `ConfigurationError`.
-    """
-    _require_target(connection, old)
-    if old != new and connection.execute("SELECT 1 FROM target WHERE name = ?", (new,)).fetchone():
-        raise ConfigurationError(f"the ledger has a target {new!r} already; rename that one first")
-    connection.execute("UPDATE target SET name = ? WHERE name = ?", (new, old))
-
-
-def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime | None:
-    """Delete the wait that the API of a target asked for. Return the end of the wait, None without a wait.
-
-    Raises `ConfigurationError` for a target that is not in the ledger.
-    """
-    _require_target(connection, target)
-    (until,) = connection.execute("SELECT throttled_until FROM target WHERE name = ?", (target,)).fetchone()
-    connection.execute(
-        "UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,)
-    )
-    return from_optional_text(until)
-
-
-def _require_target(connection: sqlite3.Connection, target: str) -> None:
-    names = _list_targets(connection)
-    if target not in names:
-        known = ", ".join(names) or "none: start the daemon once"
-        raise ConfigurationError(f"the ledger has no target {target!r}; it knows {known}")
-
-
-def _list_targets(connection: sqlite3.Connection) -> list[str]:
-    return [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]

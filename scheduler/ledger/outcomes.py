@@ -10,21 +10,22 @@ from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import AttemptEnd, Conclusion, Occurrence, Outcome, Reason, Run, RunStatus
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
-from scheduler.ledger.attempts import AttemptEndWrite, close_open, end_rows, make_end_row, remove_open
+from scheduler.ledger.attempts import AttemptEndWrite, close_open, end_attempts, remove_open
 from scheduler.ledger.sql_batch import (
+    OCCURRENCE,
     Contradiction,
     Value,
+    change_each,
+    halve_on_contradiction,
     make_statement,
     pack_rows,
     to_identity,
-    to_optional_text,
     to_text,
     to_text_seconds,
 )
 
 _CONCLUDE: Final = make_statement(
-    "target, automation_id, scheduled_for, outcome, reason, finished_at, sent_at, lateness_seconds, "
-    "task_run_id, error",
+    f"{OCCURRENCE}, outcome, reason, finished_at, sent_at, lateness_seconds, task_run_id, error",
     """
     UPDATE occurrence SET state = NULL, outcome = given.outcome, reason = given.reason,
         finished_at = given.finished_at,
@@ -34,7 +35,7 @@ _CONCLUDE: Final = make_statement(
     """,
 )
 
-_RUN: Final = "target, automation_id, scheduled_for, run_id, status, started_at, finished_at, error"
+_RUN: Final = f"{OCCURRENCE}, run_id, status, started_at, finished_at, error"
 
 _ADOPT_RUNS: Final = make_statement(
     _RUN,
@@ -60,7 +61,7 @@ _INSERT_RUNS: Final = make_statement(
 )
 
 _WITHDRAW: Final = make_statement(
-    "target, automation_id, scheduled_for",
+    OCCURRENCE,
     """
     DELETE FROM occurrence WHERE outcome IS NULL
         AND id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
@@ -69,8 +70,7 @@ _WITHDRAW: Final = make_statement(
 )
 
 _STILL_THERE: Final = make_statement(
-    "target, automation_id, scheduled_for",
-    "SELECT count(*) FROM {given} CROSS JOIN occurrence WHERE {same}",
+    OCCURRENCE, "SELECT count(*) FROM {given} CROSS JOIN occurrence WHERE {same}"
 )
 
 _RESTS_ON_NO_ATTEMPT: Final = "attempts = 0 AND outcome IN ('skipped', 'expired')"
@@ -114,7 +114,8 @@ class ConclusionWrite:
     steps: Sequence[Step] = ()
 
 
-def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> Sequence[None]:
+@halve_on_contradiction
+def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
     """Give each occurrence the outcome.
 
     Raises `Contradiction` for a second outcome: the first outcome stays. Raises `RunTaken` when the run is
@@ -122,23 +123,20 @@ def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -
     reading proves more than the order of discovery. An answer naming a foreign run does not assign the run:
     reconciling decides.
     """
-    rows = pack_rows([_make_conclusion_row(item) for item in items])
-    if connection.execute(_CONCLUDE, (rows,)).rowcount != len(items):
-        raise Contradiction(f"an outcome for an occurrence that is not open: {items[0]}")
+    rows = pack_rows([_make_conclusion_row(item.occurrence, item.conclusion) for item in items])
+    change_each(connection, _CONCLUDE, rows, items, "an outcome for an occurrence that is not open")
     _end_attempts(connection, items)
     _record_runs(connection, items)
     steps.record(connection, [(item.occurrence, item.steps) for item in items])
-    return [None] * len(items)
 
 
-def _make_conclusion_row(concluded: ConclusionWrite) -> tuple[Value, ...]:
-    conclusion = concluded.conclusion
+def _make_conclusion_row(occurrence: Occurrence, conclusion: Conclusion) -> tuple[Value, ...]:
     return (
-        *to_identity(concluded.occurrence),
+        *to_identity(occurrence),
         conclusion.outcome,
         conclusion.reason,
-        to_text(conclusion.at),
-        to_optional_text(conclusion.sent_at),
+        conclusion.at,
+        conclusion.sent_at,
         conclusion.lateness,
         None if conclusion.run is None else conclusion.run.id,
         conclusion.error,
@@ -153,7 +151,7 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrit
     """
     ends = [AttemptEndWrite(item.occurrence, item.end, None) for item in items if item.end is not None]
     if ends:
-        end_rows(connection, pack_rows([make_end_row(end) for end in ends]), ends)
+        end_attempts(connection, ends)
     endless = [item for item in items if item.end is None]
     unsent = [to_identity(item.occurrence) for item in endless if item.conclusion.outcome in _NOTHING_STARTED]
     unseen = [
@@ -168,9 +166,11 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrit
 def _record_runs(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
     runs = [(item, run) for item in items if (run := item.conclusion.run) is not None]
     found_runs = [(item, run) for item, run in runs if _is_found_run(item)]
-    recorded = connection.execute(_ADOPT_RUNS, (_pack_run_rows(found_runs),)).rowcount if found_runs else 0
-    if runs:
-        recorded += connection.execute(_INSERT_RUNS, (_pack_run_rows(runs),)).rowcount
+    recorded = 0
+    for statement, wanted in ((_ADOPT_RUNS, found_runs), (_INSERT_RUNS, runs)):
+        if wanted:
+            rows = pack_rows([_make_run_row(item, run) for item, run in wanted])
+            recorded += connection.execute(statement, (rows,)).rowcount
     if recorded != len(runs):
         raise RunTaken(f"a run belongs to another occurrence already: {items[0]}")
 
@@ -186,14 +186,9 @@ def _is_found_run(concluded: ConclusionWrite) -> bool:
     )
 
 
-def _pack_run_rows(runs: Sequence[tuple[ConclusionWrite, Run]]) -> str:
-    return pack_rows([_make_run_row(item, run) for item, run in runs])
-
-
 def _make_run_row(concluded: ConclusionWrite, run: Run) -> tuple[Value, ...]:
-    started_at = to_optional_text(run.started_at)
-    finished_at = None if run.status is RunStatus.RUNNING else to_text(concluded.conclusion.at)
-    return (*to_identity(concluded.occurrence), run.id, run.status, started_at, finished_at, run.error)
+    finished_at = None if run.status is RunStatus.RUNNING else concluded.conclusion.at
+    return (*to_identity(concluded.occurrence), run.id, run.status, run.started_at, finished_at, run.error)
 
 
 # ---------------------------------------------------------------- withdraw and rewind

@@ -1,4 +1,4 @@
-"""The state that the API shows: targets, automations with their definitions, and runs of any origin."""
+"""The state that the API shows: automations with their definitions, and runs of any origin."""
 
 import json
 import sqlite3
@@ -6,17 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import urlsplit
 
-from scheduler.core.command_line import format_command
-from scheduler.core.errors import ConfigurationError, TargetMismatch
-from scheduler.core.instants import from_optional_text, from_text
+from scheduler.core.instants import from_optional_text, from_text, to_optional_text
 from scheduler.core.model import (
     NO_DEFINITION,
     Automation,
-    Definition,
     DefinitionVersion,
-    Gap,
     Run,
     RunOrigin,
     RunStatus,
@@ -27,17 +22,18 @@ from scheduler.core.recorded_state import (
     RecordedRuns,
     RecordedTargetState,
     Removal,
-    ThrottleSpan,
 )
 from scheduler.ledger.operator_requests import attribute_manual_runs, find_manual_run
+from scheduler.ledger.rows import parse_rows
 from scheduler.ledger.sql_batch import (
     Contradiction,
     Value,
     make_statement,
     pack_rows,
-    to_optional_text,
     to_text,
 )
+from scheduler.ledger.targets import read_target
+from scheduler.ledger.versions import parse_definition, read_gaps
 
 _DOUBLES_WITHIN: Final = timedelta(hours=24)
 """A request that hung is carried out minutes later, hardly days later."""
@@ -50,148 +46,34 @@ _MOST_OFFSET: Final = timedelta(days=1)
 _REMOVAL_RECALL: Final = timedelta(days=1)
 """How long before the newest good poll removals are still reported."""
 
-# ---------------------------------------------------------------- targets
+# ---------------------------------------------------------------- the recorded state
 
 
-def bind(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> None:
-    """Bind the name to its URL and project, or check the binding. Raises `TargetMismatch`."""
-    url = normalize_url(url)
-    connection.execute(
-        "INSERT INTO target (name, url, project_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (target, url, project_id),
-    )
-    known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
-    if known == (url, project_id):
-        return
-    (other,) = connection.execute(
-        "SELECT name FROM target WHERE url = ? AND project_id = ?", (url, project_id)
-    ).fetchone() or (None,)
-    raise TargetMismatch(_describe_mismatch(target, url, project_id, known, other))
-
-
-def move_target(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> str | None:
-    """Bind a target to the new URL of the API. Return the old URL, None when there is nothing to do.
-
-    No daemon may be running. Raises `ConfigurationError` for another project, for a target missing in the
-    ledger, and when the URL belongs to another target.
-    """
-    url = normalize_url(url)
-    known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
-    if known is None:
-        raise ConfigurationError(f"the ledger has no target {target!r}: there is nothing to move")
-    if known[1] != project_id:
-        raise ConfigurationError(
-            f"the ledger knows target {target!r} as project {known[1]}, not as project {project_id}; "
-            "another project needs another name"
-        )
-    other = connection.execute(
-        "SELECT name FROM target WHERE url = ? AND project_id = ? AND name != ?", (url, project_id, target)
-    )
-    if (row := other.fetchone()) is not None:
-        raise ConfigurationError(
-            f"the ledger knows project {project_id} at {url} as target {row[0]!r}; rename that one first"
-        )
-    connection.execute("UPDATE target SET url = ? WHERE name = ?", (url, target))
-    return None if known[0] == url else str(known[0])
-
-
-def _describe_mismatch(
-    target: str, url: str, project_id: str, known: tuple[str, str] | None, other: str | None
-) -> str:
-    """Describe the mismatch, and name the command to rename or move the target where a command helps."""
-    wanted = f"project {project_id} at {url}"
-    if known is None:
-        return (
-            f"the ledger knows {wanted} as target {other!r}, not as {target!r}: to keep its history "
-            "under the new name, stop the daemon "
-            f"and run `{format_command(f'target rename {other} {target}')}`; or call it {other!r} "
-            "again in the configuration"
-        )
-    text = f"the ledger knows target {target!r} as project {known[1]} at {known[0]}, not as {wanted}: "
-    if other is None:
-        move = (
-            "if it is the same API at a new address, stop the daemon and run "
-            f"`{format_command(f'target move {target}')}`; else "
-        )
-        advice = "give the new target another name in the configuration, to keep the histories apart"
-        return text + (move if known[1] == project_id else "") + advice
-    return text + (
-        f"that one it knows as {other!r}; give it that name in the configuration, or move both: "
-        f"`{format_command(f'target rename {target} {target}-old')}`, then "
-        f"`{format_command(f'target rename {other} {target}')}`"
-    )
-
-
-def normalize_url(url: str) -> str:
-    """Return the URL in the form for comparisons.
-
-    Scheme and host are in lower case, without a default port and without a trailing slash.
-    """
-    parts = urlsplit(url.strip())
-    host = (parts.hostname or "").lower()
-    host = f"[{host}]" if ":" in host else host
-    port = (
-        "" if parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme.lower())} else f":{parts.port}"
-    )
-    return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
-
-
-def read_target(connection: sqlite3.Connection, target: str) -> RecordedTargetState:
+def read_target_state(connection: sqlite3.Connection, target: str) -> RecordedTargetState:
     """Read the target as last recorded, without its removed automations."""
-    known = connection.execute(_SELECT_TARGET, (target,)).fetchone()
-    gaps = tuple(
-        Gap(from_text(since), from_text(until), first)
-        for since, until, first in connection.execute(_SELECT_GAPS, (target,))
-    )
-    automations = {
-        row["automation_id"]: _parse_automation(row)
-        for row in connection.execute(_SELECT_AUTOMATIONS, (target,))
-    }
-    ended = tuple(
-        _parse_ended_version(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"]))
-    )
-    snapshot_at = from_optional_text(known["snapshot_at"])
-    removals = (
-        ()
-        if snapshot_at is None
-        else _read_recent_removals(connection, target, snapshot_at - _REMOVAL_RECALL)
-    )
-    throttled = None
-    if known["throttled_at"] is not None:
-        throttled = ThrottleSpan(from_text(known["throttled_at"]), from_text(known["throttled_until"]))
-    restored_at = from_optional_text(known["restored_at"])
+    known = read_target(connection, target)
+    recall_since = None if known.snapshot_at is None else known.snapshot_at - _REMOVAL_RECALL
+    ended = connection.execute(_SELECT_ENDED, (target, to_optional_text(known.watermark)))
     return RecordedTargetState(
-        snapshot_at,
-        from_optional_text(known["watermark"]),
-        automations,
-        ended,
-        gaps,
-        removals,
-        throttled,
-        restored_at,
+        known.snapshot_at,
+        known.watermark,
+        {
+            row["automation_id"]: _parse_automation(row)
+            for row in connection.execute(_SELECT_AUTOMATIONS, (target,))
+        },
+        tuple(_parse_ended_version(row) for row in ended),
+        tuple(read_gaps(connection, target)),
+        _read_recent_removals(connection, target, recall_since),
+        known.throttle,
+        known.restored_at,
     )
-
-
-def record_throttle(connection: sqlite3.Connection, target: str, span: ThrottleSpan | None) -> None:
-    """Record the wait asked for by the API of the target; None: no wait is left."""
-    since, until = (None, None) if span is None else (to_text(span.since), to_text(span.until))
-    if connection.execute(_THROTTLE, (since, until, target)).rowcount != 1:
-        raise Contradiction(f"the target {target!r} was never bound")
-
-
-_SELECT_TARGET: Final = (
-    "SELECT snapshot_at, watermark, throttled_at, throttled_until, restored_at FROM target WHERE name = ?"
-)
-_THROTTLE: Final = "UPDATE target SET throttled_at = ?, throttled_until = ? WHERE name = ?"
 
 
 def _read_recent_removals(
-    connection: sqlite3.Connection, target: str, since: datetime
+    connection: sqlite3.Connection, target: str, since: datetime | None
 ) -> tuple[Removal, ...]:
-    rows = connection.execute(_SELECT_REMOVALS, (target, to_text(since)))
-    return tuple(
-        Removal(from_optional_text(added_at), from_text(removed_at)) for added_at, removed_at in rows
-    )
+    rows = connection.execute(_SELECT_REMOVALS, (target, to_optional_text(since)))
+    return tuple(parse_rows(Removal, rows))
 
 
 _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
@@ -201,7 +83,8 @@ _SELECT_REMOVALS: Final = """
         SELECT observed_at FROM definition
         WHERE target = automation.target AND automation_id = automation.automation_id AND NOT removed
         ORDER BY id LIMIT 1
-    ), removed_at FROM automation WHERE target = ? AND removed_at >= ? ORDER BY removed_at, automation_id
+    ) AS added_at, removed_at FROM automation WHERE target = ? AND removed_at >= ?
+    ORDER BY removed_at, automation_id
 """
 
 
@@ -215,15 +98,13 @@ _SELECT_ENDED: Final = """
         AND newer.effective_from > min(?2, coalesce((SELECT min(since) FROM gap WHERE target = ?1), ?2))
         AND ended.enabled AND ended.invalid IS NULL ORDER BY ended.id
 """
-_SELECT_GAPS: Final = "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since"
 
 
 def _parse_ended_version(row: sqlite3.Row) -> EndedVersion:
-    definition = Definition(row["cron_expression"], row["timezone"], enabled=True)
     version = DefinitionVersion(
         row["automation_id"],
         row["name"],
-        definition,
+        parse_definition(row),
         from_text(row["effective_from"]),
         from_text(row["observed_at"]),
     )
@@ -231,23 +112,24 @@ def _parse_ended_version(row: sqlite3.Row) -> EndedVersion:
 
 
 def _parse_automation(row: sqlite3.Row) -> RecordedAutomation:
-    broken = row["cron_expression"] is None
+    definition, why = parse_definition(row), row["invalid"]
     automation = Automation(
         id=row["automation_id"],
         name=row["name"],
-        definition=NO_DEFINITION
-        if broken
-        else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
+        definition=definition or NO_DEFINITION,
         updated_at=from_optional_text(row["updated_at"]),
         run_id=row["run_id"],
         run_at=from_optional_text(row["run_at"]),
         run_status=row["run_status"],
         run_error=row["run_error"],
     )
-    why = row["invalid"]
-    effective_from, unseen_since = from_text(row["effective_from"]), from_optional_text(row["unseen_since"])
+    broken, invalid = (why, None) if definition is None else (None, why)
     return RecordedAutomation(
-        automation, effective_from, why if broken else None, None if broken else why, unseen_since
+        automation,
+        from_text(row["effective_from"]),
+        broken,
+        invalid,
+        from_optional_text(row["unseen_since"]),
     )
 
 
@@ -260,11 +142,7 @@ _VERSION: Final = (
 _INSERT_VERSIONS: Final = make_statement(
     _VERSION,
     """
-    INSERT INTO definition (target, croniter, tzdata, automation_id, name, cron_expression, timezone, enabled,
-        effective_from, observed_at,
-        invalid, removed)
-    SELECT ?2, ?3, ?4, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at,
-        invalid, removed FROM {given}
+    INSERT INTO definition (target, croniter, tzdata, {columns}) SELECT ?2, ?3, ?4, {columns} FROM {given}
     """,
 )
 
@@ -357,10 +235,7 @@ def record_snapshot(
         )
     if seen.unseen:
         rows = pack_rows(
-            [
-                (seen.target, automation_id, to_optional_text(since))
-                for automation_id, since in seen.unseen.items()
-            ]
+            [(seen.target, automation_id, since) for automation_id, since in seen.unseen.items()]
         )
         connection.execute(_TAKE_UNSEEN, (rows,))
     if seen.removed:
@@ -377,8 +252,8 @@ def _make_version_row(version: DefinitionVersion, removed: frozenset[str]) -> tu
             if definition is None
             else (definition.cron_expression, definition.timezone, definition.enabled)
         ),
-        to_text(version.effective_from),
-        to_text(version.observed_at),
+        version.effective_from,
+        version.observed_at,
         version.invalid,
         version.automation_id in removed,
     )
@@ -393,9 +268,9 @@ def _make_automation_row(target: str, automation: Automation) -> tuple[Value, ..
         definition.cron_expression,
         definition.timezone,
         definition.enabled,
-        to_optional_text(automation.updated_at),
+        automation.updated_at,
         automation.run_id,
-        to_optional_text(automation.run_at),
+        automation.run_at,
         automation.run_status,
         automation.run_error,
     )
@@ -439,9 +314,7 @@ _NEW_FOREIGN: Final = make_statement(
 _FOLLOW: Final = make_statement(
     "run_id, automation_id, origin, status, started_at, finished_at, error, doubles",
     """
-    INSERT INTO run (target, run_id, automation_id, origin, status, started_at, finished_at, error, doubles)
-    SELECT ?2, run_id, automation_id, origin, status, started_at, finished_at, error, doubles
-    FROM {given} WHERE true
+    INSERT INTO run (target, {columns}) SELECT ?2, {columns} FROM {given} WHERE true
     ON CONFLICT (target, run_id)
     DO UPDATE SET status = excluded.status, finished_at = excluded.finished_at, error = excluded.error,
         started_at = coalesce(run.started_at, excluded.started_at)
@@ -516,20 +389,12 @@ def _make_window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:
         earliest - max(ahead, nothing) - _CLOCKS_WITHIN,
         latest - min(ahead, nothing) + _CLOCKS_WITHIN,
     )
-    return run.id, run.automation_id, *(to_text(attempt) for attempt in window)
+    return run.id, run.automation_id, *window
 
 
 def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...]:
-    finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
-    return (
-        run.id,
-        run.automation_id,
-        origin,
-        run.status,
-        to_optional_text(run.started_at),
-        finished_at,
-        run.error,
-    )
+    finished_at = None if run.status is RunStatus.RUNNING else at
+    return run.id, run.automation_id, origin, run.status, run.started_at, finished_at, run.error
 
 
 def find_run_origin(
@@ -549,7 +414,7 @@ def find_run_origin(
 
 
 _SELECT_NEWEST_RUNS: Final = """
-    SELECT run_id, automation_id, status, error, max(coalesce(started_at, '')) AS started_at FROM (
+    SELECT run_id AS id, automation_id, status, error, started_at, max(coalesce(started_at, '')) FROM (
         SELECT run.* FROM run INDEXED BY run_running WHERE target = ?1 AND status = 'running'
         UNION ALL
         SELECT run.* FROM automation
@@ -562,13 +427,4 @@ _SELECT_NEWEST_RUNS: Final = """
 
 def read_newest_runs(connection: sqlite3.Connection, target: str) -> list[Run]:
     """Return the newest run of every automation with a recorded run."""
-    return [
-        Run(
-            row["run_id"],
-            row["automation_id"],
-            from_optional_text(row["started_at"] or None),
-            RunStatus(row["status"]),
-            row["error"],
-        )
-        for row in connection.execute(_SELECT_NEWEST_RUNS, (target,))
-    ]
+    return parse_rows(Run, connection.execute(_SELECT_NEWEST_RUNS, (target,)))

@@ -34,16 +34,11 @@ from scheduler.core.model import (
 from scheduler.core.occurrence_log import Step
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
 from scheduler.database import Database
-from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots
+from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots, targets
 from scheduler.ledger import unattributed_runs as notes
 from scheduler.ledger.claims import ClaimPlan, claim, find_missing
-from scheduler.ledger.sql_batch import halve_on_contradiction, to_identity
+from scheduler.ledger.sql_batch import to_identity
 from scheduler.ledger.steps import record
-
-_WRITE: Final = halve_on_contradiction(attempts.write)
-_END: Final = halve_on_contradiction(attempts.end)
-_SETTLE: Final = halve_on_contradiction(attempts.resolve_not_started)
-_CONCLUDE: Final = halve_on_contradiction(outcomes.conclude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +60,9 @@ class SqliteLedger:
     # ------------------------------------------------------------ targets and their snapshots
 
     async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
-        """See `snapshots.bind` and `snapshots.read_target`."""
-        await self.database.write(lambda connection: snapshots.bind(connection, target, url, project_id))
-        return await self.database.read(lambda connection: snapshots.read_target(connection, target))
+        """See `targets.bind` and `snapshots.read_target_state`."""
+        await self.database.write(lambda connection: targets.bind(connection, target, url, project_id))
+        return await self.database.read(lambda connection: snapshots.read_target_state(connection, target))
 
     async def record_snapshot(
         self,
@@ -89,8 +84,8 @@ class SqliteLedger:
         )
 
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
-        """See `snapshots.record_throttle`."""
-        await self.database.write(lambda connection: snapshots.record_throttle(connection, target, span))
+        """See `targets.record_throttle`."""
+        await self.database.write(lambda connection: targets.record_throttle(connection, target, span))
 
     async def record_evaluation(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
         """Record how schedules are evaluated from ``since`` on: a row when any value is new."""
@@ -122,17 +117,18 @@ class SqliteLedger:
         self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()
     ) -> None:
         """See `attempts.write`."""
-        await self.database.write_together(_WRITE, attempts.AttemptWrite(occurrence, attempt, steps))
+        await self.database.write_together(attempts.write, attempts.AttemptWrite(occurrence, attempt, steps))
 
     async def end_attempt(
         self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()
     ) -> None:
         """See `attempts.end`."""
-        await self.database.write_together(_END, attempts.AttemptEndWrite(occurrence, end, state, steps))
+        item = attempts.AttemptEndWrite(occurrence, end, state, steps)
+        await self.database.write_together(attempts.end, item)
 
     async def resolve_not_started(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """See `attempts.resolve_not_started`."""
-        await self.database.write_together(_SETTLE, attempts.NotStartedWrite(occurrence, steps))
+        await self.database.write_together(attempts.resolve_not_started, (occurrence, steps))
 
     async def conclude(
         self,
@@ -142,10 +138,9 @@ class SqliteLedger:
         steps: Sequence[Step] = (),
     ) -> bool:
         """See `outcomes.conclude`. Return False on `RunTaken`."""
+        item = outcomes.ConclusionWrite(occurrence, conclusion, end, steps)
         try:
-            await self.database.write_together(
-                _CONCLUDE, outcomes.ConclusionWrite(occurrence, conclusion, end, steps)
-            )
+            await self.database.write_together(outcomes.conclude, item)
         except outcomes.RunTaken:
             return False
         return True

@@ -9,17 +9,10 @@ from typing import Final
 
 from scheduler.core.model import Occurrence
 from scheduler.core.occurrence_log import Step
-from scheduler.ledger.sql_batch import (
-    Value,
-    make_statement,
-    pack_rows,
-    to_identity,
-    to_optional_text,
-    to_text,
-)
+from scheduler.ledger.sql_batch import OCCURRENCE, make_statement, pack_rows, to_identity
 
 _INSERT: Final = make_statement(
-    "target, automation_id, scheduled_for, at, cause, until, detail, by",
+    f"{OCCURRENCE}, at, cause, until, detail, by",
     """
     INSERT INTO step (occurrence_id, at, cause, until, detail, "by")
     SELECT occurrence.id, given.at, given.cause, given.until, given.detail, given.by FROM {given}
@@ -34,11 +27,10 @@ def record(
     connection: sqlite3.Connection, steps_by_occurrence: Iterable[tuple[Occurrence, Sequence[Step]]]
 ) -> None:
     """Write the steps of occurrences; most occurrences have none."""
-    rows = [_make_row(occurrence, step) for occurrence, steps in steps_by_occurrence for step in steps]
+    rows = [
+        (*to_identity(occurrence), step.at, step.cause, step.until, step.detail, step.by)
+        for occurrence, steps in steps_by_occurrence
+        for step in steps
+    ]
     if rows:
         connection.execute(_INSERT, (pack_rows(rows),))
-
-
-def _make_row(occurrence: Occurrence, step: Step) -> tuple[Value, ...]:
-    until = to_optional_text(step.until)
-    return (*to_identity(occurrence), to_text(step.at), step.cause, until, step.detail, step.by)

@@ -6,40 +6,14 @@ from datetime import datetime
 from typing import Final
 
 from scheduler.core.instants import from_optional_text, from_text, to_text, to_text_seconds
-from scheduler.core.status import NONE_FAILING, FailingAutomations
+from scheduler.core.status import NONE_FAILING, FailingAutomations, ForeignRunTally
 from scheduler.ledger.automations import AutomationRow, read_automations
 from scheduler.ledger.finished_runs import read_failing
 from scheduler.ledger.operator_requests import read_pauses
+from scheduler.ledger.rows import parse_rows
+from scheduler.ledger.targets import LedgerTarget, read_targets
 
 _FINISHED_RUNS_VERSION: Final = 6  # the first schema version with finished runs
-_RESTORATIONS_VERSION: Final = 8  # the first schema version with ``restored_at``
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerTarget:
-    """A target in the ledger, bound to its URL and project.
-
-    ``snapshot_at``: when the automations were last read. ``restored_at``: when the ledger was last restored
-    from a backup.
-    """
-
-    name: str
-    url: str
-    project_id: str
-    snapshot_at: datetime | None
-    restored_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignRunSummary:
-    """The foreign runs of one automation. ``doubles``: the number of runs that double an occurrence."""
-
-    target: str
-    automation_id: str
-    name: str
-    count: int
-    newest: datetime
-    doubles: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +27,7 @@ class LedgerRecord:
     targets: tuple[LedgerTarget, ...] = ()
     automations: tuple[AutomationRow, ...] = ()
     paused: frozenset[tuple[str, str]] = frozenset()  # target and automation id; * for all automations
-    foreign_runs: tuple[ForeignRunSummary, ...] = ()
+    foreign_runs: tuple[ForeignRunTally, ...] = ()
     newest_runs: dict[str, datetime] = field(default_factory=dict)  # start by automation id, API's clock
     failing: FailingAutomations = NONE_FAILING
 
@@ -70,26 +44,17 @@ def read_record(connection: sqlite3.Connection, since: datetime, version: int) -
     newest = connection.execute(
         "SELECT automation_id, max(started_at) FROM run WHERE started_at IS NOT NULL GROUP BY automation_id"
     )
-    rows = connection.execute(_RESTORED_TARGETS if version >= _RESTORATIONS_VERSION else _TARGETS)
-    targets = tuple(
-        LedgerTarget(name, url, project_id, *map(from_optional_text, instants))
-        for name, url, project_id, *instants in rows
-    )
+    targets = read_targets(connection)
     has_finished_runs = version >= _FINISHED_RUNS_VERSION
     return LedgerRecord(
         occurrences=occurrences,
         recent=recent,
         oldest=from_optional_text(oldest),
         evaluation=None if evaluation is None else tuple(evaluation),
-        targets=targets,
+        targets=tuple(targets),
         automations=tuple(read_automations(connection)),
         paused=frozenset((pause.target, pause.automation_id) for pause in read_pauses(connection)),
-        foreign_runs=tuple(
-            ForeignRunSummary(target, automation_id, name, count, from_text(started_at), doubles)
-            for target, automation_id, name, count, started_at, doubles in connection.execute(
-                _FOREIGN, (to_text(since),)
-            )
-        ),
+        foreign_runs=tuple(parse_rows(ForeignRunTally, connection.execute(_FOREIGN, (to_text(since),)))),
         newest_runs={automation_id: from_text(started_at) for automation_id, started_at in newest},
         failing=read_failing(connection, [target.name for target in targets])
         if has_finished_runs
@@ -97,11 +62,9 @@ def read_record(connection: sqlite3.Connection, since: datetime, version: int) -
     )
 
 
-_TARGETS: Final = "SELECT name, url, project_id, snapshot_at FROM target"
-_RESTORED_TARGETS: Final = "SELECT name, url, project_id, snapshot_at, restored_at FROM target"
 _FOREIGN: Final = """
     SELECT run.target, run.automation_id, coalesce(automation.name, run.automation_id) AS name,
-        count(*) AS count, max(run.started_at) AS newest, count(run.doubles) AS doubles
+        count(*) AS count, max(run.started_at) AS newest, count(run.doubles) AS doubled
     FROM run LEFT JOIN automation ON automation.target = run.target
         AND automation.automation_id = run.automation_id
     WHERE run.origin = 'foreign' AND run.started_at > ? GROUP BY run.target, run.automation_id

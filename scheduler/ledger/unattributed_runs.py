@@ -9,15 +9,14 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from scheduler.core.instants import from_optional_text
-from scheduler.core.model import Run, RunStatus
-from scheduler.ledger.sql_batch import make_statement, pack_rows, to_optional_text
+from scheduler.core.model import Run
+from scheduler.ledger.rows import parse_rows
+from scheduler.ledger.sql_batch import make_statement, pack_rows
 
 _NOTE: Final = make_statement(
     "run_id, automation_id, status, started_at, error",
     """
-    INSERT INTO unattributed_run (target, run_id, automation_id, status, started_at, error)
-    SELECT ?2, run_id, automation_id, status, started_at, error FROM {given} WHERE true
+    INSERT INTO unattributed_run (target, {columns}) SELECT ?2, {columns} FROM {given} WHERE true
     ON CONFLICT (target, run_id)
     DO UPDATE SET status = excluded.status, started_at = excluded.started_at, error = excluded.error
     """,
@@ -27,24 +26,12 @@ _REMOVE: Final = (
     "DELETE FROM unattributed_run WHERE target = ?2 AND run_id IN (SELECT value FROM json_each(?1))"
 )
 
-_SELECT: Final = (
-    "SELECT run_id, automation_id, status, started_at, error FROM unattributed_run WHERE target = ? "
-    "ORDER BY run_id"
-)
+_SELECT: Final = "SELECT *, run_id AS id FROM unattributed_run WHERE target = ? ORDER BY run_id"
 
 
 def note(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
     """Note runs with their state in the newest reading."""
-    rows = [
-        (
-            run.id,
-            run.automation_id,
-            run.status,
-            to_optional_text(run.started_at),
-            run.error,
-        )
-        for run in runs
-    ]
+    rows = [(run.id, run.automation_id, run.status, run.started_at, run.error) for run in runs]
     if rows:
         connection.execute(_NOTE, (pack_rows(rows), target))
 
@@ -57,13 +44,4 @@ def remove(connection: sqlite3.Connection, target: str, run_ids: Collection[str]
 
 def select(connection: sqlite3.Connection, target: str) -> list[Run]:
     """Return the noted runs of a target, in the order of their ids."""
-    return [
-        Run(
-            run_id,
-            automation_id,
-            from_optional_text(started_at),
-            RunStatus(status),
-            error,
-        )
-        for run_id, automation_id, status, started_at, error in connection.execute(_SELECT, (target,))
-    ]
+    return parse_rows(Run, connection.execute(_SELECT, (target,)))

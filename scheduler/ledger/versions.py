@@ -14,6 +14,7 @@ from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import GapPolicy, RepeatPolicy, Schedule
 from scheduler.core.instants import BEGINNING_OF_TIME, from_text, to_text, to_text_seconds
 from scheduler.core.model import Definition, Gap
+from scheduler.ledger.rows import parse_rows
 
 Transition = tuple[datetime, datetime]
 """A stretch of time, exclusive begin and inclusive end, decided by the rules before or after a change."""
@@ -87,10 +88,8 @@ class EvaluationRules:
 
 def read_versions(connection: sqlite3.Connection, target: str) -> list[RecordedVersion]:
     """Read every definition version of a target, in the order of recording."""
-    return [
-        _make_version(row)
-        for row in connection.execute("SELECT * FROM definition WHERE target = ? ORDER BY id", (target,))
-    ]
+    select = "SELECT * FROM definition WHERE target = ? ORDER BY id"
+    return [_parse_version(row) for row in connection.execute(select, (target,))]
 
 
 def read_automation_versions(
@@ -98,17 +97,21 @@ def read_automation_versions(
 ) -> list[RecordedVersion]:
     """Read every definition version of one automation, in the order of recording."""
     select = "SELECT * FROM definition WHERE target = ? AND automation_id = ? ORDER BY id"
-    return [_make_version(row) for row in connection.execute(select, (target, automation_id))]
+    return [_parse_version(row) for row in connection.execute(select, (target, automation_id))]
 
 
-def _make_version(row: sqlite3.Row) -> RecordedVersion:
-    definition = None
-    if row["cron_expression"] is not None:
-        definition = Definition(row["cron_expression"], row["timezone"], bool(row["enabled"]))
+def parse_definition(row: sqlite3.Row) -> Definition | None:
+    """Parse the columns of a definition; None when the automation was removed or broken."""
+    if row["cron_expression"] is None:
+        return None
+    return Definition(row["cron_expression"], row["timezone"], bool(row["enabled"]))
+
+
+def _parse_version(row: sqlite3.Row) -> RecordedVersion:
     return RecordedVersion(
         row["automation_id"],
         row["name"],
-        definition,
+        parse_definition(row),
         from_text(row["effective_from"]),
         from_text(row["observed_at"]),
         row["invalid"],
@@ -123,12 +126,7 @@ def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> li
 
     The list is never empty: without a record, return the present ``evaluator`` and the default settings.
     """
-    rules = [
-        EvaluationRules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
-        for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
-            "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
-        )
-    ]
+    rules = parse_rows(EvaluationRules, connection.execute("SELECT * FROM evaluation ORDER BY id"))
     return _drop_superseded_rules(rules) or [
         EvaluationRules(BEGINNING_OF_TIME, *evaluator, "after", "once", RULES_VERSION)
     ]
@@ -185,9 +183,5 @@ def read_prune_limit(connection: sqlite3.Connection) -> datetime | None:
 
 def read_gaps(connection: sqlite3.Connection, target: str) -> list[Gap]:
     """Read the gaps: stretches below the watermark that are not decided yet."""
-    return [
-        Gap(from_text(since), from_text(until), automation_id)
-        for since, until, automation_id in connection.execute(
-            "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since", (target,)
-        )
-    ]
+    select = "SELECT * FROM gap WHERE target = ? ORDER BY since"
+    return parse_rows(Gap, connection.execute(select, (target,)))

@@ -25,7 +25,8 @@ from scheduler.doctor.facts import (
     ZoneFacts,
 )
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
-from scheduler.ledger.summary import LedgerRecord, LedgerTarget
+from scheduler.ledger.summary import LedgerRecord
+from scheduler.ledger.targets import LedgerTarget
 from scheduler.settings import Configuration, Settings
 from scheduler.settings.keys import KeyPlace
 

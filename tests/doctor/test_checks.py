@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import InvalidAutomation, RunStatus
-from scheduler.core.status import FailingAutomations, FinishedRun
+from scheduler.core.status import FailingAutomations, FinishedRun, ForeignRunTally
 from scheduler.doctor.checks import CHECKS, embedded, run_checks
 from scheduler.doctor.checks.configuration import check
 from scheduler.doctor.facts import (
@@ -26,7 +26,8 @@ from scheduler.doctor.facts import (
 )
 from scheduler.doctor.findings import CheckFinding, Status
 from scheduler.ledger.automations import AutomationRow
-from scheduler.ledger.summary import ForeignRunSummary, LedgerRecord, LedgerTarget
+from scheduler.ledger.summary import LedgerRecord
+from scheduler.ledger.targets import LedgerTarget
 from scheduler.settings import Configuration, Origin, Problem, Settings
 from scheduler.settings.keys import KeyPlace
 from tests.counting import count_lines
@@ -139,7 +140,7 @@ def ran_by_itself(cron: str, at: datetime, **changes: Any) -> Facts:
 
 
 WEEK_AGO = NOW - timedelta(days=3)
-FOREIGN = ForeignRunSummary("main", ID, "nightly", 2, WEEK_AGO, 0)
+FOREIGN = ForeignRunTally("main", ID, "nightly", 2, 0, WEEK_AGO)
 NOT_FOUND = Refusal(
     "GET https://… answered HTTP 404: Not found.; check the url and the project_id of target main",
     404,
@@ -874,7 +875,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "a double schedule",
-            record(foreign_runs=(replace(FOREIGN, doubles=1),)),
+            record(foreign_runs=(replace(FOREIGN, doubled=1),)),
             FAULT,
             NIGHTLY,
             "fired twice: 1 run",

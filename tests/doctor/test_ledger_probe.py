@@ -19,7 +19,7 @@ from scheduler.doctor.facts import LedgerFacts
 from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.ledger.lock import LedgerLock, find_holding_process
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS, open_ledger
-from scheduler.ledger.summary import LedgerTarget
+from scheduler.ledger.targets import LedgerTarget
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"

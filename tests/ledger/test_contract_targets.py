@@ -24,16 +24,15 @@ from scheduler.core.recorded_state import RecordedAutomation, RecordedTargetStat
 from scheduler.ledger.operator_requests import (
     Pause,
     announce_run,
-    note_restoration,
     pause,
     read_pauses,
     record_failed_run,
     record_started_run,
-    rename_target,
     resume,
 )
 from scheduler.ledger.sql_batch import Contradiction
 from scheduler.ledger.sqlite import SqliteLedger
+from scheduler.ledger.targets import note_restoration, rename_target
 from tests.ledger.support import (
     HOURLY,
     MAIN,

@@ -19,6 +19,7 @@ from scheduler.core.status import WaitStatus
 from scheduler.ledger import history, not_due_lines
 from scheduler.ledger.history import LastTimes, Line
 from scheduler.ledger.schema import open_for_reading
+from scheduler.ledger.targets import read_targets
 from tests.counting import count_steps
 from tests.ledger.support import (
     HOURLY,
@@ -200,7 +201,7 @@ def test_a_line_shows_what_became_of_the_run(filled: Stand) -> None:
 def test_a_command_reads_the_same_beside_the_daemon(filled: Stand) -> None:
     with closing(open_for_reading(filled.path)) as connection:
         assert history.read_occurrences(connection, OccurrenceQuery(oldest_first=True)) == filled.lines()
-        assert [(each.name, each.snapshot_at) for each in history.read_targets(connection)] == [
+        assert [(each.name, each.snapshot_at) for each in read_targets(connection)] == [
             ("main", at(0)),
             ("other", None),
         ]

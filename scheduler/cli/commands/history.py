@@ -96,8 +96,9 @@ def command(
     from scheduler.cli.lookup import advise_on, expand_prefix
     from scheduler.cli.recorded_policies import has_jitter
     from scheduler.core.occurrence_query import OccurrenceQuery
-    from scheduler.ledger.history import read_targets, read_timezones
+    from scheduler.ledger.history import read_timezones
     from scheduler.ledger.not_due_lines import select_with_derived
+    from scheduler.ledger.targets import read_targets
 
     settings = source.load().settings
     path = settings.ledger.url.path

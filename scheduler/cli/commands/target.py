@@ -23,7 +23,7 @@ def rename(source: Source, *, old: str, new: str) -> None:
     From now on, the configuration must use the name NEW. No daemon may run.
     """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
-    from scheduler.ledger.operator_requests import rename_target
+    from scheduler.ledger.targets import rename_target
 
     path = source.load().settings.ledger.url.path
     with lock_existing_ledger(path, now()):
@@ -44,7 +44,7 @@ def move(source: Source, *, name: str) -> None:
     known name, because the URL may belong to another API. No daemon may run.
     """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
-    from scheduler.ledger.snapshots import move_target
+    from scheduler.ledger.targets import move_target
 
     settings = source.load().settings
     target, path = settings.choose_target(name), settings.ledger.url.path
@@ -71,7 +71,7 @@ def unthrottle(source: Source, *, name: str) -> None:
     says so. The exit status is 0.
     """
     from scheduler.cli.ledger_file import lock_existing_ledger, write
-    from scheduler.ledger.operator_requests import unthrottle_target
+    from scheduler.ledger.targets import unthrottle_target
 
     path = source.load().settings.ledger.url.path
     with lock_existing_ledger(path, now()):

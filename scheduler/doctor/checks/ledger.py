@@ -10,8 +10,8 @@ from scheduler.doctor.checks.disks import FULL, MIB, TIGHT, check_filesystem, fo
 from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, UnknownFact
 from scheduler.doctor.findings import Check, CheckFinding, split_advice
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
-from scheduler.ledger.snapshots import normalize_url
-from scheduler.ledger.summary import LedgerRecord, LedgerTarget
+from scheduler.ledger.summary import LedgerRecord
+from scheduler.ledger.targets import LedgerTarget, normalize_url
 from scheduler.settings import TargetSection
 
 LEDGER: Final = Check("ledger")

@@ -34,11 +34,12 @@ def _check_recorded_runs(facts: Facts) -> Iterator[CheckFinding]:
         subject = f"automation {runs.name} ({runs.automation_id})"
         pause = format_command(f"pause {runs.automation_id}", target=runs.target)
         advice = f"switch off the other scheduler, or pause the automation here: `{pause}`"
+        newest = f", the newest at {to_text_seconds(runs.newest)}" if runs.newest else ""
         text = (
-            f"{pluralize(runs.doubles or runs.count, 'run')} in the last {LOOK_BACK.days} days that "
-            f"this scheduler did not start, the newest at {to_text_seconds(runs.newest)}"
+            f"{pluralize(runs.doubled or runs.count, 'run')} in the last {LOOK_BACK.days} days that "
+            f"this scheduler did not start{newest}"
         )
-        if runs.doubles:
+        if runs.doubled:
             text = f"fired twice: {text} within a minute of an instant of its schedule"
             yield OTHER_SCHEDULERS.about(subject).fault(text, advice)
         else:
