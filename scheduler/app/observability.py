@@ -1,37 +1,27 @@
 """The observers of the daemon: log, metrics and pages. Observers subscribe only here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from scheduler.app.run_output import RunOutputReader
 from scheduler.core.automation_filter import find_id, make_automation_filter
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.core.model import Automation
 from scheduler.core.occurrence_query import OccurrenceQuery
-from scheduler.core.status import (
-    STALLED_AFTER,
-    AutomationDetails,
-    AutomationStatus,
-    FailingAutomations,
-    FinishedRun,
-    RecentActivity,
-)
-from scheduler.core.timetable import TimetableEntry
+from scheduler.core.status import STALLED_AFTER, FailingAutomations, FinishedRun, RecentActivity
 from scheduler.daemon.ports import DaemonClock
 from scheduler.daemon.service import Service
-from scheduler.daemon.target_worker import TargetWorker
 from scheduler.database import Database
 from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.ledger import history, not_due_lines
 from scheduler.ledger.finished_runs import read_failing, read_failing_ids, read_finished_runs
 from scheduler.ops.bus import Bus
 from scheduler.ops.event_log import EventLogger
-from scheduler.ops.gauges import Exposition, GaugeSources
 from scheduler.ops.heartbeat import Heartbeat
 from scheduler.ops.http_server import HttpServer
 from scheduler.ops.logs import Log
@@ -43,6 +33,7 @@ from scheduler.ops.views import describe_status
 from scheduler.ops.web import Pages, build_app
 from scheduler.settings import Settings
 
+_T = TypeVar("_T")
 _MAX_CONNECTIONS: Final = 256
 """Maximum number of connections; further connections are answered with 503.
 
@@ -58,7 +49,8 @@ class Observability:
         self._log = Log(
             format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=clock.now
         )
-        self._metrics = Metrics([target.name for target in settings.targets], now=clock.now)
+        self._target_names = [target.name for target in settings.targets]
+        self._metrics = Metrics(self._target_names, now=clock.now)
         self._heartbeat = Heartbeat(clock.now, clock.boottime)
         self._database: Database | None = None
         self._outputs = RunOutputReader(settings, clock)
@@ -78,21 +70,12 @@ class Observability:
         Raises `LedgerUnavailable`.
         """
         self._database = database
-        for target in self._settings.targets:
-            times = await database.read(partial(history.read_last_times, target=target.name))
-            self._metrics.recall(
-                {
-                    (target.name, each): last.accepted_at
-                    for each, last in times.items()
-                    if last.accepted_at is not None
-                },
-                {
-                    (target.name, each): last.succeeded_at
-                    for each, last in times.items()
-                    if last.succeeded_at is not None
-                },
-                {target.name: await database.read(partial(read_failing_ids, target=target.name))},
-            )
+        for name in self._target_names:
+            times = await database.read(partial(history.read_last_times, target=name))
+            for automation_id, last in times.items():
+                self._metrics.recall(name, automation_id, last.accepted_at, last.succeeded_at)
+            failing = await database.read(partial(read_failing_ids, target=name))
+            self._metrics.recall_failing(name, failing)
 
     @asynccontextmanager
     async def watch(self, service: Service) -> AsyncIterator[None]:
@@ -114,28 +97,15 @@ class Observability:
             self._log.flush()  # not closed: the embedded API ends later and may still log
 
     def _make_pages(self, service: Service) -> Pages:
-        sources = GaugeSources(
+        return Pages(
+            worker=PageWorker(service.is_busy),
+            metrics=self._metrics,
             status=service.make_status,
-            automations=partial(_list_automations, service),
-            is_firing=partial(_is_firing, service),
+            targets=lambda: {target.context.target: target for target in service.targets},
+            last_beat=self._heartbeat.get_last_beat,
+            idle_seconds=self._heartbeat.get_age,
             per_automation=self._settings.server.per_automation_metrics,
             ledger_size=partial(_measure_ledger, self._settings.ledger.url.path),
-            progress=self._heartbeat.get_last_beat,
-        )
-        workbench = PageWorker(service.is_busy)
-        return Pages(
-            worker=workbench,
-            status=service.make_status,
-            idle_seconds=self._heartbeat.get_age,
-            exposition=Exposition(self._metrics, sources, workbench),
-            upcoming=partial(_list_upcoming, service),
-            upcoming_by_schedule=partial(_group_upcoming, service),
-            details=partial(_find_details, service),
-            waits=lambda target: _find_target(service, target).waits.make_status(),
-            automation_waits=lambda target, automation_id: _find_target(
-                service, target
-            ).waits.list_for_automation(automation_id),
-            all_details=partial(_iterate_details, service),
             occurrences=partial(self._read_occurrences, service),
             recent=self._read_recent,
             failing=self._read_failing,
@@ -145,37 +115,36 @@ class Observability:
         )
 
     async def _read_occurrences(self, service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
-        derived = (
-            await _list_not_due(service, query) if query.outcome is None and query.run_status is None else []
-        )
-        return await self._require_database().browse(
+        derived: Sequence[history.Line] = ()
+        if query.outcome is None and query.run_status is None:
+            derived = await _list_not_due(service, query)
+        return await self._browse(
             partial(not_due_lines.select_with_derived, selection=query, derived=derived)
         )
 
     async def _read_recent(self, since: datetime) -> RecentActivity:
-        return await self._require_database().browse(partial(history.read_recent, since=since))
+        return await self._browse(partial(history.read_recent, since=since))
 
     async def _read_failing(self) -> FailingAutomations:
-        targets = [target.name for target in self._settings.targets]
-        return await self._require_database().browse(partial(read_failing, targets=targets))
+        return await self._browse(partial(read_failing, targets=self._target_names))
 
     async def _read_failing_ids(self) -> Collection[AutomationKey]:
-        names = [target.name for target in self._settings.targets]
-        ids = {
-            name: await self._require_database().browse(partial(read_failing_ids, target=name))
-            for name in names
+        return {
+            (name, automation_id)
+            for name in self._target_names
+            for automation_id in await self._browse(partial(read_failing_ids, target=name))
         }
-        return {(name, automation_id) for name, some in ids.items() for automation_id in some}
 
     async def _read_finished_runs(
         self, automations: Collection[AutomationKey]
     ) -> Mapping[AutomationKey, FinishedRun]:
-        return await self._require_database().browse(partial(read_finished_runs, automations=automations))
+        return await self._browse(partial(read_finished_runs, automations=automations))
 
-    def _require_database(self) -> Database:
+    async def _browse(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Return the result of ``read``. Raises `LedgerUnavailable`."""
         if self._database is None:
             raise LedgerUnavailable("the ledger is not open yet")
-        return self._database
+        return await self._database.browse(read)
 
 
 def _make_notifier(service: Service) -> Notifier:
@@ -186,55 +155,16 @@ def _make_notifier(service: Service) -> Notifier:
     )
 
 
-def _find_target(service: Service, name: str) -> TargetWorker:
-    return next(target for target in service.targets if target.context.target == name)
-
-
-def _list_automations(service: Service, name: str) -> Iterable[AutomationStatus]:
-    return _find_target(service, name).iterate_automations()
-
-
-def _is_firing(service: Service, name: str, automation_id: str) -> bool:
-    return _find_target(service, name).may_fire(automation_id)
-
-
-def _list_upcoming(
-    service: Service, name: str, span: timedelta, only: Callable[[Automation], bool] | None
-) -> Iterator[tuple[datetime, TimetableEntry]]:
-    return _find_target(service, name).iterate_upcoming(span, only)
-
-
-def _group_upcoming(
-    service: Service, name: str, span: timedelta
-) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
-    return _find_target(service, name).iterate_by_schedule(span)
-
-
 async def _list_not_due(service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
     """List the lines of occurrences before their due instant: such occurrences have no row."""
-    automation_id = None if query.automation is None else find_id(query.automation)
-    only = (
-        make_automation_filter(query.automation)
-        if query.automation is not None and automation_id is None
-        else None
-    )
+    automation_id = find_id(query.automation)
+    only = make_automation_filter(query.automation) if query.automation and automation_id is None else None
     return [
         not_due_lines.make_line(target.context.target, wait)
         for target in service.targets
         if query.target in {None, target.context.target}
         for wait in await target.waits.list_not_due(automation_id, only=only)
     ]
-
-
-def _find_details(service: Service, name: str, automation_id: str) -> AutomationDetails | None:
-    served = (target for target in service.targets if target.context.target == name)
-    return next(
-        (details for target in served if (details := target.find_details(automation_id)) is not None), None
-    )
-
-
-def _iterate_details(service: Service, name: str) -> Iterator[AutomationDetails]:
-    return _find_target(service, name).iterate_details()
 
 
 def _measure_ledger(ledger: Path) -> int | None:

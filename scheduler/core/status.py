@@ -20,17 +20,6 @@ MOST_NAMED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class AutomationStatus:
-    """An automation, for the metrics of each automation."""
-
-    automation_id: str
-    name: str
-    cron_expression: str
-    timezone: str
-    next_fire: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class AutomationDetails:
     """All known facts of an automation. ``state`` is one of `AUTOMATION_STATES`.
 
@@ -332,6 +321,15 @@ class DaemonStatus:
     clock_in_doubt: bool
     stopping: bool
     targets: Sequence[TargetStatus]
+
+    @property
+    def throttles(self) -> Mapping[str, datetime]:
+        """The end of the wait of each throttled target."""
+        return {
+            target.name: target.throttled_until
+            for target in self.targets
+            if target.throttled_until is not None
+        }
 
     @property
     def is_ready(self) -> bool:

@@ -13,7 +13,7 @@ from scheduler.core.model import Automation, DefinitionVersion, State
 from scheduler.core.pauses import EVERYTHING
 from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import RecordedTargetState, ThrottleSpan
-from scheduler.core.status import AutomationDetails, AutomationStatus, BacklogStatus, TargetStatus
+from scheduler.core.status import AutomationDetails, BacklogStatus, TargetStatus
 from scheduler.core.timetable import Timetable, TimetableEntry
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.backfill import Backfill
@@ -347,24 +347,6 @@ class TargetWorker:
             min(gap.since for gap in gaps),
             max(gap.until for gap in gaps),
         )
-
-    def iterate_automations(self) -> Iterator[AutomationStatus]:
-        """Yield every automation with its next scheduled instant."""
-        # a copy: automations may be added or removed during the iteration
-        for entry in list(self.context.timetable.entries.values()):
-            definition = entry.automation.definition
-            yield AutomationStatus(
-                entry.automation.id,
-                entry.automation.name,
-                definition.cron_expression,
-                definition.timezone,
-                None if entry.schedule is None else self.context.timetable.find_next(entry.schedule),
-            )
-
-    def may_fire(self, automation_id: str) -> bool:
-        """Return whether the automation exists, is enabled and is not paused."""
-        entry = self.context.timetable.entries.get(automation_id)
-        return entry is not None and self._find_state(entry) == "enabled"
 
     def iterate_upcoming(
         self, span: timedelta, only: Callable[[Automation], bool] | None = None

@@ -6,60 +6,70 @@ and no slow work may delay a due occurrence.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from platform import python_version
-from typing import Final, Literal
+from typing import Final, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric  # noqa: TID251  shows the metrics of metrics.py
 from prometheus_client.exposition import choose_encoder  # noqa: TID251  the same
 
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.model import State
-from scheduler.core.status import AUTOMATION_STATES, AutomationStatus, DaemonStatus, TargetStatus
-from scheduler.ops.metrics import RUN_ENDS, Metrics
-from scheduler.ops.page_worker import PageWorker
+from scheduler.core.status import AUTOMATION_STATES, AutomationDetails, DaemonStatus, TargetStatus
+from scheduler.ops.metrics import RUN_ENDS, AutomationMetrics
+from scheduler.ops.page_sources import PageSources
+
+_T = TypeVar("_T")
 
 MAX_DETAILED: Final = 1_000
 """The largest number of automations for which ``auto`` keeps metrics of each automation."""
 _BATCH: Final = 500
-"""Automations to read before other tasks run: about a millisecond."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GaugeSources:
-    """The sources of the gauges.
-
-    All sources are called on the loop, except ``ledger_size``: it is called on a thread, and returns bytes.
-    """
-
-    status: Callable[[], DaemonStatus]
-    automations: Callable[[str], Iterable[AutomationStatus]]
-    # whether an automation, by target and id, exists, is enabled and is not paused
-    is_firing: Callable[[str, str], bool]
-    per_automation: bool | Literal["auto"]
-    ledger_size: Callable[[], int | None]
-    progress: Callable[[], datetime]
+"""Automations to read before other tasks run: a few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class _GaugeState:
-    """The state of the daemon, as read for one scrape."""
+class _AutomationState:
+    """An automation with metrics of its own. ``is_failing`` is None while no run of its target is known."""
 
+    details: AutomationDetails
+    facts: AutomationMetrics
+    is_failing: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scrape:
+    """The state of the daemon, as read for one scrape, in the form of a registry for the library.
+
+    ``failing`` contains, by target, the ids of the automations that fire and whose newest finished run failed
+    or was lost. A target without known runs is left out.
+    """
+
+    sources: PageSources
     status: DaemonStatus
-    automations: Mapping[str, Sequence[AutomationStatus]]
+    last_beat: datetime
     failing: Mapping[str, Collection[str]]
-    progress: datetime
+    automations: Sequence[AutomationDetails]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics. Called on a thread."""
+        yield from self.sources.metrics.registry.collect()
+        yield from _make_process_gauges(self.status, self.last_beat, self.sources.ledger_size())
+        yield from _make_target_gauges(self.status.targets)
+        yield _make_failing_gauge(self.failing)
+        yield from _make_automation_metrics([self._add_facts(details) for details in self.automations])
+
+    def _add_facts(self, details: AutomationDetails) -> _AutomationState:
+        failing = self.failing.get(details.target)
+        facts = self.sources.metrics.get_automation(details.target, details.id)
+        return _AutomationState(details, facts, None if failing is None else details.id in failing)
 
 
 class Exposition:
     """All metrics, as text."""
 
-    def __init__(self, metrics: Metrics, sources: GaugeSources, workbench: PageWorker) -> None:
-        self._metrics = metrics
-        self._worker = workbench
+    def __init__(self, sources: PageSources) -> None:
         self._sources = sources
 
     async def render(self, accept: str) -> tuple[bytes, str]:
@@ -67,279 +77,211 @@ class Exposition:
 
         The format is OpenMetrics when the ``Accept`` header asks for OpenMetrics.
         """
-        return await self._worker.run(self._encode, await self._collect_state(), accept)
+        encode, content_type = choose_encoder(accept)
+        return await self._sources.worker.run(encode, await self._collect_state()), content_type
 
-    async def _collect_state(self) -> _GaugeState:
-        sources = self._sources
-        status = sources.status()
+    async def _collect_state(self) -> _Scrape:
+        sources, status = self._sources, self._sources.status()
         shown = status.targets if self._is_per_automation(status) else ()
-        automations = {
-            target.name: await _collect_statuses(sources.automations(target.name)) for target in shown
-        }
-        return _GaugeState(status, automations, await self._find_failing(status), sources.progress())
+        automations = [
+            automation
+            for target in shown
+            async for automation in _iterate_in_batches(sources.targets()[target.name].iterate_details())
+        ]
+        failing = {target.name: await self._find_failing(target.name) for target in status.targets}
+        known = {name: ids for name, ids in failing.items() if ids is not None}
+        return _Scrape(sources, status, sources.last_beat(), known, automations)
 
-    async def _find_failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
-        """Return, by target, the automations that fire and whose newest finished run failed or was lost.
-
-        A target without known runs is left out.
-        """
-        failing = {target.name: self._metrics.find_failing(target.name) for target in status.targets}
-        return {
-            name: await self._choose_firing(name, list(automations))
-            for name, automations in failing.items()
-            if automations is not None
-        }
-
-    async def _choose_firing(self, target: str, automations: Sequence[str]) -> Collection[str]:
-        """Return the automations that fire. Other tasks run after every batch."""
-        firing = set()
-        for number, automation_id in enumerate(automations, 1):
-            if self._sources.is_firing(target, automation_id):
-                firing.add(automation_id)
-            if number % _BATCH == 0:
-                await asyncio.sleep(0)
-        return firing
+    async def _find_failing(self, name: str) -> Collection[str] | None:
+        """Return the ids of the failing automations that fire, or None without known runs."""
+        failing, target = self._sources.metrics.find_failing(name), self._sources.targets()[name]
+        if failing is None:
+            return None
+        details = (target.find_details(automation_id) for automation_id in list(failing))
+        return {each.id async for each in _iterate_in_batches(details) if each and each.state == "enabled"}
 
     def _is_per_automation(self, status: DaemonStatus) -> bool:
         if self._sources.per_automation == "auto":
             return sum(sum(target.automations.values()) for target in status.targets) <= MAX_DETAILED
         return self._sources.per_automation
 
-    def _encode(self, state: _GaugeState, accept: str) -> tuple[bytes, str]:
-        encode, content_type = choose_encoder(accept)
-        return encode(_Families(partial(self._make_families, state))), content_type
 
-    def _make_families(self, state: _GaugeState) -> Iterator[Metric]:
-        yield from self._metrics.registry.collect()
-        yield from _make_process_gauges(state, self._sources.ledger_size())
-        yield from _make_target_gauges(state.status.targets)
-        yield _make_gauge(
-            "scheduler_automations_failing",
-            "Automations that fire, with a newest finished run that failed or was lost",
-            ("target",),
-            [((target,), len(automations)) for target, automations in state.failing.items()],
-        )
-        yield from _make_automation_gauges(state, self._metrics)
-
-
-async def _collect_statuses(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
-    """Return all statuses. Other tasks run after every batch."""
-    statuses = []
-    for number, automation in enumerate(automations, 1):
-        statuses.append(automation)
+async def _iterate_in_batches(items: Iterable[_T]) -> AsyncIterator[_T]:
+    """Yield all items. Other tasks run after every batch."""
+    for number, item in enumerate(items, 1):
+        yield item
         if number % _BATCH == 0:
             await asyncio.sleep(0)
-    return statuses
+
+
+# ------------------------------------------------------------ the gauges
 
 
 @dataclass(frozen=True, slots=True)
-class _Families:
-    """The metric families in the form of a registry, for the encoders of the library."""
+class _Gauge(Generic[_T]):
+    """The help text of a gauge, and the function that reads its value.
 
-    collect: Callable[[], Iterable[Metric]]
+    A value of None has no sample, since no number would be true.
+    """
+
+    text: str
+    read: Callable[[_T], float | datetime | None]
 
 
-def _make_process_gauges(state: _GaugeState, ledger_size: int | None) -> Iterator[Metric]:
+_TARGET_GAUGES: Final[Mapping[str, _Gauge[TargetStatus]]] = {
+    "scheduler_attempts_in_flight": _Gauge(
+        "Attempts without an answer so far", lambda target: target.in_flight
+    ),
+    "scheduler_occurrences_overdue": _Gauge(
+        "Occurrences that should have started already", lambda target: target.overdue_count
+    ),
+    "scheduler_automations_recovering": _Gauge(
+        "Automations with undecided occurrences in the past",
+        lambda target: target.recovering.automations if target.recovering else 0,
+    ),
+    "scheduler_next_fire_timestamp_seconds": _Gauge(
+        "Time of the next scheduled fire", lambda target: target.next_fire
+    ),
+    "scheduler_snapshot_timestamp_seconds": _Gauge(
+        "Time of the newest snapshot of all automations; 0: none yet", lambda target: target.snapshot_at or 0
+    ),
+    "scheduler_attempts_waiting": _Gauge(
+        "Attempts that wait for permission to send", lambda target: target.places.waiting
+    ),
+    "scheduler_attempts_hanging": _Gauge(
+        "Requests without an answer for a second or longer", lambda target: target.places.hanging
+    ),
+    "scheduler_request_budget_exhausted_timestamp_seconds": _Gauge(
+        "Beginning of the time in which the request budget delays occurrences or polls; 0: no delay",
+        lambda target: target.places.exhausted_since or 0,
+    ),
+    "scheduler_target_saturated_timestamp_seconds": _Gauge(
+        "Beginning of the time in which as many requests hang as max_waiting allows; 0: fewer hang",
+        lambda target: target.places.saturated_since or 0,
+    ),
+    "scheduler_target_held": _Gauge(
+        "1: held, nothing is sent until a person removes the cause; 0: not held",
+        lambda target: target.held is not None,
+    ),
+    "scheduler_target_throttled_until_timestamp_seconds": _Gauge(
+        "End of the wait that the API asked for; 0: no wait", lambda target: target.throttled_until or 0
+    ),
+    "scheduler_clock_offset_seconds": _Gauge(
+        "API clock minus local clock", lambda target: target.clock_offset
+    ),
+    "scheduler_automations_unidentified": _Gauge(
+        "Objects in the list with an unreadable id", lambda target: target.unidentified
+    ),
+    "scheduler_automations_absent": _Gauge(
+        "Automations that the list lacks and that are not removed yet", lambda target: target.absent
+    ),
+}
+_AUTOMATION_GAUGES: Final[Mapping[str, _Gauge[_AutomationState]]] = {
+    "scheduler_automation_next_fire_timestamp_seconds": _Gauge(
+        "Time of the next scheduled fire of the automation", lambda automation: automation.details.next_fire
+    ),
+    "scheduler_automation_last_accepted_timestamp_seconds": _Gauge(
+        "Time of the last accepted occurrence of the automation",
+        lambda automation: automation.facts.accepted_at,
+    ),
+    "scheduler_automation_last_success_timestamp_seconds": _Gauge(
+        "Time at which the newest successful run was seen", lambda automation: automation.facts.succeeded_at
+    ),
+    "scheduler_automation_last_run_duration_seconds": _Gauge(
+        "Duration of the newest run with a known end", lambda automation: automation.facts.duration
+    ),
+    "scheduler_automation_failing": _Gauge(
+        "1: the automation fires and its newest finished run failed or was lost; 0: otherwise",
+        lambda automation: automation.is_failing,
+    ),
+}
+
+
+def _make_gauges(
+    gauges: Mapping[str, _Gauge[_T]], labels: Sequence[str], subjects: Mapping[tuple[str, ...], _T]
+) -> Iterator[Metric]:
+    """Yield each gauge, with a sample for each subject under the values of its labels."""
+    for name, gauge in gauges.items():
+        family = GaugeMetricFamily(name, gauge.text, labels=labels)
+        for label_values, subject in subjects.items():
+            value = gauge.read(subject)
+            if value is not None:
+                family.add_metric(label_values, value.timestamp() if isinstance(value, datetime) else value)
+        yield family
+
+
+def _make_process_gauges(
+    status: DaemonStatus, last_beat: datetime, ledger_size: int | None
+) -> Iterator[Metric]:
     versions = read_versions()
     built = {
-        "version": state.status.version,
+        "version": status.version,
         "python": python_version(),
         "croniter": versions.croniter,
         "tzdata": versions.tzdata,
     }
-    yield _make_gauge(
-        "scheduler_build_info",
-        "Versions of the daemon and its parts",
-        tuple(built),
-        [(tuple(built.values()), 1)],
+    build = GaugeMetricFamily(
+        "scheduler_build_info", "Versions of the daemon and its parts", labels=list(built)
     )
-    yield _make_gauge(
-        "scheduler_ready",
-        "1: the daemon is ready to fire; 0: a condition is missing",
-        (),
-        [((), state.status.is_ready)],
+    build.add_metric(list(built.values()), 1)
+    yield build
+    yield GaugeMetricFamily(
+        "scheduler_ready", "1: the daemon is ready to fire; 0: a condition is missing", value=status.is_ready
     )
-    progress = state.progress.timestamp()
-    yield _make_gauge(
+    yield GaugeMetricFamily(
         "scheduler_loop_progress_timestamp_seconds",
         "Time of the last turn of the event loop",
-        (),
-        [((), progress)],
+        value=last_beat.timestamp(),
     )
-    yield _make_gauge("scheduler_ledger_size_bytes", "Size of the ledger's files", (), [((), ledger_size)])
+    yield GaugeMetricFamily("scheduler_ledger_size_bytes", "Size of the ledger's files", value=ledger_size)
 
 
 def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
-    def make_gauge(name: str, text: str, value: Callable[[TargetStatus], float | None]) -> Metric:
-        return _make_gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
-
-    yield make_gauge(
-        "scheduler_attempts_in_flight", "Attempts without an answer so far", lambda target: target.in_flight
+    yield from _make_gauges(_TARGET_GAUGES, ("target",), {(target.name,): target for target in targets})
+    labels = ("target", "state")
+    occurrences = GaugeMetricFamily(
+        "scheduler_occurrences_open", "Claimed occurrences without an outcome", labels=labels
     )
-    yield make_gauge(
-        "scheduler_occurrences_overdue",
-        "Occurrences that should have started already",
-        lambda target: target.overdue_count,
-    )
-    yield make_gauge(
-        "scheduler_automations_recovering",
-        "Automations with undecided occurrences in the past",
-        lambda target: 0 if target.recovering is None else target.recovering.automations,
-    )
-    yield make_gauge(
-        "scheduler_next_fire_timestamp_seconds",
-        "Time of the next scheduled fire",
-        lambda target: _to_unix_time(target.next_fire),
-    )
-    yield make_gauge(
-        "scheduler_snapshot_timestamp_seconds",
-        "Time of the newest snapshot of all automations; 0: none yet",
-        lambda target: _to_unix_time(target.snapshot_at) or 0,
-    )
-    yield make_gauge(
-        "scheduler_attempts_waiting",
-        "Attempts that wait for permission to send",
-        lambda target: target.places.waiting,
-    )
-    yield make_gauge(
-        "scheduler_attempts_hanging",
-        "Requests without an answer for a second or longer",
-        lambda target: target.places.hanging,
-    )
-    yield make_gauge(
-        "scheduler_request_budget_exhausted_timestamp_seconds",
-        "Beginning of the time in which the request budget delays occurrences or polls; 0: no delay",
-        lambda target: _to_unix_time(target.places.exhausted_since) or 0,
-    )
-    yield make_gauge(
-        "scheduler_target_saturated_timestamp_seconds",
-        "Beginning of the time in which as many requests hang as max_waiting allows; 0: fewer hang",
-        lambda target: _to_unix_time(target.places.saturated_since) or 0,
-    )
-    yield make_gauge(
-        "scheduler_target_held",
-        "1: held, nothing is sent until a person removes the cause; 0: not held",
-        lambda target: target.held is not None,
-    )
-    yield make_gauge(
-        "scheduler_target_throttled_until_timestamp_seconds",
-        "End of the wait that the API asked for; 0: no wait",
-        lambda target: _to_unix_time(target.throttled_until) or 0,
-    )
-    yield make_gauge(
-        "scheduler_clock_offset_seconds",
-        "API clock minus local clock",
-        lambda target: target.clock_offset,
-    )
-    yield make_gauge(
-        "scheduler_automations_unidentified",
-        "Objects in the list with an unreadable id",
-        lambda target: target.unidentified,
-    )
-    yield make_gauge(
-        "scheduler_automations_absent",
-        "Automations that the list lacks and that are not removed yet",
-        lambda target: target.absent,
-    )
-    yield _make_gauge(
-        "scheduler_occurrences_open",
-        "Claimed occurrences without an outcome",
-        ("target", "state"),
-        [((target.name, state), target.open.get(state, 0)) for target in targets for state in State],
-    )
-    yield _make_gauge(
-        "scheduler_automations",
-        "Automations by their state",
-        ("target", "state"),
-        [
-            ((target.name, state), target.automations.get(state, 0))
-            for target in targets
-            for state in AUTOMATION_STATES
-        ],
-    )
+    automations = GaugeMetricFamily("scheduler_automations", "Automations by their state", labels=labels)
+    for target in targets:
+        for state in State:
+            occurrences.add_metric((target.name, state), target.open.get(state, 0))
+        for automation_state in AUTOMATION_STATES:
+            count = target.automations.get(automation_state, 0)
+            automations.add_metric((target.name, automation_state), count)
+    yield from (occurrences, automations)
 
 
-def _make_automation_gauges(state: _GaugeState, metrics: Metrics) -> Iterator[Metric]:
-    every = [(target, automation) for target, group in state.automations.items() for automation in group]
-
-    def make_gauge(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
-        labels = ("target", "automation")
-        return _make_gauge(
-            name,
-            text,
-            labels,
-            [((target, automation.automation_id), value(target, automation)) for target, automation in every],
-        )
-
-    yield _make_gauge(
-        "scheduler_automation_info",
-        "Name and schedule of an automation",
-        ("target", "automation", "name", "cron", "timezone"),
-        [
-            (
-                (
-                    target,
-                    automation.automation_id,
-                    automation.name,
-                    automation.cron_expression,
-                    automation.timezone,
-                ),
-                1,
-            )
-            for target, automation in every
-        ],
+def _make_failing_gauge(failing: Mapping[str, Collection[str]]) -> Metric:
+    family = GaugeMetricFamily(
+        "scheduler_automations_failing",
+        "Automations that fire, with a newest finished run that failed or was lost",
+        labels=("target",),
     )
-    yield make_gauge(
-        "scheduler_automation_next_fire_timestamp_seconds",
-        "Time of the next scheduled fire of the automation",
-        lambda _, automation: _to_unix_time(automation.next_fire),
-    )
-    yield make_gauge(
-        "scheduler_automation_last_accepted_timestamp_seconds",
-        "Time of the last accepted occurrence of the automation",
-        lambda target, automation: metrics.get_last_accepted(target, automation.automation_id),
-    )
-    yield make_gauge(
-        "scheduler_automation_last_success_timestamp_seconds",
-        "Time at which the newest successful run was seen",
-        lambda target, automation: metrics.get_last_success(target, automation.automation_id),
-    )
-    yield make_gauge(
-        "scheduler_automation_last_run_duration_seconds",
-        "Duration of the newest run with a known end",
-        lambda target, automation: metrics.get_last_duration(target, automation.automation_id),
-    )
-    yield make_gauge(
-        "scheduler_automation_failing",
-        "1: the automation fires and its newest finished run failed or was lost; 0: otherwise",
-        lambda target, automation: (
-            automation.automation_id in state.failing[target] if target in state.failing else None
-        ),
-    )
-    runs = CounterMetricFamily(
-        "scheduler_automation_runs",
-        "Ended runs of an automation",
-        labels=("target", "automation", "status"),
-    )
-    for target, automation in every:
-        for status in RUN_ENDS:
-            runs.add_metric(
-                (target, automation.automation_id, status),
-                metrics.count_runs(target, automation.automation_id, status),
-            )
-    yield runs
-
-
-def _make_gauge(
-    name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]
-) -> Metric:
-    """Return a gauge with these values. A value of None has no sample, since no number would be true."""
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for values, value in samples:
-        if value is not None:
-            family.add_metric(values, value)
+    for target, automations in failing.items():
+        family.add_metric((target,), len(automations))
     return family
 
 
-def _to_unix_time(instant: datetime | None) -> float | None:
-    return None if instant is None else instant.timestamp()
+def _make_automation_metrics(automations: Sequence[_AutomationState]) -> Iterator[Metric]:
+    by_labels: Mapping[tuple[str, ...], _AutomationState] = {
+        (automation.details.target, automation.details.id): automation for automation in automations
+    }
+    labels = ("target", "automation")
+    info = GaugeMetricFamily(
+        "scheduler_automation_info",
+        "Name and schedule of an automation",
+        labels=(*labels, "name", "cron", "timezone"),
+    )
+    runs = CounterMetricFamily(
+        "scheduler_automation_runs", "Ended runs of an automation", labels=(*labels, "status")
+    )
+    for key, automation in by_labels.items():
+        details = automation.details
+        cron_expression = details.automation.definition.cron_expression
+        info.add_metric((*key, details.name, cron_expression, details.timezone), 1)
+        for status in RUN_ENDS:
+            runs.add_metric((*key, status), automation.facts.runs[status])
+    yield info
+    yield from _make_gauges(_AUTOMATION_GAUGES, labels, by_labels)
+    yield runs

@@ -6,11 +6,12 @@ text.
 """
 
 from collections import Counter as Counts
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import (  # noqa: TID251  this module keeps the metrics
     CollectorRegistry,
@@ -43,20 +44,8 @@ RUN_ENDS: Final = tuple(status for status in RunStatus if status is not RunStatu
 TIMED_ENDS: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
 """The final statuses of a run for which the instant of the end is known."""
 OPERATIONS: Final = (
-    *(
-        "attempt",
-        "claim",
-        "conclude",
-        "ended",
-        "fire",
-        "lock",
-        "note",
-        "observe",
-        "open",
-        "origin",
-        "overdue",
-    ),
-    *("pauses", "prune", "runs", "state", "throttle", "unsend", "withdraw"),
+    *("attempt", "claim", "conclude", "ended", "fire", "lock", "note", "observe", "open", "origin"),
+    *("overdue", "pauses", "prune", "runs", "state", "throttle", "unsend", "withdraw"),
 )
 """The operations of the ledger, as `LedgerFailed` names them."""
 
@@ -65,11 +54,23 @@ _NETWORK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _RUN_BUCKETS: Final = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-AutomationLabels = tuple[str, str]
-"""An automation among all targets: the name of its target, and its id."""
+
+@dataclass(slots=True)
+class AutomationMetrics:
+    """The facts about an automation that have metrics of their own.
+
+    ``accepted_at`` is the instant of the last acceptance. ``succeeded_at`` is the instant at which the end of
+    the last successful run was seen. ``duration`` has the seconds of the newest run whose end this process
+    saw. ``runs`` counts the runs that ended since the start of this process.
+    """
+
+    accepted_at: datetime | None = None
+    succeeded_at: datetime | None = None
+    duration: float | None = None
+    runs: Counts[RunStatus] = field(default_factory=Counts)
 
 
-_NO_RUNS: Final[Mapping[RunStatus, int]] = Counts()
+_NO_METRICS: Final = AutomationMetrics()
 
 
 class Metrics:
@@ -85,18 +86,9 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self._now = now
-        self._accepted: dict[AutomationLabels, float] = {}
-        self._succeeded: dict[AutomationLabels, float] = {}
-        self._run_counts: dict[AutomationLabels, Counts[RunStatus]] = {}
-        self._durations: dict[AutomationLabels, float] = {}
+        self._facts: defaultdict[tuple[str, str], AutomationMetrics] = defaultdict(AutomationMetrics)
         # by target: the automations whose newest finished run failed or was lost
         self._failing: dict[str, set[str]] = {}
-        self._per_automation: tuple[dict[AutomationLabels, Any], ...] = (
-            self._accepted,
-            self._succeeded,
-            self._run_counts,
-            self._durations,
-        )
         self._make_occurrence_metrics()
         self._make_target_metrics()
         self._make_process_metrics()
@@ -119,60 +111,48 @@ class Metrics:
             events.LedgerFailed: lambda event: self._ledger_errors.labels(event.operation).inc(),
             events.ConfigReloaded: lambda event: self._reloaded.set(event.error is None),
         }
-        self.add_targets(targets)
+        for target in targets:
+            self._create_target_series(target)
 
     def observe(self, event: Event) -> None:
         """Count an event."""
         if (observer := self._observers.get(type(event))) is not None:
             observer(event)
 
-    def add_targets(self, targets: Iterable[str]) -> None:
-        """Create the series of these targets. New series begin at 0."""
-        for target in targets:
-            for outcome, reasons in REASONS.items():
-                for reason in reasons:
-                    self._occurrences.labels(target, outcome, reason)
-            _create_series(self._lateness, target, KINDS)
-            _create_series(self._attempts, target, AttemptResult)
-            _create_series(self._runs, target, RUN_ENDS)
-            _create_series(self._run_durations, target, TIMED_ENDS)
-            _create_series(self._polls, target, POLLS)
-            _create_series(self._request_durations, target, ENDPOINTS)
-            for endpoint in ENDPOINTS:
-                # an alert watches the first 429; other codes are unknown beforehand
-                self._requests.labels(target, endpoint, THROTTLED)
-            for metric in (
-                self._attempt_durations,
-                self._poll_durations,
-                self._foreign,
-                self._doubles,
-                self._disappearances,
-            ):
-                metric.labels(target)
+    def _create_target_series(self, target: str) -> None:
+        """Create the series of a target. New series begin at 0."""
+        for outcome, reasons in REASONS.items():
+            for reason in reasons:
+                self._occurrences.labels(target, outcome, reason)
+        _create_series(self._lateness, target, KINDS)
+        _create_series(self._attempts, target, AttemptResult)
+        _create_series(self._runs, target, RUN_ENDS)
+        _create_series(self._run_durations, target, TIMED_ENDS)
+        _create_series(self._polls, target, POLLS)
+        _create_series(self._request_durations, target, ENDPOINTS)
+        for endpoint in ENDPOINTS:
+            # an alert watches the first 429; other codes are unknown beforehand
+            self._requests.labels(target, endpoint, THROTTLED)
+        for metric in (self._attempt_durations, self._poll_durations):
+            metric.labels(target)
+        for counter in (self._foreign, self._doubles, self._disappearances):
+            counter.labels(target)
 
     def recall(
-        self,
-        accepted: Mapping[AutomationLabels, datetime],
-        succeeded: Mapping[AutomationLabels, datetime],
-        failing: Mapping[str, Iterable[str]] = MappingProxyType({}),
+        self, target: str, automation_id: str, accepted_at: datetime | None, succeeded_at: datetime | None
     ) -> None:
-        """Continue from the facts in the ledger.
+        """Continue from the instants in the ledger; see `AutomationMetrics`. A newer instant stays."""
+        facts = self._facts[target, automation_id]
+        facts.accepted_at = _choose_newer(facts.accepted_at, accepted_at)
+        facts.succeeded_at = _choose_newer(facts.succeeded_at, succeeded_at)
 
-        ``accepted`` is the instant at which each automation was last accepted. ``succeeded`` is the instant
-        at which the end of each automation's last successful run was seen. ``failing`` contains, for each
-        target, the ids of the automations whose newest finished run failed or was lost.
-        """
-        for kept, known in ((self._accepted, accepted), (self._succeeded, succeeded)):
-            kept.update({of: max(at.timestamp(), kept.get(of, 0.0)) for of, at in known.items()})
-        self._failing.update({target: set(automations) for target, automations in failing.items()})
+    def recall_failing(self, target: str, automation_ids: Iterable[str]) -> None:
+        """Continue from the automations in the ledger whose newest finished run failed or was lost."""
+        self._failing[target] = set(automation_ids)
 
-    def get_last_accepted(self, target: str, automation_id: str) -> float | None:
-        """Return the Unix time of the automation's last acceptance, None if unknown."""
-        return self._accepted.get((target, automation_id))
-
-    def get_last_success(self, target: str, automation_id: str) -> float | None:
-        """Return the Unix time at which the end of the last successful run was seen, None if unknown."""
-        return self._succeeded.get((target, automation_id))
+    def get_automation(self, target: str, automation_id: str) -> AutomationMetrics:
+        """Return the facts about an automation, without a value for unknown facts."""
+        return self._facts.get((target, automation_id), _NO_METRICS)
 
     def find_failing(self, target: str) -> Collection[str] | None:
         """Return the ids of the automations whose newest finished run failed or was lost.
@@ -180,20 +160,6 @@ class Metrics:
         Return None before the ledger was read.
         """
         return self._failing.get(target)
-
-    def count_runs(self, target: str, automation_id: str, status: RunStatus) -> int:
-        """Return the number of the automation's runs with this final status.
-
-        Only runs that ended since the start of this process count.
-        """
-        return self._run_counts.get((target, automation_id), _NO_RUNS)[status]
-
-    def get_last_duration(self, target: str, automation_id: str) -> float | None:
-        """Return the duration in seconds of the automation's newest run whose end this process saw.
-
-        Return None without such a run.
-        """
-        return self._durations.get((target, automation_id))
 
     # ------------------------------------------------------------ the metrics
 
@@ -288,7 +254,7 @@ class Metrics:
         if event.lateness is not None and event.kind is not None:
             self._lateness.labels(target, event.kind).observe(event.lateness)
         if event.outcome is Outcome.ACCEPTED:
-            self._accepted[target, event.occurrence.automation_id] = self._now().timestamp()
+            self._facts[target, event.occurrence.automation_id].accepted_at = self._now()
 
     def _count_attempt(self, event: events.AttemptEnded) -> None:
         target = event.occurrence.target
@@ -296,16 +262,16 @@ class Metrics:
         self._attempt_durations.labels(target).observe(event.seconds)
 
     def _count_run(self, event: events.RunFinished) -> None:
-        automation = event.target, event.automation_id
         self._runs.labels(event.target, event.status).inc()
         if event.gone:
             return
-        self._run_counts.setdefault(automation, Counts())[event.status] += 1
+        facts = self._facts[event.target, event.automation_id]
+        facts.runs[event.status] += 1
         if event.duration is not None:
             self._run_durations.labels(event.target, event.status).observe(event.duration)
-            self._durations[automation] = event.duration
+            facts.duration = event.duration
         if event.status is RunStatus.SUCCESS:
-            self._succeeded[automation] = self._now().timestamp()
+            facts.succeeded_at = self._now()
         self._note_result(event)
 
     def _note_result(self, event: events.RunFinished | events.EarlierRunSeen) -> None:
@@ -316,9 +282,7 @@ class Metrics:
             failing.discard(event.automation_id)
 
     def _forget_automation(self, event: events.AutomationRemoved) -> None:
-        kept: dict[AutomationLabels, object]
-        for kept in self._per_automation:
-            kept.pop((event.target, event.automation_id), None)
+        self._facts.pop((event.target, event.automation_id), None)
         self._failing.get(event.target, set()).discard(event.automation_id)
 
     def _count_poll(self, event: events.SnapshotTaken | events.SnapshotFailed, result: str) -> None:
@@ -344,3 +308,7 @@ def _limit_code(code: str) -> str:
 def _create_series(metric: Counter | Histogram, target: str, values: Iterable[str]) -> None:
     for value in values:
         metric.labels(target, value)
+
+
+def _choose_newer(known: datetime | None, recalled: datetime | None) -> datetime | None:
+    return max((instant for instant in (known, recalled) if instant is not None), default=None)

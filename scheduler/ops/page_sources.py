@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal, Protocol
 
 from scheduler.core.model import Automation
 from scheduler.core.occurrence_query import OccurrenceQuery
@@ -17,32 +18,58 @@ from scheduler.core.status import (
     WaitStatus,
 )
 from scheduler.core.timetable import TimetableEntry
-from scheduler.ops.gauges import Exposition
+from scheduler.ops.metrics import Metrics
 from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.views import Json
 
 AutomationKey = tuple[str, str]
 """A target and the id of an automation."""
-Upcoming = Callable[
-    [str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, TimetableEntry]]
-]
-UpcomingBySchedule = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[AutomationDetails]]]]
+
+
+class WaitSource(Protocol):
+    """The waits of a target's occurrences."""
+
+    async def make_status(self) -> WaitsStatus:
+        """Return the number of waits by cause, and the first waits."""
+
+    def list_for_automation(self, automation_id: str) -> Sequence[WaitStatus]:
+        """Return the waits of one automation."""
+
+
+class TargetSource(Protocol):
+    """A target, as its pages see it. Its methods are called on the loop.
+
+    A returned iterator is read on another thread, by the worker.
+    """
+
+    @property
+    def waits(self) -> WaitSource:
+        """The waits of the target's occurrences."""
+
+    def iterate_upcoming(
+        self, span: timedelta, only: Callable[[Automation], bool] | None = None
+    ) -> Iterator[tuple[datetime, TimetableEntry]]:
+        """Return the fire times within a span, of all automations or of chosen automations."""
+
+    def iterate_by_schedule(self, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+        """Return the same fire times, with all automations of a schedule together."""
+
+    def iterate_details(self) -> Iterator[AutomationDetails]:
+        """Return the known facts about each automation."""
+
+    def find_details(self, automation_id: str) -> AutomationDetails | None:
+        """Return the known facts about one automation, None for an unknown automation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSources:
-    """The functions that the pages call on the loop.
+    """The functions that the pages call on the loop, except ``ledger_size``: it is called on a thread.
 
-    A returned iterator is read on another thread, by the ``worker``.
-
-    - ``waits`` returns the waits of a target's occurrences, and ``automation_waits`` the waits of one
-      automation.
-    - ``idle_seconds`` returns the seconds since the loop last made progress.
-    - ``upcoming`` returns the fire times of a target within a span, of all automations or of chosen
-      automations. ``upcoming_by_schedule`` returns the same fire times, with all automations of a schedule
-      together.
-    - ``details`` returns the known facts about one automation of a target, and ``all_details`` about each
-      automation.
+    - ``targets`` returns the targets by name.
+    - ``last_beat`` returns the instant at which the loop last made progress, and ``idle_seconds`` the seconds
+      since then.
+    - ``per_automation`` is the setting for metrics of each automation. ``ledger_size`` returns the bytes of
+      the ledger's files.
     - ``occurrences`` returns records with the keys of ``history --json``, the newest first. ``recent``
       returns the facts in the ledger since an instant.
     - ``failing`` returns the failing automations, and ``finished_runs`` the newest finished runs of chosen
@@ -56,15 +83,13 @@ class PageSources:
     """
 
     worker: PageWorker
+    metrics: Metrics
     status: Callable[[], DaemonStatus]
+    targets: Callable[[], Mapping[str, TargetSource]]
+    last_beat: Callable[[], datetime]
     idle_seconds: Callable[[], float]
-    exposition: Exposition
-    upcoming: Upcoming
-    upcoming_by_schedule: UpcomingBySchedule
-    details: Callable[[str, str], AutomationDetails | None]
-    waits: Callable[[str], Awaitable[WaitsStatus]]
-    automation_waits: Callable[[str, str], Sequence[WaitStatus]]
-    all_details: Callable[[str], Iterator[AutomationDetails]]
+    per_automation: bool | Literal["auto"]
+    ledger_size: Callable[[], int | None]
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]
     recent: Callable[[datetime], Awaitable[RecentActivity]]
     failing: Callable[[], Awaitable[FailingAutomations]]

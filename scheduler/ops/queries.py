@@ -75,7 +75,7 @@ class AutomationQuery:
 def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
     """Read the parameters of ``/automations``. Raise `BadQuery`."""
     state, result = partial(_choose, choices=AUTOMATION_STATES), partial(_choose, choices=(FAILING,))
-    return AutomationQuery(**_parse(parameters, {**_CHOICE, "state": state, "result": result}))
+    return AutomationQuery(**_parse(parameters, {**_NAMES, "state": state, "result": result, **_PAGING}))
 
 
 def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
@@ -86,11 +86,12 @@ def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
 def parse_occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of ``/api/v1/occurrences``. Raise `BadQuery`."""
     parsers: _Parsers = {
-        **_CHOICE,
+        **_NAMES,
         "since": _parse_instant,
         "until": _parse_instant,
         "outcome": partial(_choose, choices=(*Outcome, OPEN)),
         "run_status": partial(_choose, choices=tuple(RunStatus)),
+        **_PAGING,
     }
     values = _parse(parameters, parsers)
     if values.get("outcome") == OPEN:
@@ -171,4 +172,4 @@ _PAGING: Final[_Parsers] = {
     "limit": partial(_parse_number, least=1, most=MAX_RECORDS),
     "offset": partial(_parse_number, least=0, most=_MAX_OFFSET),
 }
-_CHOICE: Final[_Parsers] = {"target": _parse_name, "automation": _parse_name, **_PAGING}
+_NAMES: Final[_Parsers] = {"target": _parse_name, "automation": _parse_name}

@@ -25,6 +25,7 @@ from scheduler.core.automation_filter import make_automation_filter
 from scheduler.core.errors import Unreachable
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops import views
+from scheduler.ops.gauges import Exposition
 from scheduler.ops.hosts import HostCheck
 from scheduler.ops.page.assets import ROOT
 from scheduler.ops.page.site import Site
@@ -50,7 +51,7 @@ class Pages(PageSources):
 
     async def serve_metrics(self, request: Request) -> Response:
         """Serve ``/metrics``."""
-        content, content_type = await self.exposition.render(request.headers.get("accept", ""))
+        content, content_type = await Exposition(self).render(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
     async def serve_health(self, _: Request) -> Response:
@@ -64,7 +65,7 @@ class Pages(PageSources):
         """Serve ``/api/v1/status``."""
         reading = await read_ledger(self)
         status = self.status()
-        waits = {target.name: await self.waits(target.name) for target in status.targets}
+        waits = {name: await target.waits.make_status() for name, target in self.targets().items()}
         return JSONResponse(views.make_status(status, reading.failing, waits, reading.list_warnings(status)))
 
     async def serve_upcoming(self, request: Request) -> Response:
@@ -81,8 +82,8 @@ class Pages(PageSources):
     async def _list_fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
         only = None if query.automation is None else make_automation_filter(query.automation)
         of_targets = [
-            _add_target(target.name, self.upcoming(target.name, query.span, only))
-            for target in self.status().targets
+            _add_target(name, target.iterate_upcoming(query.span, only))
+            for name, target in self.targets().items()
         ]
         return await self.worker.run(views.make_fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
 

@@ -186,10 +186,12 @@ def test_an_automation_fires_while_it_is_there_enabled_and_not_paused() -> None:
         automation, disabled = world.api.create("1 12 * * *"), world.api.create("1 12 * * *", enabled=False)
         target = world.start().target
         await world.until("12:00:40")
-        assert [target.may_fire(each) for each in (automation, disabled, "nobody")] == [True, False, False]
+        found = [target.find_details(each) for each in (automation, disabled, "nobody")]
+        assert [each and each.state for each in found] == ["enabled", "disabled", None]
         world.ledger.pause(automation)
         await world.until("12:02:00")
-        assert not target.may_fire(automation)
+        (paused,) = [each for each in target.iterate_details() if each.id == automation]
+        assert paused.state == "paused"
 
     in_world(story)
 

@@ -97,8 +97,8 @@ def test_every_automation_is_told_with_its_next_instant() -> None:
         target = world.start().target
         await world.until("12:00:30")
         told = [
-            (each.name, each.cron_expression, each.timezone, each.next_fire)
-            for each in target.iterate_automations()
+            (each.name, each.automation.definition.cron_expression, each.timezone, each.next_fire)
+            for each in target.iterate_details()
         ]
         assert told == [
             ("a", "0 13 * * *", "Europe/Vienna", NOON + timedelta(days=1)),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable
@@ -72,7 +73,6 @@ from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.policy import Policies
 from scheduler.core.status import (
     AutomationDetails,
-    AutomationStatus,
     DaemonStatus,
     FailingAutomations,
     FinishedRun,
@@ -83,7 +83,7 @@ from scheduler.core.status import (
     WaitStatus,
 )
 from scheduler.core.timetable import TimetableEntry
-from scheduler.ops.gauges import Exposition, GaugeSources
+from scheduler.ops.gauges import Exposition
 from scheduler.ops.metrics import Metrics
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
@@ -253,27 +253,6 @@ WAITS = WaitsStatus(
     ],
     unclaimed=1,
 )
-AUTOMATION = AutomationStatus(ID, "nightly", "0 3 * * *", "Europe/Berlin", NOW + timedelta(hours=6))
-
-
-def exposition(
-    metrics: Metrics | None = None,
-    *,
-    status: Callable[[], DaemonStatus] = lambda: STATUS,
-    automations: Sequence[AutomationStatus] = (AUTOMATION,),
-    per_automation: bool | str = "auto",
-    ledger_size: int | None = 4096,
-    fires: Callable[[str, str], bool] = lambda *_: True,
-) -> Exposition:
-    sources = GaugeSources(
-        status=status,
-        automations=lambda _: automations,
-        is_firing=fires,
-        per_automation=per_automation,  # type: ignore[arg-type]  # a test's own word
-        ledger_size=lambda: ledger_size,
-        progress=lambda: NOW,
-    )
-    return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources, PageWorker(lambda: False))
 
 
 def entry(
@@ -338,6 +317,14 @@ def details(
         next_fire,
         each.effective_from,
     )
+
+
+AUTOMATION = replace(details(entry("nightly", "0 3 * * *")), next_fire=NOW + timedelta(hours=6))
+
+
+def named(name: str, automation_id: str = ID) -> AutomationDetails:
+    """`AUTOMATION` under another name or id."""
+    return replace(AUTOMATION, automation=replace(AUTOMATION.automation, name=name, id=automation_id))
 
 
 class Remembered:
@@ -419,67 +406,18 @@ def pages(
     """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for
     people.
     """
-    names = {each.name for each in status.targets}
-
-    def upcoming(
-        target: str, span: timedelta, only: Callable[[Automation], bool] | None
-    ) -> Iterator[tuple[datetime, TimetableEntry]]:
-        assert target in names
-        chosen = [
-            each for each in entries if each.schedule is not None and (only is None or only(each.automation))
-        ]
-        return iter(
-            sorted(
-                (
-                    (instant, each)
-                    for each in chosen
-                    if each.schedule
-                    for instant in each.schedule.iterate_between(status.at, status.at + span)
-                ),
-                key=lambda fire: fire[0],
-            )
-        )
-
-    def every_detail(target: str) -> Iterator[AutomationDetails]:
-        assert target in names
-        yield from (details(each, target, now=status.at) for each in entries)
-        yield from (each for each in automations if each.target == target)
-
-    def together(target: str, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
-        shared: dict[Schedule, list[AutomationDetails]] = {}
-        for each in every_detail(target):
-            if each.schedule is not None:
-                shared.setdefault(each.schedule, []).append(each)
-        until = status.at + span
-        fires = [
-            (instant, those)
-            for schedule, those in shared.items()
-            for instant in schedule.iterate_between(status.at, until)
-        ]
-        return iter(sorted(fires, key=lambda fire: fire[0]))
-
-    def detail(target: str, automation_id: str) -> AutomationDetails | None:
-        return next(
-            (each for each in (every_detail(target) if target in names else ()) if each.id == automation_id),
-            None,
-        )
-
-    async def told_waits(_: str) -> WaitsStatus:
-        return waits
-
     return Pages(
         worker=PageWorker(busy),
+        metrics=metrics or Metrics(["main"], now=lambda: NOW),
         status=lambda: status,
+        targets=lambda: {
+            each.name: StandInTarget(each.name, status.at, entries, automations, waits)
+            for each in status.targets
+        },
+        last_beat=lambda: NOW,
         idle_seconds=lambda: idle,
-        exposition=exposition(metrics, status=lambda: status),
-        upcoming=upcoming,
-        upcoming_by_schedule=together,
-        details=detail,
-        waits=told_waits,
-        automation_waits=lambda _, automation_id: [
-            each for each in waits.first if each.automation_id == automation_id
-        ],
-        all_details=every_detail,
+        per_automation="auto",
+        ledger_size=lambda: 4096,
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),
         failing=failing or FailingNow(),
@@ -487,6 +425,112 @@ def pages(
         finished_runs=finished_runs or FinishedRuns(),
         run_output=run_output or Printed(),
     )
+
+
+class StandInTarget:
+    """A target with these entries in its timetable, and with its own of these automations."""
+
+    def __init__(
+        self,
+        name: str,
+        now: datetime,
+        entries: Sequence[TimetableEntry],
+        automations: Sequence[AutomationDetails],
+        waits: WaitsStatus,
+    ) -> None:
+        self.name, self.now, self.entries, self.automations = name, now, entries, automations
+        self.waits = StandInWaits(waits)
+
+    def iterate_upcoming(
+        self, span: timedelta, only: Callable[[Automation], bool] | None = None
+    ) -> Iterator[tuple[datetime, TimetableEntry]]:
+        """The fires of the entries."""
+        fires = [
+            (instant, each)
+            for each in self.entries
+            if each.schedule is not None and (only is None or only(each.automation))
+            for instant in each.schedule.iterate_between(self.now, self.now + span)
+        ]
+        return iter(sorted(fires, key=lambda fire: fire[0]))
+
+    def iterate_by_schedule(self, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+        """The fires of all, those with one schedule together."""
+        shared: dict[Schedule, list[AutomationDetails]] = {}
+        for each in self.iterate_details():
+            if each.schedule is not None:
+                shared.setdefault(each.schedule, []).append(each)
+        fires = [
+            (instant, those)
+            for schedule, those in shared.items()
+            for instant in schedule.iterate_between(self.now, self.now + span)
+        ]
+        return iter(sorted(fires, key=lambda fire: fire[0]))
+
+    def iterate_details(self) -> Iterator[AutomationDetails]:
+        """Each automation."""
+        yield from (details(each, self.name, now=self.now) for each in self.entries)
+        yield from (each for each in self.automations if each.target == self.name)
+
+    def find_details(self, automation_id: str) -> AutomationDetails | None:
+        """The automation with this id."""
+        return next((each for each in self.iterate_details() if each.id == automation_id), None)
+
+
+class StandInWaits:
+    """The waits of a target."""
+
+    def __init__(self, waits: WaitsStatus) -> None:
+        self._waits = waits
+
+    async def make_status(self) -> WaitsStatus:
+        """All of them."""
+        return self._waits
+
+    def list_for_automation(self, automation_id: str) -> Sequence[WaitStatus]:
+        """One automation's."""
+        return [each for each in self._waits.first if each.automation_id == automation_id]
+
+
+def pages_with(**methods: Callable[..., Any]) -> Pages:
+    """Pages of one target, some of whose methods are these."""
+    target = StandInTarget("main", NOW, (), (), NO_WAITS)
+    vars(target).update(methods)
+    return replace(pages(), targets=lambda: {"main": target})
+
+
+class ShownTarget(StandInTarget):
+    """A target with any automation that is asked for."""
+
+    def __init__(
+        self, name: str, automations: Sequence[AutomationDetails], fires: Callable[[str, str], bool]
+    ) -> None:
+        super().__init__(name, NOW, (), [replace(each, target=name) for each in automations], NO_WAITS)
+        self._fires = fires
+
+    def find_details(self, automation_id: str) -> AutomationDetails | None:
+        """It is paused when it does not fire."""
+        automation = replace(AUTOMATION.automation, id=automation_id)
+        state = "enabled" if self._fires(self.name, automation_id) else "paused"
+        return replace(AUTOMATION, automation=automation, state=state)
+
+
+def exposition(
+    metrics: Metrics | None = None,
+    *,
+    status: Callable[[], DaemonStatus] = lambda: STATUS,
+    automations: Sequence[AutomationDetails] = (AUTOMATION,),
+    per_automation: bool | str = "auto",
+    ledger_size: int | None = 4096,
+    fires: Callable[[str, str], bool] = lambda *_: True,
+) -> Exposition:
+    sources = replace(
+        pages(metrics=metrics),
+        status=status,
+        targets=lambda: {each.name: ShownTarget(each.name, automations, fires) for each in status().targets},
+        per_automation=per_automation,  # type: ignore[arg-type]  # a test's own word
+        ledger_size=lambda: ledger_size,
+    )
+    return Exposition(sources)
 
 
 def eventually(condition: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ from scheduler.localapi.http.metrics import METHODS, ApiMetrics
 from scheduler.ops.gauges import MAX_DETAILED
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from scheduler.upstream import exchange
-from tests.ops.support import AUTOMATION, ID, NOW, STATUS, TARGET, every_event, exposition, run_finished
+from tests.ops.support import ID, NOW, STATUS, TARGET, every_event, exposition, named, run_finished
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 EVERY_CODE = (*sorted(CODES), *map(str, range(-1, 100_000, 7)), "0", "", "x" * 500)
@@ -38,19 +38,18 @@ def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int
     too.
     """
     metrics = Metrics(targets, now=lambda: NOW)
-    metrics.recall({}, {}, dict.fromkeys(targets, ()))
+    for target in targets:
+        metrics.recall_failing(target, ())
     for event in every_event() if "main" in targets else ():
         metrics.observe(event)
     for target in targets:
         for endpoint in ENDPOINTS:
             for code in codes:
                 metrics.observe(RequestEnded(target=target, endpoint=endpoint, code=code, seconds=0.1))
-    each = [replace(AUTOMATION, automation_id=f"{number:036}") for number in range(automations)]
+    each = [named("nightly", f"{number:036}") for number in range(automations)]
     for one in each:
-        metrics.observe(run_finished(RunStatus.FAILED, one.automation_id, duration=60.0))
-    metrics.recall(
-        {("main", one.automation_id): NOW for one in each}, {("main", one.automation_id): NOW for one in each}
-    )
+        metrics.observe(run_finished(RunStatus.FAILED, one.id, duration=60.0))
+        metrics.recall("main", one.id, NOW, NOW)
     status = replace(
         STATUS, targets=[replace(TARGET, name=name, automations={"enabled": automations}) for name in targets]
     )

@@ -50,7 +50,7 @@ def ticked(text: str) -> list[str]:
 def shown() -> dict[str, tuple[str, frozenset[str]]]:
     """Name, type and labels of all that `/metrics` shows after everything has happened once."""
     counted = Metrics(["main"], now=lambda: NOW)
-    counted.recall({}, {}, {"main": ()})
+    counted.recall_failing("main", ())
     for event in every_event():
         counted.observe(event)
     text = asyncio.run(exposition(counted).render(""))[0].decode()

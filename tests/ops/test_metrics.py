@@ -36,7 +36,7 @@ from scheduler.core.events import (
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunStatus, State
 from scheduler.core.status import AUTOMATION_STATES, PlacesStatus
 from scheduler.ops.gauges import MAX_DETAILED, Exposition
-from scheduler.ops.metrics import Metrics
+from scheduler.ops.metrics import AutomationMetrics, Metrics
 from tests.ops.support import (
     AUTOMATION,
     EMPTY_TARGET,
@@ -50,6 +50,7 @@ from tests.ops.support import (
     concluded,
     every_event,
     exposition,
+    named,
     run_finished,
 )
 
@@ -499,7 +500,7 @@ def test_when_it_was_last_accepted_and_successful_is_known_from_the_ledger_and_f
     )
     here = {"target": "main", "automation": ID}
     assert at(accepted, **here) not in samples(of)
-    metrics.recall({("main", ID): OF_THE_LEDGER}, {("main", ID): OF_THE_LEDGER})
+    metrics.recall("main", ID, OF_THE_LEDGER, OF_THE_LEDGER)
     assert (
         samples(of)[at(accepted, **here)] == samples(of)[at(succeeded, **here)] == OF_THE_LEDGER.timestamp()
     )
@@ -554,7 +555,7 @@ def test_an_automation_fails_from_a_run_that_failed_or_was_lost_until_one_succee
     metrics = Metrics(["main"], now=lambda: NOW)
     of = exposition(metrics)
     assert failing(of) == (None, None), "nobody knows before the ledger was read"
-    metrics.recall({}, {}, {"main": ()})
+    metrics.recall_failing("main", ())
     for status, expected in (
         (RunStatus.FAILED, 1),
         (RunStatus.SUPERSEDED, 1),
@@ -569,7 +570,7 @@ def test_an_automation_fails_from_a_run_that_failed_or_was_lost_until_one_succee
 
 def test_what_fails_is_known_from_the_ledger_and_from_runs_that_were_there_before() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
-    metrics.recall({}, {}, {"main": [ID, "another"]})
+    metrics.recall_failing("main", [ID, "another"])
     of = exposition(metrics)
     assert failing(of) == (2, 1)
     metrics.observe(
@@ -586,7 +587,7 @@ def test_what_fails_is_known_from_the_ledger_and_from_runs_that_were_there_befor
 
 def test_what_does_not_fire_does_not_fail_and_what_fires_again_does() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
-    metrics.recall({}, {}, {"main": [ID]})
+    metrics.recall_failing("main", [ID])
     paused = {ID}
     of = exposition(metrics, fires=lambda _, automation_id: automation_id not in paused)
     assert failing(of) == (0, 0)
@@ -596,25 +597,24 @@ def test_what_does_not_fire_does_not_fail_and_what_fires_again_does() -> None:
 
 def test_how_many_fail_is_known_also_without_metrics_of_each_automation() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
-    metrics.recall({}, {}, {"main": [f"{number:036}" for number in range(2_000)]})
+    metrics.recall_failing("main", [f"{number:036}" for number in range(2_000)])
     assert failing(exposition(metrics, per_automation=False)) == (2_000, None)
 
 
 def test_the_run_of_a_deleted_automation_leaves_nothing_of_that_automation() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
-    metrics.recall({}, {}, {"main": ()})
+    metrics.recall_failing("main", ())
     metrics.observe(run_finished(RunStatus.FAILED, duration=9.0, gone=True))
     assert failing(exposition(metrics)) == (0, 0)
-    assert metrics.count_runs("main", ID, RunStatus.FAILED) == 0
-    assert metrics.get_last_duration("main", ID) is None
+    assert metrics.get_automation("main", ID) == AutomationMetrics()
     assert samples(exposition(metrics))[at("runs_total", target="main", status="failed")] == 1
 
 
 def test_what_the_ledger_remembers_does_not_undo_what_has_happened_since() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
     metrics.observe(concluded())
-    metrics.recall({("main", ID): OF_THE_LEDGER}, {})
-    assert metrics.get_last_accepted("main", ID) == NOW.timestamp()
+    metrics.recall("main", ID, OF_THE_LEDGER, None)
+    assert metrics.get_automation("main", ID).accepted_at == NOW
 
 
 def test_the_series_of_a_removed_automation_disappear() -> None:
@@ -635,8 +635,8 @@ def test_the_series_of_a_removed_automation_disappear() -> None:
 
 def test_metrics_of_another_target_are_not_taken_for_ours() -> None:
     metrics = Metrics(["main", "other"], now=lambda: NOW)
-    metrics.recall({("other", ID): NOW}, {})
-    assert metrics.get_last_accepted("main", ID) is None
+    metrics.recall("other", ID, NOW, None)
+    assert metrics.get_automation("main", ID).accepted_at is None
 
 
 # ------------------------------------------------------------ as text
@@ -644,7 +644,7 @@ def test_metrics_of_another_target_are_not_taken_for_ours() -> None:
 
 @pytest.mark.parametrize("name", [HOSTILE, "", "\\", '"', "\n", "{}", "é" * 255, "\r\n# TYPE x counter"])
 def test_no_name_can_forge_a_series(name: str) -> None:
-    found = samples(exposition(automations=[replace(AUTOMATION, name=name)]))
+    found = samples(exposition(automations=[named(name)]))
     (labels,) = [dict(labels) for (metric, labels) in found if metric == "scheduler_automation_info"]
     assert labels["name"] == name
     assert len(found) == len(samples(exposition()))
@@ -653,7 +653,7 @@ def test_no_name_can_forge_a_series(name: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(name=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_any_name_comes_back_as_it_was(name: str) -> None:
-    of = exposition(automations=[replace(AUTOMATION, name=name)])
+    of = exposition(automations=[named(name)])
     for parse, accept in ((plain, ""), (openmetrics, "application/openmetrics-text; version=1.0.0")):
         (info,) = [family for family in parse(text(of, accept)) if family.name == "scheduler_automation_info"]
         assert [sample.labels["name"] for sample in info.samples] == [name]
@@ -679,7 +679,7 @@ def test_no_series_says_when_a_counter_was_made() -> None:
 
 
 def test_the_loop_turns_while_a_large_text_is_made() -> None:
-    many = [replace(AUTOMATION, automation_id=f"{number:036}", name=f"n{number}") for number in range(20_000)]
+    many = [named(f"n{number}", f"{number:036}") for number in range(20_000)]
     of = exposition(automations=many, per_automation=True)
 
     async def look() -> tuple[int, int]:

@@ -42,6 +42,7 @@ from tests.ops.support import (
     details,
     entry,
     pages,
+    pages_with,
 )
 
 ONE = f"/automations/main/{ID}"
@@ -912,8 +913,8 @@ def test_pages_are_made_on_another_thread() -> None:
         seen.append(threading.get_ident())
         yield from ()
 
-    assert asked("/", replace(pages(), upcoming_by_schedule=lambda *_: watched())).status_code == 200
-    assert asked("/automations", replace(pages(), all_details=lambda _: watched())).status_code == 200
+    assert asked("/", pages_with(iterate_by_schedule=lambda _: watched())).status_code == 200
+    assert asked("/automations", pages_with(iterate_details=watched)).status_code == 200
     assert len(seen) == 2
     assert threading.get_ident() not in seen
 
@@ -931,7 +932,7 @@ def test_pages_are_made_one_at_a_time() -> None:
 
     assert [
         answer.status_code
-        for answer in all_asked(["/"] * 5, replace(pages(), upcoming_by_schedule=lambda *_: watched()))
+        for answer in all_asked(["/"] * 5, pages_with(iterate_by_schedule=lambda _: watched()))
     ] == [200] * 5
     assert most == 1
 
@@ -939,7 +940,7 @@ def test_pages_are_made_one_at_a_time() -> None:
 def test_what_is_too_much_to_draw_is_drawn_as_far_as_it_goes() -> None:
     one, evaluated = [details(entry("a"))], itertools.count()
     endless = (((NOW + timedelta(seconds=number)), one) for number in evaluated)
-    page = parsed("/", replace(pages(entries=[entry("a")]), upcoming_by_schedule=lambda *_: endless))
+    page = parsed("/", pages_with(iterate_by_schedule=lambda _: endless))
     assert "are left out: there are too many" in page.words
     assert "more than 30,000" in page.words
     assert next(evaluated) < MAX_INSTANTS + 1_000

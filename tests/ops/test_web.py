@@ -43,6 +43,7 @@ from tests.ops.support import (
     Remembered,
     entry,
     pages,
+    pages_with,
 )
 
 FOR_PEOPLE = ["/", "/occurrences", "/automations", f"/automations/main/{ID}"]
@@ -317,7 +318,7 @@ def test_schedules_are_gone_through_on_another_thread() -> None:
         seen.append(threading.get_ident())
         yield NOW, entry("a")
 
-    assert asked("/api/v1/upcoming", replace(pages(), upcoming=lambda *_: watched())).status_code == 200
+    assert asked("/api/v1/upcoming", pages_with(iterate_upcoming=lambda *_: watched())).status_code == 200
     assert seen
     assert threading.get_ident() not in seen
 

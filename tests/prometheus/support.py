@@ -28,7 +28,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 def daemons() -> str:
     """`/metrics` of a daemon after everything has happened once, and requests have ended in every way."""
     counted = Metrics(["main"], now=lambda: NOW)
-    counted.recall({}, {}, {"main": ()})
+    counted.recall_failing("main", ())
     requests = (
         RequestEnded(target="main", endpoint=each, code=code, seconds=0.1)
         for each in ENDPOINTS

@@ -1,21 +1,21 @@
 """The page of one automation, as values: schedule in words, next fires, clock changes, policies, state."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from typing import Final
 
 from scheduler.core.command_line import format_command, resume_all
-from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS, find_clock_changes
+from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS, ClockChange, find_clock_changes
 from scheduler.core.cron.description import describe_schedule
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_jitter, compute_start_within
 from scheduler.core.status import AutomationDetails, FinishedRun, OperatorPause, RecentActivity, TargetStatus
-from scheduler.ops.page.rows import TONES, UpcomingRow, make_upcoming_row
+from scheduler.ops.page.rows import Notice, make_upcoming_row
 from scheduler.ops.page.times import DisplayTime, format_duration, make_display_time
 
 MAX_NEXT: Final = 10
+_ADVICE_ON_TARGET: Final = "see the advice on the first page"
 _YEAR: Final = timedelta(days=366)
 _CATCH_UP_MEANINGS: Final = {
     CatchUp.LATEST: "of several that are overdue, the newest is sent",
@@ -29,94 +29,34 @@ _CONCURRENCY_MEANINGS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StateNotice:
-    """The state of an automation: whether the automation fires, the reason, and advice.
-
-    ``advice`` has code between backticks.
-    """
-
-    tone: str
-    word: str
-    sentence: str
-    advice: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClockChangeRow:
-    """A change of the clock, and its effect on the schedule."""
-
-    when: DisplayTime
-    words: str
-    touches: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySummary:
-    """One policy in force."""
-
-    name: str
-    value: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewestRun:
-    """The newest run shown by the API."""
-
-    id: str
-    began: DisplayTime | None
-    status: str
-    tone: str
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class AutomationPage:
-    """All parts of the page except the history.
-
-    ``words`` is None without a valid schedule.
-    """
-
-    details: AutomationDetails
-    now: datetime
-    states: Sequence[StateNotice]
-    words: str | None
-    since: DisplayTime
-    next: Sequence[UpcomingRow]
-    changes: Sequence[ClockChangeRow] | None
-    policies: Sequence[PolicySummary]
-    run: NewestRun | None
-
-
 def make_automation_page(
     details: AutomationDetails,
     target: TargetStatus,
     recent: RecentActivity | None,
     run: FinishedRun | None,
     now: datetime,
-) -> AutomationPage:
-    """Make the page. ``run`` is the automation's newest finished run.
+) -> Mapping[str, object]:
+    """Return the parts of the page except the history. ``run`` is the automation's newest finished run.
 
-    Evaluates the schedule, and must therefore not run on the loop's thread.
+    The schedule in words and the clock changes are None without a valid schedule. Evaluates the schedule, and
+    must therefore not run on the loop's thread.
     """
     schedule = _parse_schedule(details)
-    firing = details.schedule
-    following = [] if firing is None else _find_next_instants(firing, now)
-    return AutomationPage(
-        details,
-        now,
-        [*_list_states(details, target, recent.pauses if recent else (), now), *_describe_failure(run, now)],
-        None if schedule is None else describe_schedule(schedule),
-        DisplayTime(details.effective_from, now, details.timezone),
-        [
+    following = _find_next_instants(details.schedule, now) if details.schedule else []
+    states = _list_states(details, target, recent.pauses if recent else (), now)
+    return {
+        "details": details,
+        "states": [*states, *_describe_failure(run, now)],
+        "words": schedule and describe_schedule(schedule),
+        "since": DisplayTime(details.effective_from, now, details.timezone),
+        "next": [
             make_upcoming_row(instant, details, now, target.throttled_until)
             for instant in following[:MAX_NEXT]
         ],
-        None if schedule is None else list(_make_changes(schedule, now)),
-        list(_make_policies(details, following)),
-        _make_newest_run(details, now),
-    )
+        "changes": schedule and _list_clock_changes(schedule, now),
+        "policies": list(_describe_policies(details, following)),
+        "run_began": make_display_time(details.automation.run_at, now, details.timezone),
+    }
 
 
 def _parse_schedule(details: AutomationDetails) -> Schedule | None:
@@ -140,22 +80,14 @@ def _find_next_instants(schedule: Schedule, now: datetime) -> Sequence[datetime]
 
 def _list_states(
     details: AutomationDetails, target: TargetStatus, pauses: Sequence[OperatorPause], now: datetime
-) -> Iterator[StateNotice]:
+) -> Iterator[Notice]:
     if details.invalid is not None:
-        yield StateNotice(
-            "bad",
-            "Invalid",
-            f"The schedule cannot be evaluated, and the automation never fires: {details.invalid}",
-            "correct the schedule of the automation",
-        )
+        sentence = f"The schedule cannot be evaluated, and the automation never fires: {details.invalid}"
+        yield Notice("bad", "Invalid", sentence, "correct the schedule of the automation")
     elif details.state == "disabled":
-        yield StateNotice(
-            "soft",
-            "Disabled",
-            "The automation is disabled at the API, and never fires.",
-            f"`{format_command(f'automations update {details.id} --enabled', target=details.target)}` "
-            "enables it",
-        )
+        enable = format_command(f"automations update {details.id} --enabled", target=details.target)
+        sentence = "The automation is disabled at the API, and never fires."
+        yield Notice("soft", "Disabled", sentence, f"`{enable}` enables it")
     else:
         yield from _describe_pauses(details, pauses, now)
         if details.state == "enabled" and target.throttled_until is not None:
@@ -164,19 +96,15 @@ def _list_states(
                 f"Nothing fires on target {target.name} before {until.utc} ({until.relative}): the API "
                 "asked for that."
             )
-            yield StateNotice("warn", "Throttled", sentence, "see the advice on the first page")
+            yield Notice("warn", "Throttled", sentence, _ADVICE_ON_TARGET)
         elif details.state == "enabled":
-            yield StateNotice("good", "Enabled", "The automation fires at its times.")
+            yield Notice("good", "Enabled", "The automation fires at its times.")
     if target.held is not None:
-        yield StateNotice(
-            "bad",
-            "Held",
-            f"Nothing is sent to target {target.name}: {target.held}",
-            "see the advice on the first page",
-        )
+        sentence = f"Nothing is sent to target {target.name}: {target.held}"
+        yield Notice("bad", "Held", sentence, _ADVICE_ON_TARGET)
 
 
-def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateNotice]:
+def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[Notice]:
     """Yield a notice if the newest finished run failed or was lost."""
     if run is None or not run.failures:
         return
@@ -188,20 +116,17 @@ def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[StateN
         "it; mend the cause"
     )
     again = format_command(f"automations run {run.automation_id}", target=run.target)
-    yield StateNotice("bad", "Failing", sentence, f"{advice}, then `{again}`")
+    yield Notice("bad", "Failing", sentence, f"{advice}, then `{again}`")
 
 
 def _describe_pauses(
     details: AutomationDetails, pauses: Sequence[OperatorPause], now: datetime
-) -> Iterator[StateNotice]:
+) -> Iterator[Notice]:
     meaning = "Due occurrences are recorded and not fired."
+    resume = f"`{format_command(f'resume {details.id}', target=details.target)}`"
     if details.policies.paused:
-        yield StateNotice(
-            "warn",
-            "Paused",
-            f"By the configuration. {meaning}",
-            "see `paused` in [schedule] and [[override]]",
-        )
+        advice = "see `paused` in [schedule] and [[override]]"
+        yield Notice("warn", "Paused", f"By the configuration. {meaning}", advice)
     mine = [
         pause
         for pause in pauses
@@ -210,51 +135,37 @@ def _describe_pauses(
     for pause in mine:
         since = DisplayTime(pause.since, now)
         who = "" if pause.automation_id else "with all automations of the target, "
-        resume = (
-            f"`{format_command(f'resume {details.id}', target=details.target)}`"
-            if pause.automation_id
-            else resume_all(details.target)
-        )
-        yield StateNotice(
-            "warn",
-            "Paused",
-            f"By hand, {who}by {pause.by}, since {since.utc} ({since.relative}). {meaning}",
-            f"{resume} ends it",
-        )
+        sentence = f"By hand, {who}by {pause.by}, since {since.utc} ({since.relative}). {meaning}"
+        advice = f"{resume if pause.automation_id else resume_all(details.target)} ends it"
+        yield Notice("warn", "Paused", sentence, advice)
     if details.paused_by_hand and not mine:
-        resume = f"`{format_command(f'resume {details.id}', target=details.target)}`"
-        advice = (
-            f"{resume} ends it, or {resume_all(details.target)} where all automations of the target are "
-            "paused"
-        )
-        yield StateNotice("warn", "Paused", f"By hand. {meaning}", advice)
+        all_paused = "where all automations of the target are paused"
+        advice = f"{resume} ends it, or {resume_all(details.target)} {all_paused}"
+        yield Notice("warn", "Paused", f"By hand. {meaning}", advice)
 
 
-def _make_changes(schedule: Schedule, now: datetime) -> Iterator[ClockChangeRow]:
-    for change in find_clock_changes(schedule, now, now + THIRTEEN_MONTHS):
-        yield ClockChangeRow(
-            DisplayTime(change.at, now, schedule.timezone), change.words, change.effect != "untouched"
-        )
+def _list_clock_changes(schedule: Schedule, now: datetime) -> Sequence[tuple[ClockChange, DisplayTime]]:
+    return [
+        (change, DisplayTime(change.at, now, schedule.timezone))
+        for change in find_clock_changes(schedule, now, now + THIRTEEN_MONTHS)
+    ]
 
 
-def _make_policies(details: AutomationDetails, following: Sequence[datetime]) -> Iterator[PolicySummary]:
+def _describe_policies(
+    details: AutomationDetails, following: Sequence[datetime]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the name, the value and the meaning of each policy in force."""
     policies = details.policies
     to_the_next = min((second - first for first, second in pairwise(following)), default=None)
-    start = compute_start_within(policies, to_the_next)
+    start = format_duration(compute_start_within(policies, to_the_next))
     if policies.start_within is None:
-        now = f"; now {format_duration(start)}" if following else ""
-        yield PolicySummary(
-            "start_within", "auto", f"half the time to the next fire, at least 5 min, at most 1 h{now}"
-        )
+        now = f"; now {start}" if following else ""
+        yield "start_within", "auto", f"half the time to the next fire, at least 5 min, at most 1 h{now}"
     else:
-        yield PolicySummary(
-            "start_within", format_duration(start), "an occurrence may start so long after it is due"
-        )
-    yield PolicySummary("catch_up", policies.catch_up, _CATCH_UP_MEANINGS[policies.catch_up])
-    yield PolicySummary("concurrency", policies.concurrency, _CONCURRENCY_MEANINGS[policies.concurrency])
-    yield PolicySummary(
-        "jitter", format_duration(policies.jitter), _describe_jitter(policies, details, to_the_next)
-    )
+        yield "start_within", start, "an occurrence may start so long after it is due"
+    yield "catch_up", policies.catch_up, _CATCH_UP_MEANINGS[policies.catch_up]
+    yield "concurrency", policies.concurrency, _CONCURRENCY_MEANINGS[policies.concurrency]
+    yield "jitter", format_duration(policies.jitter), _describe_jitter(policies, details, to_the_next)
 
 
 def _describe_jitter(policies: Policies, details: AutomationDetails, to_the_next: timedelta | None) -> str:
@@ -262,17 +173,3 @@ def _describe_jitter(policies: Policies, details: AutomationDetails, to_the_next
         return "due at the scheduled instant"
     own = compute_jitter(policies, details.target, details.id, to_the_next).total_seconds()
     return f"due {own:.3f} s after the scheduled instant, every time"
-
-
-def _make_newest_run(details: AutomationDetails, now: datetime) -> NewestRun | None:
-    automation = details.automation
-    if automation.run_id is None:
-        return None
-    status = automation.run_status or "status unknown"
-    return NewestRun(
-        automation.run_id,
-        make_display_time(automation.run_at, now, details.timezone),
-        status,
-        TONES.get(status, "soft"),
-        automation.run_error,
-    )

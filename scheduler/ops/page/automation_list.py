@@ -2,47 +2,29 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 
 from scheduler.core.automation_filter import make_automation_filter
-from scheduler.core.policy import compute_due
-from scheduler.core.status import AutomationDetails, FinishedRun
+from scheduler.core.status import AutomationDetails, DaemonStatus, FinishedRun
 from scheduler.ops.page.renderer import iterate_with_pauses
-from scheduler.ops.page.rows import TONES as RUN_TONES
-from scheduler.ops.page.rows import make_automation_link
-from scheduler.ops.page.times import DisplayTime, make_display_time
+from scheduler.ops.page.rows import UpcomingRow, make_upcoming_row
+from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.queries import FAILING, AutomationQuery
-
-STATE_TONES = {"enabled": "good", "disabled": "soft", "paused": "warn", "invalid": "bad"}
-
-
-@dataclass(frozen=True, slots=True)
-class LastResult:
-    """The result of the newest finished run of an automation."""
-
-    word: str
-    tone: str
-    failures: int
-    finished: DisplayTime
 
 
 @dataclass(frozen=True, slots=True)
 class AutomationListRow:
     """One automation as a row.
 
-    ``due`` is None when the due instant equals the instant of the fire time. ``result`` is None while no run
-    has finished, and when the ledger cannot be read.
+    ``run`` is the newest finished run. ``run`` is None while no run has finished, and when the ledger cannot
+    be read.
     """
 
     details: AutomationDetails
-    link: str
-    tone: str
-    next_fire: DisplayTime | None
-    due: DisplayTime | None
-    throttled: bool
-    result: LastResult | None
+    next: UpcomingRow | None
+    run: FinishedRun | None
+    finished: DisplayTime | None
 
 
 def choose_automations(
@@ -63,25 +45,6 @@ def choose_automations(
     return list(islice(chosen, query.offset, query.offset + query.limit + 1))
 
 
-def make_rows(
-    automations: Sequence[AutomationDetails],
-    runs: Mapping[AutomationKey, FinishedRun],
-    now: datetime,
-    throttles: Mapping[str, datetime | None],
-) -> Sequence[AutomationListRow]:
-    """Make a row for each automation.
-
-    ``runs`` contains the newest finished runs, by target and id. ``throttles`` contains the end of each
-    target's throttle.
-    """
-    return [
-        _make_row(
-            automation, runs.get((automation.target, automation.id)), now, throttles.get(automation.target)
-        )
-        for automation in automations
-    ]
-
-
 def _filter_automations(
     automations: Iterable[AutomationDetails], query: AutomationQuery
 ) -> Iterator[AutomationDetails]:
@@ -95,28 +58,18 @@ def _filter_automations(
             yield automation
 
 
-def _make_row(
-    details: AutomationDetails, run: FinishedRun | None, now: datetime, throttled_until: datetime | None
-) -> AutomationListRow:
-    instant, timezone = details.next_fire, details.timezone
-    due = (
-        None
-        if instant is None
-        else compute_due(details.policies, details.target, details.id, details.schedule, instant)
-    )
-    return AutomationListRow(
-        details,
-        make_automation_link(details.target, details.id),
-        STATE_TONES[details.state],
-        make_display_time(instant, now, timezone),
-        None if due == instant else make_display_time(due, now, timezone),
-        throttled_until is not None
-        and due is not None
-        and details.state == "enabled"
-        and due < throttled_until,
-        None
-        if run is None
-        else LastResult(
-            run.status, RUN_TONES[run.status], run.failures, DisplayTime(run.finished_at, now, timezone)
-        ),
-    )
+def make_rows(
+    automations: Sequence[AutomationDetails],
+    runs: Mapping[AutomationKey, FinishedRun],
+    status: DaemonStatus,
+) -> Iterator[AutomationListRow]:
+    """Yield a row for each automation. ``runs`` contains the newest finished runs, by target and id."""
+    for details in automations:
+        run, throttled_until = runs.get((details.target, details.id)), status.throttles.get(details.target)
+        following = (
+            None
+            if details.next_fire is None
+            else make_upcoming_row(details.next_fire, details, status.at, throttled_until)
+        )
+        finished = None if run is None else DisplayTime(run.finished_at, status.at, details.timezone)
+        yield AutomationListRow(details, following, run, finished)

@@ -7,14 +7,16 @@ fields and adds the offset first.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
-from scheduler.ops.queries import BadQuery
+from scheduler.core.occurrence_query import OccurrenceQuery
+from scheduler.ops.queries import AutomationQuery, BadQuery
 
-_Q = TypeVar("_Q")
+_Q = TypeVar("_Q", OccurrenceQuery, AutomationQuery)
 _WITHOUT_OFFSET: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?", re.ASCII)
 _INSTANT_FIELDS: Final = ("since", "until")
 _PAGING_FIELDS: Final = ("limit", "offset")
@@ -41,6 +43,11 @@ class FilterForm(Generic[_Q]):
         return text if _WITHOUT_OFFSET.fullmatch(text) else ""
 
     @property
+    def status_code(self) -> HTTPStatus:
+        """The status of the page with this form."""
+        return HTTPStatus.BAD_REQUEST if self.problems else HTTPStatus.OK
+
+    @property
     def is_filtered(self) -> bool:
         """Whether any field except paging has a text."""
         return any(name not in _PAGING_FIELDS for name in self.texts)
@@ -52,6 +59,18 @@ class FilterForm(Generic[_Q]):
         """
         kept = {name: text for name, text in {**self.texts, **changes}.items() if text not in {"", 0}}
         return f"{path}?{urlencode(kept)}" if kept else path
+
+    def make_paging(self, path: str, count: int) -> Mapping[str, object]:
+        """Return the offset of the page, and the links to the newer and the older page.
+
+        ``count`` is larger than the limit when an older page exists.
+        """
+        limit, offset = (self.query.limit, self.query.offset) if self.query else (0, 0)
+        return {
+            "offset": offset,
+            "newer": self.make_link(path, offset=max(offset - limit, 0)) if offset else None,
+            "older": self.make_link(path, offset=offset + limit) if count > limit else None,
+        }
 
 
 def read_form(parameters: QueryParams, read: Callable[[QueryParams], _Q], *, limit: int) -> FilterForm[_Q]:

@@ -24,11 +24,10 @@ from scheduler.core.status import (
 from scheduler.ops.page.findings import BAD, WARN, PageFinding, list_findings
 from scheduler.ops.page.renderer import iterate_with_pauses
 from scheduler.ops.page.rows import (
-    TONES,
-    FindZone,
-    HistoryRow,
-    UpcomingRow,
+    Notice,
     WaitRow,
+    Zones,
+    get_tone,
     make_history_rows,
     make_upcoming_row,
     make_wait_row,
@@ -47,7 +46,6 @@ _PAUSE_EVERY: Final = 10  # items, which take some tenths of a millisecond
 MAX_NEXT: Final = 10
 MAX_WAITS: Final = 20
 MAX_LAST: Final = 12
-_NO_WAITS: Final = WaitsStatus()
 
 FireStream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
 
@@ -62,21 +60,12 @@ class OverviewData:
     status: DaemonStatus
     streams: Sequence[FireStream]
     invalid: Iterator[AutomationDetails]
-    find_zone: FindZone
+    zones: Zones
     waits: Mapping[str, WaitsStatus]
     records: Sequence[Json] | None
     recent: RecentActivity | None
     failing: FailingAutomations | None
     ledger_error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class OverviewVerdict:
-    """The overall state of the daemon, in a word and a sentence."""
-
-    tone: str
-    word: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,152 +89,108 @@ class TargetSummary:
     next_fire: DisplayTime | None
     hindrance: str | None
     offset: str | None
-    automations: Sequence[tuple[str, int]]
     open: Sequence[tuple[str, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The whole page."""
-
-    status: DaemonStatus
-    now: datetime
-    verdict: OverviewVerdict
-    figures: Sequence[Figure]
-    findings: Sequence[PageFinding]
-    hour: Timeline
-    day: Timeline
-    hindrances: Sequence[str]
-    next: Sequence[UpcomingRow]
-    next_left: int
-    waits: Sequence[WaitRow]
-    waits_left: int
-    last: Sequence[HistoryRow] | None
-    targets: Sequence[TargetSummary]
-    is_empty: bool
-
-
-def make_overview(gathered: OverviewData) -> Overview:
-    """Make the page from its data.
+def make_overview(gathered: OverviewData) -> Mapping[str, object]:
+    """Return the parts of the page.
 
     Evaluates schedules, and must therefore not run on the loop's thread.
     """
-    status, now = gathered.status, gathered.status.at
-    fires = list(
-        islice(
-            iterate_with_pauses(merge(*gathered.streams, key=itemgetter(0)), _PAUSE_EVERY), MAX_INSTANTS + 1
-        )
+    status, now, throttles = gathered.status, gathered.status.at, gathered.status.throttles
+    fires, cut = _read_fires(gathered.streams)
+    invalid = (automation for automation in gathered.invalid if automation.state == "invalid")
+    findings = list_findings(
+        status, list(islice(invalid, MAX_NEXT)), gathered.recent, gathered.failing, gathered.ledger_error
     )
-    cut = fires.pop()[0] if len(fires) > MAX_INSTANTS else None
-    invalid = list(
-        islice((automation for automation in gathered.invalid if automation.state == "invalid"), MAX_NEXT)
-    )
-    findings = list_findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
     day = make_timeline(fires, DAY, now, cut)
-    ends = {target.name: target.throttled_until for target in status.targets}
+    firing = _find_next_fires(fires, status)
     following = [
-        make_upcoming_row(instant, automation, now, ends.get(automation.target))
+        make_upcoming_row(instant, automation, now, throttles.get(automation.target))
         for instant, automation in islice(flatten(fires), MAX_NEXT)
     ]
-    firing = _find_next_fires(fires, ends)
-    waits = list(islice(_make_wait_rows(gathered, now), MAX_WAITS))
-    return Overview(
-        status,
-        now,
-        _make_verdict(status, findings),
-        list(_make_figures(gathered, day, _describe_next_fire(firing, ends, now))),
-        findings,
-        make_timeline(fires, HOUR, now, cut),
-        day,
-        [
-            f"On target {target.name} {text}."
-            for target in status.targets
-            if (text := _describe_hindrance(target))
-        ],
-        following,
-        day.count + day.paused - len(following),
-        waits,
-        sum(waits.count for waits in gathered.waits.values()) - len(waits),
-        None
-        if gathered.records is None
-        else list(make_history_rows(gathered.records[:MAX_LAST], gathered.find_zone, now)),
-        [
-            _make_target_summary(
-                target, firing.get(target.name), gathered.waits.get(target.name, _NO_WAITS), now
-            )
+    waits = list(islice(_make_wait_rows(gathered), MAX_WAITS))
+    records = gathered.records
+    return {
+        "verdict": _make_verdict(status, findings),
+        "figures": list(_make_figures(gathered, day, _describe_next_fire(firing, status))),
+        "findings": findings,
+        "hour": make_timeline(fires, HOUR, now, cut),
+        "day": day,
+        "next": following,
+        "next_left": day.count + day.paused - len(following),
+        "waits": waits,
+        "waits_left": sum(waits.count for waits in gathered.waits.values()) - len(waits),
+        "last": None if records is None else list(make_history_rows(records, gathered.zones, now)),
+        "targets": [
+            _make_target_summary(target, firing.get(target.name), gathered.waits[target.name], now)
             for target in status.targets
         ],
-        bool(status.targets)
+        "is_empty": bool(status.targets)
         and all(target.snapshot_at and not sum(target.automations.values()) for target in status.targets),
-    )
+    }
 
 
-def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mapping[str, datetime]:
+def _read_fires(streams: Sequence[FireStream]) -> tuple[Fires, datetime | None]:
+    """Return the fires of all streams in order, and the instant after which fires are left out."""
+    merged = iterate_with_pauses(merge(*streams, key=itemgetter(0)), _PAUSE_EVERY)
+    fires = list(islice(merged, MAX_INSTANTS + 1))
+    return fires, fires.pop()[0] if len(fires) > MAX_INSTANTS else None
+
+
+def _find_next_fires(fires: Fires, status: DaemonStatus) -> Mapping[str, datetime]:
     """Return for each target the due time of the first instant in the drawn day that fires.
 
     A paused automation does not fire, and no automation fires before the end of a throttle.
     """
-    instants: dict[str, datetime] = {}
+    throttles, instants = status.throttles, dict[str, datetime]()
     for instant, automation in flatten(fires):
-        if len(instants) == len(ends):
+        if len(instants) == len(status.targets):
             break
-        end = ends.get(automation.target)
-        if (
-            automation.state != "paused"
-            and (end is None or instant >= end)
-            and automation.target not in instants
-        ):
+        target = automation.target
+        is_throttled = target in throttles and instant < throttles[target]
+        if target not in instants and automation.state != "paused" and not is_throttled:
             policies, schedule = automation.policies, automation.schedule
-            instants[automation.target] = compute_due(
-                policies, automation.target, automation.id, schedule, instant
-            )
+            instants[target] = compute_due(policies, target, automation.id, schedule, instant)
     return instants
 
 
-def _describe_next_fire(
-    firing: Mapping[str, datetime], ends: Mapping[str, datetime | None], now: datetime
-) -> str:
+def _describe_next_fire(firing: Mapping[str, datetime], status: DaemonStatus) -> str:
     if firing:
-        return DisplayTime(min(firing.values()), now).relative
-    throttled = [end for end in ends.values() if end is not None]
-    return f"not before {to_text_seconds(min(throttled))}" if throttled else "none within a day"
+        return DisplayTime(min(firing.values()), status.at).relative
+    if status.throttles:
+        return f"not before {to_text_seconds(min(status.throttles.values()))}"
+    return "none within a day"
 
 
-def _make_verdict(status: DaemonStatus, findings: Sequence[PageFinding]) -> OverviewVerdict:
+def _make_verdict(status: DaemonStatus, findings: Sequence[PageFinding]) -> Notice:
     problems = list_missing(status)
     if status.stopping:
-        return OverviewVerdict(
-            "warn",
-            "Stopping",
-            "The daemon claims no more occurrences. The next start resolves the open ones.",
-        )
+        sentence = "The daemon claims no more occurrences. The next start resolves the open ones."
+        return Notice("warn", "Stopping", sentence)
     if problems and _is_starting(status):
-        return OverviewVerdict(
-            "warn", "Starting", f"{_make_sentence(problems)} This page shows when the daemon is ready."
-        )
+        sentence = f"{_make_sentence(problems)} This page shows when the daemon is ready."
+        return Notice("warn", "Starting", sentence)
     if problems:
-        return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} The remedies are below.")
-    wrong = sum(finding.severity in {BAD, WARN} for finding in findings)
-    if wrong:
-        is_bad = any(finding.severity == BAD for finding in findings)
-        things = "one thing needs" if wrong == 1 else f"{wrong} things need"
-        tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
-        return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} attention.")
-    return OverviewVerdict(
-        "good",
-        "Ready",
-        "All is well: due occurrences fire." + (" Some automations are paused." if findings else ""),
-    )
+        return Notice("bad", "Not ready", f"{_make_sentence(problems)} The remedies are below.")
+    wrong = [finding for finding in findings if finding.severity in {BAD, WARN}]
+    if not wrong:
+        paused = " Some automations are paused." if findings else ""
+        return Notice("good", "Ready", f"All is well: due occurrences fire.{paused}")
+    things = "one thing needs" if len(wrong) == 1 else f"{len(wrong)} things need"
+    is_bad = any(finding.severity == BAD for finding in wrong)
+    tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
+    return Notice(tone, word, f"{_describe_firing(status)} {things} attention.")
 
 
 def _describe_firing(status: DaemonStatus) -> str:
     """Return the beginning of a sentence about the daemon's fires; the number of problems follows."""
-    ends = [target.throttled_until for target in status.targets if target.throttled_until is not None]
-    if not ends:
+    throttles = status.throttles
+    if not throttles:
         return "Due occurrences fire, but"
-    if len(ends) < len(status.targets):
+    if len(throttles) < len(status.targets):
         return "Due occurrences fire on targets that are not throttled, but"
-    return f"Fires begin again at {to_text_seconds(min(ends))}, and"
+    return f"Fires begin again at {to_text_seconds(min(throttles.values()))}, and"
 
 
 def _is_starting(status: DaemonStatus) -> bool:
@@ -263,14 +208,13 @@ def _make_sentence(problems: Sequence[str]) -> str:
     return f"{first}." if not more else f"{first}; and {more} more."
 
 
-def _make_wait_rows(gathered: OverviewData, now: datetime) -> Iterator[WaitRow]:
+def _make_wait_rows(gathered: OverviewData) -> Iterator[WaitRow]:
     """Yield the waits of all targets, by due time."""
-    ends = {target.name: target.throttled_until for target in gathered.status.targets}
+    throttles = gathered.status.throttles
     waits = [(wait, target) for target, waits in gathered.waits.items() for wait in waits.first]
     for wait, target in sorted(waits, key=lambda pair: (pair[0].due, pair[0].name)):
-        yield make_wait_row(
-            target, wait, now, gathered.find_zone(target, wait.automation_id), ends.get(target)
-        )
+        zone = gathered.zones.get((target, wait.automation_id))
+        yield make_wait_row(target, wait, gathered.status.at, zone, throttles.get(target))
 
 
 def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iterator[Figure]:
@@ -294,7 +238,7 @@ def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iter
 
 
 def _make_day_figure(recent: RecentActivity, what: Outcome | RunStatus, count: int, link: str) -> Figure:
-    tone = TONES[what] if count else "plain"
+    tone = get_tone(what) if count else "plain"
     return Figure(f"{what} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", tone, link)
 
 
@@ -326,7 +270,6 @@ def _make_target_summary(
         make_display_time(_choose_next_fire(target, next_fire, now), now),
         _describe_hindrance(target),
         _describe_clock_offset(target.clock_offset),
-        [(name, count) for name, count in target.automations.items() if count],
         [(str(state), count) for state, count in open_states.items() if count],
     )
 

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape  # noqa: TID251  the same
 from scheduler.core.command_line import format_command, help_command
 from scheduler.core.terminal_text import to_printable
 from scheduler.ops.page.assets import ICON, ROOT, SCRIPT, STYLE
+from scheduler.ops.page.rows import get_tone, make_automation_link
 
 _T = TypeVar("_T")
 
@@ -79,8 +80,14 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"coded": _mark_code, "thousands": _format_thousands, "printable": to_printable}
+    environment.filters |= {
+        "coded": _mark_code,
+        "thousands": _format_thousands,
+        "printable": to_printable,
+        "tone": get_tone,
+    }
     environment.globals |= {
+        "automation_link": make_automation_link,
         "command_line": format_command,
         "help_command": help_command,
         "assets": {"style": ROOT + STYLE.name, "script": ROOT + SCRIPT.name, "icon": ROOT + ICON.name},

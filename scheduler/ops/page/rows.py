@@ -1,6 +1,6 @@
 """Records as the rows of a table: events in words, with a tone for their importance."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,23 +14,27 @@ from scheduler.core.policy import compute_due
 from scheduler.core.quantities import describe_duration
 from scheduler.core.status import AutomationDetails, WaitStatus
 from scheduler.ops.page.times import DisplayTime
+from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.views import Json
 
-FindZone = Callable[[str, str], str | None]
-"""A function for the zone of an automation, by target and id; None for an unknown automation."""
+Zones = Mapping[AutomationKey, str]
+"""The zone of each known automation."""
 
-TONES: Final[Mapping[str, str]] = {
+_TONES: Final[Mapping[str, str]] = {
     Outcome.ACCEPTED: "soft",
     Outcome.REJECTED: "bad",
     Outcome.SKIPPED: "soft",
     Outcome.EXPIRED: "bad",
     Outcome.UNRESOLVED: "bad",
-    Reason.MISSED: "warn",
     RunStatus.SUCCESS: "good",
     RunStatus.FAILED: "bad",
     RunStatus.LOST: "bad",
     RunStatus.SUPERSEDED: "soft",
     RunStatus.RUNNING: "open",
+    "enabled": "good",
+    "disabled": "soft",
+    "paused": "warn",
+    "invalid": "bad",
 }
 EXPLANATIONS: Final[Mapping[str, str]] = {
     Reason.ANSWERED: "the API answered with the run",
@@ -54,6 +58,24 @@ NOTES: Final[Mapping[FireNote, str]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The state of the daemon or of an automation, in a word and a sentence, with optional advice.
+
+    ``advice`` has code between backticks.
+    """
+
+    tone: str
+    word: str
+    sentence: str
+    advice: str | None = None
+
+
+def get_tone(word: str | None) -> str:
+    """Return the tone of an outcome, of the status of a run, or of the state of an automation."""
+    return _TONES.get(word or "", "soft")
+
+
 def make_automation_link(target: str, automation_id: str) -> str:
     """Return the path of an automation's page."""
     return f"/automations/{quote(target, safe='')}/{quote(automation_id, safe='')}"
@@ -63,45 +85,30 @@ def make_automation_link(target: str, automation_id: str) -> str:
 class HistoryRow:
     """A row for one occurrence, or for a span of occurrences."""
 
+    record: Json
     when: DisplayTime
-    name: str
-    target: str
     link: str
     label: str
-    reason: str | None
+    reason: str
     explanation: str | None
     tone: str
     late: str | None
-    run: str | None
-    run_tone: str
-    run_id: str | None
-    attempts: int
-    error: str | None
-    count: int
 
 
-def make_history_rows(records: Sequence[Json], zone_of: FindZone, now: datetime) -> Iterator[HistoryRow]:
+def make_history_rows(records: Sequence[Json], zones: Zones, now: datetime) -> Iterator[HistoryRow]:
     """Yield the records of ``history --json`` as rows."""
     for record in records:
-        target, automation_id = str(record["target"]), str(record["automation_id"])
-        outcome, reason, late = record["outcome"], record["reason"], record["lateness_seconds"]
-        run, attempts, count = record["run_status"], record["attempts"], record["count"]
+        key = str(record["target"]), str(record["automation_id"])
+        outcome, reason, late = record["outcome"], str(record["reason"]), record["lateness_seconds"]
         yield HistoryRow(
-            DisplayTime(from_text(str(record["scheduled_for"])), now, zone_of(target, automation_id)),
-            str(record["name"]),
-            target,
-            make_automation_link(target, automation_id),
+            record,
+            DisplayTime(from_text(str(record["scheduled_for"])), now, zones.get(key)),
+            make_automation_link(*key),
             "open" if outcome is None else str(outcome),
-            _describe_open_state(record, now) if outcome is None else str(reason),
-            None if outcome is None else EXPLANATIONS.get(str(reason)),
+            _describe_open_state(record, now) if outcome is None else reason,
+            None if outcome is None else EXPLANATIONS.get(reason),
             _choose_tone(record),
             describe_duration(late) if isinstance(late, float | int) else None,
-            None if run is None else str(run),
-            TONES.get(str(run), "soft"),
-            None if record["task_run_id"] is None else str(record["task_run_id"]),
-            attempts if isinstance(attempts, int) else 0,
-            None if record["error"] is None else str(record["error"]),
-            count if isinstance(count, int) else 1,
         )
 
 
@@ -115,7 +122,7 @@ def _choose_tone(record: Json) -> str:
         return "open"
     if outcome == Outcome.ACCEPTED and record["run_status"] == RunStatus.SUCCESS:
         return "good"
-    return TONES.get(str(record["reason"])) or TONES.get(str(outcome), "soft")
+    return "warn" if record["reason"] == Reason.MISSED else get_tone(str(outcome))
 
 
 def _describe_open_state(record: Json, now: datetime) -> str:
@@ -132,35 +139,29 @@ def _describe_open_state(record: Json, now: datetime) -> str:
 class WaitRow:
     """A row for one occurrence without an outcome, with the cause of its wait."""
 
+    wait: WaitStatus
+    target: str
     when: DisplayTime
     due: DisplayTime
-    name: str
-    target: str
+    since: DisplayTime
     link: str
     words: str
-    detail: str | None
-    since: DisplayTime
     until_due: bool
     expiry: str | None
 
 
 def make_wait_row(
-    target: str,
-    wait: WaitStatus,
-    now: datetime,
-    timezone: str | None,
-    throttled_until: datetime | None = None,
+    target: str, wait: WaitStatus, now: datetime, timezone: str | None, throttled_until: datetime | None
 ) -> WaitRow:
     """Return a wait as a row. ``throttled_until`` is the end of the throttle of its target."""
     return WaitRow(
+        wait,
+        target,
         DisplayTime(wait.scheduled_for, now, timezone),
         DisplayTime(wait.due, now, timezone),
-        wait.name,
-        target,
+        DisplayTime(wait.since, now, timezone),
         make_automation_link(target, wait.automation_id),
         WAITS_FOR[wait.cause],
-        wait.detail,
-        DisplayTime(wait.since, now, timezone),
         wait.cause is Cause.DUE,
         wait.describe_expiry(throttled_until),
     )
@@ -170,21 +171,19 @@ def make_wait_row(
 class UpcomingRow:
     """A row for one coming fire.
 
-    ``due`` is None when the due instant equals the instant of the fire time.
+    ``due`` is None when the due instant equals the instant of the fire time. A throttled fire waits for the
+    end of the throttle; a paused fire does not.
     """
 
+    details: AutomationDetails
     when: DisplayTime
     due: DisplayTime | None
-    name: str
-    target: str
-    link: str
-    paused: bool
-    throttled: bool
+    is_throttled: bool
     note: str | None
 
 
 def make_upcoming_row(
-    instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None
+    instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None
 ) -> UpcomingRow:
     """Return a fire of an automation as a row.
 
@@ -192,13 +191,11 @@ def make_upcoming_row(
     """
     note = details.schedule and details.schedule.find_note(instant)
     due = compute_due(details.policies, details.target, details.id, details.schedule, instant)
+    is_early = throttled_until is not None and due < throttled_until
     return UpcomingRow(
+        details,
         DisplayTime(instant, now, details.timezone),
         None if due == instant else DisplayTime(due, now, details.timezone),
-        details.name,
-        details.target,
-        make_automation_link(details.target, details.id),
-        details.state == "paused",
-        throttled_until is not None and due < throttled_until,
+        is_early and details.state == "enabled",
         NOTES[note] if note else None,
     )
