@@ -26,12 +26,7 @@ from scheduler.audit.comparison import (
 )
 from scheduler.audit.consistency import make_double_finding, make_inconsistent_finding, make_open_finding
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.expectation import (
-    AuditExpectation,
-    PeriodsByAutomation,
-    draw_weights,
-    group_periods,
-)
+from scheduler.audit.expectation import AuditExpectation, PeriodsByAutomation, draw_weights, group_periods
 from scheduler.audit.findings import AuditFinding, FindingKind
 from scheduler.core.automation_filter import make_match
 from scheduler.core.cron.schedule import read_versions

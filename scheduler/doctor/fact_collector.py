@@ -5,12 +5,12 @@ A failure concerns only its own fact.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import read_versions
@@ -52,8 +52,6 @@ from scheduler.settings.registry import make_variable_name
 from scheduler.settings.sources import FILE_VARIABLE
 from scheduler.upstream import TargetConfig
 from scheduler.upstream.target import ClientClock
-
-T = TypeVar("T")
 
 PATIENCE: Final = 60.0
 """Seconds after which any fact counts as unknown."""
@@ -99,59 +97,51 @@ async def collect_facts(
 
     ``progress`` is called with the finished share, up to 1.
     """
-    settings, now = of.settings, of.clock.now()
+    now, versions = of.clock.now(), read_versions()
     async with asyncio.TaskGroup() as group:
-        begun: list[asyncio.Task[Any]] = []
-
-        def begin(work: Awaitable[T]) -> asyncio.Task[T | UnknownFact]:
-            task = group.create_task(limit_time(patience, work))
-            begun.append(task)
+        targets = [group.create_task(_collect_target(of, target, patience)) for target in of.settings.targets]
+        tasks = {
+            name: group.create_task(limit_time(patience, work)) for name, work in _list_works(of, now).items()
+        }
+        begun = [*targets, *tasks.values()]
+        for task in begun:
             task.add_done_callback(lambda _: progress(0.99 * sum(task.done() for task in begun) / len(begun)))
-            return task
-
-        ledger = begin(of.probe_ledger(settings.ledger.url.path, now))
-        daemon = begin(_collect_daemon(of))
-        daemon_process = begin(run_abandonable(lambda: find_process(settings.ledger.url.path)))
-        server = begin(find_occupant(settings.server.listen, of.fetch_page))
-        embedded = begin(run_abandonable(lambda: _collect_embedded_api(of)))
-        embedded_kept = begin(_measure_storage(of))
-        embedded_process = begin(run_abandonable(lambda: find_process(settings.api.database.path)))
-        embedded_server = begin(find_occupant(settings.api.listen, of.fetch_page))
-        embedded_health = begin(run_abandonable(lambda: _ask_health(of)))
-        file = begin(run_abandonable(lambda: None if of.file is None else read_file_facts(of.file)))
-        holds_key = begin(run_abandonable(lambda: _has_key(of.file)))
-        targets = [group.create_task(_collect_target(of, target, patience)) for target in settings.targets]
-        begun += targets
-    versions = read_versions()
     facts = Facts(
         now=now,
         version=of.version,
         evaluation=(versions.croniter, versions.tzdata, RULES_VERSION),
         configuration=of.configuration,
         problems=of.problems,
-        file=None if isinstance(file_facts := file.result(), UnknownFact) else file_facts,
-        holds_key=holds_key.result() is True,
         environment={
             name: of.environ[name] for name in (*PROXY_VARIABLES, *TRUST_VARIABLES) if of.environ.get(name)
         },
         targets=[task.result() for task in targets],
-        ledger=ledger.result(),
-        daemon=daemon.result(),
-        daemon_process=daemon_process.result(),
-        server=server.result(),
-        embedded=embedded.result(),
-        embedded_storage=embedded_kept.result(),
-        embedded_process=embedded_process.result(),
-        embedded_server=embedded_server.result(),
-        embedded_health=embedded_health.result(),
-        zones=UnknownFact("they were not looked at"),
         synchronised=is_clock_synchronised(),
+        **{name: task.result() for name, task in tasks.items()},
     )
     automations = chain.from_iterable(facts.list_automations(target) or () for target in facts.targets)
-    used = {automation.timezone for automation in automations}
+    used = {automation.timezone for automation in automations if automation.timezone is not None}
     zones = await limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now)))
     progress(1.0)
     return replace(facts, zones=zones)
+
+
+def _list_works(of: Installation, now: datetime) -> dict[str, Coroutine[Any, Any, Any]]:
+    """Return the work for each fact about this machine, by the name in `Facts`."""
+    ledger, api, listen = of.settings.ledger.url.path, of.settings.api, of.settings.server.listen
+    return {
+        "ledger": of.probe_ledger(ledger, now),
+        "daemon": _collect_daemon(of),
+        "daemon_process": run_abandonable(lambda: find_process(ledger)),
+        "server": find_occupant(listen, of.fetch_page),
+        "embedded": run_abandonable(lambda: _collect_embedded_api(of)),
+        "embedded_storage": _measure_storage(of),
+        "embedded_process": run_abandonable(lambda: find_process(api.database.path)),
+        "embedded_server": find_occupant(api.listen, of.fetch_page),
+        "embedded_health": run_abandonable(lambda: _ask_health(of)),
+        "file": run_abandonable(lambda: None if of.file is None else read_file_facts(of.file)),
+        "holds_key": run_abandonable(lambda: _has_key(of.file)),
+    }
 
 
 # ---------------------------------------------------------------- a target

@@ -152,21 +152,6 @@ class TargetFacts:
 # ---------------------------------------------------------------- the ledger
 
 
-@dataclass(frozen=True, slots=True)
-class KnownAutomation:
-    """An automation from the API or the ledger's last snapshot. ``broken``: why the definition is missing."""
-
-    target: str
-    id: str
-    name: str
-    cron_expression: str = ""
-    timezone: str = ""
-    enabled: bool = True
-    broken: str | None = None
-    run_id: str | None = None
-    run_at: datetime | None = None  # by the API's clock
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFacts:
     """The ledger's files and their content. ``error``: why the file cannot be read, or is no ledger."""
@@ -282,8 +267,8 @@ class Facts:
     evaluation: tuple[str, str, int]  # this process's croniter, zone data and rules version
     configuration: Configuration | None
     problems: Sequence[Problem] = ()
-    file: FileFacts | None = None  # the configuration file
-    holds_key: bool = False  # whether the configuration file contains a key
+    file: FileFacts | UnknownFact | None = None  # the configuration file
+    holds_key: bool | UnknownFact = False  # whether the configuration file contains a key
     environment: Mapping[str, str]  # proxy and trust variables; the value of a proxy may be secret
     targets: Sequence[TargetFacts] = ()
     ledger: LedgerFacts | UnknownFact
@@ -295,7 +280,7 @@ class Facts:
     embedded_process: ProcessFacts | UnknownFact | None = None  # holder of the embedded API's database
     embedded_server: Occupant = "nobody"
     embedded_health: Mapping[str, object] | UnknownFact | None = None  # whether a part works; None: no answer
-    zones: ZoneFacts | UnknownFact
+    zones: ZoneFacts | UnknownFact = UnknownFact("they were not looked at")
     synchronised: bool | None = None  # this machine's clock; None: unknown
 
     @property
@@ -308,7 +293,7 @@ class Facts:
         """The content of the ledger; None when the ledger cannot be read."""
         return self.ledger.record if isinstance(self.ledger, LedgerFacts) else None
 
-    def list_automations(self, target: TargetFacts) -> Sequence[KnownAutomation] | None:
+    def list_automations(self, target: TargetFacts) -> Sequence[AutomationRow] | None:
         """Return all automations of a target from the API, else from the ledger's last snapshot.
 
         Return None when neither has a snapshot.
@@ -316,34 +301,39 @@ class Facts:
         name, snapshot = target.settings.name, target.snapshot
         if snapshot is not None:
             return [
-                *(_make_known_automation(name, automation) for automation in snapshot.automations.values()),
+                *(_make_row(name, automation) for automation in snapshot.automations.values()),
                 *(
-                    KnownAutomation(name, id_, error.name or id_, broken=error.reason)
+                    AutomationRow(
+                        name, id_, error.name or id_, None, None, enabled=True, invalid=error.reason
+                    )
                     for id_, error in snapshot.broken.items()
                 ),
             ]
         recorded = self.find_recorded_target(name)
         if self.record is None or recorded is None or recorded.snapshot_at is None:
             return None
-        return [_read_known_automation(row) for row in self.record.automations if row.target == name]
+        return [row for row in self.record.automations if row.target == name]
 
     def find_recorded_target(self, name: str) -> LedgerTarget | None:
         """Return the target of this name in the ledger; None when the ledger has no such target."""
         targets = self.record.targets if self.record else ()
         return next((target for target in targets if target.name == name), None)
 
+    @property
+    def daemon_targets(self) -> Sequence[Mapping[str, object]]:
+        """The running daemon's status of each target; empty without a daemon."""
+        listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
+        statuses = listed if isinstance(listed, list) else []
+        return [status for status in statuses if isinstance(status, Mapping)]
+
     def get_daemon_target(self, target: str) -> Mapping[str, object]:
         """Return the running daemon's status of a target; empty without a daemon or without this target."""
-        listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
-        for status in listed if isinstance(listed, list) else ():
-            if isinstance(status, Mapping) and status.get("name") == target:
-                return status
-        return {}
+        return next((status for status in self.daemon_targets if status.get("name") == target), {})
 
 
-def _make_known_automation(target: str, automation: Automation) -> KnownAutomation:
+def _make_row(target: str, automation: Automation) -> AutomationRow:
     definition = automation.definition
-    return KnownAutomation(
+    return AutomationRow(
         target,
         automation.id,
         automation.name,
@@ -352,19 +342,4 @@ def _make_known_automation(target: str, automation: Automation) -> KnownAutomati
         definition.enabled,
         run_id=automation.run_id,
         run_at=automation.run_at,
-    )
-
-
-def _read_known_automation(row: AutomationRow) -> KnownAutomation:
-    broken = (row.invalid or "it has no usable definition") if row.cron_expression is None else None
-    return KnownAutomation(
-        row.target,
-        row.automation_id,
-        row.name,
-        row.cron_expression or "",
-        row.timezone or "",
-        row.enabled,
-        broken,
-        row.run_id,
-        row.run_at,
     )

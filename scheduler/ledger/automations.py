@@ -26,9 +26,14 @@ class AutomationRow:
     cron_expression: str | None
     timezone: str | None
     enabled: bool
-    invalid: str | None
-    run_id: str | None
-    run_at: datetime | None
+    invalid: str | None = None
+    run_id: str | None = None
+    run_at: datetime | None = None
+
+    @property
+    def broken(self) -> str | None:
+        """The reason why the definition is missing; None with a definition."""
+        return (self.invalid or "it has no usable definition") if self.cron_expression is None else None
 
 
 def read_automations(

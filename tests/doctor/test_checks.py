@@ -72,9 +72,9 @@ def told(facts: Facts) -> list[CheckFinding]:
 def test_of_a_healthy_installation_every_check_says_that_all_is_well() -> None:
     assert told(HEALTHY) == []
     assert [each.check for each in run_checks(HEALTHY)] == sorted(
-        (each.check for each in run_checks(HEALTHY)), key=[check.name for check, _ in CHECKS].index
+        (each.check for each in run_checks(HEALTHY)), key=[name for name, _ in CHECKS].index
     )
-    assert {each.check for each in run_checks(HEALTHY)} == {check.name for check, _ in CHECKS}
+    assert {each.check for each in run_checks(HEALTHY)} == {name for name, _ in CHECKS}
 
 
 def test_a_proxy_whose_password_is_in_a_file_for_few_is_no_finding() -> None:
@@ -1281,7 +1281,7 @@ def test_a_check_that_fails_keeps_no_other_from_its_own() -> None:
     (first, _), *others = CHECKS
     found = list(run_checks(HEALTHY, [(first, fail), *others]))
     assert (found[0].status, found[0].finding) == (FAULT, "the check itself failed: ZeroDivisionError: oh")
-    assert {each.check for each in found} == {check.name for check, _ in CHECKS}
+    assert {each.check for each in found} == {name for name, _ in CHECKS}
 
 
 def is_consequence(each: CheckFinding, facts: Facts) -> bool:

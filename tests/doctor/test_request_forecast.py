@@ -1,24 +1,40 @@
 """The estimate of requests, against what the daemon's own rules come to."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import pytest
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls
-from scheduler.doctor.checks.request_forecast import LoadGroup, RequestForecast, forecast_requests
+from scheduler.core.policy import Concurrency, Policies
+from scheduler.doctor.checks.automations import RecurringAutomation
+from scheduler.doctor.checks.request_forecast import RequestLoad, forecast_requests, list_hours
 from scheduler.doctor.checks.shortage import MAX_OCCURRENCES, choose_stretch
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
 USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)
 
 
-def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: int = 0) -> RequestForecast:
-    return forecast_requests(
-        [LoadGroup(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups],
-        polling,
-        NOW,
-    )
+class Needed(NamedTuple):
+    """The busiest minute and hour."""
+
+    minute: RequestLoad
+    hour: RequestLoad
+
+
+def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: bool = False) -> Needed:
+    policies = Policies(concurrency=Concurrency.FORBID if reads else Concurrency.ALLOW)
+    automations = [
+        RecurringAutomation(
+            str(number), "nightly", Schedule.parse(cron, "UTC"), timedelta(seconds=offset), policies
+        )
+        for cron, count in groups
+        for number in range(count)
+    ]
+    minutes = forecast_requests(automations, polling, NOW)
+    minute, hour = (max(loads, key=lambda load: load.requests) for loads in (minutes, list_hours(minutes)))
+    return Needed(minute, hour)
 
 
 def test_without_automations_only_polls_are_sent() -> None:
@@ -57,7 +73,7 @@ def test_what_waits_for_the_run_before_it_is_read_alone_or_with_the_whole_list(p
     polling = Polls(30.0, 10.0, pages)
     without, with_them = (
         of(("0 3 * * *", 50), polling=polling),
-        of(("0 3 * * *", 50), polling=polling, reads=50),
+        of(("0 3 * * *", 50), polling=polling, reads=True),
     )
     assert with_them.minute.readings - without.minute.readings == more
 

@@ -1,5 +1,6 @@
 """``scheduler check``: examine the installation with the checks of `scheduler.doctor`."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -92,9 +93,9 @@ def _format_finding(finding: "CheckFinding") -> Iterator[str]:
 
 
 def _format_summary(findings: "Sequence[CheckFinding]") -> str:
-    from scheduler.doctor.findings import Status, count_by_status
+    from scheduler.doctor.findings import Status
 
-    counts = count_by_status(findings)
+    counts = Counter(finding.status for finding in findings)
     texts = [
         _format_count(counts[status], status)
         for status in reversed(Status)

@@ -4,6 +4,7 @@ A check comes after the checks on which its findings depend.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from scheduler.doctor.checks import (
@@ -22,40 +23,37 @@ from scheduler.doctor.checks import (
     zone_data,
 )
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.findings import CheckFinding, Subject
 
-CheckFunction = Callable[[Facts], Iterable[CheckFinding]]
+Check = Callable[[Facts], Iterable[CheckFinding]]
 
-CHECKS: Final[Sequence[tuple[Check, CheckFunction]]] = (
-    (configuration.CONFIGURATION, configuration.check),
-    (keys.KEY, keys.check),
-    (reachability.REACHABILITY, reachability.check),
-    (keys.SCOPES, keys.check_scopes),
-    (clocks.CLOCK, clocks.check),
-    (zone_data.ZONE_DATA, zone_data.check),
-    (ledger.LEDGER, ledger.check),
-    (daemon_process.DAEMON, daemon_process.check),
-    (addresses.ADDRESSES, addresses.check),
-    (embedded.EMBEDDED, embedded.check),
-    (schedules.SCHEDULES, schedules.check),
-    (results.RESULTS, results.check),
-    (budget.BUDGET, budget.check),
-    (other_schedulers.OTHER_SCHEDULERS, other_schedulers.check),
+CHECKS: Final[Sequence[tuple[str, Check]]] = (
+    ("configuration", configuration.check),
+    ("key", keys.check),
+    ("reachability", reachability.check),
+    ("scopes", keys.check_scopes),
+    ("clock", clocks.check),
+    ("zone data", zone_data.check),
+    ("ledger", ledger.check),
+    ("daemon", daemon_process.check),
+    ("addresses", addresses.check),
+    ("embedded api", embedded.check),
+    ("schedules", schedules.check),
+    ("runs", results.check),
+    ("rate budget", budget.check),
+    ("other schedulers", other_schedulers.check),
 )
 
 
-def run_checks(
-    facts: Facts, checks: Sequence[tuple[Check, CheckFunction]] = CHECKS
-) -> Iterator[CheckFinding]:
-    """Yield the findings of all checks.
+def run_checks(facts: Facts, checks: Sequence[tuple[str, Check]] = CHECKS) -> Iterator[CheckFinding]:
+    """Yield the findings of all checks, with the names of the checks.
 
     A check that raises an exception becomes a finding itself and does not stop the other checks.
     """
-    for check, examine in checks:
+    for name, check in checks:
         try:
-            yield from list(examine(facts))
+            findings = list(check(facts))
         except Exception as error:  # noqa: BLE001  a wrong check must not hide other findings
-            yield check.about("doctor").fault(
-                f"the check itself failed: {type(error).__name__}: {error}",
-                "report this error, with this line",
-            )
+            text = f"the check itself failed: {type(error).__name__}: {error}"
+            findings = [Subject("doctor").fault(text, "report this error, with this line")]
+        yield from (replace(finding, check=name) for finding in findings)

@@ -1,56 +1,42 @@
 """The listen addresses: the machines that can reach them, and other programs that occupy them."""
 
 from collections.abc import Iterator
-from typing import Final
 
-from scheduler.doctor.facts import Facts, Occupant, ProcessFacts, UnknownFact
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.facts import Facts, Occupant, ProcessFacts
+from scheduler.doctor.findings import CheckFinding, Subject
 from scheduler.settings.addresses import SocketAddress, is_loopback
-
-ADDRESSES: Final = Check("addresses")
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the daemon's address, and about the embedded API's address when in use."""
     if facts.configuration is None:
         return
-    server, api = facts.settings.server.listen, facts.settings.api.listen
+    server, api, subject = facts.settings.server.listen, facts.settings.api.listen, Subject("server.listen")
     if server is None:
-        yield ADDRESSES.about("server.listen").notice(
-            "the daemon serves no pages: no metrics, no health, and no status", "set it to 127.0.0.1:9464"
-        )
+        finding = "the daemon serves no pages: no metrics, no health, and no status"
+        yield subject.notice(finding, "set it to 127.0.0.1:9464")
     else:
-        what = "anybody there can read metrics, health and the pages about automations without a key"
-        yield _check_address("server.listen", server, facts.server, what, facts.daemon_process)
+        exposed = "anybody there can read metrics, health and the pages about automations without a key"
+        is_ours = isinstance(facts.daemon_process, ProcessFacts)
+        yield _check_address(subject, server, facts.server, exposed, is_ours=is_ours)
     if api is not None and facts.embedded is not None:
-        what = "anybody there can reach the embedded API, and clients send its keys without TLS"
-        yield _check_address("api.listen", api, facts.embedded_server, what, facts.embedded_process)
+        exposed = "anybody there can reach the embedded API, and clients send its keys without TLS"
+        is_ours = isinstance(facts.embedded_process, ProcessFacts)
+        yield _check_address(Subject("api.listen"), api, facts.embedded_server, exposed, is_ours=is_ours)
 
 
 def _check_address(
-    subject: str,
-    listen: SocketAddress,
-    occupant: Occupant,
-    exposed: str,
-    process: ProcessFacts | UnknownFact | None,
+    subject: Subject, listen: SocketAddress, occupant: Occupant, exposed: str, *, is_ours: bool
 ) -> CheckFinding:
-    is_ours = isinstance(process, ProcessFacts)
+    advice = f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port"
     if occupant == "silent" and not is_ours:
-        return ADDRESSES.about(subject).fault(
-            f"a program accepts connections at {listen} and does not answer, and no process of the "
-            "scheduler is known there",
-            f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
-        )
+        silence = f"a program accepts connections at {listen} and does not answer"
+        return subject.fault(f"{silence}, and no process of the scheduler is known there", advice)
     if occupant == "somebody":
-        return ADDRESSES.about(subject).fault(
-            f"a program answers at {listen}, but no working scheduler",
-            f"find the program (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
-        )
+        return subject.fault(f"a program answers at {listen}, but no working scheduler", advice)
     if not is_loopback(listen.host):
-        return ADDRESSES.about(subject).warning(
-            f"{listen} is open to the network: {exposed}",
-            f"listen on 127.0.0.1:{listen.port}, behind a proxy that authenticates its users; or let "
-            "a firewall restrict the connections",
-        )
+        advice = f"listen on 127.0.0.1:{listen.port}, behind a proxy that authenticates its users"
+        advice += "; or let a firewall restrict the connections"
+        return subject.warning(f"{listen} is open to the network: {exposed}", advice)
     answer = {"scheduler": "; a scheduler answers there", "silent": "; the scheduler there does not answer"}
-    return ADDRESSES.about(subject).ok(f"{listen} is this machine's own{answer.get(str(occupant), '')}")
+    return subject.ok(f"{listen} is this machine's own{answer.get(str(occupant), '')}")

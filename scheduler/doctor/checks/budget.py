@@ -1,30 +1,23 @@
 """The request budget, compared with the needs of the polls and of the coming day's fires."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Final
 from urllib.parse import urlsplit
 
-from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.policy import Concurrency, compute_jitter
 from scheduler.core.quantities import pluralize
-from scheduler.doctor.checks.automations import find_interval, find_pause_sources, parse_schedule
-from scheduler.doctor.checks.request_forecast import LoadGroup, RequestLoad, forecast_requests
-from scheduler.doctor.checks.shortage import (
-    RecurringAutomation,
-    choose_stretch,
-    describe_shortage,
-    forecast_stretch,
-)
-from scheduler.doctor.facts import ApiFacts, Facts, KnownAutomation, TargetFacts
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.checks.automations import RecurringAutomation, list_recurring
+from scheduler.doctor.checks.request_forecast import RequestLoad, forecast_requests, list_hours
+from scheduler.doctor.checks.shortage import choose_stretch, describe_shortage, forecast_stretch
+from scheduler.doctor.facts import ApiFacts, Facts, TargetFacts
+from scheduler.doctor.findings import CheckFinding, Subject
+from scheduler.ledger.automations import AutomationRow
 from scheduler.settings import Settings, TargetSection
 from scheduler.settings.units import format_duration
 
-BUDGET: Final = Check("rate budget")
 _CLOUD: Final = ("posthog.com", 480, 4800)
 """The domain of the hosted service, and its limits for one key in a minute and in an hour."""
 _POLL_SHARE: Final = 0.5
@@ -39,48 +32,16 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield from _check_cloud_limits(target.settings)
         automations = facts.list_automations(target)
         if automations is not None:
-            recurring = list(_list_recurring(facts, automations))
+            recurring = list(list_recurring(facts, automations))
             yield from _check_target(target, facts, recurring, _make_polls(facts, target, automations))
 
 
-def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAutomation]) -> Polls:
+def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[AutomationRow]) -> Polls:
     schedule = facts.settings.schedule
-    pages = (
-        target.api.requests
-        if isinstance(target.api, ApiFacts) and target.api.requests
-        else -(-len(automations) // _ROWS_PER_PAGE)
-    )
-    return Polls(
-        max(schedule.poll_interval.total_seconds(), _MIN_POLL_INTERVAL),
-        schedule.fresh_for.total_seconds(),
-        max(pages, 1),
-    )
-
-
-def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Iterator[RecurringAutomation]:
-    """Yield the automations that fire, with schedule, jitter and policies."""
-    for automation in automations:
-        if not automation.enabled or automation.broken is not None or find_pause_sources(facts, automation):
-            continue
-        try:
-            schedule = parse_schedule(automation, facts.settings)
-        except InvalidSchedule:
-            continue
-        policies = facts.settings.find_policies(automation.id, automation.name)
-        interval = find_interval(schedule, facts.now) if policies.jitter else None
-        jitter = compute_jitter(policies, automation.target, automation.id, interval)
-        offset = timedelta(seconds=int(jitter.total_seconds()))
-        yield RecurringAutomation(automation.id, automation.name, schedule, offset, policies)
-
-
-def _group_by_schedule(automations: Iterable[RecurringAutomation]) -> Iterator[LoadGroup]:
-    """Group the automations by schedule."""
-    fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
-    for automation in automations:
-        offset = int(automation.offset.total_seconds())
-        fires[automation.schedule][offset] += 1
-        reads[automation.schedule][offset] += automation.policies.concurrency is not Concurrency.ALLOW
-    return (LoadGroup(schedule, offsets, reads[schedule]) for schedule, offsets in fires.items())
+    interval = max(schedule.poll_interval.total_seconds(), _MIN_POLL_INTERVAL)
+    pages = target.api.requests if isinstance(target.api, ApiFacts) else 0
+    pages = pages or -(-len(automations) // _ROWS_PER_PAGE)
+    return Polls(interval, schedule.fresh_for.total_seconds(), max(pages, 1))
 
 
 # ---------------------------------------------------------------- findings
@@ -92,9 +53,9 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
     if host != domain and not host.endswith(f".{domain}"):
         return
     if target.requests_per_minute > per_minute or target.requests_per_hour > per_hour:
-        yield BUDGET.about(f"target {target.name}").warning(
-            f"it may be sent {pluralize(target.requests_per_minute, 'request')} a minute and "
-            f"{target.requests_per_hour:,} an hour; "
+        requests = pluralize(target.requests_per_minute, "request")
+        yield Subject(f"target {target.name}").warning(
+            f"it may be sent {requests} a minute and {target.requests_per_hour:,} an hour; "
             f"the cloud allows a key {per_minute:,} and {per_hour:,}",
             "lower requests_per_minute and requests_per_hour; leave room for other users of the key",
         )
@@ -103,27 +64,27 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
 def _check_target(
     target: TargetFacts, facts: Facts, automations: Sequence[RecurringAutomation], polls: Polls
 ) -> Iterator[CheckFinding]:
-    subject, limits = f"target {target.settings.name}", target.settings
-    needed = forecast_requests(_group_by_schedule(automations), polls, facts.now)
-    minute, hour = needed.minute, needed.hour
+    subject, limits = Subject(f"target {target.settings.name}"), target.settings
+    minutes = forecast_requests(automations, polls, facts.now)
+    minute, hour = (max(loads, key=attrgetter("requests")) for loads in (minutes, list_hours(minutes)))
     problems = [*_check_minute(limits, minute), *_check_hour(limits, hour, facts.settings)]
-    stretches = [_find_stretch(needed.minutes, load) for load, _, _ in problems]
+    stretches = [_find_stretch(minutes, load) for load, _, _ in problems]
     foreseen = {
-        stretch: _describe_forecast(limits, automations, polls, needed.minutes, stretch)
+        stretch: _describe_forecast(limits, automations, polls, minutes, stretch)
         for stretch in set(stretches)
     }
     for (_, finding, advice), stretch in zip(problems, stretches, strict=True):
-        yield BUDGET.about(subject).warning(f"{finding}: {foreseen[stretch]}", advice)
+        yield subject.warning(f"{finding}: {foreseen[stretch]}", advice)
     if not problems:
         of_minute, of_hour = limits.requests_per_minute, limits.requests_per_hour
         busiest = f"the busiest minute of the coming day needs {minute.requests:,} of {of_minute:,} requests"
-        yield BUDGET.about(subject).ok(f"{busiest}, the busiest hour {hour.requests:,} of {of_hour:,}")
-    crowded = needed.most_fires
+        yield subject.ok(f"{busiest}, the busiest hour {hour.requests:,} of {of_hour:,}")
+    crowded = max(minutes, key=attrgetter("fires"))
     if crowded.fires > limits.max_in_flight:
         due = f"{crowded.fires:,} automations are due in the minute of {to_text_seconds(crowded.at)}"
-        yield BUDGET.about(subject).notice(
-            f"{due}, and {pluralize(limits.max_in_flight, 'attempt goes', 'attempts go')} at the "
-            "same time: the others wait for their turn",
+        attempts = pluralize(limits.max_in_flight, "attempt goes", "attempts go")
+        yield subject.notice(
+            f"{due}, and {attempts} at the same time: the others wait for their turn",
             "spread them with jitter, or raise max_in_flight if the API takes more",
         )
 
@@ -158,12 +119,10 @@ def _describe_forecast(
 def _check_minute(limits: TargetSection, minute: RequestLoad) -> Iterator[tuple[RequestLoad, str, str]]:
     limit = limits.requests_per_minute
     if minute.requests > limit:
-        needs = (
-            f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}, and "
-            f"requests_per_minute is {limit:,}"
-        )
+        needs = f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}"
         more = "raise requests_per_minute as far as the API allows"
-        yield minute, needs, f"spread starts with jitter, edit some of the schedules, or {more}"
+        advice = f"spread starts with jitter, edit some of the schedules, or {more}"
+        yield minute, f"{needs}, and requests_per_minute is {limit:,}", advice
 
 
 def _check_hour(

@@ -8,9 +8,8 @@ from typing import Final
 
 from scheduler.daemon.clock import MAX_TRUSTED_STEP
 from scheduler.doctor.facts import ApiFacts, Facts
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.findings import CheckFinding, Subject
 
-CLOCK: Final = Check("clock")
 _NOTABLE: Final = 2.0
 """Clock offset in seconds. Above this offset, people begin to notice that fires are early or late."""
 
@@ -23,29 +22,28 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         if isinstance(target.api, ApiFacts) and target.api.clock_offset
     ]
     for name, ahead in compared:
-        yield _check_offset(f"target {name}", ahead)
+        yield _check_offset(Subject(f"target {name}"), ahead)
     if facts.synchronised is False:
         yield _report_unsynchronised_clock(agrees=any(abs(ahead) <= _NOTABLE for _, ahead in compared))
     elif facts.synchronised:
-        yield CLOCK.about("this machine").ok("a time service keeps its clock right (adjtimex)")
+        yield Subject("this machine").ok("a time service keeps its clock right (adjtimex)")
 
 
-def _check_offset(subject: str, ahead: float) -> CheckFinding:
+def _check_offset(subject: Subject, ahead: float) -> CheckFinding:
     if abs(ahead) <= _NOTABLE:
-        return CLOCK.about(subject).ok("the API's clock agrees with this machine's")
-    finding = f"the API's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+        return subject.ok("the API's clock agrees with this machine's")
+    way, effect = ("ahead of", "late") if ahead > 0 else ("behind", "early")
+    finding = f"the API's clock is {abs(ahead):,.0f} s {way} this machine's"
     advice = "find out which of the two is wrong; for this machine: timedatectl set-ntp true"
     if abs(ahead) > MAX_TRUSTED_STEP:
-        return CLOCK.about(subject).fault(
-            f"{finding}; fires come that much {'late' if ahead > 0 else 'early'}", advice
-        )
-    return CLOCK.about(subject).warning(finding, advice)
+        return subject.fault(f"{finding}; fires come that much {effect}", advice)
+    return subject.warning(finding, advice)
 
 
 def _report_unsynchronised_clock(*, agrees: bool) -> CheckFinding:
+    finding = "no time service keeps its clock right"
     advice = "timedatectl set-ntp true, or install chrony; in a container, on its host"
     if agrees:
-        return CLOCK.about("this machine").notice(
-            "no time service keeps its clock right, but an API's clock shows that it is right now", advice
-        )
-    return CLOCK.about("this machine").warning("no time service keeps its clock right", advice)
+        finding += ", but an API's clock shows that it is right now"
+        return Subject("this machine").notice(finding, advice)
+    return Subject("this machine").warning(finding, advice)

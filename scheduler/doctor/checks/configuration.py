@@ -6,12 +6,11 @@ from itertools import chain
 from typing import Final
 
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.findings import CheckFinding, Subject
 from scheduler.settings import Settings
 from scheduler.settings.registry import format_path
 from scheduler.settings.units import format_duration
 
-CONFIGURATION: Final = Check("configuration")
 _SYSTEMD_STOP_TIMEOUT: Final = timedelta(seconds=90)
 """The time that systemd waits after SIGTERM when the unit sets no time.
 
@@ -31,18 +30,16 @@ _MAX_FAILED_POLLS: Final = 3  # polls that may fail in a row
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the configuration."""
     for problem in facts.problems:
-        yield CONFIGURATION.about(problem.where).fault(problem.what, problem.remedy)
+        yield Subject(problem.where).fault(problem.what, problem.remedy)
     if facts.configuration is None:
         return
-    where = f"{facts.configuration.file}" if facts.configuration.file else "no file"
-    if not facts.settings.targets:
-        yield CONFIGURATION.about(where).fault(
-            "no target is configured",
-            "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID",
+    subject, settings = Subject(str(facts.configuration.file or "no file")), facts.settings
+    if not settings.targets:
+        advice = (
+            "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
         )
-    yield CONFIGURATION.about(where).ok(
-        f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}"
-    )
+        yield subject.fault("no target is configured", advice)
+    yield subject.ok(f"can be read; targets: {len(settings.targets)}, overrides: {len(settings.overrides)}")
     yield from _check_variables(facts)
     yield from _check_times(facts.settings)
     yield from _check_overrides(facts)
@@ -53,38 +50,31 @@ def _check_variables(facts: Facts) -> Iterator[CheckFinding]:
     origins = facts.configuration.origins
     names = sorted({origin.name for origin in origins.values() if origin.kind == "environment"})
     if names:
-        yield CONFIGURATION.about("environment").notice(
-            f"settings come from {', '.join(names)}",
-            "check that the daemon has the same variables: a unit does not have the variables of a shell",
-        )
+        advice = "check that the daemon has the same variables: a unit does not have the variables of a shell"
+        yield Subject("environment").notice(f"settings come from {', '.join(names)}", advice)
     path = facts.settings.ledger.url.path
     if not path.is_absolute():
-        yield CONFIGURATION.about("ledger.url").notice(
-            f"{path} counts from the working directory, which is {path.absolute().parent} here",
-            "write an absolute path, with four slashes after sqlite:",
-        )
+        finding = f"{path} counts from the working directory, which is {path.absolute().parent} here"
+        advice = "write an absolute path, with four slashes after sqlite:"
+        yield Subject("ledger.url").notice(finding, advice)
 
 
 def _check_times(settings: Settings) -> Iterator[CheckFinding]:
     schedule = settings.schedule
     if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOP_TIMEOUT:
-        yield CONFIGURATION.about("daemon.drain_timeout").notice(
-            f"{format_duration(settings.daemon.drain_timeout)} is longer than the default wait "
-            "of systemd, 90 s",
-            "set TimeoutStopSec in the unit to some seconds more",
-        )
+        drain_timeout = format_duration(settings.daemon.drain_timeout)
+        finding = f"{drain_timeout} is longer than the default wait of systemd, 90 s"
+        advice = "set TimeoutStopSec in the unit to some seconds more"
+        yield Subject("daemon.drain_timeout").notice(finding, advice)
     if schedule.settle_time < _MIN_SETTLE_TIME and not all(target.idempotent for target in settings.targets):
-        yield CONFIGURATION.about("schedule.settle_time").warning(
-            f"{format_duration(schedule.settle_time)} is too short for an API that is slow "
-            "once: a run that starts later is a double",
-            "leave it at 30s, or set idempotent on a target that honours Idempotency-Key",
-        )
+        finding = f"{format_duration(schedule.settle_time)} is too short for an API that is slow once"
+        advice = "leave it at 30s, or set idempotent on a target that honours Idempotency-Key"
+        subject = Subject("schedule.settle_time")
+        yield subject.warning(f"{finding}: a run that starts later is a double", advice)
     if schedule.stale_limit < _MAX_FAILED_POLLS * schedule.poll_interval:
-        yield CONFIGURATION.about("schedule.stale_limit").warning(
-            f"{format_duration(schedule.stale_limit)} is over before {_MAX_FAILED_POLLS} polls can "
-            "fail; nothing fires after that",
-            f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter",
-        )
+        finding = f"{format_duration(schedule.stale_limit)} is over before {_MAX_FAILED_POLLS} polls can fail"
+        advice = f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter"
+        yield Subject("schedule.stale_limit").warning(f"{finding}; nothing fires after that", advice)
     yield from _check_retries(settings)
     yield from _check_kept_answers(settings)
 
@@ -99,11 +89,9 @@ def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
     needed = max(timeouts, default=timedelta(0)) + settings.schedule.settle_time
     for where, start_within in _list_start_within(settings):
         if start_within is not None and start_within < needed:
-            yield CONFIGURATION.about(where).notice(
-                f"{format_duration(start_within)} is over before an unknown attempt is reconciled, "
-                f"after {format_duration(needed)}",
-                "nothing, if you do not want so late occurrences; else make it longer",
-            )
+            finding = f"{format_duration(start_within)} is over before an unknown attempt is reconciled"
+            advice = "nothing, if you do not want so late occurrences; else make it longer"
+            yield Subject(where).notice(f"{finding}, after {format_duration(needed)}", advice)
 
 
 def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
@@ -113,14 +101,11 @@ def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
     """
     if not any(target.idempotent for target in settings.targets):
         return
-    retention = format_duration(_ANSWER_RETENTION)
+    kept = f"the API keeps an answer for its Idempotency-Key, {format_duration(_ANSWER_RETENTION)}"
+    advice = "make it shorter: an attempt that is sent again later may start a second run"
     for where, start_within in _list_start_within(settings):
         if start_within is not None and start_within > _ANSWER_RETENTION:
-            yield CONFIGURATION.about(where).warning(
-                f"{format_duration(start_within)} is longer than the API keeps an answer for its "
-                f"Idempotency-Key, {retention}",
-                "make it shorter: an attempt that is sent again later may start a second run",
-            )
+            yield Subject(where).warning(f"{format_duration(start_within)} is longer than {kept}", advice)
 
 
 def _list_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
@@ -138,16 +123,13 @@ def _check_overrides(facts: Facts) -> Iterator[CheckFinding]:
         return
     matching, counting = set[int](), set[int]()
     for automation in chain.from_iterable(automations or () for automations in lists):
-        if places := set(facts.settings.patterns.find_all(automation.id, automation.name)):
+        if places := set(facts.settings.patterns.find_all(automation.automation_id, automation.name)):
             matching |= places
             counting.add(min(places))
     for number, override in enumerate(facts.settings.overrides):
-        if number in counting:
-            continue
-        finding, advice = (
-            ("has no effect: earlier overrides match all its automations", "move it up, or remove it")
-            if number in matching
-            else ("matches no automation", "correct it, or remove it")
-        )
-        where = format_path(("override", number))
-        yield CONFIGURATION.about(where).warning(f'"{override.automation}" {finding}', advice)
+        subject, pattern = Subject(format_path(("override", number))), f'"{override.automation}"'
+        if number not in matching:
+            yield subject.warning(f"{pattern} matches no automation", "correct it, or remove it")
+        elif number not in counting:
+            finding = f"{pattern} has no effect: earlier overrides match all its automations"
+            yield subject.warning(finding, "move it up, or remove it")

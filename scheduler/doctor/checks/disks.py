@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.findings import CheckFinding, Subject
 
 MIB: Final = 2**20
 FULL: Final = 50 * MIB
@@ -12,13 +12,11 @@ TIGHT: Final = 500 * MIB
 _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 
 
-def check_filesystem(check: Check, subject: str, filesystem: str) -> Iterator[CheckFinding]:
+def check_filesystem(subject: Subject, filesystem: str) -> Iterator[CheckFinding]:
     """Yield a fault when a database is on a file system of another machine."""
     if filesystem in _REMOTE:
-        yield check.about(subject).fault(
-            f"it lies on {filesystem}, where locks and the write-ahead log are not reliable",
-            "put it on a local disk",
-        )
+        finding = f"it lies on {filesystem}, where locks and the write-ahead log are not reliable"
+        yield subject.fault(finding, "put it on a local disk")
 
 
 def format_bytes(size: float) -> str:

@@ -9,10 +9,10 @@ from scheduler.core.command_line import format_command
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.quantities import pluralize
-from scheduler.doctor.facts import LOOK_BACK, ApiFacts, Facts, KnownAutomation, TargetFacts
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.facts import LOOK_BACK, ApiFacts, Facts, TargetFacts
+from scheduler.doctor.findings import CheckFinding, Subject
+from scheduler.ledger.automations import AutomationRow
 
-OTHER_SCHEDULERS: Final = Check("other schedulers")
 _START_DELAY: Final = timedelta(seconds=90)
 """A run that began within this time after a scheduled instant was most likely started for the instant."""
 _MIN_INTERVAL: Final = timedelta(minutes=10)
@@ -26,25 +26,22 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     findings = [*_check_recorded_runs(facts), *_check_unrecorded_runs(facts), *_check_duplicates(facts)]
     yield from findings
     if not findings and (facts.record is not None or any(target.snapshot for target in facts.targets)):
-        yield OTHER_SCHEDULERS.about("automations").ok("no sign of another scheduler")
+        yield Subject("automations").ok("no sign of another scheduler")
 
 
 def _check_recorded_runs(facts: Facts) -> Iterator[CheckFinding]:
     for runs in facts.record.foreign_runs if facts.record else ():
-        subject = f"automation {runs.name} ({runs.automation_id})"
+        subject = Subject(f"automation {runs.name} ({runs.automation_id})")
         pause = format_command(f"pause {runs.automation_id}", target=runs.target)
         advice = f"switch off the other scheduler, or pause the automation here: `{pause}`"
         newest = f", the newest at {to_text_seconds(runs.newest)}" if runs.newest else ""
-        text = (
-            f"{pluralize(runs.doubled or runs.count, 'run')} in the last {LOOK_BACK.days} days that "
-            f"this scheduler did not start{newest}"
-        )
+        count = pluralize(runs.doubled or runs.count, "run")
+        text = f"{count} in the last {LOOK_BACK.days} days that this scheduler did not start{newest}"
         if runs.doubled:
-            text = f"fired twice: {text} within a minute of an instant of its schedule"
-            yield OTHER_SCHEDULERS.about(subject).fault(text, advice)
+            finding = f"fired twice: {text} within a minute of an instant of its schedule"
+            yield subject.fault(finding, advice)
         else:
-            advice = f"nothing, if a person started them; else {advice}"
-            yield OTHER_SCHEDULERS.about(subject).warning(text, advice)
+            yield subject.warning(text, f"nothing, if a person started them; else {advice}")
 
 
 def _check_unrecorded_runs(facts: Facts) -> Iterator[CheckFinding]:
@@ -65,16 +62,16 @@ def _check_unrecorded_runs(facts: Facts) -> Iterator[CheckFinding]:
         ]
         if suspects:
             names = ", ".join([*suspects[:_MAX_NAMES], *(["…"] if len(suspects) > _MAX_NAMES else [])])
-            yield OTHER_SCHEDULERS.about(f"target {target.settings.name}").warning(
-                "newest runs that began by their schedules and that the ledger does not know, of "
-                f"{len(suspects):,}: {names}",
-                "if another scheduler is at work, as the hosted service's own, switch it off before "
-                "this one fires too",
+            runs = "newest runs that began by their schedules and that the ledger does not know"
+            advice = "if another scheduler is at work, as the hosted service's own, switch it off"
+            subject = Subject(f"target {target.settings.name}")
+            yield subject.warning(
+                f"{runs}, of {len(suspects):,}: {names}", f"{advice} before this one fires too"
             )
 
 
 def _is_suspect(
-    facts: Facts, automation: KnownAutomation, ahead: timedelta, restored_at: datetime | None
+    facts: Facts, automation: AutomationRow, ahead: timedelta, restored_at: datetime | None
 ) -> bool:
     """Return whether the newest run began by the schedule, and is not in the ledger.
 
@@ -83,15 +80,13 @@ def _is_suspect(
     run_at = automation.run_at
     if run_at is None or not automation.enabled or automation.broken is not None:
         return False
-    known = facts.record.newest_runs.get(automation.id) if facts.record else None
-    if (
-        facts.now - run_at > LOOK_BACK
-        or (known is not None and run_at - known < _TOLERANCE)
-        or (restored_at is not None and run_at - ahead <= restored_at)
-    ):
+    known = facts.record.newest_runs.get(automation.automation_id) if facts.record else None
+    if known is not None and run_at - known < _TOLERANCE:
+        return False
+    if facts.now - run_at > LOOK_BACK or (restored_at is not None and run_at - ahead <= restored_at):
         return False
     try:
-        schedule = Schedule.parse(automation.cron_expression, automation.timezone)
+        schedule = Schedule.parse(automation.cron_expression or "", automation.timezone or "")
     except InvalidSchedule:
         return False
     fire = schedule.find_next(run_at - ahead - _START_DELAY)
@@ -105,11 +100,10 @@ def _check_duplicates(facts: Facts) -> Iterator[CheckFinding]:
     for one, other in combinations(facts.targets, 2):
         common = _list_ids(one) & _list_ids(other)
         if common:
-            yield OTHER_SCHEDULERS.about(f"targets {one.settings.name} and {other.settings.name}").fault(
-                f"they are one project by two addresses: {len(common):,} automations are in both, "
-                "and are fired by both",
-                "remove one of them from the configuration",
-            )
+            finding = f"they are one project by two addresses: {len(common):,} automations are in both"
+            subject = Subject(f"targets {one.settings.name} and {other.settings.name}")
+            advice = "remove one of them from the configuration"
+            yield subject.fault(f"{finding}, and are fired by both", advice)
 
 
 def _list_ids(target: TargetFacts) -> frozenset[str]:

@@ -9,8 +9,8 @@ The forecast is an estimate from above, by the daemon's own rules:
 The polls also show the ends of the runs, without further requests.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -19,24 +19,12 @@ from typing import Final
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls, predict_polls
 from scheduler.core.instants import JUST_BEFORE
+from scheduler.doctor.checks.automations import RecurringAutomation
 
 DAY: Final = 24 * 60
 """The length of the forecast in minutes."""
 _HOUR: Final = 60
 _MAX_SINGLE_READINGS: Final = 8  # automations read alone; for more, the whole list is read
-
-
-@dataclass(frozen=True, slots=True)
-class LoadGroup:
-    """The automations on one schedule, counted by the seconds from the schedule's instant to the due instant.
-
-    ``fires``: the number of automations. ``readings``: the number of automations that need a reading, to know
-    whether the previous run has ended.
-    """
-
-    schedule: Schedule
-    fires: Mapping[int, int]
-    readings: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +42,12 @@ class RequestLoad:
         return self.fires + self.readings
 
 
-@dataclass(frozen=True, slots=True)
-class RequestForecast:
-    """The forecast of a day.
-
-    ``minute`` and ``hour``: the busiest by requests. ``most_fires``: the minute with the most fires.
-    ``minutes``: all minutes of the day, in order.
-    """
-
-    minute: RequestLoad
-    hour: RequestLoad
-    most_fires: RequestLoad
-    minutes: Sequence[RequestLoad]
-
-
-def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime) -> RequestForecast:
-    """Forecast the requests of the day that begins with the next full minute."""
+def forecast_requests(
+    automations: Iterable[RecurringAutomation], polling: Polls, now: datetime
+) -> list[RequestLoad]:
+    """Forecast the requests in each minute of the day that begins with the next full minute."""
     begin = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    fires, reads = _count_due(groups, begin)
+    fires, reads = _count_due(automations, begin)
     readings = Counter[int]()
     for at in predict_polls(sorted(fires), polling, DAY * 60):
         readings[max(int(at) // 60, 0)] += polling.pages
@@ -80,36 +56,43 @@ def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime
     by_minute = Counter[int]()
     for second, number in fires.items():
         by_minute[second // 60] += number
-    minutes = [
+    return [
         RequestLoad(begin + timedelta(minutes=minute), by_minute[minute], readings[minute])
         for minute in range(DAY)
     ]
-    return RequestForecast(
-        minute=max(minutes, key=lambda load: load.requests),
-        hour=max(_list_hours(minutes), key=lambda load: load.requests),
-        most_fires=max(minutes, key=lambda load: load.fires),
-        minutes=minutes,
-    )
 
 
-def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[int], Counter[int]]:
+def _count_due(
+    automations: Iterable[RecurringAutomation], begin: datetime
+) -> tuple[Counter[int], Counter[int]]:
     """Count the fires, and the readings for the fires, by seconds from ``begin`` on."""
     fires, reads = Counter[int](), Counter[int]()
-    for group in groups:
-        earliest = begin - timedelta(seconds=max(group.fires)) - JUST_BEFORE
+    for schedule, loads in _group_by_schedule(automations).items():
+        earliest = begin - timedelta(seconds=max(loads)[0]) - JUST_BEFORE
         instants = [
             int((fire - begin).total_seconds())
-            for fire in group.schedule.iterate_between(earliest, begin + timedelta(minutes=DAY))
+            for fire in schedule.iterate_between(earliest, begin + timedelta(minutes=DAY))
         ]
-        for offset, count in group.fires.items():
+        for (offset, needs_reading), count in loads.items():
             for second in (instant + offset for instant in instants):
                 if 0 <= second < DAY * 60:
                     fires[second] += count
-                    reads[second] += group.readings.get(offset, 0)
+                    reads[second] += count if needs_reading else 0
     return fires, +reads
 
 
-def _list_hours(minutes: Sequence[RequestLoad]) -> Iterable[RequestLoad]:
+def _group_by_schedule(
+    automations: Iterable[RecurringAutomation],
+) -> Mapping[Schedule, Counter[tuple[int, bool]]]:
+    """Count the automations on each schedule by their offset in seconds and their need of a reading."""
+    loads = defaultdict[Schedule, Counter[tuple[int, bool]]](Counter)
+    for automation in automations:
+        offset = int(automation.offset.total_seconds())
+        loads[automation.schedule][offset, automation.needs_reading] += 1
+    return loads
+
+
+def list_hours(minutes: Sequence[RequestLoad]) -> Iterator[RequestLoad]:
     """Yield the load of every span of 60 minutes within the day."""
     fires = [0, *accumulate(minute.fires for minute in minutes)]
     readings = [0, *accumulate(minute.readings for minute in minutes)]

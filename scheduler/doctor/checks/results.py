@@ -1,15 +1,12 @@
 """The results of runs: the failing automations in the ledger."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import FinishedRun
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.findings import Check, CheckFinding
-
-RESULTS: Final = Check("runs")
+from scheduler.doctor.findings import CheckFinding, Subject
 
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
@@ -27,19 +24,18 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         yield _warn_of_failure(run)
     more = sum(count for target, count in failing.counts.items() if target in targets) - len(named)
     if more > 0:
-        yield RESULTS.about("automations").warning(
-            f"{more:,} more with a failed newest finished run",
-            f"see `{format_command('history --run-status failed')}`",
+        finding = f"{more:,} more with a failed newest finished run"
+        yield Subject("automations").warning(
+            finding, f"see `{format_command('history --run-status failed')}`"
         )
     if not named and not more:
-        yield RESULTS.about("automations").ok("no newest finished run failed")
+        yield Subject("automations").ok("no newest finished run failed")
 
 
 def _warn_of_failure(run: FinishedRun) -> CheckFinding:
     error = f": {run.error}" if run.error else ""
-    return RESULTS.about(f"automation {run.name} ({run.automation_id})").warning(
-        f"its newest finished run {run.description}, {to_text_seconds(run.finished_at)}{error}",
-        f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the "
-        "API; remove the cause, then "
-        f"`{format_command(f'automations run {run.automation_id}', target=run.target)}`",
-    )
+    finding = f"its newest finished run {run.description}, {to_text_seconds(run.finished_at)}{error}"
+    look = f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the API"
+    again = f"`{format_command(f'automations run {run.automation_id}', target=run.target)}`"
+    subject = Subject(f"automation {run.name} ({run.automation_id})")
+    return subject.warning(finding, f"{look}; remove the cause, then {again}")

@@ -1,16 +1,15 @@
 """The forecast of the known automations that will wait for the request budget or lose occurrences."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Forecast, ForecastOccurrence, Polls, find_losers, make_forecast
 from scheduler.core.instants import JUST_BEFORE, to_text_seconds
-from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_start_within
+from scheduler.core.policy import CatchUp, compute_start_within
 from scheduler.core.quantities import describe_span, pluralize
+from scheduler.doctor.checks.automations import RecurringAutomation
 from scheduler.settings import TargetSection
 
 MAX_OCCURRENCES: Final = 20_000
@@ -26,17 +25,6 @@ The requests of these minutes still count against requests_per_hour.
 _MAX_BEFORE: Final = MAX_OCCURRENCES // 4
 _MAX_EXAMPLES: Final = 3
 _NOTABLE_SECONDS: Final = 1.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class RecurringAutomation:
-    """An automation that fires by a schedule. ``offset``: the delay from a scheduled to a due instant."""
-
-    id: str
-    name: str
-    schedule: Schedule
-    offset: timedelta
-    policies: Policies
 
 
 def choose_stretch(fires: Sequence[int], crowded: range) -> range:
@@ -93,7 +81,6 @@ def _list_dues(
     With ``catch_up = "all"``, nothing is coalesced: only the deadline counts.
     """
     policies, length = automation.policies, (end - begin).total_seconds()
-    reads = policies.concurrency is not Concurrency.ALLOW
     for instant, following in pairwise((*instants, None)):
         assert instant is not None, "only the last one has nothing that follows"
         to_the_next = None if following is None else following - instant
@@ -102,7 +89,9 @@ def _list_dues(
         if to_the_next is not None and policies.catch_up is not CatchUp.ALL:
             patience = min(patience, to_the_next)
         if 0 <= at < length:
-            yield ForecastOccurrence(at, at + patience.total_seconds(), automation.id, reads=reads)
+            yield ForecastOccurrence(
+                at, at + patience.total_seconds(), automation.id, reads=automation.needs_reading
+            )
 
 
 def describe_shortage(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:

@@ -9,9 +9,8 @@ from typing import Final
 
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import Facts, LedgerFacts, UnknownFact, ZoneFacts
-from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.findings import CheckFinding, Subject
 
-ZONE_DATA: Final = Check("zone data")
 _YEARS: Final = 2
 _UPDATE: Final = (
     "apt-get install --only-upgrade tzdata for the system's, "
@@ -21,33 +20,31 @@ _UPDATE: Final = (
 
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the zone data."""
+    subject = Subject("zone data")
     if isinstance(facts.zones, UnknownFact):
-        yield ZONE_DATA.about("zone data").fault(
-            f"they could not be looked at: {facts.zones.reason}", "install the system's tzdata again"
-        )
+        finding = f"they could not be looked at: {facts.zones.reason}"
+        yield subject.fault(finding, "install the system's tzdata again")
     elif not facts.zones.copies:
-        yield ZONE_DATA.about("zone data").fault("there are none on this machine", "apt-get install tzdata")
+        yield subject.fault("there are none on this machine", "apt-get install tzdata")
     else:
-        yield from _check_copies(facts, facts.zones)
+        yield from _check_copies(subject, facts, facts.zones)
         yield from _check_daemon(facts)
 
 
-def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
+def _check_copies(subject: Subject, facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
     used, *others = zones.copies
     beside = f"; beside it, the {others[0].source}'s {others[0].version}" if others else ""
     year = re.match(r"\d{4}", used.version)
     if year is not None and facts.now.year - int(year[0]) >= _YEARS:
-        yield ZONE_DATA.about("zone data").warning(
-            f"the newest copy is {used.version}; laws have changed since", _UPDATE
-        )
+        yield subject.warning(f"the newest copy is {used.version}; laws have changed since", _UPDATE)
     else:
-        yield ZONE_DATA.about("zone data").ok(f"{used.version} of the {used.source} is used{beside}")
+        yield subject.ok(f"{used.version} of the {used.source} is used{beside}")
     for name, since in zones.disagreements.items():
-        yield ZONE_DATA.about(name).warning(
-            f"the {others[0].source}'s copy, {others[0].version}, has other times there from "
-            f"{to_text_seconds(since)} on",
-            f"nothing for the fires, which go by {used.version}; for the clocks that people see: {_UPDATE}",
+        copy = f"the {others[0].source}'s copy, {others[0].version}"
+        advice = (
+            f"nothing for the fires, which go by {used.version}; for the clocks that people see: {_UPDATE}"
         )
+        yield Subject(name).warning(f"{copy}, has other times there from {to_text_seconds(since)} on", advice)
 
 
 def _check_daemon(facts: Facts) -> Iterator[CheckFinding]:
@@ -57,8 +54,7 @@ def _check_daemon(facts: Facts) -> Iterator[CheckFinding]:
         return
     (croniter, tzdata, rules), here = evaluation, facts.evaluation
     if evaluation != here:
-        yield ZONE_DATA.about("daemon").warning(
-            f"it evaluates by croniter {croniter}, zone data {tzdata} and rules {rules}, "
-            f"this command by {here[0]}, {here[1]} and {here[2]}",
-            "reload the daemon for new zone data, restart it for another croniter and other rules",
-        )
+        daemon = f"it evaluates by croniter {croniter}, zone data {tzdata} and rules {rules}"
+        advice = "reload the daemon for new zone data, restart it for another croniter and other rules"
+        finding = f"{daemon}, this command by {here[0]}, {here[1]} and {here[2]}"
+        yield Subject("daemon").warning(finding, advice)

@@ -18,10 +18,7 @@ from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES, find_damage, read_kind
 from scheduler.database.files import open_without_trace as without_a_trace
-from scheduler.doctor.facts import (
-    LOOK_BACK,
-    LedgerFacts,
-)
+from scheduler.doctor.facts import LOOK_BACK, LedgerFacts
 from scheduler.doctor.probes.files import find_filesystem, get_free_bytes, read_file_facts
 from scheduler.ledger.lock import find_holding_process, locate_lock_file
 from scheduler.ledger.schema import APPLICATION_ID
