@@ -3,7 +3,6 @@
 from datetime import datetime
 
 from scheduler.audit.evidence import Evidence
-from scheduler.audit.explanation import is_implied
 from scheduler.core.backfill import BACKFILL_OUTCOMES, FireRequest
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import JUST_BEFORE, to_text, to_text_seconds
@@ -35,14 +34,15 @@ def _refuse_removed_automation(evidence: Evidence) -> None:
 
 def _refuse_unless_missing(evidence: Evidence) -> None:
     why = f"see `{format_command(f'why {evidence.automation_id} {to_text_seconds(evidence.instant)}')}`"
-    if not is_implied(evidence, evidence.instant):
+    if not evidence.is_implied:
         raise BackfillRefused(f"nothing was scheduled for it then; {why}")
     if evidence.pruned_before is not None and evidence.instant < evidence.pruned_before:
         run = format_command(f"automations run {evidence.automation_id}", target=evidence.target)
-        raise BackfillRefused(
-            f"what was scheduled before {to_text(evidence.pruned_before)} may have been removed for its age, "
-            f"and nobody knows whether it ran; start a run without an occurrence: `{run}`"
+        removed = (
+            f"what was scheduled before {to_text(evidence.pruned_before)} may have been removed for its age"
         )
+        unknown = "nobody knows whether it ran"
+        raise BackfillRefused(f"{removed}, and {unknown}; start a run without an occurrence: `{run}`")
     if evidence.is_undecided:
         raise BackfillRefused(f"the daemon has not decided about it yet; {why}")
 
@@ -53,11 +53,9 @@ def _refuse_possible_run(evidence: Evidence, row: OccurrenceRow) -> None:
     if row.outcome is None:
         raise BackfillRefused(f"it is open ({row.state}), and will have its outcome")
     if row.outcome not in BACKFILL_OUTCOMES:
-        raise BackfillRefused(
-            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if "
-            "there is none, "
-            f"`{format_command(f'automations run {evidence.automation_id}', target=evidence.target)}`"
-        )
+        run = format_command(f"automations run {evidence.automation_id}", target=evidence.target)
+        look = f"look at its runs at the API, and if there is none, `{run}`"
+        raise BackfillRefused(f"it is {row.fate}: a run may have been started; {look}")
     late = next((run.run_id for run in evidence.runs if not run.is_own), None)
     if late is not None:
         raise BackfillRefused(f"run {late} is most likely a late attempt for it")
@@ -74,18 +72,12 @@ def _derive_span_instants(evidence: Evidence, row: OccurrenceRow | None) -> tupl
     since, evaluation = row.scheduled_for - JUST_BEFORE, evidence.evaluation
     instants: set[datetime] = set()
     for period in evidence.periods:
-        definition, begin, end = (
-            period.version.firing_definition,
-            max(since, period.begin),
-            min(row.last, period.end),
-        )
-        if definition is not None and begin < end:
-            instants.update(evaluation.list_instants(definition, begin, end))
+        instants.update(evaluation.list_period_instants(period, since, row.last))
     if len(instants) != row.count or evidence.instant not in instants:
+        run = format_command(f"automations run {evidence.automation_id}", target=evidence.target)
         raise BackfillRefused(
             f"it lies in a row for {row.count:,} occurrences of which {len(instants):,} can be derived "
-            "now: croniter, the zone data or the "
-            "rules for clock changes were others then; start a run without an occurrence: "
-            f"`{format_command(f'automations run {evidence.automation_id}', target=evidence.target)}`"
+            "now: croniter, the zone data or the rules for clock changes were others then; "
+            f"start a run without an occurrence: `{run}`"
         )
     return tuple(sorted(instants))

@@ -1,13 +1,14 @@
 """The differences between the record and the implied occurrences, and a finding for each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.expectation import AuditExpectation, PeriodsByAutomation
-from scheduler.audit.findings import AuditFinding, FindingKind
+from scheduler.audit.findings import KEEP_ADVICE, AuditFinding, FindingKind
+from scheduler.audit.versions import find_period_at
 from scheduler.core.backlog_decisions import measure_extent
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import JUST_BEFORE, to_text_seconds
@@ -52,7 +53,7 @@ def split_off_gaps(
     An occurrence without a row inside a gap is not decided yet.
     """
     undecided = [instant for instant in instants if any(gap.since < instant <= gap.until for gap in gaps)]
-    return (list(instants), []) if not undecided else (sorted(set(instants) - set(undecided)), undecided)
+    return sorted(set(instants) - set(undecided)), undecided
 
 
 def count_missing_rows(
@@ -137,50 +138,38 @@ class Judge:
     def judge_miscounted_span(self, span: OccurrenceSpan, implied: int) -> AuditFinding:
         """Make the finding for a span with a wrong count."""
         counted = pluralize(span.count, "occurrence")
-        text = (
-            f"a span up to {to_text_seconds(span.last)} stands for {counted}, and its definitions imply "
-            f"{implied:,}"
-        )
+        text = f"a span up to {to_text_seconds(span.last)} stands for {counted}"
+        text += f", and its definitions imply {implied:,}"
         kind = FindingKind.MISSING if span.count < implied else FindingKind.UNEXPLAINED
         if self._was_evaluated_otherwise(span.first):
             kind, text = FindingKind.DIFFERENTLY, f"{text}; {self._describe_evaluators(span.first)}"
-        return self._make_finding(
-            span.automation_id,
-            span.first,
-            kind,
-            text,
-            "nothing of it was sent; keep the ledger, and report this",
-        )
+        discrepancy = Discrepancy(span.first, span.automation_id, kind)
+        return self._make_finding(discrepancy, text, f"nothing of it was sent; {KEEP_ADVICE}")
 
     def _judge_automation(self, discrepancies: list[Discrepancy]) -> Iterator[AuditFinding]:
-        missing = [discrepancy for discrepancy in discrepancies if discrepancy.kind is FindingKind.MISSING]
-        extra = [discrepancy for discrepancy in discrepancies if discrepancy.kind is FindingKind.UNEXPLAINED]
-        for moved, to in self._pair_moved_occurrences(missing, extra):
+        missing, extra, double = (
+            [discrepancy for discrepancy in discrepancies if discrepancy.kind is kind]
+            for kind in (FindingKind.MISSING, FindingKind.UNEXPLAINED, FindingKind.DOUBLE)
+        )
+        for moved, recorded in self._pair_moved_occurrences(missing, extra):
             missing.remove(moved)
-            extra.remove(to)
-            yield self._make_moved_finding(moved, to)
+            extra.remove(recorded)
+            yield self._make_moved_finding(moved, recorded)
         yield from map(self._make_missing_finding, missing)
         yield from map(self._make_unexplained_finding, extra)
-        yield from (
-            self._make_double_finding(discrepancy)
-            for discrepancy in discrepancies
-            if discrepancy.kind is FindingKind.DOUBLE
-        )
+        for discrepancy in double:
+            text = f"has a row of its own ({discrepancy.fate}), and lies in a span too"
+            yield self._make_finding(discrepancy, text, KEEP_ADVICE)
 
     def _pair_moved_occurrences(
         self, missing: Iterable[Discrepancy], extra: Iterable[Discrepancy]
     ) -> list[tuple[Discrepancy, Discrepancy]]:
         unpaired, pairs = list(extra), []
         for discrepancy in missing:
-            near = [
-                other
-                for other in unpaired
-                if abs(other.scheduled_for - discrepancy.scheduled_for) <= MAX_ZONE_SHIFT
-            ]
-            if near and self._was_evaluated_otherwise(discrepancy.scheduled_for):
-                nearest = min(near, key=lambda other: abs(other.scheduled_for - discrepancy.scheduled_for))
-                unpaired.remove(nearest)
-                pairs.append((discrepancy, nearest))
+            distances = [abs(other.scheduled_for - discrepancy.scheduled_for) for other in unpaired]
+            nearest = min(distances, default=timedelta.max)
+            if nearest <= MAX_ZONE_SHIFT and self._was_evaluated_otherwise(discrepancy.scheduled_for):
+                pairs.append((discrepancy, unpaired.pop(distances.index(nearest))))
         return pairs
 
     def _was_evaluated_otherwise(self, instant: datetime) -> bool:
@@ -191,24 +180,17 @@ class Judge:
         return f"then evaluated by croniter {then[0]} with zone data {then[1]}, now by {now[0]} with {now[1]}"
 
     def _make_moved_finding(self, discrepancy: Discrepancy, recorded: Discrepancy) -> AuditFinding:
-        text = (
-            f"on record at {to_text_seconds(recorded.scheduled_for)} instead "
-            f"({recorded.fate}): {self._describe_evaluators(discrepancy.scheduled_for)}"
-        )
-        return self._make_finding(
-            discrepancy.automation_id,
-            discrepancy.scheduled_for,
-            FindingKind.DIFFERENTLY,
-            text,
-            "nothing: it happened once, by the rules and versions of that time",
-        )
+        instead = f"on record at {to_text_seconds(recorded.scheduled_for)} instead ({recorded.fate})"
+        text = f"{instead}: {self._describe_evaluators(discrepancy.scheduled_for)}"
+        advice = "nothing: it happened once, by the rules and versions of that time"
+        return self._make_finding(replace(discrepancy, kind=FindingKind.DIFFERENTLY), text, advice)
 
     def _make_missing_finding(self, discrepancy: Discrepancy) -> AuditFinding:
         definition = self._find_definition(discrepancy)
         text = "implied, and not on record"
         if definition is not None:
             text = f"implied by {definition.cron_expression!r} in {definition.timezone}, and not on record"
-        advice = f"run it: `{_format_command('fire', discrepancy)}`; keep the ledger, and report this"
+        advice = f"run it: `{_format_command('fire', discrepancy)}`; {KEEP_ADVICE}"
         return self._make_finding_unless_uncertain(discrepancy, text, advice)
 
     def _make_unexplained_finding(self, discrepancy: Discrepancy) -> AuditFinding:
@@ -224,51 +206,24 @@ class Judge:
         A daemon that starts with other rules decides by the new rules about occurrences that came due before
         the start and were not decided yet.
         """
-        definition, kind = self._find_definition(discrepancy), discrepancy.kind
-        if definition is not None and self._evaluation.is_uncertain(definition, discrepancy.scheduled_for):
-            kind, text, advice = (
-                FindingKind.DIFFERENTLY,
-                f"{text} by the rules of then; a start with other rules decided it",
-                "nothing",
-            )
-        if self._was_evaluated_otherwise(discrepancy.scheduled_for):
-            text = f"{text}; {self._describe_evaluators(discrepancy.scheduled_for)}"
-        return self._make_finding(discrepancy.automation_id, discrepancy.scheduled_for, kind, text, advice)
-
-    def _make_double_finding(self, discrepancy: Discrepancy) -> AuditFinding:
-        text = f"has a row of its own ({discrepancy.fate}), and lies in a span too"
-        return self._make_finding(
-            discrepancy.automation_id,
-            discrepancy.scheduled_for,
-            FindingKind.DOUBLE,
-            text,
-            "keep the ledger, and report this",
-        )
+        definition, instant = self._find_definition(discrepancy), discrepancy.scheduled_for
+        if definition is not None and self._evaluation.is_uncertain(definition, instant):
+            discrepancy, advice = replace(discrepancy, kind=FindingKind.DIFFERENTLY), "nothing"
+            text = f"{text} by the rules of then; a start with other rules decided it"
+        if self._was_evaluated_otherwise(instant):
+            text = f"{text}; {self._describe_evaluators(instant)}"
+        return self._make_finding(discrepancy, text, advice)
 
     def _find_definition(self, discrepancy: Discrepancy) -> Definition | None:
         periods = self._periods.get(discrepancy.automation_id, ())
-        return next(
-            (
-                period.version.firing_definition
-                for period in periods
-                if period.begin < discrepancy.scheduled_for <= period.end
-            ),
-            None,
-        )
+        period = find_period_at(periods, discrepancy.scheduled_for)
+        return None if period is None else period.version.firing_definition
 
-    def _make_finding(
-        self, automation_id: str, instant: datetime, kind: FindingKind, text: str, advice: str
-    ) -> AuditFinding:
-        periods = self._periods.get(automation_id)
-        return AuditFinding(
-            self._target,
-            automation_id,
-            periods[-1].version.name if periods else automation_id,
-            instant,
-            kind,
-            text,
-            advice,
-        )
+    def _make_finding(self, discrepancy: Discrepancy, text: str, advice: str) -> AuditFinding:
+        id_, instant = discrepancy.automation_id, discrepancy.scheduled_for
+        periods = self._periods.get(id_)
+        name = periods[-1].version.name if periods else id_
+        return AuditFinding(self._target, id_, name, instant, discrepancy.kind, text, advice)
 
 
 def _format_command(name: str, discrepancy: Discrepancy) -> str:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.audit.findings import AuditFinding, FindingKind
+from scheduler.audit.findings import KEEP_ADVICE, AuditFinding, FindingKind
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Outcome
 from scheduler.ledger.audit_queries import InconsistentRow, LateDouble, OpenRow
 
-_KEEP_ADVICE: Final = "keep the ledger, and report this"
 GRACE: Final = timedelta(minutes=5)
 """The time after the deadline within which an occurrence may still get its outcome."""
 RECONCILE_LIMIT: Final = timedelta(hours=25)
@@ -30,51 +29,30 @@ def make_inconsistent_finding(target: str, wrong: InconsistentRow) -> AuditFindi
 
 def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
     if wrong.answered_attempts > 1:
-        return (
-            FindingKind.DOUBLE,
-            f"{wrong.answered_attempts} of its attempts were answered with a run",
-            f"stop one of the runs; {_KEEP_ADVICE}",
-        )
+        text = f"{wrong.answered_attempts} of its attempts were answered with a run"
+        return FindingKind.DOUBLE, text, f"stop one of the runs; {KEEP_ADVICE}"
     if wrong.outcome == Outcome.UNRESOLVED:
-        text = (
-            f"unresolved: {wrong.reason}: "
-            f"{wrong.error or 'it could not be found out whether a run was started'}"
-        )
-        advice = "look at its runs at the API; if there is none, start one: "
-        advice += f"`{format_command(f'automations run {wrong.automation_id}', target=target)}`"
-        return FindingKind.UNEXPLAINED, text, advice
+        error = wrong.error or "it could not be found out whether a run was started"
+        run = format_command(f"automations run {wrong.automation_id}", target=target)
+        advice = f"look at its runs at the API; if there is none, start one: `{run}`"
+        return FindingKind.UNEXPLAINED, f"unresolved: {wrong.reason}: {error}", advice
     if wrong.outcome != Outcome.ACCEPTED:
-        return (
-            FindingKind.DOUBLE,
-            f"{wrong.outcome or 'open'}, and run {wrong.linked_run_id} is on record as its own",
-            _KEEP_ADVICE,
-        )
+        text = f"{wrong.outcome or 'open'}, and run {wrong.linked_run_id} is on record as its own"
+        return FindingKind.DOUBLE, text, KEEP_ADVICE
     if wrong.run_recorded_for is None:
-        return (
-            FindingKind.UNEXPLAINED,
-            f"accepted with run {wrong.run_id}, which is not on record as its own",
-            _KEEP_ADVICE,
-        )
-    return (
-        FindingKind.DOUBLE,
-        (
-            f"accepted with run {wrong.run_id}, which is that of {wrong.run_recorded_for}: one run for "
-            "two occurrences"
-        ),
-        _KEEP_ADVICE,
-    )
+        text = f"accepted with run {wrong.run_id}, which is not on record as its own"
+        return FindingKind.UNEXPLAINED, text, KEEP_ADVICE
+    text = f"accepted with run {wrong.run_id}, which is that of {wrong.run_recorded_for}"
+    return FindingKind.DOUBLE, f"{text}: one run for two occurrences", KEEP_ADVICE
 
 
 def make_double_finding(target: str, double: LateDouble, name: str) -> AuditFinding:
     """A late double that the daemon has noticed."""
-    text = (
-        f"a second run, {double.run_id}, begun {double.started_at or 'nobody knows when'}, is most "
-        "likely a late attempt for it"
-    )
+    begun = f"begun {double.started_at or 'nobody knows when'}"
+    text = f"a second run, {double.run_id}, {begun}, is most likely a late attempt for it"
     advice = "stop one of the two runs; if that happens again, raise settle_time and request_timeout"
-    return AuditFinding(
-        target, double.automation_id, name, double.scheduled_for, FindingKind.DOUBLE, text, advice
-    )
+    kind, instant = FindingKind.DOUBLE, double.scheduled_for
+    return AuditFinding(target, double.automation_id, name, instant, kind, text, advice)
 
 
 def make_open_finding(target: str, row: OpenRow, now: datetime, patience: timedelta) -> AuditFinding | None:
@@ -90,9 +68,8 @@ def make_open_finding(target: str, row: OpenRow, now: datetime, patience: timede
         return None
     text = f"open ({row.state}), and should have had its outcome by {to_text_seconds(until)}"
     advice = f"start the daemon if it does not run; else see what keeps it: `{format_command('status')}`"
-    return AuditFinding(
-        target, row.automation_id, row.name, row.scheduled_for, FindingKind.UNEXPLAINED, text, advice
-    )
+    kind = FindingKind.UNEXPLAINED
+    return AuditFinding(target, row.automation_id, row.name, row.scheduled_for, kind, text, advice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +89,12 @@ def find_unknown_runs(
 
     ``known``: for each run id, whether the ledger has the run.
     """
+    if snapshot_at is None:
+        return
+    advice, kind = f"find out who starts its runs; {KEEP_ADVICE}", FindingKind.UNEXPLAINED
     for run in shown:
-        must_be_known = snapshot_at is not None and (
-            run.run_at is None or run.run_at < snapshot_at - CLOCK_TOLERANCE
-        )
-        if must_be_known and not known[run.run_id]:
+        is_in_snapshot = run.run_at is None or run.run_at < snapshot_at - CLOCK_TOLERANCE
+        if is_in_snapshot and not known[run.run_id]:
             began = "" if run.run_at is None else f", begun {to_text(run.run_at)}"
             text = f"the API shows run {run.run_id}{began}, which the ledger does not know"
-            yield AuditFinding(
-                target,
-                run.automation_id,
-                run.name,
-                None,
-                FindingKind.UNEXPLAINED,
-                text,
-                f"find out who starts its runs; {_KEEP_ADVICE}",
-            )
+            yield AuditFinding(target, run.automation_id, run.name, None, kind, text, advice)

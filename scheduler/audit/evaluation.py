@@ -6,20 +6,15 @@ from a loss.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import NamedTuple
 
+from scheduler.audit.versions import VersionPeriod
 from scheduler.core.cron.schedule import InvalidSchedule
 from scheduler.core.instants import END_OF_TIME, JUST_BEFORE
 from scheduler.core.model import Definition
 from scheduler.ledger.versions import EvaluationRules, Transition
-
-
-class _Key(NamedTuple):
-    expression: str
-    timezone: str
-    rules: int
 
 
 class Evaluation:
@@ -34,7 +29,7 @@ class Evaluation:
         self._transitions = transitions
         self._starts = [rule_set.since for rule_set in rules]
         self._distinct_rules = {rule_set.settings: rule_set for rule_set in rules}.values()
-        self._memo: dict[_Key, tuple[datetime, ...]] = {}
+        self._memo: dict[tuple[str, str], tuple[datetime, ...]] = {}  # by expression and time zone
         self._window = (END_OF_TIME, END_OF_TIME)
 
     def set_window(self, begin: datetime, end: datetime) -> None:
@@ -51,22 +46,23 @@ class Evaluation:
 
         The result is empty for a definition that cannot be evaluated now.
         """
-        if self._window[0] <= begin and end <= self._window[1]:
-            instants = tuple(
-                instant
-                for number in self._list_indexes(*self._window)
-                for instant in self._get_cached_instants(definition, number)
-            )
-            return (
-                instants
-                if (begin, end) == self._window
-                else instants[bisect_right(instants, begin) : bisect_right(instants, end)]
-            )
-        return tuple(
-            instant
-            for number in self._list_indexes(begin, end)
-            for instant in self._evaluate(definition, number, begin, end)
-        )
+        if not (self._window[0] <= begin and end <= self._window[1]):
+            return self._evaluate(definition, begin, end)
+        key = definition.cron_expression, definition.timezone
+        if key not in self._memo:
+            self._memo[key] = self._evaluate(definition, *self._window)
+        instants = self._memo[key]
+        if (begin, end) == self._window:
+            return instants
+        return instants[bisect_right(instants, begin) : bisect_right(instants, end)]
+
+    def list_period_instants(
+        self, period: VersionPeriod, begin: datetime, end: datetime, until: datetime | None = None
+    ) -> tuple[datetime, ...]:
+        """List the instants of a version, while the version is in force, or up to ``until`` instead."""
+        definition, begin = period.version.firing_definition, max(begin, period.begin)
+        end = min(end, period.end if until is None else until)
+        return () if definition is None or begin >= end else self.list_instants(definition, begin, end)
 
     def implies(self, definition: Definition, instant: datetime) -> bool:
         """Return whether the definition is scheduled at exactly this instant."""
@@ -77,37 +73,20 @@ class Evaluation:
         if not any(begin < instant <= end for begin, end in self._transitions):
             return False
         try:
-            return (
-                len(
-                    {rules.parse_schedule(definition).is_fire_time(instant) for rules in self._distinct_rules}
-                )
-                > 1
-            )
+            schedules = [rules.parse_schedule(definition) for rules in self._distinct_rules]
         except InvalidSchedule:
             return False
+        return len({schedule.is_fire_time(instant) for schedule in schedules}) > 1
 
     def _find_index(self, instant: datetime) -> int:
         return max(bisect_right(self._starts, instant) - 1, 0)
 
-    def _list_indexes(self, begin: datetime, end: datetime) -> range:
-        return range(self._find_index(begin), self._find_index(end - JUST_BEFORE) + 1)
-
-    def _get_cached_instants(self, definition: Definition, number: int) -> tuple[datetime, ...]:
-        key = _Key(definition.cron_expression, definition.timezone, number)
-        if key not in self._memo:
-            self._memo[key] = tuple(self._evaluate(definition, number, *self._window))
-        return self._memo[key]
-
-    def _evaluate(
-        self, definition: Definition, number: int, begin: datetime, end: datetime
-    ) -> Iterator[datetime]:
-        until = self._starts[number + 1] if number + 1 < len(self._starts) else END_OF_TIME
-        since = self._starts[number] if number else begin
-        try:
-            return (
-                self._rules[number]
-                .parse_schedule(definition)
-                .iterate_between(max(begin, since), min(end, until))
-            )
-        except InvalidSchedule:
-            return iter(())
+    def _evaluate(self, definition: Definition, begin: datetime, end: datetime) -> tuple[datetime, ...]:
+        instants: list[datetime] = []
+        for number in range(self._find_index(begin), self._find_index(end - JUST_BEFORE) + 1):
+            until = self._starts[number + 1] if number + 1 < len(self._starts) else END_OF_TIME
+            since = self._starts[number] if number else begin
+            with suppress(InvalidSchedule):
+                schedule = self._rules[number].parse_schedule(definition)
+                instants += schedule.iterate_between(max(begin, since), min(end, until))
+        return tuple(instants)

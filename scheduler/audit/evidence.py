@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.versions import VersionPeriod, find_periods
+from scheduler.audit.versions import VersionPeriod, find_period_at, find_periods
 from scheduler.core.model import Gap, Occurrence
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger.occurrence_records import (
@@ -47,6 +47,17 @@ class Evidence:
     pruned_before: datetime | None
     gaps: Sequence[Gap] = ()
     throttled_until: datetime | None = None
+
+    @property
+    def period(self) -> VersionPeriod | None:
+        """The period of the version in force at the instant; None before the first version."""
+        return find_period_at(self.periods, self.instant)
+
+    @property
+    def is_implied(self) -> bool:
+        """Whether the version in force implied an occurrence at exactly this instant."""
+        definition = None if self.period is None else self.period.version.firing_definition
+        return definition is not None and self.evaluation.implies(definition, self.instant)
 
     @property
     def is_undecided(self) -> bool:

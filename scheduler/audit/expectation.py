@@ -9,10 +9,10 @@ once in a million million times. Only instants with a difference are compared oc
 import random
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from scheduler.audit.evaluation import Evaluation
@@ -49,24 +49,9 @@ def draw_weights(automations: Iterable[str]) -> dict[str, int]:
     return {automation_id: draw.getrandbits(_WEIGHT_BITS) + 1 for automation_id in sorted(automations)}
 
 
-@dataclass(frozen=True, slots=True)
-class _DueGroup:
-    """Automations with the same schedule, in force in the same part of the stretch."""
-
-    instants: tuple[datetime, ...]
-    members: list[str]
-
-    def has_instant(self, instant: datetime) -> bool:
-        at = bisect_left(self.instants, instant)
-        return at < len(self.instants) and self.instants[at] == instant
-
-
-@dataclass(frozen=True, slots=True)
-class _SpanGroup:
-    """The instants of spans with the same schedule and bounds, and the fate for each automation."""
-
-    instants: tuple[datetime, ...]
-    fates: Mapping[str, str]
+def _contains(instants: tuple[datetime, ...], instant: datetime) -> bool:
+    at = bisect_left(instants, instant)
+    return at < len(instants) and instants[at] == instant
 
 
 @dataclass(slots=True)
@@ -86,85 +71,62 @@ class AuditExpectation:
     gaps: Sequence[Gap] = ()
     tally: dict[datetime, Tally] = field(default_factory=dict)
     span_counts: Counter[OccurrenceSpan] = field(default_factory=Counter)
-    _span_fates: defaultdict[str, dict[datetime, str]] = field(default_factory=partial(defaultdict, dict))
-    _span_groups: list[_SpanGroup] = field(default_factory=list)
-    _due_groups: list[_DueGroup] = field(default_factory=list)
+    _span_groups: list[tuple[tuple[datetime, ...], Mapping[str, str]]] = field(default_factory=list)
+    """The instants of spans with the same schedule and bounds, and the fate for each automation."""
+    _due_groups: list[tuple[tuple[datetime, ...], list[str]]] = field(default_factory=list)
+    """The instants of automations with the same schedule, in force in the same part of the stretch."""
 
     def __post_init__(self) -> None:
         self.evaluation.set_window(self.begin, self.end)
         self._group_due_automations()
-        for due in self._due_groups:
-            self._add_to_tally(
-                due.instants, len(due.members), sum(self.weights[member] for member in due.members)
-            )
+        for instants, members in self._due_groups:
+            self._add_to_tally(instants, members, 1)
         by_schedule: defaultdict[tuple[Schedule, datetime, datetime], list[OccurrenceSpan]] = defaultdict(
             list
         )
         for span in self.spans:
             if span.schedule is None:
-                self._subtract_span(span)
+                self._subtract_spans([span], self._list_span_instants(span))
             else:
                 by_schedule[span.schedule, span.first, span.last].append(span)
-        for spans in by_schedule.values():
-            self._subtract_equal_spans(spans)
+        for (schedule, first, last), spans in by_schedule.items():
+            begin, end = max(self.begin, first - JUST_BEFORE), min(self.end, last)
+            self._subtract_spans(spans, schedule.iterate_between(begin, end))
 
     def find_span_fates(self, instant: datetime) -> dict[str, str]:
         """Find the fates of the spans with the instant, by automation.
 
         A span that begins at the instant is left out, because the span has a row there.
         """
-        by_automation = {
-            automation_id: fates[instant]
-            for automation_id, fates in self._span_fates.items()
-            if instant in fates
-        }
-        for covered in self._span_groups:
-            at = bisect_left(covered.instants, instant)
-            if at < len(covered.instants) and covered.instants[at] == instant:
-                by_automation |= covered.fates
+        by_automation: dict[str, str] = {}
+        for instants, fates in self._span_groups:
+            if _contains(instants, instant):
+                by_automation |= fates
         return by_automation
 
-    def _subtract_equal_spans(self, spans: Sequence[OccurrenceSpan]) -> None:
-        """Subtract spans with the same schedule and bounds: the instants are evaluated once for all."""
-        schedule, first, last = spans[0].schedule, spans[0].first, spans[0].last
-        assert schedule is not None
-        instants = tuple(schedule.iterate_between(max(self.begin, first - JUST_BEFORE), min(self.end, last)))
+    def _subtract_spans(self, spans: Sequence[OccurrenceSpan], listed: Iterable[datetime]) -> None:
+        """Subtract spans with the same instants, which are listed once for all."""
+        instants = tuple(listed)
         self.span_counts.update(dict.fromkeys(spans, len(instants)))
-        behind = instants[1:] if instants and instants[0] == first else instants
-        self._span_groups.append(_SpanGroup(behind, {span.automation_id: span.fate for span in spans}))
-        self._add_to_tally(
-            behind, -len(spans), -sum(self.weights.get(span.automation_id, 0) for span in spans)
-        )
+        behind = instants[1:] if instants[:1] == (spans[0].first,) else instants
+        fates = {span.automation_id: span.fate for span in spans}
+        self._span_groups.append((behind, fates))
+        self._add_to_tally(behind, fates, -1)
 
-    def _subtract_span(self, span: OccurrenceSpan) -> None:
-        instants = (
-            list(span.list_instants(self.begin, self.end))
-            if span.intervals is not None
-            else self._derive_span_instants(span)
-        )
-        self.span_counts[span] = len(instants)
-        behind = [instant for instant in instants if instant != span.first]
-        self._span_fates[span.automation_id].update(dict.fromkeys(behind, span.fate))
-        self._add_to_tally(behind, -1, -self.weights.get(span.automation_id, 0))
-
-    def _derive_span_instants(self, span: OccurrenceSpan) -> list[datetime]:
-        return [
-            instant
-            for instant in self.list_required_instants(span.automation_id, self.begin, self.end)
-            if span.first <= instant <= span.last
-        ]
+    def _list_span_instants(self, span: OccurrenceSpan) -> Iterable[datetime]:
+        if span.intervals is not None:
+            return span.list_instants(self.begin, self.end)
+        required = self.list_required_instants(span.automation_id, self.begin, self.end)
+        return (instant for instant in required if span.first <= instant <= span.last)
 
     def list_required_instants(self, automation_id: str, begin: datetime, end: datetime) -> list[datetime]:
         """List the instants of an automation required on record, after ``begin`` and up to ``end``.
 
         ``begin`` and ``end`` may lie outside the stretch.
         """
+        periods = self.periods.get(automation_id, ())
         return sorted(
-            {
-                instant
-                for period in self.periods.get(automation_id, ())
-                for instant in self._list_period_instants(period, begin, end, period.end)
-            }
+            {at for period in periods for at in self.evaluation.list_period_instants(period, begin, end)}
         )
 
     def find_tolerated_instants(self, automation_id: str, begin: datetime, end: datetime) -> set[datetime]:
@@ -172,11 +134,11 @@ class AuditExpectation:
 
         The instants are implied by a version in force, or by a version whose end the daemon did not know yet.
         """
-        return {
-            instant
-            for period in self.periods.get(automation_id, ())
-            for instant in self._list_period_instants(period, begin, end, period.tolerated_until)
-        }
+        instants: set[datetime] = set()
+        for period in self.periods.get(automation_id, ()):
+            until = period.tolerated_until
+            instants.update(self.evaluation.list_period_instants(period, begin, end, until))
+        return instants
 
     def was_implied_when_sent(self, automation_id: str, instant: datetime, sent_at: datetime) -> bool:
         """Return whether a version known to the daemon at ``sent_at`` implies the instant.
@@ -184,45 +146,31 @@ class AuditExpectation:
         ``sent_at`` is on the API's clock. A local clock that is ahead sends an occurrence before an edit,
         although the edit counts from before the instant; later the clock is set back.
         """
-        periods = [period for period in self.periods.get(automation_id, ()) if period.known_until >= sent_at]
         return any(
-            self._list_period_instants(period, instant - JUST_BEFORE, instant, END_OF_TIME)
-            for period in periods
+            self.evaluation.list_period_instants(period, instant - JUST_BEFORE, instant, END_OF_TIME)
+            for period in self.periods.get(automation_id, ())
+            if period.known_until >= sent_at
         )
 
     def find_required_automations(self, instant: datetime) -> set[str]:
         """Find the automations required on record at this instant, automations in spans included."""
-        return {member for due in self._due_groups if due.has_instant(instant) for member in due.members}
-
-    def _list_period_instants(
-        self, period: VersionPeriod, begin: datetime, end: datetime, until: datetime
-    ) -> tuple[datetime, ...]:
-        definition, since = period.version.firing_definition, max(begin, period.begin)
-        return (
-            ()
-            if definition is None or since >= min(end, until)
-            else self.evaluation.list_instants(definition, since, min(end, until))
-        )
+        groups = (members for instants, members in self._due_groups if _contains(instants, instant))
+        return set(chain.from_iterable(groups))
 
     def _group_due_automations(self) -> None:
         members: defaultdict[tuple[Definition, datetime, datetime], list[str]] = defaultdict(list)
-        for automation_id, period in self._list_periods():
-            definition, begin, end = (
-                period.version.firing_definition,
-                max(self.begin, period.begin),
-                min(self.end, period.end),
-            )
-            if definition is not None and begin < end:
-                members[definition, begin, end].append(automation_id)
-        for (definition, begin, end), sharing in members.items():
-            self._due_groups.append(_DueGroup(self.evaluation.list_instants(definition, begin, end), sharing))
+        for automation_id, periods in self.periods.items():
+            for period in periods:
+                definition = period.version.firing_definition
+                begin, end = max(self.begin, period.begin), min(self.end, period.end)
+                if definition is not None and begin < end:
+                    members[definition, begin, end].append(automation_id)
+        for key, sharing in members.items():
+            self._due_groups.append((self.evaluation.list_instants(*key), sharing))
 
-    def _list_periods(self) -> Iterator[tuple[str, VersionPeriod]]:
-        return (
-            (automation_id, period) for automation_id, periods in self.periods.items() for period in periods
-        )
-
-    def _add_to_tally(self, instants: Iterable[datetime], count: int, weight: int) -> None:
+    def _add_to_tally(self, instants: Iterable[datetime], automations: Collection[str], sign: int) -> None:
+        count = sign * len(automations)
+        weight = sign * sum(self.weights.get(automation_id, 0) for automation_id in automations)
         for instant in instants:
             before = self.tally.get(instant, (0, 0))
             self.tally[instant] = before[0] + count, before[1] + weight

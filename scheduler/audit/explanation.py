@@ -22,6 +22,7 @@ from scheduler.core.policy import Policies, compute_due, make_fire_time
 from scheduler.core.quantities import describe_duration
 from scheduler.core.status import describe_expiry
 from scheduler.ledger.occurrence_records import AttemptRow, OccurrenceRow, RunRow
+from scheduler.ledger.versions import EvaluationRules
 
 _LARGE_OFFSET: Final = 60.0
 """Minimum difference of two clocks, in seconds, that an explanation mentions."""
@@ -82,99 +83,209 @@ def explain_occurrence(
 
     ``policies`` are the policies of the automation at the instant; None: unknown.
     """
-    period = find_period_at(evidence, evidence.instant)
-    due = _find_due(evidence, period, policies)
-    verdict, why = _judge(evidence, period, now, due)
-    wait = _find_wait(evidence, verdict, now, due)
-    if wait is not None and evidence.row is not None:
-        why = _describe_wait(wait)
-    deadline = _find_deadline(evidence, period, policies, wait)
-    if expects := _describe_hindrance(
-        evidence, verdict, wait, now=now, due=due, deadline=deadline, policies=policies
-    ):
-        why = f"{why}; {expects}"
-    entries = tuple(sorted(_list_entries(evidence, due, deadline, wait), key=lambda entry: entry.at))
-    before, after = (
-        find_nearest_before(evidence, evidence.instant),
-        find_nearest_after(evidence, evidence.instant),
-    )
-    return OccurrenceExplanation(evidence, verdict, why, period, entries, before, after, due, wait)
+    return _Explainer(evidence, now, policies).explain()
 
 
-def _find_due(evidence: Evidence, period: VersionPeriod | None, policies: Policies | None) -> datetime | None:
-    """Find the due instant; None when nothing was scheduled, or when the due instant is unknown."""
-    if evidence.row is not None:
-        return evidence.instant + (evidence.row.due - evidence.row.scheduled_for)
-    if period is None or policies is None or not is_implied(evidence, evidence.instant):
-        return None
-    return compute_due(
-        policies, evidence.target, evidence.automation_id, _parse_schedule(evidence, period), evidence.instant
-    )
+class _Explainer:
+    """Explains one occurrence. Each attribute follows from the attributes before."""
+
+    def __init__(self, evidence: Evidence, now: datetime, policies: Policies | None) -> None:
+        self.evidence, self.now, self.policies = evidence, now, policies
+        self.row, self.instant, self.period = evidence.row, evidence.instant, evidence.period
+        self.schedule = None if self.period is None else _parse_schedule(evidence, self.period)
+        self.due = self._find_due()
+        self.verdict, self.why = self._judge()
+        self.wait = self._find_wait()
+        self.deadline = self._find_deadline()
+
+    def explain(self) -> OccurrenceExplanation:
+        """Put the explanation together."""
+        why = self.why if self.wait is None or self.row is None else _describe_wait(self.wait)
+        if hindrance := self._describe_hindrance():
+            why = f"{why}; {hindrance}"
+        entries = tuple(sorted(self._list_entries(), key=lambda entry: entry.at))
+        before, after = _find_nearest_before(self.evidence), _find_nearest_after(self.evidence)
+        return OccurrenceExplanation(
+            self.evidence, self.verdict, why, self.period, entries, before, after, self.due, self.wait
+        )
+
+    def _find_due(self) -> datetime | None:
+        """Find the due instant; None when nothing was scheduled, or when the due instant is unknown."""
+        evidence = self.evidence
+        if self.row is not None:
+            return self.instant + (self.row.due - self.row.scheduled_for)
+        if self.policies is None or not evidence.is_implied:
+            return None
+        return compute_due(
+            self.policies, evidence.target, evidence.automation_id, self.schedule, self.instant
+        )
+
+    def _find_deadline(self) -> datetime | None:
+        """Return the instant until which the occurrence may start.
+
+        Return None when the occurrence has an outcome other than "not started". Return None also when the
+        occurrence has waited for the end of the previous run: that run decides. Before the due instant an
+        occurrence has no row, and the deadline comes from the policies.
+        """
+        evidence, row = self.evidence, self.row
+        if row is not None:
+            is_late_or_open = row.reason in {None, Reason.NOT_STARTED}
+            return row.deadline if is_late_or_open and not _has_queued(evidence, row) else None
+        if self.wait is None or self.policies is None or self.schedule is None:
+            return None
+        following = self.schedule.find_next(self.instant)
+        fire_time = make_fire_time(
+            self.policies, evidence.target, evidence.automation_id, self.instant, following
+        )
+        return fire_time.deadline
+
+    # ---------------------------------------------------------------- the answer
+
+    def _judge(self) -> tuple[ExplanationVerdict, str]:
+        evidence = self.evidence
+        if self.row is not None:
+            return ExplanationVerdict.ON_RECORD, _describe_row(self.row)
+        if not evidence.is_implied:
+            return ExplanationVerdict.NOTHING, self._explain_absence()
+        if evidence.pruned_before is not None and self.instant < evidence.pruned_before:
+            removed = f"what was scheduled before {to_text(evidence.pruned_before)} may have been removed"
+            return ExplanationVerdict.NOTHING, f"it was due, but {removed} for its age"
+        if self.instant > self.now or (self.due is not None and self.due > self.now):
+            return ExplanationVerdict.TO_COME, self._describe_time_until_due()
+        if evidence.is_undecided:
+            why = f"it is due, and not decided yet{_describe_reach(evidence)}; when no daemon runs, start it"
+            return ExplanationVerdict.TO_COME, why
+        fire = format_command(f"fire {evidence.automation_id} {to_text_seconds(self.instant)}")
+        why = f"it was due, and is not on record. This is a fault: run it with `{fire}`, and report this"
+        return ExplanationVerdict.MISSING, why
+
+    def _describe_time_until_due(self) -> str:
+        if self.due is None or self.due == self.instant:
+            return "it is still to come"
+        delay = describe_duration((self.due - self.instant).total_seconds())
+        jitter = f"{to_text(self.due)}: jitter delays it by {delay}"
+        if self.instant > self.now:
+            return f"it is still to come, and due at {jitter}"
+        return f"it waits for its due time, {jitter}"
+
+    def _describe_hindrance(self) -> str | None:
+        """Describe the effect of a throttle or a pause on an occurrence that was not sent.
+
+        Return None when neither has an effect.
+        """
+        is_open = self.row is not None and self.row.outcome is None
+        is_sent = self.wait is not None and self.wait.cause in {Cause.ANSWER, Cause.OUTCOME}
+        if is_sent or not (is_open or self.verdict is ExplanationVerdict.TO_COME):
+            return None
+        if not is_open and self._is_paused():
+            return "it will be recorded and not fired, because it is paused"
+        end = self.evidence.throttled_until
+        if end is None or end <= self.now:
+            return None
+        if self.deadline is not None and (expiry := describe_expiry(self.deadline, end)):
+            return f"it {expiry}"
+        if is_open or (self.due or self.instant) >= end:
+            return None
+        return f"nothing is sent before the throttle ends at {to_text_seconds(end)}"
+
+    def _is_paused(self) -> bool:
+        by_configuration = self.policies is not None and self.policies.paused
+        return by_configuration or any(pause.until is None for pause in self.evidence.pauses)
+
+    def _explain_absence(self) -> str:
+        if self.period is not None:
+            reason = self.period.version.end_reason
+            if reason is not None:
+                return f"it was {reason} then, from {to_text(self.period.begin)} on"
+            return self._explain_mismatch(self.period)
+        if not self.evidence.periods:
+            return "the ledger has no definition of it"
+        first = self.evidence.periods[0].version
+        return f"it was first seen later: it counts from {to_text(first.effective_from)}"
+
+    def _explain_mismatch(self, period: VersionPeriod) -> str:
+        definition = period.version.definition
+        assert definition is not None  # otherwise the version has an end reason
+        described = f"{definition.cron_expression!r} in {definition.timezone}"
+        if self.schedule is None:
+            return f"{described} cannot be evaluated with the zone data of now"
+        rules = self.evidence.evaluation.find_rules_at(self.instant)
+
+        def fires_by(other: EvaluationRules) -> bool:
+            return other.parse_schedule(definition).is_fire_time(self.instant)
+
+        if fires_by(replace(rules, dst_repeat="twice")):
+            twice = "names a time that the clock shows twice that day, and fires the first time"
+            return f"{described} {twice} (dst_repeat is {rules.dst_repeat})"
+        if fires_by(replace(rules, dst_gap="after")):
+            skipped = "names a time that the clock skips that day, and does not fire for it"
+            return f"{described} {skipped} (dst_gap is {rules.dst_gap})"
+        if fires_by(replace(rules, rules_version=RULES_VERSION)):
+            return (
+                f"{described} matches it by the rules that read expressions now; by those of then it did not"
+            )
+        return f"{described} does not match it"
+
+    # ---------------------------------------------------------------- the steps
+
+    def _find_wait(self) -> OccurrenceWait | None:
+        """Find the present wait of the occurrence, as far as the record shows."""
+        is_before_due = self.due is not None and self.instant <= self.now < self.due
+        wait_until_due = OccurrenceWait(Cause.DUE, self.instant) if is_before_due else None
+        if self.row is None:
+            return wait_until_due if self.verdict is ExplanationVerdict.TO_COME else None
+        if self.row.outcome is not None:
+            return None
+        if (step := _find_lasting_step(self.evidence)) is not None:
+            return OccurrenceWait(step.cause, step.at, step.detail)
+        return wait_until_due or _find_attempt_wait(self.row, self.evidence.attempts)
+
+    def _list_entries(self) -> Iterator[ExplanationEntry]:
+        evidence, row = self.evidence, self.row
+        if row is not None:
+            yield from _list_row_entries(row, self.instant)
+        elif self.due is not None:
+            yield ExplanationEntry(self.instant, "scheduled")
+        if self.deadline is not None:
+            yield ExplanationEntry(self.deadline, "the deadline: it may not start after this")
+        if self.due is not None and self.due != self.instant:
+            jitter = describe_duration((self.due - self.instant).total_seconds())
+            yield ExplanationEntry(self.due, f"due, by {jitter} of jitter")
+        for step in evidence.steps:
+            yield _make_step_entry(step, self.wait)
+        for attempt in evidence.attempts:
+            yield from _list_attempt_entries(attempt)
+        if row is not None and row.finished_at is not None:
+            yield ExplanationEntry(row.finished_at, f"{row.fate}: {_describe_row(row)}")
+        for run in evidence.runs:
+            yield from _list_run_entries(run)
+        for pause in evidence.pauses:
+            which = "all automations were paused" if pause.everything else "it was paused"
+            ended = f", ended by {pause.ended_by}" if pause.ended_by else ""
+            yield ExplanationEntry(pause.since, f"{which} by {pause.by}{ended}", pause.until)
 
 
-def _find_deadline(
-    evidence: Evidence, period: VersionPeriod | None, policies: Policies | None, wait: OccurrenceWait | None
-) -> datetime | None:
-    """Return the instant until which the occurrence may start.
-
-    Return None when the occurrence has an outcome other than "not started". Return None also when the
-    occurrence has waited for the end of the previous run: that run decides. Before the due instant an
-    occurrence has no row, and the deadline comes from the policies.
-    """
-    row, instant = evidence.row, evidence.instant
-    if row is not None:
-        is_late_or_open = row.reason in {None, Reason.NOT_STARTED}
-        return row.deadline if is_late_or_open and not _has_queued(evidence, row) else None
-    schedule = None if period is None else _parse_schedule(evidence, period)
-    if wait is None or policies is None or schedule is None:
-        return None
-    return make_fire_time(
-        policies, evidence.target, evidence.automation_id, instant, schedule.find_next(instant)
-    ).deadline
+# ---------------------------------------------------------------- schedules
 
 
-def _has_queued(evidence: Evidence, row: OccurrenceRow) -> bool:
-    """Return whether the occurrence waits or waited for the previous run.
-
-    A backfill does not wait for the previous run.
-    """
-    return row.asked_at is None and any(step.cause is Cause.QUEUED for step in evidence.steps)
-
-
-def find_period_at(evidence: Evidence, instant: datetime) -> VersionPeriod | None:
-    """Find the period of the version in force at the instant; None before the first version."""
-    return next((period for period in evidence.periods if period.begin < instant <= period.end), None)
-
-
-def is_implied(evidence: Evidence, instant: datetime) -> bool:
-    """Return whether the version in force implied an occurrence at exactly this instant."""
-    period = find_period_at(evidence, instant)
-    definition = None if period is None else period.version.firing_definition
-    return definition is not None and evidence.evaluation.implies(definition, instant)
-
-
-def find_nearest_before(evidence: Evidence, instant: datetime) -> datetime | None:
-    """Find the last instant, before this instant, implied by a version in force."""
+def _find_nearest_before(evidence: Evidence) -> datetime | None:
+    """Find the last instant, before the instant in question, implied by a version in force."""
     instants = []
     for period in evidence.periods:
         schedule = _parse_schedule(evidence, period)
-        end = instant if period.end >= instant else period.end + JUST_BEFORE
+        end = evidence.instant if period.end >= evidence.instant else period.end + JUST_BEFORE
         previous = None if schedule is None or period.begin >= end else schedule.find_previous(end)
         if previous is not None and previous > period.begin:
             instants.append(previous)
     return max(instants, default=None)
 
 
-def find_nearest_after(evidence: Evidence, instant: datetime) -> datetime | None:
-    """Find the first instant, after this instant, implied by a version in force."""
+def _find_nearest_after(evidence: Evidence) -> datetime | None:
+    """Find the first instant, after the instant in question, implied by a version in force."""
     instants = []
     for period in evidence.periods:
-        schedule = _parse_schedule(evidence, period)
-        following = (
-            None
-            if schedule is None or period.end <= instant
-            else schedule.find_next(max(period.begin, instant))
-        )
+        schedule, begin = _parse_schedule(evidence, period), max(period.begin, evidence.instant)
+        following = None if schedule is None or period.end <= begin else schedule.find_next(begin)
         if following is not None and following <= period.end:
             instants.append(following)
     return min(instants, default=None)
@@ -191,170 +302,37 @@ def _parse_schedule(evidence: Evidence, period: VersionPeriod) -> Schedule | Non
         return None
 
 
-# ---------------------------------------------------------------- the answer
+# ---------------------------------------------------------------- the parts of an answer
 
 
-def _judge(
-    evidence: Evidence, period: VersionPeriod | None, now: datetime, due: datetime | None
-) -> tuple[ExplanationVerdict, str]:
-    row, instant = evidence.row, evidence.instant
-    if row is not None:
-        return ExplanationVerdict.ON_RECORD, _describe_row(row)
-    if not is_implied(evidence, instant):
-        return ExplanationVerdict.NOTHING, _explain_absence(evidence, period)
-    if evidence.pruned_before is not None and instant < evidence.pruned_before:
-        return (
-            ExplanationVerdict.NOTHING,
-            (
-                f"it was due, but what was scheduled before {to_text(evidence.pruned_before)} may have "
-                "been removed for its age"
-            ),
-        )
-    if instant > now or (due is not None and due > now):
-        return ExplanationVerdict.TO_COME, _describe_time_until_due(instant, due, now)
-    if evidence.is_undecided:
-        return (
-            ExplanationVerdict.TO_COME,
-            f"it is due, and not decided yet{_describe_reach(evidence)}; when no daemon runs, start it",
-        )
-    fire = format_command(f"fire {evidence.automation_id} {to_text_seconds(instant)}")
-    return (
-        ExplanationVerdict.MISSING,
-        f"it was due, and is not on record. This is a fault: run it with `{fire}`, and report this",
-    )
+def _has_queued(evidence: Evidence, row: OccurrenceRow) -> bool:
+    """Return whether the occurrence waits or waited for the previous run.
 
-
-def _describe_time_until_due(instant: datetime, due: datetime | None, now: datetime) -> str:
-    if due is None or due == instant:
-        return "it is still to come"
-    jitter = f"{to_text(due)}: jitter delays it by {describe_duration((due - instant).total_seconds())}"
-    return (
-        f"it is still to come, and due at {jitter}"
-        if instant > now
-        else f"it waits for its due time, {jitter}"
-    )
+    A backfill does not wait for the previous run.
+    """
+    return row.asked_at is None and any(step.cause is Cause.QUEUED for step in evidence.steps)
 
 
 def _describe_reach(evidence: Evidence) -> str:
     """Describe how far the record is complete."""
     if evidence.is_in_gap:
         return ": the daemon recovers from a downtime, slice by slice"
-    return (
-        "" if evidence.watermark is None else f": the record is complete up to {to_text(evidence.watermark)}"
-    )
+    if evidence.watermark is None:
+        return ""
+    return f": the record is complete up to {to_text(evidence.watermark)}"
 
 
 def _describe_row(row: OccurrenceRow) -> str:
-    sentence = REASONS[Reason(row.reason)] if row.reason is not None else STATES[State(str(row.state))]
-    together = (
-        ""
-        if row.count == 1
-        else (
-            f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} "
-            f"to {to_text_seconds(row.last)}"
-        )
-    )
-    return f"{sentence}{together}" + (f" ({row.error})" if row.error else "")
+    text = REASONS[Reason(row.reason)] if row.reason is not None else STATES[State(str(row.state))]
+    if row.count > 1:
+        span = f"from {to_text_seconds(row.scheduled_for)} to {to_text_seconds(row.last)}"
+        text += f"; one of {row.count:,} with the same fate, {span}"
+    return f"{text} ({row.error})" if row.error else text
 
 
 def _describe_wait(wait: OccurrenceWait) -> str:
-    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}" + (
-        f" ({wait.detail})" if wait.detail else ""
-    )
-
-
-def _describe_hindrance(
-    evidence: Evidence,
-    verdict: ExplanationVerdict,
-    wait: OccurrenceWait | None,
-    *,
-    now: datetime,
-    due: datetime | None,
-    deadline: datetime | None,
-    policies: Policies | None,
-) -> str | None:
-    """Describe the effect of a throttle or a pause on an occurrence that was not sent.
-
-    Return None when neither has an effect.
-    """
-    is_open = evidence.row is not None and evidence.row.outcome is None
-    if not (is_open or verdict is ExplanationVerdict.TO_COME) or (
-        wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}
-    ):
-        return None
-    if not is_open and (
-        (policies is not None and policies.paused) or any(pause.until is None for pause in evidence.pauses)
-    ):
-        return "it will be recorded and not fired, because it is paused"
-    end = evidence.throttled_until
-    if end is None or end <= now:
-        return None
-    if deadline is not None and (expiry := describe_expiry(deadline, end)):
-        return f"it {expiry}"
-    is_before = (due or evidence.instant) < end
-    return (
-        f"nothing is sent before the throttle ends at {to_text_seconds(end)}"
-        if is_before and not is_open
-        else None
-    )
-
-
-def _explain_absence(evidence: Evidence, period: VersionPeriod | None) -> str:
-    if period is None:
-        first = evidence.periods[0].version if evidence.periods else None
-        return (
-            "the ledger has no definition of it"
-            if first is None
-            else f"it was first seen later: it counts from {to_text(first.effective_from)}"
-        )
-    version = period.version
-    if version.end_reason is not None:
-        return f"it was {version.end_reason} then, from {to_text(period.begin)} on"
-    return _explain_mismatch(evidence, period)
-
-
-def _explain_mismatch(evidence: Evidence, period: VersionPeriod) -> str:
-    definition, schedule = period.version.definition, _parse_schedule(evidence, period)
-    assert definition is not None  # otherwise the version has an end reason
-    described = f"{definition.cron_expression!r} in {definition.timezone}"
-    if schedule is None:
-        return f"{described} cannot be evaluated with the zone data of now"
-    rules = evidence.evaluation.find_rules_at(evidence.instant)
-    if replace(rules, dst_repeat="twice").parse_schedule(definition).is_fire_time(evidence.instant):
-        return (
-            f"{described} names a time that the clock shows twice that day, and fires the first time "
-            f"(dst_repeat is {rules.dst_repeat})"
-        )
-    if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(evidence.instant):
-        return (
-            f"{described} names a time that the clock skips that day, and does not fire for it (dst_gap "
-            f"is {rules.dst_gap})"
-        )
-    if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(evidence.instant):
-        return f"{described} matches it by the rules that read expressions now; by those of then it did not"
-    return f"{described} does not match it"
-
-
-# ---------------------------------------------------------------- the steps
-
-
-def _find_wait(
-    evidence: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None
-) -> OccurrenceWait | None:
-    """Find the present wait of the occurrence, as far as the record shows."""
-    row, instant = evidence.row, evidence.instant
-    is_before_due = due is not None and instant <= now < due
-    if row is None:
-        return (
-            OccurrenceWait(Cause.DUE, instant)
-            if verdict is ExplanationVerdict.TO_COME and is_before_due
-            else None
-        )
-    if row.outcome is not None:
-        return None
-    if (step := _find_lasting_step(evidence)) is not None:
-        return OccurrenceWait(step.cause, step.at, step.detail)
-    return OccurrenceWait(Cause.DUE, instant) if is_before_due else _find_attempt_wait(row, evidence.attempts)
+    detail = f" ({wait.detail})" if wait.detail else ""
+    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}{detail}"
 
 
 def _find_lasting_step(evidence: Evidence) -> Step | None:
@@ -377,42 +355,12 @@ def _find_attempt_wait(row: OccurrenceRow, attempts: Sequence[AttemptRow]) -> Oc
     return OccurrenceWait(Cause.ANSWER, newest.written_at) if newest.result is None else None
 
 
-def _list_entries(
-    evidence: Evidence, due: datetime | None, deadline: datetime | None, wait: OccurrenceWait | None
-) -> Iterator[ExplanationEntry]:
-    row = evidence.row
-    if row is not None:
-        yield from _list_row_entries(row, evidence.instant)
-    elif due is not None:
-        yield ExplanationEntry(evidence.instant, "scheduled")
-    if deadline is not None:
-        yield ExplanationEntry(deadline, "the deadline: it may not start after this")
-    if due is not None and due != evidence.instant:
-        yield ExplanationEntry(
-            due, f"due, by {describe_duration((due - evidence.instant).total_seconds())} of jitter"
-        )
-    for step in evidence.steps:
-        yield _make_step_entry(step, wait)
-    for attempt in evidence.attempts:
-        yield from _list_attempt_entries(attempt)
-    if row is not None and row.finished_at is not None:
-        yield ExplanationEntry(row.finished_at, f"{row.fate}: {_describe_row(row)}")
-    for run in evidence.runs:
-        yield from _list_run_entries(run)
-    for pause in evidence.pauses:
-        which = "all automations were paused" if pause.everything else "it was paused"
-        ended = f", ended by {pause.ended_by}" if pause.ended_by else ""
-        yield ExplanationEntry(pause.since, f"{which} by {pause.by}{ended}", pause.until)
-
-
 def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[ExplanationEntry]:
     yield ExplanationEntry(instant, "scheduled")
     if row.claimed_at is not None:
         late = (row.claimed_at - row.due).total_seconds()
-        yield ExplanationEntry(
-            row.claimed_at,
-            f"claimed by {row.node}" + (f", {describe_duration(late)} after it was due" if late >= 1 else ""),
-        )
+        lateness = f", {describe_duration(late)} after it was due" if late >= 1 else ""
+        yield ExplanationEntry(row.claimed_at, f"claimed by {row.node}{lateness}")
     if row.asked_at is not None:
         yield ExplanationEntry(row.asked_at, "an operator asked for a backfill")
 
@@ -425,9 +373,8 @@ def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntr
         return ExplanationEntry(step.at, CAUSES[step.cause] + detail, step.until)
     if wait is not None and (wait.cause, wait.since) == (step.cause, step.at):
         return ExplanationEntry(step.at, f"waits for {WAITS_FOR[step.cause]}{detail}")
-    return ExplanationEntry(
-        step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, because the process was killed"
-    )
+    end = "the end is not on record, because the process was killed"
+    return ExplanationEntry(step.at, f"{CAUSES[step.cause]}{detail}; {end}")
 
 
 def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
@@ -440,19 +387,16 @@ def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
     elif attempt.result is not None:
         http = "" if attempt.http_status is None else f" (HTTP {attempt.http_status})"
         error = f": {attempt.error}" if attempt.error else ""
-        yield ExplanationEntry(
-            attempt.ended_at, f"{which} {RESULTS[AttemptResult(attempt.result)]}{http}{error}"
-        )
+        result = RESULTS[AttemptResult(attempt.result)]
+        yield ExplanationEntry(attempt.ended_at, f"{which} {result}{http}{error}")
 
 
 def _describe_offset(seconds: float | None) -> str:
     """Describe the clock offset, when the offset may make the order of instants confusing."""
     if seconds is None or abs(seconds) < _LARGE_OFFSET:
         return ""
-    return (
-        f", by a clock that was {describe_duration(abs(seconds))} "
-        f"{'behind' if seconds > 0 else 'ahead of'} the API's"
-    )
+    difference = f"{describe_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'}"
+    return f", by a clock that was {difference} the API's"
 
 
 def _list_run_entries(run: RunRow) -> Iterator[ExplanationEntry]:
@@ -462,7 +406,6 @@ def _list_run_entries(run: RunRow) -> Iterator[ExplanationEntry]:
     if run.finished_at is not None:
         is_read = run.status in {RunStatus.SUCCESS, RunStatus.FAILED}
         seen = ", as a poll showed then" if is_read else ""  # only the API knows when the run ended
-        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}{seen}" + (
-            f": {run.error}" if run.error else ""
-        )
+        error = f": {run.error}" if run.error else ""
+        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}{seen}{error}"
         yield ExplanationEntry(run.finished_at, text, is_failure=run.status in FAILURES)

@@ -20,6 +20,9 @@ BAD_KINDS: Final = frozenset({FindingKind.MISSING, FindingKind.DOUBLE, FindingKi
 """The kinds of findings that are errors."""
 
 
+KEEP_ADVICE: Final = "keep the ledger, and report this"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class AuditFinding:
     """A finding, in sentences. ``scheduled_for`` is None for a finding without an occurrence."""

@@ -4,12 +4,13 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
@@ -129,6 +130,7 @@ class _Auditor:
         self.weights = draw_weights(self.periods)
         self.judge = Judge(bounds.target, self.periods, self.evaluation, evaluator)
         self.bounds = self._extend_bounds(bounds, min(wanted.until - JUST_BEFORE, wanted.now))
+        self.stretches = list(_split_into_stretches(self.bounds.begin, self.bounds.end))
 
     def _extend_bounds(self, bounds: AuditBounds, wanted: datetime) -> AuditBounds:
         """Extend the bounds beyond the watermark, but not beyond the newest snapshot.
@@ -138,14 +140,11 @@ class _Auditor:
         if bounds.watermark is None or bounds.snapshot_at is None:
             return bounds
         whole, wanted = wanted, min(wanted, bounds.snapshot_at)
-        begin = bounds.end
         with closing(self.connect()) as connection:
-            while begin < wanted:
-                end = min(begin + STRETCH, wanted)
+            for begin, end in _split_into_stretches(bounds.end, wanted):
                 missing = self._find_first_missing(connection, (bounds.target, begin, end))
                 if missing is not None:
                     return replace(bounds, end=missing - JUST_BEFORE)
-                begin = end
         end = max(bounds.end, wanted)
         return replace(bounds, end=end, is_complete=end >= whole)
 
@@ -153,19 +152,10 @@ class _Auditor:
         self, connection: Connection, stretch: audit_queries.TargetStretch
     ) -> datetime | None:
         expectation, instants, _ = self._find_differences(connection, stretch)
-        discrepancies = (
-            discrepancy
-            for instant in instants
-            for discrepancy in self._compare_instant(connection, expectation, instant)
-        )
-        return next(
-            (
-                discrepancy.scheduled_for
-                for discrepancy in discrepancies
-                if discrepancy.kind is FindingKind.MISSING
-            ),
-            None,
-        )
+        for discrepancy in self._find_discrepancies(connection, expectation, instants):
+            if discrepancy.kind is FindingKind.MISSING:
+                return discrepancy.scheduled_for
+        return None
 
     def _find_differences(
         self, connection: Connection, stretch: audit_queries.TargetStretch
@@ -176,19 +166,15 @@ class _Auditor:
         gaps.
         """
         _, begin, end = stretch
-        gaps = [
-            gap
-            for gap in versions.read_gaps(connection, self.target)
-            if gap.since < end and begin < gap.until
-        ]
+        gaps = versions.read_gaps(connection, self.target)
+        gaps = [gap for gap in gaps if gap.since < end and begin < gap.until]
         expectation, counted = self._tally_stretch(connection, stretch, gaps)
         decided, undecided = split_off_gaps(find_differing_instants(expectation, counted), gaps)
         missing = count_missing_rows(undecided, expectation, counted)
         if undecided and (first := min(gap.automation_id for gap in gaps)):
-            of_decided, counted = self._tally_stretch(connection, stretch, gaps, before=first)
-            decided = sorted(
-                {*decided, *(set(find_differing_instants(of_decided, counted)) & set(undecided))}
-            )
+            of_decided, counted = self._tally_stretch(connection, stretch, gaps, first)
+            differing = set(find_differing_instants(of_decided, counted))
+            decided = sorted({*decided, *(differing & set(undecided))})
             missing -= count_missing_rows(undecided, of_decided, counted)
         return expectation, decided, missing
 
@@ -197,7 +183,6 @@ class _Auditor:
         connection: Connection,
         stretch: audit_queries.TargetStretch,
         gaps: Sequence[Gap],
-        *,
         before: str | None = None,
     ) -> tuple[AuditExpectation, dict[datetime, audit_queries.Tally]]:
         """Tally the implied and the recorded occurrences of the stretch.
@@ -216,8 +201,9 @@ class _Auditor:
             if (self.all_of_them and before is None) or span.automation_id in periods
         ]
         expectation = AuditExpectation(periods, self.weights, self.evaluation, begin, end, spans, gaps)
+        all_of_them = self.all_of_them
         return expectation, audit_queries.count_rows(
-            connection, stretch, all_of_them=self.all_of_them, before=before
+            connection, stretch, all_of_them=all_of_them, before=before
         )
 
     def connect(self) -> Connection:
@@ -226,67 +212,56 @@ class _Auditor:
         audit_queries.store_weights(connection, self.weights)
         return connection
 
-    def split_into_stretches(self) -> Iterator[tuple[datetime, datetime]]:
-        begin = self.bounds.begin
-        while begin < self.bounds.end:
-            end = min(begin + STRETCH, self.bounds.end)
-            yield begin, end
-            begin = end
-
     def audit_stretch(self, connection: Connection, begin: datetime, end: datetime) -> _Part:
         """Audit one stretch."""
         target, stretch = self.target, (self.target, begin, end)
         with audit_queries.read_one_state(connection):
             expectation, instants, undecided = self._find_differences(connection, stretch)
-            discrepancies = [
-                discrepancy
-                for instant in instants
-                for discrepancy in self._compare_instant(connection, expectation, instant)
-            ]
+            discrepancies = list(self._find_discrepancies(connection, expectation, instants))
             counts = audit_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
             findings = [
                 self.judge.judge_miscounted_span(span, implied)
                 for span, implied in find_miscounted_spans(expectation)
             ]
-            if any(count.inconsistent for count in counts):
-                findings += [
-                    make_inconsistent_finding(target, row)
-                    for row in audit_queries.find_inconsistent_rows(
-                        connection, stretch, all_of_them=self.all_of_them
-                    )
-                ]
-        outcomes: Counter[Fate] = Counter({(count.outcome, count.reason): count.number for count in counts})
+            if any(row.inconsistent for row in counts):
+                wrong = audit_queries.find_inconsistent_rows(
+                    connection, stretch, all_of_them=self.all_of_them
+                )
+                findings += [make_inconsistent_finding(target, row) for row in wrong]
+        outcomes: Counter[Fate] = Counter({(row.outcome, row.reason): row.number for row in counts})
         for span, covered in expectation.span_counts.items():
             outcomes[span.outcome, span.reason] += covered
         return _Part(end, discrepancies, findings, outcomes, undecided)
 
-    def _compare_instant(
-        self, connection: Connection, expectation: AuditExpectation, instant: datetime
+    def _find_discrepancies(
+        self, connection: Connection, expectation: AuditExpectation, instants: Iterable[datetime]
     ) -> Iterator[Discrepancy]:
-        rows = audit_queries.read_fates(connection, self.target, instant)
-        if not self.all_of_them:
-            rows = {
-                automation_id: fate for automation_id, fate in rows.items() if automation_id in self.periods
-            }
-        for discrepancy in find_discrepancies(expectation, instant, rows):
-            if discrepancy.kind is not FindingKind.UNEXPLAINED or not self._was_sent_ahead(
-                connection, expectation, discrepancy
-            ):
-                yield discrepancy
+        for instant in instants:
+            rows = audit_queries.read_fates(connection, self.target, instant)
+            fates = {id_: fate for id_, fate in rows.items() if self.all_of_them or id_ in self.periods}
+            for discrepancy in find_discrepancies(expectation, instant, fates):
+                if not self._was_sent_ahead(connection, expectation, discrepancy):
+                    yield discrepancy
 
     def _was_sent_ahead(
         self, connection: Connection, expectation: AuditExpectation, discrepancy: Discrepancy
     ) -> bool:
-        """Return whether the occurrence was sent under a definition not known to have ended.
+        """Return whether an unexplained occurrence was sent under a definition not known to have ended.
 
         A local clock that was ahead sent the occurrence before the daemon knew the end.
         """
-        sent_at = audit_queries.find_sending(
-            connection, self.target, discrepancy.automation_id, discrepancy.scheduled_for
-        )
-        return sent_at is not None and expectation.was_implied_when_sent(
-            discrepancy.automation_id, discrepancy.scheduled_for, sent_at
-        )
+        if discrepancy.kind is not FindingKind.UNEXPLAINED:
+            return False
+        automation_id, instant = discrepancy.automation_id, discrepancy.scheduled_for
+        sent_at = audit_queries.find_sending(connection, self.target, automation_id, instant)
+        return sent_at is not None and expectation.was_implied_when_sent(automation_id, instant, sent_at)
+
+
+def _split_into_stretches(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    while begin < end:
+        until = min(begin + STRETCH, end)
+        yield begin, until
+        begin = until
 
 
 def _select_automations(recorded: PeriodsByAutomation, automation: str | None) -> PeriodsByAutomation:
@@ -331,21 +306,12 @@ class Audit:
 
         ``progress`` is called with the share already done, between 0 and 1.
         """
-        total = sum(
-            (auditor.bounds.end - auditor.bounds.begin).total_seconds()
-            for auditor in self._auditors
-            if not auditor.bounds.is_empty
-        )
-        done = 0.0
-        for auditor in self._auditors:
-            if auditor.bounds.is_empty:
-                continue
-            for finding, end in self._audit_target(auditor):
-                if end is not None:
-                    progress((done + (end - auditor.bounds.begin).total_seconds()) / total)
-                if finding is not None:
-                    yield self.count_finding(finding)
-            done += (auditor.bounds.end - auditor.bounds.begin).total_seconds()
+        auditors = [auditor for auditor in self._auditors if not auditor.bounds.is_empty]
+        total = sum(len(auditor.stretches) for auditor in auditors)
+        done = count(1)
+        for auditor in auditors:
+            for finding in self._audit_target(auditor, lambda: progress(next(done) / total)):
+                yield self.count_finding(finding)
 
     def count_finding(self, finding: AuditFinding) -> AuditFinding:
         """Count a finding in the summary, and return the finding."""
@@ -357,12 +323,13 @@ class Audit:
         auditor = next(auditor for auditor in self._auditors if auditor.target == target)
         return {automation_id: periods[-1].version.name for automation_id, periods in auditor.periods.items()}
 
-    def _audit_target(self, auditor: _Auditor) -> Iterator[tuple[AuditFinding | None, datetime | None]]:
+    def _audit_target(self, auditor: _Auditor, report: Callable[[], None]) -> Iterator[AuditFinding]:
+        """Yield the findings of a target, and call ``report`` after each stretch."""
         left: list[Discrepancy] = []  # discrepancies that the next stretch may pair
         for part in self._audit_stretches(auditor):
             self.summary.outcomes.update(part.outcomes)
             self.summary.undecided += part.undecided
-            yield None, part.end
+            report()
             discrepancies = [*left, *part.discrepancies]
             waiting = {
                 discrepancy.automation_id
@@ -371,34 +338,30 @@ class Audit:
             }
             ripe = [discrepancy for discrepancy in discrepancies if discrepancy.automation_id not in waiting]
             left = [discrepancy for discrepancy in discrepancies if discrepancy.automation_id in waiting]
-            for finding in (*auditor.judge.judge(ripe), *part.findings):
-                yield finding, None
-        for finding in (*auditor.judge.judge(left), *self._find_open_and_doubles(auditor)):
-            yield finding, None
+            yield from auditor.judge.judge(ripe)
+            yield from part.findings
+        yield from auditor.judge.judge(left)
+        yield from self._find_open_and_doubles(auditor)
 
     def _find_open_and_doubles(self, auditor: _Auditor) -> Iterator[AuditFinding]:
         """Find open occurrences and late doubles: findings that need no comparison by stretches."""
         bounds, wanted, names = auditor.bounds, self._wanted, self.list_names(auditor.bounds.target)
         stretch = (bounds.target, bounds.begin, bounds.end)
         with closing(open_for_reading(self._path)) as connection:
-            open_rows, doubles = (
-                audit_queries.find_open_rows(connection, stretch),
-                audit_queries.find_late_doubles(connection, stretch),
-            )
+            open_rows = audit_queries.find_open_rows(connection, stretch)
+            doubles = audit_queries.find_late_doubles(connection, stretch)
         for row in open_rows:
-            late = make_open_finding(
-                bounds.target, row, wanted.now, wanted.patience(row.automation_id, row.name)
-            )
+            patience = wanted.patience(row.automation_id, row.name)
+            late = make_open_finding(bounds.target, row, wanted.now, patience)
             if late is not None and (auditor.all_of_them or row.automation_id in names):
                 yield late
         for double in doubles:
             if auditor.all_of_them or double.automation_id in names:
-                yield make_double_finding(
-                    bounds.target, double, names.get(double.automation_id, double.automation_id)
-                )
+                name = names.get(double.automation_id, double.automation_id)
+                yield make_double_finding(bounds.target, double, name)
 
     def _audit_stretches(self, auditor: _Auditor) -> Iterator[_Part]:
-        stretches = list(auditor.split_into_stretches())
+        stretches = auditor.stretches
         if self._processes == 1 or len(stretches) <= _SINGLE_PROCESS_STRETCHES:
             with closing(auditor.connect()) as connection:
                 yield from (auditor.audit_stretch(connection, *stretch) for stretch in stretches)

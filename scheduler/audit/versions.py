@@ -5,7 +5,7 @@ The daemon still fires the version before until the next version is observed. In
 before in the meantime are *tolerated*: such an instant may have a row, and need not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -45,10 +45,12 @@ def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
     for version in reversed(versions):
         begin = version.effective_from
         went_back = seen < version.observed_at  # the clock went back: the end is unknown
-        periods.append(
-            VersionPeriod(
-                version, begin, max(begin, end), END_OF_TIME if went_back else max(begin, end, seen), seen
-            )
-        )
+        tolerated_until = END_OF_TIME if went_back else max(begin, end, seen)
+        periods.append(VersionPeriod(version, begin, max(begin, end), tolerated_until, seen))
         end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: the clock may have gone back
     return periods[::-1]
+
+
+def find_period_at(periods: Iterable[VersionPeriod], instant: datetime) -> VersionPeriod | None:
+    """Find the period of the version in force at the instant; None before the first version."""
+    return next((period for period in periods if period.begin < instant <= period.end), None)

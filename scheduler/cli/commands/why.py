@@ -234,13 +234,11 @@ def _find_policy_settings(explanation: "OccurrenceExplanation") -> dict[str, str
 
 def _find_policies(evidence: "Evidence") -> "Policies | None":
     """Return the policies of the automation at the instant; None when they are not on record."""
-    from scheduler.audit.explanation import find_period_at
     from scheduler.cli.recorded_policies import parse_policies
 
     if evidence.policy is None:
         return None
-    period = find_period_at(evidence, evidence.instant)
-    name = evidence.name if period is None else period.version.name
+    name = evidence.name if evidence.period is None else evidence.period.version.name
     return parse_policies(
         evidence.policy, evidence.automation_id, evidence.row.name if evidence.row else name
     )
