@@ -251,7 +251,7 @@ class Daemon:
             try:
                 if await self._ledger.database.read(has_request):
                     for target in self._targets:
-                        await target.backfill()
+                        await target.backfill.process_requests()
             except LedgerUnavailable as error:
                 self._health.note_failure("fire", str(error))
 
@@ -276,7 +276,7 @@ class Daemon:
     async def _refresh_targets(self) -> None:
         for target in self._targets:
             try:
-                await target.refresh()
+                await target.refresh.request()
             except LedgerUnavailable as error:  # the other targets poll all the same
                 self._health.note_failure("pauses", str(error))
 
@@ -346,7 +346,7 @@ class Daemon:
         Records of an earlier reload are written first.
         """
         async with self._record_lock:
-            await self._targets[0].context.retry_write("state", self._record_evaluation)
+            await self._targets[0].context.health.retry_write("state", self._record_evaluation)
             for target in self._targets:
                 await target.record_changes()
 

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonWaiting, LedgerCommitted
-from scheduler.daemon.back_off import back_off
+from scheduler.daemon.clock import back_off
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.ports import Publish
 from scheduler.daemon.service import Service

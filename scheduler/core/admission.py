@@ -1,15 +1,18 @@
-"""Admission: the decision whether a delivery may be sent now, must wait, or ends without being sent.
+"""Admission and the next action: pure functions from a delivery and the facts to one decision.
 
-`DeliveryFacts` has everything that a decision depends on besides the delivery. The rules are pure.
+`decide_admission` tells whether a delivery may be sent now. `next_action` also considers results that the
+ledger does not have yet, unknown attempts, and places.
+The shell in `scheduler.daemon.sender` performs the action and applies the resulting event to the delivery.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
-from scheduler.core.delivery import Delivery, make_conclusion
-from scheduler.core.model import Automation, Conclusion, Outcome, Reason, Run, is_finished
+from scheduler.core import actions
+from scheduler.core.actions import DeliveryAction, DeliveryFacts
+from scheduler.core.delivery import Delivery, PlaceState
+from scheduler.core.model import Attempt, Conclusion, Outcome, Reason, State, is_finished
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, permit
 from scheduler.core.timetable import TimetableEntry
@@ -24,151 +27,142 @@ _ROUNDING: Final = 0.001
 DELETED: Final = "the automation was deleted before it could be sent"
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonFacts:
-    """The clocks of the daemon, the clock offset (API minus local, in seconds), and the stop."""
-
-    now: datetime
-    boottime: float
-    is_clock_in_doubt: bool
-    is_stopping: bool
-    clock_offset: float | None
+# ---------------------------------------------------------------- the next action
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerFacts:
-    """Wait for the circuit breaker in seconds, as this delivery sees the breaker; 0: the delivery may pass.
+def next_action(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction:
+    """Return the next action for a delivery that has no end yet."""
+    return (
+        _finish_attempt(delivery, facts)
+        or _give_way(delivery, facts)
+        or _check_late_run(delivery, facts)
+        or _reconcile(delivery, facts)
+        or _pursue(delivery, facts)
+    )
 
-    ``cause`` and ``detail`` explain the wait. ``obstacle`` is the same for people, also without a wait.
+
+def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
+    """Return the action for a result that the ledger does not have yet. Such a result precedes all else.
+
+    A run that appeared late replaces a conclusion without a run.
     """
+    conclusion, late_run = delivery.conclusion, facts.automation.late_run
+    if conclusion is not None and (conclusion.run is not None or late_run is None):
+        if delivery.has_unsent_attempt:
+            return actions.DiscardAttempt()
+        return actions.Conclude(replace(conclusion, at=facts.daemon.now))
+    if delivery.open_end is not None:
+        return actions.RecordEnd()
+    if conclusion is not None and late_run is not None:
+        return actions.CheckRun(late_run)
+    return actions.CheckList() if delivery.must_check_list else None
 
-    wait: float
-    cause: Cause
-    detail: str | None
-    obstacle: str | None
 
+def _give_way(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
+    """Return the action of a delivery that must not go on.
 
-@dataclass(frozen=True, slots=True)
-class SendFacts:
-    """Facts about sending to the target.
-
-    No daemon ran before ``absent_until``; None after the first good poll.
+    At a stop of the daemon, the last write discards the unsent attempts of all deliveries together.
     """
-
-    is_idempotent: bool
-    run_timeout: timedelta
-    absent_until: datetime | None
-    is_stale: bool
-    breaker: BreakerFacts
-
-
-@dataclass(frozen=True, slots=True)
-class NewestReading:
-    """Newest reading of an automation, and its start on the boot-time clock."""
-
-    automation: Automation
-    begun: float
+    if facts.queue.is_head and not facts.daemon.is_stopping:
+        return None
+    if delivery.place_state is not PlaceState.NONE:
+        return actions.ReleasePlace()
+    if delivery.has_unsent_attempt and not facts.daemon.is_stopping:
+        return actions.DiscardAttempt()
+    return actions.Stop()
 
 
-@dataclass(frozen=True, slots=True)
-class AutomationFacts:
-    """Facts of the automation. ``entry`` is the definition version in force; None after the removal.
+def _check_late_run(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
+    run = facts.automation.late_run
+    if run is None:
+        return None
+    return actions.CheckRun(run) if delivery.place_state is PlaceState.NONE else actions.ReleasePlace()
 
-    ``is_paused`` is the operator's pause; None: read the pauses first. ``denial`` tells why an automation in
-    the list may be gone. ``needs_reading``: only a reading tells whether the automation exists. ``baseline``
-    is the newest known run. ``late_run`` appeared after an attempt was resolved as not started.
+
+def _reconcile(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
+    """Return `Reconcile` for an unknown attempt, unless the attempt may be sent again under the same key."""
+    if delivery.unknown_attempt is None or _may_resend(delivery, facts):
+        return None
+    return actions.Reconcile() if delivery.place_state is PlaceState.NONE else actions.ReleasePlace()
+
+
+def _may_resend(delivery: Delivery, facts: DeliveryFacts) -> bool:
+    return facts.send.is_idempotent and delivery.may_resend and facts.daemon.now <= delivery.deadline
+
+
+def _pursue(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction:
+    """Return the action that brings the delivery nearer to its send, or ends the delivery.
+
+    Only readings end a delivery with an unknown attempt.
     """
+    if facts.automation.must_read_pauses:
+        return actions.ReadPauses()
+    admission = decide_admission(delivery, facts)
+    if admission is None:
+        return _proceed(delivery, facts)
+    if delivery.place_state is not PlaceState.NONE:
+        return actions.ReleasePlace(admission if isinstance(admission, Conclusion) else None)
+    if not isinstance(admission, Conclusion):
+        return admission
+    return actions.Conclude(admission) if delivery.unknown_attempt is None else actions.Reconcile()
 
-    entry: TimetableEntry | None
-    policies: Policies
-    is_paused: bool | None
-    denial: str | None
-    needs_reading: bool
-    reading: NewestReading | None
-    baseline: str | None
-    late_run: Run | None
+
+def _proceed(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction:
+    """Return the next step to the send of an admitted delivery: a place, a durable attempt, the send."""
+    match delivery.place_state:
+        case PlaceState.NONE:
+            return actions.RequestPlace()
+        case PlaceState.WAITING:
+            return actions.AwaitPlace(_measure_place_wait(delivery, facts))
+    if is_attempt_fresh(delivery, facts.daemon.boottime) and not _is_outdated(delivery, facts):
+        return actions.Send()
+    return actions.WriteAttempt(_make_attempt(delivery, facts))
 
 
-@dataclass(frozen=True, slots=True)
-class QueueFacts:
-    """Facts of the automation queue. ``next_due`` is the next due instant of a newer occurrence.
+def _measure_place_wait(delivery: Delivery, facts: DeliveryFacts) -> float:
+    """Return the seconds until time alone ends the wait: at the deadline, or when a newer fire is due."""
+    rest, next_due = _measure_rest(delivery, facts) + _ROUNDING, facts.queue.next_due
+    if next_due is not None:
+        rest = min(rest, (next_due - facts.daemon.now).total_seconds())
+    return max(0.0, rest)
 
-    ``has_newer_due``: a newer occurrence is due, and both are in force.
+
+def _is_outdated(delivery: Delivery, facts: DeliveryFacts) -> bool:
+    """Return whether the newest known run changed since the attempt was written.
+
+    The new run is not the attempt's, and must become the baseline of the attempt.
     """
-
-    is_head: bool
-    has_newer_due: bool
-    next_due: datetime | None
+    assert delivery.attempt is not None
+    return delivery.unknown_attempt is None and delivery.attempt.baseline != facts.automation.baseline
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryFacts:
-    """All facts for the decision about one delivery at one instant."""
-
-    daemon: DaemonFacts
-    send: SendFacts
-    automation: AutomationFacts
-    queue: QueueFacts
+def _make_attempt(delivery: Delivery, facts: DeliveryFacts) -> Attempt:
+    is_rewrite = delivery.attempt is not None and delivery.state is State.CLAIMED
+    number = delivery.attempt_count if is_rewrite else delivery.attempt_count + 1
+    unknown = delivery.unknown_attempt
+    baseline = facts.automation.baseline if unknown is None else unknown.baseline
+    return Attempt(number, facts.daemon.now, baseline, facts.daemon.clock_offset)
 
 
-# ---------------------------------------------------------------- decisions
+# ---------------------------------------------------------------- admission
 
+Admission = (
+    actions.AwaitDue
+    | actions.Sleep
+    | actions.ReadAutomation
+    | actions.ConfirmPresence
+    | actions.Withdraw
+    | Conclusion
+    | None
+)
+"""None: the delivery may be sent. A conclusion ends the delivery without an attempt.
 
-@dataclass(frozen=True, slots=True)
-class MaySend:
-    """Permission to send the occurrence."""
-
-
-@dataclass(frozen=True, slots=True)
-class MustWait:
-    """Wait, and decide again after ``seconds``, or when something changes. None: only when it changes.
-
-    ``cause`` is None before the due instant. ``is_due``: the occurrence is due, and something delays it.
-    """
-
-    seconds: float | None
-    cause: Cause | None = None
-    detail: str | None = None
-    is_due: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NeedReading:
-    """Need of a reading that begins at ``since`` or later, on the boot-time clock.
-
-    Decide again without a reading after ``seconds``.
-    """
-
-    since: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class NeedPresence:
-    """Need to know whether the automation exists, since the list lacks it or its run answered 404.
-
-    Only a reading of the automation itself or the next snapshot can tell. Without an answer, decide again
-    after ``seconds``.
-    """
-
-    seconds: float
-    detail: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TakeBack:
-    """Withdrawal of the claim, as if the occurrence had never existed.
-
-    The occurrence was claimed ahead, nothing was sent, and an edit took the occurrence back before the due
-    instant.
-    """
-
-
-Admission = MaySend | MustWait | NeedReading | NeedPresence | TakeBack | Conclusion
+All others are actions, after which the admission is decided again.
+"""
 
 
 def decide_admission(delivery: Delivery, facts: DeliveryFacts) -> Admission:
-    """Decide whether the delivery may be sent now. A conclusion ends the delivery without an attempt."""
+    """Decide whether the delivery may be sent now."""
     if delivery.is_backfill:
         return _check_knowledge(delivery, facts) or _decide_backfill(delivery, facts)
     return (
@@ -185,31 +179,21 @@ def is_in_force(delivery: Delivery, entry: TimetableEntry | None) -> bool:
     return entry is not None and _find_repeal(delivery, entry) is None and _find_end(delivery, entry) is None
 
 
-def has_newer_in_force(newer: Iterable[Delivery], entry: TimetableEntry | None) -> bool:
-    """Return whether one of these newer due deliveries of the automation is in force."""
-    return any(is_in_force(delivery, entry) for delivery in newer)
-
-
 def is_attempt_fresh(delivery: Delivery, boottime: float) -> bool:
     """Return whether the attempt may be sent under its durable instant, within `SEND_WITHIN` seconds."""
     return delivery.written_boottime is not None and boottime - delivery.written_boottime <= SEND_WITHIN
 
 
-def find_deadline(delivery: Delivery, facts: DeliveryFacts) -> datetime:
-    """Return the latest instant for the start of the occurrence."""
-    return delivery.find_deadline(facts.send.run_timeout)
-
-
-def _check_knowledge(delivery: Delivery, facts: DeliveryFacts) -> MustWait | None:
+def _check_knowledge(delivery: Delivery, facts: DeliveryFacts) -> actions.Sleep | None:
     absent_until = facts.send.absent_until
     if facts.daemon.is_clock_in_doubt:
-        return MustWait(None, Cause.CLOCK)
+        return actions.Sleep(None, Cause.CLOCK)
     if absent_until is not None and delivery.due <= absent_until:
-        return MustWait(None, Cause.UNCONFIRMED)
-    return MustWait(None, Cause.STALE) if facts.send.is_stale else None
+        return actions.Sleep(None, Cause.UNCONFIRMED)
+    return actions.Sleep(None, Cause.STALE) if facts.send.is_stale else None
 
 
-def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission | None:
+def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     """Decide the effect of an edit on the occurrence; None: no effect.
 
     An edit in force before the scheduled instant takes the occurrence back, unless the new definition
@@ -242,27 +226,29 @@ def _find_end(delivery: Delivery, entry: TimetableEntry) -> str | None:
     return None if entry is delivery.entry else entry.end_reason
 
 
-def _take_back(delivery: Delivery, facts: DeliveryFacts, entry: TimetableEntry) -> TakeBack | Conclusion:
-    """Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
+def _take_back(
+    delivery: Delivery, facts: DeliveryFacts, entry: TimetableEntry
+) -> actions.Withdraw | Conclusion:
+    """actions.Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
 
     The row of an occurrence stays after the due instant, after an attempt, or after an older occurrence
     was coalesced into it. Attempts and coalescence are possible before the due instant too: the planner
     coalesces into occurrences claimed ahead, and the clock may be set back.
     """
     if facts.daemon.now < delivery.due and not delivery.is_attempted and not delivery.has_coalesced:
-        return TakeBack()
+        return actions.Withdraw()
     change = "edited with effect from before this instant" if entry.end_reason is None else entry.end_reason
     return _skip_deleted(delivery, facts, f"the automation was {change}, before it could be started")
 
 
 def _skip_deleted(delivery: Delivery, facts: DeliveryFacts, error: str) -> Conclusion:
-    return make_conclusion(delivery, Outcome.SKIPPED, Reason.DELETED, facts.daemon.now, error=error)
+    return delivery.make_conclusion(Outcome.SKIPPED, Reason.DELETED, facts.daemon.now, error=error)
 
 
 def _expire(delivery: Delivery, facts: DeliveryFacts) -> Conclusion:
     """Return the conclusion of an occurrence that could not be started in time, with the known reason."""
     error = facts.automation.denial or delivery.error or facts.send.breaker.obstacle
-    return make_conclusion(delivery, Outcome.EXPIRED, Reason.NOT_STARTED, facts.daemon.now, error=error)
+    return delivery.make_conclusion(Outcome.EXPIRED, Reason.NOT_STARTED, facts.daemon.now, error=error)
 
 
 def _decide_backfill(delivery: Delivery, facts: DeliveryFacts) -> Admission:
@@ -272,74 +258,74 @@ def _decide_backfill(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     """
     if facts.automation.entry is None:
         return _skip_deleted(delivery, facts, DELETED)
-    left = (delivery.deadline - facts.daemon.now).total_seconds()
-    if left < 0:
-        return _expire(delivery, facts)
-    return _check_breaker(delivery, facts, left) or _check_presence(delivery, facts) or MaySend()
+    return _check_deadline(delivery, facts) or _check_presence(delivery, facts)
 
 
-def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission | None:
+def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     now, policies = facts.daemon.now, facts.automation.policies
     if facts.automation.is_paused or policies.paused:
-        return make_conclusion(delivery, Outcome.SKIPPED, Reason.PAUSED, now)
+        return delivery.make_conclusion(Outcome.SKIPPED, Reason.PAUSED, now)
     if now < delivery.due:
         # With an unknown attempt, the clock was set back: no second send before the due instant, but
         # reconcile now.
         if delivery.unknown_attempt is not None:
-            return make_conclusion(delivery, Outcome.EXPIRED, Reason.NOT_STARTED, now)
-        return MustWait((delivery.due - now).total_seconds())
+            return delivery.make_conclusion(Outcome.EXPIRED, Reason.NOT_STARTED, now)
+        return actions.AwaitDue((delivery.due - now).total_seconds())
     if facts.queue.has_newer_due and _may_be_coalesced(delivery, policies):
-        return make_conclusion(delivery, Outcome.SKIPPED, Reason.COALESCED, now, error=delivery.error)
-    left = (find_deadline(delivery, facts) - now).total_seconds()
-    return _expire(delivery, facts) if left < 0 else _check_breaker(delivery, facts, left)
+        return delivery.make_conclusion(Outcome.SKIPPED, Reason.COALESCED, now, error=delivery.error)
+    return _check_deadline(delivery, facts)
 
 
 def _may_be_coalesced(delivery: Delivery, policies: Policies) -> bool:
     return (policies.catch_up is not CatchUp.ALL or delivery.is_queued) and not delivery.maybe_sent
 
 
-def _check_breaker(delivery: Delivery, facts: DeliveryFacts, left: float) -> MustWait | None:
-    breaker = facts.send.breaker
+def _check_deadline(delivery: Delivery, facts: DeliveryFacts) -> actions.Sleep | Conclusion | None:
+    """End an occurrence after its deadline. Before, require a wait for the back-off and for the breaker."""
+    left, breaker = _measure_rest(delivery, facts), facts.send.breaker
+    if left < 0:
+        return _expire(delivery, facts)
     back_off = delivery.not_before - facts.daemon.boottime
     wait = max(back_off, breaker.wait)
     if wait <= 0:
         return None
     own = back_off >= breaker.wait
     cause, detail = (Cause.BACK_OFF, delivery.error) if own else (breaker.cause, breaker.detail)
-    return MustWait(min(wait, left + _ROUNDING), cause, detail, is_due=True)
+    return actions.Sleep(min(wait, left + _ROUNDING), cause, detail, is_due=True)
 
 
-def _check_presence(delivery: Delivery, facts: DeliveryFacts) -> NeedPresence | None:
+def _check_presence(delivery: Delivery, facts: DeliveryFacts) -> actions.ConfirmPresence | None:
     """Require a reading of an automation that may be gone: absent from the list, or 404 for its run.
 
     Nobody must pay for a run of a deleted automation.
     """
     if not facts.automation.needs_reading:
         return None
-    return NeedPresence(_measure_rest(delivery, facts) + _ROUNDING, facts.automation.denial)
+    return actions.ConfirmPresence(_measure_rest(delivery, facts) + _ROUNDING, facts.automation.denial)
 
 
 def _measure_rest(delivery: Delivery, facts: DeliveryFacts) -> float:
-    return (find_deadline(delivery, facts) - facts.daemon.now).total_seconds()
+    """Return the seconds until the latest instant for the start of the occurrence; negative afterwards."""
+    return (delivery.find_deadline(facts.send.run_timeout) - facts.daemon.now).total_seconds()
 
 
 def _check_concurrency(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     policies = facts.automation.policies
     # A resend under the same key starts no second run, and the newest run may belong to this occurrence.
     if policies.concurrency is Concurrency.ALLOW or delivery.unknown_attempt is not None:
-        return MaySend()
+        return None
     unfinished = _is_newest_run_unfinished(delivery, facts)
     match permit(policies, newest_run_unfinished=unfinished):
         case Permission.GO:
-            return MaySend()
+            return None
         case Permission.OVERLAP:
             error = "the newest run is not finished"
-            return make_conclusion(delivery, Outcome.SKIPPED, Reason.OVERLAP, facts.daemon.now, error=error)
+            return delivery.make_conclusion(Outcome.SKIPPED, Reason.OVERLAP, facts.daemon.now, error=error)
     if unfinished is None:
         since = facts.daemon.boottime if delivery.due_seen is None else delivery.due_seen
-        return NeedReading(since, max(_measure_rest(delivery, facts), 0.0) + _ROUNDING)
+        return actions.ReadAutomation(since, max(_measure_rest(delivery, facts), 0.0) + _ROUNDING)
     reading = facts.automation.reading
-    return MustWait(None, Cause.QUEUED, reading.automation.run_id if reading else None, is_due=True)
+    return actions.Sleep(None, Cause.QUEUED, reading.automation.run_id if reading else None, is_due=True)
 
 
 def _is_newest_run_unfinished(delivery: Delivery, facts: DeliveryFacts) -> bool | None:

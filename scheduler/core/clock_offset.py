@@ -7,7 +7,7 @@ after the beginning of a second. The method is from Marzullo, *Maintaining the T
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Self
 
 from scheduler.core.instants import is_credible
@@ -66,3 +66,8 @@ def sample_offset(date: datetime, *, sent: datetime, received: datetime) -> Cloc
     low = (date - received).total_seconds()
     high = (date - sent).total_seconds() + _RESOLUTION + _DATE_CACHE
     return ClockOffset(low, high, received)
+
+
+def to_api_time(instant: datetime, clock_offset: float | None) -> datetime | None:
+    """Convert an instant of the local clock to the API's clock; None without a clock offset (in seconds)."""
+    return None if clock_offset is None else instant + timedelta(seconds=clock_offset)

@@ -1,18 +1,19 @@
 """The delivery of one occurrence as a state machine: from the claim to the outcome or to the withdrawal.
 
-`Delivery` is a frozen value. `apply` returns the delivery after an event. After the claim or the recovery,
-only `apply` changes a delivery. `TRANSITIONS` has each allowed change of the state; the diagram in
-``docs/semantics.md`` is made from this table. `scheduler.core.actions` chooses what to do next.
-Nothing here does I/O or reads a clock.
+`Delivery` is a frozen value. `DeliveryEvent.apply_to` returns the delivery after an event. After the claim or
+the recovery, only events change a delivery. `TRANSITIONS` has each allowed change of the state; the diagram
+in ``docs/semantics.md`` is made from this table. `scheduler.core.admission` chooses what to do next. Nothing
+here does I/O or reads a clock.
 
 Instants on the boot-time clock are seconds. This clock counts suspend and cannot be set.
 """
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from scheduler.core.model import (
     Attempt,
@@ -40,7 +41,7 @@ from scheduler.core.response import (
 from scheduler.core.timetable import TimetableEntry
 
 
-class Place(StrEnum):
+class PlaceState(StrEnum):
     """Relation of a delivery to the places for attempts: `max_in_flight` and the request budget."""
 
     NONE = "none"
@@ -103,7 +104,7 @@ class Delivery:
     )
 
     # Waits
-    place: Place = Place.NONE
+    place_state: PlaceState = PlaceState.NONE
     failures: int = 0  # attempts that failed
     faults: int = 0  # internal errors of the scheduler
     not_before: float = 0.0  # start of the next attempt or reading after a back-off, on the boot-time clock
@@ -173,68 +174,150 @@ class Delivery:
             return max(self.deadline, self.due + run_timeout)
         return self.deadline
 
+    @property
+    def lateness_kind(self) -> str:
+        """Label of the lateness in the metrics: ``catch_up``, ``retry`` or ``on_time``."""
+        if self.is_late:
+            return "catch_up"
+        return "retry" if self.attempt_count > 1 or self.is_held_up else "on_time"
 
-def make_conclusion(
-    delivery: Delivery,
-    outcome: Outcome,
-    reason: Reason,
-    at: datetime,
-    *,
-    error: str | None = None,
-    run: Run | None = None,
-) -> Conclusion:
-    """Return the conclusion of a delivery.
+    def make_conclusion(
+        self,
+        outcome: Outcome,
+        reason: Reason,
+        at: datetime,
+        *,
+        error: str | None = None,
+        run: Run | None = None,
+    ) -> Conclusion:
+        """Return a conclusion of the delivery.
 
-    With a run and a known send, the conclusion has the send instant and the lateness. The run of a backfill
-    has the reason `manual`.
-    """
-    if run is None or delivery.sent is None:
-        return Conclusion(outcome, reason, at, error=error, run=run)
-    # For a recovered attempt, `sent.at` is the instant of its write, which may precede the due instant. The
-    # attempt itself was not sent before the due instant.
-    sent_at = max(delivery.sent.at, delivery.due)
-    lateness = max((sent_at - delivery.due).total_seconds(), 0.0)
-    reason = Reason.MANUAL if delivery.is_backfill else reason
-    return Conclusion(outcome, reason, at, sent_at, lateness, error, run)
+        With a run and a known send, the conclusion has the send instant and the lateness. The run of a
+        backfill has the reason `manual`.
+        """
+        if run is None or self.sent is None:
+            return Conclusion(outcome, reason, at, error=error, run=run)
+        # For a recovered attempt, `sent.at` is the instant of its write, which may precede the due instant.
+        # The attempt itself was not sent before the due instant.
+        sent_at = max(self.sent.at, self.due)
+        lateness = max((sent_at - self.due).total_seconds(), 0.0)
+        reason = Reason.MANUAL if self.is_backfill else reason
+        return Conclusion(outcome, reason, at, sent_at, lateness, error, run)
 
+    def note_due(self, boottime: float) -> "Delivery":
+        """Return the delivery as seen due at ``boottime``, unless it was seen due before."""
+        if self.due_seen is not None or self.is_backfill:
+            return self
+        return replace(self, due_seen=boottime)
 
-def find_lateness_kind(delivery: Delivery) -> str:
-    """Return the label of the lateness in the metrics: ``catch_up``, ``retry`` or ``on_time``."""
-    if delivery.is_late:
-        return "catch_up"
-    return "retry" if delivery.attempt_count > 1 or delivery.is_held_up else "on_time"
+    def mark_unknown(self, sent: SendInstant, *, ended: float, settle_time: float) -> "Delivery":
+        """Return the delivery with its newest attempt unknown, sent at ``sent`` and ended at ``ended``.
+
+        A run of an earlier unknown attempt counts too: the API may have shown or started that run late.
+        """
+        earlier = self.unknown_attempt or self.unstarted_attempt
+        unknown = UnknownAttempt(
+            self.attempt.baseline if self.attempt else None,
+            sent.boottime if earlier is None else earlier.sent,
+            ended,
+            settle_time,
+            sent.by_api if earlier is None else earlier.sent_by_api,
+        )
+        return replace(
+            self,
+            state=State.UNKNOWN,
+            sent=sent,
+            flight=None,
+            unknown_attempt=unknown,
+            unstarted_attempt=None,
+            maybe_sent=True,
+        )
+
+    def mark_not_started(self) -> "Delivery":
+        """Return the delivery with its unknown attempt resolved as not started. The occurrence waits.
+
+        The ledger has closed each attempt so far: a next attempt is written anew.
+        """
+        return replace(
+            self,
+            state=State.WAITING,
+            written_boottime=None,
+            unstarted_attempt=self.unknown_attempt,
+            unknown_attempt=None,
+            may_resend=True,
+        )
 
 
 # ---------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class Delayed:
-    """The delivery waits for ``cause``, from ``boottime`` on. None: for the due instant.
+class DeliveryEvent(ABC):
+    """The result of an action, a coalescence, or an internal error."""
 
-    ``is_due``: the occurrence is due, and something else delays it.
-    """
+    __slots__ = ()
+
+    def apply_to(self, delivery: Delivery) -> Delivery:
+        """Return the delivery after this event. Raise `InvalidTransition` if the event cannot happen now."""
+        kind, after = type(self), self._change(delivery)
+        if delivery.end is not None:
+            raise InvalidTransition(f"{kind.__name__} after the end: {delivery.end}")
+        allowed = TRANSITIONS[delivery.state].get(kind)
+        if allowed is None and kind in _STATE_EVENTS:
+            raise InvalidTransition(f"{kind.__name__} in the state {delivery.state}")
+        state_after = after.end or after.state
+        if state_after not in (allowed or {delivery.state}):
+            raise InvalidTransition(f"{kind.__name__}: {delivery.state} to {state_after}")
+        return after
+
+    @abstractmethod
+    def _change(self, delivery: Delivery) -> Delivery:
+        """Return the delivery with all changes by this event, allowed or not."""
+
+
+class InvalidTransition(RuntimeError):
+    """The event is not allowed in the state of the delivery. This is an error of the scheduler itself."""
+
+
+class NotDue(DeliveryEvent):
+    """The occurrence is not due. It may have been seen due before the clock was set back."""
+
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, due_seen=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed(DeliveryEvent):
+    """The occurrence is due, and waits for ``cause`` from ``boottime`` on."""
 
     boottime: float
-    cause: Cause | None
-    is_due: bool
+    cause: Cause
+
+    def _change(self, delivery: Delivery) -> Delivery:
+        is_queued = delivery.is_queued or self.cause is Cause.QUEUED
+        return replace(delivery.note_due(self.boottime), is_held_up=True, is_queued=is_queued)
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceRequested:
+class PlaceRequested(DeliveryEvent):
     """The delivery joined the queue for places. ``waiting_since`` is on the boot-time clock."""
 
     boottime: float
     waiting_since: float
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        due = delivery.note_due(self.boottime)
+        return replace(due, place_state=PlaceState.WAITING, waiting_since=self.waiting_since)
 
-@dataclass(frozen=True, slots=True)
-class PlaceGranted:
+
+class PlaceGranted(DeliveryEvent):
     """The delivery has a place for its attempt."""
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, place_state=PlaceState.GRANTED)
+
 
 @dataclass(frozen=True, slots=True)
-class PlaceReleased:
+class PlaceReleased(DeliveryEvent):
     """The delivery has no place and waits for none.
 
     ``error`` is the shortage because of which the occurrence expired; None: it did not expire here.
@@ -242,29 +325,42 @@ class PlaceReleased:
 
     error: str | None = None
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, place_state=PlaceState.NONE, error=delivery.error or self.error)
+
 
 @dataclass(frozen=True, slots=True)
-class AttemptWritten:
+class AttemptWritten(DeliveryEvent):
     """The ledger has the attempt. ``boottime`` is the begin of the write."""
 
     attempt: Attempt
     boottime: float
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, state=State.CLAIMED, attempt=self.attempt, written_boottime=self.boottime)
 
-@dataclass(frozen=True, slots=True)
-class AttemptDiscarded:
+
+class AttemptDiscarded(DeliveryEvent):
     """The ledger no longer has the attempt, which was never sent."""
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        number = delivery.attempt_count - 1
+        attempt = replace(delivery.attempt, number=number) if delivery.attempt and number else None
+        return replace(delivery, state=State.WAITING, attempt=attempt, written_boottime=None)
+
 
 @dataclass(frozen=True, slots=True)
-class SendBegun:
+class SendBegun(DeliveryEvent):
     """The first byte of the attempt is about to leave."""
 
     instant: SendInstant
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, state=State.IN_FLIGHT, flight=self.instant, written_boottime=None)
+
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(DeliveryEvent):
     """The attempt ended with this verdict, at ``boottime``.
 
     ``settle_time`` is the number of seconds in which the API may still start the run. ``back_off`` is the
@@ -277,112 +373,188 @@ class Answered:
     settle_time: float
     back_off: float
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        end, at = self.end, self.end.ended_at
+        after = replace(delivery, place_state=PlaceState.NONE, error=end.error, open_end=end)
+        match self.verdict:
+            case AttemptAccepted(automation=automation):
+                after = replace(after, sent=delivery.flight, unstarted_attempt=None)
+                run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
+                conclusion = after.make_conclusion(Outcome.ACCEPTED, Reason.ANSWERED, at, run=run)
+                return replace(after, conclusion=conclusion)
+            case Rejected(error=error):
+                if delivery.unknown_attempt is not None:
+                    return replace(after, may_resend=False)
+                conclusion = after.make_conclusion(Outcome.REJECTED, Reason.REFUSED, at, error=error)
+                return replace(after, conclusion=conclusion)
+            case MaybeStarted(retry_after=retry_after):
+                return self._leave_unknown(after, retry_after)
+            case Throttled() | Held():
+                return after
+            case _:
+                return replace(
+                    after,
+                    failures=delivery.failures + 1,
+                    not_before=self.boottime + self.back_off,
+                    must_check_list=isinstance(self.verdict, AutomationNotFound),
+                )
+
+    def _leave_unknown(self, delivery: Delivery, retry_after: float | None) -> Delivery:
+        """Return the delivery after an answer that does not tell. The first resend is immediate."""
+        again = 0.0 if delivery.unknown_attempt is None else self.back_off
+        assert delivery.flight is not None
+        return replace(
+            delivery.mark_unknown(delivery.flight, ended=self.boottime, settle_time=self.settle_time),
+            failures=delivery.failures + 1,
+            not_before=self.boottime + max(retry_after or 0.0, again),
+        )
+
+
+class EndRecorded(DeliveryEvent):
+    """The ledger has the end of the newest attempt. Only now is a next attempt allowed.
+
+    In the state waiting before this record, a stop of the daemon would discard the sent attempt as unsent.
+    """
+
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, state=delivery.state_after_end, open_end=None, flight=None)
+
 
 @dataclass(frozen=True, slots=True)
-class EndRecorded:
-    """The ledger has the end of the newest attempt."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListChecked:
+class ListChecked(DeliveryEvent):
     """The list was read after a 404. ``gone``: the list does not have the automation either."""
 
     at: datetime
     gone: bool
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        after = replace(delivery, must_check_list=False)
+        if not self.gone:
+            return after
+        if delivery.unknown_attempt is not None:
+            return replace(after, may_resend=False)
+        error = delivery.error
+        conclusion = after.make_conclusion(Outcome.SKIPPED, Reason.DELETED, self.at, error=error)
+        return replace(after, conclusion=conclusion)
+
 
 @dataclass(frozen=True, slots=True)
-class ReadingFailed:
+class ReadingFailed(DeliveryEvent):
     """No reading came in time."""
 
     error: str
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, error=delivery.error or self.error)
 
-@dataclass(frozen=True, slots=True)
-class ReconcileBegun:
+
+class ReconcileBegun(DeliveryEvent):
     """Only readings can tell whether a run started. No second send is allowed."""
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, may_resend=False)
 
-@dataclass(frozen=True, slots=True)
-class NotStartedRecorded:
+
+class NotStartedRecorded(DeliveryEvent):
     """Readings agree that the unknown attempt started nothing, and the ledger has this result."""
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return delivery.mark_not_started()
 
-@dataclass(frozen=True, slots=True)
-class LateRunDismissed:
+
+class LateRunDismissed(DeliveryEvent):
     """The run that appeared late belongs to another occurrence, or was started by hand."""
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, unstarted_attempt=None)
+
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(DeliveryEvent):
     """A reading or the list decided the outcome."""
 
     conclusion: Conclusion
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, conclusion=self.conclusion)
+
 
 @dataclass(frozen=True, slots=True)
-class RunRefused:
-    """The ledger refused the conclusion: another occurrence has the run."""
+class RunRefused(DeliveryEvent):
+    """The ledger refused the conclusion: another occurrence has the run.
+
+    A reading found the run (no attempt has an open end): the run hides the occurrence's own run, and the
+    occurrence is unresolved. An answer named the run: the answer tells nothing, and the attempt is unknown.
+    """
 
     at: datetime
     boottime: float
     settle_time: float
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        run = delivery.conclusion.run if delivery.conclusion else None
+        run_id = "" if run is None else run.id
+        end = delivery.open_end
+        if end is None or delivery.flight is None:
+            error = f"run {run_id} belongs to another occurrence"
+            conclusion = delivery.make_conclusion(Outcome.UNRESOLVED, Reason.COVERED, self.at, error=error)
+            return replace(delivery, conclusion=conclusion)
+        error = f"the answer named run {run_id}, which belongs to another occurrence"
+        end = replace(end, result=AttemptResult.UNKNOWN, error=error)
+        unknown = delivery.mark_unknown(delivery.flight, ended=self.boottime, settle_time=self.settle_time)
+        return replace(unknown, conclusion=None, open_end=end, error=error)
+
 
 @dataclass(frozen=True, slots=True)
-class OlderCoalesced:
+class OlderCoalesced(DeliveryEvent):
     """An older occurrence was coalesced into this one, which inherits the longer wait."""
 
     waiting_since: float | None = None
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        since = [each for each in (delivery.waiting_since, self.waiting_since) if each is not None]
+        return replace(delivery, has_coalesced=True, waiting_since=min(since, default=None))
+
 
 @dataclass(frozen=True, slots=True)
-class Faulted:
-    """An internal error of the scheduler interrupted the delivery."""
+class Faulted(DeliveryEvent):
+    """An internal error of the scheduler interrupted the delivery.
+
+    A result that is not in the ledger is found again by readings.
+    """
 
     boottime: float
     settle_time: float
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        after = replace(
+            delivery,
+            faults=delivery.faults + 1,
+            place_state=PlaceState.NONE,
+            open_end=None,
+            conclusion=None,
+            must_check_list=False,
+        )
+        if delivery.state is not State.IN_FLIGHT or delivery.flight is None:
+            return after
+        return after.mark_unknown(delivery.flight, ended=self.boottime, settle_time=self.settle_time)
 
-@dataclass(frozen=True, slots=True)
-class Concluded:
+
+class Concluded(DeliveryEvent):
     """The ledger has the outcome."""
 
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, end=End.CONCLUDED)
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+
+class Withdrawn(DeliveryEvent):
     """The ledger has no row for the occurrence any more."""
 
-
-Event = (
-    Delayed
-    | PlaceRequested
-    | PlaceGranted
-    | PlaceReleased
-    | AttemptWritten
-    | AttemptDiscarded
-    | SendBegun
-    | Answered
-    | EndRecorded
-    | ListChecked
-    | ReadingFailed
-    | ReconcileBegun
-    | NotStartedRecorded
-    | LateRunDismissed
-    | Resolved
-    | RunRefused
-    | OlderCoalesced
-    | Faulted
-    | Concluded
-    | Withdrawn
-)
+    def _change(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, end=End.WITHDRAWN)
 
 
 # ---------------------------------------------------------------- transitions
-
-
-class InvalidTransition(RuntimeError):
-    """The event is not allowed in the state of the delivery. This is an error of the scheduler itself."""
 
 
 FIRST_STATES: Final[Mapping[State, str]] = {
@@ -392,7 +564,7 @@ FIRST_STATES: Final[Mapping[State, str]] = {
 }
 """The states in which a delivery begins, and how."""
 
-TRANSITIONS: Final[Mapping[State, Mapping[type[Event], frozenset[State | End]]]] = {
+TRANSITIONS: Final[Mapping[State, Mapping[type[DeliveryEvent], frozenset[State | End]]]] = {
     State.WAITING: {
         AttemptWritten: frozenset({State.CLAIMED}),
         Concluded: frozenset({End.CONCLUDED}),
@@ -428,257 +600,3 @@ allowed in each state, and leave the state as it is.
 
 # A fault, and a run that the ledger refuses, may also occur in states that they do not change.
 _STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunRefused}
-
-
-def apply(delivery: Delivery, event: Event) -> Delivery:
-    """Return the delivery after ``event``. Raise `InvalidTransition` for an event that cannot happen now."""
-    after = _CHANGES[type(event)](delivery, event)
-    if delivery.end is not None:
-        raise InvalidTransition(f"{type(event).__name__} after the end: {delivery.end}")
-    allowed = TRANSITIONS[delivery.state].get(type(event))
-    if allowed is None and type(event) in _STATE_EVENTS:
-        raise InvalidTransition(f"{type(event).__name__} in the state {delivery.state}")
-    state_after = after.end or after.state
-    if state_after not in (allowed or {delivery.state}):
-        raise InvalidTransition(f"{type(event).__name__}: {delivery.state} to {state_after}")
-    return after
-
-
-def mark_unknown(delivery: Delivery, sent: SendInstant, *, ended: float, settle_time: float) -> Delivery:
-    """Return the delivery with its newest attempt unknown, sent at ``sent`` and ended at ``ended``.
-
-    A run of an earlier unknown attempt counts too: the API may have shown or started that run late.
-    """
-    earlier = delivery.unknown_attempt or delivery.unstarted_attempt
-    unknown = UnknownAttempt(
-        delivery.attempt.baseline if delivery.attempt else None,
-        sent.boottime if earlier is None else earlier.sent,
-        ended,
-        settle_time,
-        sent.by_api if earlier is None else earlier.sent_by_api,
-    )
-    return replace(
-        delivery,
-        state=State.UNKNOWN,
-        sent=sent,
-        flight=None,
-        unknown_attempt=unknown,
-        unstarted_attempt=None,
-        maybe_sent=True,
-    )
-
-
-def mark_not_started(delivery: Delivery) -> Delivery:
-    """Return the delivery with its unknown attempt resolved as not started. The occurrence waits.
-
-    The ledger has closed each attempt so far: a next attempt is written anew.
-    """
-    return replace(
-        delivery,
-        state=State.WAITING,
-        written_boottime=None,
-        unstarted_attempt=delivery.unknown_attempt,
-        unknown_attempt=None,
-        may_resend=True,
-    )
-
-
-# ---------------------------------------------------------------- the changes of each event
-
-
-def _delay(delivery: Delivery, event: Delayed) -> Delivery:
-    if event.cause is None:
-        return replace(delivery, due_seen=None)  # before due; seen due perhaps, before the clock was set back
-    if not event.is_due:
-        return delivery
-    return replace(
-        _note_due(delivery, event.boottime),
-        is_held_up=True,
-        is_queued=delivery.is_queued or event.cause is Cause.QUEUED,
-    )
-
-
-def _note_due(delivery: Delivery, boottime: float) -> Delivery:
-    if delivery.due_seen is not None or delivery.is_backfill:
-        return delivery
-    return replace(delivery, due_seen=boottime)
-
-
-def _request_place(delivery: Delivery, event: PlaceRequested) -> Delivery:
-    return replace(
-        _note_due(delivery, event.boottime), place=Place.WAITING, waiting_since=event.waiting_since
-    )
-
-
-def _grant_place(delivery: Delivery, _: PlaceGranted) -> Delivery:
-    return replace(delivery, place=Place.GRANTED)
-
-
-def _release_place(delivery: Delivery, event: PlaceReleased) -> Delivery:
-    return replace(delivery, place=Place.NONE, error=delivery.error or event.error)
-
-
-def _write_attempt(delivery: Delivery, event: AttemptWritten) -> Delivery:
-    return replace(delivery, state=State.CLAIMED, attempt=event.attempt, written_boottime=event.boottime)
-
-
-def _discard_attempt(delivery: Delivery, _: AttemptDiscarded) -> Delivery:
-    number = delivery.attempt_count - 1
-    attempt = replace(delivery.attempt, number=number) if delivery.attempt and number else None
-    return replace(delivery, state=State.WAITING, attempt=attempt, written_boottime=None)
-
-
-def _begin_send(delivery: Delivery, event: SendBegun) -> Delivery:
-    return replace(delivery, state=State.IN_FLIGHT, flight=event.instant, written_boottime=None)
-
-
-def _answer(delivery: Delivery, event: Answered) -> Delivery:
-    verdict, end = event.verdict, event.end
-    after = replace(delivery, place=Place.NONE, error=end.error, open_end=end)
-    match verdict:
-        case AttemptAccepted(automation=automation):
-            after = replace(after, sent=delivery.flight, unstarted_attempt=None)
-            run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
-            conclusion = make_conclusion(after, Outcome.ACCEPTED, Reason.ANSWERED, end.ended_at, run=run)
-            return replace(after, conclusion=conclusion)
-        case Rejected(error=error):
-            if delivery.unknown_attempt is not None:
-                return replace(after, may_resend=False)
-            conclusion = make_conclusion(after, Outcome.REJECTED, Reason.REFUSED, end.ended_at, error=error)
-            return replace(after, conclusion=conclusion)
-        case MaybeStarted():
-            return _answer_maybe(after, verdict, event)
-        case Throttled() | Held():
-            return after
-        case _:
-            return replace(
-                after,
-                failures=delivery.failures + 1,
-                not_before=event.boottime + event.back_off,
-                must_check_list=isinstance(verdict, AutomationNotFound),
-            )
-
-
-def _answer_maybe(delivery: Delivery, verdict: MaybeStarted, event: Answered) -> Delivery:
-    """Return the delivery after an answer that does not tell. The first resend is immediate."""
-    again = 0.0 if delivery.unknown_attempt is None else event.back_off
-    assert delivery.flight is not None
-    return replace(
-        mark_unknown(delivery, delivery.flight, ended=event.boottime, settle_time=event.settle_time),
-        failures=delivery.failures + 1,
-        not_before=event.boottime + max(verdict.retry_after or 0.0, again),
-    )
-
-
-def _record_end(delivery: Delivery, _: EndRecorded) -> Delivery:
-    """Return the delivery after the record of an attempt's end. Only now is a next attempt allowed.
-
-    In the state waiting before this record, a stop of the daemon would discard the sent attempt as unsent.
-    """
-    return replace(delivery, state=delivery.state_after_end, open_end=None, flight=None)
-
-
-def _check_list(delivery: Delivery, event: ListChecked) -> Delivery:
-    after = replace(delivery, must_check_list=False)
-    if not event.gone:
-        return after
-    if delivery.unknown_attempt is not None:
-        return replace(after, may_resend=False)
-    conclusion = make_conclusion(after, Outcome.SKIPPED, Reason.DELETED, event.at, error=delivery.error)
-    return replace(after, conclusion=conclusion)
-
-
-def _fail_reading(delivery: Delivery, event: ReadingFailed) -> Delivery:
-    return replace(delivery, error=delivery.error or event.error)
-
-
-def _begin_reconcile(delivery: Delivery, _: ReconcileBegun) -> Delivery:
-    return replace(delivery, may_resend=False)
-
-
-def _record_not_started(delivery: Delivery, _: NotStartedRecorded) -> Delivery:
-    return mark_not_started(delivery)
-
-
-def _dismiss_late_run(delivery: Delivery, _: LateRunDismissed) -> Delivery:
-    return replace(delivery, unstarted_attempt=None)
-
-
-def _resolve(delivery: Delivery, event: Resolved) -> Delivery:
-    return replace(delivery, conclusion=event.conclusion)
-
-
-def _refuse_run(delivery: Delivery, event: RunRefused) -> Delivery:
-    """Return the delivery after the ledger refused the run of its conclusion.
-
-    A reading found the run (no attempt has an open end): the run hides the occurrence's own run, and the
-    occurrence is unresolved. An answer named the run: the answer tells nothing, and the attempt is unknown.
-    """
-    run = delivery.conclusion.run if delivery.conclusion else None
-    run_id = "" if run is None else run.id
-    end = delivery.open_end
-    if end is None or delivery.flight is None:
-        conclusion = make_conclusion(
-            delivery,
-            Outcome.UNRESOLVED,
-            Reason.COVERED,
-            event.at,
-            error=f"run {run_id} belongs to another occurrence",
-        )
-        return replace(delivery, conclusion=conclusion)
-    error = f"the answer named run {run_id}, which belongs to another occurrence"
-    unknown = mark_unknown(delivery, delivery.flight, ended=event.boottime, settle_time=event.settle_time)
-    end = replace(end, result=AttemptResult.UNKNOWN, error=error)
-    return replace(unknown, conclusion=None, open_end=end, error=error)
-
-
-def _coalesce_older(delivery: Delivery, event: OlderCoalesced) -> Delivery:
-    since = [each for each in (delivery.waiting_since, event.waiting_since) if each is not None]
-    return replace(delivery, has_coalesced=True, waiting_since=min(since, default=None))
-
-
-def _note_fault(delivery: Delivery, event: Faulted) -> Delivery:
-    """Return the delivery after a fault. A result that is not in the ledger is found again by readings."""
-    after = replace(
-        delivery,
-        faults=delivery.faults + 1,
-        place=Place.NONE,
-        open_end=None,
-        conclusion=None,
-        must_check_list=False,
-    )
-    if delivery.state is not State.IN_FLIGHT or delivery.flight is None:
-        return after
-    return mark_unknown(after, delivery.flight, ended=event.boottime, settle_time=event.settle_time)
-
-
-def _conclude(delivery: Delivery, _: Concluded) -> Delivery:
-    return replace(delivery, end=End.CONCLUDED)
-
-
-def _withdraw(delivery: Delivery, _: Withdrawn) -> Delivery:
-    return replace(delivery, end=End.WITHDRAWN)
-
-
-_CHANGES: Final[Mapping[type[Event], Callable[[Delivery, Any], Delivery]]] = {
-    Delayed: _delay,
-    PlaceRequested: _request_place,
-    PlaceGranted: _grant_place,
-    PlaceReleased: _release_place,
-    AttemptWritten: _write_attempt,
-    AttemptDiscarded: _discard_attempt,
-    SendBegun: _begin_send,
-    Answered: _answer,
-    EndRecorded: _record_end,
-    ListChecked: _check_list,
-    ReadingFailed: _fail_reading,
-    ReconcileBegun: _begin_reconcile,
-    NotStartedRecorded: _record_not_started,
-    LateRunDismissed: _dismiss_late_run,
-    Resolved: _resolve,
-    RunRefused: _refuse_run,
-    OlderCoalesced: _coalesce_older,
-    Faulted: _note_fault,
-    Concluded: _conclude,
-    Withdrawn: _withdraw,
-}

@@ -8,6 +8,7 @@ set.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +46,13 @@ class UnknownAttempt:
         return self.ended + self.settle_time
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRun:
-    """The attempt started this run."""
+class ReconcileResult(Enum):
+    """Proof of a reading about an unknown attempt. Each result except for the last ends the reconcile."""
 
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Covered:
-    """A later run is the newest run: it may hide the attempt's run, because the API shows only the newest."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class NothingStarted:
-    """Two readings agree, the second after the settle time: the attempt started nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undecided:
-    """The readings do not decide yet."""
-
-
-ReconcileResult = FoundRun | Covered | NothingStarted | Undecided
+    FOUND = "the attempt started the newest run"
+    COVERED = "a later run is the newest run, and may hide the run of the attempt"
+    NOTHING_STARTED = "two readings agree, the second after the settle time: the attempt started nothing"
+    UNDECIDED = "the readings do not decide yet"
 
 
 def reconcile(
@@ -90,13 +73,14 @@ def reconcile(
     if reading.run_id is not None and reading.run_id != doubt.baseline:
         began = list(_find_run_begins(doubt, reading))
         if not began:
-            return Undecided()
+            return ReconcileResult.UNDECIDED
         if max(began) >= doubt.sent - margin:
             ours = any(doubt.sent - margin <= each <= doubt.settles_at + margin for each in began)
-            return FoundRun(reading.run_id) if ours and not taken(reading.run_id) else Covered(reading.run_id)
+            is_ours = ours and not taken(reading.run_id)
+            return ReconcileResult.FOUND if is_ours else ReconcileResult.COVERED
     if earlier is not None and earlier.run_id == reading.run_id and reading.begun >= doubt.settles_at:
-        return NothingStarted()
-    return Undecided()
+        return ReconcileResult.NOTHING_STARTED
+    return ReconcileResult.UNDECIDED
 
 
 def has_appeared_late(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from scheduler.core.model import Automation, DefinitionVersion, Gap
 
@@ -49,6 +50,14 @@ class RecordedRuns:
     doubles: Mapping[str, datetime]
     scheduled_for: Mapping[str, datetime]
     names: Mapping[str, str]
+
+    def __or__(self, later: Self) -> Self:
+        """Return the facts of both records. The facts of ``later`` are newer."""
+        return type(self)(
+            {**self.doubles, **later.doubles},
+            {**self.scheduled_for, **later.scheduled_for},
+            {**self.names, **later.names},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,6 @@ from typing import Final
 
 from scheduler.core.model import AttemptResult, Automation
 
-# ---------------------------------------------------------------- results of a request
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """The request was never sent: no connection, no name, no TLS. Nothing was started."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoResponse:
-    """The API may have executed the request: a time-out, a cut connection, or an unusable answer."""
-
-    error: str
-
 
 @dataclass(frozen=True, slots=True)
 class AttemptResponse:
@@ -43,9 +27,6 @@ class AttemptResponse:
     error: str | None = None
 
 
-# ---------------------------------------------------------------- verdicts
-
-
 @dataclass(frozen=True, slots=True)
 class AttemptAccepted:
     """A run was started: the automation's newest run."""
@@ -55,52 +36,55 @@ class AttemptAccepted:
 
 
 @dataclass(frozen=True, slots=True)
-class NotStarted:
-    """Nothing was started: try again with back-off."""
+class _Failure:
+    """An attempt without a known run. ``error`` is for people."""
 
     error: str
+
+
+class NotStarted(_Failure):
+    """Nothing was started, because the request was never sent: try again with back-off.
+
+    There was no connection, no name or no TLS.
+    """
+
     result = AttemptResult.NOT_SENT
 
 
 @dataclass(frozen=True, slots=True)
-class Throttled:
+class Throttled(_Failure):
     """Nothing was started, and the whole target waits ``retry_after`` seconds, or with back-off for None."""
 
-    error: str
     retry_after: float | None
     result = AttemptResult.THROTTLED
 
 
 @dataclass(frozen=True, slots=True)
-class MaybeStarted:
-    """A run may have been started: reconcile, and neither read nor send for ``retry_after`` seconds."""
+class MaybeStarted(_Failure):
+    """A run may have been started: reconcile, and neither read nor send for ``retry_after`` seconds.
 
-    error: str
+    There was a time-out, a cut connection, an unusable answer, or an error of the API.
+    """
+
     retry_after: float | None = None
     result = AttemptResult.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(_Failure):
     """Nothing was started, and the target starts nothing until an operator removes the cause."""
 
-    error: str
     result = AttemptResult.HELD
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(_Failure):
     """The API refused this occurrence for good."""
 
-    error: str
     result = AttemptResult.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class AutomationNotFound:
+class AutomationNotFound(_Failure):
     """The API does not know the automation. The list shows whether it is gone or the target is wrong."""
 
-    error: str
     result = AttemptResult.REFUSED
 
 
@@ -108,25 +92,22 @@ AttemptVerdict = (
     AttemptAccepted | NotStarted | Throttled | MaybeStarted | Held | Rejected | AutomationNotFound
 )
 
+AttemptAnswer = AttemptResponse | NotStarted | MaybeStarted
+"""Result of the request for an attempt."""
+
 _MAYBE_CARRIED_OUT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 
 
-def judge(
-    came_back: AttemptResponse | NotSent | NoResponse, *, automation_id: str, taken: Callable[[str], bool]
-) -> AttemptVerdict:
+def judge(answer: AttemptAnswer, *, automation_id: str, taken: Callable[[str], bool]) -> AttemptVerdict:
     """Return the verdict on an attempt for ``automation_id``.
 
     ``taken`` returns whether a run is known already: the baseline, or a run with another known origin.
     """
-    match came_back:
-        case NotSent(error=error):
-            return NotStarted(error)
-        case NoResponse(error=error):
-            return MaybeStarted(error)
-        case AttemptResponse(status=status) if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            return _judge_success(came_back, automation_id, taken)
-        case _:
-            return _judge_refusal(came_back)
+    if not isinstance(answer, AttemptResponse):
+        return answer
+    if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        return _judge_success(answer, automation_id, taken)
+    return _judge_refusal(answer)
 
 
 def _judge_success(
@@ -134,20 +115,16 @@ def _judge_success(
 ) -> AttemptVerdict:
     automation = answer.automation
     if automation is None:
-        return MaybeStarted(
-            f"HTTP {answer.status} without the automation: {answer.error}", answer.retry_after
-        )
-    if automation.id != automation_id:
-        return MaybeStarted(
-            f"HTTP {answer.status} with another automation, {automation.id}", answer.retry_after
-        )
-    if automation.run_id is None:
-        return MaybeStarted(f"HTTP {answer.status} without a run", answer.retry_after)
-    if taken(automation.run_id):
-        return MaybeStarted(
-            f"HTTP {answer.status} with a run that was there before, {automation.run_id}", answer.retry_after
-        )
-    return AttemptAccepted(automation)
+        lack = f"without the automation: {answer.error}"
+    elif automation.id != automation_id:
+        lack = f"with another automation, {automation.id}"
+    elif automation.run_id is None:
+        lack = "without a run"
+    elif taken(automation.run_id):
+        lack = f"with a run that was there before, {automation.run_id}"
+    else:
+        return AttemptAccepted(automation)
+    return MaybeStarted(f"HTTP {answer.status} {lack}", answer.retry_after)
 
 
 def _judge_refusal(answer: AttemptResponse) -> AttemptVerdict:

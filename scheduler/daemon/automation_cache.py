@@ -1,20 +1,24 @@
 """Cache of the newest readings of automations, from snapshots and from single readings.
 
 A reading says nothing about later runs. Therefore each reading includes its start, on the clock that counts
-suspend.
+suspend. The reserve of the request budget follows the polls and the readings of the last hour, and the
+readings in progress.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Final
 
-from scheduler.core.admission import NewestReading
+from scheduler.core.actions import NewestReading
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, Run, Snapshot
-from scheduler.daemon.back_off import back_off
-from scheduler.daemon.background_need import BackgroundNeed
+from scheduler.daemon.clock import back_off
 from scheduler.daemon.context import Context
 
+_HOUR: Final = 3600.0
 AT_ONCE: Final = 8
 """Number of automations read alone in parallel. For more, the next snapshot is quicker and cheaper."""
 
@@ -22,9 +26,8 @@ AT_ONCE: Final = 8
 class AutomationCache:
     """Newest reading of every automation of a target, with methods that get a newer reading."""
 
-    def __init__(self, context: Context, background_need: BackgroundNeed, poll: Callable[[], None]) -> None:
+    def __init__(self, context: Context, poll: Callable[[], None]) -> None:
         self._context = context
-        self._background_need = background_need
         self._request_poll = poll
         self._snapshot_begun = float("-inf")
         self._unseen_ids: frozenset[str] = frozenset()
@@ -36,14 +39,12 @@ class AutomationCache:
         # of the earlier process: used until a reading of this process shows the automation
         self._recalled_run_ids: dict[str, str] = {}
         self._read_slots = asyncio.Semaphore(AT_ONCE)
-        self._demand = 0
-        self._listeners: list[Callable[[NewestReading], None]] = []
+        self._demand = 0  # readings in progress or waiting
+        self._polls = deque[float]()  # begins within the last hour, on the boot-time clock
+        self._readings = deque[float]()
+        self.reading_listeners: list[Callable[[NewestReading], None]] = []  # called with single readings
         self._poll_event = asyncio.Event()
         self._snapshot_event = asyncio.Event()
-
-    def listen(self, listener: Callable[[NewestReading], None]) -> None:
-        """Call ``listener`` with every single reading."""
-        self._listeners.append(listener)
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
         """Use a snapshot, after the timetable was updated.
@@ -85,9 +86,8 @@ class AutomationCache:
         entry = self._context.timetable.entries.get(automation_id)
         if entry is None:
             return None
-        return NewestReading(
-            entry.automation, float("-inf") if automation_id in self._unseen_ids else self._snapshot_begun
-        )
+        begun = float("-inf") if automation_id in self._unseen_ids else self._snapshot_begun
+        return NewestReading(entry.automation, begun)
 
     def recall_runs(self, runs: Iterable[Run]) -> None:
         """Load the newest runs known to the ledger.
@@ -139,22 +139,43 @@ class AutomationCache:
                         return None
                 except (UpstreamError, InvalidAutomation) as error:
                     failures += 1
-                    self._context.note_refused_reading(error)
-                    await self._wait_for_snapshot(
-                        automation_id,
-                        since,
-                        max(back_off(failures), getattr(error, "retry_after", None) or 0.0),
-                    )
+                    pause = max(back_off(failures), getattr(error, "retry_after", None) or 0.0)
+                    await self._wait_for_snapshot(automation_id, since, pause)
         finally:
             self._change_demand(-1)
 
     def _change_demand(self, more: int) -> None:
-        self._demand += more
-        self._background_need.set_parallel_readings(min(self._demand, AT_ONCE))
+        before, self._demand = self._demand, self._demand + more
+        if min(before, AT_ONCE) != min(self._demand, AT_ONCE):
+            self._update_reserve(self._context.clock.boottime())
 
-    def note_reading(self, begun: float) -> None:
-        """Note that a single automation is about to be read."""
-        self._background_need.note_reading(begun)
+    def note_poll(self, begun: float) -> None:
+        """Note that a poll begins."""
+        self._polls.append(begun)
+        self._update_reserve(begun)
+
+    def _update_reserve(self, now: float) -> None:
+        self._context.upstream.expect(
+            poll_interval=max(self._context.settings.poll_interval.total_seconds(), 1.0),
+            polls=_measure_rate(self._polls, now),
+            readings=_measure_rate(self._readings, now),
+            at_once=min(self._demand, AT_ONCE),
+        )
+
+    async def retrieve(self, automation_id: str) -> tuple[Automation | None, float]:
+        """Read the automation alone. Return the answer (None: 404) and the begin of the reading.
+
+        A 429 with ``Retry-After`` throttles the target. Raises `UpstreamError` or `InvalidAutomation`.
+        """
+        begun = self._context.clock.boottime()
+        self._readings.append(begun)
+        self._update_reserve(begun)
+        try:
+            return await self._context.upstream.retrieve(automation_id), begun
+        except UpstreamError as error:
+            if error.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after:
+                self._context.breaker.throttle(error.retry_after)
+            raise
 
     async def is_gone(self, automation_id: str) -> bool:
         """Return whether the list, read again, lacks an automation whose GET answered 404.
@@ -203,9 +224,7 @@ class AutomationCache:
         async with self._read_slots:
             if self._is_read(automation_id, since):
                 return False
-            begun = self._context.clock.boottime()
-            self.note_reading(begun)
-            automation = await self._context.upstream.retrieve(automation_id)
+            automation, begun = await self.retrieve(automation_id)
         if automation is None:
             gone = await self.is_gone(automation_id)
             if not gone and not self._is_read(automation_id, since):
@@ -219,7 +238,7 @@ class AutomationCache:
         seen = self.find_newest(automation.id)
         if seen is None or seen.begun < begun:
             self._single_readings[automation.id] = NewestReading(automation, begun)
-            for listener in self._listeners:
+            for listener in self.reading_listeners:
                 listener(self._single_readings[automation.id])
 
     def _is_read(self, automation_id: str, since: float) -> bool:
@@ -231,9 +250,14 @@ class AutomationCache:
 
         A snapshot without the automation does not shorten the wait.
         """
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self._is_read(automation_id, since):
                     await self._snapshot_event.wait()
-        except TimeoutError:
-            pass
+
+
+def _measure_rate(instants: deque[float], now: float) -> float:
+    """Return the events per second since the first event within the last hour. Forget older events."""
+    while instants and instants[0] <= now - _HOUR:
+        instants.popleft()
+    return (len(instants) - 1) / max(now - instants[0], 1.0) if instants else 0.0

@@ -3,24 +3,21 @@
 Only the head of an automation queue is sent.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from scheduler.core.delivery import Delivery, Event, OlderCoalesced, apply
+from scheduler.core.delivery import Delayed, Delivery, DeliveryEvent, OlderCoalesced
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Occurrence, State
-from scheduler.core.occurrence_log import Cause
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.places import AttemptPlace
 from scheduler.daemon.ports import DaemonClock
 from scheduler.daemon.wait_log import WaitLog
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 @dataclass(slots=True, eq=False)
@@ -31,19 +28,31 @@ class OpenDelivery:
     """
 
     value: Delivery
+    queue: "AutomationQueue"
     waits: WaitLog
+    queued_at: datetime  # when the delivery joined its automation queue
     place: AttemptPlace | None = None
-    reading: "asyncio.Task[None] | None" = None
-    queued_at: datetime | None = None  # when the delivery joined its automation queue
+    reading: asyncio.Task[None] | None = None
 
     @property
     def occurrence(self) -> Occurrence:
         """Occurrence of the delivery."""
         return self.value.occurrence
 
-    def apply(self, event: Event) -> None:
+    def apply(self, event: DeliveryEvent) -> None:
         """Replace the delivery by the delivery after ``event``."""
-        self.value = apply(self.value, event)
+        self.value = event.apply_to(self.value)
+
+    def delay(self, cause: Cause, detail: str | None = None) -> None:
+        """Begin or continue a wait for ``cause``, although the occurrence is due."""
+        self.apply(Delayed(self.waits.clock.boottime(), cause))
+        self.waits.begin(cause, detail)
+
+    def cancel_reading(self) -> None:
+        """Cancel the reading on behalf of the delivery, if any."""
+        if self.reading is not None:
+            self.reading.cancel()
+            self.reading = None
 
     def find_current_wait(self) -> WaitStatus | None:
         """Return the current wait as the head of the automation queue; None: nothing lasting delays it."""
@@ -75,70 +84,61 @@ class OpenDelivery:
         The wait starts when the occurrence is due and in its queue. A backfill waits from the moment it joins
         the queue.
         """
-        if self.queued_at is None:
-            return self.value.due
         return self.queued_at if self.value.is_backfill else max(self.value.due, self.queued_at)
 
     def _make_wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
         value, occurrence = self.value, self.occurrence
-        return WaitStatus(
-            occurrence.automation_id,
-            value.name,
-            occurrence.scheduled_for,
-            value.due,
-            cause,
-            since,
-            detail,
-            None if value.is_queued else value.deadline,
-        )
+        automation_id, scheduled_for = occurrence.automation_id, occurrence.scheduled_for
+        deadline = None if value.is_queued else value.deadline
+        return WaitStatus(automation_id, value.name, scheduled_for, value.due, cause, since, detail, deadline)
 
 
 def _name_instant(delivery: OpenDelivery) -> str:
     return to_text_seconds(delivery.occurrence.scheduled_for)
 
 
-@dataclass(slots=True)
 class AutomationQueue:
     """Open deliveries of one automation, in the order of due."""
 
-    alarm: Alarm
-    deliveries: deque[OpenDelivery] = field(default_factory=deque)
+    def __init__(self, clock: DaemonClock) -> None:
+        self._clock = clock
+        self.alarm = Alarm(clock)
+        self.deliveries: deque[OpenDelivery] = deque()
 
-    def add(self, delivery: OpenDelivery) -> None:
+    def add(self, value: Delivery, steps: Sequence[Step] = ()) -> OpenDelivery:
         """Add a delivery behind all deliveries with an earlier due instant, and behind a head under way.
 
         A delivery that is due earlier precedes a head that is not under way. Such a head may wait for hours
-        when a clock that was ahead claimed it.
+        when a clock that was ahead claimed it. ``steps`` are not in the ledger yet.
         """
-        is_backfill = delivery.value.is_backfill
-        position = self._find_backfill_position() if is_backfill else self._find_position_by_due(delivery)
+        delivery = OpenDelivery(value, self, WaitLog(self._clock, [*steps]), self._clock.now())
+        position = self._find_backfill_position() if value.is_backfill else self._find_position_by_due(value)
         self.deliveries.insert(position, delivery)
         self.alarm.ring()
+        return delivery
 
-    def iterate_waits(self, clock: DaemonClock) -> Iterator[tuple[OpenDelivery, WaitStatus | None]]:
+    def iterate_waits(self) -> Iterator[tuple[OpenDelivery, WaitStatus | None]]:
         """Yield each delivery with its current wait; None: nothing lasting delays the occurrence."""
         if self.deliveries:
-            head, now = self.deliveries[0], clock.now()
+            head, now = self.deliveries[0], self._clock.now()
             yield head, head.find_current_wait()
-            yield from (
-                (delivery, delivery.find_wait_behind(head, now))
-                for delivery in self.deliveries
-                if delivery is not head
-            )
+            for delivery in self.deliveries:
+                if delivery is not head:
+                    yield delivery, delivery.find_wait_behind(head, now)
 
-    def end_waits(self, clock: DaemonClock, stopped_at: datetime) -> None:
+    def end_waits(self, stopped_at: datetime) -> None:
         """End every wait now, because the process ends and records the waits until now.
 
         A wait that the stop cut off at ``stopped_at`` or later is extended until now:
         an attempt in flight may delay a stop for long.
         """
-        head, now = self.deliveries[0] if self.deliveries else None, clock.now()
+        now = self._clock.now()
         for delivery in self.deliveries:
             delivery.waits.end()
-            if head is not None and delivery is not head:
-                delivery.note_turn_wait(head, now)
-            else:
+            if delivery is self.deliveries[0]:
                 delivery.waits.extend_last_step(stopped_at, now)
+            else:
+                delivery.note_turn_wait(self.deliveries[0], now)
 
     def reorder_head(self) -> None:
         """Move a head behind all deliveries with an earlier due instant, unless the head is under way.
@@ -155,12 +155,12 @@ class AutomationQueue:
         ):
             return
         self.deliveries.popleft()
-        self.deliveries.insert(self._find_position_by_due(head), head)
+        self.deliveries.insert(self._find_position_by_due(head.value), head)
 
-    def _find_position_by_due(self, delivery: OpenDelivery) -> int:
+    def _find_position_by_due(self, value: Delivery) -> int:
         deliveries = self.deliveries
         at, first = len(deliveries), int(bool(deliveries) and deliveries[0].value.is_under_way)
-        while at > first and deliveries[at - 1].value.due > delivery.value.due:
+        while at > first and deliveries[at - 1].value.due > value.due:
             at -= 1
         return at
 

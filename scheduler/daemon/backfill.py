@@ -13,6 +13,7 @@ from scheduler.core.policy import make_fire_time
 from scheduler.core.timetable import TimetableEntry
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.recovery import make_delivery
 
 _GONE: Final = "the automation is gone"
 _FUTURE: Final = "it is still to come"
@@ -48,7 +49,7 @@ class Backfill:
             context.publish(
                 OccurrenceReopened(occurrence=request.occurrence, automation=opened.name, by=request.by)
             )
-            self._dispatcher.take_backfill(opened)
+            self._dispatcher.take(make_delivery(opened))
         else:
             self._publish_refusal(request, opened)
 

@@ -1,17 +1,142 @@
-"""Circuit breaker of a target: whether attempts may be sent now."""
+"""Circuit breaker and throttle of a target: whether attempts may be sent now."""
 
+import asyncio
+from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.admission import BreakerFacts
-from scheduler.core.events import TargetHeld, TargetReleased
+from scheduler.core.actions import BreakerFacts
+from scheduler.core.events import TargetHeld, TargetReleased, TargetThrottled
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.occurrence_log import Cause
-from scheduler.daemon.back_off import LONGEST_BACK_OFF, back_off
-from scheduler.daemon.ports import DaemonClock, Publish
-from scheduler.daemon.throttle import TargetThrottle
+from scheduler.core.recorded_state import ThrottleSpan
+from scheduler.daemon.clock import LONGEST_BACK_OFF, back_off
+from scheduler.daemon.ports import DaemonClock, Ledger, Publish
 
 _LOOK_AGAIN: Final = 1.0
 """Seconds after which an attempt checks again while another attempt is the probe and is not sent yet."""
+LONG_WAIT: Final = 60.0
+"""Seconds. A longer wait is logged, recorded, and ended by a probe."""
+_MIN_EXTENSION: Final = 1.0
+"""Seconds. An answer with a smaller extension changes nothing: requests under way are refused in a row."""
+
+
+class TargetThrottle:
+    """Throttle of one target: the newest wait that the API asked for with a 429 and a ``Retry-After``.
+
+    Within a process, the wait is a time on the boot-time clock.
+    A clock step makes the wait neither longer nor shorter.
+    The ledger holds the wait as a span of the wall clock, because a restart must not end the wait.
+    Only the wall clock tells the rest of a recalled wait. The rest is never more than the API asked for.
+    """
+
+    def __init__(self, target: str, clock: DaemonClock, publish: Publish) -> None:
+        self._target = target
+        self._clock = clock
+        self._publish = publish
+        self._span: ThrottleSpan | None = None
+        self._is_recalled = False  # the span comes from an earlier process
+        self._logged_end = float("-inf")
+        self._span_to_record: ThrottleSpan | None = None
+        self._recorded_span: ThrottleSpan | None = None
+        self._record_event = asyncio.Event()
+        self.end = float("-inf")
+        """End of the wait on the boot-time clock."""
+        self.needs_probe = False
+        """Whether a probe must go first: the wait was long, and the API has not answered since."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the end of the wait; 0 without a wait."""
+        return max(0.0, self.end - self._clock.boottime())
+
+    @property
+    def until(self) -> datetime | None:
+        """End of the wait on the wall clock; None without a wait."""
+        return None if self._span is None or not self.seconds_left else self._span.until
+
+    @property
+    def end_text(self) -> str | None:
+        """End of the wait as a text, as in the ledger's steps; None without a wait."""
+        until = self.until
+        return None if until is None else f"until {to_text_seconds(until)}"
+
+    def begin(self, seconds: float) -> None:
+        """Wait for ``seconds`` from now on, unless this moves the end by less than `_MIN_EXTENSION`."""
+        now, end = self._clock.now(), self._clock.boottime() + seconds
+        if end < self.end + _MIN_EXTENSION:
+            return
+        since = self._span.since if self._span is not None and self.seconds_left else now
+        self._span = ThrottleSpan(since, now + timedelta(seconds=seconds))
+        self._is_recalled, self.end = False, end
+        if seconds > LONG_WAIT:
+            self.needs_probe = True
+            self._log()
+            self._set_record(self._span)
+
+    def recall(self, span: ThrottleSpan) -> None:
+        """Go on with the rest of the wait that an earlier process recorded."""
+        self._recorded_span = self._span_to_record = span
+        self._resume(span)
+        if self.seconds_left:
+            self.needs_probe = True
+            self._log()
+
+    def note_clock_step(self, seconds: float) -> bool:
+        """Note a clock step of ``seconds`` (positive: ahead). Return whether the rest of the wait changed."""
+        if self._span is None:
+            return False
+        if self._is_recalled and self._span_to_record is not None:
+            self._resume(self._span_to_record)
+            return True
+        step = timedelta(seconds=seconds)
+        self._span = ThrottleSpan(self._span.since + step, self._span.until + step)
+        if self._span_to_record is not None:
+            self._set_record(self._span)
+        return False
+
+    def end_if_over(self) -> None:
+        """Note that a request was not refused by a 429.
+
+        A wait that is over needs no probe any more, and no place in the ledger.
+        """
+        if self.seconds_left:
+            return  # the request was under way when the API asked for the wait
+        self.needs_probe = False
+        if self._span_to_record is not None:
+            self._set_record(None)
+
+    async def record(self, ledger: Ledger) -> None:
+        """Have the ledger hold the newest wait. Raises `LedgerUnavailable`."""
+        while self._recorded_span != (span := self._span_to_record):
+            await ledger.record_throttle(self._target, span)
+            self._recorded_span = span
+
+    async def wait_for_news(self) -> None:
+        """Wait until the recorded wait must change."""
+        await self._record_event.wait()
+        self._record_event.clear()
+
+    def _resume(self, span: ThrottleSpan) -> None:
+        """Compute the rest of a recorded wait.
+
+        With a clock that is behind, the rest is the whole wait, and no more.
+        """
+        now = self._clock.now()
+        left = min(max(span.until - now, timedelta(0)), max(span.until - span.since, timedelta(0)))
+        self._span, self._is_recalled = ThrottleSpan(span.since, now + left), True
+        self.end = self._clock.boottime() + left.total_seconds()
+
+    def _log(self) -> None:
+        """Publish the wait once, and again when its end moves by more than `LONG_WAIT`."""
+        if self._span is not None and self.end > self._logged_end + LONG_WAIT:
+            self._logged_end = self.end
+            self._publish(
+                TargetThrottled(target=self._target, until=self._span.until, seconds=self.seconds_left)
+            )
+
+    def _set_record(self, span: ThrottleSpan | None) -> None:
+        self._span_to_record = span
+        self._record_event.set()
 
 
 class CircuitBreaker:
@@ -71,17 +196,6 @@ class CircuitBreaker:
         """Whether the probe must go before other attempts."""
         return self.hold_error is not None or self._throttle.needs_probe
 
-    @property
-    def _throttle_obstacle(self) -> str | None:
-        until = self._throttle.until
-        return None if until is None else f"the API asked to send nothing until {to_text_seconds(until)}"
-
-    @property
-    def throttle_end(self) -> str | None:
-        """End of the throttle, in the words of the ledger; None when the target is not throttled."""
-        until = self._throttle.until
-        return None if until is None else f"until {to_text_seconds(until)}"
-
     def measure_wait(self, attempt: object | None = None) -> float:
         """Return the seconds until an attempt may be made. The probe waits only for the end of a throttle."""
         if attempt is not None and attempt is self._probe:
@@ -92,11 +206,11 @@ class CircuitBreaker:
 
     def make_facts(self, attempt: object) -> BreakerFacts:
         """Return the facts for the decision about an attempt."""
+        wait, throttle_end = self.measure_wait(attempt), self._throttle.end_text
         if self.hold_error is not None:
-            return BreakerFacts(self.measure_wait(attempt), Cause.HELD, self.hold_error, self.hold_error)
-        return BreakerFacts(
-            self.measure_wait(attempt), Cause.THROTTLED, self.throttle_end, self._throttle_obstacle
-        )
+            return BreakerFacts(wait, Cause.HELD, self.hold_error, self.hold_error)
+        obstacle = None if throttle_end is None else f"the API asked to send nothing {throttle_end}"
+        return BreakerFacts(wait, Cause.THROTTLED, throttle_end, obstacle)
 
     def _find_send_time(self) -> float:
         return max(self._not_before, self._throttle.end)

@@ -1,4 +1,4 @@
-"""The alarm of a sleeping loop, and the watch for clock steps and suspends.
+"""The back-off between two tries, the alarm of a sleeping loop, and the watch for clock steps and suspends.
 
 The wall clock steps when somebody sets it. The boot-time clock only goes forward and counts suspend
 (clock_gettime(2), CLOCK_BOOTTIME). A change of the difference between these clocks shows a clock step. The
@@ -8,7 +8,9 @@ this: it stands still while the loop is busy.
 
 import asyncio
 import math
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -22,6 +24,17 @@ MIN_CLOCK_JUMP: Final = 1.0
 """Smallest jump, in seconds. A smaller difference within one tick is slewing or a slow loop."""
 MAX_TRUSTED_STEP: Final = 60.0
 """Largest step forward that is trusted without confirmation by an API, in seconds."""
+
+FIRST_BACK_OFF: Final = 1.0
+LONGEST_BACK_OFF: Final = 60.0
+
+
+def back_off(failures: int, draw: Callable[[], float] = random.random) -> float:
+    """Return the seconds to wait after ``failures`` failures in a row.
+
+    The back-off is exponential with full jitter (Exponential Backoff And Jitter, AWS, 2015).
+    """
+    return max(0.1, draw() * min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2.0 ** min(failures, 10)))
 
 
 class Alarm:
@@ -49,11 +62,9 @@ class Alarm:
         """Return after ``seconds``, or as soon as the alarm rings. None: only when the alarm rings."""
         self._wake_by = math.inf if seconds is None else self._clock.boottime() + max(seconds, 0.0)
         if seconds is None or seconds > 0:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._event.wait()
-            except TimeoutError:
-                pass
         self._event.clear()
         self._wake_by = self._clock.boottime()
 
@@ -71,19 +82,11 @@ class ClockWatch:
     def __init__(self, clock: DaemonClock, publish: Publish) -> None:
         self._clock = clock
         self._publish = publish
-        self._listeners: list[Callable[[ClockJumped], None]] = []
-        self._confirmation_listeners: list[Callable[[], None]] = []
+        self.jump_listeners: list[Callable[[ClockJumped], None]] = []  # after a clock step or a suspend
+        self.confirmation_listeners: list[Callable[[], None]] = []  # after the end of a doubt
         self._last_readings = self._read_clocks()
         self._doubted_seconds = 0.0  # size of the forward steps that no API has confirmed, in seconds
         self._last_step = float("-inf")  # time of the last step
-
-    def listen(self, listener: Callable[[ClockJumped], None]) -> None:
-        """Call ``listener`` after each jump: a clock step or a suspend."""
-        self._listeners.append(listener)
-
-    def on_confirmation(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` when the clock is trusted again after a doubt."""
-        self._confirmation_listeners.append(wake)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -123,7 +126,7 @@ class ClockWatch:
         ):
             was_in_doubt, self._doubted_seconds = self.is_in_doubt, 0.0
             if was_in_doubt:
-                for wake in self._confirmation_listeners:
+                for wake in self.confirmation_listeners:
                     wake()
 
     async def run(self) -> None:
@@ -156,5 +159,5 @@ class ClockWatch:
 
     def _announce(self, event: ClockJumped) -> None:
         self._publish(event)
-        for listener in self._listeners:
+        for listener in self.jump_listeners:
             listener(event)

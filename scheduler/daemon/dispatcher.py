@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final
 
-from scheduler.core.delivery import Faulted
+from scheduler.core.delivery import Delivery, Faulted
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DeliveryFailed, StopShortened
 from scheduler.core.model import Occurrence, OpenOccurrence, Run, State
@@ -18,13 +18,10 @@ from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
-from scheduler.daemon.back_off import LONGEST_BACK_OFF
-from scheduler.daemon.clock import Alarm
+from scheduler.daemon.clock import LONGEST_BACK_OFF
 from scheduler.daemon.context import Context
-from scheduler.daemon.knowledge import TargetKnowledge
-from scheduler.daemon.places import Places
 from scheduler.daemon.presence import Presence
-from scheduler.daemon.recovery import OccurrenceRecovery
+from scheduler.daemon.recovery import recover_delivery
 from scheduler.daemon.sender import Sender
 
 _MOST_FAULTS: Final = 5
@@ -47,46 +44,36 @@ _LastWrite = tuple[Occurrence, Sequence[Step] | None]
 class Dispatcher:
     """Delivers the claimed occurrences of one target."""
 
-    def __init__(
-        self, context: Context, cache: AutomationCache, knowledge: TargetKnowledge, presence: Presence
-    ) -> None:
+    def __init__(self, context: Context, cache: AutomationCache, presence: Presence) -> None:
         self._context = context
-        self._sender = Sender(context, cache, knowledge, presence, self._note_run_start)
-        self._recovery = OccurrenceRecovery(context)
-        self._queues: dict[str, AutomationQueue] = {}
+        self._sender = Sender(context, cache, presence, self._note_run_start)
+        self.places = self._sender.places
+        self.queues: dict[str, AutomationQueue] = {}  # by the ids of automations with open occurrences
         self._tasks: dict[str, asyncio.Task[None]] = {}
         # Abandoned after internal errors. The next start recovers them.
         self.abandoned_deliveries: list[OpenDelivery] = []
         self._stopped_at = context.clock.now()  # nothing is sent after this instant
-        self._listeners: list[Callable[[Run], None]] = []
+        self.run_listeners: list[Callable[[Run], None]] = []  # called with every run of an attempt
 
     # ------------------------------------------------------------ queries
-
-    def find_queue(self, automation_id: str) -> AutomationQueue | None:
-        """Return the automation queue; None when the automation has no open occurrence."""
-        return self._queues.get(automation_id)
 
     def iterate_waits(self) -> Iterator[tuple[OpenDelivery, WaitStatus | None]]:
         """Yield each open delivery with its current wait; None: nothing lasting delays the occurrence.
 
         The caller may let other tasks run between two deliveries.
         """
-        for queue in self.list_queues():
-            yield from list(queue.iterate_waits(self._context.clock))
+        for queue in list(self.queues.values()):
+            yield from list(queue.iterate_waits())
         yield from [(delivery, delivery.find_current_wait()) for delivery in self.abandoned_deliveries]
-
-    def list_queues(self) -> list[AutomationQueue]:
-        """Return the automation queues of all automations with open occurrences."""
-        return list(self._queues.values())
 
     def is_undecided(self, automation_id: str) -> bool:
         """Return whether a new run of the automation may belong to an attempt of the scheduler."""
-        queue = self._queues.get(automation_id)
+        queue = self.queues.get(automation_id)
         return queue is not None and any(delivery.value.is_undecided for delivery in queue.deliveries)
 
     def iterate_open(self) -> Iterable[OpenDelivery]:
         """Return an iterator over the deliveries in all automation queues."""
-        return (delivery for queue in self._queues.values() for delivery in queue.deliveries)
+        return (delivery for queue in self.queues.values() for delivery in queue.deliveries)
 
     def count_states(self) -> Counter[State]:
         """Return the number of open occurrences in each state."""
@@ -95,26 +82,13 @@ class Dispatcher:
     @property
     def is_sending(self) -> bool:
         """Whether attempts are in flight."""
-        return bool(self._in_flight)
-
-    def listen(self, listener: Callable[[Run], None]) -> None:
-        """Call ``listener`` with every run that an attempt started."""
-        self._listeners.append(listener)
+        return bool(self._sender.in_flight)
 
     def wake(self) -> None:
         """Wake all automation queues after a change that may end their waits."""
-        for queue in self._queues.values():
+        for queue in self.queues.values():
             queue.alarm.ring()
         self.places.serve()
-
-    @property
-    def places(self) -> Places:
-        """Places of the target's attempts."""
-        return self._sender.places
-
-    @property
-    def _in_flight(self) -> set[str]:
-        return self._sender.in_flight
 
     # ------------------------------------------------------------ start and stop
 
@@ -124,31 +98,20 @@ class Dispatcher:
         Occurrences with an unknown attempt come first: the run of another occurrence would hide their own
         run. After the clock was set back, the order of due may put them later.
         """
-        self.take(
-            sorted(
-                map(self._recovery.recover_delivery, opened),
-                key=lambda delivery: delivery.value.unknown_attempt is None,
+        recovered = [recover_delivery(self._context, each) for each in opened]
+        for value in sorted(recovered, key=lambda value: value.unknown_attempt is None):
+            self.take(value, [Step(self._context.clock.now(), Cause.ADOPTED)])
+
+    def take(self, value: Delivery, steps: Sequence[Step] = ()) -> None:
+        """Add a delivery to its automation queue, and deliver it. ``steps`` are not in the ledger yet."""
+        automation_id = value.occurrence.automation_id
+        queue = self.queues.get(automation_id)
+        if queue is None:
+            queue = self.queues[automation_id] = AutomationQueue(self._context.clock)
+            self._tasks[automation_id] = asyncio.create_task(
+                self._deliver_queue(automation_id, queue), name=f"deliveries of {automation_id}"
             )
-        )
-
-    def take_backfill(self, opened: OpenOccurrence) -> None:
-        """Take a backfill. The occurrence had an outcome, and has no attempt under way."""
-        self.take([self._recovery.make_backfill_delivery(opened)])
-
-    def take(self, deliveries: Iterable[OpenDelivery]) -> None:
-        """Add deliveries to their automation queues, and deliver each to its outcome."""
-        for delivery in deliveries:
-            delivery.queued_at = self._context.clock.now()
-            automation_id = delivery.occurrence.automation_id
-            queue = self._queues.get(automation_id)
-            if queue is None:
-                queue = self._queues[automation_id] = AutomationQueue(Alarm(self._context.clock))
-                queue.add(delivery)
-                self._tasks[automation_id] = asyncio.create_task(
-                    self._deliver_queue(automation_id, queue), name=f"deliveries of {automation_id}"
-                )
-            else:
-                queue.add(delivery)
+        queue.add(value, steps)
 
     async def drain(self, seconds: float) -> int:
         """Send nothing more, and wait at most ``seconds`` for the attempts in flight.
@@ -157,12 +120,12 @@ class Dispatcher:
         """
         self._sender.is_stopping, stopped_at = True, self._context.clock.now()
         for automation_id, task in self._tasks.items():
-            if automation_id not in self._in_flight:
+            if automation_id not in self._sender.in_flight:
                 task.cancel()
-        flying = [self._tasks[each] for each in self._in_flight]
+        flying = [self._tasks[each] for each in self._sender.in_flight]
         if flying:
             await asyncio.wait(flying, timeout=seconds)
-        left = len(self._in_flight)
+        left = len(self._sender.in_flight)
         tasks = list(self._tasks.values())
         self.abandon()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -190,7 +153,7 @@ class Dispatcher:
             ((delivery.occurrence, None) for delivery in unsent), self._iterate_last_steps()
         )
         attempts = len(unsent)
-        waits = sum(len(queue.deliveries) for queue in self.list_queues()) + len(self.abandoned_deliveries)
+        waits = sum(len(queue.deliveries) for queue in self.queues.values()) + len(self.abandoned_deliveries)
         while part := list(islice(work, _AT_ONCE)):
             occurrences = [occurrence for occurrence, steps in part if steps is None]
             taken = [(occurrence, steps) for occurrence, steps in part if steps]
@@ -216,8 +179,8 @@ class Dispatcher:
 
         The waits end queue by queue: all queues at once would take long.
         """
-        for queue in self._queues.values():
-            queue.end_waits(self._context.clock, self._stopped_at)
+        for queue in self.queues.values():
+            queue.end_waits(self._stopped_at)
             yield from _iterate_steps(queue.deliveries)
         yield from _iterate_steps(self.abandoned_deliveries)
 
@@ -234,32 +197,31 @@ class Dispatcher:
         while queue.deliveries and not self._sender.is_stopping:
             head = queue.deliveries[0]
             try:
-                await self._sender.deliver(queue, head)
+                await self._sender.deliver(head)
             except Exception as error:  # noqa: BLE001  an error in one queue must not stop the others
                 await self._handle_fault(head, error)
             finally:
-                self._in_flight.discard(automation_id)
+                self._sender.in_flight.discard(automation_id)
             if head.value.end is not None or head.value.faults >= _MOST_FAULTS:
-                await self._remove_head(queue, head)
+                await self._remove_head(head)
             elif queue.deliveries[0] is not head:  # an older occurrence is the head now
                 queue.deliveries[0].note_turn_wait(head, self._context.clock.now())
         if not queue.deliveries:
-            del self._queues[automation_id], self._tasks[automation_id]
+            del self.queues[automation_id], self._tasks[automation_id]
 
-    async def _remove_head(self, queue: AutomationQueue, head: OpenDelivery) -> None:
-        """Remove a head that ended or that failed too often.
-
-        Conclude all deliveries that ended behind it.
+    async def _remove_head(self, head: OpenDelivery) -> None:
+        """Remove a head that ended or failed too often. Conclude all deliveries that end behind the head.
 
         Single conclusions, each with its own commit, would delay the newest delivery of the queue.
         """
+        queue = head.queue
         queue.deliveries.remove(head)
         if head.value.end is None:
             head.waits.begin(Cause.BACK_OFF, _GIVEN_UP)
             self.abandoned_deliveries.append(head)
         try:
             if len(queue.deliveries) > 1 and not self._sender.is_stopping:
-                await self._sender.conclude_unsent(queue, head)
+                await self._sender.conclude_unsent(head)
             if queue.deliveries:
                 queue.deliveries[0].note_turn_wait(head, self._context.clock.now())
         except Exception as error:  # noqa: BLE001  the deliveries are then concluded one by one
@@ -285,7 +247,7 @@ class Dispatcher:
         self._context.breaker.release()
         if was_half_open:
             self.wake()
-        for listener in self._listeners:
+        for listener in self.run_listeners:
             listener(run)
 
 

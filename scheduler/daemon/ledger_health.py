@@ -1,12 +1,16 @@
-"""Health of the ledger: whether writes work, and the operations that wait for a retry."""
+"""Health of the ledger: whether writes work, and the retries of operations that failed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import LedgerFailed, LedgerRecovered
+from scheduler.daemon.clock import back_off
 from scheduler.daemon.ports import Publish
+
+_T = TypeVar("_T")
 
 _RETRIED_AT_ONCE: Final = 500
 """Waits for a retry that one write ends: ten thousand retries at once would block the event loop."""
@@ -22,12 +26,8 @@ class LedgerHealth:
         self._publish = publish
         self._writes = 0  # number of successful writes
         self._waiters: dict[asyncio.Future[None], None] = {}  # in the order of arrival
-        self._listeners: list[Callable[[], None]] = []
+        self.recovery_listeners: list[Callable[[], None]] = []  # called when writes work again
         self.error: str | None = None
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` whenever the ledger can be written again."""
-        self._listeners.append(listener)
 
     def note_failure(self, operation: str, error: str) -> None:
         """Note that a write or read failed."""
@@ -43,7 +43,7 @@ class LedgerHealth:
         if self.error is not None:
             self.error = None
             self._publish(LedgerRecovered())
-            for listener in self._listeners:
+            for listener in self.recovery_listeners:
                 listener()
         for waiter in list(islice(self._waiters, _RETRIED_AT_ONCE)):
             del self._waiters[waiter]
@@ -65,3 +65,24 @@ class LedgerHealth:
             await asyncio.wait({waiter}, timeout=seconds * 7 / 8)
         finally:
             self._waiters.pop(waiter, None)
+
+    async def retry_write(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Write to the ledger, with retries until the write is durable. Nothing may go on before."""
+        result = await self.retry_read(operation, write)
+        self.note_success()
+        return result
+
+    async def retry_read(
+        self, operation: str, read: Callable[[], Awaitable[_T]], on_failure: Callable[[], None] | None = None
+    ) -> _T:
+        """Read the ledger, with retries until the read works. A read does not tell whether writes work."""
+        failures = 0
+        while True:
+            try:
+                return await read()
+            except LedgerUnavailable as error:
+                failures += 1
+                self.note_failure(operation, str(error))
+                if on_failure is not None:
+                    on_failure()
+                await self.wait_for_retry(back_off(failures))

@@ -74,10 +74,8 @@ class OverdueCheck:
         if self._context.watch.is_in_doubt:
             return
         before, self._last_late = self._last_late, await self._find_late(self._context.clock.now())
-        known, self.overdue = (
-            self.overdue,
-            {each: late for each, late in self._last_late.items() if each in before},
-        )
+        known = self.overdue
+        self.overdue = {each: late for each, late in self._last_late.items() if each in before}
         self.first_lines = self._format_first()
         self._publish_overdue([each for each in self.overdue if each not in known])
 
@@ -116,16 +114,17 @@ class OverdueCheck:
     async def _find_late(self, now: datetime) -> dict[Occurrence, OverdueOccurrence]:
         for _ in self._expected.derive(self._context.timetable.entries, now):
             await asyncio.sleep(0)
-        expected = self._expected.find_due(now)
-        late: Sequence[OpenOccurrence | Delivery]
+        late: Sequence[OpenOccurrence | Delivery] | None = None
         try:
-            await self._confirm_rows(list(expected))
-            late = await self._read_late(now)
+            await self._confirm_rows(list(self._expected.find_due(now)))
+            async with asyncio.timeout(ANSWER_WITHIN):
+                late = await self._context.ledger.read_late_occurrences(self._context.target, now)
         except LedgerUnavailable as error:
             self._context.health.note_failure("overdue", str(error))
-            late = self._find_known_late(now)
         except TimeoutError:
-            late = self._find_known_late(now)
+            pass
+        if late is None:
+            late = [delivery for delivery in self._list_open() if delivery.deadline < now]
         rightly = self._find_rightly_open(now)
         unplanned = self._find_unplanned_occurrences(self._expected.find_due(now), now)
         return unplanned | {
@@ -134,6 +133,10 @@ class OverdueCheck:
             if each.occurrence not in rightly
         }
 
+    def _list_open(self) -> list[Delivery]:
+        """Return the open deliveries known to this process."""
+        return [delivery.value for delivery in self._dispatcher.iterate_open()]
+
     async def _confirm_rows(self, expected: Sequence[Occurrence]) -> None:
         """Ask the ledger which expected occurrences have a row, in parts."""
         context, left = self._context, iter(expected)
@@ -141,18 +144,6 @@ class OverdueCheck:
             async with asyncio.timeout(ANSWER_WITHIN):
                 lacking = await context.ledger.find_missing(context.target, some)
             self._expected.confirm(each for each in some if each not in lacking)
-
-    async def _read_late(self, now: datetime) -> Sequence[OpenOccurrence]:
-        async with asyncio.timeout(ANSWER_WITHIN):
-            return await self._context.ledger.read_late_occurrences(self._context.target, now)
-
-    def _find_known_late(self, now: datetime) -> Sequence[Delivery]:
-        """Return the open occurrences known to this process that may not start any more.
-
-        The result replaces the ledger's answer.
-        """
-        values = (delivery.value for delivery in self._dispatcher.iterate_open())
-        return [value for value in values if value.deadline < now]
 
     def _find_unplanned_occurrences(
         self, expected: Mapping[Occurrence, ExpectedOccurrence], now: datetime
@@ -175,9 +166,8 @@ class OverdueCheck:
         Such an occurrence was sent in time and is being reconciled, or waits for the run before it.
         """
         run_timeout = self._context.settings.run_timeout
-        values = (delivery.value for delivery in self._dispatcher.iterate_open())
         return {
-            value.occurrence
-            for value in values
-            if value.may_have_started or now <= value.find_deadline(run_timeout)
+            delivery.occurrence
+            for delivery in self._list_open()
+            if delivery.may_have_started or now <= delivery.find_deadline(run_timeout)
         }

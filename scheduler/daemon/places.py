@@ -1,12 +1,12 @@
 """Places for attempts: one of `max_in_flight` requests together with a part of the request budget.
 
-`FairQueue` chooses the next attempt. This module counts the places and wakes the waiting attempts. A place is
-entered and left: at the end the budget gets its part back unless the request was sent, and `max_in_flight`
-gets its place back in any case.
+`FairQueue` chooses the next attempt. This module counts the places and wakes the deliveries that wait in the
+queue. A place is entered and left: at the end the budget gets its part back unless the request was sent, and
+`max_in_flight` gets its place back in any case.
 
 A request without an answer after a second *hangs*: the request leaves `max_in_flight` and counts against
-`max_waiting`. Thus hanging automations delay no other automation. When `max_waiting` is full, the target is
-saturated: further hanging requests stay in flight.
+`max_waiting`, the limit for requests that wait long for their answer. Thus hanging automations delay no other
+automation. When `max_waiting` is full, the target is saturated: further hanging requests stay in flight.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from scheduler.core.episode import Episode
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Occurrence
-from scheduler.core.occurrence_log import Cause, Step
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.status import PlacesStatus
 from scheduler.daemon.context import Context
 from scheduler.daemon.ports import AttemptReservation
-from scheduler.daemon.shortages import Shortages, WaitStart
+from scheduler.daemon.wait_log import PlaceWait, Shortages
 
 HANGS_AFTER: Final = 1.0
 """Seconds without an answer after which a request hangs."""
@@ -37,10 +37,10 @@ _LOOK_AGAIN: Final = 1.0
 
 A suspend stops the timers of the event loop, and a poll may give a place back.
 """
-_SHORTEST: Final = 0.001
+_MIN_DELAY: Final = 0.001
+"""Shortest delay in seconds before the budget is asked again: a delay of 0 would never let the loop rest."""
 _HAND_OVER_SECONDS: Final = 2.0
 """Seconds for which a handed-over place waits for its occurrence to enter."""
-
 
 _ERRORS: Final[Mapping[Cause, str]] = {
     Cause.BUDGET: "the request budget of the target had no place for it",
@@ -51,69 +51,36 @@ _ERRORS: Final[Mapping[Cause, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Urgency:
-    """Urgency of an occurrence in the queue for places.
+class PlaceRequest:
+    """Request of a delivery for the place of its attempt. ``wake`` wakes the waiting delivery.
 
     Both times are seconds of the boot-time clock: when the occurrence is lost, and when its wait began.
     """
 
+    occurrence: Occurrence
     lost_at: float
     since: float
+    wake: Callable[[], None]
 
 
+@dataclass(slots=True, eq=False)
 class AttemptPlace:
     """Place of one attempt.
 
     The place waits in the queue until the place is granted. `Places.leave` gives back all unused parts.
     """
 
-    def __init__(
-        self, places: "Places", occurrence: Occurrence, urgency: Urgency, ring: Callable[[], None]
-    ) -> None:
-        self.occurrence = occurrence
-        self.automation_id = occurrence.automation_id
-        self.urgency = urgency
-        self.is_hanging = False
-        self.reservation: AttemptReservation | None = None
-        self.ticket: Ticket | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.ring = ring
-        self.wait_start: WaitStart | None = None
-        self._places = places
+    request: PlaceRequest
+    ticket: Ticket
+    wait: PlaceWait
+    reservation: AttemptReservation | None = None
+    hang_timer: asyncio.TimerHandle | None = None  # since the request was sent
+    is_hanging: bool = False
 
     @property
     def is_granted(self) -> bool:
         """Whether the request may be sent."""
         return self.reservation is not None
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether the request was sent."""
-        return self.timer is not None
-
-    @property
-    def shortage_text(self) -> str:
-        """Present shortage, as the error of an occurrence that could not be sent."""
-        return self._places.shortage_text
-
-    def find_current_wait(self) -> Step | None:
-        """Return the current wait; None when the attempt does not wait."""
-        return (
-            None
-            if self.is_granted or self.wait_start is None
-            else self._places.shortages.find_current_wait(self.wait_start)
-        )
-
-    def list_steps(self) -> list[Step]:
-        """Return all waits so far as steps."""
-        return [] if self.wait_start is None else self._places.shortages.list_steps(self.wait_start)
-
-    def send(self) -> None:
-        """Use the place, because the request is sent now."""
-        assert self.reservation is not None, "no place was granted"
-        self.reservation.use()
-        self._places.record_send(self)
-        self.timer = asyncio.get_running_loop().call_later(HANGS_AFTER, self._places.note_hanging, self)
 
 
 class Places:
@@ -123,13 +90,16 @@ class Places:
         self._context = context
         self.shortages = Shortages(context.clock)
         self._queue = FairQueue()
-        self._waiting: dict[Ticket, AttemptPlace] = {}
+        self._queued: dict[Ticket, AttemptPlace] = {}
         self._handed_over_places: dict[Occurrence, AttemptPlace] = {}
         self._in_flight = 0
-        self._hanging: set[AttemptPlace] = set()  # hanging requests within max_waiting
-        self._stuck: dict[AttemptPlace, None] = {}  # hanging, but still in flight: max_waiting is full
+        # Hanging requests, outside and inside of `_in_flight`. The second are in the order of their sends,
+        # and become the first as soon as max_waiting has room.
+        self._hanging: set[AttemptPlace] = set()
+        self._stuck: dict[AttemptPlace, None] = {}
         self._serve_timer: asyncio.Handle | None = None
-        self._short_since: float | None = None  # when the budget began to delay attempts
+        # Since when attempts wait for the budget, on the boot-time clock. None while no attempt waits for it.
+        self._budget_short_since: float | None = None
         self._end_timer: asyncio.Handle | None = None
         self._is_closed = False
         self._exhaustion = Episode(QUIET)
@@ -139,7 +109,7 @@ class Places:
 
     @property
     def shortage_text(self) -> str:
-        """Present shortage, in words."""
+        """Present shortage, as the error of an occurrence that could not be sent."""
         return _ERRORS[self._find_shortage()]
 
     @property
@@ -148,15 +118,18 @@ class Places:
         return len(self._hanging) + len(self._stuck)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queued)
 
     def make_status(self) -> PlacesStatus:
         """Return the number of waiting attempts and of hanging requests, and the start of each shortage."""
         return PlacesStatus(len(self), self.hanging_count, self._exhaustion.since, self._saturation.since)
 
-    def note_late_poll(self) -> None:
-        """Note that a poll had to wait for the request budget."""
-        self._note_exhaustion()
+    def note_exhaustion(self) -> None:
+        """Note that an attempt or a poll had to wait for the request budget."""
+        context = self._context
+        if self._exhaustion.see(context.clock.now(), context.clock.boottime()):
+            context.publish(BudgetExhausted(target=context.target, waiting=len(self)))
+        self._schedule_end()
 
     def close(self) -> None:
         """Grant no more places and publish no more events, since the daemon ends."""
@@ -165,10 +138,10 @@ class Places:
         if self._end_timer is not None:
             self._end_timer.cancel()
 
-    def ring(self) -> None:
-        """Wake all waiting attempts for a new decision: something other than a place is missing now."""
-        for place in self._waiting.values():
-            place.ring()
+    def wake(self) -> None:
+        """Wake all deliveries in the queue for a new decision: they lack something other than a place now."""
+        for place in self._queued.values():
+            place.request.wake()
 
     def serve(self) -> None:
         """Grant free places to waiting attempts."""
@@ -177,76 +150,67 @@ class Places:
             return
         self._release_hanging()
         upstream = self._context.upstream
-        while self._waiting and self._has_room():
+        while self._queued and self._has_room():
             reservation = upstream.reserve()
             if reservation is None:
-                lack = self._find_shortage()
-                self.shortages.set_cause(
-                    lack, self._context.breaker.throttle_end if lack is Cause.THROTTLED else None
-                )
-                self._note_shortage()
-                self._serve_later(min(upstream.estimate_wait(), _LOOK_AGAIN))
+                self._note_shortage(self._find_shortage())
+                seconds = max(min(upstream.estimate_wait(), _LOOK_AGAIN), _MIN_DELAY)
+                self._serve_timer = asyncio.get_running_loop().call_later(seconds, self.serve)
                 return
             ticket = self._queue.choose()
             assert ticket is not None, "as many tickets as places wait"
-            self._grant(self._waiting.pop(ticket), reservation)
-        self.shortages.set_cause(Cause.IN_FLIGHT if self._waiting else None)
-        self._short_since = None
+            self._grant(self._queued.pop(ticket), reservation)
+        self.shortages.set_cause(Cause.IN_FLIGHT if self._queued else None)
+        self._budget_short_since = None
 
     # ------------------------------------------------------------ interface of a place
 
-    def get_place(self, occurrence: Occurrence, urgency: Urgency, ring: Callable[[], None]) -> AttemptPlace:
-        """Return the place for an attempt of an occurrence: a handed-over place, or a new place."""
-        place = self._handed_over_places.get(occurrence)
-        return AttemptPlace(self, occurrence, urgency, ring) if place is None else place
+    def enter(self, request: PlaceRequest) -> AttemptPlace:
+        """Begin the wait of an attempt for its place, or go on with the wait of a handed-over place."""
+        return self._handed_over_places.pop(request.occurrence, None) or self._join(request)
 
-    def record_send(self, place: AttemptPlace) -> None:
-        """Record that the request of a place is sent."""
-        assert place.ticket is not None, "a place has a ticket"
-        self._queue.record_send(place.ticket, self._context.clock.boottime())
-
-    def record_loss(self, place: AttemptPlace) -> None:
-        """Record that the occurrence of a place was lost during the wait."""
-        assert place.ticket is not None, "a place has a ticket"
-        self._queue.record_loss(place.ticket)
-
-    def hand_over(self, place: AttemptPlace) -> None:
+    def hand_over(self, request: PlaceRequest) -> None:
         """Let the place of an occurrence wait from now on, after the occurrence coalesced a waiting one.
 
         The occurrence enters as soon as the outcome of the coalesced occurrence is durable. Until the entry,
         but at most `_HAND_OVER_SECONDS`, the place waits: other occurrences that come due now must not
         precede.
         """
-        occurrence = place.occurrence
-        if occurrence not in self._handed_over_places:
-            self._handed_over_places[occurrence] = place
-            self._join(place)
+        if request.occurrence not in self._handed_over_places:
+            place = self._handed_over_places[request.occurrence] = self._join(request)
             asyncio.get_running_loop().call_later(_HAND_OVER_SECONDS, self._withdraw_place, place)
 
-    def enter(self, place: AttemptPlace) -> None:
-        """Begin the wait of an attempt for its place."""
-        if self._handed_over_places.pop(place.occurrence, None) is None:
-            self._join(place)
-
     def _withdraw_place(self, place: AttemptPlace) -> None:
-        if self._handed_over_places.get(place.occurrence) is place:
-            del self._handed_over_places[place.occurrence]
+        if self._handed_over_places.get(place.request.occurrence) is place:
+            del self._handed_over_places[place.request.occurrence]
             self.leave(place)
 
-    def _join(self, place: AttemptPlace) -> None:
+    def _join(self, request: PlaceRequest) -> AttemptPlace:
         """Add a place to the queue. All occurrences of the same due instant join before the first choice."""
-        urgency = place.urgency
-        place.ticket = self._queue.join(place.automation_id, lost_at=urgency.lost_at, since=urgency.since)
-        self._waiting[place.ticket] = place
-        place.wait_start = self.shortages.join()
+        ticket = self._queue.join(
+            request.occurrence.automation_id, lost_at=request.lost_at, since=request.since
+        )
+        place = self._queued[ticket] = AttemptPlace(request, ticket, self.shortages.begin_wait())
         if self._serve_timer is None:
             self._serve_timer = asyncio.get_running_loop().call_soon(self.serve)
+        return place
+
+    def send(self, place: AttemptPlace) -> None:
+        """Use a granted place, because the request is sent now."""
+        assert place.reservation is not None, "no place was granted"
+        place.reservation.use()
+        self._queue.record_send(place.ticket, self._context.clock.boottime())
+        place.hang_timer = asyncio.get_running_loop().call_later(HANGS_AFTER, self.note_hanging, place)
+
+    def record_loss(self, place: AttemptPlace) -> None:
+        """Record that the occurrence of a place was lost during the wait."""
+        self._queue.record_loss(place.ticket)
 
     def leave(self, place: AttemptPlace) -> None:
         """Take back all parts that a place still holds."""
-        if place.ticket is not None and self._waiting.pop(place.ticket, None) is not None:
+        if self._queued.pop(place.ticket, None) is not None:
             self._queue.leave(place.ticket)
-            if not self._waiting:
+            if not self._queued:
                 self.shortages.set_cause(None)
         if place.reservation is not None:
             self._free(place, place.reservation)
@@ -266,15 +230,15 @@ class Places:
         return self._in_flight < self._context.settings.max_in_flight
 
     def _grant(self, place: AttemptPlace, reservation: AttemptReservation) -> None:
-        place.reservation = reservation
+        place.reservation, place.wait.is_over = reservation, True
         self._in_flight += 1
-        place.ring()
+        place.request.wake()
 
     def _free(self, place: AttemptPlace, reservation: AttemptReservation) -> None:
         reservation.give_back()
-        if place.timer is not None:
-            place.timer.cancel()
-            self._queue.record_answer(place.automation_id, hung=place.is_hanging)
+        if place.hang_timer is not None:
+            place.hang_timer.cancel()
+            self._queue.record_answer(place.request.occurrence.automation_id, hung=place.is_hanging)
         if place in self._hanging:
             self._hanging.remove(place)
         else:
@@ -292,9 +256,6 @@ class Places:
 
     # ------------------------------------------------------------ timers and events
 
-    def _serve_later(self, seconds: float) -> None:
-        self._serve_timer = asyncio.get_running_loop().call_later(max(seconds, _SHORTEST), self.serve)
-
     def _cancel_timer(self) -> None:
         if self._serve_timer is not None:
             self._serve_timer.cancel()
@@ -304,26 +265,19 @@ class Places:
         """Return the cause of the present waits for a place."""
         if not self._has_room():
             return Cause.IN_FLIGHT
-        return Cause.THROTTLED if self._is_blocked() else Cause.BUDGET
+        is_throttled = self._context.clock.boottime() < self._context.upstream.blocked_until
+        return Cause.THROTTLED if is_throttled else Cause.BUDGET
 
-    def _is_blocked(self) -> bool:
-        """Return whether the API asked to send nothing now. The budget is not the cause of the waits."""
-        return self._context.clock.boottime() < self._context.upstream.blocked_until
-
-    def _note_shortage(self) -> None:
-        if self._is_blocked():
-            self._short_since = None
+    def _note_shortage(self, cause: Cause) -> None:
+        throttle_end = self._context.throttle.end_text if cause is Cause.THROTTLED else None
+        self.shortages.set_cause(cause, throttle_end)
+        if cause is not Cause.BUDGET:
+            self._budget_short_since = None
             return
         now = self._context.clock.boottime()
-        self._short_since = now if self._short_since is None else self._short_since
-        if now - self._short_since >= MIN_SHORTAGE:
-            self._note_exhaustion()
-
-    def _note_exhaustion(self) -> None:
-        context = self._context
-        if self._exhaustion.see(context.clock.now(), context.clock.boottime()):
-            context.publish(BudgetExhausted(target=context.target, waiting=len(self)))
-        self._schedule_end()
+        self._budget_short_since = now if self._budget_short_since is None else self._budget_short_since
+        if now - self._budget_short_since >= MIN_SHORTAGE:
+            self.note_exhaustion()
 
     def _note_saturation(self) -> None:
         context = self._context

@@ -25,14 +25,10 @@ from scheduler.core.policy import (
 )
 from scheduler.core.timetable import DueFireTimes, LateInterval, TimetableEntry
 from scheduler.daemon.automation_cache import AutomationCache
-from scheduler.daemon.automation_queue import OpenDelivery
-from scheduler.daemon.back_off import back_off
-from scheduler.daemon.clock import Alarm
+from scheduler.daemon.clock import Alarm, back_off
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
-from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
-from scheduler.daemon.wait_log import WaitLog
 
 AHEAD: Final = timedelta(seconds=1)
 """Time between the durable claim and the due instant, for the first byte to leave on time. At most 2 s."""
@@ -67,20 +63,14 @@ class Planner:
     """Planner of one target: sleeps until a fire time is due, or until the next due time changes."""
 
     def __init__(
-        self,
-        context: Context,
-        cache: AutomationCache,
-        knowledge: TargetKnowledge,
-        record: SnapshotOutbox,
-        dispatcher: Dispatcher,
+        self, context: Context, cache: AutomationCache, outbox: SnapshotOutbox, dispatcher: Dispatcher
     ) -> None:
         self._context = context
         self._cache = cache
-        self._knowledge = knowledge
-        self._outbox = record
+        self._outbox = outbox
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
-        context.health.listen(self.alarm.ring)
+        context.health.recovery_listeners.append(self.alarm.ring)
         self.has_planned = False  # whether this process has planned all due fire times at least once
         self._claimed_at = -math.inf  # time of the newest claims, on the clock that counts suspend
         self._expected_at = context.clock.boottime()  # instant from which progress is expected
@@ -94,7 +84,8 @@ class Planner:
         # hindrances since the planner last planned, in order; the last hindrance continues
         self._hindrances: list[Step] = []
         self._warm_queue: asyncio.Queue[int] = asyncio.Queue()
-        self._listeners: list[Callable[[], None]] = []
+        # called after each planning pass, when the next due time may have changed
+        self.pass_listeners: list[Callable[[], None]] = []
 
     def note_clock_step(self, seconds: float) -> None:
         """Adjust the planner after the wall clock stepped ahead by ``seconds`` (negative: back).
@@ -118,7 +109,7 @@ class Planner:
         wakes the planner.
         """
         self._context.watch.check()
-        quiet = self._context.clock.boottime() - max(self._expected_at, self._knowledge.fresh_since)
+        quiet = self._context.clock.boottime() - max(self._expected_at, self._context.knowledge.fresh_since)
         return max(min(quiet, max(self.alarm.measure_stall(), self._measure_delay())), 0.0)
 
     def _measure_delay(self) -> float:
@@ -139,10 +130,6 @@ class Planner:
     def hindrance(self) -> Step | None:
         """Current reason why the planner cannot plan, and since when. None when nothing prevents planning."""
         return self._hindrances[-1] if self._hindrances else None
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after each planning pass, when the next due time may have changed."""
-        self._listeners.append(listener)
 
     def stop(self) -> None:
         """Stop making claims.
@@ -185,7 +172,7 @@ class Planner:
                 continue
             failures = 0
             self.expect_progress()
-            for listener in self._listeners:
+            for listener in self.pass_listeners:
                 listener()
             if not goes_on:
                 await self.alarm.sleep_until(self._find_wake_time())
@@ -198,7 +185,7 @@ class Planner:
 
     def may_plan(self) -> bool:
         """Return whether the snapshot and the clock are good enough for planning."""
-        return not (self._knowledge.is_stale or self._context.watch.is_in_doubt)
+        return not (self._context.knowledge.is_stale or self._context.watch.is_in_doubt)
 
     async def _plan(self) -> bool:
         """Plan due fire times, or else a slice of the backlog. Return whether more can be planned at once."""
@@ -207,7 +194,7 @@ class Planner:
             self._note_hindrance(Cause.CLOCK if self._context.watch.is_in_doubt else Cause.STALE)
             return False
         context = self._context
-        self._knowledge.paused_ids = await context.ledger.read_pauses(context.target)
+        self._context.knowledge.paused_ids = await context.ledger.read_pauses(context.target)
         await self._sync_with_ledger()
         context.watch.check()
         if not self.may_plan() or self._rewind_to is not None:
@@ -243,11 +230,7 @@ class Planner:
             self._claimed_at = context.clock.boottime()
         self._hand_over(plan, won, written)
         self._warm_queue.put_nowait(min(len(won), context.settings.max_in_flight))
-        await context.publish_all(
-            _make_concluded_event(skip, first, count)
-            for skip in plan.skips
-            for first, count in _iterate_skip_rows(skip, won)
-        )
+        await context.publish_all(_iterate_skip_events(plan.skips, won))
 
     async def _plan_late_slice(self) -> None:
         """Decide a slice of the backlog that is too late to start.
@@ -267,10 +250,7 @@ class Planner:
         context.health.note_success()
         timetable.mark_late_durable(overdue)
         self._adapt_slice(context.clock.boottime() - began)
-        await context.publish_all(
-            _make_concluded_event(span, occurrence, count)
-            for occurrence, span, count in _iterate_span_rows(spans, won)
-        )
+        await context.publish_all(_iterate_skip_events(spans, won))
 
     def _adapt_slice(self, took: float) -> None:
         """Adapt the slice size to the write time, so that slices stay short.
@@ -285,17 +265,14 @@ class Planner:
     def _make_spans(self, overdue: LateInterval, now: datetime) -> Iterator[SkippedSpan]:
         """Yield one span for each outcome within a backlog interval, without listing the instants."""
         entry, stretch, automation = overdue.entry, overdue.interval, overdue.entry.automation
-        paused = self._knowledge.is_paused(automation.id)
+        paused = self._context.knowledge.is_paused(automation.id)
         for passed in decide_late(stretch, entry.policies, paused=paused, claimed=entry.claimed):
-            extent = passed.extent
-            due = make_fire_time(
-                entry.policies, self._context.target, automation.id, extent.first, extent.second
-            ).due
-            occurrence = Occurrence(self._context.target, automation.id, extent.first)
+            extent, target = passed.extent, self._context.target
+            first = make_fire_time(entry.policies, target, automation.id, extent.first, extent.second)
             yield SkippedSpan(
-                occurrence,
+                self._make_occurrence(entry, extent.first),
                 automation.name,
-                due,
+                first.due,
                 stretch.definition,
                 stretch.schedule,
                 extent.last,
@@ -344,7 +321,7 @@ class Planner:
         shared: dict[tuple[int, Policies, bool, datetime | None], list[Decision]] = {}
         for due in dues:
             automation_id = due.entry.automation.id
-            paused = self._knowledge.is_paused(automation_id)
+            paused = self._context.knowledge.is_paused(automation_id)
             policies, claimed = due.entry.policies, due.entry.claimed
             key = (id(due.fire_times), policies, paused, claimed)
             if key not in shared:
@@ -382,24 +359,18 @@ class Planner:
         now: datetime,
         error: str | None = None,
     ) -> Skip:
-        automation = entry.automation
-        occurrence = Occurrence(self._context.target, automation.id, moments[0].scheduled_for)
-        return Skip(
-            occurrence,
-            automation.name,
-            moments[0].due,
-            [each.scheduled_for for each in moments],
-            reason,
-            now,
-            error,
-        )
+        first, instants = moments[0], [moment.scheduled_for for moment in moments]
+        occurrence = self._make_occurrence(entry, first.scheduled_for)
+        return Skip(occurrence, entry.automation.name, first.due, instants, reason, now, error)
+
+    def _make_occurrence(self, entry: TimetableEntry, scheduled_for: datetime) -> Occurrence:
+        return Occurrence(self._context.target, entry.automation.id, scheduled_for)
 
     def _make_claim(
         self, entry: TimetableEntry, decision: StartDecision, now: datetime, *, first: bool
     ) -> Claim:
-        automation, moment = entry.automation, decision.fire_time
-        occurrence = Occurrence(self._context.target, automation.id, moment.scheduled_for)
-        attempt = None
+        automation, moment, attempt = entry.automation, decision.fire_time, None
+        occurrence = self._make_occurrence(entry, moment.scheduled_for)
         if first and self._may_send_at_once(entry):
             attempt = Attempt(1, now, self._cache.find_baseline(automation.id), self._context.clock_offset)
         return Claim(occurrence, automation.name, moment.due, moment.deadline, now, attempt)
@@ -414,7 +385,7 @@ class Planner:
             and not self._context.timetable.needs_reading(entry.automation.id)
             and self._context.breaker.measure_wait() == 0
             and not self._context.breaker.is_half_open
-            and self._dispatcher.find_queue(entry.automation.id) is None
+            and self._dispatcher.queues.get(entry.automation.id) is None
         )
 
     # ------------------------------------------------------------ hand-over
@@ -423,13 +394,9 @@ class Planner:
         ours = [(claim, entry) for claim, entry in plan.claims if claim.occurrence in won]
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
-        self._dispatcher.take(
-            OpenDelivery(
-                _make_delivery(claim, entry, written),
-                WaitLog(self._context.clock, self._explain_late_claim(claim)),
-            )
-            for claim, entry in ours
-        )
+        for claim, entry in ours:
+            delivery = _make_delivery(claim, entry, written)
+            self._dispatcher.take(delivery, self._explain_late_claim(claim))
         self._note_coalescences(plan)
 
     def _note_coalescences(self, plan: _Plan) -> None:
@@ -438,10 +405,8 @@ class Planner:
         Such a delivery keeps its row, even when the delivery is not due yet.
         """
         for skip in plan.skips:
-            if (
-                skip.reason is Reason.COALESCED
-                and (queue := self._dispatcher.find_queue(skip.occurrence.automation_id)) is not None
-            ):
+            queue = self._dispatcher.queues.get(skip.occurrence.automation_id)
+            if queue is not None and skip.reason is Reason.COALESCED:
                 queue.note_coalescence(skip.instants[-1])
 
     def _explain_late_claim(self, claim: Claim) -> list[Step]:
@@ -451,14 +416,14 @@ class Planner:
         steps, since = list[Step](), claim.due
         if claim.due <= self.absent_until:
             steps.append(Step(claim.due, Cause.ABSENT, min(self.absent_until, claim.claimed_at)))
-        first_poll = self._knowledge.first_poll_wait
+        first_poll = self._context.knowledge.first_poll_wait
         if first_poll is not None and first_poll.until is not None and claim.due <= first_poll.at:
             since = first_poll.until
             steps.append(first_poll)
-        for hindrance in self._hindrances:
-            steps.append(
-                replace(hindrance, at=max(hindrance.at, since), until=hindrance.until or claim.claimed_at)
-            )
+        steps += (
+            replace(hindrance, at=max(hindrance.at, since), until=hindrance.until or claim.claimed_at)
+            for hindrance in self._hindrances
+        )
         return [
             step
             for step in steps
@@ -480,32 +445,24 @@ def _make_delivery(claim: Claim, entry: TimetableEntry, written: float) -> Deliv
     )
 
 
-def _iterate_skip_rows(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, int]]:
-    """Yield the rows made for a skip, with the number of occurrences in each row.
+def _iterate_skip_events(
+    skips: Sequence[Skip | SkippedSpan], won: Mapping[Occurrence, int]
+) -> Iterator[OccurrenceConcluded]:
+    """Yield an event for each row made for a skip.
 
     The rows hold fewer occurrences than the skip names when some occurrences already had a row.
     """
-    for instant in skip.instants:
-        occurrence = replace(skip.occurrence, scheduled_for=instant)
-        if (count := won.get(occurrence)) is not None:
-            yield occurrence, count
-
-
-def _iterate_span_rows(
-    spans: Sequence[SkippedSpan], won: Mapping[Occurrence, int]
-) -> Iterator[tuple[Occurrence, SkippedSpan, int]]:
-    """Yield the rows made for spans, with the span of each row and the number of occurrences in the row."""
-    of_each: dict[str, list[SkippedSpan]] = {}
-    for span in spans:
-        of_each.setdefault(span.occurrence.automation_id, []).append(span)
-    for occurrence, count in won.items():
-        for span in of_each[occurrence.automation_id]:
-            if span.occurrence.scheduled_for <= occurrence.scheduled_for <= span.last:
-                yield occurrence, span, count
+    of_automation: dict[str, list[Skip | SkippedSpan]] = {}
+    for skip in skips:
+        of_automation.setdefault(skip.occurrence.automation_id, []).append(skip)
+    for first, count in won.items():
+        for skip in of_automation.get(first.automation_id, ()):
+            if skip.occurrence.scheduled_for <= first.scheduled_for <= skip.last:
+                yield OccurrenceConcluded(
+                    occurrence=first,
+                    automation=skip.name,
+                    outcome=skip.outcome,
+                    reason=skip.reason,
+                    count=count,
+                )
                 break
-
-
-def _make_concluded_event(skip: Skip | SkippedSpan, first: Occurrence, count: int) -> OccurrenceConcluded:
-    return OccurrenceConcluded(
-        occurrence=first, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=count
-    )

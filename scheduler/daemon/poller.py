@@ -4,31 +4,20 @@ The list is read at every poll interval, shortly before a fire time is due, and 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from operator import attrgetter
 from typing import Final
 
+from scheduler.core import events
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
-from scheduler.core.events import (
-    AutomationAdded,
-    AutomationChanged,
-    AutomationQuarantined,
-    AutomationRemoved,
-    Event,
-    SnapshotFailed,
-    SnapshotTaken,
-)
 from scheduler.core.model import DefinitionVersion, Snapshot
 from scheduler.core.timetable import SnapshotChanges, merge_changes
 from scheduler.daemon.automation_cache import AutomationCache
-from scheduler.daemon.back_off import back_off
-from scheduler.daemon.background_need import BackgroundNeed
-from scheduler.daemon.clock import Alarm
+from scheduler.daemon.clock import Alarm, back_off
 from scheduler.daemon.context import Context
-from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.places import MIN_SHORTAGE
 from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
@@ -40,45 +29,31 @@ _CHANGES_AT_ONCE: Final = 1_000
 
 
 class Poller:
-    """Poller of one target."""
+    """Poller of one target. ``note_late_poll`` is called after each poll that waited for the budget."""
 
     def __init__(
         self,
         context: Context,
-        background_need: BackgroundNeed,
-        readings: AutomationCache,
-        knowledge: TargetKnowledge,
-        record: SnapshotOutbox,
+        cache: AutomationCache,
+        outbox: SnapshotOutbox,
+        note_late_poll: Callable[[], None],
     ) -> None:
         self._context = context
-        self._background_need = background_need
-        self._cache = readings
-        self._knowledge = knowledge
-        self._outbox = record
+        self._cache = cache
+        self._outbox = outbox
         self.watch = SnapshotWatch(context)
-        self._alarm = Alarm(context.clock)
+        self.alarm = Alarm(context.clock)  # rings when the next due time has changed
         self._is_requested = False
-        self._listeners: list[Callable[[Snapshot, SnapshotChanges], None]] = []
-        self._end_listeners: list[Callable[[], None]] = []
-        self._wait_listeners: list[Callable[[], None]] = []
+        # called with every snapshot, after the timetable was updated
+        self.snapshot_listeners: list[Callable[[Snapshot, SnapshotChanges], None]] = []
+        self.end_listeners: list[Callable[[], None]] = []  # called after every poll, successful or not
+        self._note_late_poll = note_late_poll
         self._failures = 0
         self._retry_after = timedelta(0)
         self._poll_duration = timedelta(0)
         self._poll_begun = float("-inf")
         self.error: str | None = None
         self.has_tried = False  # whether this process has tried to read the list
-
-    def listen(self, listener: Callable[[Snapshot, SnapshotChanges], None]) -> None:
-        """Call ``listener`` with every snapshot, after the timetable was updated."""
-        self._listeners.append(listener)
-
-    def on_end(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after every poll, successful or not."""
-        self._end_listeners.append(listener)
-
-    def on_budget_wait(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after every poll that waited for the request budget."""
-        self._wait_listeners.append(listener)
 
     async def run(self) -> None:
         """Poll forever."""
@@ -88,7 +63,7 @@ class Poller:
             # While polls fail, a requested poll waits for the next try: no extra requests to an API in
             # trouble.
             while (self._failures or not self._is_requested) and (pause := self._find_pause()) > 0:
-                await self._alarm.sleep(pause)
+                await self.alarm.sleep(pause)
 
     def nudge(self) -> None:
         """Poll now, or once more when a poll is under way.
@@ -96,21 +71,17 @@ class Poller:
         While polls fail, the request waits for the next try.
         """
         self._is_requested = True
-        self._alarm.ring()
+        self.alarm.ring()
 
     def forget_failures(self) -> None:
         """Forget earlier failures, because the settings or the key have changed, and poll now."""
         self._failures = 0
         self.nudge()
 
-    def replan(self) -> None:
-        """Compute the time of the next poll again, because the next due time has changed."""
-        self._alarm.ring()
-
     async def _poll(self) -> None:
         context, upstream = self._context, self._context.upstream
         self._poll_begun = begun = context.clock.boottime()
-        self._background_need.note_poll(begun)
+        self._cache.note_poll(begun)
         try:
             snapshot = await upstream.read_snapshot()
         except UpstreamError as error:
@@ -120,18 +91,14 @@ class Poller:
         else:
             self._poll_duration = timedelta(seconds=snapshot.ended - snapshot.begun)
             if snapshot.begun - max(begun, upstream.blocked_until) >= MIN_SHORTAGE:
-                self._report_budget_wait()
+                self._note_late_poll()
             context.watch.check()
             if context.watch.has_stepped_since(snapshot.begun):
                 self._is_requested = True  # the instants in the snapshot do not fit together
             else:
                 await self._take_snapshot(snapshot)
         self.has_tried = True
-        for listener in self._end_listeners:
-            listener()
-
-    def _report_budget_wait(self) -> None:
-        for listener in self._wait_listeners:
+        for listener in self.end_listeners:
             listener()
 
     def _handle_failure(self, error: UpstreamError, seconds: float) -> None:
@@ -144,7 +111,7 @@ class Poller:
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._context.breaker.throttle(error.retry_after)
         self._context.publish(
-            SnapshotFailed(
+            events.SnapshotFailed(
                 target=self._context.target, error=str(error), seconds=seconds, first=self._failures == 1
             )
         )
@@ -162,14 +129,14 @@ class Poller:
             self._is_requested = True  # the clock was set meanwhile: the rest of the snapshot does not fit
             return
         changes = context.timetable.update(
-            snapshot, previous_poll=self._knowledge.snapshot_at, confirm_after=interval
+            snapshot, previous_poll=self._context.knowledge.snapshot_at, confirm_after=interval
         )
         # before other tasks have a turn: plans may use only versions in the outbox
         self._outbox.add(snapshot, changes)
         changes = merge_changes([*in_parts, changes])
-        self._knowledge.note_good_poll(snapshot.begun_at)
+        self._context.knowledge.note_good_poll(snapshot.begun_at)
         self._cache.apply_snapshot(snapshot)
-        for listener in self._listeners:
+        for listener in self.snapshot_listeners:
             listener(snapshot, changes)
         self.watch.check(snapshot)
         if context.timetable.absent:
@@ -194,7 +161,9 @@ class Poller:
             some = differing[first : first + _CHANGES_AT_ONCE]
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
             taken.append(
-                context.timetable.update(part, previous_poll=self._knowledge.snapshot_at, confirm_after=None)
+                context.timetable.update(
+                    part, previous_poll=self._context.knowledge.snapshot_at, confirm_after=None
+                )
             )
             self._outbox.add(part, taken[-1], whole=False)
             await asyncio.sleep(0)
@@ -214,7 +183,7 @@ class Poller:
             return
         context.publish(_make_removed_event(context.target, version))
         # the next write includes the removal: at the latest, the planner writes before planning
-        self._outbox.remove(version, self._knowledge.snapshot_at)
+        self._outbox.remove(version, self._context.knowledge.snapshot_at)
 
     async def _write_outbox(self) -> None:
         """Record the outbox in the ledger.
@@ -248,31 +217,30 @@ class Poller:
         return pause.total_seconds()
 
 
-def _make_events(target: str, snapshot: Snapshot, changes: SnapshotChanges) -> Iterator[Event]:
-    taken = SnapshotTaken(
+def _make_events(target: str, snapshot: Snapshot, changes: SnapshotChanges) -> Iterator[events.Event]:
+    yield events.SnapshotTaken(
         target=target,
         automations=len(snapshot.automations) + len(snapshot.broken),
         seconds=snapshot.ended - snapshot.begun,
         incomplete=not snapshot.complete,
         clock_offset=snapshot.clock_offset,
     )
-    yield taken
-    yield from (_make_added_event(target, each) for each in changes.added)
-    yield from (_make_changed_event(target, each) for each in changes.changed)
+    yield from (_make_change_event(events.AutomationAdded, target, each) for each in changes.added)
+    yield from (_make_change_event(events.AutomationChanged, target, each) for each in changes.changed)
     yield from (_make_removed_event(target, each) for each in changes.removed)
-    yield from (
-        make_quarantined_event(target, each)
-        for each in (*changes.added, *changes.changed)
-        if each.invalid is not None
+    yield from iterate_quarantines(target, [*changes.added, *changes.changed])
+
+
+def _make_removed_event(target: str, version: DefinitionVersion) -> events.Event:
+    return events.AutomationRemoved(
+        target=target, automation_id=version.automation_id, automation=version.name
     )
 
 
-def _make_removed_event(target: str, version: DefinitionVersion) -> Event:
-    return AutomationRemoved(target=target, automation_id=version.automation_id, automation=version.name)
-
-
-def _make_added_event(target: str, version: DefinitionVersion) -> Event:
-    return AutomationAdded(
+def _make_change_event(
+    kind: type[events.AutomationAdded | events.AutomationChanged], target: str, version: DefinitionVersion
+) -> events.Event:
+    return kind(
         target=target,
         automation_id=version.automation_id,
         automation=version.name,
@@ -281,21 +249,13 @@ def _make_added_event(target: str, version: DefinitionVersion) -> Event:
     )
 
 
-def _make_changed_event(target: str, version: DefinitionVersion) -> Event:
-    return AutomationChanged(
-        target=target,
-        automation_id=version.automation_id,
-        automation=version.name,
-        definition=version.definition,
-        effective_from=version.effective_from,
-    )
-
-
-def make_quarantined_event(target: str, version: DefinitionVersion) -> Event:
-    """Return the event for a definition version that cannot be evaluated."""
-    return AutomationQuarantined(
-        target=target,
-        automation_id=version.automation_id,
-        automation=version.name,
-        reason=version.invalid or "no usable definition",
-    )
+def iterate_quarantines(target: str, versions: Iterable[DefinitionVersion]) -> Iterator[events.Event]:
+    """Yield an event for each definition version that cannot be evaluated."""
+    for version in versions:
+        if version.invalid is not None:
+            yield events.AutomationQuarantined(
+                target=target,
+                automation_id=version.automation_id,
+                automation=version.name,
+                reason=version.invalid or "no usable definition",
+            )

@@ -3,7 +3,7 @@
 The implementations live in `upstream`, `ledger` and `scheduler.clock`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
@@ -29,7 +29,7 @@ from scheduler.core.model import (
 )
 from scheduler.core.occurrence_log import Step
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptAnswer
 
 
 class DaemonClock(Protocol):
@@ -99,7 +99,7 @@ class Upstream(Protocol):
         ``at_once`` automations are read in parallel.
         """
 
-    async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
+    async def run(self, automation_id: str, idempotency_key: str) -> AttemptAnswer:
         """Make one attempt. Never raises because of the network or the API."""
 
     async def warm(self, connections: int) -> None:
@@ -272,8 +272,5 @@ class Ledger(Protocol):
         """
 
 
-class Publish(Protocol):
-    """Publisher of events."""
-
-    def __call__(self, event: Event, /) -> None:
-        """Deliver an event to all subscribers."""
+Publish = Callable[[Event], None]
+"""Publisher of events: delivers an event to all subscribers."""

@@ -28,13 +28,24 @@ DISAPPEARANCE_SHOWN_FOR: Final = timedelta(hours=24)
 
 
 class Presence:
-    """Absent automations of one target. Listeners of `on_removal` learn of each removed automation."""
+    """Absent automations of one target.
 
-    def __init__(self, context: Context, readings: AutomationCache) -> None:
+    ``remove`` is called with the id of a removed automation and the instant of the removal: the start of the
+    reading that was answered with 404. ``confirm`` is called with the id of an automation that was in doubt
+    and still exists.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        readings: AutomationCache,
+        remove: Callable[[str, datetime], None],
+        confirm: Callable[[str], None],
+    ) -> None:
         self._context = context
         self._cache = readings
-        self._removal_listeners: list[Callable[[str, datetime], None]] = []
-        self._presence_listeners: list[Callable[[str], None]] = []
+        self._remove = remove
+        self._confirm = confirm
         self._read_ids: set[str] = set()
         self._is_list_read = False
         self._poll_event = asyncio.Event()
@@ -49,23 +60,10 @@ class Presence:
             await self._poll_event.wait()
             self._poll_event.clear()
             doubtful = sorted(self._context.timetable.doubtful)
-            following = [
-                automation_id for automation_id in doubtful if automation_id > self._last_read_id
-            ] or doubtful
+            following = [each for each in doubtful if each > self._last_read_id] or doubtful
             if following and self.reserve_reading(following[0]):
                 self._last_read_id = following[0]
                 await self.read(following[0])
-
-    def on_removal(self, remove: Callable[[str, datetime], None]) -> None:
-        """Call ``remove`` with the id of a removed automation and the instant of the removal.
-
-        The instant of the removal is the start of the reading that was answered with 404.
-        """
-        self._removal_listeners.append(remove)
-
-    def on_presence(self, confirm: Callable[[str], None]) -> None:
-        """Call ``confirm`` with the id of an automation that was in doubt and still exists."""
-        self._presence_listeners.append(confirm)
 
     def note_snapshot(self) -> None:
         """Note that the poll in progress has read the list. `note_poll_end` follows."""
@@ -95,12 +93,10 @@ class Presence:
         definition. The next list shows since when a changed definition counts.
         """
         context = self._context
-        at, begun = context.clock.now(), context.clock.boottime()
-        self._cache.note_reading(begun)
+        at = context.clock.now()
         try:
-            automation = await context.upstream.retrieve(automation_id)
-        except (UpstreamError, InvalidAutomation) as error:
-            context.note_refused_reading(error)
+            automation, begun = await self._cache.retrieve(automation_id)
+        except (UpstreamError, InvalidAutomation):
             return
         if not context.timetable.needs_reading(automation_id):
             return  # the list has shown the automation meanwhile
@@ -113,8 +109,7 @@ class Presence:
             context.timetable.revoke_denial(automation_id)
             return
         context.timetable.confirm_presence(automation_id)
-        for confirm in self._presence_listeners:
-            confirm(automation_id)
+        self._confirm(automation_id)
 
     def _take_not_found(self, automation_id: str, at: datetime, begun: float) -> None:
         """Handle the answer 404: remove an automation that the list does not show.
@@ -124,8 +119,7 @@ class Presence:
         if not self._context.timetable.is_absent(automation_id):
             self._context.timetable.confirm_denial(automation_id, begun)
             return
-        for remove in self._removal_listeners:
-            remove(automation_id, at)
+        self._remove(automation_id, at)
 
 
 class SnapshotWatch:
@@ -133,7 +127,8 @@ class SnapshotWatch:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
+        # number of unidentified objects in the newest snapshot, and descriptions of the first objects
+        self.unidentified_objects: tuple[int, tuple[str, ...]] = (0, ())
         # number and fingerprint of the unidentified objects in the last event
         self._last_unidentified = (0, 0)
         self._disappearances = DisappearanceWatch()
@@ -150,22 +145,15 @@ class SnapshotWatch:
         self._disappearances.recall(len(recorded.automations), recorded.removals)
 
     @property
-    def unidentified_objects(self) -> tuple[int, tuple[str, ...]]:
-        """Number of unidentified objects in the newest snapshot, and descriptions of the first objects."""
-        return self._unidentified
-
-    @property
     def disappearance(self) -> Disappearance | None:
         """Newest disappearance of more than half of the automations within an hour.
 
         A disappearance is shown for a day, or until half of the automations are there again.
         """
         newest = self._disappearances.newest
-        return (
-            None
-            if newest is None or self._context.clock.now() - newest.at > DISAPPEARANCE_SHOWN_FOR
-            else newest
-        )
+        if newest is None or self._context.clock.now() - newest.at > DISAPPEARANCE_SHOWN_FOR:
+            return None
+        return newest
 
     def check(self, snapshot: Snapshot) -> None:
         """Check a snapshot. An incomplete snapshot cannot show a disappearance."""
@@ -179,7 +167,7 @@ class SnapshotWatch:
             )
 
     def _check_unidentified_objects(self, snapshot: Snapshot) -> None:
-        count, objects = self._unidentified = (snapshot.unidentified, tuple(snapshot.anonymous))
+        count, objects = self.unidentified_objects = (snapshot.unidentified, tuple(snapshot.anonymous))
         told, self._last_unidentified = self._last_unidentified, (count, snapshot.fingerprint)
         if told != self._last_unidentified:
             self._context.publish(
@@ -200,22 +188,15 @@ class SnapshotWatch:
             if (shown := snapshot.automations.get(each)) is not None and shown.definition.enabled
         )
         reason = _describe_denials(snapshot, denied) if denied else snapshot.disagreement
-        before = self._suspicion
-        if reason is None:
-            self._suspicion = None
-        else:
-            self._suspicion = Inconsistency(snapshot.begun_at if before is None else before.since, reason)
-        distrusted = self.inconsistency
-        self.inconsistency = self._suspicion if before is not None or denied else None
-        if distrusted is None and self.inconsistency is not None:
+        before, distrusted = self._suspicion, self.inconsistency
+        since = snapshot.begun_at if before is None else before.since
+        self._suspicion = None if reason is None else Inconsistency(since, reason)
+        self.inconsistency = new = self._suspicion if before is not None or denied else None
+        if distrusted is None and new is not None:
             self._context.publish(
-                ListDisagreed(
-                    target=self._context.target,
-                    since=self.inconsistency.since,
-                    reason=self.inconsistency.reason,
-                )
+                ListDisagreed(target=self._context.target, since=new.since, reason=new.reason)
             )
-        elif distrusted is not None and self.inconsistency is None:
+        elif distrusted is not None and new is None:
             self._context.publish(ListAgreed(target=self._context.target, since=distrusted.since))
 
 

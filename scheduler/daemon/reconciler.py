@@ -4,18 +4,10 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scheduler.core.admission import NewestReading
-from scheduler.core.delivery import Delivery, make_conclusion
+from scheduler.core.actions import NewestReading
+from scheduler.core.delivery import Delivery
 from scheduler.core.model import Conclusion, Outcome, Reason, Run, RunStatus
-from scheduler.core.reconcile import (
-    Covered,
-    FoundRun,
-    NothingStarted,
-    RunReading,
-    UnknownAttempt,
-    has_appeared_late,
-    reconcile,
-)
+from scheduler.core.reconcile import ReconcileResult, RunReading, UnknownAttempt, has_appeared_late, reconcile
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
 
@@ -25,6 +17,7 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two readings while the attempt may still start a run."""
 DEFAULT_MARGIN: Final = 2.0
 """Largest error of the clock offset, in seconds, when the API shows no ``Date``."""
+_GONE: Final = "the automation was deleted before it could be found out whether a run was started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,65 +40,56 @@ class Reconciler:
         self._cache = cache
         self._since = context.clock.boottime()
 
-    async def reconcile(self, delivery: Delivery, *, not_before: float) -> Conclusion | NotStartedProof:
+    async def reconcile(self, delivery: Delivery) -> Conclusion | NotStartedProof:
         """Read the automation until the unknown attempt is resolved.
 
         After 24 h of this process without a result, the outcome is unresolved.
-        No reading begins before ``not_before``, on the boot-time clock.
         """
         unknown = delivery.unknown_attempt
         assert unknown is not None
         remaining = max(unknown.ended, self._since) + GIVE_UP_AFTER - self._context.clock.boottime()
         try:
             async with asyncio.timeout(remaining):
-                return await self._read_until_resolved(delivery, unknown, not_before)
+                return await self._read_until_resolved(delivery, unknown)
         except TimeoutError:
-            return self._leave_unresolved(
-                delivery,
-                Reason.UNREADABLE,
-                "it could not be found out for 24 hours whether a run was started",
-            )
+            error = "it could not be found out for 24 hours whether a run was started"
+            return self._conclude(delivery, Reason.UNREADABLE, error)
 
     async def _read_until_resolved(
-        self, delivery: Delivery, unknown: UnknownAttempt, not_before: float
+        self, delivery: Delivery, unknown: UnknownAttempt
     ) -> Conclusion | NotStartedProof:
         automation_id = delivery.occurrence.automation_id
         earlier: RunReading | None = None
-        since = max(not_before, self._context.clock.boottime())
+        since = max(delivery.not_before, self._context.clock.boottime())
         while True:
             await asyncio.sleep(max(0.0, since - self._context.clock.boottime()))
             seen = await self._cache.read(automation_id, since=since)
             if seen is None:
-                return self._leave_unresolved(
-                    delivery,
-                    Reason.GONE,
-                    "the automation was deleted before it could be found out whether a run was started",
-                )
+                return self._conclude(delivery, Reason.GONE, _GONE)
             if self._has_clock_stepped_since(seen):
                 since = self._context.clock.boottime()
                 continue
             reading, margin = self._make_reading(seen)
             unknown = self._adjust_to_clock(unknown)
             match reconcile(unknown, reading, earlier, margin=margin, taken=self._cache.is_taken):
-                case FoundRun(run_id=run_id):
-                    return self._accept_found(delivery, _make_run(automation_id, run_id, reading))
-                case Covered(run_id=run_id):
-                    return self._leave_unresolved(
-                        delivery,
-                        Reason.COVERED,
-                        f"run {run_id} began later and hides whether ours was started",
-                    )
-                case NothingStarted():
+                case ReconcileResult.FOUND:
+                    return self._conclude(delivery, Reason.FOUND, run=_make_run(automation_id, reading))
+                case ReconcileResult.COVERED:
+                    error = f"run {reading.run_id} began later and hides whether ours was started"
+                    return self._conclude(delivery, Reason.COVERED, error)
+                case ReconcileResult.NOTHING_STARTED:
                     assert earlier is not None
                     return NotStartedProof(earlier, reading, margin)
             earlier = reading
-            since = self._find_next_look(unknown)
+            now = self._context.clock.boottime()
+            since = min(now + LOOK_EVERY, max(unknown.settles_at, now + 1.0))
 
-    def _accept_found(self, delivery: Delivery, run: Run) -> Conclusion:
-        return make_conclusion(delivery, Outcome.ACCEPTED, Reason.FOUND, self._context.clock.now(), run=run)
-
-    def _leave_unresolved(self, delivery: Delivery, reason: Reason, error: str) -> Conclusion:
-        return make_conclusion(delivery, Outcome.UNRESOLVED, reason, self._context.clock.now(), error=error)
+    def _conclude(
+        self, delivery: Delivery, reason: Reason, error: str | None = None, *, run: Run | None = None
+    ) -> Conclusion:
+        """Accept the occurrence with its run. Without a run, leave the occurrence unresolved."""
+        outcome = Outcome.UNRESOLVED if run is None else Outcome.ACCEPTED
+        return delivery.make_conclusion(outcome, reason, self._context.clock.now(), error=error, run=run)
 
     def is_not_started(self, unknown: UnknownAttempt, by: NotStartedProof) -> bool:
         """Return whether the readings that resolved one attempt as not started do so for another attempt too.
@@ -114,26 +98,23 @@ class Reconciler:
         """
         unknown = self._adjust_to_clock(unknown)
         finding = reconcile(unknown, by.newest, by.earlier, margin=by.margin, taken=self._cache.is_taken)
-        return unknown.ended <= by.earlier.begun and isinstance(finding, NothingStarted)
+        return unknown.ended <= by.earlier.begun and finding is ReconcileResult.NOTHING_STARTED
 
-    def find_late_run(self, delivery: Delivery) -> Run | None:
+    def find_late_run(self, automation_id: str, unstarted: UnknownAttempt) -> Run | None:
         """Return the run that appeared late, after the attempt was resolved as not started.
 
         Return None when the newest reading shows no late run.
         """
-        if delivery.unstarted_attempt is None:
-            return None
-        automation_id = delivery.occurrence.automation_id
         seen = self._cache.find_newest(automation_id)
         if seen is None or self._has_clock_stepped_since(seen):
             return None
         reading, margin = self._make_reading(seen)
-        unstarted = self._adjust_to_clock(delivery.unstarted_attempt)
+        unstarted = self._adjust_to_clock(unstarted)
         # Without a known send instant, no run can be compared with the attempt.
-        if unstarted.sent == float("-inf") or reading.run_id is None:
+        if unstarted.sent == float("-inf"):
             return None
         is_late = has_appeared_late(unstarted, reading, margin=margin, taken=self._cache.is_taken)
-        return _make_run(automation_id, reading.run_id, reading) if is_late else None
+        return _make_run(automation_id, reading) if is_late else None
 
     def _has_clock_stepped_since(self, seen: NewestReading) -> bool:
         """Return whether the wall clock was set since the reading: its instants do not fit the clock now."""
@@ -171,10 +152,6 @@ class Reconciler:
             unknown, sent=sent if unknown.sent == float("-inf") else unknown.sent, ended=self._since
         )
 
-    def _find_next_look(self, unknown: UnknownAttempt) -> float:
-        now = self._context.clock.boottime()
-        return min(now + LOOK_EVERY, max(unknown.settles_at, now + 1.0))
 
-
-def _make_run(automation_id: str, run_id: str, reading: RunReading) -> Run:
-    return Run(run_id, automation_id, reading.run_at, RunStatus.RUNNING)
+def _make_run(automation_id: str, reading: RunReading) -> Run:
+    return Run(reading.run_id or "", automation_id, reading.run_at, RunStatus.RUNNING)

@@ -6,7 +6,6 @@ from typing import Final
 
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
-from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.presence import READINGS_PER_POLL, Presence
 
 REFRESH_INTERVAL: Final = 1.0
@@ -21,19 +20,16 @@ The readings may wait for the request budget for long, and the next refresh must
 class Refresh:
     """Refresh of one target. All requests during a refresh lead together to one more refresh."""
 
-    def __init__(
-        self, context: Context, readings: AutomationCache, knowledge: TargetKnowledge, presence: Presence
-    ) -> None:
+    def __init__(self, context: Context, readings: AutomationCache, presence: Presence) -> None:
         self._context = context
         self._cache = readings
-        self._knowledge = knowledge
         self._presence = presence
         self._request_event = asyncio.Event()
 
     async def request(self) -> None:
         """Read the pauses now, and request a poll. Raises `LedgerUnavailable`."""
         self._request_event.set()
-        self._knowledge.paused_ids = await self._context.ledger.read_pauses(self._context.target)
+        self._context.knowledge.paused_ids = await self._context.ledger.read_pauses(self._context.target)
 
     async def run(self) -> None:
         """Poll on request, forever.

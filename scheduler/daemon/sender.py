@@ -1,69 +1,47 @@
 """Sender: the shell around the state machine of a delivery.
 
-The shell asks `scheduler.core.actions` for the next action, performs the action, and applies the resulting
+The shell asks `scheduler.core.admission` for the next action, performs the action, and applies the resulting
 event to the delivery. The shell decides nothing.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from scheduler.core import actions
-from scheduler.core.actions import Action, next_action
-from scheduler.core.admission import DELETED, decide_admission
-from scheduler.core.delivery import (
-    Answered,
-    AttemptDiscarded,
-    AttemptWritten,
-    Concluded,
-    Delayed,
-    Delivery,
-    EndRecorded,
-    LateRunDismissed,
-    ListChecked,
-    NotStartedRecorded,
-    PlaceGranted,
-    PlaceReleased,
-    PlaceRequested,
-    ReadingFailed,
-    ReconcileBegun,
-    Resolved,
-    RunRefused,
-    SendBegun,
-    SendInstant,
-    Withdrawn,
-    find_lateness_kind,
-    make_conclusion,
-)
+from scheduler.core import delivery as state_machine
+from scheduler.core.actions import AutomationFacts, DaemonFacts, DeliveryFacts, QueueFacts, SendFacts
+from scheduler.core.admission import DELETED, decide_admission, is_attempt_fresh, is_in_force, next_action
+from scheduler.core.clock_offset import to_api_time
+from scheduler.core.delivery import Delivery, PlaceState, SendInstant
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded, OccurrenceConcluded
 from scheduler.core.identity import make_idempotency_key
-from scheduler.core.model import (
-    AttemptEnd,
-    Conclusion,
-    Outcome,
-    Reason,
-    Run,
-    RunOrigin,
-    State,
-)
+from scheduler.core.model import AttemptEnd, Conclusion, Outcome, Reason, Run, RunOrigin, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import CatchUp
-from scheduler.core.response import AttemptAccepted, AttemptResponse, Held, NotStarted, Throttled, judge
+from scheduler.core.response import (
+    AttemptAccepted,
+    AttemptAnswer,
+    AttemptResponse,
+    Held,
+    NotStarted,
+    Throttled,
+    judge,
+)
+from scheduler.core.timetable import TimetableEntry
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
-from scheduler.daemon.back_off import back_off
+from scheduler.daemon.clock import back_off
 from scheduler.daemon.context import Context
-from scheduler.daemon.fact_collector import FactCollector
-from scheduler.daemon.knowledge import TargetKnowledge
-from scheduler.daemon.places import AttemptPlace, Places, Urgency
+from scheduler.daemon.places import PlaceRequest, Places
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
-from scheduler.daemon.recovery import to_api_time
 
 _T = TypeVar("_T")
-_Perform = Callable[[AutomationQueue, OpenDelivery, Any], Awaitable[None]]
+_Perform = Callable[[OpenDelivery, Any], Awaitable[None]]
 
 _UNREADABLE = "the automation could not be read, so it could not be told whether its newest run was finished"
 _WAITS = (actions.Sleep, actions.ReadAutomation, actions.ConfirmPresence, actions.ReadPauses)
@@ -77,24 +55,18 @@ class Sender:
     """
 
     def __init__(
-        self,
-        context: Context,
-        cache: AutomationCache,
-        knowledge: TargetKnowledge,
-        presence: Presence,
-        started: Callable[[Run], None],
+        self, context: Context, cache: AutomationCache, presence: Presence, started: Callable[[Run], None]
     ) -> None:
         self._context = context
         self._cache = cache
-        self._knowledge = knowledge
         self._presence = presence
         self._on_run_start = started
         self._reconciler = Reconciler(context, cache)
-        self._facts = FactCollector(context, cache, knowledge, self._reconciler)
         self.places = Places(context)
         self.in_flight: set[str] = set()  # automations with a sent attempt and no handled answer
         self.is_stopping = False  # attempts in flight end, and nothing else begins
-        self._performers: Mapping[type[Action], _Perform] = {
+        self._performers: Mapping[type[actions.DeliveryAction], _Perform] = {
+            actions.AwaitDue: self._await_due,
             actions.Sleep: self._sleep,
             actions.ReadPauses: self._read_pauses,
             actions.ReadAutomation: self._read_automation,
@@ -113,129 +85,131 @@ class Sender:
             actions.Withdraw: self._withdraw,
         }
 
-    async def deliver(self, queue: AutomationQueue, delivery: OpenDelivery) -> None:
+    async def deliver(self, delivery: OpenDelivery) -> None:
         """Deliver the head of a queue until its end, or until the arrival of another head."""
         try:
             while delivery.value.end is None:
-                action = self._choose(queue, delivery)
-                self._end_finished_waits(delivery, action)
+                action = self._choose(delivery)
+                _end_finished_waits(delivery, action)
                 if isinstance(action, actions.Stop):
                     return
-                await self._performers[type(action)](queue, delivery, action)
+                await self._performers[type(action)](delivery, action)
         finally:
             self._leave_place(delivery)
-            _cancel_reading(delivery)
+            delivery.cancel_reading()
 
-    def _choose(self, queue: AutomationQueue, delivery: OpenDelivery) -> Action:
+    def _choose(self, delivery: OpenDelivery) -> actions.DeliveryAction:
         if delivery.value.state is not State.IN_FLIGHT and not delivery.value.has_open_result:
             self.in_flight.discard(delivery.occurrence.automation_id)
-        facts = self._facts.collect(queue, delivery, is_stopping=self.is_stopping)
-        return next_action(delivery.value, facts)
+        return next_action(delivery.value, self._collect_facts(delivery))
 
-    def _end_finished_waits(self, delivery: OpenDelivery, action: Action) -> None:
-        """End the waits that ``action`` does not continue."""
-        if not isinstance(action, _WAITS):
-            delivery.waits.end()
-        if not isinstance(action, actions.AwaitPlace | actions.ReadPauses):
-            delivery.waits.end_place_wait()
-        if not isinstance(action, actions.ConfirmPresence | actions.ReadPauses):
-            _cancel_reading(delivery)
+    # ------------------------------------------------------------ facts
+
+    def _collect_facts(self, delivery: OpenDelivery) -> DeliveryFacts:
+        """Return the present facts for a delivery. No other place gathers facts."""
+        context, knowledge = self._context, self._context.knowledge
+        context.watch.check()
+        daemon = DaemonFacts(
+            context.clock.now(),
+            context.clock.boottime(),
+            context.watch.is_in_doubt,
+            self.is_stopping,
+            context.clock_offset,
+        )
+        send = SendFacts(
+            context.settings.idempotent,
+            context.settings.run_timeout,
+            knowledge.absent_until,
+            knowledge.is_stale,
+            context.breaker.make_facts(delivery),
+        )
+        automation = self._collect_automation(delivery.value, daemon)
+        return DeliveryFacts(daemon, send, automation, _collect_queue(delivery, daemon, automation.entry))
+
+    def _collect_automation(self, value: Delivery, daemon: DaemonFacts) -> AutomationFacts:
+        context, automation_id = self._context, value.occurrence.automation_id
+        timetable, knowledge, settings = context.timetable, context.knowledge, context.settings
+        entry, unstarted = timetable.entries.get(automation_id), value.unstarted_attempt
+        # A fresh attempt needs no reading of the pauses: the claim of a moment ago has considered the pauses.
+        is_fresh = is_attempt_fresh(value, daemon.boottime)
+        return AutomationFacts(
+            entry,
+            settings.policies(automation_id, value.name) if entry is None else entry.policies,
+            not is_fresh and knowledge.is_paused(automation_id),
+            not is_fresh and not knowledge.has_fresh_pauses,
+            timetable.find_denial(automation_id),
+            timetable.needs_reading(automation_id),
+            self._cache.find_newest(automation_id),
+            self._cache.find_baseline(automation_id),
+            None if unstarted is None else self._reconciler.find_late_run(automation_id, unstarted),
+        )
 
     # ------------------------------------------------------------ waits
 
-    async def _sleep(self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.Sleep) -> None:
-        """Sleep, unless an older occurrence becomes the head."""
-        self._note_delay(delivery, action.cause, action.detail, is_due=action.is_due)
-        queue.reorder_head()
-        if queue.deliveries[0] is delivery:
-            await queue.alarm.sleep(action.seconds)
+    async def _await_due(self, delivery: OpenDelivery, action: actions.AwaitDue) -> None:
+        delivery.apply(state_machine.NotDue())
+        await _sleep_as_head(delivery, action.seconds)
 
-    def _note_delay(
-        self, delivery: OpenDelivery, cause: Cause | None, detail: str | None = None, *, is_due: bool = True
-    ) -> None:
-        delivery.apply(Delayed(self._context.clock.boottime(), cause, is_due))
-        delivery.waits.begin(cause, detail)
+    async def _sleep(self, delivery: OpenDelivery, action: actions.Sleep) -> None:
+        if action.is_due:
+            delivery.delay(action.cause, action.detail)
+        else:
+            delivery.waits.begin(action.cause, action.detail)
+        await _sleep_as_head(delivery, action.seconds)
 
-    async def _read_pauses(
-        self, _: AutomationQueue, delivery: OpenDelivery, _action: actions.ReadPauses
-    ) -> None:
-        await self._knowledge.refresh_pauses(lambda: delivery.waits.begin(Cause.LEDGER))
+    async def _read_pauses(self, delivery: OpenDelivery, _: actions.ReadPauses) -> None:
+        await self._context.knowledge.refresh_pauses(lambda: delivery.waits.begin(Cause.LEDGER))
 
-    async def _read_automation(
-        self, _: AutomationQueue, delivery: OpenDelivery, action: actions.ReadAutomation
-    ) -> None:
-        self._note_delay(delivery, Cause.READING)
+    async def _read_automation(self, delivery: OpenDelivery, action: actions.ReadAutomation) -> None:
+        delivery.delay(Cause.READING)
         try:
             async with asyncio.timeout(action.seconds):
                 seen = await self._cache.read(delivery.occurrence.automation_id, since=action.since)
         except TimeoutError:
-            delivery.apply(ReadingFailed(_UNREADABLE))
+            delivery.apply(state_machine.ReadingFailed(_UNREADABLE))
             return
         if seen is None:
-            self._resolve(delivery, Outcome.SKIPPED, Reason.DELETED, error=DELETED)
+            now = self._context.clock.now()
+            conclusion = delivery.value.make_conclusion(Outcome.SKIPPED, Reason.DELETED, now, error=DELETED)
+            delivery.apply(state_machine.Resolved(conclusion))
 
-    def _resolve(
-        self,
-        delivery: OpenDelivery,
-        outcome: Outcome,
-        reason: Reason,
-        *,
-        error: str | None = None,
-        run: Run | None = None,
-    ) -> None:
-        now = self._context.clock.now()
-        delivery.apply(Resolved(make_conclusion(delivery.value, outcome, reason, now, error=error, run=run)))
-
-    async def _confirm_presence(
-        self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.ConfirmPresence
-    ) -> None:
+    async def _confirm_presence(self, delivery: OpenDelivery, action: actions.ConfirmPresence) -> None:
         """Read an automation that may be gone, as long as the delivery waits for nothing but this reading.
 
         The reading may wait long for the request budget, and the next snapshot may answer earlier.
         """
-        self._note_delay(delivery, Cause.UNCONFIRMED, action.detail)
-        automation_id = delivery.occurrence.automation_id
+        delivery.delay(Cause.UNCONFIRMED, action.detail)
+        automation_id, alarm = delivery.occurrence.automation_id, delivery.queue.alarm
         if delivery.reading is None and self._presence.reserve_reading(automation_id):
             delivery.reading = asyncio.create_task(self._presence.read(automation_id))
-            delivery.reading.add_done_callback(lambda _: queue.alarm.ring())
-        await queue.alarm.sleep(action.seconds)
+            delivery.reading.add_done_callback(lambda _: alarm.ring())
+        await alarm.sleep(action.seconds)
         if delivery.reading is not None and delivery.reading.done():
             reading, delivery.reading = delivery.reading, None
             reading.result()
 
     # ------------------------------------------------------------ places
 
-    async def _request_place(
-        self, queue: AutomationQueue, delivery: OpenDelivery, _: actions.RequestPlace
-    ) -> None:
-        boottime, since = self._context.clock.boottime(), self._find_wait_start(delivery)
-        delivery.apply(PlaceRequested(boottime, since))
-        delivery.place = self._make_place(queue, delivery)
-        self.places.enter(delivery.place)
+    async def _request_place(self, delivery: OpenDelivery, _: actions.RequestPlace) -> None:
+        request = self._make_place_request(delivery)
+        delivery.apply(state_machine.PlaceRequested(self._context.clock.boottime(), request.since))
+        delivery.place = self.places.enter(request)
         await asyncio.sleep(0)  # all due occurrences join the queue before the queue chooses
-        delivery.waits.place = delivery.place
+        delivery.waits.place_wait = delivery.place.wait
 
-    async def _await_place(
-        self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.AwaitPlace
-    ) -> None:
+    async def _await_place(self, delivery: OpenDelivery, action: actions.AwaitPlace) -> None:
         assert delivery.place is not None
         if not delivery.place.is_granted:
-            await queue.alarm.sleep(action.seconds)
+            await delivery.queue.alarm.sleep(action.seconds)
         if delivery.place.is_granted:
-            delivery.apply(PlaceGranted())
+            delivery.apply(state_machine.PlaceGranted())
 
-    async def _release_place(
-        self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.ReleasePlace
-    ) -> None:
-        error = None
-        if action.conclusion is not None:
-            error = self._note_unsent_end(queue, delivery, action.conclusion)
+    async def _release_place(self, delivery: OpenDelivery, action: actions.ReleasePlace) -> None:
+        error = None if action.conclusion is None else self._note_unsent_end(delivery, action.conclusion)
         self._leave_place(delivery)
-        delivery.apply(PlaceReleased(error))
+        delivery.apply(state_machine.PlaceReleased(error))
 
-    def _note_unsent_end(
-        self, queue: AutomationQueue, delivery: OpenDelivery, conclusion: Conclusion
-    ) -> str | None:
+    def _note_unsent_end(self, delivery: OpenDelivery, conclusion: Conclusion) -> str | None:
         """Note that the occurrence ends while it has or awaits a place. Return the shortage as the error.
 
         After a coalescence, the newer occurrence takes over the wait before the place goes to another
@@ -249,10 +223,10 @@ class Sender:
         if not delivery.value.maybe_sent and (is_expired or is_coalesced):
             self.places.record_loss(place)
         if is_coalesced:
-            heir = queue.coalesce_into_newest([delivery], self._context.clock.now())
+            heir = delivery.queue.coalesce_into_newest([delivery], self._context.clock.now())
             if heir is not None:
-                self.places.hand_over(self._make_place(queue, heir))
-        return place.shortage_text if is_expired and not place.is_granted else None
+                self.places.hand_over(self._make_place_request(heir))
+        return self.places.shortage_text if is_expired and not place.is_granted else None
 
     def _leave_place(self, delivery: OpenDelivery) -> None:
         delivery.waits.end_place_wait()
@@ -261,71 +235,56 @@ class Sender:
             self.places.leave(delivery.place)
             delivery.place = None
 
-    def _make_place(self, queue: AutomationQueue, delivery: OpenDelivery) -> AttemptPlace:
-        """Return the place for the attempt.
+    def _make_place_request(self, delivery: OpenDelivery) -> PlaceRequest:
+        """Return the request for the place of the attempt.
 
         The occurrence is lost at the deadline, or when a newer occurrence comes due and coalesces the older.
         """
         clock, value = self._context.clock, delivery.value
-        now, boottime = clock.now(), clock.boottime()
+        now, boottime, since = clock.now(), clock.boottime(), value.waiting_since
+        if since is None:
+            since = boottime - max(0.0, (now - value.due).total_seconds())
         deadline = value.find_deadline(self._context.settings.run_timeout)
-        lost_at = min([deadline, *self._iterate_next_instants(queue, delivery, now)])
-        urgency = Urgency(boottime + (lost_at - now).total_seconds(), self._find_wait_start(delivery))
-        return self.places.get_place(delivery.occurrence, urgency, queue.alarm.ring)
+        lost_at = min([deadline, *self._iterate_next_instants(delivery, now)])
+        lost_in = (lost_at - now).total_seconds()
+        return PlaceRequest(delivery.occurrence, boottime + lost_in, since, delivery.queue.alarm.ring)
 
-    def _find_wait_start(self, delivery: OpenDelivery) -> float:
-        clock, value = self._context.clock, delivery.value
-        if value.waiting_since is not None:
-            return value.waiting_since
-        return clock.boottime() - max(0.0, (clock.now() - value.due).total_seconds())
-
-    def _iterate_next_instants(
-        self, queue: AutomationQueue, delivery: OpenDelivery, now: datetime
-    ) -> Iterator[datetime]:
+    def _iterate_next_instants(self, delivery: OpenDelivery, now: datetime) -> Iterator[datetime]:
         """Yield the known due instants of newer occurrences that would coalesce this occurrence."""
-        value = delivery.value
-        entry = self._context.timetable.entries.get(value.occurrence.automation_id)
+        value, timetable = delivery.value, self._context.timetable
+        entry = timetable.entries.get(value.occurrence.automation_id)
         if value.is_backfill or value.maybe_sent or entry is None or entry.policies.catch_up is CatchUp.ALL:
             return
-        if (due := queue.find_next_due(now)) is not None:
+        if (due := delivery.queue.find_next_due(now)) is not None:
             yield due
-        following = None if entry.schedule is None else self._context.timetable.find_next(entry.schedule)
+        following = None if entry.schedule is None else timetable.find_next(entry.schedule)
         if following is not None:
             yield following + (value.due - value.occurrence.scheduled_for)
 
     # ------------------------------------------------------------ attempts
 
-    async def _write_attempt(
-        self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.WriteAttempt
-    ) -> None:
+    async def _write_attempt(self, delivery: OpenDelivery, action: actions.WriteAttempt) -> None:
         if not self._context.breaker.admit(delivery):
-            await self._release_place(queue, delivery, actions.ReleasePlace(None))
+            await self._release_place(delivery, actions.ReleasePlace())
             return
-        ledger, written = self._context.ledger, self._context.clock.boottime()
-        await self._persist(
-            "attempt",
-            delivery,
-            lambda steps: ledger.write_attempt(delivery.occurrence, action.attempt, steps),
-        )
-        delivery.apply(AttemptWritten(action.attempt, written))
+        written = self._context.clock.boottime()
+        write = partial(self._context.ledger.write_attempt, delivery.occurrence, action.attempt)
+        await self._persist("attempt", delivery, write)
+        delivery.apply(state_machine.AttemptWritten(action.attempt, written))
 
-    async def _discard_attempt(
-        self, _: AutomationQueue, delivery: OpenDelivery, _action: actions.DiscardAttempt
-    ) -> None:
-        with delivery.waits.record(Cause.LEDGER):
-            await self._context.retry_write(
-                "unsend", lambda: self._context.ledger.discard_attempts([delivery.occurrence])
-            )
-        delivery.apply(AttemptDiscarded())
+    async def _discard_attempt(self, delivery: OpenDelivery, _: actions.DiscardAttempt) -> None:
+        discard = partial(self._context.ledger.discard_attempts, [delivery.occurrence])
+        await self._retry_write("unsend", delivery, discard)
+        delivery.apply(state_machine.AttemptDiscarded())
 
-    async def _send(self, queue: AutomationQueue, delivery: OpenDelivery, _: actions.Send) -> None:
-        breaker, place = self._context.breaker, delivery.place
-        assert place is not None
+    async def _send(self, delivery: OpenDelivery, _: actions.Send) -> None:
+        breaker = self._context.breaker
+        assert delivery.place is not None
         if not breaker.admit(delivery):
-            await self._release_place(queue, delivery, actions.ReleasePlace(None))
+            await self._release_place(delivery, actions.ReleasePlace())
             return
         breaker.note_send(delivery)
-        place.send()
+        self.places.send(delivery.place)
         try:
             answered = await self._exchange(delivery)
         finally:
@@ -333,47 +292,54 @@ class Sender:
         delivery.apply(answered)
         self._tell_target(answered)
 
-    async def _exchange(self, delivery: OpenDelivery) -> Answered:
+    async def _exchange(self, delivery: OpenDelivery) -> state_machine.Answered:
         """Send the attempt, and judge the answer."""
-        context, attempt = self._context, delivery.value.attempt
-        assert attempt is not None
-        automation_id, scheduled_for = delivery.occurrence.automation_id, delivery.occurrence.scheduled_for
-        key = make_idempotency_key(
-            context.settings.url, context.settings.project_id, automation_id, scheduled_for
-        )
-        sent_at, sent = context.clock.now(), context.clock.boottime()
-        delivery.apply(SendBegun(SendInstant(sent_at, sent, to_api_time(sent_at, context.clock_offset))))
+        context, occurrence, now = self._context, delivery.occurrence, self._context.clock.now()
+        settings, automation_id = context.settings, occurrence.automation_id
+        key = make_idempotency_key(settings.url, settings.project_id, automation_id, occurrence.scheduled_for)
+        sent = SendInstant(now, context.clock.boottime(), to_api_time(now, context.clock_offset))
+        delivery.apply(state_machine.SendBegun(sent))
         self.in_flight.add(automation_id)
         context.publish(AttemptBegun(target=context.target))
-        response = await context.upstream.run(automation_id, key)
-        ended = context.clock.boottime()
+        answer = await context.upstream.run(automation_id, key)
+        return self._judge(delivery, sent, answer)
+
+    def _judge(
+        self, delivery: OpenDelivery, sent: SendInstant, answer: AttemptAnswer
+    ) -> state_machine.Answered:
+        """Judge the answer to an attempt, and publish the end of the attempt."""
+        occurrence, attempt = delivery.occurrence, delivery.value.attempt
+        assert attempt is not None
+        ended = self._context.clock.boottime()
+        seconds = ended - sent.boottime
         verdict = judge(
-            response,
-            automation_id=automation_id,
+            answer,
+            automation_id=occurrence.automation_id,
             taken=lambda run_id: run_id == attempt.baseline or self._cache.is_taken(run_id),
         )
         end = AttemptEnd(
             number=attempt.number,
             result=verdict.result,
-            ended_at=sent_at + timedelta(seconds=ended - sent),  # the clock may have been set since
-            sent_at=None if isinstance(verdict, NotStarted) else sent_at,
-            http_status=response.status if isinstance(response, AttemptResponse) else None,
+            ended_at=sent.at + timedelta(seconds=seconds),  # the clock may have been set since
+            sent_at=None if isinstance(verdict, NotStarted) else sent.at,
+            http_status=answer.status if isinstance(answer, AttemptResponse) else None,
             error=None if isinstance(verdict, AttemptAccepted) else verdict.error,
         )
-        context.publish(
+        self._context.publish(
             AttemptEnded(
-                occurrence=delivery.occurrence,
+                occurrence=occurrence,
                 automation=delivery.value.name,
                 attempt=attempt.number,
                 result=verdict.result,
-                seconds=ended - sent,
+                seconds=seconds,
                 error=end.error,
             )
         )
-        settle_time = context.settings.settle_time.total_seconds()
-        return Answered(verdict, end, ended, settle_time, back_off(delivery.value.failures + 1))
+        settle_time = self._context.settings.settle_time.total_seconds()
+        pause = back_off(delivery.value.failures + 1)
+        return state_machine.Answered(verdict, end, ended, settle_time, pause)
 
-    def _tell_target(self, answered: Answered) -> None:
+    def _tell_target(self, answered: state_machine.Answered) -> None:
         """Let the circuit breaker and the throttle of the target know of the answer."""
         verdict = answered.verdict
         # After an accepted attempt, the throttle ends when the outcome is durable.
@@ -381,25 +347,18 @@ class Sender:
             self._context.throttle.end_if_over()
         if isinstance(verdict, Throttled):
             self._context.breaker.throttle(verdict.retry_after)
-            self.places.ring()  # waiting attempts now wait for the API, not for the budget
+            self.places.wake()  # waiting attempts now wait for the API, not for the budget
         elif isinstance(verdict, Held):
             self._context.breaker.hold(verdict.error)
 
-    async def _record_end(
-        self, _: AutomationQueue, delivery: OpenDelivery, action: actions.RecordEnd
-    ) -> None:
-        state = delivery.value.state_after_end
-        ledger = self._context.ledger
-        await self._persist(
-            "ended",
-            delivery,
-            lambda steps: ledger.end_attempt(delivery.occurrence, action.end, state, steps),
-        )
-        delivery.apply(EndRecorded())
+    async def _record_end(self, delivery: OpenDelivery, _: actions.RecordEnd) -> None:
+        value, ledger = delivery.value, self._context.ledger
+        assert value.open_end is not None
+        write = partial(ledger.end_attempt, value.occurrence, value.open_end, value.state_after_end)
+        await self._persist("ended", delivery, write)
+        delivery.apply(state_machine.EndRecorded())
 
-    async def _check_list(
-        self, _: AutomationQueue, delivery: OpenDelivery, _action: actions.CheckList
-    ) -> None:
+    async def _check_list(self, delivery: OpenDelivery, _: actions.CheckList) -> None:
         automation_id, is_gone = delivery.occurrence.automation_id, False
         try:
             with delivery.waits.record(Cause.UNCONFIRMED):
@@ -409,36 +368,33 @@ class Sender:
         else:
             if not is_gone:
                 self._context.timetable.note_denial(automation_id)
-        delivery.apply(ListChecked(self._context.clock.now(), is_gone))
+        delivery.apply(state_machine.ListChecked(self._context.clock.now(), is_gone))
 
     # ------------------------------------------------------------ unknown attempts
 
-    async def _check_run(self, _: AutomationQueue, delivery: OpenDelivery, action: actions.CheckRun) -> None:
+    async def _check_run(self, delivery: OpenDelivery, action: actions.CheckRun) -> None:
         context, run = self._context, action.run
         with delivery.waits.record(Cause.LEDGER):
-            origin = await context.retry_read(
-                "origin",
-                lambda: context.ledger.find_run_origin(
-                    context.target, run.id, run.automation_id, run.started_at
-                ),
-            )
+            origin = await context.find_run_origin(run)
         if origin in {None, RunOrigin.FOREIGN}:
-            self._resolve(delivery, Outcome.ACCEPTED, Reason.FOUND, run=run)
+            now = context.clock.now()
+            conclusion = delivery.value.make_conclusion(Outcome.ACCEPTED, Reason.FOUND, now, run=run)
+            delivery.apply(state_machine.Resolved(conclusion))
         else:
-            delivery.apply(LateRunDismissed())
+            delivery.apply(state_machine.LateRunDismissed())
 
-    async def _reconcile(
-        self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.Reconcile
-    ) -> None:
-        delivery.apply(ReconcileBegun())
-        result = await self._reconciler.reconcile(delivery.value, not_before=action.not_before)
+    async def _reconcile(self, delivery: OpenDelivery, _: actions.Reconcile) -> None:
+        delivery.apply(state_machine.ReconcileBegun())
+        result = await self._reconciler.reconcile(delivery.value)
         if isinstance(result, NotStartedProof):
-            others = [other for other in queue.deliveries if other is not delivery]
-            await self._resolve_not_started(
-                delivery, [other for other in others if self._is_not_started(other, result)]
-            )
+            others = [
+                other
+                for other in delivery.queue.deliveries
+                if other is not delivery and self._is_not_started(other, result)
+            ]
+            await self._resolve_not_started(delivery, others)
         else:
-            delivery.apply(Resolved(result))
+            delivery.apply(state_machine.Resolved(result))
 
     def _is_not_started(self, delivery: OpenDelivery, proof: NotStartedProof) -> bool:
         unknown = delivery.value.unknown_attempt
@@ -452,7 +408,7 @@ class Sender:
         there.
         """
         writes = [
-            self._context.retry_write("state", lambda: self._record_not_started(delivery)),
+            self._context.health.retry_write("state", lambda: self._record_not_started(delivery)),
             *map(self._record_not_started, others),
         ]
         with delivery.waits.record(Cause.LEDGER):
@@ -466,50 +422,50 @@ class Sender:
         In the other order, a stop would take the attempt for an unsent attempt.
         """
         step = Step(self._context.clock.now(), Cause.NOTHING_STARTED)
-        await self._persist_once(
+        await _persist_once(
             delivery,
             lambda steps: self._context.ledger.resolve_not_started(delivery.occurrence, (*steps, step)),
         )
-        delivery.apply(NotStartedRecorded())
+        delivery.apply(state_machine.NotStartedRecorded())
 
     # ------------------------------------------------------------ ends
 
-    async def _withdraw(self, _: AutomationQueue, delivery: OpenDelivery, _action: actions.Withdraw) -> None:
-        with delivery.waits.record(Cause.LEDGER):
-            await self._context.retry_write(
-                "withdraw", lambda: self._context.ledger.withdraw([delivery.occurrence])
-            )
-        delivery.apply(Withdrawn())
+    async def _withdraw(self, delivery: OpenDelivery, _: actions.Withdraw) -> None:
+        withdraw = partial(self._context.ledger.withdraw, [delivery.occurrence])
+        await self._retry_write("withdraw", delivery, withdraw)
+        delivery.apply(state_machine.Withdrawn())
 
-    async def _conclude(
-        self, queue: AutomationQueue, delivery: OpenDelivery, action: actions.Conclude
-    ) -> None:
+    async def _conclude(self, delivery: OpenDelivery, action: actions.Conclude) -> None:
         if action.conclusion.reason is Reason.COALESCED:
-            queue.coalesce_into_newest([delivery], self._context.clock.now())
-        is_recorded = await self._persist(
-            "conclude", delivery, lambda steps: self._write_conclusion(delivery, action, steps)
-        )
+            delivery.queue.coalesce_into_newest([delivery], self._context.clock.now())
+        write = self._prepare_conclusion(delivery, action.conclusion)
+        is_recorded = await self._persist("conclude", delivery, write)
         self._finish(delivery, action.conclusion, is_recorded=is_recorded)
 
-    def _write_conclusion(
-        self, delivery: OpenDelivery, action: actions.Conclude, steps: Sequence[Step]
-    ) -> Awaitable[bool]:
-        return self._context.ledger.conclude(delivery.occurrence, action.conclusion, action.end, steps)
+    def _prepare_conclusion(
+        self, delivery: OpenDelivery, conclusion: Conclusion
+    ) -> Callable[[Sequence[Step]], Awaitable[bool]]:
+        return partial(
+            self._context.ledger.conclude, delivery.occurrence, conclusion, delivery.value.open_end
+        )
 
     def _finish(self, delivery: OpenDelivery, conclusion: Conclusion, *, is_recorded: bool) -> None:
         """Take note of the ledger's answer to a conclusion, and publish a durable outcome."""
         context = self._context
         if not is_recorded:
             settle_time = context.settings.settle_time.total_seconds()
-            delivery.apply(RunRefused(context.clock.now(), context.clock.boottime(), settle_time))
+            delivery.apply(
+                state_machine.RunRefused(context.clock.now(), context.clock.boottime(), settle_time)
+            )
             return
         if conclusion.run is not None:
             self._cache.note_own_run(delivery.occurrence.automation_id, conclusion.run.id)
             self._on_run_start(conclusion.run)
-        delivery.apply(Concluded())
-        self._publish_outcome(delivery.value, conclusion)
+        delivery.apply(state_machine.Concluded())
+        self._publish_outcome(delivery, conclusion)
 
-    def _publish_outcome(self, value: Delivery, conclusion: Conclusion) -> None:
+    def _publish_outcome(self, delivery: OpenDelivery, conclusion: Conclusion) -> None:
+        value = delivery.value
         has_kind = conclusion.lateness is not None and not value.is_backfill
         self._context.publish(
             OccurrenceConcluded(
@@ -519,31 +475,29 @@ class Sender:
                 reason=conclusion.reason,
                 attempts=value.attempt_count,
                 lateness=conclusion.lateness,
-                kind=find_lateness_kind(value) if has_kind else None,
+                kind=value.lateness_kind if has_kind else None,
                 run_id=conclusion.run.id if conclusion.run else None,
                 error=conclusion.error,
             )
         )
 
-    async def conclude_unsent(self, queue: AutomationQueue, behind: OpenDelivery) -> None:
+    async def conclude_unsent(self, behind: OpenDelivery) -> None:
         """Conclude in one transaction the first deliveries of a queue that end now without an attempt.
 
         ``behind`` is the delivery that they waited for. Each write is tried once. After a failed write, the
         delivery is not concluded and becomes the head of the queue. As the head, the delivery is decided
         again, and a further error is reported.
         """
-        unsent = await self._find_unsent(queue)
+        unsent = await self._find_unsent(behind.queue)
         now = self._context.clock.now()
         for delivery, _ in unsent:
             delivery.note_turn_wait(behind, now)
-        await asyncio.gather(
-            *(self._conclude_once(delivery, action) for delivery, action in unsent), return_exceptions=True
-        )
+        await asyncio.gather(*(self._conclude_once(*each) for each in unsent), return_exceptions=True)
         for delivery, _ in unsent:
             if delivery.value.end is not None:
-                queue.deliveries.remove(delivery)
+                behind.queue.deliveries.remove(delivery)
 
-    async def _find_unsent(self, queue: AutomationQueue) -> list[tuple[OpenDelivery, actions.Conclude]]:
+    async def _find_unsent(self, queue: AutomationQueue) -> list[tuple[OpenDelivery, Conclusion]]:
         """Return the first deliveries of a queue that end now without an attempt.
 
         Stop before a backfill, an attempt that may have started a run, a run that appeared late, and pauses
@@ -551,61 +505,80 @@ class Sender:
         """
         if _may_not_end_unsent(queue.deliveries[0]):
             return []
-        if not self._knowledge.has_fresh_pauses:
-            await self._read_pauses(queue, queue.deliveries[0], actions.ReadPauses())
-        unsent = list[tuple[OpenDelivery, actions.Conclude]]()
+        if not self._context.knowledge.has_fresh_pauses:
+            await self._read_pauses(queue.deliveries[0], actions.ReadPauses())
+        unsent = list[tuple[OpenDelivery, Conclusion]]()
         for delivery in queue.deliveries:
             if _may_not_end_unsent(delivery):
                 break
-            facts = self._facts.collect(queue, delivery, is_stopping=False)
-            conclusion, automation = decide_admission(delivery.value, facts), facts.automation
-            is_certain = automation.is_paused is not None and automation.late_run is None
-            if not isinstance(conclusion, Conclusion) or not is_certain:
+            facts = self._collect_facts(delivery)
+            admission = decide_admission(delivery.value, facts)
+            is_uncertain = facts.automation.must_read_pauses or facts.automation.late_run is not None
+            if is_uncertain or not isinstance(admission, Conclusion):
                 break
-            unsent.append((delivery, actions.Conclude(conclusion, None)))
-        coalesced = [delivery for delivery, action in unsent if _is_coalesced(action)]
+            unsent.append((delivery, admission))
+        coalesced = [delivery for delivery, conclusion in unsent if conclusion.reason is Reason.COALESCED]
         if coalesced:
             queue.coalesce_into_newest(coalesced, self._context.clock.now())
         return unsent
 
-    async def _conclude_once(self, delivery: OpenDelivery, action: actions.Conclude) -> None:
-        is_recorded = await self._persist_once(
-            delivery, lambda steps: self._write_conclusion(delivery, action, steps)
-        )
-        self._finish(delivery, action.conclusion, is_recorded=is_recorded)
+    async def _conclude_once(self, delivery: OpenDelivery, conclusion: Conclusion) -> None:
+        is_recorded = await _persist_once(delivery, self._prepare_conclusion(delivery, conclusion))
+        self._finish(delivery, conclusion, is_recorded=is_recorded)
 
     # ------------------------------------------------------------ writes
 
     async def _persist(
         self, operation: str, delivery: OpenDelivery, write: Callable[[Sequence[Step]], Awaitable[_T]]
     ) -> _T:
-        """Write a change of the delivery and its unrecorded steps, with retries until the write is durable.
+        """Write a change of the delivery and its unrecorded steps. Retry until the write is durable."""
+        return await self._retry_write(operation, delivery, lambda: _persist_once(delivery, write))
 
-        A wait for an unavailable ledger is among the steps.
-        """
-        with delivery.waits.record(Cause.LEDGER):
-            return await self._context.retry_write(operation, lambda: self._persist_once(delivery, write))
-
-    async def _persist_once(
-        self, delivery: OpenDelivery, write: Callable[[Sequence[Step]], Awaitable[_T]]
+    async def _retry_write(
+        self, operation: str, delivery: OpenDelivery, write: Callable[[], Awaitable[_T]]
     ) -> _T:
-        """Write a change like `_persist`, but try once. Raise `LedgerUnavailable` when the write fails."""
-        steps = delivery.waits.list_steps()
-        result = await write(steps)
-        if result is not False:
-            delivery.waits.forget_steps(steps)
-        return result
+        """Write with retries until the write is durable. A wait for an unavailable ledger becomes a step."""
+        with delivery.waits.record(Cause.LEDGER):
+            return await self._context.health.retry_write(operation, write)
 
 
-def _cancel_reading(delivery: OpenDelivery) -> None:
-    if delivery.reading is not None:
-        delivery.reading.cancel()
-        delivery.reading = None
+async def _persist_once(delivery: OpenDelivery, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
+    """Write a change of the delivery and its unrecorded steps. Raises `LedgerUnavailable`."""
+    steps = delivery.waits.list_steps()
+    result = await write(steps)
+    if result is not False:
+        delivery.waits.forget_steps(steps)
+    return result
+
+
+async def _sleep_as_head(delivery: OpenDelivery, seconds: float | None) -> None:
+    """Sleep, unless an older occurrence becomes the head."""
+    delivery.queue.reorder_head()
+    if delivery.queue.deliveries[0] is delivery:
+        await delivery.queue.alarm.sleep(seconds)
+
+
+def _end_finished_waits(delivery: OpenDelivery, action: actions.DeliveryAction) -> None:
+    """End the waits that ``action`` does not continue."""
+    if not isinstance(action, _WAITS):
+        delivery.waits.end()
+    if not isinstance(action, actions.AwaitPlace | actions.ReadPauses):
+        delivery.waits.end_place_wait()
+    if not isinstance(action, actions.ConfirmPresence | actions.ReadPauses):
+        delivery.cancel_reading()
+
+
+def _collect_queue(delivery: OpenDelivery, daemon: DaemonFacts, entry: TimetableEntry | None) -> QueueFacts:
+    value, queue = delivery.value, delivery.queue
+    newer = (other.value for other in queue.iterate_newer_due(value, daemon.now))
+    waits_for_place = value.place_state is PlaceState.WAITING
+    return QueueFacts(
+        queue.deliveries[0] is delivery,
+        # A delivery out of force is never coalesced. To check all newer deliveries for nothing takes long.
+        is_in_force(value, entry) and any(is_in_force(other, entry) for other in newer),
+        queue.find_next_due(daemon.now) if waits_for_place else None,
+    )
 
 
 def _may_not_end_unsent(delivery: OpenDelivery) -> bool:
     return delivery.value.is_backfill or delivery.value.may_have_started
-
-
-def _is_coalesced(action: actions.Conclude) -> bool:
-    return action.conclusion.reason is Reason.COALESCED

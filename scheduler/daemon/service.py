@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from scheduler.core.events import DaemonStopped, DaemonStopping
 from scheduler.core.status import DaemonStatus
@@ -11,29 +12,22 @@ from scheduler.daemon.ports import DaemonClock, Publish
 from scheduler.daemon.target_worker import TargetWorker
 
 
+@dataclass(kw_only=True)
 class Service:
     """Service of all targets until `stop` is called."""
 
-    def __init__(
-        self,
-        *,
-        node: str,
-        version: str,
-        clock: DaemonClock,
-        watch: ClockWatch,
-        health: LedgerHealth,
-        publish: Publish,
-    ) -> None:
-        self._node = node
-        self._version = version
-        self._clock = clock
-        self._watch = watch
-        self._health = health
-        self._publish = publish
+    node: str
+    version: str
+    clock: DaemonClock
+    watch: ClockWatch
+    health: LedgerHealth
+    publish: Publish
+    targets: Sequence[TargetWorker] = ()
+    lock_holder: str | None = None
+
+    def __post_init__(self) -> None:
         self._stop_event = asyncio.Event()
-        self._started_at = clock.now()
-        self.targets: Sequence[TargetWorker] = ()
-        self.lock_holder: str | None = None
+        self._started_at = self.clock.now()
 
     async def run(self, targets: Sequence[TargetWorker], drain_timeout: Callable[[], float]) -> None:
         """Serve the targets, which must be open, until `stop` is called.
@@ -42,17 +36,16 @@ class Service:
         """
         self.targets = targets
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(self._watch.run())]
+            watching = group.create_task(self.watch.run())
             serving = [group.create_task(target.run(self._stop_event, drain_timeout)) for target in targets]
             await asyncio.gather(*serving)
-            for task in background:
-                task.cancel()
-        self._publish(DaemonStopped(in_flight=sum(task.result() for task in serving)))
+            watching.cancel()
+        self.publish(DaemonStopped(in_flight=sum(task.result() for task in serving)))
 
     def stop(self, reason: str) -> None:
         """Make no more claims, and end the service."""
         if not self._stop_event.is_set():
-            self._publish(DaemonStopping(reason=reason))
+            self.publish(DaemonStopping(reason=reason))
         self._stop_event.set()
 
     @property
@@ -78,20 +71,20 @@ class Service:
 
         The time is in seconds. The result is 0 when all is well, or when the service stops.
         """
-        return (
-            0.0 if self.is_stopping else max((target.measure_stall() for target in self.targets), default=0.0)
-        )
+        if self.is_stopping:
+            return 0.0
+        return max((target.measure_stall() for target in self.targets), default=0.0)
 
     def make_status(self) -> DaemonStatus:
         """Return the current state of the daemon and all targets."""
         return DaemonStatus(
-            node=self._node,
-            version=self._version,
-            at=self._clock.now(),
+            node=self.node,
+            version=self.version,
+            at=self.clock.now(),
             started_at=self._started_at,
             lock_holder=self.lock_holder,
-            ledger_error=self._health.error,
-            clock_in_doubt=self._watch.is_in_doubt,
+            ledger_error=self.health.error,
+            clock_in_doubt=self.watch.is_in_doubt,
             stopping=self.is_stopping,
             targets=[target.make_status() for target in self.targets],
         )

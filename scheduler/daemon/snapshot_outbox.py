@@ -6,16 +6,17 @@ plan may use only recorded definition versions. Otherwise nobody could explain t
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 from scheduler.core.model import Automation, DefinitionVersion, Snapshot
 from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon.context import Context
+
+_T = TypeVar("_T")
 
 _MOST_AT_ONCE: Final = 5_000
 """Number of automations in one transaction: 0.1 to 0.2 s, for which a due claim may have to wait."""
@@ -41,30 +42,24 @@ class _SnapshotUpdate:
         Each part contains all changes of its automations. The parts are in the order of automation ids:
         neighbours in a part are neighbours in the tables, so that a part writes few pages.
         """
-        told_of = chain(
-            (each.automation_id for each in self.versions), (each.id for each in self.changed), self.unseen
-        )
-        automation_ids = sorted(set(told_of))
-        number_of = {
-            automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(automation_ids)
+        automation_ids = {
+            *(version.automation_id for version in self.versions),
+            *(automation.id for automation in self.changed),
+            *self.unseen,
         }
-        count = max(number_of.values(), default=0) + 1
-        versions: list[list[DefinitionVersion]] = [[] for _ in range(count)]
-        changed: list[list[Automation]] = [[] for _ in range(count)]
-        removed: list[list[str]] = [[] for _ in range(count)]
-        unseen: list[dict[str, datetime | None]] = [{} for _ in range(count)]
-        for version in self.versions:
-            versions[number_of[version.automation_id]].append(version)
-        for automation in self.changed:
-            changed[number_of[automation.id]].append(automation)
-        for automation_id in self.removed:
-            removed[number_of[automation_id]].append(automation_id)
-        for automation_id, since in self.unseen.items():
-            unseen[number_of[automation_id]][automation_id] = since
-        for number in range(count):
-            whole = self.whole and number == count - 1
+        part_of = {
+            automation_id: place // _MOST_AT_ONCE
+            for place, automation_id in enumerate(sorted(automation_ids))
+        }
+        versions = _group(self.versions, lambda version: part_of[version.automation_id])
+        changed = _group(self.changed, lambda automation: part_of[automation.id])
+        removed = _group(self.removed, lambda automation_id: part_of[automation_id])
+        unseen = _group(self.unseen.items(), lambda item: part_of[item[0]])
+        last = max(part_of.values(), default=0)
+        for part in range(last + 1):
+            whole = self.whole and part == last
             yield _SnapshotUpdate(
-                self.at, versions[number], changed[number], removed[number], unseen[number], whole
+                self.at, versions[part], changed[part], removed[part], dict(unseen[part]), whole
             )
 
 
@@ -137,39 +132,41 @@ class SnapshotOutbox:
                 await self._write_item(self._items[0])
                 self._items.popleft()
 
-    async def _write_item(self, news: _SnapshotUpdate | _ClockReturn) -> None:
-        context = self._context
-        match news:
-            case _SnapshotUpdate():
-                await context.ledger.record_snapshot(
-                    context.target,
-                    news.at,
-                    news.versions,
-                    news.changed,
-                    news.removed,
-                    unseen=news.unseen,
-                    whole=news.whole,
-                )
-            case _ClockReturn():
-                await context.ledger.rewind(context.target, news.now)
+    async def _write_item(self, item: _SnapshotUpdate | _ClockReturn) -> None:
+        ledger, target = self._context.ledger, self._context.target
+        if isinstance(item, _ClockReturn):
+            await ledger.rewind(target, item.now)
+        else:
+            await ledger.record_snapshot(
+                target,
+                item.at,
+                item.versions,
+                item.changed,
+                item.removed,
+                unseen=item.unseen,
+                whole=item.whole,
+            )
 
 
-def _is_empty(news: _SnapshotUpdate | _ClockReturn) -> bool:
+def _group(items: Iterable[_T], find_part: Callable[[_T], int]) -> Mapping[int, list[_T]]:
+    parts: dict[int, list[_T]] = defaultdict(list)
+    for item in items:
+        parts[find_part(item)].append(item)
+    return parts
+
+
+def _is_empty(item: _SnapshotUpdate | _ClockReturn) -> bool:
+    """Return whether an item is a whole snapshot without a change."""
     return (
-        isinstance(news, _SnapshotUpdate)
-        and news.whole
-        and not news.versions
-        and not news.changed
-        and not news.unseen
+        isinstance(item, _SnapshotUpdate)
+        and item.whole
+        and not (item.versions or item.changed or item.unseen)
     )
 
 
 def _make_update(snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool) -> _SnapshotUpdate:
-    fresh = [
-        snapshot.automations[each.automation_id]
-        for each in changes.added
-        if each.automation_id in snapshot.automations
-    ]
+    added = (version.automation_id for version in changes.added)
+    fresh = [snapshot.automations[each] for each in added if each in snapshot.automations]
     return _SnapshotUpdate(
         snapshot.begun_at,
         [*changes.added, *changes.changed, *changes.removed],

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,27 +12,24 @@ from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, DefinitionVersion, State
 from scheduler.core.pauses import EVERYTHING
 from scheduler.core.policy import Policies
-from scheduler.core.recorded_state import RecordedTargetState, ThrottleSpan
+from scheduler.core.recorded_state import RecordedTargetState
 from scheduler.core.status import AutomationDetails, BacklogStatus, TargetStatus
 from scheduler.core.timetable import Timetable, TimetableEntry
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.backfill import Backfill
-from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
-from scheduler.daemon.knowledge import TargetKnowledge
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.overdue_check import OverdueCheck
 from scheduler.daemon.planner import Planner
-from scheduler.daemon.poller import Poller, make_quarantined_event
+from scheduler.daemon.poller import Poller, iterate_quarantines
 from scheduler.daemon.ports import DaemonClock, Ledger, Publish, Upstream
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
 from scheduler.daemon.tracker import Tracker
-from scheduler.daemon.wait_recorder import WaitRecorder
-from scheduler.daemon.waits import Waits
+from scheduler.daemon.waits import WaitRecorder, Waits
 
 Parse = Callable[[str, str], Schedule]
 
@@ -71,34 +68,29 @@ class TargetWorker:
         self.context = Context(
             settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name)
         )
-        need = BackgroundNeed(self.context)
-        self._cache = readings = AutomationCache(self.context, need, self._request_poll)
-        self._knowledge = TargetKnowledge(self.context)
-        self._presence = Presence(self.context, readings)
-        self._dispatcher = Dispatcher(self.context, readings, self._knowledge, self._presence)
+        self._cache = readings = AutomationCache(self.context, self._request_poll)
+        self._presence = Presence(self.context, readings, self._remove_automation, self._handle_presence)
+        self._dispatcher = Dispatcher(self.context, readings, self._presence)
         self._outbox = SnapshotOutbox(self.context)
-        self._planner = Planner(self.context, readings, self._knowledge, self._outbox, self._dispatcher)
-        self._poller = Poller(self.context, need, readings, self._knowledge, self._outbox)
+        self._planner = Planner(self.context, readings, self._outbox, self._dispatcher)
+        note_late_poll = self._dispatcher.places.note_exhaustion
+        self._poller = Poller(self.context, readings, self._outbox, note_late_poll)
         self._tracker = Tracker(self.context, self._dispatcher)
         self._overdue_check = OverdueCheck(self.context, self._dispatcher, self._planner.measure_stall)
-        self._backfill = Backfill(self.context, self._dispatcher)
-        self._refresh = Refresh(self.context, readings, self._knowledge, self._presence)
+        self.backfill = Backfill(self.context, self._dispatcher)
+        self.refresh = Refresh(self.context, readings, self._presence)
         self._wait_recorder = WaitRecorder(
             self.context, self._dispatcher, lambda: self._planner.is_due_within(BUSY_BEFORE)
         )
         self.waits = Waits(self.context, self._planner, self._dispatcher)
-        readings.listen(self._tracker.queue_reading)
-        self._dispatcher.listen(self._tracker.note_own_run)
-        self._planner.listen(self._poller.replan)
-        self._poller.listen(self._tracker.queue_snapshot)
-        self._presence.on_removal(self._remove_automation)
-        self._presence.on_presence(self._handle_presence)
-        self._poller.listen(lambda *_: self._presence.note_snapshot())
-        self._poller.on_end(self._presence.note_poll_end)
-        self._poller.on_end(self.wake)
-        self._poller.on_budget_wait(self._dispatcher.places.note_late_poll)
-        watch.listen(self._handle_clock_jump)
-        watch.on_confirmation(self._handle_clock_confirmation)
+        readings.reading_listeners.append(self._tracker.queue_reading)
+        self._dispatcher.run_listeners.append(self._tracker.follow)
+        self._planner.pass_listeners.append(self._poller.alarm.ring)
+        self._poller.snapshot_listeners.append(self._tracker.queue_snapshot)
+        self._poller.snapshot_listeners.append(lambda *_: self._presence.note_snapshot())
+        self._poller.end_listeners += [self._presence.note_poll_end, self.wake]
+        watch.jump_listeners.append(self._handle_clock_jump)
+        watch.confirmation_listeners.append(self._handle_clock_confirmation)
 
     async def open(self) -> None:
         """Load the target's state from the ledger and recover its open occurrences.
@@ -112,21 +104,13 @@ class TargetWorker:
         opened = await context.ledger.read_open_occurrences(settings.name)
         versions = await self._load_timetable(recorded)
         self._publish_quarantines(versions)
-        self._knowledge.snapshot_at = recorded.snapshot_at
-        self._knowledge.absent_until = self._planner.absent_until
+        context.knowledge.snapshot_at = recorded.snapshot_at
+        context.knowledge.absent_until = self._planner.absent_until
         self._note_known_past(recorded)
         self._poller.watch.recall(recorded)
         self._cache.recall_runs(runs)
-        shown = {each: record.automation for each, record in recorded.automations.items()}
         undecided = {each.occurrence.automation_id for each in opened}
-        self._tracker.load(
-            runs,
-            snapshot_at=recorded.snapshot_at,
-            shown=shown,
-            undecided=undecided,
-            unattributed=unattributed,
-            restored_at=recorded.restored_at,
-        )
+        self._tracker.load(recorded, runs, undecided=undecided, unattributed=unattributed)
         self._dispatcher.recover(opened)
         self._resume_wait(recorded)
         self._outbox.revise(versions, recorded.snapshot_at)
@@ -147,11 +131,8 @@ class TargetWorker:
         which affects only the previous timetable, the new timetable is filled again from the beginning.
         """
         while True:
-            reloads, timetable, versions = (
-                self._reloads,
-                self._make_timetable(self.context.target),
-                list[DefinitionVersion](),
-            )
+            reloads, versions = self._reloads, list[DefinitionVersion]()
+            timetable = self._make_timetable(self.context.target)
             slices = timetable.load(
                 recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps
             )
@@ -174,7 +155,7 @@ class TargetWorker:
             async with asyncio.TaskGroup() as group:
                 parts = (self._poller, self._planner, self._tracker)
                 polling, planning, following = (group.create_task(part.run()) for part in parts)
-                beside = (self._overdue_check, self._refresh, self._wait_recorder, self._presence)
+                beside = (self._overdue_check, self.refresh, self._wait_recorder, self._presence)
                 looking = [group.create_task(part.run()) for part in beside]
                 recording = group.create_task(self._record_throttle())
                 await stopping.wait()
@@ -196,30 +177,15 @@ class TargetWorker:
         context = self.context
         while True:
             await context.throttle.wait_for_news()
-            await context.retry_write("throttle", lambda: context.throttle.record(self._write_throttle))
+            await context.health.retry_write("throttle", lambda: context.throttle.record(context.ledger))
 
     async def _record_last_throttle(self) -> None:
         try:
             async with asyncio.timeout(_LAST_WRITES):
-                await self.context.throttle.record(self._write_throttle)
+                await self.context.throttle.record(self.context.ledger)
         except (LedgerUnavailable, TimeoutError) as error:
-            self.context.health.note_failure(
-                "throttle", str(error) or f"it took longer than {_LAST_WRITES:g} s"
-            )
-
-    async def _write_throttle(self, span: ThrottleSpan | None) -> None:
-        await self.context.ledger.record_throttle(self.context.target, span)
-
-    async def backfill(self) -> None:
-        """Process the backfill requests of operators. Raises `LedgerUnavailable`."""
-        await self._backfill.process_requests()
-
-    async def refresh(self) -> None:
-        """Read changes made by a command at once: pauses from the ledger, automations from the API.
-
-        Raises `LedgerUnavailable`.
-        """
-        await self._refresh.request()
+            text = str(error) or f"it took longer than {_LAST_WRITES:g} s"
+            self.context.health.note_failure("throttle", text)
 
     def _note_known_past(self, recorded: RecordedTargetState) -> None:
         """Check the clock against the newest instant recorded in the ledger.
@@ -254,21 +220,21 @@ class TargetWorker:
         self._parse = parse
         self._reloads += 1
         versions = context.timetable.reconsider(parse, since)
-        self._outbox.revise(versions, self._knowledge.snapshot_at)  # before the changes of the next snapshot
+        # before the changes of the next snapshot
+        self._outbox.revise(versions, context.knowledge.snapshot_at)
         self._overdue_check.restart()
         self._publish_quarantines(versions)
         self._poller.forget_failures()
         self.wake()
 
     def _publish_quarantines(self, versions: Sequence[DefinitionVersion]) -> None:
-        for version in versions:
-            if version.invalid is not None:
-                self.context.publish(make_quarantined_event(self.context.target, version))
+        for event in iterate_quarantines(self.context.target, versions):
+            self.context.publish(event)
 
     async def record_changes(self) -> None:
         """Make durable the changes of `reconfigure`, or of a start with newer zone data."""
         if self._outbox.is_behind:
-            await self.context.retry_write("observe", self._outbox.write_prerequisites)
+            await self.context.health.retry_write("observe", self._outbox.write_prerequisites)
 
     def wake(self) -> None:
         """Wake the planner and the deliveries, because the state they wait for may have changed."""
@@ -307,7 +273,6 @@ class TargetWorker:
         """Return the current state of the target. The cost does not depend on the number of automations."""
         context = self.context
         states = self._dispatcher.count_states()
-        offset = context.upstream.clock_offset
         unidentified, anonymous = self._poller.watch.unidentified_objects
         return TargetStatus(
             name=context.target,
@@ -316,8 +281,8 @@ class TargetWorker:
             held=context.breaker.hold_error,
             error=self._poller.error,
             throttled_until=context.throttle.until,
-            snapshot_at=self._knowledge.snapshot_at,
-            stale=self._knowledge.is_stale,
+            snapshot_at=self.context.knowledge.snapshot_at,
+            stale=self.context.knowledge.is_stale,
             automations=self._count_states(),
             open=states,
             in_flight=states[State.IN_FLIGHT],
@@ -326,7 +291,7 @@ class TargetWorker:
             overdue=self._overdue_check.first_lines,
             overdue_count=len(self._overdue_check.overdue),
             next_fire=context.timetable.next_fire,
-            clock_offset=None if offset is None else offset[0],
+            clock_offset=context.clock_offset,
             recovering=self._make_backlog_status(),
             places=self._dispatcher.places.make_status(),
             unidentified=unidentified,
@@ -369,15 +334,15 @@ class TargetWorker:
         found: dict[Schedule, Sequence[AutomationDetails]] = {}
         for instant, schedule, members in together:
             if schedule not in found:
-                found[schedule] = [
-                    details for each in members if (details := self.find_details(each)) is not None
-                ]
+                found[schedule] = list(self._iterate_known(members))
             yield instant, found[schedule]
 
     def iterate_details(self) -> Iterator[AutomationDetails]:
         """Return the details of all current automations. The iterator may be used in another thread."""
-        present = list(self.context.timetable.entries)
-        return (details for each in present if (details := self.find_details(each)) is not None)
+        return self._iterate_known(list(self.context.timetable.entries))
+
+    def _iterate_known(self, automation_ids: Iterable[str]) -> Iterator[AutomationDetails]:
+        return (details for each in automation_ids if (details := self.find_details(each)) is not None)
 
     def find_details(self, automation_id: str) -> AutomationDetails | None:
         """Return all details of one automation. None when no automation has this id."""
@@ -390,7 +355,7 @@ class TargetWorker:
             automation=entry.automation,
             state=self._find_state(entry),
             invalid=entry.invalid,
-            paused_by_hand=self._knowledge.is_paused(automation_id),
+            paused_by_hand=self.context.knowledge.is_paused(automation_id),
             policies=entry.policies,
             schedule=schedule,
             next_fire=None if schedule is None else self.context.timetable.find_next(schedule),
@@ -400,16 +365,17 @@ class TargetWorker:
     def _count_states(self) -> Mapping[str, int]:
         """Return the number of automations in each state of `_find_state`."""
         entries, states = self.context.timetable.entries, self.context.timetable.states
-        if self._knowledge.is_paused(EVERYTHING):
+        if self.context.knowledge.is_paused(EVERYTHING):
             paused = states["enabled"]
         else:
             paused = sum(
-                each in entries and entries[each].state == "enabled" for each in self._knowledge.paused_ids
+                each in entries and entries[each].state == "enabled"
+                for each in self.context.knowledge.paused_ids
             )
         return +(states + Counter(paused=paused) - Counter(enabled=paused))
 
     def _find_state(self, entry: TimetableEntry) -> str:
-        paused = entry.state == "enabled" and self._knowledge.is_paused(entry.automation.id)
+        paused = entry.state == "enabled" and self.context.knowledge.is_paused(entry.automation.id)
         return "paused" if paused else entry.state
 
     # ------------------------------------------------------------ event handlers
@@ -422,7 +388,7 @@ class TargetWorker:
         self.wake()
 
     def _handle_presence(self, automation_id: str) -> None:
-        queue = self._dispatcher.find_queue(automation_id)
+        queue = self._dispatcher.queues.get(automation_id)
         if queue is not None:
             queue.alarm.ring()
 
@@ -440,7 +406,7 @@ class TargetWorker:
         else:
             self.context.upstream.note_clock_step()
             self._planner.note_clock_step(jump.seconds)
-            self._knowledge.note_clock_step(jump.seconds)
+            self.context.knowledge.note_clock_step(jump.seconds)
             if self.context.throttle.note_clock_step(jump.seconds):
                 self.context.upstream.resume_wait(self.context.throttle.seconds_left)
             self.context.timetable.note_clock_step(jump.seconds)

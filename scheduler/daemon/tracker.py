@@ -4,18 +4,17 @@ A reading shows only the newest run of an automation. Therefore a run is followe
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
-from scheduler.core.admission import NewestReading
+from scheduler.core.actions import NewestReading
 from scheduler.core.command_line import format_command
 from scheduler.core.events import EarlierRunSeen, Event, LedgerRestored, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
-from scheduler.core.recorded_state import RecordedRuns
+from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState
 from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
@@ -98,11 +97,8 @@ class Tracker:
         self._context = context
         self._dispatcher = dispatcher
         self._newest: dict[str, _FollowedRun] = {}
-        self._unattributed_readings: dict[
-            str, dict[str, NewestReading]
-            # by automation id and run id: runs first seen while an attempt of this daemon was under way or
-            # unknown
-        ] = {}
+        # by automation id and run id: runs first seen while an attempt of this daemon was undecided
+        self._unattributed_readings: dict[str, dict[str, NewestReading]] = {}
         # runs implied by the tables of the earlier process, and not noted in the ledger yet
         self._loaded_findings = _Findings()
         # ids of the runs that the earlier process had set aside
@@ -110,6 +106,7 @@ class Tracker:
         self._covered_runs: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
+        # runs from before this instant may be the daemon's own work, lost by a restore from a backup
         self._restored_at: datetime | None = None
         # number of runs seen from the time between the backup and its restoration, and not reported yet
         self._unrecorded_count = 0
@@ -121,34 +118,26 @@ class Tracker:
 
     def load(
         self,
+        recorded: RecordedTargetState,
         runs: Collection[Run],
         *,
-        snapshot_at: datetime | None,
-        shown: Mapping[str, Automation],
         undecided: Iterable[str],
-        unattributed: Iterable[Run],
-        restored_at: datetime | None = None,
+        unattributed: Collection[Run],
     ) -> None:
         """Continue to follow the newest runs known to the ledger.
 
-        ``snapshot_at`` is the start of the newest recorded snapshot. ``shown`` are the recorded automations
-        by id, each with its newest run. ``undecided`` are the ids of automations with open occurrences: their
-        newest run may have no record yet, and later snapshots may not show the run again. Later snapshots may
-        also lack the ``unattributed`` runs, which the earlier process had set aside. Runs that began before
-        ``restored_at`` may be the daemon's own work, lost from a ledger that was restored from a backup.
+        ``undecided`` are the ids of automations with open occurrences: their newest run may have no record
+        yet, and later snapshots may not show the run again. Later snapshots may also lack the
+        ``unattributed`` runs, which the earlier process had set aside.
         """
-        self._restored_at = restored_at
-        self._recorded_run_ids = {
-            automation_id: automation.run_id for automation_id, automation in shown.items()
-        }
+        shown = {each: record.automation for each, record in recorded.automations.items()}
+        self._restored_at = recorded.restored_at
+        self._recorded_run_ids = {each: automation.run_id for each, automation in shown.items()}
         self._unattributed_readings, self._loaded_findings = {}, _Findings()
-        noted = list(unattributed)
-        self._noted_run_ids = frozenset(run.id for run in noted)
-        for run in noted:
-            self._set_aside(
-                NewestReading(_make_automation(run, shown.get(run.automation_id)), float("-inf")),
-                _Findings(),
-            )
+        self._noted_run_ids = frozenset(run.id for run in unattributed)
+        for run in unattributed:
+            automation = _make_automation(run, shown.get(run.automation_id))
+            self._set_aside(NewestReading(automation, float("-inf")), _Findings())
         for automation in (shown[each] for each in undecided if each in shown):
             if automation.run_id is not None:
                 self._set_aside(NewestReading(automation, float("-inf")), self._loaded_findings)
@@ -156,17 +145,12 @@ class Tracker:
         self._loaded_findings.unattributed = [
             run for run in self._loaded_findings.unattributed if run.id not in on_record
         ]
+        snapshot_at, clock = recorded.snapshot_at, self._context.clock
         # a later instant was recorded under a clock that was ahead
-        if snapshot_at is not None and snapshot_at <= self._context.clock.now():
+        if snapshot_at is not None and snapshot_at <= clock.now():
             self._snapshot_at = snapshot_at
-            self._read_at = (
-                self._context.clock.boottime() - (self._context.clock.now() - snapshot_at).total_seconds()
-            )
+            self._read_at = clock.boottime() - (clock.now() - snapshot_at).total_seconds()
         self._newest = {run.automation_id: _FollowedRun(run, float("-inf")) for run in runs}
-
-    def note_own_run(self, run: Run) -> None:
-        """Follow a run that an attempt of this daemon started."""
-        self._follow(run)
 
     def queue_snapshot(self, snapshot: Snapshot, changes: SnapshotChanges) -> None:
         """Queue the changes of a snapshot for examination.
@@ -174,17 +158,11 @@ class Tracker:
         Readings that could not be decided before are examined again with the snapshot.
         """
         added = frozenset(each.automation_id for each in changes.added)
-        wanted: Collection[Automation]
+        new = [snapshot.automations[each] for each in added if each in snapshot.automations]
         # the earlier process may have been killed between the record of a snapshot and the record of its runs
-        if self._is_first:
-            wanted = snapshot.automations.values()
-            self._is_first = False
-        else:
-            wanted = [
-                *changes.updated,
-                *(snapshot.automations[each] for each in added if each in snapshot.automations),
-            ]
-        self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
+        automations = snapshot.automations.values() if self._is_first else [*changes.updated, *new]
+        self._is_first = False
+        self._queue.put_nowait(_Batch(automations, snapshot.begun, added, whole=True))
 
     def queue_reading(self, seen: NewestReading) -> None:
         """Queue a single reading for examination."""
@@ -223,57 +201,57 @@ class Tracker:
             )
 
     async def _record_findings(self, findings: _Findings) -> None:
-        context, at = self._context, self._context.clock.now()
-        if not (findings.records or findings.attributed or findings.unattributed):
+        at, records = self._context.clock.now(), findings.records
+        if not (records or findings.attributed or findings.unattributed):
             return
-        follow = partial(context.ledger.record_runs, context.target, clock_offset=context.clock_offset)
-        doubles: dict[str, datetime] = {}
-        scheduled_for: dict[str, datetime] = {}
-        names: dict[str, str] = {}
+        recorded = RecordedRuns({}, {}, {})
+        last = max(0, len(records) - 1) // _RUNS_AT_ONCE * _RUNS_AT_ONCE
+        for first in range(0, last, _RUNS_AT_ONCE):
+            recorded |= await self._record_runs(records[first : first + _RUNS_AT_ONCE], at)
+        recorded |= await self._record_runs(
+            records[last:], at, attributed=findings.attributed, unattributed=findings.unattributed
+        )
+        await self._context.publish_all(self._make_events(findings, recorded, at))
 
-        def take(recorded: RecordedRuns) -> None:
-            doubles.update(recorded.doubles)
-            scheduled_for.update(recorded.scheduled_for)
-            names.update(recorded.names)
+    async def _record_runs(
+        self, records: Sequence[tuple[Run, RunOrigin]], at: datetime, **attribution: Sequence[Any]
+    ) -> RecordedRuns:
+        context = self._context
+        record = partial(context.ledger.record_runs, context.target, clock_offset=context.clock_offset)
+        return await context.health.retry_write("runs", partial(record, records, at, **attribution))
 
-        def find_name(run: Run, name: str) -> str:
-            is_there = run.automation_id in context.timetable.entries
-            # only the ledger knows the names of removed automations
-            return name if is_there else names.get(run.automation_id, name)
-
-        rest = max(0, len(findings.records) - 1) // _RUNS_AT_ONCE * _RUNS_AT_ONCE
-        for first in range(0, rest, _RUNS_AT_ONCE):
-            take(
-                await context.retry_write(
-                    "runs", partial(follow, findings.records[first : first + _RUNS_AT_ONCE], at)
-                )
+    def _make_events(self, findings: _Findings, recorded: RecordedRuns, at: datetime) -> Iterator[Event]:
+        for run, name in findings.foreign:
+            doubles = recorded.doubles.get(run.id)
+            yield self._make_foreign_event(run, self._make_keys(run, name, recorded), doubles)
+        for run, name in findings.finished:
+            yield RunFinished(
+                **self._make_keys(run, name, recorded),
+                run_id=run.id,
+                status=run.status,
+                error=run.error,
+                scheduled_for=recorded.scheduled_for.get(run.id),
+                duration=self._measure_duration(run, at),
+                gone=run.automation_id not in self._context.timetable.entries,
             )
-        attribution = {"attributed": findings.attributed, "unattributed": findings.unattributed}
-        take(await context.retry_write("runs", partial(follow, findings.records[rest:], at, **attribution)))
-        foreign = (
-            self._make_foreign_event(run, find_name(run, name), doubles.get(run.id))
-            for run, name in findings.foreign
-        )
-        finished = (
-            self._make_finished_event(run, find_name(run, name), scheduled_for.get(run.id), at)
-            for run, name in findings.finished
-        )
-        were_there = (
-            self._make_earlier_run_event(run, find_name(run, name)) for run, name in findings.earlier
-        )
-        await context.publish_all(chain(foreign, finished, were_there))
+        for run, name in findings.earlier:
+            yield EarlierRunSeen(**self._make_keys(run, name, recorded), status=run.status)
+
+    def _make_keys(self, run: Run, name: str, recorded: RecordedRuns) -> _EventKeys:
+        automation_id = run.automation_id
+        if automation_id not in self._context.timetable.entries:
+            name = recorded.names.get(automation_id, name)  # only the ledger knows the name after a removal
+        return {"target": self._context.target, "automation_id": automation_id, "automation": name}
 
     def _take_decided_readings(self, batch: _Batch, findings: _Findings) -> Iterator[NewestReading]:
         """Yield the set-aside readings of automations without an undecided attempt.
 
         With a snapshot, all automations are considered; otherwise only the automations of the batch.
         """
-        readings = (
-            self._unattributed_readings
-            if batch.whole
-            else {each.id for each in batch.automations} & self._unattributed_readings.keys()
-        )
-        for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
+        automation_ids = list(self._unattributed_readings)
+        if not batch.whole:
+            automation_ids = [each.id for each in batch.automations if each.id in automation_ids]
+        for automation_id in [each for each in automation_ids if not self._dispatcher.is_undecided(each)]:
             runs = self._unattributed_readings.pop(automation_id)
             findings.attributed += runs
             yield from runs.values()
@@ -327,14 +305,14 @@ class Tracker:
         """
         automation = seen.automation
         run = _to_newest_run(automation)
-        origin = RunOrigin.BEFORE if first else await self._find_origin(run)
+        origin = RunOrigin.BEFORE if first else await self._context.find_run_origin(run)
         if origin is None and known is None and self._is_from_earlier_process(run):
             origin = RunOrigin.BEFORE
         if origin is None and self._is_from_before_restoration(run):
             origin = RunOrigin.BEFORE
             self._unrecorded_count += 1
         if known is None or known.is_older_than(run, seen.begun):
-            self._follow(run, since=seen.begun)
+            self.follow(run, since=seen.begun)
         elif origin is not None:
             return  # a run that is already known, in a delayed reading
         elif run.status is RunStatus.RUNNING:
@@ -343,9 +321,8 @@ class Tracker:
             findings.foreign.append((run, automation.name))
         findings.records.append((run, origin or RunOrigin.FOREIGN))
         if run.status is not RunStatus.RUNNING:
-            (findings.earlier if origin is RunOrigin.BEFORE else findings.finished).append(
-                (run, automation.name)
-            )
+            ended = findings.earlier if origin is RunOrigin.BEFORE else findings.finished
+            ended.append((run, automation.name))
 
     def _is_from_earlier_process(self, run: Run) -> bool:
         """Return whether an earlier process saw the run, as the first run of its automation.
@@ -365,28 +342,15 @@ class Tracker:
         began = self._find_run_begin(run)
         return self._restored_at is not None and began is not None and began <= self._restored_at
 
-    async def _find_origin(self, run: Run) -> RunOrigin | None:
-        context = self._context
-        return await context.retry_read(
-            "origin",
-            lambda: context.ledger.find_run_origin(context.target, run.id, run.automation_id, run.started_at),
-        )
-
-    def _make_foreign_event(self, run: Run, name: str, doubles: datetime | None) -> Event:
-        of: _EventKeys = {
-            "target": self._context.target,
-            "automation_id": run.automation_id,
-            "automation": name,
-        }
+    def _make_foreign_event(self, run: Run, keys: _EventKeys, doubles: datetime | None) -> Event:
         if doubles is not None:
             return RunDoubled(
-                **of, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE
+                **keys, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE
             )
         beside = self._find_near_instant(run)
-        hint = (_advise_alone if beside is None else _advise_double_schedule)(
-            self._context.target, run.automation_id
-        )
-        return RunForeign(**of, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
+        advise = _advise_alone if beside is None else _advise_double_schedule
+        hint = advise(self._context.target, run.automation_id)
+        return RunForeign(**keys, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
 
     def _find_near_instant(self, run: Run) -> datetime | None:
         """Return the automation's scheduled instant nearest to the start of the run.
@@ -404,13 +368,12 @@ class Tracker:
 
     def _find_run_begin(self, run: Run) -> datetime | None:
         """Return the start of a run on the local clock. None when the API gives no start instant."""
-        return (
-            None
-            if run.started_at is None
-            else run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
-        )
+        if run.started_at is None:
+            return None
+        return run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
 
-    def _follow(self, run: Run, *, since: float | None = None) -> None:
+    def follow(self, run: Run, *, since: float | None = None) -> None:
+        """Follow a run that this process knows of since ``since``; None: from now on."""
         known = self._newest.get(run.automation_id)
         if known is not None and known.run.id != run.id and known.run.status is RunStatus.RUNNING:
             self._covered_runs.append(known.run)
@@ -450,26 +413,6 @@ class Tracker:
         findings.records.append((run, RunOrigin.OCCURRENCE))
         findings.finished.append((run, name))
 
-    def _make_finished_event(
-        self, run: Run, name: str, scheduled_for: datetime | None, at: datetime
-    ) -> Event:
-        return RunFinished(
-            target=self._context.target,
-            automation_id=run.automation_id,
-            automation=name,
-            run_id=run.id,
-            status=run.status,
-            error=run.error,
-            scheduled_for=scheduled_for,
-            duration=self._measure_duration(run, at),
-            gone=run.automation_id not in self._context.timetable.entries,
-        )
-
-    def _make_earlier_run_event(self, run: Run, name: str) -> Event:
-        return EarlierRunSeen(
-            target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status
-        )
-
     def _measure_duration(self, run: Run, at: datetime) -> float | None:
         """Return the seconds from the start of a run to ``at``, when its end was seen.
 
@@ -481,11 +424,8 @@ class Tracker:
             return None
         duration = max(0.0, (at - began).total_seconds())
         unseen = min(duration, self._context.clock.boottime() - self._read_at)
-        return (
-            round(duration, 3)
-            if unseen <= max(_MAX_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds())
-            else None
-        )
+        longest = max(_MAX_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds())
+        return round(duration, 3) if unseen <= longest else None
 
     def _find_name(self, run: Run) -> str:
         entry = self._context.timetable.entries.get(run.automation_id)

@@ -1,22 +1,24 @@
-"""Current waits of one target: open occurrences, due fire times without a row, and not yet due fires.
+"""Waits of one target: shown to users, and recorded in the ledger while they last.
 
-The module is separate from the waiting parts, because nothing here decides anything: the waits are shown to
-users.
+The waits are those of open occurrences, of due fire times without a row, and of fires that are not yet due.
+The module is separate from the waiting parts, because nothing here decides anything.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from heapq import nsmallest
 from itertools import chain, islice
 from typing import Final
 
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
-from scheduler.core.occurrence_log import Cause
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import FireTime
 from scheduler.core.status import MOST_NAMED, WaitsStatus, WaitStatus
 from scheduler.core.timetable import TimetableEntry
+from scheduler.daemon.automation_queue import OpenDelivery
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.planner import Planner
@@ -25,6 +27,18 @@ MOST_LISTED: Final = 1_000
 """Most occurrences before their due instant in one list."""
 _AT_ONCE: Final = 1_000
 """Waits handled before other tasks run: some milliseconds."""
+RECORD_INTERVAL: Final = 5.0
+"""Seconds between two checks."""
+AT_ONCE: Final = 500
+"""Occurrences that a check handles at once, and that one transaction writes: some milliseconds."""
+MAX_POSTPONEMENT: Final = 30.0
+"""Seconds since the last complete check after which a check goes on although something is due soon.
+
+With many automations, something is always due soon.
+"""
+
+_DeliveryWait = tuple[OpenDelivery, WaitStatus | None]
+"""Delivery with its current wait; None: nothing lasting delays the occurrence."""
 
 
 class Waits:
@@ -55,12 +69,8 @@ class Waits:
 
         Other automations cost nothing.
         """
-        queue = self._dispatcher.find_queue(automation_id)
-        claimed = (
-            ()
-            if queue is None
-            else (wait for _, wait in queue.iterate_waits(self._context.clock) if wait is not None)
-        )
+        queue = self._dispatcher.queues.get(automation_id)
+        claimed = () if queue is None else (wait for _, wait in queue.iterate_waits() if wait is not None)
         later = (
             _make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id)
         )
@@ -89,21 +99,80 @@ class Waits:
 
     def _iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
         """Yield the waits of fire times without a row, of all automations or of one automation."""
-        now, hindrance = self._context.clock.now(), self._planner.hindrance
-        cause, since, detail = (
-            (Cause.LEDGER, now, None)
-            if hindrance is None
-            else (hindrance.cause, hindrance.at, hindrance.detail)
-        )
+        now = self._context.clock.now()
+        hindrance = self._planner.hindrance or Step(now, Cause.LEDGER)
         for entry, moment in self._context.timetable.iterate_unplanned_fires(automation_id):
-            is_due = moment.due <= now
-            yield (
-                _make_wait(entry, moment, cause, max(since, moment.due), detail)
-                if is_due
-                else _make_due_wait(entry, moment)
-            )
+            if moment.due > now:
+                yield _make_due_wait(entry, moment)
+            else:
+                since = max(hindrance.at, moment.due)
+                yield _make_wait(entry, moment, hindrance.cause, since, hindrance.detail)
         for entry, moment in self._context.timetable.iterate_unconfirmed_fires(automation_id):
             yield _make_wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
+
+
+class WaitRecorder:
+    """Records the lasting waits of one target: readers of the ledger see these waits, and a kill loses none.
+
+    A wait is usually written with the next change of its occurrence and costs no transaction. A lasting wait
+    is written once before its end, many waits in one transaction. The end comes with the next change.
+
+    ``is_due_soon`` returns whether an occurrence is fired within a moment: no other write may delay the fire.
+    """
+
+    def __init__(self, context: Context, dispatcher: Dispatcher, is_due_soon: Callable[[], bool]) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+        self._is_due_soon = is_due_soon
+        self._looked_at = context.clock.boottime()  # when the last complete check ended
+
+    async def run(self) -> None:
+        """Check for ever, every `RECORD_INTERVAL` seconds."""
+        while True:
+            await asyncio.sleep(RECORD_INTERVAL)
+            await self.record_waits()
+
+    async def record_waits(self) -> None:
+        """Check once, and record the lasting waits. After a failed write, the next check tries again."""
+        for some in self._iterate_parts():
+            if self._is_postponed() or not await self._record_steps(some):
+                return
+            await asyncio.sleep(0)
+        self._looked_at = self._context.clock.boottime()
+
+    def _iterate_parts(self) -> Iterator[list[_DeliveryWait]]:
+        """Yield the open deliveries with their current waits: whole queues, `AT_ONCE` deliveries or more."""
+        some = list[_DeliveryWait]()
+        for queue in list(self._dispatcher.queues.values()):
+            some += (each for each in queue.iterate_waits() if each[0].value.end is None)
+            if len(some) >= AT_ONCE:
+                yield some
+                some = []
+        abandoned = self._dispatcher.abandoned_deliveries
+        yield [*some, *((delivery, delivery.find_current_wait()) for delivery in abandoned)]
+
+    def _is_postponed(self) -> bool:
+        return self._is_due_soon() and self._context.clock.boottime() - self._looked_at < MAX_POSTPONEMENT
+
+    async def _record_steps(self, waits: Sequence[_DeliveryWait]) -> bool:
+        """Record the unrecorded steps of these deliveries. Return whether the ledger took all steps."""
+        now = self._context.clock.now()
+        noted = [
+            (delivery, steps)
+            for delivery, wait in waits
+            if (steps := delivery.waits.find_unrecorded_steps(wait, now))
+        ]
+        for some in (noted[place : place + AT_ONCE] for place in range(0, len(noted), AT_ONCE)):
+            try:
+                await self._context.ledger.record_steps(
+                    [(delivery.occurrence, steps) for delivery, steps in some]
+                )
+            except LedgerUnavailable as error:
+                self._context.health.note_failure("note", str(error))
+                return False
+            for delivery, steps in some:
+                delivery.waits.note_steps_recorded(steps, now)
+        return True
 
 
 async def _count_waits(waits: Iterator[WaitStatus]) -> tuple[Counter[Cause], list[WaitStatus]]:
@@ -127,14 +196,7 @@ def _make_due_wait(entry: TimetableEntry, moment: FireTime) -> WaitStatus:
 def _make_wait(
     entry: TimetableEntry, moment: FireTime, cause: Cause, since: datetime, detail: str | None = None
 ) -> WaitStatus:
-    automation = entry.automation
+    automation, instant = entry.automation, moment.scheduled_for
     return WaitStatus(
-        automation.id,
-        automation.name,
-        moment.scheduled_for,
-        moment.due,
-        cause,
-        since,
-        detail,
-        moment.deadline,
+        automation.id, automation.name, instant, moment.due, cause, since, detail, moment.deadline
     )

@@ -1,7 +1,7 @@
 """The meaning of an answer.
 
-The result of an attempt is an `AttemptResponse`, `NotSent` or `NoResponse`. Any other request without success
-is an `UpstreamError`.
+The result of an attempt is an `AttemptResponse`, `NotStarted` or `MaybeStarted`. Any other request without
+success is an `UpstreamError`.
 
 Text from the API is never passed on unchanged. It is shortened, and control characters and our own key are
 removed.
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, parse_automation
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptAnswer, AttemptResponse, MaybeStarted, NotStarted
 from scheduler.upstream.documents import Undecodable, decode_whole, read_automation
 from scheduler.upstream.exchange import Failure, Reply
 
@@ -42,12 +42,10 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # ---------------------------------------------------------------- an attempt
 
 
-async def to_attempt_response(
-    result: Reply | Failure, *, now: datetime, clean: Clean
-) -> AttemptResponse | NotSent | NoResponse:
+async def to_attempt_response(result: Reply | Failure, *, now: datetime, clean: Clean) -> AttemptAnswer:
     """Return the result of a ``POST …/run/``."""
     if isinstance(result, Failure):
-        return NoResponse(clean(result.error)) if result.sent else NotSent(clean(result.error))
+        return MaybeStarted(clean(result.error)) if result.sent else NotStarted(clean(result.error))
     automation, error = await _parse_automation(result, clean)
     return AttemptResponse(
         status=result.status,

@@ -24,7 +24,7 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import Automation, Snapshot, parse_automation, to_canonical_id
 from scheduler.core.request_budget import compute_need
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptAnswer
 from scheduler.core.status import RunOutputTail
 from scheduler.upstream import answers
 from scheduler.upstream.budget import Budget, BudgetReservation
@@ -182,7 +182,7 @@ class ApiClient:
                 return
             await asyncio.sleep(min(max(self.estimate_wait(), 0.001), _RECHECK_INTERVAL))
 
-    async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
+    async def run(self, automation_id: str, idempotency_key: str) -> AttemptAnswer:
         """Send one attempt now.
 
         Failures of the network or the API are results and are not raised. Raise `InvalidAutomation` for a

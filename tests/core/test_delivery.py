@@ -24,8 +24,7 @@ from hypothesis.stateful import (
 
 from scheduler.core import actions
 from scheduler.core import delivery as d
-from scheduler.core.actions import next_action
-from scheduler.core.admission import (
+from scheduler.core.actions import (
     AutomationFacts,
     BreakerFacts,
     DaemonFacts,
@@ -34,6 +33,7 @@ from scheduler.core.admission import (
     QueueFacts,
     SendFacts,
 )
+from scheduler.core.admission import next_action
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import (
     Attempt,
@@ -106,7 +106,7 @@ class World:
         self.is_idempotent, self.policies = is_idempotent, policies
         self.entry: TimetableEntry | None = make_entry()
         self.delivery = make_delivery(None if is_backfill else self.entry, is_backfill=is_backfill)
-        self.is_paused: bool | None = False
+        self.is_paused = self.must_read_pauses = False
         self.in_doubt = self.stale = self.needs_reading = self.has_newer = False
         self.absent_until: datetime | None = None
         self.breaker_wait = 0.0
@@ -115,11 +115,11 @@ class World:
         self.late_run: Run | None = None
         self.is_head = True
         self.open_doubts = 0  # sends that may have started a run, and that no reading has cleared
-        self.events: list[d.Event] = []
+        self.events: list[d.DeliveryEvent] = []
 
-    def apply(self, event: d.Event) -> None:
+    def apply(self, event: d.DeliveryEvent) -> None:
         self.events.append(event)
-        self.delivery = d.apply(self.delivery, event)
+        self.delivery = event.apply_to(self.delivery)
 
     def collect(self) -> DeliveryFacts:
         return DeliveryFacts(
@@ -135,6 +135,7 @@ class World:
                 self.entry,
                 self.policies,
                 self.is_paused,
+                self.must_read_pauses,
                 None,
                 self.needs_reading,
                 self.reading,
@@ -146,7 +147,8 @@ class World:
 
     def end_troubles(self) -> None:
         self.in_doubt = self.stale = self.needs_reading = self.has_newer = False
-        self.breaker_wait, self.is_paused, self.is_head = 0.0, False, True
+        self.is_paused = self.must_read_pauses = False
+        self.breaker_wait, self.is_head = 0.0, True
 
     def let_pass(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
@@ -169,7 +171,7 @@ class World:
         assert not facts.automation.needs_reading
         assert self.now <= delivery.find_deadline(facts.send.run_timeout), "after the deadline"
         assert delivery.not_before <= self.boottime, "during a back-off"
-        assert delivery.place is d.Place.GRANTED
+        assert delivery.place_state is d.PlaceState.GRANTED
         assert self.late_run is None or not delivery.unstarted_attempt, "a run that appeared late"
         if not delivery.is_backfill:
             assert self.now >= delivery.due, "before due"
@@ -186,15 +188,20 @@ class World:
     def _stop(self, _: actions.Stop, _draw: Any) -> None:
         self.is_head = True
 
+    def _await_due(self, action: actions.AwaitDue, _draw: Any) -> None:
+        self.apply(d.NotDue())
+        self.let_pass(min(30.0, max(action.seconds, 0.001)))
+
     def _sleep(self, action: actions.Sleep, _draw: Any) -> None:
-        self.apply(d.Delayed(self.boottime, action.cause, action.is_due))
+        if action.is_due:
+            self.apply(d.Delayed(self.boottime, action.cause))
         self.let_pass(min(30.0, 30.0 if action.seconds is None else max(action.seconds, 0.001)))
 
     def _read_pauses(self, _: actions.ReadPauses, draw: Any) -> None:
-        self.is_paused = draw("paused", strategies.booleans())
+        self.is_paused, self.must_read_pauses = draw("paused", strategies.booleans()), False
 
     def _read_automation(self, action: actions.ReadAutomation, draw: Any) -> None:
-        self.apply(d.Delayed(self.boottime, Cause.READING, is_due=True))
+        self.apply(d.Delayed(self.boottime, Cause.READING))
         result = draw("reading", strategies.sampled_from(["finished", "running", "failed", "gone"]))
         if result == "failed":
             self.let_pass(action.seconds)
@@ -207,7 +214,7 @@ class World:
             self.reading, self.baseline = NewestReading(newest, self.boottime), "before"
 
     def _confirm_presence(self, action: actions.ConfirmPresence, draw: Any) -> None:
-        self.apply(d.Delayed(self.boottime, Cause.UNCONFIRMED, is_due=True))
+        self.apply(d.Delayed(self.boottime, Cause.UNCONFIRMED))
         self.needs_reading = draw("still in doubt", strategies.booleans())
         self.let_pass(min(action.seconds, 30.0))
 
@@ -268,13 +275,13 @@ class World:
             self._resolve(Outcome.UNRESOLVED, Reason.COVERED)
 
     def _resolve(self, outcome: Outcome, reason: Reason, run: Run | None = None) -> None:
-        self.apply(d.Resolved(d.make_conclusion(self.delivery, outcome, reason, self.now, run=run)))
+        self.apply(d.Resolved(self.delivery.make_conclusion(outcome, reason, self.now, run=run)))
 
     def _conclude(self, action: actions.Conclude, draw: Any) -> None:
         was_in_doubt = any(isinstance(event, d.Answered) and event.verdict in DOUBTS for event in self.events)
         assert action.conclusion.reason is not Reason.COALESCED or not was_in_doubt
         if action.conclusion.run is not None and draw("run is taken", strategies.booleans()):
-            self.open_doubts += action.end is not None
+            self.open_doubts += self.delivery.open_end is not None
             self.apply(d.RunRefused(self.now, self.boottime, SETTLE_TIME))
         else:
             self.apply(d.Concluded())
@@ -283,8 +290,9 @@ class World:
         assert not any(isinstance(event, d.SendBegun) for event in self.events), "an attempt was sent"
         self.apply(d.Withdrawn())
 
-    _performers: ClassVar[Mapping[type[actions.Action], Any]] = {
+    _performers: ClassVar[Mapping[type[actions.DeliveryAction], Any]] = {
         actions.Stop: _stop,
+        actions.AwaitDue: _await_due,
         actions.Sleep: _sleep,
         actions.ReadPauses: _read_pauses,
         actions.ReadAutomation: _read_automation,
@@ -360,7 +368,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule()
     def forget_pauses(self) -> None:
-        self.world.is_paused = None
+        self.world.must_read_pauses = True
 
     @rule()
     def end_troubles(self) -> None:
@@ -412,7 +420,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert world.delivery.end is not None, world.delivery
         assert sum(isinstance(event, d.Concluded | d.Withdrawn) for event in world.events) == 1
         with pytest.raises(d.InvalidTransition):
-            d.apply(world.delivery, d.Concluded())
+            d.Concluded().apply_to(world.delivery)
 
 
 def choose_the_end(label: str, _: object) -> Any:
@@ -440,7 +448,7 @@ def test_whatever_happens_a_delivery_is_sent_only_when_it_may_be_and_ends_once()
 # ---------------------------------------------------------------- single transitions
 
 
-def list_transitions() -> Iterator[tuple[State, type[d.Event]]]:
+def list_transitions() -> Iterator[tuple[State, type[d.DeliveryEvent]]]:
     yield from ((state, event) for state, events in d.TRANSITIONS.items() for event in events)
 
 
@@ -456,7 +464,7 @@ def test_an_event_that_the_table_does_not_have_is_an_error(state: State) -> None
     attempt = Attempt(1, DUE, None)
     flight = d.SendInstant(DUE, 1000.0, None)
     delivery = make_delivery(None, state=state, attempt=attempt, flight=flight)
-    examples: list[d.Event] = [
+    examples: list[d.DeliveryEvent] = [
         d.AttemptWritten(attempt, 1000.0),
         d.AttemptDiscarded(),
         d.SendBegun(flight),
@@ -467,7 +475,7 @@ def test_an_event_that_the_table_does_not_have_is_an_error(state: State) -> None
     for event in examples:
         if type(event) not in d.TRANSITIONS[state]:
             with pytest.raises(d.InvalidTransition):
-                d.apply(delivery, event)
+                event.apply_to(delivery)
 
 
 def test_an_unknown_attempt_of_a_target_without_keys_is_reconciled_and_not_sent_again() -> None:
@@ -494,9 +502,9 @@ def test_the_conclusion_of_a_sent_attempt_has_its_send_instant_and_lateness() ->
     sent = d.SendInstant(DUE + timedelta(seconds=2), 1000.0, None)
     run = Run("ours", "a", DUE, RunStatus.RUNNING)
     delivery = make_delivery(None, sent=sent)
-    conclusion = d.make_conclusion(delivery, Outcome.ACCEPTED, Reason.ANSWERED, DUE, run=run)
+    conclusion = delivery.make_conclusion(Outcome.ACCEPTED, Reason.ANSWERED, DUE, run=run)
     assert (conclusion.sent_at, conclusion.lateness) == (sent.at, 2.0)
-    unsent = d.make_conclusion(delivery, Outcome.EXPIRED, Reason.NOT_STARTED, DEADLINE)
+    unsent = delivery.make_conclusion(Outcome.EXPIRED, Reason.NOT_STARTED, DEADLINE)
     assert unsent == Conclusion(Outcome.EXPIRED, Reason.NOT_STARTED, DEADLINE)
 
 
@@ -504,7 +512,7 @@ def test_a_backfill_is_accepted_as_manual() -> None:
     sent = d.SendInstant(DUE, 1000.0, None)
     run = Run("ours", "a", DUE, RunStatus.RUNNING)
     delivery = make_delivery(None, sent=sent, is_backfill=True)
-    conclusion = d.make_conclusion(delivery, Outcome.ACCEPTED, Reason.FOUND, DUE, run=run)
+    conclusion = delivery.make_conclusion(Outcome.ACCEPTED, Reason.FOUND, DUE, run=run)
     assert conclusion.reason is Reason.MANUAL
 
 

@@ -8,12 +8,8 @@ from hypothesis import strategies as st
 
 from scheduler.core.model import Automation, Definition, is_finished
 from scheduler.core.reconcile import (
-    Covered,
-    FoundRun,
-    NothingStarted,
     ReconcileResult,
     RunReading,
-    Undecided,
     UnknownAttempt,
     reconcile,
 )
@@ -24,8 +20,6 @@ from scheduler.core.response import (
     AutomationNotFound,
     Held,
     MaybeStarted,
-    NoResponse,
-    NotSent,
     NotStarted,
     Rejected,
     Throttled,
@@ -42,7 +36,7 @@ def automation(run_id: str | None, automation_id: str = OURS) -> Automation:
     )
 
 
-def judged(came_back: AttemptResponse | NotSent | NoResponse) -> AttemptVerdict:
+def judged(came_back: AttemptResponse | NotStarted | MaybeStarted) -> AttemptVerdict:
     return judge(came_back, automation_id=OURS, taken=lambda run_id: run_id in {"baseline", "another's"})
 
 
@@ -73,11 +67,11 @@ def test_a_success_with_anything_else_is_unknown(status: int, body: Automation |
 
 
 def test_what_never_left_started_nothing() -> None:
-    assert judged(NotSent("no connection")) == NotStarted("no connection")
+    assert judged(NotStarted("no connection")) == NotStarted("no connection")
 
 
 def test_what_was_lost_is_unknown() -> None:
-    assert judged(NoResponse("connection reset")) == MaybeStarted("connection reset")
+    assert judged(MaybeStarted("connection reset")) == MaybeStarted("connection reset")
 
 
 @pytest.mark.parametrize("status", [408, 425, 500, 501, 502, 503, 504, 520, 599, 100, 103, 199, 600, 999])
@@ -149,20 +143,20 @@ DOUBT = UnknownAttempt("baseline", SENT, ENDED, SETTLE)
 
 def found(
     reading: RunReading, earlier: RunReading | None = None, doubt: UnknownAttempt = DOUBT
-) -> FoundRun | Covered | NothingStarted | Undecided:
+) -> ReconcileResult:
     return reconcile(doubt, reading, earlier, margin=MARGIN, taken=lambda run_id: run_id == "taken")
 
 
 @pytest.mark.parametrize(
     ("began", "expected"),
     [
-        (SENT - MARGIN - 0.001, Undecided()),  # earlier: a foreign run; read on
-        (SENT - MARGIN, FoundRun("new")),  # as early as the two clocks may differ
-        (SENT, FoundRun("new")),
-        (ENDED, FoundRun("new")),
-        (SETTLED, FoundRun("new")),
-        (SETTLED + MARGIN, FoundRun("new")),
-        (SETTLED + MARGIN + 0.001, Covered("new")),  # later: ours may lie beneath it
+        (SENT - MARGIN - 0.001, ReconcileResult.UNDECIDED),  # earlier: a foreign run; read on
+        (SENT - MARGIN, ReconcileResult.FOUND),  # as early as the two clocks may differ
+        (SENT, ReconcileResult.FOUND),
+        (ENDED, ReconcileResult.FOUND),
+        (SETTLED, ReconcileResult.FOUND),
+        (SETTLED + MARGIN, ReconcileResult.FOUND),
+        (SETTLED + MARGIN + 0.001, ReconcileResult.COVERED),  # later: ours may lie beneath it
     ],
 )
 def test_a_new_run_is_ours_when_it_began_between_the_first_byte_and_the_settling(
@@ -172,7 +166,7 @@ def test_a_new_run_is_ours_when_it_began_between_the_first_byte_and_the_settling
 
 
 @pytest.mark.parametrize(
-    ("begun", "expected"), [(ENDED + 1, FoundRun("new")), (SETTLED + 60, Covered("new"))]
+    ("begun", "expected"), [(ENDED + 1, ReconcileResult.FOUND), (SETTLED + 60, ReconcileResult.COVERED)]
 )
 def test_a_run_that_seems_to_begin_after_the_reading_began_before_it(
     begun: float, expected: ReconcileResult
@@ -182,22 +176,22 @@ def test_a_run_that_seems_to_begin_after_the_reading_began_before_it(
 
 
 def test_a_run_that_is_another_occurrences_hides_ours() -> None:
-    assert found(RunReading(ENDED + 1, "taken", SENT + 1)) == Covered("taken")
+    assert found(RunReading(ENDED + 1, "taken", SENT + 1)) == ReconcileResult.COVERED
 
 
 def test_a_run_of_which_the_api_does_not_say_when_it_began_tells_nothing() -> None:
     reading = RunReading(SETTLED + 60, "new", None)
-    assert found(reading, reading) == Undecided()
+    assert found(reading, reading) == ReconcileResult.UNDECIDED
 
 
 @pytest.mark.parametrize("run_id", ["baseline", None, "foreign"])
 @pytest.mark.parametrize(
     ("earlier", "begun", "expected"),
     [
-        (None, SETTLED + 60, Undecided()),  # one reading, however late
-        ("the same", SETTLED - 0.001, Undecided()),  # two, but it may still be carried out
-        ("the same", SETTLED, NothingStarted()),
-        ("another", SETTLED + 60, Undecided()),
+        (None, SETTLED + 60, ReconcileResult.UNDECIDED),  # one reading, however late
+        ("the same", SETTLED - 0.001, ReconcileResult.UNDECIDED),  # two, but it may still be carried out
+        ("the same", SETTLED, ReconcileResult.NOTHING_STARTED),
+        ("another", SETTLED + 60, ReconcileResult.UNDECIDED),
     ],
 )
 def test_two_readings_agree_that_nothing_was_started(
@@ -214,14 +208,15 @@ def test_two_readings_agree_that_nothing_was_started(
 
 def test_without_a_baseline_the_first_run_may_be_ours() -> None:
     doubt = UnknownAttempt(None, SENT, ENDED, SETTLE)
-    assert found(RunReading(ENDED + 1, "first", SENT + 1), doubt=doubt) == FoundRun("first")
+    assert found(RunReading(ENDED + 1, "first", SENT + 1), doubt=doubt) == ReconcileResult.FOUND
     assert (
-        found(RunReading(SETTLED, None, None), RunReading(ENDED + 1, None, None), doubt) == NothingStarted()
+        found(RunReading(SETTLED, None, None), RunReading(ENDED + 1, None, None), doubt)
+        == ReconcileResult.NOTHING_STARTED
     )
 
 
 def test_the_baseline_is_not_ours_even_when_it_began_just_before() -> None:
-    assert found(RunReading(ENDED + 1, "baseline", SENT - 0.5)) == Undecided()
+    assert found(RunReading(ENDED + 1, "baseline", SENT - 0.5)) == ReconcileResult.UNDECIDED
 
 
 @given(
@@ -237,7 +232,7 @@ def test_our_own_run_is_never_taken_for_nothing(began: float, begun: float, earl
         RunReading(begun, "new", began), None if earlier is None else RunReading(ENDED, earlier, SENT - 1)
     )
     if began >= SENT - MARGIN:
-        assert isinstance(finding, FoundRun | Covered)
+        assert finding in {ReconcileResult.FOUND, ReconcileResult.COVERED}
 
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -246,17 +241,17 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("by_now", "by_then", "expected"),
     [
-        (SENT + 5, 5, FoundRun("new")),
+        (SENT + 5, 5, ReconcileResult.FOUND),
         (
             SENT - 3600,
             5,
-            FoundRun("new"),
+            ReconcileResult.FOUND,
         ),  # the API's clock was set forward since, or ours back while nobody ran
-        (SETTLED + 3600, 5, FoundRun("new")),  # the other way round
-        (SENT + 5, -3600, FoundRun("new")),  # it was set before the run began
-        (SENT - 3600, -60, Undecided()),  # before the attempt, whichever clock is right
-        (SETTLED + 3600, -60, Covered("new")),  # after it by one clock, so that ours may lie beneath
-        (SENT - 3600, 3600, Covered("new")),
+        (SETTLED + 3600, 5, ReconcileResult.FOUND),  # the other way round
+        (SENT + 5, -3600, ReconcileResult.FOUND),  # it was set before the run began
+        (SENT - 3600, -60, ReconcileResult.UNDECIDED),  # before the attempt, whichever clock is right
+        (SETTLED + 3600, -60, ReconcileResult.COVERED),  # after it by one clock, so that ours may lie beneath
+        (SENT - 3600, 3600, ReconcileResult.COVERED),
     ],
 )
 def test_a_run_is_ours_by_either_clock_when_one_was_set_meanwhile(

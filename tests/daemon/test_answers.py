@@ -11,7 +11,7 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import OccurrenceConcluded, TargetHeld, TargetReleased
 from scheduler.core.model import AttemptResult, Outcome
 from scheduler.core.policy import Policies
-from scheduler.core.response import NotSent
+from scheduler.core.response import NotStarted
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import GONE, REFUSED, SERVED, Deed, answered
 
@@ -337,7 +337,7 @@ def test_404_while_the_list_cannot_be_read_is_tried_again() -> None:
 def test_a_refused_connection_says_so_in_the_attempt() -> None:
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
-        world.api.script(automation, Deed(took=5.0, starts=None, hears=NotSent("no route to host")))
+        world.api.script(automation, Deed(took=5.0, starts=None, hears=NotStarted("no route to host")))
         world.start()
         await world.until("13:01:00")
         end = world.row(automation, "13:00").attempts[1].end

@@ -50,7 +50,7 @@ def look_every_second(process: Process) -> Process:
         while True:
             await asyncio.sleep(1.0)
             with contextlib.suppress(LedgerUnavailable):
-                await process.target.backfill()
+                await process.target.backfill.process_requests()
 
     LOOKS.append(process._own(look()))
     return process

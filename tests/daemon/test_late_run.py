@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.core.events import OccurrenceConcluded, RunDoubled, RunForeign
 from scheduler.core.policy import Concurrency, Policies
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from tests.daemon.test_backfill import ask, look_every_second, started, tell
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
@@ -151,7 +151,7 @@ def test_it_is_found_when_the_target_was_throttled() -> None:
         world.api.script(automation, AFTER_70_SECONDS, answered(429))
         run = world.api.run
 
-        async def for_long(automation_id: str, key: str) -> AttemptResponse | NotSent | NoResponse:
+        async def for_long(automation_id: str, key: str) -> AttemptResponse | NotStarted | MaybeStarted:
             came_back = await run(automation_id, key)
             throttled = isinstance(came_back, AttemptResponse) and came_back.status == 429
             return (

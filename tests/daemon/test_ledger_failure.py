@@ -11,7 +11,7 @@ from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import DeliveryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon import context, planner
-from scheduler.daemon.back_off import LONGEST_BACK_OFF
+from scheduler.daemon.clock import LONGEST_BACK_OFF
 from scheduler.daemon.ledger_health import LedgerHealth
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, Deed, answered

@@ -21,7 +21,7 @@ from scheduler.core.forecast import ForecastOccurrence, Polls, make_forecast
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.response import AttemptResponse
-from scheduler.daemon.back_off import LONGEST_BACK_OFF
+from scheduler.daemon.clock import LONGEST_BACK_OFF
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import RESET_BEFORE, Deed, answered

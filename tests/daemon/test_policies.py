@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.daemon.knowledge import TargetKnowledge
+from scheduler.daemon.context import TargetKnowledge
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import REFUSED, Deed, answered
 

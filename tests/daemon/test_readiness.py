@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.status import STALLED_AFTER, TargetStatus
+from scheduler.daemon.context import TargetKnowledge
 from scheduler.daemon.planner import Planner
 from tests.daemon.world import World, in_world
 from tests.fakes.api import carried_out_after
@@ -151,7 +152,7 @@ def test_a_planner_that_sleeps_on_is_noticed_by_what_is_due(monkeypatch: pytest.
         await world.until("12:01:00")
         monkeypatch.setattr(Planner, "_find_wake_time", lambda _: None)
         await world.until("12:01:55")  # polls have rung it by now, and ring it no more
-        world.process.target._poller._end_listeners.clear()  # type: ignore[union-attr]
+        world.process.target._poller.end_listeners.clear()  # type: ignore[union-attr]
         await world.until("12:02:40")
         assert service.measure_stall() == pytest.approx(40)
         assert unready(world) == ["target main has planned nothing for 40 s although something is due"]
@@ -210,13 +211,13 @@ def test_a_snapshot_that_is_fresh_again_after_hours_is_no_standstill(monkeypatch
         world.api.list_error = UpstreamError("HTTP 500", status=500)
         await world.until("14:00:00")
         seen: list[float] = []
-        confirmed = type(world.process.target._knowledge).note_good_poll  # type: ignore[union-attr]
+        confirmed = TargetKnowledge.note_good_poll
 
         def look(*args: object) -> None:
             confirmed(*args)  # type: ignore[arg-type]
             seen.append(service.measure_stall())
 
-        monkeypatch.setattr("scheduler.daemon.knowledge.TargetKnowledge.note_good_poll", look)
+        monkeypatch.setattr("scheduler.daemon.context.TargetKnowledge.note_good_poll", look)
         world.api.list_error = None
         await world.after(180)
         assert seen

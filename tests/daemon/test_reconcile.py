@@ -14,7 +14,7 @@ from scheduler.core.model import AttemptResult, InvalidAutomation, Occurrence
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.reconcile import RunReading, UnknownAttempt
-from scheduler.core.response import AttemptResponse, NoResponse
+from scheduler.core.response import AttemptResponse, MaybeStarted
 from scheduler.daemon import context
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
 from tests.daemon.world import NOON, World, in_world, slow
@@ -60,7 +60,7 @@ def results(world: World, automation: str) -> list[AttemptResult | None]:
         answered(200, starts=0.01),  # without the automation
         Deed(hears=AttemptResponse(200, None)),
         carried_out_after(45.0),  # while it settles
-        Deed(took=0.02, starts=29.0, hears=NoResponse("reset")),
+        Deed(took=0.02, starts=29.0, hears=MaybeStarted("reset")),
     ],
 )
 def test_a_run_that_was_started_is_found_and_nothing_is_sent_again(deed: Deed) -> None:
@@ -457,7 +457,7 @@ def test_while_one_is_unknown_the_next_one_waits() -> None:
 def test_only_what_was_never_sent_is_coalesced() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0,1,2 * * * *")
-        world.api.script(automation, Deed(took=150.0, starts=None, hears=NoResponse("no answer")))
+        world.api.script(automation, Deed(took=150.0, starts=None, hears=MaybeStarted("no answer")))
         world.start()
         await world.until("13:05:00")
         assert world.fates(automation) == {

@@ -14,7 +14,7 @@ def test_an_automation_that_is_made_between_two_polls_fires_on_its_minute() -> N
         process = world.start()
         await world.until("12:00:46")
         made = world.api.create("* * * * *")
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.until("12:01:10")
         assert [started[:8] for started in world.runs(made)] == ["12:01:00"]
 
@@ -28,10 +28,10 @@ def test_a_pause_shows_at_once() -> None:
         await world.until("12:00:40")
         world.ledger.pause(automation)
         assert process.target.make_status().automations == {"enabled": 1}
-        await process.target.refresh()
+        await process.target.refresh.request()
         assert process.target.make_status().automations == {"paused": 1}
         world.ledger.resume(automation)
-        await process.target.refresh()
+        await process.target.refresh.request()
         assert process.target.make_status().automations == {"enabled": 1}
 
     in_world(story)
@@ -44,7 +44,7 @@ def test_a_deleted_automation_is_gone_after_one_poll_and_one_reading() -> None:
         await world.until("12:00:40")
         world.api.delete(automation)
         polls = len(world.api.polls)
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.after(1)
         assert [event.automation_id for event in world.told(AutomationRemoved)] == [automation]
         assert len(world.api.polls) == polls + 1
@@ -59,7 +59,7 @@ def test_a_list_that_lacks_an_automation_which_is_there_removes_nothing() -> Non
         process = world.start()
         await world.until("12:00:40")
         world.api.list_hides = {automation}
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.after(1)
         assert world.told(AutomationRemoved) == []
         assert process.target.make_status().automations == {"enabled": 1}
@@ -74,7 +74,7 @@ def test_a_list_that_lacks_many_automations_is_not_asked_for_each_of_them() -> N
         process = world.start()
         await world.until("12:00:40")
         world.api.list_hides = hidden
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.after(1)
         assert process.target.make_status().absent == len(hidden)
         assert world.api.readings == []
@@ -90,10 +90,10 @@ def test_a_reading_that_waits_for_long_keeps_no_later_change_waiting() -> None:
         await world.until("12:00:40")
         world.api.get_took = 3600.0
         world.api.delete(deleted)
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.until("12:00:45")
         made = world.api.create("* * * * *")
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.until("12:01:10")
         assert [started[:8] for started in world.runs(made)] == ["12:01:00"]
 
@@ -106,7 +106,7 @@ def test_any_number_of_requests_are_at_most_one_additional_poll_a_second() -> No
         await world.until("12:00:40")
         polls = len(world.api.polls)
         while world.clock.now() < NOON + timedelta(seconds=45):
-            await process.target.refresh()
+            await process.target.refresh.request()
             await world.after(0.01)
         assert len(world.api.polls) - polls <= 6
 
@@ -120,7 +120,7 @@ def test_refreshes_keep_to_the_request_budget_and_delay_no_fire() -> None:
         process = world.start()
         await world.until("12:00:30")
         while world.clock.now() < NOON + timedelta(minutes=5, seconds=10):
-            await process.target.refresh()
+            await process.target.refresh.request()
             await world.after(0.5)
         assert [started[:8] for started in world.runs(automation)] == [
             f"12:0{minute}:00" for minute in range(1, 6)
@@ -138,11 +138,11 @@ def test_an_api_in_trouble_is_asked_no_more_for_it() -> None:
         process = world.start()
         await world.until("12:00:40")
         world.api.list_error = UpstreamError("too many requests", status=429, retry_after=60.0)
-        await process.target.refresh()
+        await process.target.refresh.request()
         await world.after(1)
         polls = len(world.api.polls)
         for _ in range(20):
-            await process.target.refresh()
+            await process.target.refresh.request()
             await world.after(1)
         assert len(world.api.polls) == polls
 

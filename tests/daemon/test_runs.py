@@ -16,7 +16,7 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
-from scheduler.core.response import NoResponse
+from scheduler.core.response import MaybeStarted
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import RESET_BEFORE, Deed
 
@@ -320,7 +320,7 @@ def test_a_run_shown_during_an_unknown_attempt_is_on_record_after_a_kill_and_a_d
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        deeds = [Deed(took=0.1, starts=each, hears=NoResponse("cut off")) for each in (0.05, *[None] * 99)]
+        deeds = [Deed(took=0.1, starts=each, hears=MaybeStarted("cut off")) for each in (0.05, *[None] * 99)]
         world.api.script(automation, *deeds)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         world.start()
@@ -346,7 +346,7 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        deeds = [Deed(took=0.1, starts=each, hears=NoResponse("cut off")) for each in (0.05, *[None] * 400)]
+        deeds = [Deed(took=0.1, starts=each, hears=MaybeStarted("cut off")) for each in (0.05, *[None] * 400)]
         world.api.script(automation, *deeds)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         world.start()
@@ -388,7 +388,7 @@ def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_remo
 ) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=NoResponse("cut off"))] * 400)
+        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=MaybeStarted("cut off"))] * 400)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         process = world.start()
         await world.until("12:01:30")
@@ -422,7 +422,7 @@ def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start()
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=NoResponse("cut off"))] * 400)
+        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=MaybeStarted("cut off"))] * 400)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         world.start()
         await world.until("12:01:30")
@@ -454,7 +454,7 @@ def test_at_a_start_no_run_is_noted_that_is_on_record() -> None:
         automation = world.api.create()
         world.start()
         await world.until("12:01:30")
-        world.api.script(automation, Deed(took=0.1, starts=None, hears=NoResponse("cut off")))
+        world.api.script(automation, Deed(took=0.1, starts=None, hears=MaybeStarted("cut off")))
         await world.until("12:02:01")
         assert world.row(automation, "12:02").outcome is None
         world.kill()

@@ -15,10 +15,9 @@ from scheduler.core.events import DaemonStopped, DaemonStopping, Event, LedgerFa
 from scheduler.core.model import Attempt, Occurrence, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import CatchUp, Policies
-from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
+from scheduler.daemon.automation_queue import OpenDelivery
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.ledger_health import LedgerHealth
-from scheduler.daemon.wait_log import WaitLog
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, Deed, answered
 from tests.virtual import VirtualClock, run_virtual
@@ -325,30 +324,18 @@ def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Ev
             health=LedgerHealth(events.append),
         )
         nothing: Any = MagicMock()
-        dispatcher = Dispatcher(context, nothing, nothing, nothing)
+        dispatcher = Dispatcher(context, nothing, nothing)
 
-        async def hold(_: AutomationQueue, head: OpenDelivery) -> None:
+        async def hold(head: OpenDelivery) -> None:
             with head.waits.record(Cause.HELD):
                 await asyncio.sleep(3600)
 
         dispatcher._sender.deliver = hold  # type: ignore[assignment, method-assign]
         due, late = clock.now(), clock.now() + timedelta(hours=1)
-        dispatcher.take(
-            OpenDelivery(
-                Delivery(
-                    Occurrence("main", f"a{number:06}", due),
-                    "",
-                    due,
-                    late,
-                    state,
-                    is_late=False,
-                    attempt=Attempt(1, due, None),
-                ),
-                WaitLog(clock),
-            )
-            for number in range(count)
-            for state in (State.CLAIMED if number % 100 else State.IN_FLIGHT,)
-        )
+        for number in range(count):
+            state = State.CLAIMED if number % 100 else State.IN_FLIGHT
+            occurrence, attempt = Occurrence("main", f"a{number:06}", due), Attempt(1, due, None)
+            dispatcher.take(Delivery(occurrence, "", due, late, state, is_late=False, attempt=attempt))
         await asyncio.sleep(10.0)
         await dispatcher.drain(0.0)
         begun = clock.boottime()

@@ -12,8 +12,8 @@ from scheduler.core.events import Event, SnapshotTaken, TargetThrottled
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.recorded_state import ThrottleSpan
+from scheduler.daemon.breaker import LONG_WAIT, TargetThrottle
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.throttle import LONG_WAIT, TargetThrottle
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, SERVED, Deed, answered

@@ -14,9 +14,8 @@ from scheduler.core.delivery import Delivery
 from scheduler.core.model import Occurrence, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
-from scheduler.daemon.automation_queue import OpenDelivery
-from scheduler.daemon.wait_log import WaitLog
-from scheduler.daemon.wait_recorder import AT_ONCE, MAX_POSTPONEMENT, RECORD_INTERVAL, WaitRecorder
+from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
+from scheduler.daemon.waits import AT_ONCE, MAX_POSTPONEMENT, RECORD_INTERVAL, WaitRecorder
 from tests.daemon.world import NOON, World, in_world
 from tests.virtual import VirtualClock
 
@@ -28,8 +27,9 @@ class Queue:
         self.seen = 0  # waits that were looked at
         now = clock.now()
         self._wait = WaitStatus("a", "a", NOON, NOON, Cause.HELD, now - timedelta(minutes=1))
+        queue = AutomationQueue(clock)
         self._waiting = [
-            OpenDelivery(
+            queue.add(
                 Delivery(
                     Occurrence("main", "a", NOON + timedelta(minutes=minute)),
                     "a",
@@ -37,13 +37,12 @@ class Queue:
                     NOON,
                     State.WAITING,
                     is_late=False,
-                ),
-                WaitLog(clock),
+                )
             )
             for minute in range(number)
         ]
 
-    def iterate_waits(self, _clock: VirtualClock) -> Iterator[tuple[OpenDelivery, WaitStatus]]:
+    def iterate_waits(self) -> Iterator[tuple[OpenDelivery, WaitStatus]]:
         for delivery in self._waiting:
             self.seen += 1
             yield delivery, self._wait
@@ -59,7 +58,7 @@ class Notes(list[int]):
 
 def make_record(world: World, lanes: list[Queue], *, is_due_soon: bool) -> tuple[WaitRecorder, Notes]:
     context: Any = SimpleNamespace(clock=world.clock, ledger=(notes := Notes()))
-    dispatcher: Any = SimpleNamespace(list_queues=lambda: lanes, abandoned_deliveries=[])
+    dispatcher: Any = SimpleNamespace(queues=dict(enumerate(lanes)), abandoned_deliveries=[])
     return WaitRecorder(context, dispatcher, lambda: is_due_soon), notes
 
 

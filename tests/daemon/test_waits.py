@@ -220,7 +220,7 @@ def make_waits(count: int) -> Waits:
         timetable=make_timetable(count), clock=SimpleNamespace(now=lambda: NOON + timedelta(hours=1))
     )
     planner: Any = SimpleNamespace(hindrance=None, absent_until=NOON)
-    dispatcher: Any = SimpleNamespace(find_queue=lambda _: None, iterate_waits=list)
+    dispatcher: Any = SimpleNamespace(queues={}, iterate_waits=list)
     return Waits(context, planner, dispatcher)
 
 

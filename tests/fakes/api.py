@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
 from scheduler.core.request_budget import compute_need
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
@@ -37,18 +37,18 @@ class Deed:
     starts: float | None = (
         0.01  # seconds until a run is started, also after the client has heard; None: never
     )
-    hears: AttemptResponse | NotSent | NoResponse | None = (
+    hears: AttemptResponse | NotStarted | MaybeStarted | None = (
         None  # None: 200 with the automation as it is by then
     )
     shows_run: str | None = NEWEST  # in that answer
 
 
 SERVED: Final = Deed()
-REFUSED: Final = Deed(took=0.001, starts=None, hears=NotSent("connection refused"))
-LOST_REQUEST: Final = Deed(took=30.0, starts=None, hears=NoResponse("no answer within 30 s"))
-LOST_ANSWER: Final = Deed(took=30.0, starts=0.5, hears=NoResponse("no answer within 30 s"))
-RESET_BEFORE: Final = Deed(took=0.1, starts=None, hears=NoResponse("connection reset"))
-RESET_AFTER: Final = Deed(took=0.1, starts=0.05, hears=NoResponse("connection reset"))
+REFUSED: Final = Deed(took=0.001, starts=None, hears=NotStarted("connection refused"))
+LOST_REQUEST: Final = Deed(took=30.0, starts=None, hears=MaybeStarted("no answer within 30 s"))
+LOST_ANSWER: Final = Deed(took=30.0, starts=0.5, hears=MaybeStarted("no answer within 30 s"))
+RESET_BEFORE: Final = Deed(took=0.1, starts=None, hears=MaybeStarted("connection reset"))
+RESET_AFTER: Final = Deed(took=0.1, starts=0.05, hears=MaybeStarted("connection reset"))
 NULL_RUN: Final = Deed(shows_run=None)
 GONE: Final = Deed(starts=None, hears=AttemptResponse(404, error="Not found."))
 
@@ -61,7 +61,7 @@ def answered(status: int, *, starts: float | None = None, took: float = 0.02, **
 def carried_out_after(seconds: float, *, given_up_after: float = 30.0) -> Deed:
     """A request that hangs, is given up, and is carried out at some time all the same."""
     return Deed(
-        took=given_up_after, starts=seconds, hears=NoResponse(f"no answer within {given_up_after:g} s")
+        took=given_up_after, starts=seconds, hears=MaybeStarted(f"no answer within {given_up_after:g} s")
     )
 
 
@@ -307,12 +307,14 @@ class FakeApi:
                 )
             )
 
-    async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
+    async def run(
+        self, automation_id: str, idempotency_key: str
+    ) -> AttemptResponse | NotStarted | MaybeStarted:
         """One attempt: it meets the next deed of its script. A client that dies meanwhile changes nothing of
         it.
         """
         deed = self._deeds[automation_id].popleft() if self._deeds[automation_id] else self.deed
-        if not isinstance(deed.hears, NotSent):
+        if not isinstance(deed.hears, NotStarted):
             self.arrivals.append(Arrival(automation_id, idempotency_key, self.clock.now()))
         if deed.starts is not None:
             asyncio.get_running_loop().call_later(
@@ -354,8 +356,8 @@ class FakeApi:
         if automation is not None and automation.run_id == run_id:
             self.finish(automation_id)
 
-    def _said(self, deed: Deed, automation_id: str, key: str) -> AttemptResponse | NotSent | NoResponse:
-        if isinstance(deed.hears, NotSent | NoResponse):
+    def _said(self, deed: Deed, automation_id: str, key: str) -> AttemptResponse | NotStarted | MaybeStarted:
+        if isinstance(deed.hears, NotStarted | MaybeStarted):
             return deed.hears
         self._answer()
         if deed.hears is not None:

@@ -148,6 +148,7 @@ def operations() -> set[str]:
             if isinstance(node, ast.Call) and _called(node) in {
                 "retry_write",
                 "retry_read",
+                "_retry_write",
                 "note_failure",
                 "_persist",
             }:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from scheduler.app import daemon
 from scheduler.cli import restoration
 from scheduler.core import admission, backlog, model
-from scheduler.core.admission import TakeBack
+from scheduler.core.actions import Withdraw
 from scheduler.core.backlog import Backlog
 from scheduler.core.cron import ranges
 from scheduler.core.cron.schedule import Schedule
@@ -17,16 +17,15 @@ from scheduler.core.occurrence_log import Cause
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
 from scheduler.core.timetable import LateInterval, SnapshotChanges, Timetable
 from scheduler.daemon import refresh
-from scheduler.daemon.breaker import CircuitBreaker
+from scheduler.daemon.breaker import CircuitBreaker, TargetThrottle
 from scheduler.daemon.places import AttemptPlace, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
 from scheduler.daemon.reconciler import Reconciler
 from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.sender import Sender
-from scheduler.daemon.shortages import Shortages
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
-from scheduler.daemon.throttle import TargetThrottle
+from scheduler.daemon.wait_log import Shortages
 from scheduler.ledger import unattributed_runs
 from scheduler.ledger.sqlite import SqliteLedger
 
@@ -69,7 +68,7 @@ def _keep_slot(_self: Places, _place: object) -> None:
 
 def _keep_unused_place(self: Places, place: AttemptPlace) -> None:
     """Keep a place that was granted and not used."""
-    if place.is_sent or not place.is_granted:
+    if place.hang_timer or not place.is_granted:
         _leave(self, place)
 
 
@@ -181,9 +180,9 @@ def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
     return {}
 
 
-def _withdraw_what_was_tried(_delivery: object, _facts: object, _entry: object) -> TakeBack:
+def _withdraw_what_was_tried(_delivery: object, _facts: object, _entry: object) -> Withdraw:
     """Take back what an edit took back, whether it was sent or not."""
-    return TakeBack()
+    return Withdraw()
 
 
 async def _find_none_unsent(_self: Sender, _queue: object) -> Sequence[object]:
@@ -222,7 +221,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "every attempt is a probe": [(CircuitBreaker, "admit", lambda _self, _attempt: True)],
     "a hanging request keeps its slot": [(Places, "note_hanging", _keep_slot)],
     "max_waiting ignored": [(Places, "_release_hanging", _hang_without_end)],
-    "a shortage is not told": [(Places, "_note_exhaustion", lambda _self: None)],
+    "a shortage is not told": [(Places, "note_exhaustion", lambda _self: None)],
     "the reserve is kept although nobody needs it": [(RequestBudget, "_estimate_coming", _keep_all)],
     "a standstill is not shown": [(Planner, "measure_stall", lambda _self: 0.0)],
     "the watermark moves over a gap that is not recorded": [(SqliteLedger, "claim", _claim_without_gaps)],

@@ -15,17 +15,17 @@ from unittest import mock
 
 from scheduler.app import ledger_startup
 from scheduler.core import backlog_decisions, policy, reconcile
-from scheduler.core.admission import NewestReading
+from scheduler.core.actions import NewestReading
 from scheduler.core.cron import schedule
 from scheduler.core.model import Attempt, Claim, Occurrence, Skip
-from scheduler.core.reconcile import FoundRun, RunReading, UnknownAttempt
+from scheduler.core.reconcile import ReconcileResult, RunReading, UnknownAttempt
 from scheduler.core.timetable import Timetable
 from scheduler.daemon import reconciler
 from scheduler.daemon.automation_cache import AutomationCache
-from scheduler.daemon.knowledge import TargetKnowledge
+from scheduler.daemon.context import TargetKnowledge
 from scheduler.daemon.overdue_check import OverdueCheck
 from scheduler.daemon.sender import Sender
-from scheduler.daemon.wait_recorder import WaitRecorder
+from scheduler.daemon.waits import WaitRecorder
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream import snapshot
 from tests.simulation import evidence
@@ -35,7 +35,7 @@ from tests.simulation.stories import STORIES
 
 if TYPE_CHECKING:
     from scheduler.core.actions import Conclude
-    from scheduler.daemon.automation_queue import AutomationQueue, OpenDelivery
+    from scheduler.daemon.automation_queue import OpenDelivery
 
 Patch = tuple[object, str, object]
 _ours: Final = reconcile.reconcile
@@ -83,19 +83,17 @@ async def _sent_before_the_commit(
     _meanwhile(_attempt(self, occurrence, attempt, *more))
 
 
-async def _retry_without_looking(
-    self: Sender, _queue: object, delivery: "OpenDelivery", _action: object
-) -> None:
+async def _retry_without_looking(self: Sender, delivery: "OpenDelivery", _action: object) -> None:
     """What is unknown is taken for not started."""
     await self._resolve_not_started(delivery, [])
 
 
 def _foreign_run_adopted(
     doubt: UnknownAttempt, reading: RunReading, earlier: RunReading | None, *, margin: float, taken: Any
-) -> reconcile.ReconcileResult:
+) -> ReconcileResult:
     """Any new run is the attempt's, whenever it began."""
     if reading.run_id is not None and reading.run_id != doubt.baseline and not taken(reading.run_id):
-        return FoundRun(reading.run_id)
+        return ReconcileResult.FOUND
     return _ours(doubt, reading, earlier, margin=margin, taken=taken)
 
 
@@ -139,12 +137,10 @@ def _never_overdue(_self: OverdueCheck, _new: Sequence[Occurrence]) -> None:
     """The overdue check says nothing."""
 
 
-async def _told_before_it_is_so(
-    self: Sender, queue: "AutomationQueue", delivery: "OpenDelivery", action: "Conclude"
-) -> None:
+async def _told_before_it_is_so(self: Sender, delivery: "OpenDelivery", action: "Conclude") -> None:
     """An outcome is told, and then written."""
-    self._publish_outcome(delivery.value, action.conclusion)
-    await _conclude(self, queue, delivery, action)
+    self._publish_outcome(delivery, action.conclusion)
+    await _conclude(self, delivery, action)
 
 
 _conclude: Final = Sender._conclude

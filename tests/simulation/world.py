@@ -21,7 +21,7 @@ from scheduler.core.events import Event
 from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text
 from scheduler.core.pauses import EVERYTHING
-from scheduler.daemon.back_off import back_off
+from scheduler.daemon.clock import back_off
 from scheduler.ledger.operator_requests import Pause as PauseRow
 from scheduler.ledger.operator_requests import pause as pause_in
 from scheduler.ledger.operator_requests import resume as resume_in

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from scheduler.upstream import answers
 from scheduler.upstream.exchange import Failure, Reply
 from tests.upstream.support import AUTOMATION, ID, KEY
@@ -26,7 +26,7 @@ def reply(status: int = 200, body: object = AUTOMATION, **headers: str) -> Reply
     return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
 
 
-def attempt(came: Reply | Failure) -> AttemptResponse | NotSent | NoResponse:
+def attempt(came: Reply | Failure) -> AttemptResponse | NotStarted | MaybeStarted:
     return asyncio.run(answers.to_attempt_response(came, now=NOW, clean=clean))
 
 
@@ -115,10 +115,10 @@ def test_where_a_redirect_leads_is_shown_without_what_may_be_secret(location: st
 
 
 def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
-    assert attempt(Failure(sent=False, code="unreachable", error="connection refused")) == NotSent(
+    assert attempt(Failure(sent=False, code="unreachable", error="connection refused")) == NotStarted(
         "connection refused"
     )
-    assert attempt(Failure(sent=True, code="timeout", error="no whole answer")) == NoResponse(
+    assert attempt(Failure(sent=True, code="timeout", error="no whole answer")) == MaybeStarted(
         "no whole answer"
     )
 

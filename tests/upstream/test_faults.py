@@ -1,7 +1,7 @@
 """What an attempt is taken for when the network or the API fails it, on real sockets and both event loops.
 
-The line that matters: `NotSent` may be sent again at once, so it must be certain; `NoResponse` is found out
-about first.
+The line that matters: `NotStarted` may be sent again at once, so it must be certain; `MaybeStarted` is found
+out about first.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from tests.fault_server import Behaviour, Visit, always, fault_server, response
 from tests.ports import free_port
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client
@@ -97,7 +97,7 @@ def test_a_request_that_may_have_been_carried_out_is_lost_and_is_sent_only_once(
     async def main() -> None:
         async with fault_server(behaviour) as server, client(server, request_timeout=0.25) as api:
             came = await api.run(ID, "key")
-            assert isinstance(came, NoResponse), came
+            assert isinstance(came, MaybeStarted), came
             assert server.connections == 1
             assert len(server.received) <= 1
 
@@ -108,7 +108,7 @@ def test_a_request_that_may_have_been_carried_out_is_lost_and_is_sent_only_once(
 def test_a_refused_connection_means_not_sent(run: Run) -> None:
     async def main() -> None:
         async with client(f"http://127.0.0.1:{free_port()}") as api:
-            assert await api.run(ID, "key") == NotSent("connection refused")
+            assert await api.run(ID, "key") == NotStarted("connection refused")
 
     run(main())
 
@@ -118,7 +118,7 @@ def test_a_refused_connection_means_not_sent(run: Run) -> None:
 def test_a_host_that_does_not_resolve_means_not_sent(host: str, run: Run) -> None:
     async def main() -> None:
         async with client(f"http://{host}") as api:
-            assert isinstance(await api.run(ID, "key"), NotSent)
+            assert isinstance(await api.run(ID, "key"), NotStarted)
 
     run(main())
 
@@ -135,7 +135,7 @@ def test_a_connection_that_is_not_made_in_time_means_not_sent(run: Run) -> None:
                 async with client(
                     f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.3
                 ) as api:
-                    assert await api.run(ID, "key") == NotSent("no connection within connect_timeout")
+                    assert await api.run(ID, "key") == NotStarted("no connection within connect_timeout")
 
     run(main())
 
@@ -144,7 +144,7 @@ def test_a_connection_that_is_not_made_in_time_means_not_sent(run: Run) -> None:
 def test_a_tls_handshake_that_is_never_answered_means_not_sent(run: Run) -> None:
     async def main() -> None:
         async with fault_server(Visit.hang) as server, client(server.https_url, connect_timeout=0.3) as api:
-            assert await api.run(ID, "key") == NotSent("no connection within connect_timeout")
+            assert await api.run(ID, "key") == NotStarted("no connection within connect_timeout")
 
     run(main())
 
@@ -156,7 +156,7 @@ def test_a_tls_handshake_that_is_never_answered_means_not_sent(run: Run) -> None
 def test_a_tls_handshake_that_fails_means_not_sent(behaviour: Behaviour, run: Run) -> None:
     async def main() -> None:
         async with fault_server(behaviour) as server, client(server.https_url) as api:
-            assert isinstance(await api.run(ID, "key"), NotSent)
+            assert isinstance(await api.run(ID, "key"), NotStarted)
 
     run(main())
 
@@ -167,7 +167,7 @@ def test_a_connect_timeout_beyond_the_request_timeout_still_tells_that_nothing_w
             fault_server(Visit.hang) as server,
             client(server.https_url, connect_timeout=30, request_timeout=0.3) as api,
         ):
-            assert isinstance(await api.run(ID, "key"), NotSent)
+            assert isinstance(await api.run(ID, "key"), NotStarted)
 
     asyncio.run(main())
 

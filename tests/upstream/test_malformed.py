@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, Snapshot
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from scheduler.upstream import Document
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Received, always, by_request, fault_server, response
@@ -52,7 +52,7 @@ def paged(rows: list[dict[str, object]]) -> Callable[[Received], bytes]:
 
 
 def run_of(body: bytes, headers: dict[str, str] | None = None) -> AttemptResponse:
-    async def main() -> AttemptResponse | NotSent | NoResponse:
+    async def main() -> AttemptResponse | NotStarted | MaybeStarted:
         async with fault_server(always(response(200, body, headers))) as server, client(server) as api:
             return await api.run(ID, "key")
 

@@ -13,7 +13,7 @@ import trustme
 from scheduler.clock import SystemClock
 from scheduler.core.errors import UpstreamError
 from scheduler.core.proxy import Proxy
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from scheduler.upstream import ApiClient
 from tests.fault_server import Behaviour, FaultServer, Visit, always, fault_server, response
 from tests.http_proxy import http_proxy
@@ -132,7 +132,7 @@ def test_credentials_are_for_the_proxy_alone_and_are_never_shown(
                 f"the proxy http://***@127.0.0.1:{proxy.port} made no connection to the API: it answered "
                 "HTTP 407"
             )
-            assert isinstance(came, NotSent)
+            assert isinstance(came, NotStarted)
             assert came.error.startswith(words)
             assert came.error.endswith("check the user name and password in the target's proxy")
             assert f"could not be sent: {words}" in str(raised.value)
@@ -190,7 +190,7 @@ def test_whatever_a_proxy_does_before_there_is_a_connection_means_not_sent_and_n
         seconds = 0.3 if behaviour is says_nothing else 5.0
         async with fault_server(behaviour) as proxy, client(unused, proxy, connect_timeout=seconds) as api:
             for came in (await api.run(ID, "key"), await not_retrieved(api)):
-                assert isinstance(came, NotSent), came
+                assert isinstance(came, NotStarted), came
                 assert f"the proxy http://127.0.0.1:{proxy.port}" in came.error
                 assert words in came.error
             assert {request.method for request in proxy.received} == {"CONNECT"}
@@ -198,11 +198,11 @@ def test_whatever_a_proxy_does_before_there_is_a_connection_means_not_sent_and_n
     run(main())
 
 
-async def not_retrieved(api: ApiClient) -> NotSent | NoResponse:
+async def not_retrieved(api: ApiClient) -> NotStarted | MaybeStarted:
     with pytest.raises(UpstreamError) as raised:
         await api.retrieve(ID)
     text = str(raised.value)
-    return NotSent(text) if "could not be sent" in text else NoResponse(text)
+    return NotStarted(text) if "could not be sent" in text else MaybeStarted(text)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -221,7 +221,7 @@ def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, host: str, why: st
             client(f"{scheme}://127.0.0.1:{server.port}", proxy) as api,
         ):
             came = await api.run(ID, "key")
-            assert isinstance(came, NotSent)
+            assert isinstance(came, NotStarted)
             assert came.error.startswith(f"no connection to the proxy {proxy}: {why}")
             assert server.received == []
 
@@ -243,7 +243,7 @@ def test_certificates_are_verified_through_the_proxy_too(
             client(server, proxy, ca_file if host == "example.org" else None) as api,
         ):
             came = await api.run(ID, "key")
-            assert isinstance(came, NotSent)
+            assert isinstance(came, NotStarted)
             assert came.error.startswith(
                 f"through the proxy {proxy.url}: its TLS certificate is not trusted: "
             )

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.core.response import AttemptResponse, NoResponse, NotSent
+from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from scheduler.upstream.tls import make_tls_context
 from tests.fault_server import always, fault_server, response
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client
@@ -42,7 +42,7 @@ def served_by(
     return context
 
 
-async def attempt(tls: ssl.SSLContext, ca_file: Path | None) -> AttemptResponse | NotSent | NoResponse:
+async def attempt(tls: ssl.SSLContext, ca_file: Path | None) -> AttemptResponse | NotStarted | MaybeStarted:
     async with fault_server(always(GOOD), tls=tls) as server, client(server, ca_file=ca_file) as api:
         came = await api.run(ID, "key")
         assert len(server.received) == isinstance(came, AttemptResponse)
@@ -59,20 +59,20 @@ def test_a_private_authority_is_accepted_when_it_is_in_the_ca_file(
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 def test_an_unknown_authority_is_refused(authority: trustme.CA, run: Run) -> None:
     came = run(attempt(served_by(authority), None))
-    assert came == NotSent("its TLS certificate is not trusted: unable to get local issuer certificate")
+    assert came == NotStarted("its TLS certificate is not trusted: unable to get local issuer certificate")
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 def test_another_hosts_certificate_is_refused(authority: trustme.CA, ca_file: Path, run: Run) -> None:
     came = run(attempt(served_by(authority, "example.org"), ca_file))
-    assert isinstance(came, NotSent)
+    assert isinstance(came, NotStarted)
     assert "IP address mismatch" in came.error
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 def test_an_expired_certificate_is_refused(authority: trustme.CA, ca_file: Path, run: Run) -> None:
     came = run(attempt(served_by(authority, not_after=datetime(2020, 1, 1, tzinfo=UTC)), ca_file))
-    assert came == NotSent("its TLS certificate is not trusted: certificate has expired")
+    assert came == NotStarted("its TLS certificate is not trusted: certificate has expired")
 
 
 def test_the_ca_file_stands_instead_of_the_systems_authorities(
@@ -81,7 +81,7 @@ def test_the_ca_file_stands_instead_of_the_systems_authorities(
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
-    assert isinstance(asyncio.run(attempt(served_by(authority), other)), NotSent)
+    assert isinstance(asyncio.run(attempt(served_by(authority), other)), NotStarted)
 
 
 def test_ssl_cert_file_moves_the_systems_authorities(
