@@ -311,6 +311,7 @@ _BROWSER: Final = (
     "for people, on the thread that browses or in a process of its own; given up after two seconds"
 )
 _MIGRATION: Final = "a migration, once for each file"
+_MIGRATIONS: Final = "database.files.Migration.__call__"
 _START: Final = "a start, which takes up all automations"
 _ONE_SPAN: Final = (
     "LIMIT 1: the first span that ends then or later, and no other, since spans of an automation never "
@@ -409,15 +410,14 @@ EXCEPTIONS: Final = (
         f"{_VERSIONS_OF_ONE} AND id>?",
         "LIMIT 1: the version that follows another",
     ),
-    Allowance("ledger.schema.add_explanations", "(SCAN occurrence", _MIGRATION),
-    Allowance("ledger.schema.add_gaps_and_indexes", "(SCAN attempt", _MIGRATION),
-    Allowance("ledger.schema.add_gaps_and_indexes", "occurrence_by_outcome (outcome=?)", _MIGRATION),
-    Allowance("ledger.schema.add_gaps_and_indexes", "(SCAN run)", _MIGRATION),
-    Allowance("ledger.schema.add_gaps_and_indexes", "(SCAN last)", _MIGRATION),
-    Allowance("ledger.schema.add_finished_runs", "(SCAN run)", _MIGRATION),
-    Allowance("ledger.schema.add_finished_runs", "(SCAN newest)", _MIGRATION),
+    Allowance(_MIGRATIONS, "(SCAN occurrence", _MIGRATION),
+    Allowance(_MIGRATIONS, "(SCAN attempt", _MIGRATION),
+    Allowance(_MIGRATIONS, "occurrence_by_outcome (outcome=?)", _MIGRATION),
+    Allowance(_MIGRATIONS, "(SCAN run)", _MIGRATION),
+    Allowance(_MIGRATIONS, "(SCAN last)", _MIGRATION),
+    Allowance(_MIGRATIONS, "(SCAN newest)", _MIGRATION),
     Allowance(
-        "ledger.schema.add_gaps_and_indexes",
+        _MIGRATIONS,
         "no database of ours takes it",
         f"{_MIGRATION}, which takes a table away",
     ),

@@ -13,7 +13,8 @@ from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.lookup import find_automation
 from scheduler.core.command_line import resume_all
 from scheduler.core.pauses import EVERYTHING, PauseSource, find_pause_sources
-from scheduler.ledger.history import NamedPause, read_named_pauses
+from scheduler.core.status import OperatorPause
+from scheduler.ledger.history import read_named_pauses
 from scheduler.ledger.targets import read_targets
 from scheduler.settings import Settings
 
@@ -60,7 +61,7 @@ def describe_remaining_pause(settings: Settings, scope: PauseScope) -> str | Non
     return None
 
 
-def read_pauses(settings: Settings) -> list[NamedPause]:
+def read_pauses(settings: Settings) -> list[OperatorPause]:
     """Read the manual pauses in force. Raises `NoLedger`."""
     with open_read_only(settings.ledger.url.path) as connection:
         return read_named_pauses(connection)
@@ -76,9 +77,9 @@ def read_throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
 class ActivePauses:
     """The active pauses, manual or in the configuration."""
 
-    def __init__(self, settings: Settings, pauses: Iterable[NamedPause]) -> None:
+    def __init__(self, settings: Settings, pauses: Iterable[OperatorPause]) -> None:
         self._settings = settings
-        self._keys = {(pause.target, pause.automation_id) for pause in pauses}
+        self._keys = {(pause.target, pause.automation_id or EVERYTHING) for pause in pauses}
 
     def find_sources(self, target: str, automation_id: str, name: str) -> frozenset[PauseSource]:
         """Find the sources that pause the automation, or for `EVERYTHING` all automations of the target."""

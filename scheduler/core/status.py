@@ -148,6 +148,7 @@ class OperatorPause:
     name: str
     since: datetime
     by: str
+    timezone: str | None = None  # of the automation
 
 
 @dataclass(frozen=True, slots=True)

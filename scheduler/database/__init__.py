@@ -10,6 +10,6 @@ API.
 """
 
 from scheduler.database.database import Database
-from scheduler.database.files import Migration, Tables, open_for_reading
+from scheduler.database.files import Migration, open_for_reading
 
-__all__ = ["Database", "Migration", "Tables", "open_for_reading"]
+__all__ = ["Database", "Migration", "open_for_reading"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import sqlite_utils  # noqa: TID251 -- this package is the one that may
 
@@ -56,16 +56,20 @@ _PRAGMAS: Final = (
 )
 
 
-class Migration(Protocol):
+@dataclass(frozen=True, slots=True)
+class Migration:
     """One step of a schema. The file records the name of the step.
 
-    After a release, the name, the content and the position of a step never change.
+    After a release, the name, the statements and the position of a step never change.
     """
 
-    __name__: str
+    name: str
+    statements: Sequence[str]
 
     def __call__(self, tables: Tables, /) -> None:
         """Take the step, inside the transaction of all pending steps."""
+        for statement in self.statements:
+            tables.execute(statement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +329,7 @@ def _take_steps(connection: sqlite3.Connection, schema: Schema) -> None:
         return
     steps = sqlite_utils.Migrations("scheduler")
     for migration in schema.migrations:
-        steps()(migration)
+        steps(name=migration.name)(migration.__call__)
     steps.apply(Tables(connection, execute_plugins=False))
     connection.execute(f"PRAGMA application_id = {schema.application_id:d}")
     connection.execute(f"PRAGMA user_version = {len(schema.migrations):d}")

@@ -7,12 +7,12 @@ import json
 import sqlite3
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
-from typing import Final
+from typing import Final, TypeVar
 
 from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import Claim, Gap, Occurrence, Skip, SkippedSpan
@@ -22,8 +22,8 @@ from scheduler.ledger.spans import (
     SpanRow,
     divide_span,
     divide_spans,
-    encode_intervals,
-    make_part,
+    make_listed_part,
+    make_parts,
     read_spans_around,
 )
 from scheduler.ledger.sql_batch import (
@@ -74,19 +74,13 @@ _SELECT_OURS: Final = (
 )
 
 _INSERT_SKIPS: Final = make_statement(
-    "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, "
-    "finished_at, error, node",
-    "INSERT INTO occurrence ({columns}) SELECT {columns} FROM {given} WHERE true ON CONFLICT DO NOTHING",
-)
-
-_INSERT_SPANS: Final = make_statement(
-    "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, "
+    "automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, "
     "expression, timezone, gap, repeat, rules",
     """
-    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, name, due, outcome,
-        reason, finished_at, error,
-        definition_id, evaluation_id)
-    SELECT ?2, ?3, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
+    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, intervals, name, due,
+        outcome, reason, finished_at, error, definition_id, evaluation_id)
+    SELECT ?2, ?3, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason,
+        finished_at, error,
         (SELECT max(id) FROM definition
             WHERE definition.target = ?2 AND definition.automation_id = given.automation_id
             AND cron_expression = expression AND definition.timezone = given.timezone),
@@ -144,6 +138,8 @@ _ROWS_FOR_A_CHANGE: Final = 200
 
 _MINUTE: Final = timedelta(minutes=1)
 """The shortest time between two occurrences of an automation."""
+
+_Skipped = TypeVar("_Skipped", Skip, SkippedSpan)
 
 _Interval = tuple[str, str]
 """Last and first scheduled instant of a row, in this order: rows are searched by the last instant."""
@@ -210,13 +206,10 @@ def _claim_occurrences(
 ) -> set[Occurrence]:
     made = _insert_claims(connection, target, claims, node)
     refused = [planned for planned in claims if planned.occurrence not in made]
-    if divide_spans(
-        connection,
-        target,
-        _group_by_automation(
-            (occurrence.occurrence, [occurrence.occurrence.scheduled_for]) for occurrence in refused
-        ),
-    ):
+    wanted = _group_by_automation(
+        (planned.occurrence, [planned.occurrence.scheduled_for]) for planned in refused
+    )
+    if divide_spans(connection, target, wanted):
         made |= _insert_claims(connection, target, refused, node)
     return made
 
@@ -234,17 +227,14 @@ def _insert_claims(
     connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
 ) -> set[Occurrence]:
     (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
-    connection.execute(
-        _INSERT_CLAIMS, (pack_rows([_make_claim_row(planned) for planned in claims]), target, node)
-    )
-    first_attempts = pack_rows(
-        [
-            make_attempt_row(planned.occurrence, planned.attempt)
-            for planned in claims
-            if planned.attempt is not None
-        ]
-    )
-    connection.execute(_INSERT_FIRST_ATTEMPTS, (first_attempts, target, before))
+    rows = pack_rows([_make_claim_row(planned) for planned in claims])
+    connection.execute(_INSERT_CLAIMS, (rows, target, node))
+    first_attempts = [
+        make_attempt_row(planned.occurrence, planned.attempt)
+        for planned in claims
+        if planned.attempt is not None
+    ]
+    connection.execute(_INSERT_FIRST_ATTEMPTS, (pack_rows(first_attempts), target, before))
     (made,) = connection.execute(_SELECT_OURS, (before,)).fetchone()
     ours = {(automation_id, scheduled_for) for automation_id, scheduled_for in json.loads(made)}
     return {planned.occurrence for planned in claims if to_identity(planned.occurrence)[1:] in ours}
@@ -278,22 +268,52 @@ def _insert_skips(
 ) -> dict[Occurrence, int]:
     divide_spans(connection, target, _group_by_automation((skip.occurrence, skip.instants) for skip in skips))
     are_many = _has_many_rows(connection, skips, sum(len(skip.instants) for skip in skips))
-    intervals = (
-        _read_rows_at(connection, target, skips)
-        if are_many
-        else _read_rows_between(connection, target, skips)
-    )
+    intervals = (_read_rows_at if are_many else _read_rows_between)(connection, target, skips)
+
+    def find_parts(skip: Skip, rows_there: Sequence[_Interval]) -> Iterator[SpanPart]:
+        free = _find_free(skip.instants, rows_there)
+        return map(make_listed_part, chain.from_iterable(map(_group_adjacent, free)) if are_many else free)
+
+    return _insert_parts(connection, target, skips, node, intervals=intervals, find_parts=find_parts)
+
+
+def _insert_parts(
+    connection: sqlite3.Connection,
+    target: str,
+    skips: Sequence[_Skipped],
+    node: str,
+    *,
+    intervals: Mapping[str, list[_Interval]],
+    find_parts: Callable[[_Skipped, Sequence[_Interval]], Iterable[SpanPart]],
+) -> dict[Occurrence, int]:
+    """Insert a row for each part of the skips. ``find_parts`` finds the parts around the rows of a skip."""
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for skip in skips:
         rows_there = intervals[skip.occurrence.automation_id]
-        free = _find_free(skip.instants, rows_there)
-        for instants in chain.from_iterable(map(_group_adjacent, free)) if are_many else free:
-            rows.append(_make_skip_row(skip, instants, node))
-            made[replace(skip.occurrence, scheduled_for=instants[0])] = len(instants)
-            insort(rows_there, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
-    connection.execute(_INSERT_SKIPS, (pack_rows(rows),))
+        for part in find_parts(skip, rows_there):
+            rows.append(_make_row(skip, part))
+            made[replace(skip.occurrence, scheduled_for=part.first)] = part.count
+            insort(rows_there, (to_text_seconds(part.last), to_text_seconds(part.first)))
+    connection.execute(_INSERT_SKIPS, (pack_rows(rows), target, node))
     return made
+
+
+def _make_row(skip: Skip | SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
+    """Make one row. Only a row of several occurrences without a list names the definition."""
+    by: tuple[Value, ...] = ()
+    if isinstance(skip, SkippedSpan) and part.is_by_schedule:
+        definition, schedule = skip.definition, skip.schedule
+        by = (
+            definition.cron_expression,
+            definition.timezone,
+            schedule.dst_gap,
+            schedule.dst_repeat,
+            schedule.rules_version,
+        )
+    due = part.first + (skip.due - skip.occurrence.scheduled_for)
+    texts = skip.name, due, skip.outcome, skip.reason, skip.at, skip.error
+    return (skip.occurrence.automation_id, *part.extent, *texts, *by)
 
 
 def _find_bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:
@@ -315,13 +335,12 @@ def _read_rows_between(
 ) -> defaultdict[str, list[_Interval]]:
     """Read the rows between the first and the last instant of all the skips, by automation and in order."""
     automations = {skip.occurrence.automation_id for skip in skips}
-    wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *_find_bounds(skips))
-    if not _has_many_rows(connection, skips, 0):
-        (rows,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
+    wanted = (json.dumps(list(automations)), target, *_find_bounds(skips))
+    if _has_many_rows(connection, skips, 0):
+        bounds = min(automations), max(automations)
+        rows = connection.execute(_SELECT_AMONG_MANY, (*wanted, *bounds))
     else:
-        (rows,) = connection.execute(
-            _SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))
-        ).fetchone()
+        rows = connection.execute(_SELECT_BETWEEN, wanted)
     return _sort_intervals(rows)
 
 
@@ -334,23 +353,20 @@ def _read_rows_at(
     automations have in the same time.
     """
     automations = list({skip.occurrence.automation_id for skip in skips})
-    at = pack_rows(
-        [
-            (skip.occurrence.automation_id, to_text_seconds(instant))
-            for skip in skips
-            for instant in skip.instants
-        ]
-    )
-    return _sort_intervals(
-        connection.execute(
-            _SELECT_AT, (at, target, *_find_bounds(skips), json.dumps(automations))
-        ).fetchone()[0]
-    )
+    at = [
+        (skip.occurrence.automation_id, to_text_seconds(instant))
+        for skip in skips
+        for instant in skip.instants
+    ]
+    values = pack_rows(at), target, *_find_bounds(skips), json.dumps(automations)
+    return _sort_intervals(connection.execute(_SELECT_AT, values))
 
 
-def _sort_intervals(rows: str) -> defaultdict[str, list[_Interval]]:
+def _sort_intervals(rows: sqlite3.Cursor) -> defaultdict[str, list[_Interval]]:
+    """Sort the packed rows of a query by the last instant, for each automation."""
+    (packed,) = rows.fetchone()
     intervals: defaultdict[str, list[_Interval]] = defaultdict(list)
-    for automation_id, scheduled_for, end in sorted(json.loads(rows), key=itemgetter(2)):
+    for automation_id, scheduled_for, end in sorted(json.loads(packed), key=itemgetter(2)):
         intervals[automation_id].append((end, scheduled_for))
     return intervals
 
@@ -380,25 +396,6 @@ def _group_adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]
     yield instants[begin:]
 
 
-def _make_skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Value, ...]:
-    jitter = skip.due - skip.instants[0]
-    return (
-        skip.occurrence.target,
-        skip.occurrence.automation_id,
-        to_text_seconds(instants[0]),
-        to_text_seconds(instants[-1]),
-        len(instants),
-        encode_intervals(instants),
-        skip.name,
-        instants[0] + jitter,
-        skip.outcome,
-        skip.reason,
-        skip.at,
-        skip.error,
-        node,
-    )
-
-
 # ---------------------------------------------------------------- skipped spans, known by their bounds
 
 _NEAR: Final = timedelta(hours=1)
@@ -414,16 +411,7 @@ def _insert_spans(
     """Write spans by their bounds, around existing rows."""
     _divide_others(connection, target, spans)
     intervals = _read_rows_between(connection, target, spans)
-    rows: list[tuple[Value, ...]] = []
-    made: dict[Occurrence, int] = {}
-    for span in spans:
-        rows_there = intervals[span.occurrence.automation_id]
-        for part in _find_free_parts(span, rows_there):
-            rows.append(_make_span_row(span, part))
-            made[replace(span.occurrence, scheduled_for=part.first)] = part.count
-            insort(rows_there, (to_text_seconds(part.last), to_text_seconds(part.first)))
-    connection.execute(_INSERT_SPANS, (pack_rows(rows), target, node))
-    return made
+    return _insert_parts(connection, target, spans, node, intervals=intervals, find_parts=_find_free_parts)
 
 
 def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan]) -> None:
@@ -465,17 +453,12 @@ def _find_free_parts(span: SkippedSpan, intervals: Sequence[_Interval]) -> Itera
         return
     begin = first - JUST_BEFORE
     for rows in _group_near(in_the_way):
-        before = make_part(span.schedule, begin, from_text(rows[0][1]) - JUST_BEFORE)
-        yield from () if before is None else (before,)
-        between = (
-            list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1])))
-            if len(rows) > 1
-            else []
-        )
-        yield from (SpanPart(group[0], group[-1], len(group)) for group in _find_free(between, rows))
+        yield from make_parts(span.schedule, begin, from_text(rows[0][1]) - JUST_BEFORE)
+        if len(rows) > 1:
+            between = list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1])))
+            yield from (SpanPart(group[0], group[-1], len(group)) for group in _find_free(between, rows))
         begin = from_text(rows[-1][0])
-    behind = make_part(span.schedule, begin, last)
-    yield from () if behind is None else (behind,)
+    yield from make_parts(span.schedule, begin, last)
 
 
 def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
@@ -491,29 +474,3 @@ def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
         group.append(row)
     if group:
         yield group
-
-
-def _make_span_row(span: SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
-    """Make one row. A row of a single occurrence names no definition: the instant is enough."""
-    first, last, count, _ = part.extent
-    schedule = span.schedule
-    by = (
-        span.definition.cron_expression,
-        span.definition.timezone,
-        schedule.dst_gap,
-        schedule.dst_repeat,
-        schedule.rules_version,
-    )
-    return (
-        span.occurrence.automation_id,
-        first,
-        last,
-        count,
-        span.name,
-        part.first + (span.due - span.occurrence.scheduled_for),
-        span.outcome,
-        span.reason,
-        span.at,
-        span.error,
-        *(by if part.is_by_schedule else (None, None, None, None)),
-    )

@@ -23,11 +23,8 @@ _CHANGED: Final = "what is on record of it has changed meanwhile; ask again"
 
 def request_fire(connection: sqlite3.Connection, request: FireRequest) -> bool:
     """Write the request. Return False when a request waits for the daemon already."""
-    span = (
-        (to_text_seconds(request.instants[0]), encode_intervals(request.instants))
-        if request.instants
-        else (None, None)
-    )
+    first = to_text_seconds(request.instants[0]) if request.instants else None
+    span = first, encode_intervals(request.instants)
     row = (*to_identity(request.occurrence), to_text(request.at), request.by, *span)
     return connection.execute(_ASK, row).rowcount == 1
 
@@ -127,13 +124,13 @@ def _reopen_row(
     row = connection.execute(_SELECT, to_identity(request.occurrence)).fetchone()
     if row is None:
         return _insert_row(connection, request, reopening, node)
-    outcome, reason, state, finished_at, count = row
+    outcome, reason, state, finished_at, count, late_run = row
     if count != 1:
         return _CHANGED
     if outcome not in BACKFILL_OUTCOMES:
         return f"it is open ({state})" if outcome is None else f"it is {outcome}: {reason}"
-    if (run := _find_late_run(connection, request.occurrence)) is not None:
-        return f"run {run} is most likely a late attempt for it"
+    if late_run is not None:
+        return f"run {late_run} is most likely a late attempt for it"
     changes = (to_text(reopening.deadline), to_text(reopening.at), to_text(request.at))
     connection.execute(_OPEN, (*to_identity(request.occurrence), *changes))
     _record_reopening(connection, request, from_text(finished_at), reopening.at, f"{outcome}: {reason}")
@@ -147,29 +144,12 @@ def _insert_row(
 
     An occurrence within the bounds of a remaining span is refused: the record has changed since the request.
     """
-    values = (
-        reopening.name,
-        to_text(reopening.due),
-        to_text(reopening.deadline),
-        to_text(reopening.at),
-        to_text(request.at),
-        node,
-    )
-    if connection.execute(_MAKE, (*to_identity(request.occurrence), *values)).rowcount != 1:
+    instants = map(to_text, (reopening.due, reopening.deadline, reopening.at, request.at))
+    values = (*to_identity(request.occurrence), reopening.name, *instants, node)
+    if connection.execute(_MAKE, values).rowcount != 1:
         return _CHANGED
     _record_reopening(connection, request, request.at, reopening.at, "not on record")
     return None
-
-
-def _find_late_run(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
-    """Return the id of the run started for the occurrence after all, or None."""
-    row = connection.execute(_DOUBLE, to_identity(occurrence)).fetchone()
-    return None if row is None else row[0]
-
-
-_DOUBLE: Final = (
-    "SELECT run_id FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
-)
 
 
 def _record_reopening(
@@ -179,7 +159,10 @@ def _record_reopening(
 
 
 _SELECT: Final = """
-    SELECT outcome, reason, state, finished_at, count FROM occurrence
+    SELECT outcome, reason, state, finished_at, count,
+        (SELECT run_id FROM run INDEXED BY run_doubles
+            WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2 LIMIT 1)
+    FROM occurrence
     WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
 """
 _OPEN: Final = """

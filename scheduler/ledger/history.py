@@ -16,7 +16,6 @@ from scheduler.core.automation_filter import find_id, make_glob
 from scheduler.core.instants import from_optional_text, from_text, to_text, to_text_seconds
 from scheduler.core.model import Outcome, Reason
 from scheduler.core.occurrence_query import OccurrenceQuery
-from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger.finished_runs import count_failed_runs
 from scheduler.ledger.rows import parse_rows
@@ -180,16 +179,7 @@ def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivi
             if outcome is not None
         ],
         foreign=parse_rows(ForeignRunTally, connection.execute(_FOREIGN, (to_text(since), _MOST_FOREIGN))),
-        pauses=[
-            OperatorPause(
-                pause.target,
-                None if pause.automation_id == EVERYTHING else pause.automation_id,
-                pause.name or pause.automation_id,
-                pause.since,
-                pause.by,
-            )
-            for pause in read_named_pauses(connection)
-        ],
+        pauses=read_named_pauses(connection),
         failed_runs=failed_runs,
     )
 
@@ -213,26 +203,16 @@ _FOREIGN: Final = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPause:
-    """A manual pause of an automation, or of `EVERYTHING`, with the automation's name and zone."""
-
-    target: str
-    automation_id: str
-    name: str | None
-    timezone: str | None
-    since: datetime
-    by: str
-
-
-def read_named_pauses(connection: sqlite3.Connection) -> list[NamedPause]:
-    """Read the pauses in force, the oldest first."""
-    return parse_rows(NamedPause, connection.execute(_PAUSES))
+def read_named_pauses(connection: sqlite3.Connection) -> list[OperatorPause]:
+    """Read the pauses in force, the oldest first, with the names and zones of the automations."""
+    return parse_rows(OperatorPause, connection.execute(_PAUSES))
 
 
 _PAUSES: Final = """
-    SELECT pause.target, automation_id, automation.name, timezone, since, "by"
-    FROM pause LEFT JOIN automation USING (target, automation_id) ORDER BY since, pause.target, automation_id
+    SELECT pause.target, nullif(automation_id, '*') AS automation_id,
+        coalesce(automation.name, automation_id) AS name, since, "by", timezone
+    FROM pause LEFT JOIN automation USING (target, automation_id)
+    ORDER BY since, pause.target, pause.automation_id
 """
 
 

@@ -12,7 +12,7 @@ from scheduler.core.instants import to_optional_text, to_text
 from scheduler.core.model import Occurrence
 from scheduler.core.occurrence_log import Step
 from scheduler.ledger.rows import parse_first, parse_rows
-from scheduler.ledger.spans import find_span_id
+from scheduler.ledger.spans import find_span
 from scheduler.ledger.sql_batch import to_identity
 
 
@@ -98,8 +98,8 @@ def read_row(connection: sqlite3.Connection, occurrence: Occurrence) -> Occurren
     A span also has instants within its bounds that do not belong to the span.
     """
     row = parse_first(OccurrenceRow, connection.execute(_OWN_ROW, to_identity(occurrence)))
-    if row is None and (span := find_span_id(connection, occurrence)) is not None:
-        row = parse_first(OccurrenceRow, connection.execute(_SPAN_ROW, (span,)))
+    if row is None and (span := find_span(connection, occurrence)) is not None:
+        row = parse_first(OccurrenceRow, connection.execute(_SPAN_ROW, (span.id,)))
     return row
 
 

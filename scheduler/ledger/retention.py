@@ -78,27 +78,21 @@ _DEFINITIONS: Final = _Table(
     """,
     "DELETE FROM definition WHERE id IN (SELECT value ->> 0 FROM json_each(?))",
 )
+
+
+def _make_table(name: str, is_old: str) -> _Table:
+    """Describe a table that is read in the order of its ids. ``is_old`` is the fact, as an expression."""
+    return _Table(
+        (0,),
+        f"SELECT json_array(id), id, {is_old} FROM {name} WHERE id > :place ->> 0 ORDER BY id LIMIT :most",  # noqa: S608 -- literals of this module
+        f"DELETE FROM {name} WHERE id IN (SELECT value FROM json_each(?))",  # noqa: S608 -- literals of this module
+    )
+
+
 _OTHERS: Final = (
-    _Table(
-        (0,),
-        "SELECT json_array(id), id, requested_at < :instant FROM manual_run WHERE id > :place ->> 0 "
-        "ORDER BY id LIMIT :most",
-        "DELETE FROM manual_run WHERE id IN (SELECT value FROM json_each(?))",
-    ),
-    _Table(
-        (0,),
-        "SELECT json_array(id), id, until < :instant FROM past_pause WHERE id > :place ->> 0 ORDER "
-        "BY id LIMIT :most",
-        "DELETE FROM past_pause WHERE id IN (SELECT value FROM json_each(?))",
-    ),
-    _Table(
-        (0,),
-        """
-        SELECT json_array(id), id, id < (SELECT max(id) FROM policy WHERE since < :instant) FROM policy
-        WHERE id > :place ->> 0 ORDER BY id LIMIT :most
-        """,
-        "DELETE FROM policy WHERE id IN (SELECT value FROM json_each(?))",
-    ),
+    _make_table("manual_run", "requested_at < :instant"),
+    _make_table("past_pause", "until < :instant"),
+    _make_table("policy", "id < (SELECT max(id) FROM policy WHERE since < :instant)"),
     _Table(
         ("", "", ""),
         """

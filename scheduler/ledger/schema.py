@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from scheduler import database
-from scheduler.database import Database, Migration, Tables
+from scheduler.database import Database, Migration
 
 APPLICATION_ID: Final = int.from_bytes(b"TASL")
 """Stands in the header of the file, where `file` shows it: a task automation scheduler's ledger."""
@@ -169,12 +169,6 @@ _FIRST: Final = (
 )
 
 
-def create_tables(tables: Tables) -> None:
-    """Create the tables of targets, automations, definitions, occurrences, attempts, runs and requests."""
-    for statement in _FIRST:
-        tables.execute(statement)
-
-
 _SECOND: Final = (
     # a comment in the statement would hide the text that SQLite appends
     "ALTER TABLE attempt ADD COLUMN clock_offset REAL",
@@ -241,12 +235,6 @@ _SECOND: Final = (
     HAVING min(scheduled_for) IS NOT NULL
     """,
 )
-
-
-def add_explanations(tables: Tables) -> None:
-    """Add tables for `scheduler why`, `audit` and `fire`: settings, past pauses, steps, requests."""
-    for statement in _SECOND:
-        tables.execute(statement)
 
 
 _RULES: Final = (
@@ -358,25 +346,14 @@ _LAST_TIMES: Final = (
 )
 
 
-def add_gaps_and_indexes(tables: Tables) -> None:
-    """Add the version of the expression rules, gaps, last times, and indexes for large installations."""
-    for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES):
-        tables.execute(statement)
+_UNSEEN_SINCE: Final = (
+    "ALTER TABLE automation ADD COLUMN unseen_since TEXT",  # NULL: in the newest snapshot
+    "CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)",
+)
 
 
-def add_unseen_since(tables: Tables) -> None:
-    """Add the time since when an automation is not shown, and an index for the definition version of a span.
-
-    When a damaged list left an automation out, an edit of the automation counts from this time, also after a
-    restart. The definition version of a span may be an old version among many.
+_UNATTRIBUTED_RUNS: Final = (
     """
-    tables.execute("ALTER TABLE automation ADD COLUMN unseen_since TEXT")  # NULL: in the newest snapshot
-    tables.execute(
-        "CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)"
-    )
-
-
-_UNATTRIBUTED_RUN: Final = """
     CREATE TABLE unattributed_run (
         -- a run that was shown during an attempt or an unknown attempt of its automation, not attributed yet
         target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
@@ -387,15 +364,8 @@ _UNATTRIBUTED_RUN: Final = """
         error TEXT,
         PRIMARY KEY (target, run_id)
     ) STRICT, WITHOUT ROWID
-"""
-
-
-def add_unattributed_runs(tables: Tables) -> None:
-    """Add the runs of unknown origin.
-
-    A restart does not forget these runs, although newer runs may hide them by then.
-    """
-    tables.execute(_UNATTRIBUTED_RUN)
+""",
+)
 
 
 # The newest finished run of an automation is the last to begin among the runs with a known end. The end of a
@@ -453,12 +423,6 @@ _FINISHED_RUNS: Final = (
 )
 
 
-def add_finished_runs(tables: Tables) -> None:
-    """Add the newest finished run of each automation, and how many runs failed in a row up to that run."""
-    for statement in _FINISHED_RUNS:
-        tables.execute(statement)
-
-
 _THROTTLE: Final = (
     # when the API asked to send nothing; NULL: no wait is known
     "ALTER TABLE target ADD COLUMN throttled_at TEXT",
@@ -466,16 +430,8 @@ _THROTTLE: Final = (
 )
 
 
-def add_throttle(tables: Tables) -> None:
-    """Add the wait asked for by the API of a target: a restart does not end the wait."""
-    for statement in _THROTTLE:
-        tables.execute(statement)
-
-
-def add_restored_at(tables: Tables) -> None:
-    """Add when the ledger was restored from a backup: runs since the backup do not count as foreign."""
-    # NULL: never, or nothing was fired since the backup
-    tables.execute("ALTER TABLE target ADD COLUMN restored_at TEXT")
+# NULL: never, or nothing was fired since the backup
+_RESTORED_AT: Final = ("ALTER TABLE target ADD COLUMN restored_at TEXT",)
 
 
 # Most runs succeed: the index holds only the other runs, and stays small.
@@ -494,12 +450,6 @@ _RUNS_BY_STATUS: Final = (
 )
 
 
-def add_run_status_index(tables: Tables) -> None:
-    """Add an index to find the newest occurrences with failed runs, however rare."""
-    for statement in _RUNS_BY_STATUS:
-        tables.execute(statement)
-
-
 # Any outcome and any status may be rare: all runs may fail, or all occurrences may be paused. Instants
 # increase, so new entries of an index share the last pages of their outcome.
 _HISTORY_BY_OUTCOME: Final = (
@@ -515,23 +465,30 @@ _HISTORY_BY_OUTCOME: Final = (
 )
 
 
-def add_outcome_index(tables: Tables) -> None:
-    """Add indexes to find the newest occurrences with an outcome or a run status, however rare."""
-    for statement in _HISTORY_BY_OUTCOME:
-        tables.execute(statement)
-
-
-MIGRATIONS: Final[tuple[Migration, ...]] = (
-    create_tables,
-    add_explanations,
-    add_gaps_and_indexes,
-    add_unseen_since,
-    add_unattributed_runs,
-    add_finished_runs,
-    add_throttle,
-    add_restored_at,
-    add_run_status_index,
-    add_outcome_index,
+MIGRATIONS: Final = (
+    # Create the tables of targets, automations, definitions, occurrences, attempts, runs and requests.
+    Migration("create_tables", _FIRST),
+    # Add tables for `scheduler why`, `audit` and `fire`: settings, past pauses, steps, requests.
+    Migration("add_explanations", _SECOND),
+    # Add the version of the expression rules, gaps, last times, and indexes for large installations.
+    Migration("add_gaps_and_indexes", (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES)),
+    # Add the time since when an automation is not shown, and an index for the definition version of a span.
+    # When a damaged list left an automation out, an edit of the automation counts from this time, also after
+    # a restart. The definition version of a span may be an old version among many.
+    Migration("add_unseen_since", _UNSEEN_SINCE),
+    # Add the runs of unknown origin. A restart does not forget these runs, although newer runs may hide them
+    # by then.
+    Migration("add_unattributed_runs", _UNATTRIBUTED_RUNS),
+    # Add the newest finished run of each automation, and how many runs failed in a row up to that run.
+    Migration("add_finished_runs", _FINISHED_RUNS),
+    # Add the wait asked for by the API of a target: a restart does not end the wait.
+    Migration("add_throttle", _THROTTLE),
+    # Add when the ledger was restored from a backup: runs since the backup do not count as foreign.
+    Migration("add_restored_at", _RESTORED_AT),
+    # Add an index to find the newest occurrences with failed runs, however rare.
+    Migration("add_run_status_index", _RUNS_BY_STATUS),
+    # Add indexes to find the newest occurrences with an outcome or a run status, however rare.
+    Migration("add_outcome_index", _HISTORY_BY_OUTCOME),
 )
 
 

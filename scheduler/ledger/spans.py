@@ -11,14 +11,14 @@ import json
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
-from typing import Final, cast
+from typing import Any, Final
 
 from scheduler.core.backlog_decisions import measure_extent
 from scheduler.core.cron.ranges import RULES_VERSION
-from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import Occurrence
 from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
@@ -100,25 +100,13 @@ class SpanRow:
     instants: Sequence[datetime] | None
 
     @classmethod
-    def from_row(cls, row: Sequence[str | int | None], known: Sequence[datetime] | None = None) -> "SpanRow":
-        """Make the span from a row of `SPAN_COLUMNS`.
-
-        ``known``: the instants of a span without known instants.
-        """
+    def from_row(cls, row: Sequence[Any]) -> "SpanRow":
+        """Make the span from a row of `SPAN_COLUMNS`."""
         row_id, automation_id, scheduled_for, last, count, due, text, *by = row
-        first = from_text(str(scheduled_for))
-        listed = known if text is None else list(decode_intervals(first, str(text)))
-        jitter = from_text(str(due)) - first
-        return cls(
-            int(row_id or 0),
-            str(automation_id),
-            first,
-            from_text(str(last)),
-            int(count or 0),
-            jitter,
-            parse_schedule(*by),
-            listed,
-        )
+        first = from_text(scheduled_for)
+        instants = None if text is None else list(decode_intervals(first, text))
+        jitter, schedule = from_text(due) - first, parse_schedule(*by)
+        return cls(row_id, automation_id, first, from_text(last), count, jitter, schedule, instants)
 
     @property
     def has_instants(self) -> bool:
@@ -142,30 +130,35 @@ class SpanRow:
         Strangers are instants within the bounds of the span, in order, not covered by the span.
         """
         if self.instants is not None:
-            return _make_parts(self.instants, strangers)
+            return _group_instants(self.instants, strangers)
         assert self.schedule is not None
-        head = make_part(self.schedule, self.first - JUST_BEFORE, strangers[0] - JUST_BEFORE)
-        tail = make_part(self.schedule, strangers[-1], self.last)
-        between = _make_parts(list(self.schedule.iterate_between(strangers[0], strangers[-1])), strangers)
-        return [*([] if head is None else [head]), *between, *([] if tail is None else [tail])]
+        between = list(self.schedule.iterate_between(strangers[0], strangers[-1]))
+        return [
+            *make_parts(self.schedule, self.first - JUST_BEFORE, strangers[0] - JUST_BEFORE),
+            *_group_instants(between, strangers),
+            *make_parts(self.schedule, strangers[-1], self.last),
+        ]
 
     def split_at(self, instant: datetime) -> list[SpanPart]:
         """Return the part before one of the span's instants, the instant itself, and the part after."""
         own = SpanPart(instant, instant, 1)
         if self.instants is not None:
             at = self.instants.index(instant)
-            return [*_make_parts(self.instants[:at], ()), own, *_make_parts(self.instants[at + 1 :], ())]
+            before, after = self.instants[:at], self.instants[at + 1 :]
+            return [*_group_instants(before, ()), own, *_group_instants(after, ())]
         assert self.schedule is not None
-        head = make_part(self.schedule, self.first - JUST_BEFORE, instant - JUST_BEFORE)
-        tail = make_part(self.schedule, instant, self.last)
-        return [*([] if head is None else [head]), own, *([] if tail is None else [tail])]
+        return [
+            *make_parts(self.schedule, self.first - JUST_BEFORE, instant - JUST_BEFORE),
+            own,
+            *make_parts(self.schedule, instant, self.last),
+        ]
 
 
 _FEW: Final = 8
 """Up to this number, instants are checked one by one."""
 
 
-def parse_schedule(*by: str | int | None) -> Schedule | None:
+def parse_schedule(*by: Any) -> Schedule | None:
     """Parse the schedule of a definition and an evaluation.
 
     None when the row names no definition, or when the zone data lack the zone by now.
@@ -173,33 +166,36 @@ def parse_schedule(*by: str | int | None) -> Schedule | None:
     expression, timezone, gap, repeat, rules_version = by
     if expression is None:
         return None
-    rules = cast("GapPolicy", gap or "after"), cast("RepeatPolicy", repeat or "once")
     try:
         return Schedule.parse(
             expression,
             timezone,
-            dst_gap=rules[0],
-            dst_repeat=rules[1],
-            rules_version=int(rules_version or RULES_VERSION),
+            dst_gap=gap or "after",
+            dst_repeat=repeat or "once",
+            rules_version=rules_version or RULES_VERSION,
         )
     except InvalidSchedule:
         return None
 
 
-def make_part(schedule: Schedule, begin: datetime, end: datetime) -> SpanPart | None:
+def make_parts(schedule: Schedule, begin: datetime, end: datetime) -> list[SpanPart]:
     """Make the part with a schedule's instants after ``begin`` and up to ``end``.
 
-    Return None when the schedule has no such instants.
+    Return no part when the schedule has no such instants.
     """
     extent = measure_extent(schedule, begin, end) if begin < end else None
-    return None if extent is None else SpanPart(extent.first, extent.last, extent.count)
+    return [] if extent is None else [SpanPart(extent.first, extent.last, extent.count)]
 
 
-def _make_parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[SpanPart]:
-    groups = [
-        list(group) for _, group in groupby(instants, key=lambda instant: bisect_left(strangers, instant))
-    ]
-    return [SpanPart(group[0], group[-1], len(group), group) for group in groups]
+def make_listed_part(instants: Sequence[datetime]) -> SpanPart:
+    """Make the part with these instants."""
+    return SpanPart(instants[0], instants[-1], len(instants), instants)
+
+
+def _group_instants(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[SpanPart]:
+    """Make a part of the instants between each two strangers."""
+    groups = groupby(instants, key=lambda instant: bisect_left(strangers, instant))
+    return [make_listed_part(list(group)) for _, group in groups]
 
 
 def encode_intervals(instants: Sequence[datetime]) -> str | None:
@@ -225,13 +221,8 @@ def read_spans_around(
     connection: sqlite3.Connection, target: str, automations: Collection[str], begin: datetime, end: datetime
 ) -> list[SpanRow]:
     """Read the spans of these automations that reach into the time between two instants."""
-    bounds = to_text_seconds(begin), to_text_seconds(end)
-    return [
-        SpanRow.from_row(row)
-        for row in connection.execute(
-            _SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)
-        ).fetchall()
-    ]
+    values = target, json.dumps(list(automations)), to_text_seconds(begin), to_text_seconds(end)
+    return [SpanRow.from_row(row) for row in connection.execute(_SELECT_AROUND, values)]
 
 
 def divide_spans(
@@ -245,55 +236,41 @@ def divide_spans(
     if not wanted:
         return False
     begin, end = min(map(min, wanted.values())), max(map(max, wanted.values()))
-    return (
-        sum(
-            divide_span(connection, span, wanted[span.automation_id])
-            for span in read_spans_around(connection, target, wanted, begin, end)
-        )
-        > 0
-    )
+    spans = read_spans_around(connection, target, wanted, begin, end)
+    divided = [divide_span(connection, span, wanted[span.automation_id]) for span in spans]
+    return any(divided)
 
 
-def find_span_id(connection: sqlite3.Connection, occurrence: Occurrence) -> int | None:
-    """Find the id of the span over the occurrence, or None.
-
-    A span without known instants may cover the occurrence, and counts.
-    """
-    spans = (SpanRow.from_row(row) for row in connection.execute(_SELECT_OVER, to_identity(occurrence)))
-    return next((span.id for span in spans if span.select_own_instants([occurrence.scheduled_for])), None)
-
-
-def take_out(
+def find_span(
     connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()
-) -> bool:
-    """Give an occurrence in a span a separate row, with the same outcome.
+) -> SpanRow | None:
+    """Find the span over the occurrence.
 
-    The parts before and after stay together. ``instants`` are the instants of a span without known instants,
-    for example a span of the ledger's first version. Return False when no span covers the occurrence.
+    A span without known instants may cover the occurrence, and counts. ``instants`` are the instants of such
+    a span.
     """
     row = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
     span = None if row is None else _add_instants(SpanRow.from_row(row), instants)
-    if (
-        span is None
-        or not span.has_instants
-        or occurrence.scheduled_for not in span.select_own_instants([occurrence.scheduled_for])
-    ):
-        return False
-    _write_parts(connection, span, span.split_at(occurrence.scheduled_for))
-    return True
+    return span if span is not None and span.select_own_instants([occurrence.scheduled_for]) else None
+
+
+def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime]) -> None:
+    """Give an occurrence in a span a separate row, with the same outcome.
+
+    The parts before and after stay together. ``instants`` are the instants of a span without known instants,
+    for example a span of the ledger's first version. Nothing changes when no span covers the occurrence.
+    """
+    span = find_span(connection, occurrence, instants)
+    if span is not None and span.has_instants:
+        _write_parts(connection, span, span.split_at(occurrence.scheduled_for))
 
 
 def _add_instants(span: SpanRow, instants: Sequence[datetime]) -> SpanRow:
     """Add these instants to a span without known instants, when bounds and count agree."""
-    if (
-        span.has_instants
-        or not instants
-        or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count)
-    ):
+    if span.has_instants or not instants:
         return span
-    return SpanRow(
-        span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants
-    )
+    agrees = (instants[0], instants[-1], len(instants)) == (span.first, span.last, span.count)
+    return replace(span, instants=instants) if agrees else span
 
 
 def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[datetime]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database import Database, Migration, Tables
+from scheduler.database import Database, Migration
 
 APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file, for `file` and for this program
 
@@ -121,25 +121,25 @@ def open_database(
     )
 
 
-def m001_first_tables(tables: Tables) -> None:
-    """Create all tables."""
-    for statement in _FIRST_TABLES:
-        tables.execute(statement)
+_M001_FIRST_TABLES: Final = Migration("m001_first_tables", _FIRST_TABLES)
+"""Create all tables."""
 
+_M002_CANCELLING_AND_USE: Final = Migration(
+    "m002_cancelling_and_use",
+    (
+        "ALTER TABLE runs ADD COLUMN cancelled_at TEXT",
+        (
+            "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND "
+            "status IN ('queued', 'running')"
+        ),
+        "ALTER TABLE keys ADD COLUMN last_used_at TEXT",
+    ),
+)
+"""Add cancellations of runs, by any process with the file open, and the last use of keys."""
 
-def m002_cancelling_and_use(tables: Tables) -> None:
-    """Add cancellations of runs, by any process with the file open, and the last use of keys."""
-    tables.execute("ALTER TABLE runs ADD COLUMN cancelled_at TEXT")
-    tables.execute(
-        "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND "
-        "status IN ('queued', 'running')"
-    )
-    tables.execute("ALTER TABLE keys ADD COLUMN last_used_at TEXT")
-
-
-def m003_version_of_the_order(tables: Tables) -> None:
-    """Add a version to the order of each project's automations, changed by insert, delete and rename."""
-    for statement in (
+_M003_VERSION_OF_THE_ORDER: Final = Migration(
+    "m003_version_of_the_order",
+    (
         "ALTER TABLE project_sizes ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
         "DROP TRIGGER automation_created",
         """
@@ -160,18 +160,13 @@ def m003_version_of_the_order(tables: Tables) -> None:
             UPDATE project_sizes SET version = version + 1 WHERE project_id = new.project_id;
         END
         """,
-    ):
-        tables.execute(statement)
+    ),
+)
+"""Add a version to the order of each project's automations, changed by insert, delete and rename."""
 
-
-def m004_answers_by_project(tables: Tables) -> None:
-    """Store answers by project instead of by key.
-
-    A client that repeats a request after a rotation gets the first answer. Several keys of a project may have
-    left an answer to the same request. The earliest answer stays, among the answers that can still be given:
-    an answer is given for seven days.
-    """
-    for statement in (
+_M004_ANSWERS_BY_PROJECT: Final = Migration(
+    "m004_answers_by_project",
+    (
         """
         CREATE TABLE answers_by_project (
             project_id INTEGER NOT NULL,
@@ -198,13 +193,18 @@ def m004_answers_by_project(tables: Tables) -> None:
         "DROP TABLE idempotent_answers",
         "ALTER TABLE answers_by_project RENAME TO idempotent_answers",
         "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
-    ):
-        tables.execute(statement)
+    ),
+)
+"""Store answers by project instead of by key.
 
+A client that repeats a request after a rotation gets the first answer. Several keys of a project may have
+left an answer to the same request. The earliest answer stays, among the answers that can still be given:
+an answer is given for seven days.
+"""
 
-def m005_runs_that_wait(tables: Tables) -> None:
-    """Add an index for each query of the queue, so that no query reads ended runs."""
-    for statement in (
+_M005_RUNS_THAT_WAIT: Final = Migration(
+    "m005_runs_that_wait",
+    (
         "DROP INDEX runs_unfinished",
         "DROP INDEX runs_cancelled",
         "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
@@ -213,13 +213,13 @@ def m005_runs_that_wait(tables: Tables) -> None:
             "cancelled_at IS NOT NULL"
         ),
         "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
-    ):
-        tables.execute(statement)
+    ),
+)
+"""Add an index for each query of the queue, so that no query reads ended runs."""
 
-
-def m006_cancellations_of_many(tables: Tables) -> None:
-    """Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation."""
-    for statement in (
+_M006_CANCELLATIONS_OF_MANY: Final = Migration(
+    "m006_cancellations_of_many",
+    (
         """
         CREATE TABLE cancellations (
             id INTEGER PRIMARY KEY,
@@ -233,18 +233,13 @@ def m006_cancellations_of_many(tables: Tables) -> None:
         CREATE INDEX runs_waiting_of_automation ON runs (automation_id, sequence)
         WHERE status = 'queued' AND cancelled_at IS NULL
         """,
-    ):
-        tables.execute(statement)
+    ),
+)
+"""Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation."""
 
-
-def m007_prompts_once(tables: Tables) -> None:
-    """Keep each prompt once, for all runs and answers with this prompt.
-
-    Existing runs keep the text for now: moving gigabytes takes long. `prompts.move_run_prompts` moves the
-    texts slice by slice, while the server serves. Existing answers keep the text: the answers are gone a week
-    later.
-    """
-    for statement in (
+_M007_PROMPTS_ONCE: Final = Migration(
+    "m007_prompts_once",
+    (
         """
         CREATE TABLE prompts (
             id INTEGER PRIMARY KEY,
@@ -257,16 +252,21 @@ def m007_prompts_once(tables: Tables) -> None:
         "CREATE INDEX runs_by_prompt ON runs (prompt_id) WHERE prompt_id IS NOT NULL",
         "CREATE INDEX runs_with_own_prompt ON runs (sequence) WHERE prompt_id IS NULL",
         "CREATE INDEX answers_by_prompt ON idempotent_answers (prompt_id) WHERE prompt_id IS NOT NULL",
-    ):
-        tables.execute(statement)
+    ),
+)
+"""Keep each prompt once, for all runs and answers with this prompt.
 
+Existing runs keep the text for now: moving gigabytes takes long. `prompts.move_run_prompts` moves the
+texts slice by slice, while the server serves. Existing answers keep the text: the answers are gone a week
+later.
+"""
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (
-    m001_first_tables,
-    m002_cancelling_and_use,
-    m003_version_of_the_order,
-    m004_answers_by_project,
-    m005_runs_that_wait,
-    m006_cancellations_of_many,
-    m007_prompts_once,
+MIGRATIONS: Final = (
+    _M001_FIRST_TABLES,
+    _M002_CANCELLING_AND_USE,
+    _M003_VERSION_OF_THE_ORDER,
+    _M004_ANSWERS_BY_PROJECT,
+    _M005_RUNS_THAT_WAIT,
+    _M006_CANCELLATIONS_OF_MANY,
+    _M007_PROMPTS_ONCE,
 )

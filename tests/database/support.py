@@ -9,28 +9,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scheduler.database import Database, Migration, Tables
+from scheduler.database import Database, Migration
 
 APPLICATION_ID = 0x54455354
 
 
-def make_words(tables: Tables) -> None:
-    tables.execute("CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT")
-
-
-def add_language(tables: Tables) -> None:
-    tables.execute("ALTER TABLE word ADD COLUMN language TEXT")
-
-
-def fail_midway(tables: Tables) -> None:
-    tables.execute("CREATE TABLE half_done (id INTEGER PRIMARY KEY)")
-    tables.execute("INSERT INTO nowhere VALUES (1)")
+MAKE_WORDS = Migration(
+    "make_words", ["CREATE TABLE word (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT"]
+)
+ADD_LANGUAGE = Migration("add_language", ["ALTER TABLE word ADD COLUMN language TEXT"])
+FAIL_MIDWAY = Migration(
+    "fail_midway",
+    ["CREATE TABLE half_done (id INTEGER PRIMARY KEY)", "INSERT INTO nowhere VALUES (1)"],
+)
 
 
 @contextmanager
 def opened(
     path: Path,
-    migrations: Sequence[Migration] = (make_words,),
+    migrations: Sequence[Migration] = (MAKE_WORDS,),
     on_commit: Callable[[float], None] | None = None,
 ) -> Iterator[Database]:
     database = Database.open(path, application_id=APPLICATION_ID, migrations=migrations, on_commit=on_commit)

@@ -15,18 +15,18 @@ import pytest
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
 from scheduler.database import Migration, open_for_reading
 from tests.database.support import (
+    ADD_LANGUAGE,
     APPLICATION_ID,
+    FAIL_MIDWAY,
+    MAKE_WORDS,
     add,
-    add_language,
-    fail_midway,
-    make_words,
     opened,
     unprivileged,
     words,
 )
 
-_OURS: Sequence[Migration] = (make_words,)
-_NEWER: Sequence[Migration] = (make_words, add_language)
+_OURS: Sequence[Migration] = (MAKE_WORDS,)
+_NEWER: Sequence[Migration] = (MAKE_WORDS, ADD_LANGUAGE)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -188,7 +188,7 @@ def test_a_migration_that_fails_leaves_no_trace(tmp_path: Path) -> None:
     path = tmp_path / "words.db"
     _make(path)
     before = path.read_bytes()
-    with pytest.raises(LedgerUnavailable), opened(path, (make_words, add_language, fail_midway)):
+    with pytest.raises(LedgerUnavailable), opened(path, (MAKE_WORDS, ADD_LANGUAGE, FAIL_MIDWAY)):
         pass
     assert path.read_bytes() == before
     with opened(path) as database:
@@ -198,14 +198,16 @@ def test_a_migration_that_fails_leaves_no_trace(tmp_path: Path) -> None:
 _OPEN_AT_ONCE = """
 import sys, time
 from pathlib import Path
-from tests.database.support import add_language, make_words, opened
+from scheduler.database import Migration
+from tests.database.support import ADD_LANGUAGE, MAKE_WORDS, opened
 
-def dawdle(tables):
-    time.sleep(0.3)  # long enough for all of them to arrive
+class Dawdle(Migration):
+    def __call__(self, tables):
+        time.sleep(0.3)  # long enough for all of them to arrive
 
 print("ready", flush=True)
 sys.stdin.readline()
-with opened(Path(sys.argv[1]), (dawdle, make_words, add_language)):
+with opened(Path(sys.argv[1]), (Dawdle("dawdle", []), MAKE_WORDS, ADD_LANGUAGE)):
     print("opened")
 """
 

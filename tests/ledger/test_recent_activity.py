@@ -117,7 +117,7 @@ def test_pauses_are_told_with_their_names_and_whose_they_are(tmp_path: Path) -> 
         on.write(lambda connection: pause(connection, Pause(MAIN, NIGHTLY, at(1), "ada")))
         on.write(lambda connection: pause(connection, Pause(MAIN, EVERYTHING, at(2), "ben")))
         assert recent(on, at(9)).pauses == [
-            OperatorPause(MAIN, NIGHTLY, "nightly report", at(1), "ada"),
+            OperatorPause(MAIN, NIGHTLY, "nightly report", at(1), "ada", "Europe/Berlin"),
             OperatorPause(MAIN, None, "*", at(2), "ben"),
         ]
 

@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunOrigin, RunStatus, State
 from scheduler.core.occurrence_log import RECORDED_CAUSES
-from scheduler.database import Tables
+from scheduler.database.files import Tables
 from scheduler.ledger import (
     attempts,
     claims,

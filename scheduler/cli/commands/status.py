@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,12 +30,13 @@ from scheduler.core.cron.zones import load_zone
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.occurrence_log import SEVERAL_WAIT_FOR, WAITS_FOR, Cause
+from scheduler.core.pauses import EVERYTHING
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.cli.pauses import ActivePauses
-    from scheduler.ledger.history import NamedPause
+    from scheduler.core.status import OperatorPause
 
 _ALL: Final = "all automations"
 _UPCOMING_COUNT: Final = 5
@@ -249,17 +249,28 @@ def _format_list_problems(target: JsonObject) -> Iterator[str]:
         yield f"  disappeared  {style(many, 'yellow')} from the list at {disappeared['at']}"
 
 
-def _make_pause_json(pause: "NamedPause") -> JsonObject:
-    return {**asdict(pause), "name": pause.name or _ALL, "since": to_text(pause.since)}
+def _make_pause_json(pause: "OperatorPause") -> JsonObject:
+    return {
+        "target": pause.target,
+        "automation_id": pause.automation_id or EVERYTHING,
+        "name": _name_paused(pause),
+        "timezone": pause.timezone,
+        "since": to_text(pause.since),
+        "by": pause.by,
+    }
 
 
-def _format_pauses(pauses: "list[NamedPause]") -> Iterator[str]:
+def _name_paused(pause: "OperatorPause") -> str:
+    return _ALL if pause.automation_id is None else pause.name
+
+
+def _format_pauses(pauses: "list[OperatorPause]") -> Iterator[str]:
     if pauses:
         yield "\npaused"
     for pause in pauses:
         since = format_zone_and_utc(pause.since, find_usable_zone(pause.timezone))
         yield (
-            f"  {to_printable(pause.name or _ALL)} on target {to_printable(pause.target)}, since "
+            f"  {to_printable(_name_paused(pause))} on target {to_printable(pause.target)}, since "
             f"{since}, by {to_printable(pause.by)}"
         )
 
