@@ -14,6 +14,7 @@ statements take seconds. `Database.write_together` combines many small statement
 
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,9 +37,9 @@ from scheduler.database.operations import (
     Operation,
     PendingOperation,
     PendingOperations,
-    SingleOperation,
     carry_out,
     complete_all,
+    make_single_operation,
 )
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ _CHECKPOINT_ROWS: Final = 2_000
 """Minimum number of changed rows for a checkpoint in idle time. Fewer rows stay in the write-ahead log."""
 
 
-class _Worker:
+class _Worker(ABC):
     """Thread for the requests in a queue. Requests queued before `close` are still served."""
 
     def __init__(self, name: str, path: Path, connection: sqlite3.Connection | None = None) -> None:
@@ -92,21 +93,14 @@ class _Worker:
                 self._queue.put(None)
         self._thread.join()
 
-    def _serve(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _serve(self) -> None: ...
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(sqlite3.Error):  # closing the connection rolls back an open transaction
                 connection.close()
-
-    def _make_error(self, error: BaseException) -> LedgerUnavailable:
-        return (
-            make_unavailable_error(self._path, error)
-            if isinstance(error, (sqlite3.Error, OSError))
-            else LedgerUnavailable(str(error))
-        )
 
 
 class _Reader(_Worker):
@@ -133,7 +127,7 @@ class _Reader(_Worker):
             carry_out(connection, [request])
             connection.execute("ROLLBACK")
         except BaseException as error:  # noqa: BLE001 -- it is raised where somebody waits for it
-            fault = self._make_error(error) if is_fault(error) else None
+            fault = make_unavailable_error(self._path, error) if is_fault(error) else None
             request.result = fault or error
             self._drop_connection()
             return fault
@@ -233,8 +227,9 @@ class _Writer(_Worker):
             self._drop_connection()
             # one exception object per request: a shared object would collect the tracebacks of all callers
             for request in group:
-                request.result = self._make_error(error)
-            complete_all(group, _make_report(self._on_fault, self._make_error(error)))
+                request.result = make_unavailable_error(self._path, error)
+            report = _make_report(self._on_fault, make_unavailable_error(self._path, error))
+            complete_all(group, report)
         else:
             complete_all(group, partial(self._on_commit, seconds) if self._on_commit is not None else None)
 
@@ -338,7 +333,7 @@ class Database:
         file. The database recovers by itself when the cause is gone. A cancelled caller stops waiting, but
         the operation is carried out all the same.
         """
-        return await self._writer.ask(SingleOperation(operation), None)
+        return await self._writer.ask(make_single_operation(operation), None)
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """Carry out ``operation`` like `write`, in one call for all items that wait for the same operation.
@@ -355,7 +350,7 @@ class Database:
         The query sees one state of the database, with every write whose call of `write` has returned. Rows
         are `sqlite3.Row`. Changes are not possible. Raises `LedgerUnavailable`.
         """
-        return await self._reader.ask(SingleOperation(query), None)
+        return await self._reader.ask(make_single_operation(query), None)
 
     async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``query`` like `read`, for maintenance and checks, on a background thread.
@@ -363,14 +358,14 @@ class Database:
         Nothing due waits for this thread and its connection. A query should be one bounded slice of the work,
         because queries of other callers wait for its end.
         """
-        return await self._background.ask(SingleOperation(query), None)
+        return await self._background.ask(make_single_operation(query), None)
 
     async def browse(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``query`` like `read`, for people, on a thread of its own.
 
         A query that takes more than `BROWSING_SECONDS` is stopped and raises `LedgerUnavailable`.
         """
-        return await self._browser.ask(SingleOperation(query), None)
+        return await self._browser.ask(make_single_operation(query), None)
 
     def close(self) -> None:
         """Wait for the queued requests and close the file; blocks.

@@ -52,10 +52,12 @@ def is_fault(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and get_primary_code(error) in _WHAT_TO_DO
 
 
-def make_unavailable_error(path: Path, error: sqlite3.Error | OSError) -> LedgerUnavailable:
+def make_unavailable_error(path: Path, error: BaseException) -> LedgerUnavailable:
     """Return the error for a caller who may try again later."""
     if isinstance(error, OSError):
         return LedgerUnavailable(f"{path}: {error.strerror or error}; {_WHAT_TO_DO[sqlite3.SQLITE_CANTOPEN]}")
+    if not isinstance(error, sqlite3.Error):
+        return LedgerUnavailable(str(error))
     what_to_do = _WHAT_TO_DO.get(get_primary_code(error), "see the log for earlier errors")
     return LedgerUnavailable(f"{path}: {error}; {what_to_do}")
 

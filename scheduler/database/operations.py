@@ -50,15 +50,9 @@ class PendingOperation(Generic[Item, T]):
 PendingOperations = Sequence[PendingOperation[object, object]]
 
 
-class SingleOperation(Generic[T]):
-    """Operation that calls a function for a single item, never together with other items."""
-
-    def __init__(self, function: Callable[[sqlite3.Connection], T]) -> None:
-        self._function = function
-
-    def __call__(self, connection: sqlite3.Connection, items: Sequence[None], /) -> Sequence[T | Exception]:
-        """Return the result of the function, for the single item."""
-        return [self._function(connection) for _ in items]
+def make_single_operation(function: Callable[[sqlite3.Connection], T]) -> Operation[None, T]:
+    """Make an operation that calls a function for a single item, never together with other items."""
+    return lambda connection, _: [function(connection)]
 
 
 def carry_out(connection: sqlite3.Connection, requests: PendingOperations) -> None:

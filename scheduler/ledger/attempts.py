@@ -53,9 +53,8 @@ _WRITE: Final = make_statement(
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
     SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
     FROM {given} CROSS JOIN occurrence WHERE {same}
-    ON CONFLICT (occurrence_id, number)
-    DO UPDATE SET written_at = excluded.written_at, baseline = excluded.baseline,
-        clock_offset = excluded.clock_offset
+    ON CONFLICT (occurrence_id, number) DO UPDATE
+    SET written_at = excluded.written_at, baseline = excluded.baseline, clock_offset = excluded.clock_offset
     WHERE result IS NULL
     """,
 )
@@ -65,7 +64,7 @@ _END: Final = make_statement(
     """
     UPDATE attempt SET result = given.result, ended_at = given.ended_at, sent_at = given.sent_at,
         http_status = given.http_status, error = given.error,
-            automation_id = iif(given.result = 'unknown', given.automation_id, NULL)
+        automation_id = iif(given.result = 'unknown', given.automation_id, NULL)
     FROM {given}, occurrence
     WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number = given.number
         AND attempt.result IS NULL
@@ -190,14 +189,19 @@ def resolve_not_started(
     steps.record(connection, items)
 
 
-def discard(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> None:
-    """Remove the newest attempts, never sent: the occurrences wait.
+def discard(
+    connection: sqlite3.Connection,
+    occurrences: Sequence[Occurrence],
+    steps_by_occurrence: Sequence[tuple[Occurrence, Sequence[Step]]],
+) -> None:
+    """Remove the newest attempts, never sent, and write the steps: the occurrences wait.
 
     A repetition changes nothing.
     """
     rows = pack_rows([to_identity(occurrence) for occurrence in occurrences])
     remove_open(connection, rows)
     connection.execute(_WAIT, (rows,))
+    steps.record(connection, steps_by_occurrence)
 
 
 def close_open(connection: sqlite3.Connection, rows: str) -> None:

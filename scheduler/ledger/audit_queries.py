@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import from_text, to_text_seconds
@@ -155,25 +155,14 @@ _SPANS: Final = """
 
 def read_spans(connection: sqlite3.Connection, stretch: TargetStretch) -> list[OccurrenceSpan]:
     """Read the spans of which any part lies in the stretch."""
-    return [
-        OccurrenceSpan(
-            automation_id,
-            from_text(first),
-            from_text(last),
-            count,
-            outcome,
-            reason,
-            _parse_intervals(intervals),
-            parse_schedule(*by),
-        )
-        for automation_id, first, last, count, outcome, reason, intervals, *by in connection.execute(
-            _SPANS, _format_bounds(stretch)
-        )
-    ]
+    return [_parse_span(row) for row in connection.execute(_SPANS, _format_bounds(stretch))]
 
 
-def _parse_intervals(text: str | None) -> tuple[tuple[int, int], ...] | None:
-    return None if text is None else tuple((seconds, times) for seconds, times in json.loads(text))
+def _parse_span(row: Iterable[Any]) -> OccurrenceSpan:
+    automation_id, first, last, count, outcome, reason, text, *by = row
+    intervals = None if text is None else tuple((seconds, times) for seconds, times in json.loads(text))
+    bounds = from_text(first), from_text(last)
+    return OccurrenceSpan(automation_id, *bounds, count, outcome, reason, intervals, parse_schedule(*by))
 
 
 # ---------------------------------------------------------------- inconsistent rows

@@ -31,6 +31,7 @@ from scheduler.ledger.sql_batch import (
     Value,
     make_statement,
     pack_rows,
+    read_json,
     to_identity,
     to_text,
     to_text_seconds,
@@ -235,8 +236,7 @@ def _insert_claims(
         if planned.attempt is not None
     ]
     connection.execute(_INSERT_FIRST_ATTEMPTS, (pack_rows(first_attempts), target, before))
-    (made,) = connection.execute(_SELECT_OURS, (before,)).fetchone()
-    ours = {(automation_id, scheduled_for) for automation_id, scheduled_for in json.loads(made)}
+    ours = {tuple(identity) for identity in read_json(connection.execute(_SELECT_OURS, (before,)))}
     return {planned.occurrence for planned in claims if to_identity(planned.occurrence)[1:] in ours}
 
 
@@ -256,8 +256,8 @@ def find_missing(
 ) -> set[Occurrence]:
     """Find the target's occurrences that have no row, neither their own nor a span, and lie in no gap."""
     by_identity = {to_identity(occurrence)[1:]: occurrence for occurrence in expected}
-    (without,) = connection.execute(_SELECT_MISSING, (pack_rows(list(by_identity)), target)).fetchone()
-    return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in json.loads(without)}
+    missing = read_json(connection.execute(_SELECT_MISSING, (pack_rows(list(by_identity)), target)))
+    return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in missing}
 
 
 # ---------------------------------------------------------------- skips
@@ -364,9 +364,8 @@ def _read_rows_at(
 
 def _sort_intervals(rows: sqlite3.Cursor) -> defaultdict[str, list[_Interval]]:
     """Sort the packed rows of a query by the last instant, for each automation."""
-    (packed,) = rows.fetchone()
     intervals: defaultdict[str, list[_Interval]] = defaultdict(list)
-    for automation_id, scheduled_for, end in sorted(json.loads(packed), key=itemgetter(2)):
+    for automation_id, scheduled_for, end in sorted(read_json(rows), key=itemgetter(2)):
         intervals[automation_id].append((end, scheduled_for))
     return intervals
 

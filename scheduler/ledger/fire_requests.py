@@ -52,13 +52,12 @@ def read_refusal(connection: sqlite3.Connection, occurrence: Occurrence) -> str 
 
 def is_requested(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
     """Return whether a request waits for the daemon."""
-    return (
-        connection.execute(f"SELECT 1 {_OF} AND refused IS NULL", to_identity(occurrence)).fetchone()
-        is not None
-    )
+    row = connection.execute(f"SELECT 1 {_OF} AND refused IS NULL", to_identity(occurrence)).fetchone()
+    return row is not None
 
 
-_OF: Final = "FROM fire_request WHERE target = ? AND automation_id = ? AND scheduled_for = ?"
+_IS_OCCURRENCE: Final = "target = ?1 AND automation_id = ?2 AND scheduled_for = ?3"
+_OF: Final = f"FROM fire_request WHERE {_IS_OCCURRENCE}"
 
 # ---------------------------------------------------------------- for the daemon
 
@@ -97,9 +96,7 @@ def refuse(connection: sqlite3.Connection, request: FireRequest, why: str) -> No
     connection.execute(_REFUSE, (*to_identity(request.occurrence), why))
 
 
-_REFUSE: Final = (
-    "UPDATE fire_request SET refused = ?4 WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3"
-)
+_REFUSE: Final = f"UPDATE fire_request SET refused = ?4 WHERE {_IS_OCCURRENCE}"  # noqa: S608 -- literals
 
 
 def reopen(
@@ -167,8 +164,8 @@ _SELECT: Final = """
 """
 _OPEN: Final = """
     UPDATE occurrence SET state = 'waiting', outcome = NULL, reason = NULL, finished_at = NULL,
-        sent_at = NULL, lateness_seconds = NULL,
-        deadline = ?4, claimed_at = coalesce(claimed_at, ?5), asked_at = ?6
+        sent_at = NULL, lateness_seconds = NULL, deadline = ?4, claimed_at = coalesce(claimed_at, ?5),
+        asked_at = ?6
     WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
 """
 _MAKE: Final = """

@@ -54,25 +54,15 @@ def _may_match(selection: OccurrenceQuery) -> bool:
 def _choose_tables(selection: OccurrenceQuery) -> tuple[str, str]:
     """Return the tables of a selection and the first of them, read in the order of time."""
     if selection.run_status is not None:
-        return (
-            "run INDEXED BY run_by_status CROSS JOIN occurrence ON occurrence.id = run.occurrence_id",
-            "run",
-        )
-    index = (
-        "occurrence_open"
-        if selection.only_open
-        else None
-        if selection.outcome is None
-        else "occurrence_by_outcome"
-    )
-    occurrences = "occurrence" if index is None else f"occurrence INDEXED BY {index}"
-    return (
-        (
-            f"{occurrences} LEFT JOIN run ON run.target = occurrence.target AND run.run_id = "
-            "occurrence.task_run_id"
-        ),
-        "occurrence",
-    )
+        joined = "CROSS JOIN occurrence ON occurrence.id = run.occurrence_id"
+        return f"run INDEXED BY run_by_status {joined}", "run"
+    occurrences = "occurrence"
+    if selection.only_open:
+        occurrences += " INDEXED BY occurrence_open"
+    elif selection.outcome is not None:
+        occurrences += " INDEXED BY occurrence_by_outcome"
+    joined = "LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id"
+    return f"{occurrences} {joined}", "occurrence"
 
 
 _COLUMNS: Final = """
@@ -149,7 +139,7 @@ def read_timezones(
 
 
 def _make_line(row: sqlite3.Row) -> Line:
-    line = dict(zip(row.keys(), row, strict=True))
+    line = dict(row)
     if line["state"] is None:
         del line["state"]
     return line

@@ -41,7 +41,9 @@ class LedgerLock:
             if not _is_at(path, descriptor):
                 os.close(descriptor)
                 return cls.try_acquire(ledger, node=node, since=since)
-            _sign(descriptor, f"node {node}, process {os.getpid()}, since {to_text(since)}\n")
+            os.ftruncate(descriptor, 0)
+            text = f"node {node}, process {os.getpid()}, since {to_text(since)}\n"
+            os.pwrite(descriptor, text.encode(), 0)
         except BlockingIOError:
             os.close(descriptor)
             return None
@@ -139,8 +141,3 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
     except OSError:
         return True
-
-
-def _sign(descriptor: int, text: str) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)

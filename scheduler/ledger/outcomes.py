@@ -28,9 +28,8 @@ _CONCLUDE: Final = make_statement(
     f"{OCCURRENCE}, outcome, reason, finished_at, sent_at, lateness_seconds, task_run_id, error",
     """
     UPDATE occurrence SET state = NULL, outcome = given.outcome, reason = given.reason,
-        finished_at = given.finished_at,
-        sent_at = given.sent_at, lateness_seconds = given.lateness_seconds, task_run_id = given.task_run_id,
-            error = given.error
+        finished_at = given.finished_at, sent_at = given.sent_at, lateness_seconds = given.lateness_seconds,
+        task_run_id = given.task_run_id, error = given.error
     FROM {given} WHERE {same} AND occurrence.outcome IS NULL
     """,
 )
@@ -53,8 +52,7 @@ _INSERT_RUNS: Final = make_statement(
     INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status, started_at,
         finished_at, error)
     SELECT target, given.run_id, automation_id, occurrence.id, scheduled_for, 'occurrence', given.status,
-        given.started_at,
-        given.finished_at, given.error
+        given.started_at, given.finished_at, given.error
     FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id, target)
     WHERE true ON CONFLICT (target, run_id) DO NOTHING
     """,

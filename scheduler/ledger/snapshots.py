@@ -30,6 +30,7 @@ from scheduler.ledger.sql_batch import (
     Value,
     make_statement,
     pack_rows,
+    read_json,
     to_text,
 )
 from scheduler.ledger.targets import read_target
@@ -167,9 +168,8 @@ _TAKE_CHANGES: Final = make_statement(
     "run_status, run_error",
     """
     UPDATE automation SET name = given.name, cron_expression = given.cron_expression,
-        timezone = given.timezone, enabled = given.enabled,
-        updated_at = given.updated_at, run_id = given.run_id, run_at = given.run_at,
-            run_status = given.run_status,
+        timezone = given.timezone, enabled = given.enabled, updated_at = given.updated_at,
+        run_id = given.run_id, run_at = given.run_at, run_status = given.run_status,
         run_error = given.run_error
     FROM {given} WHERE automation.target = given.target AND automation.automation_id = given.automation_id
     """,
@@ -229,10 +229,8 @@ def record_snapshot(
         connection.execute(_INSERT_VERSIONS, (rows, seen.target, *evaluated_by))
         connection.execute(_TAKE_VERSIONS, (rows, seen.target))
     if seen.changed:
-        connection.execute(
-            _TAKE_CHANGES,
-            (pack_rows([_make_automation_row(seen.target, automation) for automation in seen.changed]),),
-        )
+        rows = pack_rows([_make_automation_row(seen.target, automation) for automation in seen.changed])
+        connection.execute(_TAKE_CHANGES, (rows,))
     if seen.unseen:
         rows = pack_rows(
             [(seen.target, automation_id, since) for automation_id, since in seen.unseen.items()]
@@ -244,14 +242,13 @@ def record_snapshot(
 
 def _make_version_row(version: DefinitionVersion, removed: frozenset[str]) -> tuple[Value, ...]:
     definition = version.definition
+    columns: tuple[Value, ...] = (None, None, None)
+    if definition is not None:
+        columns = definition.cron_expression, definition.timezone, definition.enabled
     return (
         version.automation_id,
         version.name,
-        *(
-            (None, None, None)
-            if definition is None
-            else (definition.cron_expression, definition.timezone, definition.enabled)
-        ),
+        *columns,
         version.effective_from,
         version.observed_at,
         version.invalid,
@@ -353,20 +350,17 @@ def record_runs(
     Return the occurrences of new late doubles and of the ended runs, and names. The recorded origin of a run
     never changes here, and no reading makes an ended run running again.
     """
+    offset = clock_offset or 0.0
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
-    windows = pack_rows([_make_window_row(run, timedelta(seconds=clock_offset or 0.0)) for run in foreign])
-    doubles = json.loads(
-        connection.execute(_NEW_FOREIGN, (windows, target, clock_offset or 0.0)).fetchone()[0]
-    )
-    connection.execute(
-        _FOLLOW,
-        (pack_rows([(*_make_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs]), target),
-    )
+    windows = pack_rows([_make_window_row(run, timedelta(seconds=offset)) for run in foreign])
+    doubles = read_json(connection.execute(_NEW_FOREIGN, (windows, target, offset)))
+    rows = pack_rows([(*_make_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs])
+    connection.execute(_FOLLOW, (rows, target))
     attribute_manual_runs(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     ended = pack_rows([(run.id,) for run, _ in runs if run.status is not RunStatus.RUNNING])
-    started_by = json.loads(connection.execute(_STARTED_BY, (ended, target)).fetchone()[0])
+    started_by = read_json(connection.execute(_STARTED_BY, (ended, target)))
     automations = pack_rows([(automation_id,) for automation_id in {run.automation_id for run, _ in runs}])
-    names = json.loads(connection.execute(_NAMES, (automations, target)).fetchone()[0])
+    names = read_json(connection.execute(_NAMES, (automations, target)))
     return RecordedRuns(_read_instants(doubles), _read_instants(started_by), names)
 
 
@@ -406,11 +400,8 @@ def find_run_origin(
     ).fetchone()
     if known is not None:
         return RunOrigin(known["origin"])
-    return (
-        None
-        if find_manual_run(connection, target, automation_id, run_id, started_at) is None
-        else RunOrigin.MANUAL
-    )
+    manual = find_manual_run(connection, target, automation_id, run_id, started_at)
+    return None if manual is None else RunOrigin.MANUAL
 
 
 _SELECT_NEWEST_RUNS: Final = """

@@ -26,7 +26,7 @@ from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
 SPAN_COLUMNS: Final = """
     span.id, span.automation_id, span.scheduled_for, span.last, span.count, span.due, span.intervals,
     definition.cron_expression, definition.timezone, evaluation.dst_gap, evaluation.dst_repeat,
-        evaluation.rules_version
+    evaluation.rules_version
 """
 SPAN_TABLES: Final = """
     occurrence AS span LEFT JOIN definition ON definition.id = span.definition_id

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from scheduler.core import instants
 from scheduler.core.model import Occurrence
@@ -83,6 +83,12 @@ _encode: Final = json.JSONEncoder(
 def to_identity(occurrence: Occurrence) -> tuple[str, str, str]:
     """Return target, automation and scheduled instant in the form of the table."""
     return occurrence.target, occurrence.automation_id, to_text_seconds(occurrence.scheduled_for)
+
+
+def read_json(rows: sqlite3.Cursor) -> Any:
+    """Read the single JSON text of a query, the packed rows of the result."""
+    (text,) = rows.fetchone()
+    return json.loads(text)
 
 
 def change_each(

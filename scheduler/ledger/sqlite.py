@@ -152,13 +152,8 @@ class SqliteLedger:
     async def discard_attempts(
         self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
     ) -> None:
-        """See `attempts.discard` and `steps.record`."""
-
-        def discard(connection: sqlite3.Connection) -> None:
-            attempts.discard(connection, occurrences)
-            record(connection, steps)
-
-        await self.database.write(discard)
+        """See `attempts.discard`."""
+        await self.database.write(lambda connection: attempts.discard(connection, occurrences, steps))
 
     async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
         """See `steps.record`."""
@@ -184,11 +179,8 @@ class SqliteLedger:
 
     async def read_pauses(self, target: str) -> frozenset[str]:
         """Read the ids of paused automations; ``*`` means all automations."""
-        return await self.database.read(
-            lambda connection: frozenset(
-                pause.automation_id for pause in operator_requests.read_pauses(connection, target)
-            )
-        )
+        pauses = await self.database.read(partial(operator_requests.read_pauses, target=target))
+        return frozenset(pause.automation_id for pause in pauses)
 
     # ------------------------------------------------------------ requests for a backfill
 
@@ -224,11 +216,9 @@ class SqliteLedger:
         """See `snapshots.record_runs` and the module `unattributed_runs`."""
 
         def record(connection: sqlite3.Connection) -> RecordedRuns:
-            recorded = (
-                snapshots.record_runs(connection, target, runs, at, clock_offset)
-                if runs
-                else RecordedRuns({}, {}, {})
-            )
+            recorded = RecordedRuns({}, {}, {})
+            if runs:
+                recorded = snapshots.record_runs(connection, target, runs, at, clock_offset)
             notes.remove(connection, target, attributed)
             notes.note(connection, target, unattributed)
             return recorded
@@ -269,7 +259,7 @@ _INSERT_POLICY: Final = """
 _OPEN_ONES: Final = """
     SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.clock_offset,
         attempt.sent_at AS attempt_sent_at, attempt.ended_at, attempt.result, attempt.http_status,
-            attempt.error AS attempt_error,
+        attempt.error AS attempt_error,
         first.number AS first_number, first.written_at AS first_written_at, first.baseline AS first_baseline,
         first.clock_offset AS first_clock_offset,
         EXISTS (SELECT 1 FROM attempt AS any
@@ -305,28 +295,27 @@ def _parse_open(row: sqlite3.Row) -> OpenOccurrence:
         deadline=from_text(row["deadline"]),
         claimed_at=from_text(row["claimed_at"]),
         state=State(row["state"]),
-        attempt=None if row["number"] is None else Attempt(row["number"], *_parse_attempt(row)),
-        first_in_doubt=None
-        if row["first_number"] is None
-        else Attempt(row["first_number"], *_parse_attempt(row, "first_")),
+        attempt=_parse_attempt(row),
+        first_in_doubt=_parse_attempt(row, "first_"),
         end=None if row["result"] is None else _parse_end(row),
         maybe_sent=bool(row["maybe_sent"]),
         asked_at=from_optional_text(row["asked_at"]),
     )
 
 
-def _parse_attempt(row: sqlite3.Row, prefix: str = "") -> tuple[datetime, str | None, float | None]:
-    return from_text(row[f"{prefix}written_at"]), row[f"{prefix}baseline"], row[f"{prefix}clock_offset"]
+def _parse_attempt(row: sqlite3.Row, prefix: str = "") -> Attempt | None:
+    fields = ("number", "written_at", "baseline", "clock_offset")
+    number, written_at, baseline, clock_offset = (row[prefix + field] for field in fields)
+    return None if number is None else Attempt(number, from_text(written_at), baseline, clock_offset)
 
 
 def _parse_end(row: sqlite3.Row) -> AttemptEnd:
-    sent_at = row["attempt_sent_at"]
     return AttemptEnd(
         number=row["number"],
         result=AttemptResult(row["result"]),
         # nobody saw the end of the attempts of a dead process
         ended_at=from_text(row["ended_at"] or row["written_at"]),
-        sent_at=from_optional_text(sent_at),
+        sent_at=from_optional_text(row["attempt_sent_at"]),
         http_status=row["http_status"],
         error=row["attempt_error"],
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from scheduler.core.instants import from_optional_text, from_text, to_text, to_text_seconds
+from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.status import NONE_FAILING, FailingAutomations, ForeignRunTally
 from scheduler.ledger.automations import AutomationRow, read_automations
 from scheduler.ledger.finished_runs import read_failing
@@ -22,7 +22,6 @@ class LedgerRecord:
 
     occurrences: int = 0
     recent: int = 0  # occurrences of the last seven days
-    oldest: datetime | None = None
     evaluation: tuple[str, str, int] | None = None  # the last croniter, zone data and rules version
     targets: tuple[LedgerTarget, ...] = ()
     automations: tuple[AutomationRow, ...] = ()
@@ -34,7 +33,7 @@ class LedgerRecord:
 
 def read_record(connection: sqlite3.Connection, since: datetime, version: int) -> LedgerRecord:
     """Read the summary. ``since``: the begin of the recent time. ``version``: the version of the schema."""
-    occurrences, oldest = connection.execute("SELECT count(*), min(scheduled_for) FROM occurrence").fetchone()
+    (occurrences,) = connection.execute("SELECT count(*) FROM occurrence").fetchone()
     (recent,) = connection.execute(
         "SELECT count(*) FROM occurrence WHERE scheduled_for > ?", (to_text_seconds(since),)
     ).fetchone()
@@ -49,7 +48,6 @@ def read_record(connection: sqlite3.Connection, since: datetime, version: int) -
     return LedgerRecord(
         occurrences=occurrences,
         recent=recent,
-        oldest=from_optional_text(oldest),
         evaluation=None if evaluation is None else tuple(evaluation),
         targets=tuple(targets),
         automations=tuple(read_automations(connection)),

@@ -90,7 +90,6 @@ KEY = KeyFacts(KeyPlace("key_file", Path("/etc/scheduler/key")), file("/etc/sche
 RECORD = LedgerRecord(
     occurrences=1000,
     recent=70,
-    oldest=NOW - timedelta(days=100),
     evaluation=("6.0.0", "2026a", 2),
     targets=(LedgerTarget("main", URL, "1", NOW - timedelta(seconds=20)),),
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database.operations import Operation, PendingOperation, SingleOperation, carry_out
+from scheduler.database.operations import Operation, PendingOperation, carry_out, make_single_operation
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.simulation.script import Disk, Ledger
 
@@ -105,9 +105,7 @@ class OpenFile:
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """See `scheduler.database.Database`."""
-        return await self._written(
-            PendingOperation(cast("Operation[Any, T]", SingleOperation(operation)), None)
-        )
+        return await self._written(PendingOperation(make_single_operation(operation), None))
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """See `scheduler.database.Database`."""
