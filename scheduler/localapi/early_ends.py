@@ -8,7 +8,6 @@ never begins, also after a restart.
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -24,14 +23,6 @@ class EarlyCause(StrEnum):
     EXPIRED = "expired"  # the run waited longer than `queue_timeout`
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyEnds:
-    """The number of runs that ended in a transaction, all for the same cause."""
-
-    cause: EarlyCause
-    count: int
-
-
 # Each index holds only the runs for a statement: no statement reads the ended runs. Without the named index,
 # SQLite prefers the table, which is in the order of the queue, too.
 WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
@@ -42,34 +33,12 @@ _WAITING_OF_AUTOMATION: Final = """
     FROM runs INDEXED BY runs_waiting_of_automation
     WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
 """
+_SLICE: Final = f"ORDER BY sequence LIMIT {SLICE}"
 
-_REQUEST: Final = """
-    INSERT INTO cancellations (automation_id, up_to, cause, requested_at)
-    SELECT :automation_id, max(sequence), :cause, :now
-    FROM (SELECT sequence {waiting} ORDER BY sequence DESC LIMIT 1)
-    WHERE true HAVING count(*) > 0 RETURNING up_to
-"""
-_REQUEST_ALL: Final = _REQUEST.format(waiting=WAITING)
-_REQUEST_OF_AUTOMATION: Final = _REQUEST.format(waiting=_WAITING_OF_AUTOMATION)
 
-_SLICE_OF_CANCELLED: Final = f"SELECT id, automation_id {CANCELLED} ORDER BY sequence LIMIT {SLICE}"
-_SLICE_OF_ALL: Final = (
-    f"SELECT id, automation_id {WAITING} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
-)
-_SLICE_OF_AUTOMATION: Final = (
-    f"SELECT id, automation_id {_WAITING_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT "
-    f"{SLICE}"
-)
-_SLICE_OF_EXPIRED: Final = f"""
-    SELECT id, automation_id
-    FROM (SELECT id, automation_id, created_at {WAITING} ORDER BY sequence LIMIT {SLICE})
-    WHERE created_at <= ?
-"""  # noqa: S608 - the names are constants
-
-COUNT_OF_ALL: Final = f"SELECT count(*) {WAITING} AND sequence <= :up_to"
-COUNT_OF_AUTOMATION: Final = f"SELECT count(*) {_WAITING_OF_AUTOMATION} AND sequence <= :up_to"
-
-_FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
+def _select_waiting(automation_id: str | None) -> str:
+    """Return the SQL for the waiting runs of an automation, or with None of all automations."""
+    return WAITING if automation_id is None else _WAITING_OF_AUTOMATION
 
 
 def request_end(
@@ -79,11 +48,25 @@ def request_end(
 
     Return the sequence of the last of these runs, 0 when no run waits.
     """
-    statement = _REQUEST_ALL if automation_id is None else _REQUEST_OF_AUTOMATION
-    rows = connection.execute(
-        statement, {"automation_id": automation_id, "cause": cause, "now": now}
-    ).fetchall()
-    return int(rows[0][0]) if rows else 0
+    row = connection.execute(
+        f"""
+        INSERT INTO cancellations (automation_id, up_to, cause, requested_at)
+        SELECT :automation_id, max(sequence), :cause, :now
+        FROM (SELECT sequence {_select_waiting(automation_id)} ORDER BY sequence DESC LIMIT 1)
+        WHERE true HAVING count(*) > 0 RETURNING up_to
+        """,  # noqa: S608 - the names are constants
+        {"automation_id": automation_id, "cause": cause, "now": now},
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def count_waiting(connection: sqlite3.Connection, automation_id: str | None, up_to: int) -> int:
+    """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
+    (count,) = connection.execute(
+        f"SELECT count(*) {_select_waiting(automation_id)} AND sequence <= :up_to",
+        {"automation_id": automation_id, "up_to": up_to},
+    ).fetchone()
+    return int(count)
 
 
 def has_any(connection: sqlite3.Connection, oldest: str) -> bool:
@@ -106,17 +89,37 @@ def find_slice(
     A request is removed in the transaction that finds the last runs of the request. A request may have no
     runs left.
     """
-    if cancelled := connection.execute(_SLICE_OF_CANCELLED).fetchall():
+    if cancelled := connection.execute(f"SELECT id, automation_id {CANCELLED} {_SLICE}").fetchall():
         return EarlyCause.CANCELLED, cancelled
-    if (first := connection.execute(_FIRST_REQUEST).fetchone()) is not None:
-        number, automation_id, up_to, cause = first
-        statement = _SLICE_OF_ALL if automation_id is None else _SLICE_OF_AUTOMATION
-        runs = connection.execute(statement, {"automation_id": automation_id, "up_to": up_to}).fetchall()
-        if len(runs) < SLICE:
-            connection.execute("DELETE FROM cancellations WHERE id = ?", (number,))
-        return EarlyCause(cause), runs
-    expired = connection.execute(_SLICE_OF_EXPIRED, (oldest,)).fetchall()
+    request = connection.execute(
+        "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
+    ).fetchone()
+    if request is not None:
+        return _find_requested(connection, *request)
+    expired = connection.execute(
+        f"""
+        SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} {_SLICE})
+        WHERE created_at <= ?
+        """,  # noqa: S608 - the names are constants
+        (oldest,),
+    ).fetchall()
     return (EarlyCause.EXPIRED, expired) if expired else None
+
+
+def _find_requested(
+    connection: sqlite3.Connection,
+    number: int,
+    automation_id: str | None,
+    up_to: int,
+    cause: str,
+) -> tuple[EarlyCause, Sequence[tuple[str, str]]]:
+    runs = connection.execute(
+        f"SELECT id, automation_id {_select_waiting(automation_id)} AND sequence <= :up_to {_SLICE}",
+        {"automation_id": automation_id, "up_to": up_to},
+    ).fetchall()
+    if len(runs) < SLICE:
+        connection.execute("DELETE FROM cancellations WHERE id = ?", (number,))
+    return EarlyCause(cause), runs
 
 
 def end_runs(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], error: str, now: str) -> None:

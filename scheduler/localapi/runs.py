@@ -18,7 +18,7 @@ from scheduler.core.instants import to_text
 from scheduler.database import Database
 from scheduler.localapi import early_ends, prompts
 from scheduler.localapi.config import QUEUE_TIMEOUT
-from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause, EarlyEnds
+from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,6 @@ class InterruptedRun(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class InterruptedRuns:
-    """The runs that a dead process left running, failed now, and the number of unfinished runs."""
-
-    runs: Sequence[InterruptedRun]
-    unfinished_count: int
-
-
 class RunQueue:
     """The runs of a database. ``now`` is the clock. A run waits for ``queue_timeout`` seconds at most."""
 
@@ -85,16 +77,9 @@ class RunQueue:
         self.now = now
         self._queue_timeout = queue_timeout
 
-    async def list_running(self) -> list[str]:
+    async def list_running(self) -> list[InterruptedRun]:
         """List the runs marked as running. Before the first `take`, a dead process left them."""
         return await self._database.read(_list_running)
-
-    async def fail_interrupted_runs(self) -> "InterruptedRuns":
-        """Fail the runs that a dead process left running.
-
-        Runs may be taken only after this call, and only by the process that made the call.
-        """
-        return await self._database.write(partial(_fail_interrupted_runs, now=self._format_now()))
 
     async def cancel(self, run_id: str) -> bool:
         """Note the cancellation of a run, which the runner ends soon. Return False for an ended run."""
@@ -127,7 +112,9 @@ class RunQueue:
 
     async def count_waiting(self, automation_id: str | None, up_to: int) -> int:
         """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
-        return await self._database.read(partial(_count_waiting, automation_id=automation_id, up_to=up_to))
+        return await self._database.read(
+            partial(early_ends.count_waiting, automation_id=automation_id, up_to=up_to)
+        )
 
     async def find_with_prefix(self, prefix: str, limit: int) -> list[dict[str, Any]]:
         """Return id, name, status and ``created_at`` of the runs with ids that begin with a prefix."""
@@ -138,14 +125,14 @@ class RunQueue:
 
     async def list_cancellations(self) -> list[str]:
         """Return the ids of the running runs with a cancellation."""
-        condition = "AND cancelled_at IS NOT NULL"
-        return await self._database.read(partial(_list_running, condition=condition))
+        runs = await self._database.read(partial(_list_running, condition="AND cancelled_at IS NOT NULL"))
+        return [run.id for run in runs]
 
-    async def end_early(self, errors: Mapping[EarlyCause, str]) -> EarlyEnds | None:
+    async def end_early(self, errors: Mapping[EarlyCause, str]) -> tuple[EarlyCause, int] | None:
         """End the first waiting runs that may not begin, each with the error of the cause.
 
-        None without such runs. A call ends a few hundred runs at most, to delay no other write for long. Call
-        again until the result is None.
+        Return the cause and the number of these runs, None without such runs. A call ends a few hundred runs
+        at most, to delay no other write for long. Call again until the result is None.
         """
         oldest = self._compute_expiry_limit()
         if not await self._database.read(partial(early_ends.has_any, oldest=oldest)):
@@ -161,7 +148,7 @@ class RunQueue:
         oldest, now = self._compute_expiry_limit(), self._format_now()
         return await self._database.write(partial(_take, command=json.dumps(command), oldest=oldest, now=now))
 
-    async def finish(self, run: QueuedRun, end: RunResult, ended_at: datetime) -> None:
+    async def finish(self, run: QueuedRun | InterruptedRun, end: RunResult, ended_at: datetime) -> None:
         """Record how and when a run ended. The automation shows the end while this is the newest run."""
         await self._database.write(partial(_finish, run=run, end=end, ended_at=to_text(ended_at)))
 
@@ -199,16 +186,9 @@ _RUNS_WITH_PREFIX: Final = """
 """  # no id has a character from g on
 
 
-def _fail_interrupted_runs(connection: sqlite3.Connection, *, now: str) -> InterruptedRuns:
-    rows = connection.execute(f"SELECT id, automation_id, name {RUNNING}")
-    interrupted = [InterruptedRun(*row) for row in rows]
-    for run in interrupted:
-        _finish(connection, run=run, end=INTERRUPTED, ended_at=now)
-    return InterruptedRuns(interrupted, _count_unfinished(connection))
-
-
-def _list_running(connection: sqlite3.Connection, condition: str = "") -> list[str]:
-    return [row["id"] for row in connection.execute(f"SELECT id {RUNNING} {condition}")]
+def _list_running(connection: sqlite3.Connection, condition: str = "") -> list[InterruptedRun]:
+    rows = connection.execute(f"SELECT id, automation_id, name {RUNNING} {condition}")
+    return [InterruptedRun(*row) for row in rows]
 
 
 def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:
@@ -238,7 +218,7 @@ def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, no
         """,  # noqa: S608 - a constant
         (now, automation_id),
     ).fetchall()
-    waiting = _count_waiting(connection, automation_id=automation_id, up_to=up_to)
+    waiting = early_ends.count_waiting(connection, automation_id, up_to)
     return CancelledRuns(waiting, tuple(run_id for (run_id,) in running), up_to)
 
 
@@ -249,20 +229,15 @@ def _count_unfinished(connection: sqlite3.Connection) -> int:
     )
 
 
-def _count_waiting(connection: sqlite3.Connection, *, automation_id: str | None, up_to: int) -> int:
-    statement = early_ends.COUNT_OF_ALL if automation_id is None else early_ends.COUNT_OF_AUTOMATION
-    return int(connection.execute(statement, {"automation_id": automation_id, "up_to": up_to}).fetchone()[0])
-
-
 def _end_early(
     connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, str], oldest: str, now: str
-) -> EarlyEnds | None:
+) -> tuple[EarlyCause, int] | None:
     ends = early_ends.find_slice(connection, oldest)
     if ends is None:
         return None
     cause, runs = ends
     early_ends.end_runs(connection, runs, errors[cause], now)
-    return EarlyEnds(cause, len(runs))
+    return cause, len(runs)
 
 
 def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:

@@ -25,7 +25,7 @@ from scheduler.localapi.http.rate_limiter import KeyRateLimiter
 from scheduler.localapi.http.views import Views
 from scheduler.localapi.keys import ApiKeys
 from scheduler.localapi.lock import ServerLock
-from scheduler.localapi.runner.output import RunOutputFiles
+from scheduler.localapi.runner.output import read_run_output
 from scheduler.localapi.runner.retention import Retention
 from scheduler.localapi.runner.runner import Runner
 from scheduler.localapi.runs import RunQueue
@@ -62,7 +62,7 @@ class LocalApi:
             long_work=self._long_work,
             on_run=self._runner.wake,
             on_delete=self._runner.hurry_cancellations,
-            read_output=RunOutputFiles(database, config.runner.folder).read,
+            read_output=partial(read_run_output, database, config.runner.folder),
             public_url=config.public_url,
             max_page=config.max_page,
         )

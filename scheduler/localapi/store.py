@@ -22,22 +22,10 @@ from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.page_bookmarks import PageBookmark, PageBookmarks
 
 FIELDS: Final = (
-    "id",
-    "name",
-    "prompt",
-    "repository",
-    "github_integration",
-    "cron_expression",
-    "timezone",
-    "template_id",
-    "enabled",
-    "last_run_at",
-    "last_run_status",
-    "last_task_id",
-    "last_task_run_id",
-    "last_error",
-    "created_at",
-    "updated_at",
+    *("id", "name", "prompt", "repository", "github_integration", "cron_expression", "timezone"),
+    *("template_id", "enabled"),
+    *("last_run_at", "last_run_status", "last_task_id", "last_task_run_id", "last_error"),
+    *("created_at", "updated_at"),
 )
 """Every field of an automation, in the order of an answer."""
 
@@ -91,9 +79,11 @@ class PageRows:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRun:
-    """The answer to `run`. ``is_new`` is False for a repeated answer: nothing was started now."""
+    """The automation in the answer to `run`.
 
-    status: int
+    ``is_new`` is False for a repeated answer: nothing was started now.
+    """
+
     automation: AutomationJson
     is_new: bool
 
@@ -257,11 +247,10 @@ def _start_run(
         """,
         {**run, "prompt_id": prompt_id},
     )
-    accepted = AcceptedRun(HTTPStatus.OK, automation, is_new=True)
     if idempotency_key is not None:
         names = ref.project_id, ref.automation_id, idempotency_key
-        _keep_answer(connection, names, accepted, prompt_id, now)
-    return accepted
+        _keep_answer(connection, names, automation, prompt_id, now)
+    return AcceptedRun(automation, is_new=True)
 
 
 def _find_answer(
@@ -269,24 +258,24 @@ def _find_answer(
 ) -> AcceptedRun | None:
     row = connection.execute(
         """
-        SELECT status, body, prompt_id FROM idempotent_answers
+        SELECT body, prompt_id FROM idempotent_answers
         WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
         (ref.project_id, ref.automation_id, idempotency_key, to_text(now - ANSWER_RETENTION)),
     ).fetchone()
     if row is None:
         return None
-    status, body, prompt_id = row
+    body, prompt_id = row
     automation = json.loads(body)
     if prompt_id is not None:
         automation["prompt"] = prompts.read(connection, prompt_id)
-    return AcceptedRun(status, automation, is_new=False)
+    return AcceptedRun(automation, is_new=False)
 
 
 def _keep_answer(
     connection: sqlite3.Connection,
     names: tuple[int, str, str],
-    run: AcceptedRun,
+    automation: AutomationJson,
     prompt_id: int,
     now: datetime,
 ) -> None:
@@ -299,14 +288,14 @@ def _keep_answer(
         "idempotency_key = ? RETURNING prompt_id",
         names,
     ).fetchall()
-    body = json.dumps({**run.automation, "prompt": None})  # the fields keep their order
+    body = json.dumps({**automation, "prompt": None})  # the fields keep their order
     connection.execute(
         """
         INSERT INTO idempotent_answers (project_id, automation_id, idempotency_key, status, body,
             prompt_id, created_at)
         VALUES (?, ?, ?, ?, ?, ?, ?)
         """,
-        (*names, run.status, body, prompt_id, to_text(now)),
+        (*names, HTTPStatus.OK, body, prompt_id, to_text(now)),
     )
     prompts.remove_unused(connection, (number for (number,) in replaced))
     remove_old_answers(connection, to_text(now - ANSWER_RETENTION), _MAX_PURGED)

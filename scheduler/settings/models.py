@@ -26,6 +26,7 @@ from scheduler.core.automation_filter import find_id
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.proxy import Proxy
+from scheduler.localapi.config import DEFAULT_ENVIRONMENT, QUEUE_TIMEOUT
 from scheduler.settings.addresses import (
     DatabaseUrl,
     SocketAddress,
@@ -330,11 +331,11 @@ class RunnerSettings(Section):
     """``[api.runner]``: how the embedded API carries out a run."""
 
     command: tuple[Annotated[str, PlainValidator(_parse_argument)], ...] = ()
-    environment: tuple[Annotated[str, PlainValidator(_parse_variable)], ...] = ("PATH", "HOME", "LANG")
+    environment: tuple[Annotated[str, PlainValidator(_parse_variable)], ...] = DEFAULT_ENVIRONMENT
     clone_url: Annotated[str, PlainValidator(_parse_clone_url)] = ""
     clone_timeout: PositiveDuration = timedelta(minutes=5)
     timeout: PositiveDuration = timedelta(hours=1)
-    queue_timeout: PositiveDuration = timedelta(hours=12)
+    queue_timeout: PositiveDuration = timedelta(seconds=QUEUE_TIMEOUT)
     max_parallel: Count = 2
     output_limit: Size = 10 * 2**20
     retention: PositiveDuration = timedelta(days=30)

@@ -7,8 +7,6 @@ poll is also a reading of every automation.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,13 +82,13 @@ class Budget:
         now = self._clock.boottime()
         return max(0.0, self._sums.find_earliest_fire(now) - now)
 
-    def wait_for_poll(self, requests: int = 1) -> AbstractAsyncContextManager[BudgetReservation]:
-        """Wait for the place of a list request, the first of ``requests``. An unused place is given back."""
-        return self._wait_for_place(self._polls, requests)
+    async def wait_for_poll(self, requests: int = 1) -> None:
+        """Wait for the place of a list request, the first of ``requests``, which must be sent at once."""
+        await self._wait_for_place(self._polls, requests)
 
-    def wait_for_reading(self) -> AbstractAsyncContextManager[BudgetReservation]:
-        """Wait for the place of any other request except fires. An unused place is given back."""
-        return self._wait_for_place(self._readings, 1)
+    async def wait_for_reading(self) -> None:
+        """Wait for the place of any other request except fires, which must be sent at once."""
+        await self._wait_for_place(self._readings, 1)
 
     def expect(self, need: Need) -> None:
         """Keep a reserve for this need of polls and readings."""
@@ -116,17 +114,17 @@ class Budget:
         self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.boottime())
         self._admit_all()
 
-    @asynccontextmanager
-    async def _wait_for_place(self, queue: deque[_Waiter], requests: int) -> AsyncIterator[BudgetReservation]:
+    async def _wait_for_place(self, queue: deque[_Waiter], requests: int) -> None:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), requests)
         queue.append(waiter)
         try:
             self._admit_all()
-            yield await waiter.future
-        finally:
-            if waiter.future.done() and not waiter.future.cancelled():
+            (await waiter.future).use()
+        except asyncio.CancelledError:
+            if not waiter.future.cancelled():
                 waiter.future.result().give_back()
-            waiter.future.cancel()
+            raise
+        finally:
             self._admit_all()
 
     def _admit_all(self) -> None:

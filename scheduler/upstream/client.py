@@ -8,8 +8,8 @@ at its recorded instant. The place of a `run` comes from `reserve`.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -224,15 +224,13 @@ class ApiClient:
         Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id and for an object that is no
         automation.
         """
-        request, result = await self._retrieve(self._config.locate_automation(automation_id))
-        if result is None:
+        url = self._config.locate_automation(automation_id)
+        document = await self._retrieve(url, read_automation)
+        if document is None:
             return None
-        automation = parse_automation(await self._decode_document(result, request, read_automation))
+        automation = parse_automation(document)
         if automation.id != to_canonical_id(automation_id):
-            raise UpstreamError(
-                f"GET {self._config.locate_automation(automation_id)} answered with another "
-                f"automation, {automation.id}"
-            )
+            raise UpstreamError(f"GET {url} answered with another automation, {automation.id}")
         return automation
 
     async def read_document(self, automation_id: str) -> Document | None:
@@ -240,15 +238,7 @@ class ApiClient:
 
         Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id.
         """
-        request, result = await self._retrieve(self._config.locate_automation(automation_id))
-        return None if result is None else await self._decode_document(result, request)
-
-    async def _retrieve(self, url: str) -> tuple[httpx.Request, Reply | Failure | None]:
-        """Return the request for one object and its result, with None for a 404."""
-        request = self._make_request("GET", url)
-        result = await self._send_in_turn("retrieve", request)
-        is_missing = isinstance(result, Reply) and result.status == HTTPStatus.NOT_FOUND
-        return request, None if is_missing else result
+        return await self._retrieve(self._config.locate_automation(automation_id))
 
     async def read_run_output(self, run_id: str) -> RunOutputTail | None:
         """Return the end of a run's output, or None for a 404.
@@ -256,27 +246,36 @@ class ApiClient:
         Only the embedded API has the output of runs. Raise `UpstreamError`, and `InvalidAutomation` for a
         text that is no id.
         """
-        request, result = await self._retrieve(self._config.locate_run_output(run_id))
-        if result is None:
+        document = await self._retrieve(self._config.locate_run_output(run_id))
+        if document is None:
             return None
-        document = await self._decode_document(result, request)
         size, text = document.get("size"), document.get("output")
         return RunOutputTail(size if isinstance(size, int) else None, text if isinstance(text, str) else None)
+
+    async def _retrieve(self, url: str, read: ReadBody = _read_whole) -> Document | None:
+        """Return one object, read by ``read``, or None for a 404."""
+        request = self._make_request("GET", url)
+        result = await self._send_in_turn("retrieve", request)
+        if isinstance(result, Reply) and result.status == HTTPStatus.NOT_FOUND:
+            return None
+        return await self._decode_document(result, request, read)
 
     # ---------------------------------------------------------------- writing
 
     async def create(self, fields: NewAutomation) -> Document:
         """Create an automation and return the API's view. Raise `UpstreamError`."""
-        request = self._make_request("POST", self._config.collection, body=fields)
-        return await self._decode_document(await self._send_in_turn("create", request), request)
+        return await self._write("create", "POST", self._config.collection, fields)
 
     async def update(self, automation_id: str, fields: AutomationEdit) -> Document:
         """Change an automation and return the API's view.
 
         Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id.
         """
-        request = self._make_request("PATCH", self._config.locate_automation(automation_id), body=fields)
-        return await self._decode_document(await self._send_in_turn("update", request), request)
+        return await self._write("update", "PATCH", self._config.locate_automation(automation_id), fields)
+
+    async def _write(self, endpoint: str, method: str, url: str, fields: Mapping[str, object]) -> Document:
+        request = self._make_request(method, url, body=fields)
+        return await self._decode_document(await self._send_in_turn(endpoint, request), request)
 
     async def delete(self, automation_id: str) -> None:
         """Remove an automation.
@@ -310,28 +309,6 @@ class ApiClient:
         content = None if body is None else json.dumps(body).encode()
         return httpx.Request(method, _parse_url(url), headers=all_headers, content=content)
 
-    @asynccontextmanager
-    async def _wait_turn(self) -> AsyncIterator[None]:
-        """Wait for the turn of a request that can wait.
-
-        The place in the budget comes last and is used at once.
-        """
-        with self._count_use():
-            async with self._turns, self._budget.wait_for_reading() as place:
-                place.use()
-                yield
-
-    @asynccontextmanager
-    async def _wait_list_turn(self, requests: int) -> AsyncIterator[None]:
-        """Wait for the place of a list request, the first of ``requests``.
-
-        A list request needs no turn: readings that hang must not delay a poll.
-        """
-        with self._count_use():
-            async with self._budget.wait_for_poll(requests) as place:
-                place.use()
-                yield
-
     @contextmanager
     def _count_use(self) -> Iterator[None]:
         """Count a use of the client during the block."""
@@ -345,8 +322,11 @@ class ApiClient:
                 self._idle.set()
 
     async def _send_in_turn(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
-        async with self._wait_turn():
-            return await self._exchange(endpoint, request)
+        """Send a request that can wait. The place in the budget comes last."""
+        with self._count_use():
+            async with self._turns:
+                await self._budget.wait_for_reading()
+                return await self._exchange(endpoint, request)
 
     async def _exchange(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
         """Send a request. Learn from its answer the clock offset, and the wait after a 429."""
@@ -372,7 +352,9 @@ class ApiClient:
     # ---------------------------------------------------------------- answers
 
     async def _read_page(self, *, offset: int, limit: int, read: ReadBody = read_page) -> ListPage:
-        async with self._wait_list_turn(1 if offset else self._snapshots.pages):
+        with self._count_use():
+            # without a turn: readings that hang must not delay a poll
+            await self._budget.wait_for_poll(1 if offset else self._snapshots.pages)
             begun_at, begun = self._clock.now(), self._clock.boottime()
             request = self._make_request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
             result = await self._exchange("list", request)

@@ -7,30 +7,21 @@ bounded, and an object beyond the bound has only its readable fields.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
 from scheduler.core.quantities import pluralize
 from scheduler.upstream.exchange import Reply
-from scheduler.upstream.partial_json import (
-    Malformed,
-    ReadItems,
-    Steps,
-    make_keys,
-    read_value,
-    run_in_pieces,
-    skip_value,
-)
+from scheduler.upstream.partial_json import Fields, Malformed, ReadItems, read_value, run_in_pieces
 
 MAX_VALUES: Final = 200_000
 """Largest number of JSON values in a whole document, by its commas and brackets outside of texts.
 
 Eight megabytes of ``[],[],`` would become two hundred megabytes of lists.
 """
-_AUTOMATION: Final = make_keys(AUTOMATION_FIELDS)
-_PAGE: Final = make_keys(("count", "results"))
+_PAGE: Final = ("count", "results")
 _LONGEST_INTEGER: Final = 1000
 """Largest number of digits of an integer. The conversion takes quadratic time."""
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
@@ -42,10 +33,7 @@ class Undecodable(ValueError):
 
 async def read_automation(reply: Reply) -> object:
     """Return the input of `parse_automation`. Raise `Undecodable`."""
-    try:
-        return await run_in_pieces(read_value(_require_body(reply), _AUTOMATION))
-    except Malformed as error:
-        raise _make_undecodable(reply, str(error)) from None
+    return await _read_fields(reply, AUTOMATION_FIELDS)
 
 
 async def read_page(reply: Reply) -> object:
@@ -53,7 +41,7 @@ async def read_page(reply: Reply) -> object:
 
     Each item of ``results`` is an input of `parse_automation`.
     """
-    return await _read_page(reply, ReadItems(_AUTOMATION))
+    return await _read_fields(reply, _PAGE, ReadItems(AUTOMATION_FIELDS))
 
 
 async def read_whole_page(reply: Reply) -> object:
@@ -61,7 +49,7 @@ async def read_whole_page(reply: Reply) -> object:
 
     A document without valid JSON, or beyond the bound, has only its readable fields.
     """
-    return await _read_page(reply, _ReadWholeItems(_AUTOMATION))
+    return await _read_fields(reply, _PAGE, _ReadWholeItems(AUTOMATION_FIELDS))
 
 
 async def read_first_row(reply: Reply) -> object:
@@ -69,16 +57,16 @@ async def read_first_row(reply: Reply) -> object:
 
     Return None when the body does not reach the beginning of an object.
     """
-    items = ReadItems(_AUTOMATION)
+    items = ReadItems(AUTOMATION_FIELDS)
     with suppress(Malformed):
-        await run_in_pieces(read_value(reply.body or b"", _PAGE, {"results": items}))
+        await run_in_pieces(read_value(reply.body or b"", _PAGE, items))
     items.spoil(f"the object is too large: {reply.problem}")  # also when the end of the object arrived
     return items.rows[0] if items.rows else None
 
 
-async def _read_page(reply: Reply, items: ReadItems) -> object:
+async def _read_fields(reply: Reply, wanted: Collection[str], items: ReadItems | None = None) -> object:
     try:
-        return await run_in_pieces(read_value(_require_body(reply), _PAGE, {"results": items}))
+        return await run_in_pieces(read_value(_require_body(reply), wanted, items))
     except Malformed as error:
         raise _make_undecodable(reply, str(error)) from None
 
@@ -91,10 +79,10 @@ def decode_whole(reply: Reply) -> object:
     body = _require_body(reply)
     try:
         return _decode(body)
+    except Malformed as error:
+        raise _make_undecodable(reply, str(error)) from None
     except (ValueError, RecursionError) as error:
-        raise _make_undecodable(
-            reply, str(error) if isinstance(error, _TooManyValues) else type(error).__name__
-        ) from None
+        raise _make_undecodable(reply, type(error).__name__) from None
 
 
 def _require_body(reply: Reply) -> bytes:
@@ -111,35 +99,22 @@ def _make_undecodable(reply: Reply, why: str) -> Undecodable:
 # ---------------------------------------------------------------- whole documents
 
 
-class _TooManyValues(ValueError):
-    """A document holds more values than `MAX_VALUES`."""
-
-
 class _ReadWholeItems(ReadItems):
-    """Reads the items of a list as whole documents."""
+    """Reads the objects of a list as whole documents."""
 
-    def read(self, body: bytes, at: int) -> Steps[int]:
-        """See `ReadItems`."""
-        end = yield from skip_value(body, at)
-        try:
-            self.rows.append(_decode(body[at:end]))
-        except (ValueError, RecursionError):
-            yield from super().read(body, at)
-            self.rows[-1] = drop_unreadable(self.rows[-1])
-        return end
+    def _decode_object(self, text: bytes) -> Fields:
+        return _decode(text)
 
 
-def drop_unreadable(row: object) -> dict[str, object] | None:
-    """Return the readable fields of an object; None for any other value."""
-    if not isinstance(row, Mapping):
-        return None
+def drop_unreadable(row: Fields) -> Fields:
+    """Return the readable fields of an object."""
     return {name: value for name, value in row.items() if not isinstance(value, Unreadable)}
 
 
-def _decode(body: bytes) -> object:
+def _decode(body: bytes) -> Any:
     values = _STRING.sub(b"", body)
     if sum(values.count(mark) for mark in b",[{") > MAX_VALUES:
-        raise _TooManyValues(f"it holds more than {MAX_VALUES} values")
+        raise Malformed(f"it holds more than {MAX_VALUES} values")
     return _JSON.decode(body.decode("utf-8-sig"))
 
 

@@ -7,7 +7,7 @@ hold the request and with it the key. Text from the API is in no ``repr``, becau
 
 import asyncio
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -93,9 +93,13 @@ async def _read_reply(response: httpx.Response) -> Reply:
     if coding is not None and coding not in _WINDOWS:
         encoded = f"its body has an encoding that was not requested: {coding}"
         return Reply(response.status_code, headers, None, encoded)
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     body = bytearray()
     try:
-        await _read_body(response, body, coding)
+        if coding is None:
+            await _read_plain(response.stream, body)
+        else:
+            await _read_packed(response.stream, _WINDOWS[coding], body)
     except zlib.error:
         return Reply(response.status_code, headers, None, f"its body is no valid {coding}")
     problem = f"its body is larger than {MAX_BODY // 2**20} MiB" if len(body) > MAX_BODY else None
@@ -113,46 +117,30 @@ def _find_coding(headers: Mapping[str, str]) -> str | None:
     return ", ".join(coding for coding in codings if coding not in {"", "identity"}) or None
 
 
-async def _read_body(response: httpx.Response, body: bytearray, coding: str | None) -> None:
-    """Append the answer to ``body`` until its end, or until it is too large.
-
-    Raise `zlib.error` when the body does not match its content coding.
-    """
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    unpacked = None if coding is None else _Unpacker(_WINDOWS[coding])
-    async for chunk in response.stream:
-        if unpacked is None:
-            body += chunk
-        else:
-            await unpacked.take(chunk, body)
+async def _read_plain(chunks: AsyncIterable[bytes], body: bytearray) -> None:
+    """Append the chunks to ``body`` until their end, or until it is too large."""
+    async for chunk in chunks:
+        body += chunk
         if len(body) > MAX_BODY:
             return
-    if unpacked is not None and not unpacked.is_whole:
-        raise zlib.error("it ends too early")
 
 
-class _Unpacker:
-    """A packed body, unpacked into another body.
+async def _read_packed(chunks: AsyncIterable[bytes], window: int, body: bytearray) -> None:
+    """Append the unpacked chunks to ``body`` as `_read_plain` does, and let other tasks run between pieces.
 
-    The other body never becomes much larger than `MAX_BODY`, even with extreme compression.
+    The body never becomes much larger than `MAX_BODY`, even with extreme compression. Raise `zlib.error` when
+    the chunks do not match the format or end too early. No chunks are an empty body.
     """
-
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._stream = zlib.decompressobj(window)
-        self._begun = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the received body is complete. An empty body is complete."""
-        return self._stream.eof or not self._begun
-
-    async def take(self, chunk: bytes, body: bytearray) -> None:
-        """Unpack ``chunk`` in pieces, and let other tasks run between the pieces. Raise `zlib.error`."""
-        while chunk and len(body) <= MAX_BODY:
-            if self._stream.eof:  # gzip allows several members, one behind the other (RFC 1952, section 2.2)
-                self._stream = zlib.decompressobj(self._window)
-            self._begun = True
-            body += self._stream.decompress(chunk, _PIECE)
-            chunk = self._stream.unconsumed_tail or self._stream.unused_data
+    stream, is_begun = zlib.decompressobj(window), False
+    async for chunk in chunks:
+        packed, is_begun = chunk, True
+        while packed:
+            if stream.eof:  # gzip allows several members, one behind the other (RFC 1952, section 2.2)
+                stream = zlib.decompressobj(window)
+            body += stream.decompress(packed, _PIECE)
+            if len(body) > MAX_BODY:
+                return
+            packed = stream.unconsumed_tail or stream.unused_data
             await asyncio.sleep(0)
+    if is_begun and not stream.eof:
+        raise zlib.error("it ends too early")

@@ -14,7 +14,7 @@ grammar is the grammar of RFC 8259. Skipped content is not checked.
 import asyncio
 import json
 import re
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from functools import lru_cache
 from typing import Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
@@ -32,11 +32,8 @@ LONGEST_VALUE: Final = 2**20
 """Largest wanted value, in bytes. A longer value is `Unreadable`."""
 SMALL: Final = 2**14
 """Largest object, in bytes, for `json`. Any content of this size is read without a noticeable delay."""
-_WINDOWS: Final = (2**9, 2**12, SMALL)
-"""Numbers of bytes of a small object for `json`, tried in turn while the object goes on behind them."""
-_LONGEST_ESCAPE: Final = len("\\u0000")
 _STEPS: Final = 200
-"""Members, brackets or rows between two yields: less than a millisecond."""
+"""Members, brackets or rows between two yields: about a millisecond."""
 _LONGEST_NUMBER: Final = 32
 MOST_ITEMS: Final = 100_000
 """Largest number of objects in a list.
@@ -48,28 +45,15 @@ _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 # Only repeats of single characters are possessive. Up to Python 3.11.4, possessive repeats of groups lose
 # their place when they fail (CPython #106052).
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
-_SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
-_S: Final = _SPACE.pattern
-_MEMBER: Final = re.compile(
-    b"(%b)%b:%b(%b|%b)%b([,}])%b" % (_STRING, _S, _S, _STRING, _SCALAR, _S, _S), re.DOTALL
-)
-"""A member of an object with a text, a number or a word as its value, and the mark behind the member."""
-_KEY: Final = re.compile(b"(%b)%b:%b" % (_STRING, _S, _S), re.DOTALL)
-_MARK: Final = re.compile(b"%b([,}])%b" % (_S, _S))
 _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*', re.DOTALL)
-_IN_SCALAR: Final = re.compile(_SCALAR)
+_IN_SCALAR: Final = re.compile(rb'[^"\[\]{},: \t\n\r]++')
 _TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*' % _STRING, re.DOTALL)
-_WORDS: Final[Mapping[bytes, object]] = {b"true": True, b"false": False, b"null": None}
+_DEPTHS: Final[Mapping[bytes, int]] = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _KINDS: Final[Mapping[bytes, type]] = {b"[": list, b"{": dict}
 
 
 class Malformed(ValueError):
     """The bytes at this place are no JSON."""
-
-
-def make_keys(names: Iterable[str]) -> Mapping[bytes, str]:
-    """Return field names in the form that `read_value` uses."""
-    return {f'"{name}"'.encode(): name for name in names}
 
 
 _turns: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]]" = WeakKeyDictionary()
@@ -93,16 +77,20 @@ async def run_in_pieces(steps: Steps[T]) -> T:
         return result
 
 
-def read_value(
-    body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None
-) -> Steps[object]:
+def read_value(body: bytes, wanted: Collection[str], items: "ReadItems | None" = None) -> Steps[object]:
     """Return the wanted fields of the object in ``body``. For any other value only the type counts.
 
-    ``wanted`` is made by `make_keys`. ``items`` gives the readers of list items, by field. The last of
-    several members with one key counts. Raise `Malformed`.
+    ``items`` reads the items of wanted lists. The last of several members with one key counts. Raise
+    `Malformed`.
     """
-    at = _skip_space(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0)
-    value, end = yield from _read(body, at, wanted, items or {})
+    begin = _skip_space(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0)
+    value: object
+    if body[begin : begin + 1] == b"{":
+        value = fields = Fields()
+        end = yield from _read_members(body, begin, wanted, fields, items)
+    else:
+        end = yield from skip_value(body, begin)
+        value = _decode(body, begin, end)
     if _skip_space(body, end) != len(body):
         raise Malformed("something follows it")
     if isinstance(value, Unreadable):
@@ -119,43 +107,54 @@ class ReadItems:
     of the body.
     """
 
-    def __init__(self, wanted: Mapping[bytes, str]) -> None:
+    def __init__(self, wanted: Collection[str]) -> None:
         self.rows: list[object] = []
         self._wanted = wanted
 
     def read(self, body: bytes, at: int) -> Steps[int]:
         """Append the item at ``at`` and return the index of its end.
 
-        Raise `Malformed` when the end is unknown.
+        Raise `Malformed` when the end is unknown, and after `MOST_ITEMS` items.
         """
+        if len(self.rows) == MOST_ITEMS:
+            raise Malformed(f"a list in it holds more than {MOST_ITEMS:,} objects")
         if body[at : at + 1] != b"{":
-            value, end = yield from _read(body, at, {}, {})
-            self.rows.append(value)
+            end = yield from skip_value(body, at)
+            self.rows.append(_decode(body, at, end))
             return end
-        if (small := _read_small(body, at)) is not None:
-            self.rows.append(self._pick(small[0]))
-            return small[1]
-        fields: Fields = {}
+        fields = Fields()
         self.rows.append(fields)
         try:
-            return (yield from _read_members(body, at + 1, self._wanted, {}, fields))
+            end = yield from skip_value(body, at)
+            fields.update(self._decode_object(body[at:end]))
+        except (ValueError, RecursionError):
+            return (yield from self._read_in_parts(body, at, fields))
+        return end
+
+    def _decode_object(self, text: bytes) -> Fields:
+        """Return the wanted fields of a small object by `json`, which is several times as fast.
+
+        A list or an object becomes an empty value of its type, since a page of small objects may hold a
+        million lists. Raise ValueError or RecursionError.
+        """
+        if len(text) > SMALL:
+            raise ValueError("too large")
+        row = _JSON.decode(text.decode(errors="surrogateescape"))
+        values = ((name, row[name]) for name in self._wanted if name in row)
+        return {name: type(value)() if isinstance(value, list | dict) else value for name, value in values}
+
+    def _read_in_parts(self, body: bytes, at: int, fields: Fields) -> Steps[int]:
+        try:
+            return (yield from _read_members(body, at, self._wanted, fields))
         except Malformed:
             self.spoil("the object is no JSON")
             return (yield from skip_value(body, at))
-
-    def _pick(self, row: Fields) -> Fields:
-        """Return only the wanted fields, since a page of small objects may hold a million lists.
-
-        A list or an object becomes an empty value of its type.
-        """
-        values = ((name, row[name]) for name in self._wanted.values() if name in row)
-        return {name: type(value)() if isinstance(value, list | dict) else value for name, value in values}
 
     def spoil(self, why: str) -> None:
         """Make the fields of the newest object unreadable, except its id and its name."""
         if self.rows and isinstance(fields := self.rows[-1], dict):
             unreadable = _make_unreadable(why)
-            fields |= {name: unreadable for name in self._wanted.values() if name not in {"id", "name"}}
+            fields |= {name: unreadable for name in self._wanted if name not in {"id", "name"}}
 
 
 @lru_cache(maxsize=8)
@@ -170,127 +169,69 @@ def _make_unreadable(why: str) -> Unreadable:
 # ---------------------------------------------------------------- reading
 
 
-def _read(
-    body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems]
-) -> Steps[tuple[object, int]]:
-    if body[at : at + 1] == b"{":
-        fields: Fields = {}
-        return fields, (yield from _read_members(body, at + 1, wanted, items, fields))
-    end = yield from skip_value(body, at)
-    return _decode(body, at, end), end
-
-
 def _read_members(
-    body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields
+    body: bytes, at: int, wanted: Collection[str], fields: Fields, items: ReadItems | None = None
 ) -> Steps[int]:
-    """Read the members behind the opening bracket into ``fields``.
+    """Read the object at ``at`` into ``fields``. Return the index of its end."""
+    return _read_series(body, at, lambda begin: _read_member(body, begin, wanted, fields, items))
+
+
+def _read_series(body: bytes, at: int, read_next: Callable[[int], Steps[int]]) -> Steps[int]:
+    """Read the members or items behind the opening bracket at ``at``, each by ``read_next``.
 
     Return the index behind the closing bracket.
     """
-    at = _skip_space(body, at)
-    if body[at : at + 1] == b"}":
+    mark, closing = b",", b"}" if body[at : at + 1] == b"{" else b"]"
+    at = _skip_space(body, at + 1)
+    if body[at : at + 1] == closing:
         return at + 1
     count, paused_at = 0, at
-    while True:
+    while mark != closing:
         count += 1
         if count % _STEPS == 0 or at - paused_at > PIECE:
             yield
             paused_at = at
-        member = _MEMBER.match(body, at, at + PIECE)
-        if member is not None and member[3] == b"," and member.end() == at + PIECE:
-            member = None  # the space behind the member may go on
-        if member is not None:
-            name = _find_name(member[1], wanted)
-            if name is not None:
-                fields[name] = _decode(body, *member.span(2))
-            mark, at = member[3], member.end()
-        else:
-            mark, at = yield from _read_long_member(body, at, wanted, items, fields)
-        if mark == b"}":
-            return at
+        end = yield from read_next(at)
+        mark, at = _read_mark(body, end, b"," + closing)
+    return at
 
 
-def _read_long_member(
-    body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields
-) -> Steps[tuple[bytes, int]]:
-    """Read a nested or long member. Return the mark behind the member, and the index behind the mark."""
-    key = _KEY.match(body, at, at + PIECE)
-    if key is None:
+def _read_member(
+    body: bytes, at: int, wanted: Collection[str], fields: Fields, items: ReadItems | None
+) -> Steps[int]:
+    """Read the member at ``at``. Return the index of its end."""
+    if body[at : at + 1] != b'"':
         _fail(body, at)
-    name, begin = _find_name(key[1], wanted), key.end()
-    if name is not None and name in items and body[begin : begin + 1] == b"[":
-        fields[name] = items[name].rows
-        end = yield from _read_items(body, begin + 1, items[name])
-    else:
-        end = yield from skip_value(body, begin)
-        if name is not None:
-            fields[name] = _decode(body, begin, end)
-    mark = _MARK.match(body, end)
-    if mark is None:
-        _fail(body, end)
-    return mark[1], mark.end()
+    key_end = yield from skip_value(body, at)
+    name = _decode(body, at, key_end)
+    _, begin = _read_mark(body, key_end, b":")
+    if not isinstance(name, str) or name not in wanted:
+        return (yield from skip_value(body, begin))
+    if items is not None and body[begin : begin + 1] == b"[":
+        fields[name] = items.rows
+        return (yield from _read_series(body, begin, lambda item: items.read(body, item)))
+    end = yield from skip_value(body, begin)
+    fields[name] = _decode(body, begin, end)
+    return end
 
 
-def _read_items(body: bytes, at: int, items: ReadItems) -> Steps[int]:
+def _read_mark(body: bytes, at: int, allowed: bytes) -> tuple[bytes, int]:
+    """Return the mark behind the space at ``at``, and the index of the value behind the mark."""
     at = _skip_space(body, at)
-    if body[at : at + 1] == b"]":
-        return at + 1
-    paused_at = at
-    while True:
-        if len(items.rows) % _STEPS == 0 or at - paused_at > SMALL:
-            yield
-            paused_at = at
-        if len(items.rows) == MOST_ITEMS:
-            raise Malformed(f"a list in it holds more than {MOST_ITEMS:,} objects")
-        end = yield from items.read(body, _skip_space(body, at))
-        at = _skip_space(body, end)
-        mark = body[at : at + 1]
-        at += 1
-        if mark == b"]":
-            return at
-        if mark != b",":
-            _fail(body, at)
+    mark = body[at : at + 1]
+    if not mark or mark not in allowed:
+        _fail(body, at)
+    return mark, _skip_space(body, at + 1)
 
 
-def _find_name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
-    """Return the name of the field with this key, or None. The key may contain escapes."""
-    if b"\\" in key and isinstance(text := _decode_text(key), str):
-        key = b'"%b"' % text.encode(errors="replace")
-    return wanted.get(key)
+def _skip_space(body: bytes, at: int) -> int:
+    space = _SPACE.match(body, at)
+    assert space is not None  # the pattern also matches an empty text
+    return space.end()
 
 
-# ---------------------------------------------------------------- small objects
-
-
-def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
-    """Read a small object with `json`, which is several times as fast, and return the object and its end.
-
-    Return None for an object that is not small, or that `json` refuses. The text for `json` usually ends with
-    the object. `json` gets more text only when the object goes on behind the text, so thousands of bad
-    objects cost no more than their bytes.
-    """
-    for end in (body.find(b"}", at, at + SMALL) + 1, *(at + size for size in _WINDOWS)):
-        text = body[at:end].decode(errors="surrogateescape")
-        try:
-            value, length = _JSON.raw_decode(text)
-        except json.JSONDecodeError as error:
-            if error.pos < len(text) - _LONGEST_ESCAPE and not error.msg.startswith("Unterminated"):
-                return None
-        except (ValueError, RecursionError):
-            return None
-        else:
-            read = text[:length]
-            return value, at + (length if text.isascii() else len(read.encode(errors="surrogateescape")))
-    return None
-
-
-def _parse_integer(digits: str) -> object:
-    if len(digits) > _LONGEST_NUMBER:
-        return Unreadable(f"a number of {len(digits)} characters")
-    return int(digits)
-
-
-_JSON: Final = json.JSONDecoder(parse_int=_parse_integer)
+def _fail(body: bytes, at: int) -> NoReturn:
+    raise Malformed("it ends too early" if at >= len(body) else f"it is no JSON at byte {at}")
 
 
 # ---------------------------------------------------------------- passing over
@@ -305,8 +246,9 @@ def skip_value(body: bytes, at: int) -> Steps[int]:
         return (yield from _skip_brackets(body, at))
     end = at
     while (piece := _IN_SCALAR.match(body, end, end + PIECE)) is not None:
+        if end > at:
+            yield
         end = piece.end()
-        yield
     if end == at:
         _fail(body, at)
     return end
@@ -333,34 +275,20 @@ def _skip_brackets(body: bytes, at: int) -> Steps[int]:
     depth = count = 0
     while True:
         count += 1
-        if count % _STEPS == 0:
-            yield
         piece = _TO_BRACKET.match(body, at, at + PIECE)
         assert piece is not None  # the pattern also matches an empty text
-        if piece.end() - at > PIECE // 2:
+        if count % _STEPS == 0 or piece.end() - at > PIECE // 2:
             yield
         at = piece.end()
         mark = body[at : at + 1]
-        if mark == b'"':
-            at = yield from _skip_string(body, at)
-        elif mark in {b"[", b"{"}:
-            depth, at = depth + 1, at + 1
-        elif mark in {b"]", b"}"}:
-            depth, at = depth - 1, at + 1
+        if mark in _DEPTHS:
+            depth, at = depth + _DEPTHS[mark], at + 1
             if not depth:
                 return at
+        elif mark == b'"':
+            at = yield from _skip_string(body, at)
         elif not mark:
             _fail(body, at)
-
-
-def _skip_space(body: bytes, at: int) -> int:
-    space = _SPACE.match(body, at)
-    assert space is not None  # the pattern also matches an empty text
-    return space.end()
-
-
-def _fail(body: bytes, at: int) -> NoReturn:
-    raise Malformed("it ends too early" if at >= len(body) else f"it is no JSON at byte {at}")
 
 
 # ---------------------------------------------------------------- values
@@ -369,35 +297,28 @@ def _fail(body: bytes, at: int) -> NoReturn:
 def _decode(body: bytes, begin: int, end: int) -> object:
     """Return the value between two indexes.
 
-    A list or an object becomes empty, since no field is a list or an object.
+    A list or an object becomes empty, since no field is a list or an object. Bytes that are no UTF-8 become
+    halves of surrogate pairs, which a text that decides may not contain.
     """
     if end - begin > LONGEST_VALUE:
         return Unreadable(f"{end - begin} bytes long")
-    value = body[begin:end]
-    if value.startswith(b'"'):
-        return _decode_text(value)
-    if value in _WORDS:
-        return _WORDS[value]
-    kind = _KINDS.get(value[:1])
-    return _parse_number(value) if kind is None else kind()
-
-
-def _decode_text(value: bytes) -> object:
-    """Return the text.
-
-    Bytes that are no UTF-8 become halves of surrogate pairs, which a text that decides may not contain.
-    """
+    if (kind := _KINDS.get(body[begin : begin + 1])) is not None:
+        return kind()
     try:
-        text: object = _JSON.decode(value.decode(errors="surrogateescape"))
+        value: object = _JSON.decode(body[begin:end].decode(errors="surrogateescape"))
     except ValueError:
         return Unreadable("no JSON")
-    return text
+    return value
 
 
-def _parse_number(value: bytes) -> object:
-    if len(value) > _LONGEST_NUMBER:
-        return Unreadable(f"a number of {len(value)} characters")
-    try:
-        return float(value) if re.search(rb"[.eE]", value) else int(value)
-    except ValueError:
-        return Unreadable("no JSON")
+def _parse_integer(digits: str) -> object:
+    if len(digits) > _LONGEST_NUMBER:
+        return Unreadable(f"a number of {len(digits)} characters")
+    return int(digits)
+
+
+def _parse_constant(_: str) -> Unreadable:
+    return Unreadable("no JSON")
+
+
+_JSON: Final = json.JSONDecoder(parse_int=_parse_integer, parse_constant=_parse_constant)

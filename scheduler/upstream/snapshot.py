@@ -143,11 +143,9 @@ class _Pass:
         Raise `UpstreamError` for too many such rows.
         """
         self.too_large += 1
-        if row is None or self.too_large > _MOST_TOO_LARGE:
+        if self.too_large > _MOST_TOO_LARGE:
             raise UpstreamError(
-                "a page of a single automation is too large to be read"
-                if row is None
-                else f"the list holds more than {_MOST_TOO_LARGE} automations that are too large to be read"
+                f"the list holds more than {_MOST_TOO_LARGE} automations that are too large to be read"
             )
         self.add(row)
 
@@ -169,81 +167,95 @@ class _Pass:
             self._disagree(f"its pages hold the automation {automation_id} twice")
 
 
-class PageSizes:
-    """The number of rows to request at each place of the list.
+class PageReader:
+    """A reader of the pages of a list, with the number of rows to request at each place.
 
     A page that had to shrink keeps its size in the next passes, so a list needs one request for each page.
     From time to time the sizes are forgotten, because the rows may have become smaller.
     """
 
-    def __init__(self) -> None:
-        self._usual = LARGEST_PAGE
-        self._shrunk: dict[int, int] = {}  # by the offset of the page, until the sizes are forgotten
-        self._tried = LARGEST_PAGE
-        self._fitted = LARGEST_PAGE  # size of the previous page
+    def __init__(self, read_page: ReadPage) -> None:
+        self._read_page = read_page
+        self.requests = 0
         self._passes = 0
+        self._forget()
 
-    def begin(self) -> None:
-        """Begin a pass."""
+    def _forget(self) -> None:
+        self._usual = self._fitted = LARGEST_PAGE  # rows of the next page and of the previous page
+        self._shrunk: dict[int, int] = {}  # by the offset of the page
+
+    def continue_from(self, predecessor: "PageReader") -> None:
+        """Continue with the page sizes of another reader of the same list."""
+        self._passes = predecessor._passes  # noqa: SLF001  its own kind
+        self._usual, self._fitted = predecessor._usual, predecessor._fitted  # noqa: SLF001  the same
+        self._shrunk = predecessor._shrunk  # noqa: SLF001  the same
+
+    def begin_pass(self) -> None:
+        """Begin a pass through the list."""
         self._passes += 1
         if self._passes % _FORGET_AFTER == 0:
-            self._shrunk, self._usual, self._fitted = {}, LARGEST_PAGE, LARGEST_PAGE
+            self._forget()
 
-    def choose_limit(self, offset: int) -> int:
-        """Return the number of rows to request from ``offset`` on."""
-        self._tried = self._shrunk.get(offset, self._usual)
-        return self._tried
+    async def read(self, offset: int) -> ListPage:
+        """Return the page from ``offset`` on.
 
-    def shrink(self, offset: int) -> bool:
-        """Request fewer rows from ``offset`` on, since the page was too large.
-
-        Return False for a page of one row.
+        Raise `PageTooLarge` with the readable part of the row when the first row alone is too large, and
+        `UpstreamError` when the row has no readable part.
         """
-        if self._tried == 1:
-            return False
-        fewer = self._fitted if self._fitted < self._tried else max(1, self._tried // 8)
+        while True:
+            rows = self._shrunk.get(offset, self._usual)
+            self.requests += 1
+            try:
+                page = await self._read_page(offset=offset, limit=rows)
+            except PageTooLarge as error:
+                if rows == 1:
+                    self._skip(offset)
+                    if error.row is None:
+                        raise UpstreamError("a page of a single automation is too large to be read") from None
+                    raise
+                self._shrink(offset, rows)
+            else:
+                self._fit(offset, rows, page)
+                return page
+
+    def _shrink(self, offset: int, rows: int) -> None:
+        """Request fewer rows from ``offset`` on, since a page of ``rows`` was too large."""
+        fewer = self._fitted if self._fitted < rows else max(1, rows // 8)
         self._shrunk[offset] = self._usual = fewer
-        return True
 
-    def skip(self, offset: int) -> None:
-        """Record that the single row at ``offset`` is too large for any page.
-
-        Rows behind it may be smaller.
-        """
+    def _skip(self, offset: int) -> None:
+        """Request rows behind a row that is too large for any page. These rows may be smaller."""
         self._shrunk[offset] = 1
         self._usual = LARGEST_PAGE
 
-    def fit(self, offset: int, page: ListPage) -> None:
-        """Choose the size of the next page after a good page.
+    def _fit(self, offset: int, rows: int, page: ListPage) -> None:
+        """Choose the size of the next page after a good page of ``rows``.
 
         The next page may hold the wanted number of bytes, but at most twice the rows of this page. After a
         shrunk page, the next page has at most the same number of rows.
         """
-        self._fitted = self._tried
-        self._usual = min(
-            _compute_page_rows(page), self._tried if offset in self._shrunk else 2 * self._tried
-        )
+        self._fitted = rows
+        self._usual = min(_compute_page_rows(page), rows if offset in self._shrunk else 2 * rows)
 
 
 class SnapshotReader:
     """A reader of snapshots, with a memory of the last snapshot and of good page sizes for this target."""
 
     def __init__(self, read_page: ReadPage, *, seconds: Callable[[], float]) -> None:
-        self._read_page = read_page
+        self._reader = PageReader(read_page)
         self._seconds = seconds
-        self._sizes = PageSizes()
-        self._requests = 0
         self.pages = 1  # requests of the newest complete reading
         self._known: Mapping[str, Automation] = {}
 
     def continue_from(self, predecessor: "SnapshotReader") -> None:
         """Continue with the page sizes of another reader of the same list."""
-        self._sizes, self.pages = predecessor._sizes, predecessor.pages  # noqa: SLF001  its own kind
+        self._reader.continue_from(predecessor._reader)  # noqa: SLF001  its own kind
+        self.pages = predecessor.pages
 
     async def read(self) -> Snapshot:
         """Return one snapshot, without a clock offset. Raise `UpstreamError` when the list cannot be read."""
         passes: list[_Pass] = []
-        self._requests = 0
+        self._reader.requests = 0
         while len(passes) < PASSES:
             passes.append(await self._read_pass(to_the_end=len(passes) == PASSES - 1))
             if passes[-1].is_consistent:
@@ -253,10 +265,10 @@ class SnapshotReader:
     async def _read_pass(self, *, to_the_end: bool) -> _Pass:
         """Read the list once. A pass with a disagreement ends early, except with ``to_the_end``."""
         current = _Pass(self._known)
-        self._sizes.begin()
+        self._reader.begin_pass()
         while current.is_consistent or to_the_end:
             try:
-                page = await self._read_next_page(current)
+                page = await self._reader.read(current.rows)
             except PageTooLarge as error:
                 current.add_beginning(error.row)
                 continue
@@ -266,24 +278,6 @@ class SnapshotReader:
                 break
         current.check_count()
         return current
-
-    async def _read_next_page(self, current: _Pass) -> ListPage:
-        """Return the next page. Its offset is the number of received rows, never the value of ``next``.
-
-        Raise `PageTooLarge` when the first row alone is too large.
-        """
-        while True:
-            self._requests += 1
-            try:
-                limit = self._sizes.choose_limit(current.rows)
-                page = await self._read_page(offset=current.rows, limit=limit)
-            except PageTooLarge:
-                if not self._sizes.shrink(current.rows):
-                    self._sizes.skip(current.rows)
-                    raise
-            else:
-                self._sizes.fit(current.rows, page)
-                return page
 
     def _make_snapshot(self, passes: list[_Pass]) -> Snapshot:
         """Merge the passes into a snapshot. When passes differ, the later pass counts."""
@@ -295,7 +289,7 @@ class SnapshotReader:
             automations = {id_: seen for id_, seen in automations.items() if id_ not in later.broken}
             automations |= later.automations
         self._known = automations
-        self.pages = max(self._requests, 1)
+        self.pages = max(self._reader.requests, 1)
         first = passes[0].first
         assert first is not None
         fullest = max(passes, key=lambda one: one.unidentified)

@@ -221,8 +221,7 @@ class FakeApi:
         """All automations, as they are half-way through the reading."""
         if self.budget is not None:
             for page in range(self.pages):
-                async with self.budget.wait_for_poll(self.pages if page == 0 else 1) as place:
-                    place.use()
+                await self.budget.wait_for_poll(self.pages if page == 0 else 1)
         begun_at, begun = self.clock.now(), self.clock.boottime()
         self.polls.append(begun_at)
         await asyncio.sleep(self.list_took / 2)
@@ -260,8 +259,7 @@ class FakeApi:
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""
         if self.budget is not None:
-            async with self.budget.wait_for_reading() as place:
-                place.use()
+            await self.budget.wait_for_reading()
         self.readings.append((automation_id, self.clock.now()))
         await asyncio.sleep(self.get_took / 2)
         automation = None if automation_id in self.get_hides else self._automations.get(automation_id)

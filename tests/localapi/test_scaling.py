@@ -90,7 +90,7 @@ def end_all(queue: Queue) -> list[tuple[EarlyCause, int]]:
     """End the runs that are not to begin; the cause and the number of runs of each transaction."""
     ended = []
     while (ends := queue.do(queue.runs.end_early(ERRORS))) is not None:
-        ended.append((ends.cause, ends.count))
+        ended.append(ends)
     return ended
 
 
@@ -164,7 +164,9 @@ def test_a_start_counts_what_waits_and_fails_what_was_going_on(queue: Queue) -> 
     queue.add("queued", "cancelled", count=2)
     queue.add("queued", count=3)
     queue.add("running", count=1)
-    assert queue.do(queue.runs.list_running()) == ["running a None 0"]
-    assert queue.do(queue.runs.fail_interrupted_runs()).unfinished_count == 5
+    (interrupted,) = queue.do(queue.runs.list_running())
+    assert interrupted.id == "running a None 0"
+    queue.do(queue.runs.finish(interrupted, runs.INTERRUPTED, NOW))
+    assert queue.do(queue.runs.count_unfinished()) == 5
     assert queue.do(queue.runs.list_running()) == []
     assert queue.do(queue.runs.list_runs(limit=1))[0]["error"] == runs.INTERRUPTED_ERROR

@@ -20,13 +20,12 @@ from scheduler.upstream.partial_json import (
     Malformed,
     ReadItems,
     Steps,
-    make_keys,
     read_value,
     run_in_pieces,
 )
 
-WANTED = make_keys(("id", "name", "enabled"))
-PAGE = make_keys(("count", "results"))
+WANTED = ("id", "name", "enabled")
+PAGE = ("count", "results")
 
 
 def done(steps: Steps[object]) -> object:
@@ -44,7 +43,7 @@ def read(body: bytes) -> object:
 
 def rows(body: bytes) -> list[object]:
     items: ReadItems = ReadItems(WANTED)
-    page: object = done(read_value(body, PAGE, {"results": items}))
+    page: object = done(read_value(body, PAGE, items))
     assert isinstance(page, dict)
     return items.rows
 
@@ -227,7 +226,7 @@ HOSTILE = {
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_large_value_is_read_in_many_pieces(body: bytes) -> None:
     """Each a bounded count of steps, or of bytes: so the pieces are in proportion to the size."""
-    steps = read_value(body, {**WANTED, **PAGE}, {"results": ReadItems(WANTED)})
+    steps = read_value(body, (*WANTED, *PAGE), ReadItems(WANTED))
     pieces = 0
     try:
         while True:

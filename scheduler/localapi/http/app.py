@@ -7,6 +7,7 @@ contract.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +24,6 @@ from scheduler.localapi.http.rate_limiter import KeyRateLimiter
 from scheduler.localapi.http.views import Views
 from scheduler.localapi.keys import ApiKeys
 
-COLLECTION: Final = "/api/projects/:project_id/task_automations/"
-RUN_OUTPUT: Final = "/api/projects/:project_id/task_runs/:id/output/"
-"""The only route that the hosted resource does not have."""
 OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 """The contract, for programs, served to everybody and as a whole: no ranges have to be parsed."""
 _YAML: Final = "application/yaml"  # RFC 9512
@@ -89,10 +87,7 @@ def build_app(
 
     return Router(
         [
-            *make_routes(COLLECTION, views.make_collection_actions()),
-            *make_routes(COLLECTION + ":id/", views.make_item_actions()),
-            *make_routes(COLLECTION + ":id/run/", views.make_run_actions()),
-            *make_routes(RUN_OUTPUT, views.make_output_actions()),
+            *chain.from_iterable(make_routes(*item) for item in views.make_actions().items()),
             Route("/healthz", get_health),
             Route("/metrics", get_metrics),
             Route("/openapi.yaml", get_contract),

@@ -6,20 +6,13 @@ The module `contract` judges the data, and does not know the format of the body.
 import asyncio
 import codecs
 import io
-import re
-from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from scheduler.localapi.http.errors import (
-    make_charset_error,
-    make_media_type_error,
-    make_parse_error,
-    make_too_large_error,
-    make_too_slow_error,
-)
+from scheduler.localapi.http.errors import ApiError, make_parse_error
 from scheduler.localapi.http.fields import Form
 from scheduler.localapi.http.json_codec import parse_json
 from scheduler.localapi.http.negotiation import CHARSETS, JSON, MAX_MEDIA_TYPE, MediaType, find_codec
@@ -38,10 +31,6 @@ MAX_FIELDS: Final = 1000
 """Fields of a form."""
 BODY_TIMEOUT: Final = 30.0
 """Seconds for the whole body: a slower client blocks a place for other clients."""
-_SAME_KIND: Final = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
-_ESCAPE: Final = 3  # characters
-_PIECE: Final = 64 * 1024
-"""Characters of a form that are decoded in a call."""
 
 
 async def read_body(request: Request) -> bytes:
@@ -52,17 +41,23 @@ async def read_body(request: Request) -> bytes:
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
-        raise make_too_large_error(MAX_BODY)
+        raise _make_too_large_error("body", MAX_BODY)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise make_too_large_error(MAX_BODY)
+                    raise _make_too_large_error("body", MAX_BODY)
     except TimeoutError:
-        raise make_too_slow_error(BODY_TIMEOUT) from None
+        detail = f"The body did not arrive within {BODY_TIMEOUT:g} seconds."
+        raise ApiError(HTTPStatus.REQUEST_TIMEOUT, detail) from None
     return bytes(body)
+
+
+def _make_too_large_error(subject: str, most: int) -> ApiError:
+    """Make a 413. The framework has no answer of this kind."""
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The {subject} is larger than {most} bytes.")
 
 
 def parse_body(raw: bytes, content_type: str) -> object:
@@ -74,16 +69,14 @@ def parse_body(raw: bytes, content_type: str) -> object:
     """
     if not raw:
         return {}
-    if len(content_type) > MAX_MEDIA_TYPE:
-        raise make_media_type_error(content_type)
-    media = MediaType.parse(content_type)
+    media = MediaType.parse(content_type if len(content_type) <= MAX_MEDIA_TYPE else "")
     if media.covers(JSON):
         return _parse_json_text(raw, _choose_codec(media))
     if media.covers(URLENCODED):
         if len(raw) > MAX_FORM:
-            raise make_too_large_error(MAX_FORM, what="form")
+            raise _make_too_large_error("form", MAX_FORM)
         return _parse_form_text(raw, _choose_codec(media))
-    raise make_media_type_error(content_type)
+    raise _make_unsupported_error(f'Unsupported media type "{content_type}" in request.')
 
 
 def _choose_codec(media: MediaType) -> str:
@@ -91,8 +84,13 @@ def _choose_codec(media: MediaType) -> str:
     charset = media.parameters.get("charset", "utf-8")
     codec = find_codec(charset)
     if codec is None:
-        raise make_charset_error(charset, CHARSETS)
+        detail = f'Unsupported charset "{charset}" in request Content-Type header; use one of '
+        raise _make_unsupported_error(f"{detail}{', '.join(CHARSETS)}.")
     return codec
+
+
+def _make_unsupported_error(detail: str) -> ApiError:
+    return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
 
 
 def _parse_json_text(raw: bytes, codec: str) -> object:
@@ -108,50 +106,7 @@ def _parse_form_text(raw: bytes, codec: str) -> Form:
     except UnicodeDecodeError:
         text = raw.decode("iso-8859-1")
     try:
-        return parse_form(text, codec)
+        fields = parse_qsl(text, keep_blank_values=True, encoding=codec, max_num_fields=MAX_FIELDS)
     except ValueError as error:
         raise make_parse_error(f"Form parse error - {error}") from None
-
-
-def parse_form(text: str, charset: str) -> Form:
-    """Return the fields of a form such as ``a=1&b=x+y%C3%A9``. For a repeated name the last field counts.
-
-    The rules are those of `urllib.parse.parse_qsl`. The library's function splits a whole value at each
-    ``%``: ten times the memory of the body, in a single call, and no other thread runs meanwhile. This
-    function decodes bounded pieces. Raises ValueError for more than `MAX_FIELDS`.
-    """
-    if text.count("&") >= MAX_FIELDS:
-        raise ValueError("Max number of fields exceeded")
-    form = Form()
-    for pair in text.split("&"):
-        if pair:
-            name, _, value = pair.replace("+", " ").partition("=")
-            form[_unquote(name, charset)] = _unquote(value, charset)
-    return form
-
-
-def _unquote(text: str, charset: str) -> str:
-    """Return a text with resolved escapes.
-
-    Each sequence of ASCII is decoded separately: other characters were decoded with the body.
-    """
-    if "%" not in text:
-        return text
-    return "".join(
-        _decode(run[0], charset) if run[0].isascii() else run[0] for run in _SAME_KIND.finditer(text)
-    )
-
-
-def _decode(run: str, charset: str) -> str:
-    return b"".join(map(unquote_to_bytes, _cut(run))).decode(charset, "replace")
-
-
-def _cut(run: str) -> Iterator[str]:
-    """Cut a text into pieces of a bounded size, without cutting an escape."""
-    start = 0
-    while start < len(run):
-        end = start + _PIECE
-        escape = run.rfind("%", end - _ESCAPE + 1, end) if end < len(run) else -1
-        end = end if escape < 0 else escape
-        yield run[start:end]
-        start = end
+    return Form(fields)  # of several fields with one name, the last counts

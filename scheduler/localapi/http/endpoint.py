@@ -8,6 +8,7 @@ the server, has no further effect.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -17,17 +18,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from scheduler.core.errors import Unreachable
-from scheduler.localapi.http.errors import (
-    ApiError,
-    make_invalid_key_error,
-    make_method_error,
-    make_missing_key_error,
-    make_missing_scope_error,
-    make_not_found_error,
-    make_parse_error,
-    make_server_error,
-    make_unavailable_error,
-)
+from scheduler.localapi.http.errors import ApiError, make_not_found_error, make_parse_error
 from scheduler.localapi.http.json_codec import encode
 from scheduler.localapi.http.long_work import LongWork
 from scheduler.localapi.http.metrics import ApiMetrics
@@ -101,19 +92,21 @@ class Endpoint:
         key = await self._authenticate(request)
         action = self.actions.get(request.method)
         if action is not None and not key.may(action.scope):
-            raise make_missing_scope_error(action.scope)
+            raise ApiError(HTTPStatus.FORBIDDEN, f"API key missing required scope '{action.scope}'")
         self.rate_limiter.count_request(key.id)
         if action is None:
-            raise make_method_error(request.method)
+            raise ApiError(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
         return await action.perform(Call(request, key))
 
     async def _authenticate(self, request: Request) -> ApiKey:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
-            raise make_missing_key_error()
+            detail = "Authentication credentials were not provided."
+            raise ApiError(HTTPStatus.UNAUTHORIZED, detail, code="not_authenticated")
         key = await self.keys.check(text.strip())
         if key is None:
-            raise make_invalid_key_error()
+            detail = "Personal API key found in request Authorization header is invalid."
+            raise ApiError(HTTPStatus.UNAUTHORIZED, detail)
         return key
 
 
@@ -129,11 +122,12 @@ def _to_api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case Unreachable():
-            return make_unavailable_error()
+            detail = "The API's database could not be reached. Nothing was done; try again later."
+            return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, detail)
         case ClientDisconnect():
             return make_parse_error("The request ended before its body did.")
     _log.error("request.failed", exc_info=error)
-    return make_server_error()
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "A server error occurred.")
 
 
 def render(answer: EndpointResponse, indent: int | None, headers: Mapping[str, str]) -> Response:

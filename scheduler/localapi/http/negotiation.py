@@ -8,9 +8,10 @@ that speaks only JSON.
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import collapse_rfc2231_value
+from http import HTTPStatus
 from typing import Final
 
-from scheduler.localapi.http.errors import make_not_acceptable_error
+from scheduler.localapi.http.errors import ApiError
 
 JSON: Final = "application/json"
 _MAX_INDENT: Final = 8
@@ -120,7 +121,7 @@ def negotiate_indent(accept: str | None) -> int | None:
     ranges = [MediaType.parse(text) for text in _split_ranges(accept)]
     fitting = [media for media in ranges if media.covers(JSON)]
     if not fitting:
-        raise make_not_acceptable_error()
+        raise ApiError(HTTPStatus.NOT_ACCEPTABLE, "Could not satisfy the request Accept header.")
     return _read_indent(max(fitting, key=lambda media: media.precedence))
 
 

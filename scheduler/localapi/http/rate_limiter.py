@@ -3,9 +3,10 @@
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
-from scheduler.localapi.http.errors import make_throttled_error
+from scheduler.localapi.http.errors import ApiError
 
 _MINUTE: Final = 60.0
 
@@ -26,5 +27,11 @@ class KeyRateLimiter:
         while admitted and admitted[0] <= now - _MINUTE:
             admitted.popleft()
         if len(admitted) >= self._per_minute:
-            raise make_throttled_error(math.ceil(admitted[0] + _MINUTE - now))
+            raise _make_throttled_error(math.ceil(admitted[0] + _MINUTE - now))
         admitted.append(now)
+
+
+def _make_throttled_error(seconds: int) -> ApiError:
+    """Make a 429: the next request of the key is accepted after these seconds."""
+    detail = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
+    return ApiError(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": str(seconds)})

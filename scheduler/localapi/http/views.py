@@ -17,13 +17,16 @@ from starlette.requests import Request
 from scheduler.localapi.http.bodies import PARSED_TYPES, parse_body, read_body
 from scheduler.localapi.http.contract import Contract
 from scheduler.localapi.http.endpoint import Action, Call, EndpointResponse
-from scheduler.localapi.http.errors import make_idempotency_key_error, make_not_found_error
+from scheduler.localapi.http.errors import ApiError, make_not_found_error
 from scheduler.localapi.http.long_work import LongWork
 from scheduler.localapi.http.negotiation import JSON
 from scheduler.localapi.http.paging import PageRequest
 from scheduler.localapi.keys import Scope
 from scheduler.localapi.store import AutomationJson, AutomationRef, Store, Value
 
+COLLECTION: Final = "/api/projects/:project_id/task_automations/"
+RUN_OUTPUT: Final = "/api/projects/:project_id/task_runs/:id/output/"
+"""The only route that the hosted resource does not have."""
 _CURRENT: Final = "@current"
 _DESCRIPTION: Final = "Automations: prompts that are run on a schedule."
 _MAX_IDEMPOTENCY_KEY: Final = 255
@@ -48,38 +51,34 @@ class Views:
     public_url: str
     max_page: int
 
-    def make_collection_actions(self) -> dict[str, Action]:
-        """Make the actions for all automations of a project."""
-        show = Action(Scope.READ, self._list)
+    def make_actions(self) -> dict[str, dict[str, Action]]:
+        """Make the actions of each route by method, in the order of ``Allow``."""
+        show_list, show = Action(Scope.READ, self._list), Action(Scope.READ, self._retrieve)
+        show_output = Action(Scope.READ, self._read_output)
         return {
-            "GET": show,
-            "POST": Action(Scope.WRITE, self._create),
-            "HEAD": show,
-            "OPTIONS": self._make_description("Task Automation List", has_post=True),
+            COLLECTION: {
+                "GET": show_list,
+                "POST": Action(Scope.WRITE, self._create),
+                "HEAD": show_list,
+                "OPTIONS": self._make_description("Task Automation List", has_post=True),
+            },
+            f"{COLLECTION}:id/": {
+                "GET": show,
+                "PATCH": Action(Scope.WRITE, self._update),
+                "DELETE": Action(Scope.WRITE, self._delete),
+                "HEAD": show,
+                "OPTIONS": self._make_description("Task Automation Instance"),
+            },
+            f"{COLLECTION}:id/run/": {
+                "POST": Action(Scope.WRITE, self._start_run),
+                "OPTIONS": self._make_description("Run", has_post=True),
+            },
+            RUN_OUTPUT: {
+                "GET": show_output,
+                "HEAD": show_output,
+                "OPTIONS": self._make_description("Run Output"),
+            },
         }
-
-    def make_item_actions(self) -> dict[str, Action]:
-        """Make the actions for a single automation."""
-        show = Action(Scope.READ, self._retrieve)
-        return {
-            "GET": show,
-            "PATCH": Action(Scope.WRITE, self._update),
-            "DELETE": Action(Scope.WRITE, self._delete),
-            "HEAD": show,
-            "OPTIONS": self._make_description("Task Automation Instance"),
-        }
-
-    def make_run_actions(self) -> dict[str, Action]:
-        """Make the actions to start a run of an automation."""
-        return {
-            "POST": Action(Scope.WRITE, self._start_run),
-            "OPTIONS": self._make_description("Run", has_post=True),
-        }
-
-    def make_output_actions(self) -> dict[str, Action]:
-        """Make the actions to read the output of a run."""
-        show = Action(Scope.READ, self._read_output)
-        return {"GET": show, "HEAD": show, "OPTIONS": self._make_description("Run Output")}
 
     async def _list(self, call: Call) -> EndpointResponse:
         request = call.request
@@ -119,7 +118,7 @@ class Views:
             raise make_not_found_error()
         if accepted.is_new:
             self.on_run()
-        return _make_response(accepted.automation, accepted.status)
+        return _make_response(accepted.automation)
 
     async def _read_output(self, call: Call) -> EndpointResponse:
         body = await self.read_output(_require_project(call), _parse_id(call))
@@ -169,7 +168,8 @@ def _read_idempotency_key(request: Request) -> str | None:
     """Return the client's name for the request, None for a request without a name."""
     name = request.headers.get("idempotency-key", "")
     if len(name) > _MAX_IDEMPOTENCY_KEY:
-        raise make_idempotency_key_error(_MAX_IDEMPOTENCY_KEY)
+        detail = f"The Idempotency-Key is longer than {_MAX_IDEMPOTENCY_KEY} characters."
+        raise ApiError(HTTPStatus.BAD_REQUEST, detail)
     return name or None
 
 

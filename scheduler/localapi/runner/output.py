@@ -77,25 +77,21 @@ class Output:
         self._room = self._room - written if written == len(part) else 0
 
 
-class RunOutputFiles:
-    """The outputs of the runs in a database; ``folder`` holds the folders of the runs."""
+async def read_run_output(
+    database: Database, folder: Path, project_id: int, run_id: str
+) -> dict[str, Any] | None:
+    """Read the end of a run's output, as an answer; None when the project has no such run.
 
-    def __init__(self, database: Database, folder: Path) -> None:
-        self._database = database
-        self._folder = folder
-
-    async def read(self, project_id: int, run_id: str) -> dict[str, Any] | None:
-        """Read the end of a run's output, as an answer; None when the project has no such run.
-
-        The answer has the size of the whole output in bytes. Without an output, size and output are None.
-        """
-        statement, values = "SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)
-        row = await self._database.read(lambda connection: connection.execute(statement, values).fetchone())
-        if row is None:
-            return None
-        end = await asyncio.to_thread(read_end, Workspace.locate(self._folder, run_id).output)
-        size, text = (None, None) if end is None else (end[0], end[1].decode(errors="replace"))
-        return {"id": run_id, "status": row["status"], "size": size, "output": text}
+    ``folder`` holds the folders of the runs. The answer has the size of the whole output in bytes. Without an
+    output, size and output are None.
+    """
+    statement, values = "SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)
+    row = await database.read(lambda connection: connection.execute(statement, values).fetchone())
+    if row is None:
+        return None
+    end = await asyncio.to_thread(read_end, Workspace.locate(folder, run_id).output)
+    size, text = (None, None) if end is None else (end[0], end[1].decode(errors="replace"))
+    return {"id": run_id, "status": row["status"], "size": size, "output": text}
 
 
 def read_end(path: Path, most: int = TAIL_SIZE) -> tuple[int, bytes] | None:

@@ -33,24 +33,6 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
-class _FaultLog:
-    """The log of a loop's errors. A repeated error is logged once, however often the loop tries again."""
-
-    def __init__(self) -> None:
-        self._last: str | None = None
-
-    def note(self, error: Exception) -> None:
-        """Log an error with the traceback, unless the try before failed with the same error."""
-        fault = repr(error)
-        if fault != self._last:
-            _log.error("runner.failed", exc_info=error)
-        self._last = fault
-
-    def clear(self) -> None:
-        """Note that a try succeeded."""
-        self._last = None
-
-
 class Runner:
     """A number of workers. Each worker takes the run with the longest wait.
 
@@ -95,22 +77,21 @@ class Runner:
         if self._config.command:
             _report_unset(self._config.environment)
         await self._report_command()
-        outputs = [
-            Workspace.locate(self._config.folder, run_id).output
-            for run_id in await self._queue.list_running()
-        ]
+        runs = await self._queue.list_running()
+        outputs = [Workspace.locate(self._config.folder, run.id).output for run in runs]
         await asyncio.gather(*(orphans.end_processes(output, self._config.grace) for output in outputs))
-        recovery = await self._queue.fail_interrupted_runs()
-        for run in recovery.runs:
+        for run in runs:
+            await self._queue.finish(run, INTERRUPTED, self._queue.now())
             self._on_end(INTERRUPTED.status, None)
             _log_end(run, INTERRUPTED, None)
-        self.queued = recovery.unfinished_count
+        self.queued = await self._queue.count_unfinished()
+        self.hurry_cancellations()
         self._retention_task = asyncio.create_task(self._retention.run(), name="runner-retention")
         self._tasks = [
             self._retention_task,
-            asyncio.create_task(self._watch_cancellations(), name="runner-cancelling"),
+            asyncio.create_task(self._repeat(self._check_cancellations), name="runner-cancelling"),
             *(
-                asyncio.create_task(self._work(), name=f"runner-{number}")
+                asyncio.create_task(self._repeat(self._work), name=f"runner-{number}")
                 for number in range(self._config.max_parallel)
             ),
         ]
@@ -153,20 +134,27 @@ class Runner:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _work(self) -> None:
-        faults = _FaultLog()
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step until the runner stops. A repeated error is logged once."""
+        last_fault = None
         while not self._stop.is_set():
-            self._wake_up.clear()  # before looking, to find a run that arrives meanwhile
             try:
-                is_taken = await self._run_next()
-                faults.clear()
-                if not is_taken:
-                    await self._wake_up.wait()
-            except Unreachable:  # stopped while the database is unreachable: the next start finds the run
-                continue
-            except Exception as error:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
-                faults.note(error)
+                await step()
+                last_fault = None
+            except Unreachable:
+                pass  # `DatabaseHealth` logs the cause, once; the next try may succeed
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: the next time it may go well
+                fault = repr(error)
+                if fault != last_fault:
+                    _log.error("runner.failed", exc_info=error)
+                last_fault = fault
                 await self._pause(_RETRY_AFTER)
+
+    async def _work(self) -> None:
+        """Carry out the next run, or wait for a run."""
+        self._wake_up.clear()  # before looking, to find a run that arrives meanwhile
+        if not await self._run_next():
+            await self._wake_up.wait()
 
     async def _run_next(self) -> bool:
         """Carry out the run with the longest wait. Return False when no run waits."""
@@ -208,23 +196,15 @@ class Runner:
             if interruption is not None and not interruption.done():
                 interruption.set_result(by)
 
-    async def _watch_cancellations(self) -> None:
-        """End the runs that may not begin or continue, for requests of any process."""
-        faults = _FaultLog()
-        while not self._stop.is_set():
-            try:
-                if self.queued or self.in_progress:
-                    await self._cancel()
-                    faults.clear()
-                if self.queued and self.in_progress < self._config.max_parallel:
-                    self._wake_up.set()  # after a clock step, a run may have looked too old
-            except Unreachable:
-                pass  # `DatabaseHealth` logs the cause, once; the next check is soon
-            except Exception as error:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
-                faults.note(error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._cancel_signal.wait(), _CANCEL_WITHIN)
-            self._cancel_signal.clear()
+    async def _check_cancellations(self) -> None:
+        """Wait for the next check, and end the runs that may not begin or continue, for any process."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._cancel_signal.wait(), _CANCEL_WITHIN)
+        self._cancel_signal.clear()
+        if self.queued or self.in_progress:
+            await self._cancel()
+        if self.queued and self.in_progress < self._config.max_parallel:
+            self._wake_up.set()  # after a clock step, a run may have looked too old
 
     async def _cancel(self) -> None:
         """Interrupt the cancelled running runs first, to save costs; then end waiting runs in slices."""
@@ -236,10 +216,8 @@ class Runner:
                 more = await self._end_early(counts)
         finally:
             for cause, count in (+counts).items():
-                if cause is EarlyCause.EXPIRED:
-                    _log.warning("runs.dropped", reason=str(cause), count=count)
-                else:
-                    _log.info("runs.dropped", reason=str(cause), count=count)
+                log = _log.warning if cause is EarlyCause.EXPIRED else _log.info
+                log("runs.dropped", reason=str(cause), count=count)
             if counts:
                 self._wake_up.set()  # no run began before
 
@@ -248,10 +226,11 @@ class Runner:
         ends = await self._queue.end_early(self._early_errors)
         if ends is None:
             return False
-        counts[ends.cause] += ends.count
-        self.queued -= ends.count
-        for _ in range(ends.count):
-            self._on_end("failed" if ends.cause is EarlyCause.EXPIRED else "cancelled", None)
+        cause, count = ends
+        counts[cause] += count
+        self.queued -= count
+        for _ in range(count):
+            self._on_end("failed" if cause is EarlyCause.EXPIRED else "cancelled", None)
         return True
 
     async def _retry_write(self, write: Callable[[], Awaitable[_T]]) -> _T:
@@ -294,7 +273,6 @@ def _report_unset(names: Sequence[str]) -> None:
     if not unset:
         return
     advice = "set them for the server, or take them out of [api.runner] environment"
-    if set(unset) <= set(DEFAULT_ENVIRONMENT):  # nobody asked for these by name
-        _log.info("variables.unset", variables=unset, advice=advice)
-    else:
-        _log.warning("variables.unset", variables=unset, advice=advice)
+    # nobody asked for the usual variables by name
+    log = _log.info if set(unset) <= set(DEFAULT_ENVIRONMENT) else _log.warning
+    log("variables.unset", variables=unset, advice=advice)
