@@ -34,6 +34,11 @@ _WAITING_OF_AUTOMATION: Final = """
     WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
 """
 _SLICE: Final = f"ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_EXPIRED: Final = f"""
+    SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} {_SLICE})
+    WHERE created_at <= ?
+"""  # noqa: S608 - the names are constants
+_FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
 
 
 def _select_waiting(automation_id: str | None) -> str:
@@ -91,35 +96,17 @@ def find_slice(
     """
     if cancelled := connection.execute(f"SELECT id, automation_id {CANCELLED} {_SLICE}").fetchall():
         return EarlyCause.CANCELLED, cancelled
-    request = connection.execute(
-        "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
-    ).fetchone()
-    if request is not None:
-        return _find_requested(connection, *request)
-    expired = connection.execute(
-        f"""
-        SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} {_SLICE})
-        WHERE created_at <= ?
-        """,  # noqa: S608 - the names are constants
-        (oldest,),
-    ).fetchall()
+    if (request := connection.execute(_FIRST_REQUEST).fetchone()) is not None:
+        number, automation_id, up_to, cause = request
+        statement = (
+            f"SELECT id, automation_id {_select_waiting(automation_id)} AND sequence <= :up_to {_SLICE}"
+        )
+        runs = connection.execute(statement, {"automation_id": automation_id, "up_to": up_to}).fetchall()
+        if len(runs) < SLICE:
+            connection.execute("DELETE FROM cancellations WHERE id = ?", (number,))
+        return EarlyCause(cause), runs
+    expired = connection.execute(_SLICE_OF_EXPIRED, (oldest,)).fetchall()
     return (EarlyCause.EXPIRED, expired) if expired else None
-
-
-def _find_requested(
-    connection: sqlite3.Connection,
-    number: int,
-    automation_id: str | None,
-    up_to: int,
-    cause: str,
-) -> tuple[EarlyCause, Sequence[tuple[str, str]]]:
-    runs = connection.execute(
-        f"SELECT id, automation_id {_select_waiting(automation_id)} AND sequence <= :up_to {_SLICE}",
-        {"automation_id": automation_id, "up_to": up_to},
-    ).fetchall()
-    if len(runs) < SLICE:
-        connection.execute("DELETE FROM cancellations WHERE id = ?", (number,))
-    return EarlyCause(cause), runs
 
 
 def end_runs(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], error: str, now: str) -> None:

@@ -103,7 +103,8 @@ class _ReadWholeItems(ReadItems):
     """Reads the objects of a list as whole documents."""
 
     def _decode_object(self, text: bytes) -> Fields:
-        return _decode(text)
+        document: Fields = _decode(text)
+        return document
 
 
 def drop_unreadable(row: Fields) -> Fields:

@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
@@ -29,21 +28,16 @@ OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 _YAML: Final = "application/yaml"  # RFC 9512
 
 
-class _Segment(StringConvertor):
-    """A path segment as in the framework's router: no id has a dot."""
-
-    regex = "[^/.]+"
-
-
-register_url_convertor("segment", _Segment())
-
-
 class _ExactRoute(Route):
-    """A route for exactly the path. With ``$``, Starlette's route also accepts a line break at the end."""
+    """A route for exactly the path, with segments as in the framework's router: no id has a dot.
+
+    With ``$``, Starlette's route also accepts a line break at the end.
+    """
 
     def __init__(self, path: str, endpoint: ASGIApp) -> None:
         super().__init__(path, endpoint)
-        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+        pattern = self.path_regex.pattern.replace("[^/]+", "[^/.]+").removesuffix("$")
+        self.path_regex = re.compile(pattern + r"\Z")
 
 
 def build_app(
@@ -58,7 +52,7 @@ def build_app(
     """Build the application. ``healthy`` returns whether each part works, ``sizes`` the parts' bytes."""
 
     def make_routes(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
-        path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
+        path = route.replace(":project_id", "{project}").replace(":id", "{id}")
         app = Endpoint(route, actions, keys, rate_limiter, metrics, views.long_work)
         return [_ExactRoute(path, app), _ExactRoute(path.rstrip("/"), app)]  # with the slash and without
 

@@ -81,31 +81,28 @@ def _require_mapping(data: object) -> Mapping[str, object]:
 def _parse_repository(text: str) -> str:
     parts = text.split("/")
     if len(parts) != len(("organization", "repository")) or not all(parts):
-        raise make_validation_error(
-            "invalid", "Repository must be in the format organization/repository", attr="repository"
-        )
+        raise ValueError("Repository must be in the format organization/repository")
     return text.lower()
 
 
 def _check_cron_expression(text: str) -> str:
     """Accept schedules that this scheduler can evaluate. The daemon would quarantine other schedules."""
     if len(text.split()) != _CRON_FIELDS:
-        detail = (
+        raise ValueError(
             "Only standard 5-field cron expressions are supported (minute hour day month weekday). "
             "Example: '0 9 * * 1-5'."
         )
-        raise make_validation_error("invalid", detail, attr="cron_expression")
     try:
         Schedule.parse(text, "UTC")
     except InvalidSchedule:
         detail = "Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5')."
-        raise make_validation_error("invalid", detail, attr="cron_expression") from None
+        raise ValueError(detail) from None
     return text
 
 
 def _check_timezone(text: str) -> str:
     if text not in _list_timezones():
-        raise make_validation_error("invalid", f"'{text}' is not a valid IANA timezone.", attr="timezone")
+        raise ValueError(f"'{text}' is not a valid IANA timezone.")
     return text
 
 

@@ -90,7 +90,10 @@ class Field(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text(Field):
-    """A string, trimmed. Numbers become text; truth values do not. ``check`` judges a valid text last."""
+    """A string, trimmed. Numbers become text; truth values do not.
+
+    ``check`` judges a valid text last, and raises ValueError.
+    """
 
     type_name: ClassVar = "string"
     max_length: int | None = None
@@ -109,7 +112,10 @@ class Text(Field):
             raise self._make_error("invalid", "Not a valid string.")
         text = str(value).strip()
         self._check_text(text)
-        return self.check(text)
+        try:
+            return self.check(text)
+        except ValueError as error:
+            raise self._make_error("invalid", str(error)) from None
 
     def _check_text(self, text: str) -> None:
         if self.max_length is not None and len(text) > self.max_length:
