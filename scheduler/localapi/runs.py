@@ -79,7 +79,9 @@ class RunQueue:
 
     async def list_running(self) -> list[InterruptedRun]:
         """List the runs marked as running. Before the first `take`, a dead process left them."""
-        return await self._database.read(_list_running)
+        statement = f"SELECT id, automation_id, name {RUNNING}"
+        rows = await self._database.read(lambda connection: connection.execute(statement).fetchall())
+        return [InterruptedRun(*row) for row in rows]
 
     async def cancel(self, run_id: str) -> bool:
         """Note the cancellation of a run, which the runner ends soon. Return False for an ended run."""
@@ -125,8 +127,9 @@ class RunQueue:
 
     async def list_cancellations(self) -> list[str]:
         """Return the ids of the running runs with a cancellation."""
-        runs = await self._database.read(partial(_list_running, condition="AND cancelled_at IS NOT NULL"))
-        return [run.id for run in runs]
+        statement = f"SELECT id {RUNNING} AND cancelled_at IS NOT NULL"
+        rows = await self._database.read(lambda connection: connection.execute(statement).fetchall())
+        return [row["id"] for row in rows]
 
     async def end_early(self, errors: Mapping[EarlyCause, str]) -> tuple[EarlyCause, int] | None:
         """End the first waiting runs that may not begin, each with the error of the cause.
@@ -169,7 +172,11 @@ class RunQueue:
 
     async def get_run(self, run_id: str) -> dict[str, Any] | None:
         """Return all values of a run, None for an unknown run."""
-        return await self._database.read(partial(_get_run, run_id=run_id))
+        statement = f"SELECT {_RUN_COLUMNS}, {prompts.RUN_PROMPT} AS prompt FROM runs WHERE id = ?"  # noqa: S608 - the names are constants
+        row = await self._database.read(
+            lambda connection: connection.execute(statement, (run_id,)).fetchone()
+        )
+        return None if row is None else _to_dict(row)
 
     def _compute_expiry_limit(self) -> str:
         """Return the latest acceptance time of the runs that have waited too long by now."""
@@ -184,11 +191,6 @@ _RUNS_WITH_PREFIX: Final = """
     SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g'
     ORDER BY id LIMIT :limit
 """  # no id has a character from g on
-
-
-def _list_running(connection: sqlite3.Connection, condition: str = "") -> list[InterruptedRun]:
-    rows = connection.execute(f"SELECT id, automation_id, name {RUNNING} {condition}")
-    return [InterruptedRun(*row) for row in rows]
 
 
 def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:
@@ -293,14 +295,6 @@ def select_runs(
         },
     )
     return [_to_dict(row) for row in rows]
-
-
-def _get_run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:
-    row = connection.execute(
-        f"SELECT {_RUN_COLUMNS}, {prompts.RUN_PROMPT} AS prompt FROM runs WHERE id = ?",  # noqa: S608 - the names are constants
-        (run_id,),
-    ).fetchone()
-    return None if row is None else _to_dict(row)
 
 
 _RUN_COLUMNS: Final = (

@@ -80,7 +80,6 @@ class ApiClient:
         transport: Transport | None = None,
     ) -> None:
         self._config = config
-        self._key = config.key
         self._clock = clock
         self._observe = observe
         self._transport = transport or _make_transport(config)
@@ -299,7 +298,7 @@ class ApiClient:
         body: Mapping[str, object] | None = None,
     ) -> httpx.Request:
         all_headers = {
-            "Authorization": f"Bearer {self._key.reveal()}",
+            "Authorization": f"Bearer {self._config.key.reveal()}",
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # the size of an unpacked body is the size of the answer
@@ -401,7 +400,7 @@ class ApiClient:
         )
 
     def _clean(self, text: str) -> str:
-        return answers.clean_text(text, secret=self._key.reveal())
+        return answers.clean_text(text, secret=self._config.key.reveal())
 
 
 def _make_transport(config: TargetConfig) -> Transport:
