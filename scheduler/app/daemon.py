@@ -38,7 +38,7 @@ from scheduler.ledger.lock import LedgerLock, locate_lock_file
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.ledger.wake import WakeSocket, locate_wake_file
-from scheduler.settings import Configuration, Settings
+from scheduler.settings import Configuration, Settings, TargetSection
 from scheduler.upstream import ApiClient
 
 _PRUNE_EVERY: Final = 3600.0
@@ -89,7 +89,11 @@ class Daemon:
             closing.push_async_callback(self._disconnect)
             await closing.enter_async_context(self._observability.watch(self._service))
             try:
-                await self._open_and_serve(closing)
+                lock = await self._open_ledger(closing)
+                if lock is None:
+                    self._observability.publish(DaemonStopped(in_flight=0))
+                else:
+                    await self._serve(lock)
             finally:
                 await self._end_background()  # before closing anything that the tasks may use
 
@@ -101,13 +105,6 @@ class Daemon:
     def is_stopping(self) -> bool:
         """Whether the daemon was told to stop, by a signal or by `stop`."""
         return self._service.is_stopping
-
-    async def _open_and_serve(self, closing: AsyncExitStack) -> None:
-        lock = await self._open_ledger(closing)
-        if lock is None:
-            self._observability.publish(DaemonStopped(in_flight=0))
-        else:
-            await self._serve(lock)
 
     async def _serve(self, lock: LedgerLock) -> None:
         self._announce()
@@ -121,7 +118,7 @@ class Daemon:
                 self._refresh(),
             )
             background = [group.create_task(task) for task in work]
-            await self._service.run(self._targets, self._get_drain_seconds)
+            await self._service.run(self._targets, self._settings.daemon.drain_timeout.total_seconds)
             for task in background:
                 task.cancel()
 
@@ -136,9 +133,6 @@ class Daemon:
                 tzdata=f"{evaluated.tzdata} ({evaluated.source})",
             )
         )
-
-    def _get_drain_seconds(self) -> float:
-        return self._settings.daemon.drain_timeout.total_seconds()
 
     # ------------------------------------------------------------ opening
 
@@ -159,12 +153,14 @@ class Daemon:
             return None
         closing.push_async_callback(asyncio.to_thread, database.close)
         self._ledger, self._evaluation_since = self._make_ledger(database), self._clock.now()
-        self._targets = [self._make_target(number) for number in range(len(self._clients))]
-        steps: list[Callable[[], Awaitable[None]]] = [
-            self._record_evaluation,
-            partial(self._observability.recall, database),
+        self._targets = [
+            self._make_target(target, client)
+            for target, client in zip(self._settings.targets, self._clients, strict=True)
         ]
-        for step in (*steps, *(target.open for target in self._targets)):
+        recall = partial(self._observability.recall, database)
+        opens = [target.open for target in self._targets]
+        steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, recall, *opens]
+        for step in steps:
             await opening.retry(step)
         return None if self._service.is_stopping else lock
 
@@ -174,12 +170,10 @@ class Daemon:
         return SqliteLedger(database, self._settings.daemon.node, evaluated.croniter, evaluated.tzdata)
 
     async def _record_evaluation(self) -> None:
-        schedule = self._settings.schedule
-        texts = make_policy_texts(self._settings)
-        await self._ledger.record_evaluation(
-            self._evaluation_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat
-        )
-        await self._ledger.record_policies(self._evaluation_since, schedule=texts[0], overrides=texts[1])
+        settings, since = self._settings.schedule, self._evaluation_since
+        await self._ledger.record_evaluation(since, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat)
+        schedule, overrides = make_policy_texts(self._settings)
+        await self._ledger.record_policies(since, schedule=schedule, overrides=overrides)
 
     def _make_clients(self, settings: Settings) -> list[ApiClient]:
         publish = self._observability.publish
@@ -189,10 +183,10 @@ class Daemon:
         for client in self._clients:
             await client.aclose()
 
-    def _make_target(self, number: int) -> TargetWorker:
+    def _make_target(self, target: TargetSection, client: ApiClient) -> TargetWorker:
         return TargetWorker(
-            make_target_settings(self._settings.targets[number], self._settings),
-            self._clients[number],
+            make_target_settings(target, self._settings),
+            client,
             ledger=self._ledger,
             clock=self._clock,
             watch=self._watch,
@@ -331,13 +325,8 @@ class Daemon:
         settings = self._settings
         self._ledger, self._evaluation_since = self._make_ledger(self._ledger.database), now
         for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True):
-            target.reconfigure(
-                make_target_settings(setting, settings),
-                client,
-                self._ledger,
-                make_parser(settings),
-                since=now,
-            )
+            target_settings, parse = make_target_settings(setting, settings), make_parser(settings)
+            target.reconfigure(target_settings, client, self._ledger, parse, since=now)
         self._run_in_background(self._record_reload())
 
     async def _record_reload(self) -> None:
@@ -371,9 +360,8 @@ def _require_target(settings: Settings) -> Settings:
 
 
 def _refuse_restart_settings(old: Settings, new: Settings) -> None:
-    changed = [
-        f"[{section}]" for section in _RESTART_SECTIONS if getattr(old, section) != getattr(new, section)
-    ]
+    sections = [section for section in _RESTART_SECTIONS if getattr(old, section) != getattr(new, section)]
+    changed = [f"[{section}]" for section in sections]
     if old.log.format != new.log.format:
         changed.append("[log] format")
     if _list_bindings(old) != _list_bindings(new):

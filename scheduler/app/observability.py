@@ -3,10 +3,9 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
 
 from scheduler.app.run_output import RunOutputReader
@@ -17,7 +16,7 @@ from scheduler.core.status import STALLED_AFTER, FailingAutomations, FinishedRun
 from scheduler.daemon.ports import DaemonClock
 from scheduler.daemon.service import Service
 from scheduler.database import Database
-from scheduler.database.files import SIDE_FILE_SUFFIXES
+from scheduler.database.files import measure_database
 from scheduler.ledger import history, not_due_lines
 from scheduler.ledger.finished_runs import read_failing, read_failing_ids, read_finished_runs
 from scheduler.ops.bus import Bus
@@ -105,7 +104,7 @@ class Observability:
             last_beat=self._heartbeat.get_last_beat,
             idle_seconds=self._heartbeat.get_age,
             per_automation=self._settings.server.per_automation_metrics,
-            ledger_size=partial(_measure_ledger, self._settings.ledger.url.path),
+            ledger_size=lambda: measure_database(self._settings.ledger.url.path) or None,
             occurrences=partial(self._read_occurrences, service),
             recent=self._read_recent,
             failing=self._read_failing,
@@ -165,12 +164,3 @@ async def _list_not_due(service: Service, query: OccurrenceQuery) -> Sequence[hi
         if query.target in {None, target.context.target}
         for wait in await target.waits.list_not_due(automation_id, only=only)
     ]
-
-
-def _measure_ledger(ledger: Path) -> int | None:
-    """Measure the ledger's files in bytes; None without a file."""
-    sizes = []
-    for suffix in ("", *SIDE_FILE_SUFFIXES):
-        with suppress(FileNotFoundError):
-            sizes.append(ledger.with_name(ledger.name + suffix).stat().st_size)
-    return sum(sizes) if sizes else None

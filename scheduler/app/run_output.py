@@ -6,7 +6,6 @@ request.
 """
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,7 +33,6 @@ The API may limit the requests of the key, and occurrences come first.
 """
 _MAX_WAITING: Final = 16
 """Maximum number of waiting pages: together eight seconds, the time limit of a page in a browser."""
-_MAX_ANSWERS: Final = 20
 _ANY_RUN: Final = ""
 """The key for the error of an API without an answer, in place of a run id.
 
@@ -48,7 +46,7 @@ class RunOutputReader:
     def __init__(self, settings: Settings, clock: ClientClock) -> None:
         self._targets = {target.name: target for target in settings.targets if _is_shown(settings, target)}
         self._clock = clock
-        self._answers: OrderedDict[tuple[str, str], tuple[float, RunOutputTail | None]] = OrderedDict()
+        self._answers: dict[tuple[str, str], tuple[float, RunOutputTail | None]] = {}
         self._turn = asyncio.Lock()
         self._last_request = float("-inf")
         self._waiting = 0
@@ -72,22 +70,20 @@ class RunOutputReader:
 
     async def _read_in_turn(self, target: str, run_id: str) -> RunOutputTail | None:
         async with self._turn:
+            self._drop_old_answers()
             for key in ((target, _ANY_RUN), (target, run_id)):
-                at, answer = self._answers.get(key, (float("-inf"), None))
-                if self._clock.boottime() - at < _FRESH_FOR:
-                    return answer
+                if key in self._answers:
+                    return self._answers[key][1]
             await asyncio.sleep(self._last_request + _APART - self._clock.boottime())
             self._last_request = self._clock.boottime()
             answer = await self._ask(self._targets[target], run_id)
             is_answered = answer is None or answer.error is None
-            self._remember((target, run_id if is_answered else _ANY_RUN), answer)
+            self._answers[target, run_id if is_answered else _ANY_RUN] = self._clock.boottime(), answer
             return answer
 
-    def _remember(self, key: tuple[str, str], answer: RunOutputTail | None) -> None:
-        self._answers[key] = self._clock.boottime(), answer
-        self._answers.move_to_end(key)
-        if len(self._answers) > _MAX_ANSWERS:
-            self._answers.popitem(last=False)
+    def _drop_old_answers(self) -> None:
+        since = self._clock.boottime() - _FRESH_FOR
+        self._answers = {key: answer for key, answer in self._answers.items() if answer[0] > since}
 
     async def _ask(self, target: TargetSection, run_id: str) -> RunOutputTail | None:
         try:

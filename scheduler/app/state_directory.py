@@ -8,7 +8,6 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -52,19 +51,6 @@ command = ["cat"]                # your agent: argv, no shell; the prompt is on 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """The values of the configuration file: URL, project, files and addresses."""
-
-    url: str
-    project: str
-    key: str
-    ledger: str
-    server: str
-    api: str
-    database: str
-
-
 def prepare_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
     """Make the folder and its configuration where missing, and return the configuration's path.
 
@@ -95,31 +81,31 @@ def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
             "name another"
         )
     api, server = (f"{_HOST}:{_find_free_port(first)}" for first in (_API_PORT, _SERVER_PORT))
-    places = _Places(
-        f"http://{api}",
-        _PROJECT,
-        f"{folder}/{KEY_NAME}",
-        f"sqlite:///{folder}/scheduler.db",
-        server,
-        api,
-        f"sqlite:///{folder}/api.db",
-    )
+    values = {
+        "url": f"http://{api}",
+        "project": _PROJECT,
+        "key": f"{folder}/{KEY_NAME}",
+        "ledger": f"sqlite:///{folder}/scheduler.db",
+        "server": server,
+        "api": api,
+        "database": f"sqlite:///{folder}/api.db",
+    }
     draft = folder / f"{FILE_NAME}.draft"
     try:
-        _write(draft, _format_configuration(places), 0o600)
+        _write(draft, _format_configuration(values), 0o600)
         settings = load(draft, environ).settings
     finally:
         draft.unlink(missing_ok=True)
-    return _format_configuration(_apply_environment(places, settings))
+    return _format_configuration(_apply_environment(values, settings))
 
 
-def _format_configuration(places: _Places) -> str:
+def _format_configuration(values: Mapping[str, str]) -> str:
     return _CONFIGURATION.format(
-        **{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(places).items()}
+        **{name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
     )
 
 
-def _apply_environment(places: _Places, settings: Settings) -> _Places:
+def _apply_environment(values: Mapping[str, str], settings: Settings) -> Mapping[str, str]:
     """Return the values that fit together with the environment.
 
     Raises `ConfigurationError` when no URL can lead to the API.
@@ -130,15 +116,15 @@ def _apply_environment(places: _Places, settings: Settings) -> _Places:
             f'`up` needs an address with a port for the embedded API, and [api] listen is "{listen or ""}"; '
             'set SCHEDULER_API__LISTEN to one like "127.0.0.1:8040", or unset it'
         )
-    return _Places(
-        url=target.url if listen.is_reached_by(target.url) else f"http://{listen.local_address}",
-        project=target.project_id,
-        key=str(target.key_file or places.key),
-        ledger=str(settings.ledger.url),
-        server=str(settings.server.listen or ""),
-        api=str(listen),
-        database=str(settings.api.database),
-    )
+    return {
+        "url": target.url if listen.is_reached_by(target.url) else f"http://{listen.local_address}",
+        "project": target.project_id,
+        "key": str(target.key_file or values["key"]),
+        "ledger": str(settings.ledger.url),
+        "server": str(settings.server.listen or ""),
+        "api": str(listen),
+        "database": str(settings.api.database),
+    }
 
 
 def _find_free_port(first: int) -> int:
@@ -150,12 +136,10 @@ def _find_free_port(first: int) -> int:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
+    try:
+        socket.create_server((_HOST, port)).close()
+    except OSError:
+        return False
     return True
 
 

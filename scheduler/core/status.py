@@ -334,8 +334,8 @@ class DaemonStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the daemon has at least one target and no problem."""
-        return bool(self.targets) and not self.problems
+        """Whether the daemon has no problem."""
+        return not self.problems
 
     @property
     def problems(self) -> list[str]:
@@ -353,6 +353,8 @@ class DaemonStatus:
         if self.stopping:
             problems.append("stopping")
         is_explained = bool(problems)
+        if not self.targets and not is_explained:
+            problems.append("no target is served yet")
         for target in self.targets:
             problems.extend(
                 _find_target_problems(target) or ([] if is_explained else _find_planning_problems(target))

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -205,6 +205,15 @@ def _switch_journal_mode(connection: sqlite3.Connection) -> str | None:
             raise
         return None
     return str(mode)
+
+
+def measure_database(path: Path) -> int:
+    """Return the bytes of a database and of the files that SQLite keeps beside it; 0 without a file."""
+    size = 0
+    for suffix in ("", *SIDE_FILE_SUFFIXES):
+        with suppress(FileNotFoundError):
+            size += path.with_name(path.name + suffix).stat().st_size
+    return size
 
 
 # ---------------------------------------------------------------- checks

@@ -9,12 +9,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from scheduler.core.errors import Unreachable
 from scheduler.database import Database
 from scheduler.database.backup import refuse_interrupted_restore
-from scheduler.database.files import SIDE_FILE_SUFFIXES
+from scheduler.database.files import measure_database
 from scheduler.localapi.config import ApiConfig
 from scheduler.localapi.health import DatabaseHealth
 from scheduler.localapi.http.app import build_app
@@ -129,11 +128,5 @@ class LocalApi:
         sizes = {"outputs": self._retention.size.outputs, "clones": self._retention.size.clones}
         path = self._path
         with suppress(Unreachable, OSError):
-            sizes["database"] = await self._database.read_in_background(lambda _: _measure_database(path))
+            sizes["database"] = await self._database.read_in_background(lambda _: measure_database(path))
         return sizes
-
-
-def _measure_database(database: Path) -> int:
-    """Return the size of a database with the files that SQLite keeps beside the database."""
-    files = [database.with_name(database.name + suffix) for suffix in ("", *SIDE_FILE_SUFFIXES)]
-    return sum(file.stat().st_size for file in files if file.exists())

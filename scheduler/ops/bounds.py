@@ -45,22 +45,12 @@ def _find_excess(scope: Scope) -> tuple[HTTPStatus, str, str] | None:
     Return None for a request within all limits.
     """
     if len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET:
-        return (
-            HTTPStatus.REQUEST_URI_TOO_LONG,
-            "uri_too_long",
-            f"The path and its query are longer than {MAX_TARGET} bytes.",
-        )
+        detail = f"The path and its query are longer than {MAX_TARGET} bytes."
+        return HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", detail
+    too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large"
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     if len(headers) > MAX_FIELDS:
-        return (
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "headers_too_large",
-            f"The request has more than {MAX_FIELDS} headers.",
-        )
+        return *too_large, f"The request has more than {MAX_FIELDS} headers."
     if any(len(name) + len(value) > MAX_FIELD for name, value in headers):
-        return (
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "headers_too_large",
-            f"A header is longer than {MAX_FIELD} bytes.",
-        )
+        return *too_large, f"A header is longer than {MAX_FIELD} bytes."
     return None

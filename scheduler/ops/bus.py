@@ -42,10 +42,10 @@ class Bus:
         self._faulty.add(observer)
         with contextlib.suppress(Exception):  # the log itself may be broken
             name = getattr(observer, "__qualname__", type(observer).__qualname__)
-            structlog.get_logger().error(
-                "observer.failed",
-                observer=name,
-                of=type(event).__name__,
-                error=f"{type(error).__name__}: {error}",
-                exc_info=error,
-            )
+            log_observer_error(name, error, of=type(event).__name__)
+
+
+def log_observer_error(observer: str, error: Exception, **keys: object) -> None:
+    """Log the exception of an observer, with further keys."""
+    text = f"{type(error).__name__}: {error}"
+    structlog.get_logger().error("observer.failed", observer=observer, **keys, error=text, exc_info=error)

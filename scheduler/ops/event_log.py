@@ -6,6 +6,7 @@ A line holds only the fields of its event. `logs` writes lines of any content.
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime
+from functools import cache, partial
 from operator import attrgetter
 from typing import Final
 
@@ -39,37 +40,26 @@ _KEY_NAMES: Final = {
 _OMITTED_FIELDS: Final = frozenset({"first", "outcome", "gone"})
 
 _LEVELS: Final[Mapping[type[Event], LogLevel]] = {
-    events.DaemonStarted: "info",
     events.DaemonWaiting: "warning",
-    events.DaemonStopping: "info",
-    events.DaemonStopped: "info",
     events.StopShortened: "warning",
-    events.AutomationAdded: "info",
-    events.AutomationChanged: "info",
-    events.AutomationRemoved: "info",
     events.AutomationQuarantined: "warning",
     events.AutomationsDisappeared: "warning",
+    events.AutomationsUnidentified: "warning",
     events.ListDisagreed: "warning",
-    events.ListAgreed: "info",
     events.OccurrenceClaimed: "debug",
     events.OccurrenceOverdue: "error",
-    events.OccurrenceReopened: "info",
     events.FireRefused: "warning",
     events.DeliveryFailed: "error",
     events.RunForeign: "warning",
     events.RunDoubled: "error",
     events.TargetHeld: "error",
-    events.TargetReleased: "info",
     events.TargetThrottled: "warning",
     events.TargetSaturated: "warning",
-    events.TargetRelieved: "info",
     events.BudgetExhausted: "warning",
-    events.BudgetRecovered: "info",
     events.ClockJumped: "warning",
-    events.LedgerRecovered: "info",
-    events.LedgerRestored: "info",
     events.WakeFailed: "warning",
 }
+"""The usual levels. The usual level of every other event is "info"."""
 _OUTCOME_LEVELS: Final[Mapping[Outcome, LogLevel]] = {
     Outcome.ACCEPTED: "info",
     Outcome.REJECTED: "warning",
@@ -120,21 +110,18 @@ class EventLogger:
         """Return the name of the event's line (None for no line) and its level."""
         match event:
             case events.OccurrenceConcluded(outcome=outcome, reason=reason):
-                return f"occurrence.{outcome}", "warning" if reason is Reason.MISSED else _OUTCOME_LEVELS[
-                    outcome
-                ]
+                level = "warning" if reason is Reason.MISSED else _OUTCOME_LEVELS[outcome]
+                return f"occurrence.{outcome}", level
             case events.AttemptEnded(result=result):
                 return _ATTEMPT_LINES[result]
-            case events.RunForeign(scheduled_for=beside) if beside is not None:
-                return event.name, "error"
-            case events.RunFinished(status=status):
-                return event.name, _RUN_LEVELS[status]
-            case events.ConfigReloaded(error=error):
-                return event.name, "info" if error is None else "error"
+            case events.SnapshotTaken() | events.SnapshotFailed() | events.LedgerFailed():
+                return event.name, self._choose_level_of_change(event)
             case _:
-                return event.name, _LEVELS.get(type(event)) or self._choose_level(event)
+                return event.name, _choose_level(event)
 
-    def _choose_level(self, event: Event) -> LogLevel:
+    def _choose_level_of_change(
+        self, event: events.SnapshotTaken | events.SnapshotFailed | events.LedgerFailed
+    ) -> LogLevel:
         """Return the level of an event, or "debug" when the situation is the same as before.
 
         Polls and failures repeat often. Only a change from the previous poll or write is logged at its full
@@ -144,17 +131,11 @@ class EventLogger:
             case events.SnapshotTaken(target=target, incomplete=incomplete):
                 changed = self._update_situation(f"snapshot of {target}", "incomplete" if incomplete else "")
                 level: LogLevel = "warning" if incomplete else "info"
-            case events.SnapshotFailed(target=target, error=error, first=first):
-                changed, level = (
-                    self._update_situation(f"snapshot of {target}", f"failed: {error}") or first,
-                    "warning",
-                )
-            case events.LedgerFailed(error=error, first=first):
-                changed, level = self._update_situation("ledger", error) or first, "error"
-            case events.AutomationsUnidentified(count=count):
-                changed, level = True, "warning" if count else "info"
+            case events.SnapshotFailed(target=target, error=error):
+                changed = self._update_situation(f"snapshot of {target}", f"failed: {error}") or event.first
+                level = "warning"
             case _:
-                return "debug"
+                changed, level = self._update_situation("ledger", event.error) or event.first, "error"
         return level if changed else "debug"
 
     def _update_situation(self, of: str, situation: str) -> bool:
@@ -162,11 +143,23 @@ class EventLogger:
         return before != situation
 
 
+def _choose_level(event: Event) -> LogLevel:
+    match event:
+        case events.RunFinished(status=status):
+            return _RUN_LEVELS[status]
+        case events.RunForeign(scheduled_for=datetime()) | events.ConfigReloaded(error=str()):
+            return "error"
+        case events.AutomationsUnidentified(count=0):
+            return "info"
+        case _:
+            return _LEVELS.get(type(event), "info")
+
+
 def _make_keys(event: Event) -> dict[str, object]:
     """Return the keys of a line beside its name: every field that is neither its default nor None."""
     return {
         key: _format_value(key, value)
-        for key, get, default in _PLANS[type(event)]
+        for key, get, default in _make_plan(type(event))  # type: ignore[arg-type]  # a class is hashable
         if (value := get(event)) is not None and value != default
     }
 
@@ -183,40 +176,27 @@ def _format_value(key: str, value: object) -> object:
             return value
 
 
-class _Plans(dict[type[Event], list[tuple[str, Callable[[Event], object], object]]]):
-    """The keys of each event class's lines, in their order, with their getters and defaults.
-
-    The plan of a class is made at its first use.
-    """
-
-    def __missing__(self, kind: type[Event]) -> list[tuple[str, Callable[[Event], object], object]]:
-        plan = [
-            (_KEY_NAMES.get(name, name), get, field.default)
-            for field in fields(kind)
-            if field.name not in _OMITTED_FIELDS
-            for name, get in _make_getters(field.name)
-        ]
-        self[kind] = sorted(
-            plan, key=lambda each: _ORDER.index(each[0]) if each[0] in _ORDER else len(_ORDER)
-        )
-        return self[kind]
+@cache
+def _make_plan(kind: type[Event]) -> list[tuple[str, Callable[[Event], object], object]]:
+    """Return the keys of the lines of an event class, in their order, with their getters and defaults."""
+    plan = [
+        (_KEY_NAMES.get(name, name), get, field.default)
+        for field in fields(kind)
+        if field.name not in _OMITTED_FIELDS
+        for name, get in _make_getters(field.name)
+    ]
+    return sorted(plan, key=lambda part: _ORDER.index(part[0]) if part[0] in _ORDER else len(_ORDER))
 
 
 def _make_getters(field: str) -> list[tuple[str, Callable[[Event], object]]]:
-    return (
-        [(name, _make_part_getter(field, name)) for name in _NESTED_KEYS[field]]
-        if field in _NESTED_KEYS
-        else [(field, attrgetter(field))]
-    )
+    if field not in _NESTED_KEYS:
+        return [(field, attrgetter(field))]
+    return [(name, partial(_get_part, field, name)) for name in _NESTED_KEYS[field]]
 
 
-def _make_part_getter(field: str, name: str) -> Callable[[Event], object]:
-    """Return a getter for the attribute ``name`` of a field's value.
+def _get_part(field: str, name: str, event: Event) -> object:
+    """Return the attribute ``name`` of a field's value.
 
-    The getter returns None when the field is None: an automation with unusable data has no definition.
+    Return None when the field is None: an automation with unusable data has no definition.
     """
-    whole, part = attrgetter(field), attrgetter(name)
-    return lambda event: None if (value := whole(event)) is None else part(value)
-
-
-_PLANS: Final = _Plans()
+    return getattr(getattr(event, field), name, None)

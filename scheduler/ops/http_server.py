@@ -9,7 +9,6 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final, Self
 
 import uvicorn
@@ -21,6 +20,13 @@ from scheduler.ops.connection import MAX_HEAD, Connection
 
 _BACKLOG: Final = 2048
 _LAST_PORT: Final = 65_535
+_LOW_PORT: Final = "ports below 1024 need a privilege; choose a higher one"
+_BIND_ERRORS: Final = {
+    errno.EADDRINUSE: "another program listens there already; stop it, or choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: _LOW_PORT,
+    errno.EPERM: _LOW_PORT,
+}
 _ABSENT_ERRORS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """Not an error while the host has another address.
 
@@ -73,9 +79,7 @@ class HttpServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -125,7 +129,7 @@ class HttpServer:
         if problem is not None and (not sockets or problem.errno not in _ABSENT_ERRORS):
             for listener in sockets:
                 listener.close()
-            raise self._make_error(_explain_error(problem))
+            raise self._make_error(_BIND_ERRORS.get(problem.errno or 0) or problem.strerror or str(problem))
         return sockets
 
     def _parse_listen(self) -> tuple[str, int]:
@@ -160,15 +164,3 @@ def _bind_address(family: int, address: str, port: int) -> socket.socket:
     return socket.create_server(
         (address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=address == "::"
     )
-
-
-def _explain_error(error: OSError) -> str:
-    match error.errno:
-        case errno.EADDRINUSE:
-            return "another program listens there already; stop it, or choose another port"
-        case errno.EADDRNOTAVAIL:
-            return "this machine has no such address"
-        case errno.EACCES | errno.EPERM:
-            return "ports below 1024 need a privilege; choose a higher one"
-        case _:
-            return str(error.strerror or error)

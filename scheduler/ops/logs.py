@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -34,7 +33,7 @@ _ENCODE: Final = json.JSONEncoder(default=str).encode  # json.dumps would make a
 
 
 class Log:
-    """The log of this process while it is open; a context manager.
+    """The log of this process until `close`.
 
     ``now`` is the clock, in UTC. Every JSON line contains ``node``. The format ``auto`` is ``console`` when
     ``stream`` is a terminal, else ``json``. Logging never waits for the stream; see `LogWriter`.
@@ -70,14 +69,6 @@ class Log:
         self._bridge = _LibraryHandler()
         self._bridge.join()
         atexit.register(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def flush(self) -> None:
         """Write the remaining lines, before other text is printed.

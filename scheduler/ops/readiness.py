@@ -6,8 +6,6 @@ separate task therefore reads the ledger, at most every `_FRESH_FOR` seconds. An
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -15,28 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from scheduler.core.errors import Unreachable
-from scheduler.core.status import DaemonStatus, FailingAutomations, RecentActivity
 from scheduler.ops import views
-from scheduler.ops.page.findings import LOOK_BACK, describe_warnings
+from scheduler.ops.page.findings import LOOK_BACK, LedgerReading, describe_warnings
 from scheduler.ops.page_sources import PageSources
 
 _FRESH_FOR: Final = 10.0
 _MAX_AGE: Final = 60.0
 """Seconds after which a reading of the ledger is no longer shown."""
 _PATIENCE: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerReading:
-    """The recent facts in the ledger. ``error`` is the reason why the ledger could not be read."""
-
-    recent: RecentActivity | None = None
-    failing: FailingAutomations | None = None
-    error: str | None = None
-
-    def list_warnings(self, status: DaemonStatus) -> Sequence[str]:
-        """Return, in words, the findings of the page that do not affect readiness."""
-        return describe_warnings(status, self.recent, self.failing, self.error)
 
 
 async def read_ledger(content: PageSources) -> LedgerReading:
@@ -66,7 +50,7 @@ class Readiness:
             await asyncio.wait({self._task}, timeout=_PATIENCE)
         status = self._content.status()
         reading = self._newest if now() - self._read_at <= _MAX_AGE else LedgerReading()
-        ready, body = views.make_readiness(status, reading.list_warnings(status))
+        ready, body = views.make_readiness(status, describe_warnings(status, reading))
         return JSONResponse(dict(body), HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _read(self) -> None:

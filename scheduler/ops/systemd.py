@@ -15,10 +15,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import structlog
-
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStopping, Event
 from scheduler.core.terminal_text import to_printable
+from scheduler.ops.bus import log_observer_error
 
 INTERVAL: Final = 1.0
 """Seconds between two updates. Half the watchdog interval is used where it is shorter."""
@@ -45,15 +44,15 @@ class Supervisor:
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if is_for_us else 0.0
         """Seconds within which the watchdog must be fed; 0 for no watchdog."""
 
-    def send(self, *lines: str) -> bool:
-        """Send assignments such as ``READY=1``.
+    def send(self, line: str) -> bool:
+        """Send an assignment such as ``READY=1``.
 
-        Return whether systemd received the assignments, and True without a socket.
+        Return whether systemd received the assignment, and True without a socket.
         """
         if self._socket is None:
             return True
         try:
-            self._socket.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
+            self._socket.sendto(line.encode("utf-8", "backslashreplace"), self._address)
         except OSError:
             return False
         return True
@@ -109,23 +108,18 @@ class Notifier:
         except Exception as error:  # noqa: BLE001  no error may prevent the next update
             if not self._faulty:
                 self._faulty = True
-                what = f"{type(error).__name__}: {error}"
-                structlog.get_logger().error(
-                    "observer.failed", observer="Notifier.update", error=what, exc_info=error
-                )
+                log_observer_error("Notifier.update", error)
 
     def update(self) -> None:
         """Send the watchdog message first, then readiness and status."""
         if self._supervisor.watchdog and self._is_alive():
             self._send("WATCHDOG=1")
-        lines = []
         if not self._up and self._is_up():
             self._up, self._updates = True, 0
             self._unsent.append("READY=1")
-        if self._updates % _STATUS_INTERVAL == 0 or not self._up:
-            lines.append(self._make_status_line())
+        is_status_due = self._updates % _STATUS_INTERVAL == 0 or not self._up
         self._updates += 1
-        self._send(*lines)
+        self._send(self._make_status_line() if is_status_due else None)
 
     def observe(self, event: Event) -> None:
         """Tell systemd the start and the end of a reload, and the start of the stop."""
@@ -136,17 +130,8 @@ class Notifier:
             case ConfigReloaded(error=error):
                 if self._up:
                     self._unsent.append("READY=1")
-                self._send(
-                    *(
-                        []
-                        if error is None
-                        else [
-                            _format_status(
-                                f"the new configuration was refused, the old one stays in force: {error}"
-                            )
-                        ]
-                    )
-                )
+                refusal = f"the new configuration was refused, the old one stays in force: {error}"
+                self._send(None if error is None else _format_status(refusal))
             case DaemonStopping():
                 self.announce_stop()
 
@@ -155,15 +140,15 @@ class Notifier:
         self._unsent.append("STOPPING=1")
         self._send(self._make_status_line())
 
-    def _send(self, *lines: str) -> None:
-        """Send the unsent messages one by one, then ``lines``.
+    def _send(self, line: str | None = None) -> None:
+        """Send the unsent messages one by one, then ``line``.
 
-        An unreceived message stays unsent until the next update, and ``lines`` are then dropped.
+        An unreceived message stays unsent until the next update, and ``line`` is then dropped.
         """
         while self._unsent and self._supervisor.send(self._unsent[0]):
             self._unsent.popleft()
-        if lines and not self._unsent:
-            self._supervisor.send(*lines)
+        if line is not None and not self._unsent:
+            self._supervisor.send(line)
 
     def _make_status_line(self) -> str:
         return _format_status(self._format_status())

@@ -42,15 +42,9 @@ def make_health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
     }
 
 
-def list_missing(status: DaemonStatus) -> list[str]:
-    """Return, in words, the reasons why the daemon is not ready; empty when it is ready."""
-    return status.problems or ([] if status.targets else ["no target is served yet"])
-
-
 def describe_status(status: DaemonStatus) -> str:
     """Return the current work of the daemon in one line, for the status of its service."""
-    problems = list_missing(status)
-    if problems:
+    if problems := status.problems:
         return f"not ready: {'; '.join(problems)}"
     open_now = sum(sum(target.open.values()) + target.before_due for target in status.targets)
     return (
@@ -86,7 +80,7 @@ def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool,
 
     ``warnings`` are findings without effect on readiness.
     """
-    problems = list_missing(status)
+    problems = status.problems
     return not problems, {"ready": not problems, "missing": problems, "warnings": list(warnings)}
 
 

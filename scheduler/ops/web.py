@@ -28,6 +28,7 @@ from scheduler.ops import views
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.hosts import HostCheck
 from scheduler.ops.page.assets import ROOT
+from scheduler.ops.page.findings import describe_warnings
 from scheduler.ops.page.site import Site
 from scheduler.ops.page_sources import PageSources
 from scheduler.ops.queries import BadQuery, UpcomingQuery, parse_occurrence_query, parse_upcoming_query
@@ -66,7 +67,9 @@ class Pages(PageSources):
         reading = await read_ledger(self)
         status = self.status()
         waits = {name: await target.waits.make_status() for name, target in self.targets().items()}
-        return JSONResponse(views.make_status(status, reading.failing, waits, reading.list_warnings(status)))
+        return JSONResponse(
+            views.make_status(status, reading.failing, waits, describe_warnings(status, reading))
+        )
 
     async def serve_upcoming(self, request: Request) -> Response:
         """Serve ``/api/v1/upcoming``."""

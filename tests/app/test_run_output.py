@@ -165,8 +165,11 @@ def test_the_embedded_api_is_known_by_the_address_of_this_machine(
     asyncio.run(story())
 
 
-def test_no_more_answers_are_remembered_than_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_forgotten_when_it_is_too_old_to_be_shown_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("scheduler.app.run_output._APART", 0.0)
+    monkeypatch.setattr("scheduler.app.run_output._FRESH_FOR", 0.0)
 
     async def story() -> None:
         outputs = RunOutputReader(settings(tmp_path, free_port()), SystemClock())
@@ -177,7 +180,7 @@ def test_no_more_answers_are_remembered_than_a_few(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(outputs, "_ask", ask)
         for number in range(100):
             await outputs.read("default", f"{number:036}")
-        assert len(outputs._answers) == 20
+        assert len(outputs._answers) == 1
 
     asyncio.run(story())
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ def narrated(file: Path) -> dict[str, set[str]]:
     """Every event's name, with the levels at which it has been seen."""
     with (
         file.open("w") as stream,
-        Log(format="json", level="debug", node="n", now=lambda: NOW, stream=stream) as log,
+        closing(Log(format="json", level="debug", node="n", now=lambda: NOW, stream=stream)) as log,
     ):
         narrator = EventLogger(log.is_enabled_for)
         for event in [*every_event(), *every_event()]:

@@ -4,6 +4,7 @@ event does not hold.
 
 import json
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,7 +45,7 @@ IN_ORDER = [
 def narrated(file: Path, happened: Iterable[Event], level: LogLevel = "debug") -> list[dict[str, Any]]:
     with (
         file.open("w") as stream,
-        Log(format="json", level=level, node="vm1", now=lambda: NOW, stream=stream) as log,
+        closing(Log(format="json", level=level, node="vm1", now=lambda: NOW, stream=stream)) as log,
     ):
         narrator = EventLogger(log.is_enabled_for)
         for event in happened:

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,8 @@ def journald(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journa
     stand_in.close()
 
 
-def a_log(journald: Journald, format: LogFormat = "auto") -> Log:  # noqa: A002  as the log calls it
-    return Log(format=format, level="debug", node="vm1", now=lambda: NOW, stream=journald.stream)
+def a_log(journald: Journald, format: LogFormat = "auto") -> closing[Log]:  # noqa: A002  as the log calls it
+    return closing(Log(format=format, level="debug", node="vm1", now=lambda: NOW, stream=journald.stream))
 
 
 def logged(journald: Journald, write: Callable[[], object], format: LogFormat = "auto") -> dict[str, str]:  # noqa: A002  the same

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -39,7 +39,9 @@ def a_log(
     level: LogLevel = "info",
     limit: int = 20_000,
 ) -> Iterator[Log]:
-    with Log(format=format, level=level, node="vm1", now=lambda: NOW, stream=stream, limit=limit) as log:
+    with closing(
+        Log(format=format, level=level, node="vm1", now=lambda: NOW, stream=stream, limit=limit)
+    ) as log:
         yield log
 
 
@@ -439,12 +441,13 @@ logging.getLogger("asyncio").error("late, too")
 def test_what_was_printed_before_stays_before_and_the_end_of_the_process_loses_nothing() -> None:
     script = """
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 import structlog
 from scheduler.ops.logs import Log
 print("printed", end="")
 print()
-with Log(format="json", level="info", node="n", now=lambda: datetime(2026, 11, 23, tzinfo=UTC)):
+with closing(Log(format="json", level="info", node="n", now=lambda: datetime(2026, 11, 23, tzinfo=UTC))):
     for number in range(3000):
         structlog.get_logger().info("line", number=number)
 """

@@ -21,7 +21,7 @@ from scheduler.core.status import (
     PlacesStatus,
     RecentActivity,
 )
-from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, PageFinding, list_findings
+from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, LedgerReading, PageFinding, list_findings
 from tests.ops.support import EMPTY_TARGET, FAILED_RUN, ID, NOW, RUN, STATUS, TARGET, details, entry
 
 RUNBOOK = (
@@ -45,7 +45,9 @@ def found(
 ) -> list[PageFinding]:
     return list(
         list_findings(
-            status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, failing, unreadable
+            status or replace(STATUS, targets=[replace(WELL, **target)]),
+            [],
+            LedgerReading(recent, failing, unreadable),
         )
     )
 
@@ -245,7 +247,7 @@ def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:
         details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)
     ]
     (finding,) = list_findings(
-        replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None, None
+        replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, LedgerReading(QUIET)
     )
     assert (len(finding.items), finding.more, finding.link) == (
         10,

@@ -24,7 +24,7 @@ from scheduler.core.status import (
     RecentActivity,
 )
 from scheduler.core.timetable import TimetableEntry
-from scheduler.ops.page.findings import BAD, WARN, list_findings
+from scheduler.ops.page.findings import BAD, WARN, LedgerReading, list_findings
 from scheduler.ops.views import describe_status
 from tests.ops.page_client import asked
 from tests.ops.support import (
@@ -114,7 +114,7 @@ def test_the_warnings_of_readiness_are_the_findings_of_the_page_that_leave_the_d
     recent = RecentActivity(NOW, complete=True, tallies=(tally,), foreign=(), pauses=())
     failing = FailingNow(FAILED_RUN)
     made = pages(status=status, recent=Remembered(recent), failing=failing)
-    found = list_findings(status, (), recent, asyncio.run(failing()), None)
+    found = list_findings(status, (), LedgerReading(recent, asyncio.run(failing())))
     answer = asked("/readyz", made).json()
     shown = asked("/", made).text
     titles = [each.title for each in found if each.severity in {BAD, WARN}]

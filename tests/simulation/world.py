@@ -25,7 +25,6 @@ from scheduler.daemon.clock import back_off
 from scheduler.ledger.operator_requests import Pause as PauseRow
 from scheduler.ledger.operator_requests import pause as pause_in
 from scheduler.ledger.operator_requests import resume as resume_in
-from scheduler.ops.views import list_missing
 from scheduler.settings import Configuration, Settings
 from tests.simulation import script as s
 from tests.simulation.api import SimulatedApi
@@ -496,7 +495,7 @@ class World:
                 "SELECT target, automation_id, max(last) FROM occurrence GROUP BY 1, 2"
             )
             decided = {(target, automation_id): from_text(last) for target, automation_id, last in newest}
-            problems = list_missing(self.services[process.number].make_status())
+            problems = self.services[process.number].make_status().problems
             self.looks.append(Looked(process.number, self.clock.true_now(), problems, decided))
 
     @_do.register
@@ -542,11 +541,7 @@ class World:
         backup.
         """
         process = self._alive()
-        if (
-            process is None
-            or not process.serving
-            or list_missing(self.services[process.number].make_status())
-        ):
+        if process is None or not process.serving or self.services[process.number].make_status().problems:
             self._later(10.0, lambda: self._resume_restored(restored))
             return
         for target in self.links:

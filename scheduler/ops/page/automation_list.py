@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from scheduler.core.automation_filter import make_automation_filter
 from scheduler.core.status import AutomationDetails, DaemonStatus, FinishedRun
@@ -34,28 +33,17 @@ def choose_automations(
 
     ``failing`` matters only when the query asks for failing automations alone.
     """
-    of_result = (
+    is_named = make_automation_filter(query.automation) if query.automation else None
+    chosen = [
         automation
-        for automation in _filter_automations(automations, query)
-        if query.result != FAILING or (automation.target, automation.id) in failing
-    )
-    chosen = sorted(
-        of_result, key=lambda automation: (automation.name.casefold(), automation.target, automation.id)
-    )
-    return list(islice(chosen, query.offset, query.offset + query.limit + 1))
-
-
-def _filter_automations(
-    automations: Iterable[AutomationDetails], query: AutomationQuery
-) -> Iterator[AutomationDetails]:
-    is_wanted = None if query.automation is None else make_automation_filter(query.automation)
-    for automation in iterate_with_pauses(automations):
-        if (
-            query.target in {None, automation.target}
-            and query.state in {None, automation.state}
-            and (is_wanted is None or is_wanted(automation.automation))
-        ):
-            yield automation
+        for automation in iterate_with_pauses(automations)
+        if query.target in {None, automation.target}
+        and query.state in {None, automation.state}
+        and (query.result != FAILING or (automation.target, automation.id) in failing)
+        and (is_named is None or is_named(automation.automation))
+    ]
+    chosen.sort(key=lambda automation: (automation.name.casefold(), automation.target, automation.id))
+    return chosen[query.offset : query.offset + query.limit + 1]
 
 
 def make_rows(

@@ -106,6 +106,11 @@ ADVICE: Final[Mapping[str, str]] = {
 """The advice for each log event."""
 
 _MEND_CONNECTION: Final = "mend the API or the way to it"
+_HOURS: Final = 24
+LOOK_BACK: Final = timedelta(hours=_HOURS)
+"""The stretch of the past whose outcomes and runs in the ledger are findings."""
+_IN_LAST_DAY: Final = f"In the last {_HOURS} hours."
+_PAUSED: Final = "Due occurrences are recorded and not fired."
 _MAX_ITEMS: Final = 10
 _MAX_FAILING: Final = 5  # each failing automation is a finding of its own
 _TALLY_TEXTS: Final = {
@@ -146,17 +151,21 @@ class PageFinding:
     is_missing: bool = False
 
 
-def describe_warnings(
-    status: DaemonStatus,
-    recent: RecentActivity | None,
-    failing: FailingAutomations | None,
-    ledger_error: str | None,
-) -> Sequence[str]:
+@dataclass(frozen=True, slots=True)
+class LedgerReading:
+    """The recent facts in the ledger. ``error`` is the reason why a part of the ledger could not be read."""
+
+    recent: RecentActivity | None = None
+    failing: FailingAutomations | None = None
+    error: str | None = None
+
+
+def describe_warnings(status: DaemonStatus, ledger: LedgerReading) -> Sequence[str]:
     """Return, in words, the problems that do not affect readiness.
 
     The page shows the same findings.
     """
-    findings = list_findings(status, (), recent, failing, ledger_error)
+    findings = list_findings(status, (), ledger)
     return [
         f"{finding.title}. {finding.detail}" if finding.detail else finding.title
         for finding in findings
@@ -165,99 +174,86 @@ def describe_warnings(
 
 
 def list_findings(
-    status: DaemonStatus,
-    troubled: Sequence[AutomationDetails],
-    recent: RecentActivity | None,
-    failing: FailingAutomations | None,
-    ledger_error: str | None,
+    status: DaemonStatus, invalid: Sequence[AutomationDetails], ledger: LedgerReading
 ) -> Sequence[PageFinding]:
-    """Return all findings, the worst first.
-
-    ``troubled`` contains the invalid automations to name. ``recent`` and ``failing`` are None when the ledger
-    cannot be read.
-    """
-    findings = [*_check_daemon(status, ledger_error)]
+    """Return all findings, the worst first. ``invalid`` contains the invalid automations to name."""
+    findings = [*_check_daemon(status, ledger.error)]
     for target in status.targets:
         findings.extend(_check_target(target))
-    findings.extend(_check_invalid(status.targets, troubled))
-    if failing is not None:
-        findings.extend(_check_failing(failing, status.at))
-    if recent is not None:
-        findings.extend(_check_outcomes(recent))
-        findings.extend(_check_foreign_runs(recent.foreign))
-        findings.extend(_check_pauses(recent.pauses))
+    findings.extend(_check_invalid(status.targets, invalid))
+    if ledger.failing is not None:
+        findings.extend(_check_failing(ledger.failing, status.at))
+    if ledger.recent is not None:
+        findings.extend(_check_outcomes(ledger.recent))
+        findings.extend(_check_foreign_runs(ledger.recent.foreign))
+        findings.extend(_check_pauses(ledger.recent.pauses))
     return sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def _make_missing(title: str, detail: str, advice: str) -> PageFinding:
+    """Return a finding that keeps the daemon from being ready."""
+    return PageFinding(BAD, title, detail, advice, is_missing=True)
+
+
+def _make_list(
+    severity: str,
+    title: str,
+    detail: str | None,
+    advice: str,
+    items: Sequence[FindingItem],
+    *,
+    count: int,
+    link: str | None = None,
+) -> PageFinding:
+    """Return a finding with the first of its items. ``count`` is the number of all items."""
+    shown = items[:_MAX_ITEMS]
+    return PageFinding(severity, title, detail, advice, shown, count - len(shown), link)
 
 
 def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[PageFinding]:
     if status.lock_holder is not None:
         detail = f"The holder is {status.lock_holder}."
-        yield PageFinding(
-            BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True
-        )
+        yield _make_missing("Another daemon holds the ledger", detail, _advise("daemon.waiting"))
     if status.ledger_error is not None:
-        yield PageFinding(
-            BAD,
-            "The ledger cannot be written",
-            status.ledger_error,
-            _advise("ledger.failed"),
-            is_missing=True,
-        )
+        yield _make_missing("The ledger cannot be written", status.ledger_error, _advise("ledger.failed"))
     if status.clock_in_doubt:
         detail = (
             "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
         )
-        yield PageFinding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"), is_missing=True)
-    if (
-        ledger_error is not None
-        and status.ledger_error is None
-        and status.lock_holder is None
-        and status.targets
-    ):
-        yield PageFinding(
-            WARN,
-            "The ledger cannot be read now",
-            ledger_error,
-            "fires go on; the page shows the occurrences again when the ledger can be read",
-        )
+        yield _make_missing("The clock is in doubt", detail, _advise("clock.jumped"))
+    is_explained = status.ledger_error is not None or status.lock_holder is not None
+    if ledger_error is not None and not is_explained and status.targets:
+        advice = "fires go on; the page shows the occurrences again when the ledger can be read"
+        yield PageFinding(WARN, "The ledger cannot be read now", ledger_error, advice)
     if status.stopping:
-        yield PageFinding(
-            NOTE,
-            "The daemon is stopping",
-            "The daemon claims no more occurrences. Attempts in flight get time to end.",
-            "start the daemon again when you need it",
-        )
+        detail = "The daemon claims no more occurrences. Attempts in flight get time to end."
+        advice = "start the daemon again when you need it"
+        yield PageFinding(NOTE, "The daemon is stopping", detail, advice)
 
 
 def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
+    yield from _check_snapshot(target)
+    yield from _check_progress(target)
+    yield from _check_places(target)
+    yield from _check_list(target)
+
+
+def _check_snapshot(target: TargetStatus) -> Iterator[PageFinding]:
+    name = f"Target {target.name}"
     if target.held is not None:
-        yield PageFinding(
-            BAD,
-            f"Target {target.name} is held: nothing is sent to it",
-            target.held,
-            _advise("target.held"),
-            is_missing=True,
-        )
+        yield _make_missing(f"{name} is held: nothing is sent to it", target.held, _advise("target.held"))
     elif target.snapshot_at is None:
         if target.error is not None:
-            yield PageFinding(
-                BAD,
-                f"Target {target.name} has never been read",
-                target.error,
-                _MEND_CONNECTION,
-                is_missing=True,
-            )
+            yield _make_missing(f"{name} has never been read", target.error, _MEND_CONNECTION)
     elif target.stale:
-        detail = (
-            f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: "
-            f"{target.error or 'no poll has succeeded since'}"
-        )
-        title = f"Target {target.name}: its newest snapshot is too old to fire by"
-        yield PageFinding(BAD, title, detail, _MEND_CONNECTION, is_missing=True)
+        since = to_text_seconds(target.snapshot_at)
+        detail = f"The newest snapshot is from {since}: {target.error or 'no poll has succeeded since'}"
+        yield _make_missing(f"{name}: its newest snapshot is too old to fire by", detail, _MEND_CONNECTION)
     elif target.error is not None and target.throttled_until is None:
-        yield PageFinding(
-            WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed")
-        )
+        yield PageFinding(WARN, f"{name} cannot be read now", target.error, _advise("snapshot.failed"))
+
+
+def _check_progress(target: TargetStatus) -> Iterator[PageFinding]:
     if target.stalled_for >= STALLED_AFTER:
         title = f"Target {target.name}: planning has stopped although occurrences are due"
         detail = (
@@ -268,43 +264,29 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
             "see the log, and check the speed of the ledger's disk; under systemd, the watchdog restarts "
             "the daemon"
         )
-        yield PageFinding(BAD, title, detail, advice, is_missing=True)
-    yield from _check_places(target)
+        yield _make_missing(title, detail, advice)
     if target.overdue_count:
-        items = [FindingItem(occurrence) for occurrence in target.overdue[:_MAX_ITEMS]]
         title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
-        yield PageFinding(
-            BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items)
-        )
+        items = [FindingItem(occurrence) for occurrence in target.overdue]
+        yield _make_list(BAD, title, None, _advise("occurrence.overdue"), items, count=target.overdue_count)
     if (past := target.recovering) is not None:
-        detail = (
-            f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is "
-            "on record yet."
-        )
-        title = (
-            f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
-        )
-        yield PageFinding(
-            NOTE,
-            title,
-            detail,
-            "nothing: present occurrences go first, and the past is recorded slice by slice",
-        )
-    yield from _check_list(target)
+        automations = pluralize(past.automations, "automation")
+        title = f"Target {target.name} is recovering {automations} from a downtime"
+        span = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)}"
+        advice = "nothing: present occurrences go first, and the past is recorded slice by slice"
+        yield PageFinding(NOTE, title, f"{span} not everything is on record yet.", advice)
 
 
 def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     """Yield the problems of the list itself, although the list could be read."""
     if target.unidentified:
-        items = [FindingItem(entry) for entry in target.anonymous[:_MAX_ITEMS]]
-        fire = "fires" if target.unidentified == 1 else "fire"
         title = (
             f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be "
-            f"identified and never {fire}"
+            f"identified and never fire{'s' * (target.unidentified == 1)}"
         )
-        yield PageFinding(
-            WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items)
-        )
+        items = [FindingItem(description) for description in target.anonymous]
+        advice = _advise("automations.unidentified")
+        yield _make_list(WARN, title, None, advice, items, count=target.unidentified)
     if target.inconsistent is not None:
         title = f"The list of target {target.name} cannot be trusted"
         detail = f"Since {to_text_seconds(target.inconsistent.since)}: {target.inconsistent.reason}."
@@ -312,9 +294,8 @@ def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
         title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
-        detail = (
-            f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
-        )
+        at = to_text_seconds(target.disappeared.at)
+        detail = f"At {at}. {target.absent:,} of them are not removed yet."
         yield PageFinding(WARN, title, detail, _advise("automations.disappeared"))
 
 
@@ -323,74 +304,56 @@ def _check_invalid(
 ) -> Iterator[PageFinding]:
     for target in targets:
         count = target.automations.get("invalid", 0)
-        named = [automation for automation in invalid if automation.target == target.name][:_MAX_ITEMS]
         if count:
-            items = [
-                FindingItem(
-                    automation.name,
-                    automation.invalid,
-                    make_automation_link(automation.target, automation.id),
-                )
-                for automation in named
-            ]
             title = (
                 f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never "
                 f"fire{'s' * (count == 1)}"
             )
+            items = [
+                FindingItem(details.name, details.invalid, make_automation_link(details.target, details.id))
+                for details in invalid
+                if details.target == target.name
+            ]
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
-            yield PageFinding(
-                WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link
+            yield _make_list(
+                WARN, title, None, _advise("automation.quarantined"), items, count=count, link=link
             )
 
 
 def _check_failing(failing: FailingAutomations, now: datetime) -> Iterator[PageFinding]:
-    named = failing.newest[:_MAX_FAILING]
+    named, advice = failing.newest[:_MAX_FAILING], _advise("run.finished")
     for run in named:
         in_a_row = f"{run.failures:,} failures in a row, the newest" if run.failures > 1 else "At"
-        detail = (
-            f"{in_a_row} {to_text_seconds(run.finished_at)} ({DisplayTime(run.finished_at, now).relative})."
-        )
-        item = FindingItem(
-            f"run {run.run_id}", run.error, make_automation_link(run.target, run.automation_id)
-        )
+        finished = DisplayTime(run.finished_at, now)
+        link = make_automation_link(run.target, run.automation_id)
         ended = "was lost" if run.status is RunStatus.LOST else "failed"
         yield PageFinding(
-            BAD, f"The newest finished run of {run.name} {ended}", detail, _advise("run.finished"), [item]
+            BAD,
+            f"The newest finished run of {run.name} {ended}",
+            f"{in_a_row} {finished.utc} ({finished.relative}).",
+            advice,
+            [FindingItem(f"run {run.run_id}", run.error, link)],
         )
     if (more := failing.count - len(named)) > 0:
         title = f"The newest finished run of {pluralize(more, 'more automation')} failed or was lost"
-        yield PageFinding(
-            BAD, title, None, _advise("run.finished"), link=f"/automations?{urlencode({'result': FAILING})}"
-        )
+        yield PageFinding(BAD, title, None, advice, link=f"/automations?{urlencode({'result': FAILING})}")
 
 
 def _check_places(target: TargetStatus) -> Iterator[PageFinding]:
-    places = target.places
+    places, name = target.places, f"Target {target.name}"
     if target.throttled_until is not None:
-        title = (
-            f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is "
-            "sent to it"
-        )
-        yield PageFinding(
-            WARN,
-            title,
-            "The API answered 429, and asked for no request before this time.",
-            _advise("target.throttled"),
-        )
+        title = f"{name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
+        detail = "The API answered 429, and asked for no request before this time."
+        yield PageFinding(WARN, title, detail, _advise("target.throttled"))
     if places.saturated_since is not None:
-        title = (
-            f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as "
-            "max_waiting allows"
-        )
-        yield PageFinding(
-            WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated")
-        )
+        hanging = pluralize(places.hanging, "request")
+        title = f"{name} is saturated: {hanging} hang, as many as max_waiting allows"
+        detail = f"Since {to_text_seconds(places.saturated_since)}."
+        yield PageFinding(WARN, title, detail, _advise("target.saturated"))
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
-        detail = (
-            f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} "
-            "waiting now."
-        )
+        waiting = pluralize(places.waiting, "occurrence")
+        detail = f"Since {to_text_seconds(places.exhausted_since)}. {waiting} waiting now."
         yield PageFinding(WARN, title, detail, _advise("budget.exhausted"))
 
 
@@ -404,53 +367,31 @@ def _check_outcomes(recent: RecentActivity) -> Iterator[PageFinding]:
             yield PageFinding(
                 severity,
                 f"{pluralize(sum(tally.count for tally in tallies), 'occurrence')} {words}",
-                f"In the last {_HOURS} hours.",
+                _IN_LAST_DAY,
                 _advise(event),
                 [FindingItem(_describe_tally(tally)) for tally in tallies],
                 link=f"/occurrences?{query}",
             )
 
 
-_HOURS: Final = 24
-LOOK_BACK: Final = timedelta(hours=_HOURS)
-"""The stretch of the past whose outcomes and runs in the ledger are findings."""
-
-
 def _describe_tally(tally: OutcomeTally) -> str:
-    return (
-        f"{tally.count:,} of target {tally.target} ({tally.reason}), the newest for "
-        f"{to_text_seconds(tally.newest)}"
-    )
+    newest = to_text_seconds(tally.newest)
+    return f"{tally.count:,} of target {tally.target} ({tally.reason}), the newest for {newest}"
 
 
 def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFinding]:
-    doubled = [runs for runs in foreign if runs.doubled]
-    alone = [runs for runs in foreign if runs.count > runs.doubled]
+    doubled = [_make_run_item(runs, runs.doubled) for runs in foreign if runs.doubled]
+    alone = [_make_run_item(runs, runs.count - runs.doubled) for runs in foreign if runs.count > runs.doubled]
+    late_doubles = sum(runs.doubled for runs in foreign)
     if doubled:
-        title = (
-            f"{pluralize(sum(runs.doubled for runs in doubled), 'late double')}: an attempt was carried "
-            "out long after it was given up"
-        )
-        yield PageFinding(
-            BAD,
-            title,
-            f"In the last {_HOURS} hours.",
-            _advise("run.doubled"),
-            [_make_run_item(runs, runs.doubled) for runs in doubled],
-        )
+        doubles = pluralize(late_doubles, "late double")
+        title = f"{doubles}: an attempt was carried out long after it was given up"
+        yield PageFinding(BAD, title, _IN_LAST_DAY, _advise("run.doubled"), doubled)
     if alone:
-        title = (
-            f"{pluralize(sum(runs.count - runs.doubled for runs in alone), 'run')} that this scheduler "
-            "did not start"
-        )
-        items = [_make_run_item(runs, runs.count - runs.doubled) for runs in alone]
-        yield PageFinding(
-            WARN,
-            title,
-            f"Another scheduler or a person started them. In the last {_HOURS} hours.",
-            _advise("run.foreign"),
-            items,
-        )
+        others = pluralize(sum(runs.count for runs in foreign) - late_doubles, "run")
+        title = f"{others} that this scheduler did not start"
+        detail = f"Another scheduler or a person started them. {_IN_LAST_DAY}"
+        yield PageFinding(WARN, title, detail, _advise("run.foreign"), alone)
 
 
 def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
@@ -465,36 +406,22 @@ def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
 def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
     for pause in pauses:
         if pause.automation_id is None:
-            detail = (
-                f"By {pause.by}, since {to_text_seconds(pause.since)}. Due occurrences are recorded and "
-                "not fired."
-            )
-            yield PageFinding(
-                NOTE,
-                f"All automations of target {pause.target} are paused",
-                detail,
-                f"{resume_all(pause.target)} ends it",
-            )
-    some = [pause for pause in pauses if pause.automation_id is not None]
-    if some:
-        items = [
-            FindingItem(
-                pause.name,
-                f"by {pause.by}, since {to_text_seconds(pause.since)}",
-                make_automation_link(pause.target, pause.automation_id or ""),
-            )
-            for pause in some[:_MAX_ITEMS]
-        ]
-        title = f"{pluralize(len(some), 'automation')} paused by hand"
-        detail = "Due occurrences are recorded and not fired."
-        yield PageFinding(
-            NOTE,
-            title,
-            detail,
-            f"`{format_command('resume AUTOMATION')}` ends it",
-            items,
-            len(some) - len(items),
+            title = f"All automations of target {pause.target} are paused"
+            detail = f"By {pause.by}, since {to_text_seconds(pause.since)}. {_PAUSED}"
+            yield PageFinding(NOTE, title, detail, f"{resume_all(pause.target)} ends it")
+    items = [
+        FindingItem(
+            pause.name,
+            f"by {pause.by}, since {to_text_seconds(pause.since)}",
+            make_automation_link(pause.target, pause.automation_id),
         )
+        for pause in pauses
+        if pause.automation_id is not None
+    ]
+    if items:
+        title = f"{pluralize(len(items), 'automation')} paused by hand"
+        advice = f"`{format_command('resume AUTOMATION')}` ends it"
+        yield _make_list(NOTE, title, _PAUSED, advice, items, count=len(items))
 
 
 def _advise(event: str) -> str:

@@ -16,12 +16,11 @@ from scheduler.core.quantities import describe_duration
 from scheduler.core.status import (
     AutomationDetails,
     DaemonStatus,
-    FailingAutomations,
     RecentActivity,
     TargetStatus,
     WaitsStatus,
 )
-from scheduler.ops.page.findings import BAD, WARN, PageFinding, list_findings
+from scheduler.ops.page.findings import BAD, WARN, LedgerReading, PageFinding, list_findings
 from scheduler.ops.page.renderer import iterate_with_pauses
 from scheduler.ops.page.rows import (
     Notice,
@@ -34,7 +33,7 @@ from scheduler.ops.page.rows import (
 )
 from scheduler.ops.page.timeline import DAY, HOUR, Fires, Timeline, flatten, make_timeline
 from scheduler.ops.page.times import DisplayTime, make_display_time
-from scheduler.ops.views import Json, list_missing
+from scheduler.ops.views import Json
 
 LOOK_AHEAD: Final = DAY.span
 MAX_INSTANTS: Final = 30_000
@@ -52,10 +51,7 @@ FireStream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverviewData:
-    """The data for the page at the time of the request.
-
-    ``ledger_error`` is the reason why a part of the ledger could not be read.
-    """
+    """The data for the page at the time of the request."""
 
     status: DaemonStatus
     streams: Sequence[FireStream]
@@ -63,9 +59,7 @@ class OverviewData:
     zones: Zones
     waits: Mapping[str, WaitsStatus]
     records: Sequence[Json] | None
-    recent: RecentActivity | None
-    failing: FailingAutomations | None
-    ledger_error: str | None
+    ledger: LedgerReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +94,7 @@ def make_overview(gathered: OverviewData) -> Mapping[str, object]:
     status, now, throttles = gathered.status, gathered.status.at, gathered.status.throttles
     fires, cut = _read_fires(gathered.streams)
     invalid = (automation for automation in gathered.invalid if automation.state == "invalid")
-    findings = list_findings(
-        status, list(islice(invalid, MAX_NEXT)), gathered.recent, gathered.failing, gathered.ledger_error
-    )
+    findings = list_findings(status, list(islice(invalid, MAX_NEXT)), gathered.ledger)
     day = make_timeline(fires, DAY, now, cut)
     firing = _find_next_fires(fires, status)
     following = [
@@ -164,7 +156,7 @@ def _describe_next_fire(firing: Mapping[str, datetime], status: DaemonStatus) ->
 
 
 def _make_verdict(status: DaemonStatus, findings: Sequence[PageFinding]) -> Notice:
-    problems = list_missing(status)
+    problems = status.problems
     if status.stopping:
         sentence = "The daemon claims no more occurrences. The next start resolves the open ones."
         return Notice("warn", "Stopping", sentence)
@@ -218,7 +210,7 @@ def _make_wait_rows(gathered: OverviewData) -> Iterator[WaitRow]:
 
 
 def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iterator[Figure]:
-    status, recent = gathered.status, gathered.recent
+    status, recent = gathered.status, gathered.ledger.recent
     yield Figure("next fire", next_fire, "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
     open_ones = sum(sum(target.open.values()) for target in status.targets) + sum(

@@ -66,10 +66,6 @@ def _mark_code(text: str) -> Markup:
     )
 
 
-def _format_thousands(number: int) -> str:
-    return f"{number:,}"
-
-
 def _make_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader(__package__ or ""),
@@ -82,7 +78,7 @@ def _make_environment() -> Environment:
     )
     environment.filters |= {
         "coded": _mark_code,
-        "thousands": _format_thousands,
+        "thousands": "{:,}".format,
         "printable": to_printable,
         "tone": get_tone,
     }

@@ -22,7 +22,7 @@ from scheduler.ops.page import assets
 from scheduler.ops.page.automation import make_automation_page
 from scheduler.ops.page.automation_list import choose_automations, make_rows
 from scheduler.ops.page.filters import FilterForm, read_form
-from scheduler.ops.page.findings import LOOK_BACK
+from scheduler.ops.page.findings import LOOK_BACK, LedgerReading
 from scheduler.ops.page.output import make_output_view
 from scheduler.ops.page.overview import LOOK_AHEAD, MAX_LAST, OverviewData, make_overview
 from scheduler.ops.page.renderer import CONTENT_POLICY, render
@@ -72,9 +72,7 @@ class Site:
             zones=self._find_zones([*_list_automations(records), *waiting]),
             waits=waits,
             records=records,
-            recent=recent,
-            failing=failing,
-            ledger_error=ledger.error,
+            ledger=LedgerReading(recent, failing, ledger.error),
         )
         return await self._make_page("overview.html", status, lambda: {"page": make_overview(gathered)})
 

@@ -81,7 +81,6 @@ class TimelineRow:
     y: float
     base: float
     bars: Sequence[Bar]
-    count: int
     parts: Sequence[tuple[str, int]]
 
 
@@ -143,8 +142,7 @@ def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | Non
         automation for group in {id(group): group for _, group in shown}.values() for automation in group
     ]
     counted = _count_fires(shown, _make_row_key(automations), begin, scale)
-    sums = [both for counts in counted.values() for both in counts.bars.values()]
-    most = max(map(sum, sums), default=0)
+    most = max((count for counts in counted.values() for count in counts.total.values()), default=0)
     rows = list(_make_rows(counted, begin, scale, most))
     bottom = rows[-1].base + _ROW_GAP if rows else _HIGH_ROW
     return Timeline(
@@ -153,8 +151,8 @@ def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | Non
         bottom + _AXIS_HEIGHT,
         rows,
         list(_make_ticks(begin, scale)),
-        sum(active for active, _ in sums),
-        sum(paused for _, paused in sums),
+        sum(counts.active.total() for counts in counted.values()),
+        sum(counts.paused.total() for counts in counted.values()),
         len(automations),
         most,
         cut if cut is not None and cut < begin + scale.span else None,
@@ -168,8 +166,14 @@ _RowKey = AutomationDetails | str
 class _Counts:
     """The counts of one row: fires and paused fires by bar number, and all fires by the tick before."""
 
-    bars: dict[int, tuple[int, int]] = field(default_factory=dict)
+    active: Counter[int] = field(default_factory=Counter)
+    paused: Counter[int] = field(default_factory=Counter)
     parts: Counter[datetime] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> Counter[int]:
+        """All fires by bar number."""
+        return self.active + self.paused
 
 
 def _make_row_key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _RowKey]:
@@ -197,8 +201,8 @@ def _count_fires(
         number, part = (instant - begin) // bar, instant - (instant - _MIDNIGHT) % tick
         for row, (active, paused) in divided[id(group)].items():
             counts = counted[row]
-            before = counts.bars.get(number, (0, 0))
-            counts.bars[number] = (before[0] + active, before[1] + paused)
+            counts.active[number] += active
+            counts.paused[number] += paused
             counts.parts[part] += active + paused
     return counted
 
@@ -216,40 +220,32 @@ def _make_rows(
     counted: Mapping[_RowKey, _Counts], begin: datetime, scale: Scale, most: int
 ) -> Iterator[TimelineRow]:
     y = 0.0
-    for key in sorted(
-        counted, key=lambda key: key if isinstance(key, str) else f"{key.name}\0{key.target}\0{key.id}"
-    ):
-        bars = counted[key].bars
-        height = _HIGH_ROW if isinstance(key, str) else _LOW_ROW
+    for key in sorted(counted, key=_get_sort_text):
+        counts, automation = counted[key], None if isinstance(key, str) else key
+        total = counts.total
+        height, full = (_HIGH_ROW, most) if automation is None else (_LOW_ROW, max(total.values()))
         base = y + _LABEL_HEIGHT + height
         yield TimelineRow(
             key if isinstance(key, str) else key.name,
-            None if isinstance(key, str) else key,
+            automation,
             y + _LABEL_HEIGHT - 5,
             base,
-            list(
-                _make_bars(
-                    bars,
-                    base,
-                    height / (most if isinstance(key, str) else max(map(sum, bars.values()))),
-                    begin,
-                    scale,
-                )
-            ),
-            sum(map(sum, bars.values())),
-            _make_parts(counted[key].parts, begin, scale),
+            list(_make_bars(counts, base, height / full, begin, scale)),
+            _make_parts(counts.parts, begin, scale),
         )
         y = base + _ROW_GAP
 
 
-def _make_bars(
-    bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin: datetime, scale: Scale
-) -> Iterator[Bar]:
+def _get_sort_text(key: _RowKey) -> str:
+    return key if isinstance(key, str) else f"{key.name}\0{key.target}\0{key.id}"
+
+
+def _make_bars(counts: _Counts, base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
     width = _FULL_WIDTH / scale.bars
-    for number, (active, paused) in sorted(bars.items()):
+    for number, total in sorted(counts.total.items()):
         y = base
-        title = f"{format_clock(begin + number * scale.bar)} UTC: {pluralize(active + paused, 'fire')}"
-        for count, is_paused in ((active, False), (paused, True)):
+        title = f"{format_clock(begin + number * scale.bar)} UTC: {pluralize(total, 'fire')}"
+        for count, is_paused in ((counts.active[number], False), (counts.paused[number], True)):
             if count:
                 height = max(count * unit, _MIN_BAR)
                 y -= height
