@@ -15,7 +15,13 @@ from scheduler.settings.models import KEY_VARIABLE
 from scheduler.upstream import TargetConfig
 
 _SECTION: Final = TargetSection(name="main", url="https://main.example", project_id="1")
+_POLICIES: Final = Settings().schedule.to_policies()
 _ENVIRON: Final = {KEY_VARIABLE: "phx_only_for_tests"}
+
+
+def make_policies(**changes: Any) -> Policies:
+    """The policies of an automation without an override, with changes."""
+    return replace(_POLICIES, **changes)
 
 
 def target_settings(name: str, policies: Callable[[str, str], Policies]) -> TargetSettings:

@@ -17,7 +17,6 @@ from scheduler.core.policy import Policies, compute_due
 if TYPE_CHECKING:
     from scheduler.settings.models import ScheduleSettings
 
-_NO_JITTER: Final = Policies()
 _NOTES: Final[dict[FireNote, str]] = {
     "after_gap": "in place of a time that the clock change skips",
     "first_pass": "first pass of a time that the clock change repeats",
@@ -27,13 +26,13 @@ _NOTES: Final[dict[FireNote, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class PlannedSchedule:
-    """A schedule to evaluate, with its automation, if any. ``policies`` are of the automation."""
+    """A schedule to evaluate, with its automation and the policies of the automation, if any."""
 
     schedule: Schedule
     automation_id: str | None = None
     name: str | None = None
     target: str = ""
-    policies: Policies = _NO_JITTER
+    policies: Policies | None = None
 
     @classmethod
     def parse(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "PlannedSchedule":
@@ -65,7 +64,7 @@ class UpcomingFire:
     def due(self) -> datetime | None:
         """The due instant, with the automation's jitter; None for an expression without an automation."""
         planned = self.planned_schedule
-        if planned.automation_id is None:
+        if planned.automation_id is None or planned.policies is None:
             return None
         return compute_due(
             planned.policies, planned.target, planned.automation_id, planned.schedule, self.scheduled_for
@@ -122,7 +121,7 @@ def make_time_json(fire: UpcomingFire) -> Json:
 
 def has_any_jitter(planned: Iterable[PlannedSchedule]) -> bool:
     """Return whether any fire may be due later than its instant."""
-    return any(schedule.policies.jitter for schedule in planned)
+    return any(schedule.policies and schedule.policies.jitter for schedule in planned)
 
 
 def _format_due(fire: UpcomingFire) -> str:

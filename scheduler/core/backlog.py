@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain, islice
 from typing import Final
 
 from scheduler.core.cron.schedule import Schedule
@@ -20,12 +21,20 @@ _LONGEST_INTERVAL: Final = timedelta(days=180)
 
 @dataclass(frozen=True, slots=True)
 class BacklogInterval:
-    """The instants of ``definition``, evaluated as ``schedule``, after ``begin`` and up to ``end`` (UTC)."""
+    """The instants of an automation after ``begin`` and up to ``end`` (UTC).
 
+    ``schedule`` is the evaluated ``definition``.
+    """
+
+    automation_id: str
     definition: Definition
     schedule: Schedule
     begin: datetime
     end: datetime
+
+    def contains(self, instant: datetime) -> bool:
+        """Return whether the interval has this scheduled instant."""
+        return self.begin < instant <= self.end
 
     def may_join(self, other: "BacklogInterval") -> bool:
         """Return whether the other interval has the same schedule and continues or overlaps this interval."""
@@ -52,30 +61,27 @@ class Backlog:
 
     # ------------------------------------------------------------ adding and removing
 
-    def add(self, automation_id: str, stretch: BacklogInterval) -> None:
+    def add(self, stretch: BacklogInterval) -> None:
         """Add an interval whose newest occurrences may still start.
 
         Covered time of late intervals becomes unexamined again. Time of unexamined intervals is not added
         again: after a step back of the clock the same time may be derived twice.
         """
         self._widen_gaps(stretch)
-        if automation_id in self._late:
-            _keep_or_remove(
-                self._late,
-                automation_id,
-                [left for late in self._late[automation_id] for left in _subtract(late, stretch)],
-            )
+        automation_id = stretch.automation_id
+        late = self._late.get(automation_id, ())
+        _keep(self._late, automation_id, [left for each in late for left in _subtract(each, stretch)])
         unexamined = self._unexamined.setdefault(automation_id, [])
         for part in _find_uncovered_parts(stretch, tuple(unexamined)):
             _insert(unexamined, part)
 
-    def add_late(self, automation_id: str, stretch: BacklogInterval) -> None:
+    def add_late(self, stretch: BacklogInterval) -> None:
         """Add an interval in which no occurrence may start."""
         self._widen_gaps(stretch)
-        if automation_id not in self._late:
+        if stretch.automation_id not in self._late:
             self._order = None
         for part in _divide(stretch):
-            _insert(self._late.setdefault(automation_id, []), part)
+            _insert(self._late.setdefault(stretch.automation_id, []), part)
 
     def pop_unexamined_intervals(self, automation_id: str) -> Sequence[BacklogInterval]:
         """Remove and return the unexamined intervals of an automation, the oldest first."""
@@ -84,8 +90,7 @@ class Backlog:
     def cut(self, automation_id: str, after: datetime) -> None:
         """Remove the automation's instants after ``after``."""
         for stretches in (self._unexamined, self._late, self._postponed):
-            if automation_id in stretches:
-                _keep_or_remove(stretches, automation_id, _cut(stretches[automation_id], after))
+            _keep(stretches, automation_id, _cut(stretches.get(automation_id, ()), after))
 
     def cut_all(self, after: datetime) -> None:
         """Remove all instants after ``after``."""
@@ -94,37 +99,37 @@ class Backlog:
 
     def reopen_late(self) -> None:
         """Make all late intervals unexamined again: they were found late by a clock ahead of time."""
-        late, self._late = self._late, {}
-        for automation_id, stretches in late.items():
-            for stretch in stretches:
-                self.add(automation_id, stretch)
+        self.take_all(self._late)
 
-    def discard(self, recovered: Iterable[tuple[str, BacklogInterval]]) -> None:
+    def discard(self, recovered: Sequence[BacklogInterval]) -> None:
         """Remove late intervals with outcomes in the ledger.
 
         When an interval was cut in the meantime, its shorter successor stays.
         """
-        done: dict[str, set[int]] = {}
-        for automation_id, stretch in recovered:
-            done.setdefault(automation_id, set()).add(id(stretch))
-        for automation_id, ids in done.items():
-            left = [stretch for stretch in self._late.get(automation_id, ()) if id(stretch) not in ids]
-            _keep_or_remove(self._late, automation_id, left)
+        done = {id(stretch) for stretch in recovered}
+        for automation_id in {stretch.automation_id for stretch in recovered}:
+            late = self._late.get(automation_id, ())
+            _keep(self._late, automation_id, [each for each in late if id(each) not in done])
 
-    def postpone(self, automation_id: str, stretch: BacklogInterval) -> None:
+    def postpone(self, stretch: BacklogInterval) -> None:
         """Keep an interval for later: the zone data lack the schedule's time zone at present."""
-        self._late[automation_id] = [
-            late for late in self._late.get(automation_id, ()) if late is not stretch
-        ]
-        _keep_or_remove(self._late, automation_id, self._late[automation_id])
-        self._postponed.setdefault(automation_id, []).append(stretch)
+        self.discard([stretch])
+        self._postponed.setdefault(stretch.automation_id, []).append(stretch)
 
     def resume_postponed_intervals(self) -> None:
         """Add the postponed intervals again: the zone data have changed."""
-        aside, self._postponed = self._postponed, {}
-        for automation_id, stretches in aside.items():
-            for stretch in stretches:
-                self.add(automation_id, stretch)
+        self.take_all(self._postponed)
+
+    def move_to(self, other: "Backlog") -> None:
+        """Move every unexamined interval to another backlog."""
+        other.take_all(self._unexamined)
+
+    def take_all(self, stretches: dict[str, list[BacklogInterval]]) -> None:
+        """Remove all intervals from ``stretches``, and add them as unexamined intervals."""
+        moved = [stretch for some in stretches.values() for stretch in some]
+        stretches.clear()
+        for stretch in moved:
+            self.add(stretch)
 
     # ------------------------------------------------------------ contents
 
@@ -140,34 +145,24 @@ class Backlog:
 
     def has_automation(self, automation_id: str) -> bool:
         """Return whether the backlog holds anything undecided of the automation, postponed intervals too."""
-        return (
-            automation_id in self._unexamined
-            or automation_id in self._late
-            or automation_id in self._postponed
-        )
+        return any(automation_id in some for some in (self._unexamined, self._late, self._postponed))
 
     def is_unexamined(self, automation_id: str) -> bool:
         """Return whether newer instants of the automation have to wait for an unexamined interval."""
         return automation_id in self._unexamined
 
-    def iterate_late(self) -> Iterator[tuple[str, BacklogInterval]]:
-        """Return every late interval with its automation's id, by id, each automation's oldest first."""
-        return (
-            (automation_id, stretch)
-            for automation_id in self._sort_late_ids()
-            for stretch in self._late.get(automation_id, ())
-        )
+    def iterate_late(self) -> Iterator[BacklogInterval]:
+        """Return every late interval, by the ids of the automations, each automation's oldest first."""
+        return (stretch for each in self._sort_late_ids() for stretch in self._late.get(each, ()))
 
-    def find_gaps(self, without: Sequence[tuple[str, BacklogInterval]] = ()) -> Sequence[Gap]:
+    def find_gaps(self, without: Sequence[BacklogInterval] = ()) -> Sequence[Gap]:
         """Return the gaps around every interval, or around every interval except these late intervals.
 
         A gap may cover more than the intervals.
         """
-        done = {id(stretch) for _, stretch in without}
-        late = next(
-            (automation_id for automation_id, stretch in self.iterate_late() if id(stretch) not in done), None
-        )
-        ids = [*([] if late is None else [late]), *self._unexamined, *self._postponed]
+        done = {id(stretch) for stretch in without}
+        first_late = (each.automation_id for each in self.iterate_late() if id(each) not in done)
+        ids = [*islice(first_late, 1), *self._unexamined, *self._postponed]
         return tuple(replace(gap, automation_id=min(ids)) for gap in self._gaps) if ids else ()
 
     def _sort_late_ids(self) -> Sequence[str]:
@@ -179,20 +174,8 @@ class Backlog:
 
     def find_earliest(self) -> datetime | None:
         """Return the beginning of the earliest interval; postponed intervals do not count."""
-        return min(
-            (stretch.begin for stretches in self._iterate_all() for stretch in stretches), default=None
-        )
-
-    def move_to(self, other: "Backlog") -> None:
-        """Move every unexamined interval to another backlog."""
-        for automation_id, stretches in self._unexamined.items():
-            for stretch in stretches:
-                other.add(automation_id, stretch)
-        self._unexamined.clear()
-
-    def _iterate_all(self) -> Iterator[Sequence[BacklogInterval]]:
-        yield from self._unexamined.values()
-        yield from self._late.values()
+        undecided = chain(self._unexamined.values(), self._late.values())
+        return min((stretch.begin for stretches in undecided for stretch in stretches), default=None)
 
     def _widen_gaps(self, stretch: BacklogInterval) -> None:
         """Extend the gaps to cover an interval about to be added."""
@@ -264,9 +247,10 @@ def _cut(stretches: Sequence[BacklogInterval], after: datetime) -> list[BacklogI
     return [stretch for stretch in kept if stretch.begin < stretch.end]
 
 
-def _keep_or_remove(
+def _keep(
     stretches: dict[str, list[BacklogInterval]], automation_id: str, kept: list[BacklogInterval]
 ) -> None:
+    """Keep only these intervals of an automation."""
     if kept:
         stretches[automation_id] = kept
     else:

@@ -25,8 +25,6 @@ from scheduler.core.policy import (
     make_fire_time,
 )
 
-MOST_LISTED: Final = 16
-"""Most instants to list for an automation; more instants are held as an interval."""
 _NEAR: Final = timedelta(hours=2)
 _MOST_AT_ONCE: Final = 500
 """Most occurrences of an automation to claim in a transaction under ``catch_up = "all"``."""
@@ -66,19 +64,14 @@ def find_first_after(schedule: Schedule, after: datetime) -> datetime | None:
     return schedule.find_next(after)
 
 
-@lru_cache(maxsize=2048)
-def find_last_near(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:
-    """Return the last instant of a short time. The cache serves automations with equal schedules."""
-    return max(schedule.iterate_between(begin, end), default=None)
-
-
 def clear_caches() -> None:
     """Clear the cached evaluations: the zone data may have changed."""
     measure_extent.cache_clear()
     find_first_after.cache_clear()
-    find_last_near.cache_clear()
+    find_last_instant.cache_clear()
 
 
+@lru_cache(maxsize=2048)
 def find_last_instant(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:
     """Return the last instant after ``begin`` and up to ``end``, or None without an instant."""
     near = tuple(schedule.iterate_between(max(begin, end - _NEAR), end))
@@ -111,7 +104,7 @@ class Examiner:
     def __init__(self, target: str, *, now: datetime, until: datetime, absent_until: datetime | None) -> None:
         self._target = target
         self._now = now
-        self._until = until
+        self.until = until
         self._absent_until = absent_until
         self._listed: dict[tuple[Schedule, datetime, datetime], Sequence[datetime]] = {}
         self._following: dict[tuple[Schedule, datetime], datetime | None] = {}
@@ -121,9 +114,7 @@ class Examiner:
         """Number of schedule evaluations up to now."""
         return len(self._listed) + len(self._following)
 
-    def examine(
-        self, automation_id: str, policies: Policies, stretches: Sequence[BacklogInterval]
-    ) -> ExaminedIntervals:
+    def examine(self, policies: Policies, stretches: Sequence[BacklogInterval]) -> ExaminedIntervals:
         """Take the occurrences that may still start out of an automation's intervals, the oldest first.
 
         Under ``latest`` this is the newest due occurrence; the older occurrences are coalesced into it. Under
@@ -137,44 +128,33 @@ class Examiner:
             first = self._find_next(stretch.schedule, stretch.begin)
             if first is None or first > stretch.end:
                 continue  # the interval has no instant
-            found = self._find_startable(automation_id, policies, stretch)
+            found = self._find_startable(policies, stretch)
             moments[:0] = found
             if not found or first != found[0].scheduled_for:
                 late.append(replace(stretch, end=found[0].scheduled_for - JUST_BEFORE) if found else stretch)
                 break
-        return (
-            _limit_claims(stretches, moments, late)
-            if policies.catch_up is CatchUp.ALL
-            else ExaminedIntervals(moments, late)
-        )
+        if policies.catch_up is CatchUp.ALL and len(moments) > _MOST_AT_ONCE:
+            return _limit_claims(stretches, moments, late)
+        return ExaminedIntervals(moments, late)
 
     def _is_enough(self, moments: Sequence[FireTime], policies: Policies) -> bool:
-        return policies.catch_up is CatchUp.LATEST and bool(moments) and moments[0].due <= self._until
+        return policies.catch_up is CatchUp.LATEST and bool(moments) and moments[0].due <= self.until
 
-    def _find_startable(
-        self, automation_id: str, policies: Policies, stretch: BacklogInterval
-    ) -> list[FireTime]:
+    def _find_startable(self, policies: Policies, stretch: BacklogInterval) -> list[FireTime]:
         """Return the newest fire times of an interval that may start or are not due yet, in order.
 
         Under ``latest`` return no more than necessary.
         """
-        begin, end, schedule = (
-            max(stretch.begin, self._find_earliest(policies)),
-            stretch.end,
-            stretch.schedule,
-        )
+        begin, end = max(stretch.begin, self._find_earliest(policies)), stretch.end
         if begin >= end:
             return []
-        is_latest = policies.catch_up is CatchUp.LATEST
-        instants = (
-            self._find_last_two(schedule, begin, end)
-            if is_latest
-            else self._list_instants(schedule, begin, end)
-        )
+        schedule = stretch.schedule
+        find = self._find_last_two if policies.catch_up is CatchUp.LATEST else self._list_instants
+        instants = find(schedule, begin, end)
         found: list[FireTime] = []
         following = self._find_next(schedule, instants[-1]) if instants else None
         for instant in reversed(instants):
-            candidate = make_fire_time(policies, self._target, automation_id, instant, following)
+            candidate = make_fire_time(policies, self._target, stretch.automation_id, instant, following)
             if candidate.deadline < self._now:
                 break
             found.append(candidate)
@@ -214,27 +194,17 @@ class Examiner:
 def _limit_claims(
     stretches: Sequence[BacklogInterval], moments: Sequence[FireTime], late: Sequence[BacklogInterval]
 ) -> ExaminedIntervals:
-    if len(moments) <= _MOST_AT_ONCE:
-        return ExaminedIntervals(moments, late)
     taken = moments[_MOST_AT_ONCE - 1].scheduled_for
-    behind = [
-        replace(stretch, begin=max(stretch.begin, taken)) for stretch in stretches if stretch.end > taken
-    ]
+    behind = [replace(each, begin=max(each.begin, taken)) for each in stretches if each.end > taken]
     return ExaminedIntervals(moments[:_MOST_AT_ONCE], late, behind)
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedExtent:
-    """The extent of late occurrences to skip, and the common reason."""
-
-    extent: Extent
-    reason: Reason
 
 
 def decide_late(
     stretch: BacklogInterval, policies: Policies, *, paused: bool, claimed: datetime | None
-) -> list[SkippedExtent]:
+) -> list[tuple[Extent, Reason]]:
     """Decide a late interval, in which nothing may start, by the rules of `scheduler.core.policy.decide`.
+
+    Return the extents of occurrences to skip, with their common reasons.
 
     ``claimed`` is the automation's newest scheduled instant with a claim. Under ``latest`` the older
     occurrences are coalesced.
@@ -249,4 +219,4 @@ def decide_late(
     measured = [
         (measure_extent(stretch.schedule, begin, end), reason) for begin, end, reason in parts if begin < end
     ]
-    return [SkippedExtent(extent, reason) for extent, reason in measured if extent is not None]
+    return [(extent, reason) for extent, reason in measured if extent is not None]

@@ -6,23 +6,40 @@ Log lines, metrics and pages are made of these events. ``name`` is the name of t
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, dataclass_transform
 
 from scheduler.core.model import AttemptResult, Definition, Occurrence, Outcome, Reason, RunStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of all events. An event happened once."""
+    """Base of all events. An event happened once. Each subclass is a frozen dataclass with keyword fields."""
 
-    name: ClassVar[str | None] = None
+    name: ClassVar[str | None]
+
+    def __init_subclass__(cls, *, name: str | None = None) -> None:
+        cls.name = name
+        dataclass(frozen=True, kw_only=True)(cls)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStarted(Event):
+class _TargetEvent(Event):
+    target: str
+
+
+class _AutomationEvent(_TargetEvent):
+    automation_id: str
+    automation: str
+
+
+class _OccurrenceEvent(Event):
+    occurrence: Occurrence
+    automation: str
+
+
+class DaemonStarted(Event, name="daemon.started"):
     """The daemon has opened the ledger, holds its lock, and serves the targets."""
 
-    name: ClassVar = "daemon.started"
     node: str
     version: str
     targets: tuple[str, ...]
@@ -30,183 +47,128 @@ class DaemonStarted(Event):
     tzdata: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonWaiting(Event):
+class DaemonWaiting(Event, name="daemon.waiting"):
     """Another daemon holds the ledger's lock. This daemon fires nothing until the lock is free."""
 
-    name: ClassVar = "daemon.waiting"
     holder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStopping(Event):
+class DaemonStopping(Event, name="daemon.stopping"):
     """The daemon makes no new claims from now on."""
 
-    name: ClassVar = "daemon.stopping"
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonStopped(Event):
+class DaemonStopped(Event, name="daemon.stopped"):
     """The last event of a daemon. ``in_flight`` attempts have no answer: the next start reconciles them."""
 
-    name: ClassVar = "daemon.stopped"
     in_flight: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopShortened(Event):
+class StopShortened(_TargetEvent, name="stop.shortened"):
     """A stop ended before its last writes.
 
     ``attempts``: at most this number of attempts were never sent, and the ledger does not know that.
     ``waits``: this number of occurrences may lack the end of a wait.
     """
 
-    name: ClassVar = "stop.shortened"
-    target: str
     attempts: int
     waits: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotTaken(Event):
+class SnapshotTaken(_TargetEvent, name="snapshot.taken"):
     """The target's automations were read. ``incomplete``: three passes disagreed, and nothing was removed."""
 
-    name: ClassVar = "snapshot.taken"
-    target: str
     automations: int
     seconds: float
     incomplete: bool
     clock_offset: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotFailed(Event):
+class SnapshotFailed(_TargetEvent, name="snapshot.failed"):
     """The target's automations could not be read. ``first``: the previous poll was good."""
 
-    name: ClassVar = "snapshot.failed"
-    target: str
     error: str
     seconds: float
     first: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AutomationEvent(Event):
-    target: str
-    automation_id: str
-    automation: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationAdded(_AutomationEvent):
+class AutomationAdded(_AutomationEvent, name="automation.added"):
     """An automation is seen for the first time, or again after its removal."""
 
-    name: ClassVar = "automation.added"
     definition: Definition | None
     effective_from: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationChanged(_AutomationEvent):
+class AutomationChanged(_AutomationEvent, name="automation.changed"):
     """The definition of an automation was edited."""
 
-    name: ClassVar = "automation.changed"
     definition: Definition | None
     effective_from: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationRemoved(_AutomationEvent):
+class AutomationRemoved(_AutomationEvent, name="automation.removed"):
     """An automation was removed: the API no longer has it."""
 
-    name: ClassVar = "automation.removed"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationQuarantined(_AutomationEvent):
+class AutomationQuarantined(_AutomationEvent, name="automation.quarantined"):
     """An automation cannot be evaluated. It fires nothing, and costs nothing until an edit."""
 
-    name: ClassVar = "automation.quarantined"
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationsUnidentified(Event):
+class AutomationsUnidentified(_TargetEvent, name="automations.unidentified"):
     """The list holds ``count`` objects with an unreadable id, different from before.
 
     These objects fire nothing, and keep every automation from removal.
     """
 
-    name: ClassVar = "automations.unidentified"
-    target: str
     count: int
     objects: str | None  # description of the first object, as far as known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationsDisappeared(Event):
+class AutomationsDisappeared(_TargetEvent, name="automations.disappeared"):
     """More than half of the automations disappeared from the list within an hour.
 
     ``count`` of ``automations`` disappeared.
     """
 
-    name: ClassVar = "automations.disappeared"
-    target: str
     count: int
     automations: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListDisagreed(Event):
+class ListDisagreed(_TargetEvent, name="list.disagreed"):
     """The list contradicts itself, or the automations in the list. Published once, with the first reason."""
 
-    name: ClassVar = "list.disagreed"
-    target: str
     since: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListAgreed(Event):
+class ListAgreed(_TargetEvent, name="list.agreed"):
     """The list, which contradicted itself since ``since``, agrees again."""
 
-    name: ClassVar = "list.agreed"
-    target: str
     since: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OccurrenceClaimed(Event):
+class OccurrenceClaimed(_OccurrenceEvent, name="occurrence.claimed"):
     """The claim of an occurrence is durable."""
 
-    name: ClassVar = "occurrence.claimed"
-    occurrence: Occurrence
-    automation: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OccurrenceOverdue(Event):
+class OccurrenceOverdue(_OccurrenceEvent, name="occurrence.overdue"):
     """Occurrences without an outcome became overdue.
 
     ``count`` of them are new, ``overdue`` is their total number. ``occurrence`` is the first new occurrence.
     """
 
-    name: ClassVar = "occurrence.overdue"
-    occurrence: Occurrence
-    automation: str
     state: str
     count: int
     overdue: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OccurrenceConcluded(Event):
+class OccurrenceConcluded(_OccurrenceEvent):
     """An occurrence, or ``count`` consecutive occurrences with the same outcome, got the outcome."""
 
-    occurrence: Occurrence
-    automation: str
     outcome: Outcome
     reason: Reason
     attempts: int = 0
@@ -217,57 +179,40 @@ class OccurrenceConcluded(Event):
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OccurrenceReopened(Event):
+class OccurrenceReopened(_OccurrenceEvent, name="occurrence.reopened"):
     """An operator asked to start an occurrence after all: it had an outcome, or had no row."""
 
-    name: ClassVar = "occurrence.reopened"
-    occurrence: Occurrence
-    automation: str
     by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FireRefused(Event):
+class FireRefused(Event, name="fire.refused"):
     """An operator asked for an occurrence that allows no backfill."""
 
-    name: ClassVar = "fire.refused"
     occurrence: Occurrence
     by: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFailed(Event):
+class DeliveryFailed(_OccurrenceEvent, name="occurrence.faulted"):
     """A fault of the daemon during a delivery. The occurrence stays open, and the daemon tries again."""
 
-    name: ClassVar = "occurrence.faulted"
-    occurrence: Occurrence
-    automation: str
     error: Exception
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptBegun(Event):
+class AttemptBegun(_TargetEvent):
     """The first byte of an attempt is about to be sent."""
 
-    target: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded(Event):
+class AttemptEnded(_OccurrenceEvent):
     """An attempt was answered or given up."""
 
-    occurrence: Occurrence
-    automation: str
     attempt: int
     result: AttemptResult
     seconds: float
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFinished(_AutomationEvent):
+class RunFinished(_AutomationEvent, name="run.finished"):
     """A run has ended, or nothing more about the run can be known.
 
     ``scheduled_for`` is the instant of the occurrence that started the run, None for a run of another origin.
@@ -276,7 +221,6 @@ class RunFinished(_AutomationEvent):
     deleted in the meantime.
     """
 
-    name: ClassVar = "run.finished"
     run_id: str
     status: RunStatus
     error: str | None
@@ -285,182 +229,137 @@ class RunFinished(_AutomationEvent):
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierRunSeen(_AutomationEvent):
     """The newest run of an automation had ended before the daemon saw the automation for the first time."""
 
     status: RunStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunForeign(_AutomationEvent):
+class RunForeign(_AutomationEvent, name="run.foreign"):
     """A foreign run: neither an attempt nor `scheduler automations run` started the run.
 
     With ``scheduled_for``, the run began close to this occurrence: another scheduler may fire the automation.
     """
 
-    name: ClassVar = "run.foreign"
     run_id: str
     started_at: datetime | None
     scheduled_for: datetime | None = None
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunDoubled(_AutomationEvent):
+class RunDoubled(_AutomationEvent, name="run.doubled"):
     """A foreign run is most likely a late double: an attempt executed after it was taken for not started."""
 
-    name: ClassVar = "run.doubled"
     run_id: str
     started_at: datetime | None
     scheduled_for: datetime
     hint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRestored(Event):
+class LedgerRestored(_TargetEvent, name="ledger.restored"):
     """The ledger was restored at ``restored_at``, and newest runs of automations are missing from the ledger.
 
     ``runs`` is the number of these runs: they began before ``restored_at`` and after the backup was made.
     """
 
-    name: ClassVar = "ledger.restored"
-    target: str
     runs: int
     restored_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetHeld(Event):
+class TargetHeld(_TargetEvent, name="target.held"):
     """The target is held: nothing is sent until an operator removes the cause."""
 
-    name: ClassVar = "target.held"
-    target: str
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetThrottled(Event):
+class TargetThrottled(_TargetEvent, name="target.throttled"):
     """The API asked to send nothing for longer than a minute.
 
     Each process publishes each wait once, with its end.
     """
 
-    name: ClassVar = "target.throttled"
-    target: str
     until: datetime
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetReleased(Event):
+class TargetReleased(_TargetEvent, name="target.released"):
     """The target works again."""
 
-    name: ClassVar = "target.released"
-    target: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSaturated(Event):
+class TargetSaturated(_TargetEvent, name="target.saturated"):
     """The hanging requests fill `max_waiting`: further hanging requests use places of `max_in_flight`."""
 
-    name: ClassVar = "target.saturated"
-    target: str
     hanging: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetRelieved(Event):
+class TargetRelieved(_TargetEvent, name="target.relieved"):
     """Fewer requests than `max_waiting` have been hanging for some time.
 
     ``since`` is the instant of the saturation.
     """
 
-    name: ClassVar = "target.relieved"
-    target: str
     since: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetExhausted(Event):
+class BudgetExhausted(_TargetEvent, name="budget.exhausted"):
     """The request budget keeps occurrences waiting."""
 
-    name: ClassVar = "budget.exhausted"
-    target: str
     waiting: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetRecovered(Event):
+class BudgetRecovered(_TargetEvent, name="budget.recovered"):
     """The request budget has kept no occurrence waiting for some time. ``since``: begin of the waits."""
 
-    name: ClassVar = "budget.recovered"
-    target: str
     since: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockJumped(Event):
+class ClockJumped(Event, name="clock.jumped"):
     """The wall clock moved by ``seconds`` more than the elapsed time.
 
     ``suspended``: the machine was suspended for this time.
     """
 
-    name: ClassVar = "clock.jumped"
     seconds: float
     suspended: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerFailed(Event):
+class LedgerFailed(Event, name="ledger.failed"):
     """A write did not become durable. ``first``: the previous write was durable."""
 
-    name: ClassVar = "ledger.failed"
     operation: str
     error: str
     first: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRecovered(Event):
+class LedgerRecovered(Event, name="ledger.recovered"):
     """Writes are durable again."""
 
-    name: ClassVar = "ledger.recovered"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WakeFailed(Event):
+class WakeFailed(Event, name="wake.failed"):
     """The wake socket cannot be used: changes by a command take effect at the next poll."""
 
-    name: ClassVar = "wake.failed"
     error: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerCommitted(Event):
     """A transaction became durable."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigReloading(Event):
     """The configuration is about to be read again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigReloaded(Event):
+class ConfigReloaded(Event, name="config.reloaded"):
     """The configuration was read again; with an ``error`` the old configuration stays in force."""
 
-    name: ClassVar = "config.reloaded"
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestEnded(Event):
+class RequestEnded(_TargetEvent):
     """A request to a target ended. ``code`` is the HTTP status, or a word for the failure."""
 
-    target: str
     endpoint: str
     code: str
     seconds: float

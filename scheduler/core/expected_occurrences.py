@@ -12,7 +12,6 @@ from typing import Final
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Occurrence
-from scheduler.core.policy import make_fire_time
 from scheduler.core.timetable import TimetableEntry
 
 MOST_UNCONFIRMED: Final = 50_000
@@ -54,9 +53,7 @@ class ExpectedOccurrences:
         self._cursor = min(self._cursor, now)
         self._next.clear()
         self._is_restarted = True
-        self._open = {
-            each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now
-        }
+        self._open = {key: each for key, each in self._open.items() if key.scheduled_for <= now}
 
     def derive(self, entries: Mapping[str, TimetableEntry], now: datetime) -> Iterator[None]:
         """Derive the occurrences scheduled in `LOOK_BACK` up to ``now``, at most `MOST_UNCONFIRMED`.
@@ -82,12 +79,8 @@ class ExpectedOccurrences:
 
     def find_due(self, now: datetime) -> dict[Occurrence, ExpectedOccurrence]:
         """Return every derived occurrence with due before ``now`` and without confirmation."""
-        self._open = {
-            each: expectation
-            for each, expectation in self._open.items()
-            if _is_implied(expectation.entry, each)
-        }
-        return {each: expectation for each, expectation in self._open.items() if expectation.due < now}
+        self._open = {key: each for key, each in self._open.items() if _is_implied(each.entry, key)}
+        return {key: each for key, each in self._open.items() if each.due < now}
 
     def confirm(self, occurrences: Iterable[Occurrence]) -> None:
         """Remove occurrences from the expected occurrences: they are in the ledger."""
@@ -100,11 +93,8 @@ class ExpectedOccurrences:
         """Check a schedule, or derive an occurrence, in each step."""
         earliest = now - LOOK_BACK
         for schedule, sharers in sharing.items():
-            instant = (
-                self._next[schedule]
-                if schedule in self._next
-                else schedule.find_next(max(self._cursor, earliest))
-            )
+            begin = max(self._cursor, earliest)
+            instant = self._next[schedule] if schedule in self._next else schedule.find_next(begin)
             if instant is not None and instant <= earliest:
                 instant = schedule.find_next(earliest)
             while instant is not None and instant <= now and len(self._open) < MOST_UNCONFIRMED:
@@ -119,7 +109,7 @@ class ExpectedOccurrences:
     def _expect(self, entry: TimetableEntry, instant: datetime, following: datetime | None) -> None:
         if instant > entry.effective_from:
             automation = entry.automation
-            made = make_fire_time(entry.policies, self._target, automation.id, instant, following)
+            made = entry.make_fire_time(self._target, instant, following)
             self._open[Occurrence(self._target, automation.id, instant)] = ExpectedOccurrence(
                 entry, automation.name, made.due, made.deadline
             )

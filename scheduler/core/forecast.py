@@ -123,12 +123,8 @@ class _ForecastSimulation:
         while now is not None:
             self._take_due(now)  # before losses: an occurrence coalesced now passes its waiting time on
             self._lose_expired_occurrences(now)
-            now = min(
-                filter(
-                    None, (self._send_background(now), self._send_fires(now), self._find_next_instant(now))
-                ),
-                default=None,
-            )
+            instants = self._send_background(now), self._send_fires(now), self._find_next_instant(now)
+            now = min(filter(None, instants), default=None)
         return self._result
 
     def _find_next_instant(self, now: float) -> float | None:
@@ -137,10 +133,8 @@ class _ForecastSimulation:
             return None
         following = [self._dues[self._next].at] if self._next < len(self._dues) else []
         polled = [] if self._page or self._next >= len(self._dues) else [self._compute_next_poll()]
-        return min(
-            (at for at in (*following, *polled, *(end for end, _, _ in self._ends[:1])) if at > now),
-            default=None,
-        )
+        ends = [end for end, _, _ in self._ends[:1]]
+        return min((at for at in (*following, *polled, *ends) if at > now), default=None)
 
     def _compute_next_poll(self) -> float:
         following = self._dues[self._next].at if self._next < len(self._dues) else None

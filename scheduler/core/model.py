@@ -3,6 +3,7 @@
 All values are frozen and have no behavior beyond their own meaning. Instants are aware and in UTC.
 """
 
+import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from scheduler.core.instants import from_text, is_credible
+from scheduler.core.instants import from_text, is_credible, to_text_seconds
 
 if TYPE_CHECKING:
     from scheduler.core.cron.schedule import Schedule  # at run time `--help` would load croniter
@@ -274,11 +275,9 @@ def _clip_text(found: object, longest: int) -> str | None:
 
     Only people read the text; no decision depends on the text.
     """
-    return (
-        found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd")
-        if isinstance(found, str)
-        else None
-    )
+    if not isinstance(found, str):
+        return None
+    return found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +287,16 @@ class Occurrence:
     target: str
     automation_id: str
     scheduled_for: datetime
+
+
+def make_idempotency_key(url: str, project_id: str, automation_id: str, scheduled_for: datetime) -> str:
+    """Return the idempotency key of an occurrence: 64 hexadecimal digits.
+
+    The key is the same for every attempt, whatever the name of the target and whichever node sends the
+    attempt.
+    """
+    parts = (url.rstrip("/"), project_id, automation_id, to_text_seconds(scheduled_for))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Instants are aware UTC. Lateness and deadlines count from *due*: the scheduled i
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,11 +47,11 @@ class Concurrency(StrEnum):
 class Policies:
     """All policies of one automation. ``start_within`` None is *auto*."""
 
-    start_within: timedelta | None = None
-    catch_up: CatchUp = CatchUp.LATEST
-    concurrency: Concurrency = Concurrency.ALLOW
-    jitter: timedelta = timedelta(0)
-    paused: bool = False
+    start_within: timedelta | None
+    catch_up: CatchUp
+    concurrency: Concurrency
+    jitter: timedelta
+    paused: bool
 
 
 def compute_start_within(policies: Policies, to_the_next: timedelta | None) -> timedelta:
@@ -111,27 +111,20 @@ def compute_due(
     """Return the due instant of a scheduled instant. The schedule is evaluated only with jitter."""
     if not policies.jitter or schedule is None:
         return scheduled_for
-    return make_fire_time(
-        policies, target, automation_id, scheduled_for, schedule.find_next(scheduled_for)
-    ).due
+    following = schedule.find_next(scheduled_for)
+    return make_fire_time(policies, target, automation_id, scheduled_for, following).due
 
 
 @dataclass(frozen=True, slots=True)
-class StartDecision:
-    """Claim this occurrence, and send it when due."""
+class Decision:
+    """The decision on consecutive occurrences, in order.
 
-    fire_time: FireTime
-
-
-@dataclass(frozen=True, slots=True)
-class SkipDecision:
-    """Give these consecutive occurrences, in order, their outcome now, without an attempt."""
+    Without a reason: claim these occurrences, and send each when due. With a reason: skip these occurrences
+    now, without an attempt.
+    """
 
     fire_times: Sequence[FireTime]
-    reason: Reason
-
-
-Decision = StartDecision | SkipDecision
+    reason: Reason | None
 
 
 def decide(
@@ -150,15 +143,16 @@ def decide(
     with a claim. An older occurrence, delayed until now, is overdue together with the claimed occurrence.
     """
     if paused or policies.paused:
-        return [SkipDecision(moments, Reason.PAUSED)]
+        return [Decision(moments, Reason.PAUSED)]
     missed = [now > each.deadline or _is_forgone(each, policies, absent_until) for each in moments]
-    able = [each.scheduled_for for each, is_missed in zip(moments, missed, strict=True) if not is_missed]
+    pairs = list(zip(moments, missed, strict=True))
+    able = [each.scheduled_for for each, is_missed in pairs if not is_missed]
     newest = max(able if claimed is None else [*able, claimed], default=None)
-    reasons = [
-        _find_skip_reason(each, policies, newest, is_missed=is_missed)
-        for each, is_missed in zip(moments, missed, strict=True)
+    reasons = [_find_skip_reason(each, policies, newest, is_missed=is_missed) for each, is_missed in pairs]
+    return [
+        Decision([each for each, _ in group], reason)
+        for reason, group in groupby(zip(moments, reasons, strict=True), key=itemgetter(1))
     ]
-    return list(_group_decisions(moments, reasons))
 
 
 def _is_forgone(each: FireTime, policies: Policies, absent_until: datetime) -> bool:
@@ -177,15 +171,6 @@ def _find_skip_reason(
     if coalesces and newest is not None and each.scheduled_for < newest:
         return Reason.COALESCED
     return Reason.MISSED if is_missed else None
-
-
-def _group_decisions(moments: Sequence[FireTime], reasons: Sequence[Reason | None]) -> Iterator[Decision]:
-    for reason, group in groupby(zip(moments, reasons, strict=True), key=itemgetter(1)):
-        together = [each for each, _ in group]
-        if reason is None:
-            yield from map(StartDecision, together)
-        else:
-            yield SkipDecision(together, reason)
 
 
 class Permission(StrEnum):

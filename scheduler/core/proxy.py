@@ -23,11 +23,9 @@ class Proxy:
     @property
     def authorization(self) -> str:
         """The value of ``Proxy-Authorization`` (RFC 7617); empty without credentials. A secret."""
-        return (
-            "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
-            if self.has_credentials
-            else ""
-        )
+        if not self.has_credentials:
+            return ""
+        return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     def __str__(self) -> str:
         """Return the address for people, with stars in place of credentials."""

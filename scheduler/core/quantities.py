@@ -29,9 +29,8 @@ def describe_span(seconds: float, *, exact: bool = False) -> str:
     for (size, unit), (smaller, its_unit) in pairwise(_UNITS):
         if whole >= size:
             rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (
-                f" {rest} {its_unit}" if rest and (exact or unit != "min") else ""
-            )
+            is_shown = rest and (exact or unit != "min")
+            return f"{whole // size} {unit}" + (f" {rest} {its_unit}" if is_shown else "")
     return f"{whole} s"
 
 
@@ -39,8 +38,6 @@ def describe_duration(seconds: float) -> str:
     """Return how long an action took, or how late an action was: ``4 ms``, ``1.2 s``, ``3 min 5 s``."""
     if seconds < 1:
         return f"{max(seconds, 0.0) / _MILLISECOND:.0f} ms"
-    return (
-        f"{seconds:.1f}".removesuffix(".0") + " s"
-        if seconds < _MINUTE
-        else describe_span(seconds, exact=True)
-    )
+    if seconds < _MINUTE:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    return describe_span(seconds, exact=True)

@@ -147,9 +147,8 @@ class RecentRequests:
             # number of requests that must have left the window by then
             excess = used + min(number + step, most) - usable
             last = self._first + excess - 1
-            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.compute_delay(
-                number + 1
-            ):
+            free_at = self._sent[last] + self.length if last < len(self._sent) else inf
+            if free_at > now + coming.compute_delay(number + 1):
                 return False
         return True
 
@@ -370,9 +369,8 @@ class RequestBudget:
         for window, recent in zip(self._windows, self._background[Purpose.POLL], strict=True):
             usable = int(self._compute_share(window, 3 / 4) - self._compute_readings_minimum(window))
             more = self._held[Purpose.POLL] + max(1, min(requests, usable))
-            if not recent.has_room(
-                now, more, self._estimate_coming(window, now, (self._least, self._polls)), usable
-            ):
+            coming = self._estimate_coming(window, now, (self._least, self._polls))
+            if not recent.has_room(now, more, coming, usable):
                 return False
         return True
 

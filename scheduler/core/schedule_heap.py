@@ -6,13 +6,13 @@ each schedule, for any number of automations.
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count, islice
+from itertools import count
+from typing import NamedTuple
 
-from scheduler.core.backlog_decisions import MOST_LISTED
 from scheduler.core.cron.schedule import Schedule
+from scheduler.core.evaluated_span import EvaluatedSpan
 
 
 @dataclass(slots=True)
@@ -24,17 +24,15 @@ class HeapEntry:
     members: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleInstants:
-    """The instants of a schedule after ``begin``, the following instant, and the ids of its automations.
+class CollectedSpan(NamedTuple):
+    """The instants of a schedule after ``begin``, and the ids of its automations.
 
-    ``instants`` is None for more than `MOST_LISTED` instants: these are not listed.
+    ``span`` is None for too many instants to list.
     """
 
     schedule: Schedule
     begin: datetime
-    instants: tuple[datetime, ...] | None
-    following: datetime | None
+    span: EvaluatedSpan | None
     members: frozenset[str]
 
 
@@ -59,7 +57,7 @@ class ScheduleHeap:
         """Remove an automation from a schedule."""
         self._entries[schedule].members.discard(automation_id)
 
-    def collect(self, until: datetime) -> Iterator[ScheduleInstants]:
+    def collect(self, until: datetime) -> Iterator[CollectedSpan]:
         """Move the cursor to ``until`` and yield the instants in between, in no particular order.
 
         The caller must exhaust the iterator.
@@ -70,16 +68,10 @@ class ScheduleHeap:
             if not slot.members:
                 del self._entries[slot.schedule]
                 continue
-            instants = tuple(islice(slot.schedule.iterate_between(begin, until), MOST_LISTED + 1))
-            slot.next = slot.schedule.find_next(until)
+            span = EvaluatedSpan.evaluate(slot.schedule, begin, until)
+            slot.next = span.following if span and span.instants else slot.schedule.find_next(until)
             self._push(slot)
-            yield ScheduleInstants(
-                slot.schedule,
-                begin,
-                instants if len(instants) <= MOST_LISTED else None,
-                slot.next,
-                frozenset(slot.members),
-            )
+            yield CollectedSpan(slot.schedule, begin, span, frozenset(slot.members))
 
     def rewind(self, cursor: datetime) -> None:
         """Move the cursor back to an earlier instant."""
@@ -102,16 +94,15 @@ class ScheduleHeap:
         return None if slot is None else slot.next
 
     def iterate_by_schedule(
-        self, after: datetime, until: datetime, find_wanted: Callable[[], AbstractSet[str]] | None = None
+        self, after: datetime, until: datetime, is_wanted: Callable[[str], bool] = lambda _: True
     ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
         """Return the instants after ``after`` and up to ``until`` with their automations, in order of time.
 
-        ``find_wanted`` returns the ids of the requested automations; without ``find_wanted`` all automations
-        count. The automations of a schedule come together, sorted. Instants before the cursor are left out:
-        they are due. This call only copies a list. The iteration may happen in another thread, and evaluates
-        each instant on request.
+        ``is_wanted`` selects automations by their ids. The automations of a schedule come together, sorted.
+        Instants before the cursor are left out: they are due. This call only copies a list. The iteration may
+        happen in another thread, and evaluates each instant on request.
         """
-        return _merge_schedules(list(self._entries.values()), after, until, find_wanted)
+        return _merge_schedules(list(self._entries.values()), after, until, is_wanted)
 
     def _push(self, slot: HeapEntry) -> None:
         if slot.next is not None:
@@ -122,19 +113,18 @@ def _merge_schedules(
     slots: Sequence[HeapEntry],
     after: datetime,
     until: datetime,
-    find_wanted: Callable[[], AbstractSet[str]] | None,
+    is_wanted: Callable[[str], bool],
 ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
     """Yield the instants of these schedules in order of time.
 
     The entries may change during the iteration: the values of an entry are read at the same time.
     """
-    wanted = None if find_wanted is None else find_wanted()
     streams = [
         _iterate_schedule(number, first, slot.schedule, members, after=after, until=until)
         for number, slot in enumerate(slots)
         if (first := slot.next) is not None
         and first <= until
-        and (members := sorted(slot.members if wanted is None else slot.members & wanted))
+        and (members := sorted(filter(is_wanted, tuple(slot.members))))
     ]
     for instant, _, schedule, in_order in heapq.merge(*streams):
         yield instant, schedule, in_order

@@ -11,6 +11,7 @@ from scheduler.core.model import Automation, Outcome, Reason, RunStatus, State
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
 
+_RESULTS: Final = {RunStatus.SUCCESS: "succeeded", RunStatus.FAILED: "failed", RunStatus.LOST: "was lost"}
 STALLED_AFTER: Final = 15.0
 """Seconds without progress after which the event loop, or the loop of a planner, counts as hanging."""
 AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
@@ -110,13 +111,7 @@ class FinishedRun:
     @property
     def description(self) -> str:
         """Result of the run, with the number of failures in a row when there are several."""
-        text = (
-            "was lost"
-            if self.status is RunStatus.LOST
-            else "failed"
-            if self.status is RunStatus.FAILED
-            else "succeeded"
-        )
+        text = _RESULTS[self.status]
         return f"{text}, {self.failures:,} failures in a row" if self.failures > 1 else text
 
 
@@ -375,12 +370,8 @@ def _find_target_problems(target: TargetStatus) -> list[str]:
 
 def _find_planning_problems(target: TargetStatus) -> list[str]:
     if target.stalled_for >= STALLED_AFTER:
-        return [
-            (
-                f"target {target.name} has planned nothing for {target.stalled_for:.0f} s "
-                "although something is due"
-            )
-        ]
+        passed = f"{target.stalled_for:.0f} s"
+        return [f"target {target.name} has planned nothing for {passed} although something is due"]
     if not target.planned:
         return [f"target {target.name} has not planned yet what is due"]
     return []

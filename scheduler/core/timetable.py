@@ -13,26 +13,25 @@ the new definition decides the later instants.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import chain, islice, pairwise
-from math import inf
+from itertools import islice
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfoNotFoundError
 
+from scheduler.core.absences import Absences
 from scheduler.core.backlog import Backlog, BacklogInterval, merge_gaps
 from scheduler.core.backlog_decisions import (
-    MOST_LISTED,
     Examiner,
     clear_caches,
     find_first_after,
-    find_last_near,
+    find_last_instant,
     measure_extent,
 )
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.due_queue import DueQueue
-from scheduler.core.instants import JUST_BEFORE
+from scheduler.core.evaluated_span import MOST_LISTED, EvaluatedSpan, evaluate_minutes
+from scheduler.core.instants import END_OF_TIME, JUST_BEFORE
 from scheduler.core.model import (
     NO_DEFINITION,
     Automation,
@@ -47,8 +46,6 @@ from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
 from scheduler.core.schedule_heap import ScheduleHeap
 
 _T = TypeVar("_T")
-_MOST_SPANS: Final = 10_000
-"""Number of evaluated spans to keep between two parts of a snapshot."""
 _AHEAD: Final = timedelta(seconds=2)
 """Longest time ahead of the present for which the planner asks for due fire times."""
 _COST: Final = 10
@@ -62,8 +59,6 @@ A slice takes some hundredths of a second when each automation has a different s
 """
 _EXAMINED_AT_ONCE: Final = 3000
 """Highest number of automations with a backlog to examine in a call; an evaluation counts as several."""
-_CLOCK_TICK: Final = 0.001
-"""Seconds by which a poll may begin before the whole interval has passed: waits are rounded."""
 
 
 @dataclass(slots=True)
@@ -92,9 +87,8 @@ class TimetableEntry:
         """
         decisive, following = self, self.following
         while following is not None:
-            if following.effective_from < instant and not (
-                following.broken and following.following is not None
-            ):
+            is_edit = not following.broken or following.following is None
+            if is_edit and following.effective_from < instant:
                 decisive = following
             following = following.following
         return decisive
@@ -117,6 +111,21 @@ class TimetableEntry:
             return f"made invalid ({self.invalid})"
         return "disabled" if self.schedule is None else None
 
+    def make_fire_time(self, target: str, scheduled_for: datetime, following: datetime | None) -> FireTime:
+        """Return a fire time of this version, given the schedule's following instant."""
+        return make_fire_time(self.policies, target, self.automation.id, scheduled_for, following)
+
+    def make_version(self, observed_at: datetime) -> DefinitionVersion:
+        """Return this version as recorded in the ledger."""
+        automation, definition = self.automation, None if self.broken else self.automation.definition
+        return DefinitionVersion(
+            automation.id, automation.name, definition, self.effective_from, observed_at, self.invalid
+        )
+
+    def make_interval(self, schedule: Schedule, begin: datetime, end: datetime) -> BacklogInterval:
+        """Return the instants of this version after ``begin`` and up to ``end``."""
+        return BacklogInterval(self.automation.id, self.automation.definition, schedule, begin, end)
+
 
 @dataclass(frozen=True, slots=True)
 class DueFireTimes:
@@ -124,17 +133,6 @@ class DueFireTimes:
 
     entry: TimetableEntry
     fire_times: Sequence[FireTime]
-
-
-@dataclass(frozen=True, slots=True)
-class LateInterval:
-    """An interval of an automation's past in which nothing may start.
-
-    ``entry`` is the version in force, or the last version.
-    """
-
-    entry: TimetableEntry
-    interval: BacklogInterval
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,24 +175,14 @@ class Timetable:
         self._target = target
         self._policies = policies
         self._parse = schedule
-        self._schedule_heap = ScheduleHeap(now)
-        self._due_queue = DueQueue()
-        self._backlog = Backlog()
-        self._unconfirmed: dict[str, Sequence[FireTime]] = {}
+        self.schedule_heap = ScheduleHeap(now)
+        self.due_queue = DueQueue()
+        self.backlog = Backlog()
         self._unconfirmed_backlog = Backlog()
         self._entries: dict[str, TimetableEntry] = {}
         self._states: Counter[str] = Counter()  # number of entries by state; kept because it is read often
-        self._spans: _Spans = {}  # the evaluated spans of the current update, see `_evaluate_span`
         self._past: dict[str, list[TimetableEntry]] = {}  # ended versions with undecided fire times
-        # By id: the begin of the first snapshot counted against the automation, see `_remove_absent`.
-        # inf: no snapshot counts yet.
-        self._absent: dict[str, float] = {}
-        # Listed automations with a run answered by 404: the begin of the last GET answered by 404, if any.
-        self._denied: dict[str, float | None] = {}
-        self._snapshot_begun = -inf  # begin of the newest snapshot
-        # Automations missing from the newest snapshot: the begin of the last snapshot with the automation.
-        self._unseen: dict[str, datetime] = {}
-        self._reported_unseen: Mapping[str, datetime] = {}  # `_unseen` as the last `update` reported it
+        self.absences = Absences()
 
     # ------------------------------------------------------------ existing automations
 
@@ -208,83 +196,16 @@ class Timetable:
         """A copy of the numbers of automations by `TimetableEntry.state`."""
         return +self._states
 
-    @property
-    def absent(self) -> Collection[str]:
-        """Ids of the automations missing from the newest complete snapshot and not decided otherwise yet.
-
-        Before the first snapshot of this process: ids missing from the last snapshot in the ledger.
-        """
-        return self._absent.keys()
-
     def is_absent(self, automation_id: str) -> bool:
         """Return whether the automation is missing from the newest complete snapshot, or unknown."""
-        return automation_id not in self._entries or automation_id in self._absent
-
-    def note_absence(self, automation_id: str, begun: float) -> None:
-        """Note that the automation answered 404 and is missing from a snapshot, complete or not.
-
-        ``begun`` is the begin of the snapshot.
-        """
-        self._absent[automation_id] = min(self._absent.get(automation_id, inf), begun)
-
-    @property
-    def denied(self) -> Collection[str]:
-        """Ids of the automations with a run and a GET answered by 404, and present in each snapshot since."""
-        return [automation_id for automation_id, begun in self._denied.items() if begun is not None]
-
-    @property
-    def doubtful(self) -> Collection[str]:
-        """Ids of the enabled automations with a run answered by 404, and present in each snapshot since."""
-        entries = ((automation_id, self._entries.get(automation_id)) for automation_id in self._denied)
-        return [
-            automation_id
-            for automation_id, entry in entries
-            if entry is not None and entry.automation.definition.enabled
-        ]
+        return automation_id not in self._entries or automation_id in self.absences.absent
 
     def needs_reading(self, automation_id: str) -> bool:
         """Return whether the automation must be read alone to find out whether it still exists.
 
         Either the list does not have the automation, or a run of the automation answered 404.
         """
-        return automation_id in self._denied or self.is_absent(automation_id)
-
-    def find_denial(self, automation_id: str) -> str | None:
-        """Return why an automation in the list may be gone, for people; None without a denial."""
-        if automation_id not in self._denied:
-            return None
-        if self._denied[automation_id] is None:
-            return "run of the automation answered 404, although the list shows the automation"
-        return "run and GET of the automation answer 404, although the list shows the automation"
-
-    def note_denial(self, automation_id: str) -> None:
-        """Note that the automation answered 404 to a run, although the list shows it."""
-        self._denied.setdefault(automation_id, None)
-
-    def confirm_denial(self, automation_id: str, begun: float) -> None:
-        """Note that a GET of the automation, begun at ``begun``, answered 404 too.
-
-        The next snapshot removes the automation when the automation is missing from it, complete or not. A
-        later snapshot does not remove the automation for this reason: the automation may exist again by then.
-        """
-        self._denied[automation_id] = begun
-
-    def revoke_denial(self, automation_id: str) -> None:
-        """Note that a GET of the automation returned a definition other than the list's.
-
-        The list decides which definition counts.
-        """
-        if automation_id in self._denied:
-            self._denied[automation_id] = None
-
-    def confirm_presence(self, automation_id: str) -> None:
-        """Note that the automation itself was read: only two more snapshots without it can remove it."""
-        self._absent.pop(automation_id, None)
-        self._denied.pop(automation_id, None)
-
-    def note_clock_step(self, seconds: float) -> None:
-        """Move the instants of polls by a clock step, in seconds; positive: the clock was set ahead."""
-        self._unseen = {each: at + timedelta(seconds=seconds) for each, at in self._unseen.items()}
+        return automation_id in self.absences.doubtful or self.is_absent(automation_id)
 
     def load(
         self,
@@ -303,20 +224,16 @@ class Timetable:
         Yield lists of new versions, in force from now on. An automation gets a new version when its validity
         differs from the record, because the zone data or the rules have changed.
         """
-        self._spans.clear()
-        if watermark is not None and watermark > self._schedule_heap.cursor:
+        if watermark is not None and watermark > self.schedule_heap.cursor:
             # The clock went back, or is not right yet. The caller handles a clock set back with `rewind`.
-            self._schedule_heap = ScheduleHeap(watermark)
-        unseen = {
-            automation_id: each.unseen_since
-            for automation_id, each in recorded.items()
-            if each.unseen_since is not None
-        }
-        self._unseen, self._reported_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
-        undecided = [] if watermark is None else [*gaps, Gap(watermark, self._schedule_heap.cursor)]
+            self.schedule_heap = ScheduleHeap(watermark)
+        self.absences.recall(
+            {key: each.unseen_since for key, each in recorded.items() if each.unseen_since is not None}
+        )
+        undecided = [] if watermark is None else [*gaps, Gap(watermark, self.schedule_heap.cursor)]
         for some in _divide(ended, _LOADED_AT_ONCE):
             for each in some:
-                self._recall_all(self._enter_ended_version(each), undecided)
+                self._recall(self._enter_ended_version(each), undecided)
             yield []
         for records in _divide(recorded.values(), _LOADED_AT_ONCE):
             yield [version for each in records if (version := self._take_up(each, undecided)) is not None]
@@ -327,22 +244,31 @@ class Timetable:
         Return a version in force from now on when the definition's validity differs from the recorded
         validity; otherwise None.
         """
-        now = self._schedule_heap.cursor
+        now = self.schedule_heap.cursor
         # min: the version may have been recorded under a clock ahead of the present clock.
         entry = self._enter(record.automation, min(record.effective_from, now), broken=record.broken)
         version = None
         if not entry.broken and entry.invalid != record.invalid:
             # Otherwise a definition invalid until now would fire the past.
             entry.effective_from = now
-            version = _make_version(entry, now, now)
-        self._recall_all(entry, undecided)
+            version = entry.make_version(now)
+        self._recall(entry, undecided)
         return version
 
-    def _recall_all(self, entry: TimetableEntry, undecided: Sequence[Gap]) -> None:
+    def _recall(self, entry: TimetableEntry, undecided: Sequence[Gap]) -> None:
         """Keep the entry's fire times in the undecided gaps until an `update` confirms them."""
+        if entry.schedule is None:
+            return
+        last = min(entry.until or END_OF_TIME, self.schedule_heap.cursor)
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
-            end = gap.until if entry.until is None else min(entry.until, gap.until)
-            self._recall(entry, gap.since, min(end, self._schedule_heap.cursor))
+            begin, end = gap.since, min(gap.until, last)
+            if begin >= end:
+                continue
+            span = _evaluate_span(entry.schedule, begin, end)
+            if span is None:
+                self._recall_interval(entry, entry.schedule, begin, end)
+            elif moments := self._get_fire_times(span, entry):
+                self.due_queue.recall(entry.automation.id, moments, self.schedule_heap.cursor)
 
     def _enter_ended_version(self, each: EndedVersion) -> TimetableEntry:
         version = each.version
@@ -355,24 +281,8 @@ class Timetable:
         self._past.setdefault(automation.id, []).append(entry)
         return entry
 
-    def _recall(self, entry: TimetableEntry, begin: datetime, end: datetime) -> None:
-        if entry.schedule is None or begin >= end:
-            return
-        span = self._evaluate_span(entry.schedule, begin, end)
-        if span is None:
-            self._recall_interval(entry, entry.schedule, begin, end)
-            return
-        moments = span.get_fire_times(entry)
-        if moments and moments[-1].due > self._schedule_heap.cursor:
-            self._due_queue.add(
-                entry.automation.id,
-                [each for each in moments if each.due > self._schedule_heap.cursor],
-                self._schedule_heap.cursor,
-            )
-            moments = [each for each in moments if each.due <= self._schedule_heap.cursor]
-        if moments:
-            before = self._unconfirmed.get(entry.automation.id)
-            self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
+    def _get_fire_times(self, span: EvaluatedSpan, entry: TimetableEntry) -> Sequence[FireTime]:
+        return span.get_fire_times(entry.policies, self._target, entry.automation.id, entry.effective_from)
 
     def _recall_interval(
         self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime
@@ -381,17 +291,11 @@ class Timetable:
 
         With jitter, only the newest instant may lie in the past and not be due yet.
         """
-        last = (
-            None
-            if not entry.policies.jitter
-            else find_last_near(schedule, max(begin, end - entry.policies.jitter), end)
-        )
+        last = find_last_instant(schedule, max(begin, end - entry.policies.jitter), end)
         if last is not None:
-            late = make_fire_time(
-                entry.policies, self._target, entry.automation.id, last, find_first_after(schedule, last)
-            )
-            if late.due > self._schedule_heap.cursor and last > entry.effective_from:
-                self._due_queue.add(entry.automation.id, [late], self._schedule_heap.cursor)
+            late = entry.make_fire_time(self._target, last, find_first_after(schedule, last))
+            if late.due > self.schedule_heap.cursor and last > entry.effective_from:
+                self.due_queue.add(entry.automation.id, [late], self.schedule_heap.cursor)
                 end = last - JUST_BEFORE
         self._add_interval(self._unconfirmed_backlog, entry, schedule, begin, end)
 
@@ -400,10 +304,7 @@ class Timetable:
     ) -> None:
         first = find_first_after(schedule, max(begin, entry.effective_from))
         if first is not None and first <= end:
-            backlog.add(
-                entry.automation.id,
-                BacklogInterval(entry.automation.definition, schedule, first - JUST_BEFORE, end),
-            )
+            backlog.add(entry.make_interval(schedule, first - JUST_BEFORE, end))
 
     def update(
         self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None
@@ -415,57 +316,44 @@ class Timetable:
         or filtered by mistake, removes nothing. ``confirm_after`` None: this is a part of a snapshot, and the
         other parts follow.
         """
-        if len(self._spans) > _MOST_SPANS:
-            self._spans.clear()
-        since = _EditStart(previous_poll or snapshot.begun_at, snapshot, self._unseen)
+        last_poll = previous_poll or snapshot.begun_at
         added: list[DefinitionVersion] = []
         changed: list[DefinitionVersion] = []
         updated: list[Automation] = []
         for automation in snapshot.automations.values():
             known = self._entries.get(automation.id)
             if known is None:
-                added.append(
-                    self._edit(
-                        automation, since.find_effective_from(automation.id, automation, None), snapshot
-                    )
-                )
+                added.append(self._edit(automation, snapshot, last_poll))
             elif known.automation is automation and not known.broken:
                 # The usual case: unchanged automations are the same objects as in the snapshot before.
                 continue
             elif known.broken or known.automation.definition != automation.definition:
-                changed.append(
-                    self._edit(
-                        automation,
-                        since.find_effective_from(automation.id, automation, known.automation),
-                        snapshot,
-                    )
-                )
-                updated.append(automation)
-            elif known.automation != automation:
-                self._refresh(known, automation)
+                changed.append(self._edit(automation, snapshot, last_poll))
                 updated.append(automation)
             else:
-                # Replace the equal object loaded from the ledger: later comparisons are by identity.
-                known.automation = automation
+                if known.automation != automation:
+                    updated.append(automation)
+                # Also replace an equal object loaded from the ledger: later comparisons are by identity.
+                self._refresh(known, automation)
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:
-                version = self._break(
-                    automation_id, error, since.find_effective_from(automation_id, None, None), snapshot
-                )
+                automation = _make_broken(automation_id, error, known)
+                version = self._edit(automation, snapshot, last_poll, broken=error.reason)
                 (added if known is None else changed).append(version)
-        removed = (
-            [] if confirm_after is None else self._remove_absent(snapshot, confirm_after, since.previous_poll)
-        )
-        self._confirm_all()
-        return SnapshotChanges(
-            added, changed, removed, updated, {} if confirm_after is None else self._find_unseen_changes()
-        )
+        removed: Sequence[DefinitionVersion] = ()
+        unseen: Mapping[str, datetime | None] = {}
+        if confirm_after is not None:
+            removed = self._remove_gone(snapshot, confirm_after, last_poll)
+            unseen = self.absences.report_unseen(self._entries)
+        self.due_queue.confirm_all()
+        self._unconfirmed_backlog.move_to(self.backlog)
+        return SnapshotChanges(added, changed, removed, updated, unseen)
 
     @property
     def is_confirmed(self) -> bool:
         """Whether an `update` has confirmed or dropped all fire times due before this process began."""
-        return not self._unconfirmed and not self._unconfirmed_backlog
+        return not self.due_queue.unconfirmed and not self._unconfirmed_backlog
 
     def is_changed(self, automation: Automation) -> bool:
         """Return whether an `update` with this automation may change anything; a quick check by identity."""
@@ -478,9 +366,7 @@ class Timetable:
         ``observed_at`` is the instant at which the removal became known. Return None for an unknown id.
         """
         entry = self._entries.pop(automation_id, None)
-        self._absent.pop(automation_id, None)
-        self._denied.pop(automation_id, None)
-        self._unseen.pop(automation_id, None)
+        self.absences.forget(automation_id)
         if entry is None:
             return None
         self._states[entry.state] -= 1
@@ -497,15 +383,15 @@ class Timetable:
         time at ``now``.
         """
         self._parse = schedule
-        self._spans.clear()
+        evaluate_minutes.cache_clear()
         clear_caches()
-        self._backlog.resume_postponed_intervals()
+        self.backlog.resume_postponed_intervals()
         changed = [entry for entry in self._entries.values() if not self._reconsider_entry(entry, now)]
-        self._schedule_heap = ScheduleHeap(self._schedule_heap.cursor)
+        self.schedule_heap = ScheduleHeap(self.schedule_heap.cursor)
         for entry in self._entries.values():
             if entry.schedule is not None:
-                self._schedule_heap.join(entry.automation.id, entry.schedule)
-        return [_make_version(self._begin(entry.automation, now), now, now) for entry in changed]
+                self.schedule_heap.join(entry.automation.id, entry.schedule)
+        return [self._begin(entry.automation, now).make_version(now) for entry in changed]
 
     def _reconsider_entry(self, entry: TimetableEntry, now: datetime) -> bool:
         """Evaluate the entry again and return True when its validity is unchanged.
@@ -533,110 +419,68 @@ class Timetable:
         The fire times stay due until `mark_durable` is called. No daemon ran before ``absent_until``.
         """
         self._move_to_backlog()
-        for collected in self._schedule_heap.collect(until):
-            span = (
-                None
-                if collected.instants is None
-                else _EvaluatedSpan(self._target, collected.instants, collected.following)
-            )
-            for automation_id in collected.members:
+        for schedule, begin, span, members in self.schedule_heap.collect(until):
+            for automation_id in members:
                 entry = self._entries[automation_id]
-                if self._backlog.is_unexamined(automation_id):
-                    self._add_interval(self._backlog, entry, collected.schedule, collected.begin, until)
+                if self.backlog.is_unexamined(automation_id):
+                    self._add_interval(self.backlog, entry, schedule, begin, until)
                 elif span is None:
-                    self._add_many(entry, collected.schedule, collected.begin, until)
-                elif moments := span.get_fire_times(entry):
-                    self._due_queue.add(automation_id, moments, until)
-        self._examine(until, absent_until)
+                    # The version may have come into force recently, and may have few instants.
+                    self._add_past(entry, max(begin, entry.effective_from), until)
+                elif moments := self._get_fire_times(span, entry):
+                    self.due_queue.add(automation_id, moments, until)
+        if self.backlog.unexamined:
+            self._examine(until, absent_until)
         return [
-            DueFireTimes(self._find_last_entry(each), moments)
-            for each, moments in self._due_queue.find_due(until).items()
+            DueFireTimes(self.find_last_entry(each), moments)
+            for each, moments in self.due_queue.find_due(until).items()
         ]
 
-    def _add_many(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        """Add the many instants of a schedule for a version, which may have come into force recently."""
-        if entry.effective_from > begin:
-            self._add_past(entry, schedule, entry.effective_from, end)
-        else:
-            self._add_interval(self._backlog, entry, schedule, begin, end)
-
-    def _find_last_entry(self, automation_id: str) -> TimetableEntry:
+    def find_last_entry(self, automation_id: str) -> TimetableEntry:
+        """Return the version in force, or the last version with undecided fire times."""
         return self._entries.get(automation_id) or self._past[automation_id][-1]
 
     def mark_durable(self, dues: Sequence[DueFireTimes]) -> None:
         """Remove fire times from the due queue: they are durable, or need no row."""
         for each in dues:
             automation_id = each.entry.automation.id
-            self._due_queue.discard(automation_id, each.fire_times)
+            self.due_queue.discard(automation_id, each.fire_times)
             self._forget_past(automation_id)
 
     # ------------------------------------------------------------ fire times without a row
 
-    @property
-    def delayed_count(self) -> int:
-        """Number of fire times with a past instant and a future due time."""
-        return self._due_queue.delayed_count
-
     def list_first_delayed(self, limit: int) -> list[tuple[TimetableEntry, FireTime]]:
-        """Return the first ``limit`` fire times with a past instant and a future due time, in due order."""
+        """Return the first ``limit`` delayed fire times of the due queue with their entries, in due order."""
         return [
-            (self._find_last_entry(automation_id), each)
-            for automation_id, each in self._due_queue.list_first_delayed(limit)
+            (self.find_last_entry(automation_id), moment)
+            for automation_id, moment in self.due_queue.list_first_delayed(limit)
         ]
 
-    def iterate_delayed_fires(
-        self, automation_id: str | None = None
+    def iterate_fires(
+        self, fires: Mapping[str, Collection[FireTime]], automation_id: str | None = None
     ) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        """Yield the fire times with a past instant and a future due time, of all automations or of one.
+        """Yield fire times of the due queue with their entries, of all automations or of one.
 
-        The order is undefined. The timetable may change during the iteration.
+        ``fires`` are the delayed, the ready or the unconfirmed fire times. The order is undefined. The
+        timetable may change during the iteration.
         """
-        return self._iterate_fire_times(
-            _copy_ids(self._due_queue.delayed_automations, automation_id), self._due_queue.list_delayed_fires
-        )
-
-    def iterate_unplanned_fires(
-        self, automation_id: str | None = None
-    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        """Yield the fire times that are due and not durable yet, as `iterate_delayed_fires` does.
-
-        Fire times waiting for the first good poll are left out.
-        """
-        return self._iterate_fire_times(
-            _copy_ids(self._due_queue.ready, automation_id), lambda each: self._due_queue.ready.get(each, ())
-        )
-
-    def iterate_unconfirmed_fires(
-        self, automation_id: str | None = None
-    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        """Yield the fire times that came due before this daemon ran and wait for the first good poll.
-
-        The order is undefined. The timetable may change during the iteration.
-        """
-        return self._iterate_fire_times(
-            _copy_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ())
-        )
-
-    def _iterate_fire_times(
-        self, ids: Iterable[str], moments_of: Callable[[str], Sequence[FireTime]]
-    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        for automation_id in ids:
-            if moments := moments_of(automation_id):
-                entry = self._find_last_entry(automation_id)
-                yield from ((entry, each) for each in moments)
+        for each in list(fires) if automation_id is None else [automation_id]:
+            if moments := tuple(fires.get(each, ())):
+                entry = self.find_last_entry(each)
+                yield from ((entry, moment) for moment in moments)
 
     # ------------------------------------------------------------ the undecided past
 
-    def find_late(self, limit: int) -> list[LateInterval]:
+    def find_late(self, limit: int) -> list[BacklogInterval]:
         """Return the next late intervals to decide: at least one, at most ``limit``.
 
         Return fewer than ``limit`` when the intervals take long to evaluate. An interval with a time zone
         missing from the zone data is postponed.
         """
-        found: list[LateInterval] = []
+        found: list[BacklogInterval] = []
         evaluated: set[tuple[Schedule, datetime, datetime]] = set()
         cost = 0
-        for automation_id, stretch in list(islice(self._backlog.iterate_late(), limit)):
+        for stretch in list(islice(self.backlog.iterate_late(), limit)):
             key = (stretch.schedule, stretch.begin, stretch.end)
             cost += 1 if key in evaluated else _COST + _COST_OF_DAY * (stretch.end - stretch.begin).days
             if found and cost > _EVALUATED_AT_ONCE:
@@ -645,30 +489,16 @@ class Timetable:
             try:
                 measure_extent(*key)
             except ZoneInfoNotFoundError:
-                self._backlog.postpone(automation_id, stretch)
+                self.backlog.postpone(stretch)
             else:
-                found.append(LateInterval(self._find_last_entry(automation_id), stretch))
+                found.append(stretch)
         return found
 
-    def mark_late_durable(self, overdue: Sequence[LateInterval]) -> None:
+    def mark_late_durable(self, overdue: Sequence[BacklogInterval]) -> None:
         """Remove late intervals from the backlog: their outcomes are durable."""
-        self._backlog.discard((each.entry.automation.id, each.interval) for each in overdue)
+        self.backlog.discard(overdue)
         for each in overdue:
-            self._forget_past(each.entry.automation.id)
-
-    def find_gaps(self, recovered: Sequence[LateInterval] = ()) -> Sequence[Gap]:
-        """Return the undecided gaps below the watermark, assuming that ``recovered`` are durable."""
-        return self._backlog.find_gaps([(each.entry.automation.id, each.interval) for each in recovered])
-
-    @property
-    def has_backlog(self) -> bool:
-        """Whether any past interval is undecided."""
-        return bool(self._backlog)
-
-    @property
-    def backlog_count(self) -> int:
-        """Number of automations with an undecided past."""
-        return len(self._backlog.automations)
+            self._forget_past(each.automation_id)
 
     def _examine(self, until: datetime, absent_until: datetime | None) -> None:
         """Move fire times that may still start from the backlog to the due queue; the rest becomes late.
@@ -677,59 +507,55 @@ class Timetable:
         """
         examiner = Examiner(self._target, now=until - _AHEAD, until=until, absent_until=absent_until)
         cost = 0
-        for automation_id in self._backlog.unexamined:
-            stretches = self._backlog.pop_unexamined_intervals(automation_id)
-            try:
-                examined = examiner.examine(
-                    automation_id, self._find_last_entry(automation_id).policies, stretches
-                )
-            except ZoneInfoNotFoundError:
-                for stretch in stretches:
-                    self._backlog.postpone(automation_id, stretch)
-                continue
-            for stretch in examined.late:
-                self._backlog.add_late(automation_id, stretch)
-            for stretch in examined.unexamined:
-                self._backlog.add(automation_id, stretch)
-            if examined.fire_times:
-                self._due_queue.add(automation_id, examined.fire_times, until)
-            cost += 1 + len(examined.fire_times)
+        for automation_id in self.backlog.unexamined:
+            cost += self._examine_automation(examiner, automation_id)
             if cost + _COST * examiner.evaluations > _EXAMINED_AT_ONCE:
                 break
+
+    def _examine_automation(self, examiner: Examiner, automation_id: str) -> int:
+        """Examine the intervals of an automation. Return the cost without the evaluations."""
+        stretches = self.backlog.pop_unexamined_intervals(automation_id)
+        try:
+            examined = examiner.examine(self.find_last_entry(automation_id).policies, stretches)
+        except ZoneInfoNotFoundError:
+            for stretch in stretches:
+                self.backlog.postpone(stretch)
+            return 0
+        for stretch in examined.late:
+            self.backlog.add_late(stretch)
+        for stretch in examined.unexamined:
+            self.backlog.add(stretch)
+        if examined.fire_times:
+            self.due_queue.add(automation_id, examined.fire_times, examiner.until)
+        return 1 + len(examined.fire_times)
 
     def _move_to_backlog(self) -> None:
         """Replace the fire times of automations with many of them by intervals of the backlog.
 
         A ledger that cannot be written for hours must not fill the memory.
         """
-        for automation_id, moments in self._due_queue.find_overfull(MOST_LISTED):
+        for automation_id, moments in self.due_queue.find_overfull(MOST_LISTED):
             begin, end = moments[0].scheduled_for - JUST_BEFORE, moments[-1].scheduled_for
             stretches = list(self._find_intervals(automation_id, begin, end))
-            if all(
-                any(each.begin < moment.scheduled_for <= each.end for each in stretches) for moment in moments
-            ):
-                self._due_queue.discard(automation_id, moments)
+            if all(any(stretch.contains(each.scheduled_for) for stretch in stretches) for each in moments):
+                self.due_queue.discard(automation_id, moments)
                 for stretch in stretches:
-                    self._backlog.add(automation_id, stretch)
+                    self.backlog.add(stretch)
 
     def _find_intervals(
         self, automation_id: str, begin: datetime, end: datetime
     ) -> Iterator[BacklogInterval]:
         """Yield the intervals of the automation's versions after ``begin`` and up to ``end``."""
-        current = self._entries.get(automation_id)
-        for entry in (*self._past.get(automation_id, ()), *([] if current is None else [current])):
-            since, until = (
-                max(begin, entry.effective_from),
-                end if entry.until is None else min(end, entry.until),
-            )
+        current = (self._entries[automation_id],) if automation_id in self._entries else ()
+        for entry in (*self._past.get(automation_id, ()), *current):
+            since, until = max(begin, entry.effective_from), min(end, entry.until or end)
             if entry.schedule is not None and since < until:
-                yield BacklogInterval(entry.automation.definition, entry.schedule, since, until)
+                yield entry.make_interval(entry.schedule, since, until)
 
     def _is_undecided(self, automation_id: str) -> bool:
         return (
-            self._due_queue.has_automation(automation_id)
-            or automation_id in self._unconfirmed
-            or self._backlog.has_automation(automation_id)
+            self.due_queue.has_automation(automation_id)
+            or self.backlog.has_automation(automation_id)
             or self._unconfirmed_backlog.has_automation(automation_id)
         )
 
@@ -745,38 +571,22 @@ class Timetable:
 
         The instant lies in the past while something due is not planned.
         """
-        return min(
-            (
-                each
-                for each in (self._schedule_heap.next_instant, self._due_queue.earliest_due)
-                if each is not None
-            ),
-            default=None,
-        )
-
-    @property
-    def next_fire(self) -> datetime | None:
-        """Next scheduled instant of all automations; None when no automation ever fires."""
-        return self._schedule_heap.next_instant
-
-    def find_next(self, schedule: Schedule) -> datetime | None:
-        """Return the next instant of a schedule, without an evaluation; None for an unused schedule."""
-        return self._schedule_heap.find_next(schedule)
+        return min(filter(None, (self.schedule_heap.next_instant, self.due_queue.earliest_due)), default=None)
 
     def compute_watermark(self, now: datetime, planned: Sequence[DueFireTimes] = ()) -> datetime:
         """Return the instant up to which everything is planned once ``planned`` is durable.
 
         The instant is never later than ``now``.
         """
-        waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
-        if (
-            earliest := self._due_queue.find_earliest_scheduled(
-                {each.entry.automation.id: each.fire_times for each in planned}
-            )
-        ) is not None:
-            waiting.append(earliest)
-        begin = self._unconfirmed_backlog.find_earliest() or now
-        return min([now, self._schedule_heap.cursor, begin, *(each - JUST_BEFORE for each in waiting)])
+        earliest = self.due_queue.find_earliest_scheduled(
+            {each.entry.automation.id: each.fire_times for each in planned}
+        )
+        return min(
+            now,
+            self.schedule_heap.cursor,
+            self._unconfirmed_backlog.find_earliest() or now,
+            now if earliest is None else earliest - JUST_BEFORE,
+        )
 
     def bring_into_force(self, now: datetime) -> None:
         """Bring the versions observed under a clock ahead of time into force: the clock went back to ``now``.
@@ -795,16 +605,15 @@ class Timetable:
         Existing claims prevent a second fire. Fire times up to ``now`` without a row stay and are decided by
         the present clock, including those found too late under the clock ahead.
         """
-        if watermark < self._schedule_heap.cursor:
-            self._due_queue.cut_all(now)
-            self._backlog.cut_all(now)
-            self._backlog.reopen_late()
+        if watermark < self.schedule_heap.cursor:
+            self.due_queue.cut_all(now)
+            self.backlog.cut_all(now)
+            self.backlog.reopen_late()
             self._unconfirmed_backlog.cut_all(now)
-            self._schedule_heap.rewind(watermark)
+            self.schedule_heap.rewind(watermark)
             for each in ended:
                 entry = self._enter_ended_version(each)
-                if entry.schedule is not None:
-                    self._add_past(entry, entry.schedule, watermark, each.until)
+                self._add_past(entry, watermark, each.until)
 
     def iterate_upcoming(
         self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None
@@ -815,12 +624,12 @@ class Timetable:
         another thread, which also calls ``only``. An automation removed during the iteration is left out
         from that moment on.
         """
-        entries = None if only is None else list(self._entries.values())
+        entries = dict(self._entries)
 
-        def select_ids() -> AbstractSet[str]:
-            return {entry.automation.id for entry in entries or () if only is None or only(entry.automation)}
+        def is_wanted(automation_id: str) -> bool:
+            return only is None or (automation_id in entries and only(entries[automation_id].automation))
 
-        upcoming = self._schedule_heap.iterate_by_schedule(after, until, None if only is None else select_ids)
+        upcoming = self.schedule_heap.iterate_by_schedule(after, until, is_wanted)
         return (
             (instant, entry)
             for instant, _, members in upcoming
@@ -828,27 +637,12 @@ class Timetable:
             if (entry := self._entries.get(automation_id)) is not None
         )
 
-    def iterate_by_schedule(
-        self, after: datetime, until: datetime
-    ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
-        """Return the same instants as `iterate_upcoming`, with the schedule and the ids of its automations.
-
-        Automations with the same schedule come together: many of them cost no more than one.
-        """
-        return self._schedule_heap.iterate_by_schedule(after, until)
-
     # ------------------------------------------------------------ entering and leaving
 
     def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> TimetableEntry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
-        entry = TimetableEntry(
-            automation,
-            since,
-            self._policies(automation.id, automation.name),
-            schedule,
-            invalid,
-            broken=broken is not None,
-        )
+        policies = self._policies(automation.id, automation.name)
+        entry = TimetableEntry(automation, since, policies, schedule, invalid, broken=broken is not None)
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
             known.following = entry
@@ -858,51 +652,48 @@ class Timetable:
         self._entries[automation.id] = entry
         self._states[entry.state] += 1
         if schedule is not None:
-            self._schedule_heap.join(automation.id, schedule)
+            self.schedule_heap.join(automation.id, schedule)
         return entry
 
     def _leave(self, entry: TimetableEntry, at: datetime) -> None:
         """End the version at ``at``: drop its fire times after ``at``, keep the earlier fire times."""
         entry.until = at
         automation_id = entry.automation.id
-        self._due_queue.cut(automation_id, at)
-        unconfirmed = [each for each in self._unconfirmed.pop(automation_id, ()) if each.scheduled_for <= at]
-        if unconfirmed:
-            self._unconfirmed[automation_id] = unconfirmed
-        self._backlog.cut(automation_id, at)
+        self.due_queue.cut(automation_id, at)
+        self.backlog.cut(automation_id, at)
         self._unconfirmed_backlog.cut(automation_id, at)
         if entry.schedule is not None:
-            self._schedule_heap.leave(automation_id, entry.schedule)
-            self._add_past(entry, entry.schedule, self._schedule_heap.cursor, at)
+            self.schedule_heap.leave(automation_id, entry.schedule)
+            self._add_past(entry, self.schedule_heap.cursor, at)
         self._past.setdefault(automation_id, []).append(entry)
         self._forget_past(automation_id)
 
-    def _edit(self, automation: Automation, since: datetime, snapshot: Snapshot) -> DefinitionVersion:
-        known = self._entries.get(automation.id)
-        if known is not None:
-            self._leave(known, since)
-        return _make_version(self._begin(automation, since), since, snapshot.ended_at)
-
-    def _begin(self, automation: Automation, since: datetime) -> TimetableEntry:
-        """Enter a version in force from ``since`` on, with its instants between ``since`` and the cursor."""
-        entry = self._enter(automation, since)
-        if entry.schedule is not None:
-            self._add_past(entry, entry.schedule, since, self._schedule_heap.cursor)
-        return entry
-
-    def _break(
-        self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot
+    def _edit(
+        self,
+        automation: Automation,
+        snapshot: Snapshot,
+        previous_poll: datetime,
+        *,
+        broken: str | None = None,
     ) -> DefinitionVersion:
-        known = self._entries.get(automation_id)
+        """Enter the automation as shown by the snapshot, in place of the version in force."""
+        known = self._entries.get(automation.id)
+        since = compute_effective_from(
+            None if broken else automation.updated_at,
+            clock_offset=snapshot.clock_offset or 0.0,
+            previous_poll=self.absences.find_last_poll(automation.id, previous_poll),
+            this_poll=snapshot.begun_at,
+            run_moved_it=known is not None and _has_run_changed(known.automation, automation),
+        )
         if known is not None:
             self._leave(known, since)
-        automation = (
-            replace(known.automation, definition=NO_DEFINITION)
-            if known
-            else Automation(automation_id, error.name or automation_id, NO_DEFINITION)
-        )
-        entry = self._enter(automation, since, broken=error.reason)
-        return _make_version(entry, since, snapshot.ended_at)
+        return self._begin(automation, since, broken=broken).make_version(snapshot.ended_at)
+
+    def _begin(self, automation: Automation, since: datetime, *, broken: str | None = None) -> TimetableEntry:
+        """Enter a version in force from ``since`` on, with its instants between ``since`` and the cursor."""
+        entry = self._enter(automation, since, broken=broken)
+        self._add_past(entry, since, self.schedule_heap.cursor)
+        return entry
 
     def _refresh(self, entry: TimetableEntry, automation: Automation) -> None:
         self._states[entry.state] -= 1
@@ -911,52 +702,12 @@ class Timetable:
         entry.automation = automation
         self._states[entry.state] += 1
 
-    def _remove_absent(
+    def _remove_gone(
         self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime
     ) -> list[DefinitionVersion]:
-        """Note the absent automations. Remove automations absent for long enough, and denied automations.
-
-        An unidentified object may be one of the absent automations: a snapshot with such an object counts
-        against no automation. An incomplete snapshot does not count either. Both kinds of snapshot are enough
-        to remove an automation denied since the snapshot before.
-        """
-        begun = inf if snapshot.unidentified else snapshot.begun
-        missed = [
-            each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken
-        ]
-        self._unseen = {each: self._unseen.get(each, previous_poll) for each in missed}
-        gone = {
-            each
-            for each in missed
-            if (denied := self._denied.get(each)) is not None and denied >= self._snapshot_begun
-        }
-        self._snapshot_begun = snapshot.begun
-        if snapshot.complete:
-            self._absent = {each: min(self._absent.get(each, inf), begun) for each in missed}
-        else:
-            self._absent = {each: self._absent[each] for each in missed if each in self._absent}
-        if snapshot.complete and not snapshot.unidentified:
-            long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never a single snapshot
-            gone |= {each for each, since in self._absent.items() if snapshot.begun - since >= long_enough}
-        return [
-            version
-            for each in sorted(gone)
-            if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None
-        ]
-
-    def _find_unseen_changes(self) -> Mapping[str, datetime | None]:
-        """Return the differences from the last report, also differences caused by a change of the clock."""
-        told, self._reported_unseen = self._reported_unseen, dict(self._unseen)
-        shown_again: dict[str, datetime | None] = {
-            each: None for each in told if each not in self._unseen and each in self._entries
-        }
-        return shown_again | {each: since for each, since in self._unseen.items() if told.get(each) != since}
-
-    def _confirm_all(self) -> None:
-        for automation_id, moments in self._unconfirmed.items():
-            self._due_queue.add(automation_id, moments, self._schedule_heap.cursor)
-        self._unconfirmed.clear()
-        self._unconfirmed_backlog.move_to(self._backlog)
+        gone = self.absences.find_gone(snapshot, confirm_after, previous_poll, self._entries)
+        removed = (self.remove(each, snapshot.begun_at, snapshot.ended_at) for each in gone)
+        return [version for version in removed if version is not None]
 
     def _evaluate(self, definition: Definition) -> tuple[Schedule | None, str | None]:
         if not definition.enabled:
@@ -966,110 +717,35 @@ class Timetable:
         except InvalidSchedule as error:
             return None, error.reason
 
-    def _add_past(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        if begin.replace(second=0, microsecond=0) >= end.replace(second=0, microsecond=0):
-            # The usual case: this automation needs no evaluation.
-            return
-        span = self._evaluate_span(schedule, begin, end)
+    def _add_past(self, entry: TimetableEntry, begin: datetime, end: datetime) -> None:
+        """Add the entry's instants after ``begin`` and up to ``end``."""
+        if entry.schedule is None or _to_minute(begin) >= _to_minute(end):
+            return  # The usual case: this automation needs no evaluation.
+        span = _evaluate_span(entry.schedule, begin, end)
         if span is None:
-            self._add_interval(self._backlog, entry, schedule, begin, end)
-        elif moments := span.get_fire_times(entry):
-            self._due_queue.add(entry.automation.id, moments, self._schedule_heap.cursor)
-
-    def _evaluate_span(self, schedule: Schedule, begin: datetime, end: datetime) -> "_EvaluatedSpan | None":
-        """Return the instants after ``begin`` and up to ``end``; None for more instants than are listed.
-
-        Each schedule is evaluated once for each pair of minutes: the thousands of automations of a bulk edit
-        share the result.
-        """
-        key = (schedule, begin.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
-        if key not in self._spans:
-            self._spans[key] = _EvaluatedSpan.evaluate(self._target, *key)
-        return self._spans[key]
+            self._add_interval(self.backlog, entry, entry.schedule, begin, end)
+        elif moments := self._get_fire_times(span, entry):
+            self.due_queue.add(entry.automation.id, moments, self.schedule_heap.cursor)
 
 
-class _EvaluatedSpan:
-    """The instants of a schedule in an interval of time.
-
-    Automations with equal policies and without jitter share the fire times.
-    """
-
-    def __init__(self, target: str, instants: tuple[datetime, ...], following: datetime | None) -> None:
-        self._target = target
-        self._instants = instants
-        self._following = following
-        self._shared: dict[Policies, Sequence[FireTime]] = {}
-
-    @classmethod
-    def evaluate(
-        cls, target: str, schedule: Schedule, begin: datetime, end: datetime
-    ) -> "_EvaluatedSpan | None":
-        """Evaluate the instants after ``begin`` and up to ``end``; None for more than `MOST_LISTED`."""
-        instants = tuple(islice(schedule.iterate_between(begin, end), MOST_LISTED + 1))
-        if len(instants) > MOST_LISTED:
-            return None
-        return cls(target, instants, schedule.find_next(end) if instants else None)
-
-    def get_fire_times(self, entry: TimetableEntry) -> Sequence[FireTime]:
-        """Return the entry's fire times, in order: those scheduled after its version came into force."""
-        if entry.policies.jitter:
-            moments = self._make_fire_times(entry)
-        else:
-            if entry.policies not in self._shared:
-                self._shared[entry.policies] = self._make_fire_times(entry)
-            moments = self._shared[entry.policies]
-        if moments and moments[0].scheduled_for <= entry.effective_from:
-            return tuple(each for each in moments if each.scheduled_for > entry.effective_from)
-        return moments
-
-    def _make_fire_times(self, entry: TimetableEntry) -> Sequence[FireTime]:
-        ends = pairwise(chain(self._instants, (self._following,)))
-        return tuple(
-            make_fire_time(entry.policies, self._target, entry.automation.id, each, then)
-            for each, then in ends
-            if each is not None
-        )
+def _evaluate_span(schedule: Schedule, begin: datetime, end: datetime) -> EvaluatedSpan | None:
+    return evaluate_minutes(schedule, _to_minute(begin), _to_minute(end))
 
 
-_Spans = dict[tuple[Schedule, datetime, datetime], _EvaluatedSpan | None]
-"""Evaluated spans of schedules; None for more instants than are listed."""
+def _to_minute(instant: datetime) -> datetime:
+    return instant.replace(second=0, microsecond=0)
 
 
-@dataclass(frozen=True, slots=True)
-class _EditStart:
-    """The data that decide when an edit in a snapshot came into force.
-
-    ``unseen`` has the begin of the last snapshot with the automation, for automations missing since.
-    """
-
-    previous_poll: datetime
-    snapshot: Snapshot
-    unseen: Mapping[str, datetime]
-
-    def find_effective_from(
-        self, automation_id: str, automation: Automation | None, before: Automation | None
-    ) -> datetime:
-        """Return the instant from which the edit of ``before`` to ``automation`` counts.
-
-        When the instant is unknown, return the last poll with the automation.
-        """
-        moved = bool(
-            before
-            and automation
-            and (before.run_id, before.run_status) != (automation.run_id, automation.run_status)
-        )
-        return compute_effective_from(
-            automation.updated_at if automation else None,
-            clock_offset=self.snapshot.clock_offset or 0.0,
-            previous_poll=self.unseen.get(automation_id, self.previous_poll),
-            this_poll=self.snapshot.begun_at,
-            run_moved_it=moved,
-        )
+def _has_run_changed(before: Automation, automation: Automation) -> bool:
+    """Return whether a run began or ended between two readings of an automation."""
+    return (before.run_id, before.run_status) != (automation.run_id, automation.run_status)
 
 
-def _copy_ids(everything: Iterable[str], automation_id: str | None) -> Iterable[str]:
-    """Return a copy of all ids, or the requested id alone."""
-    return list(everything) if automation_id is None else [automation_id]
+def _make_broken(automation_id: str, error: InvalidAutomation, known: TimetableEntry | None) -> Automation:
+    """Return an automation without a definition, in place of an object without a usable definition."""
+    if known is not None:
+        return replace(known.automation, definition=NO_DEFINITION)
+    return Automation(automation_id, error.name or automation_id, NO_DEFINITION)
 
 
 def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
@@ -1077,10 +753,3 @@ def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
     left = iter(whole)
     while group := list(islice(left, size)):
         yield group
-
-
-def _make_version(entry: TimetableEntry, since: datetime, observed_at: datetime) -> DefinitionVersion:
-    definition = None if entry.broken else entry.automation.definition
-    return DefinitionVersion(
-        entry.automation.id, entry.automation.name, definition, since, observed_at, entry.invalid
-    )

@@ -189,7 +189,7 @@ class AutomationCache:
         timetable = self._context.timetable
         entry = timetable.entries.get(automation_id)
         if entry is not None and automation_id in self._unseen_ids and not entry.broken:
-            timetable.note_absence(automation_id, self._snapshot_begun)
+            timetable.absences.note_absence(automation_id, self._snapshot_begun)
         return timetable.is_absent(automation_id)
 
     async def wait_for_poll(self, since: float) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from scheduler.core.backlog import BacklogInterval
 from scheduler.core.backlog_decisions import decide_late
 from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
@@ -18,12 +19,9 @@ from scheduler.core.policy import (
     Decision,
     FireTime,
     Policies,
-    SkipDecision,
-    StartDecision,
     decide,
-    make_fire_time,
 )
-from scheduler.core.timetable import DueFireTimes, LateInterval, TimetableEntry
+from scheduler.core.timetable import DueFireTimes, TimetableEntry
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.clock import Alarm, back_off
 from scheduler.daemon.context import Context
@@ -208,7 +206,7 @@ class Planner:
             return not self._stopping
         self._hindrances.clear()
         self.has_planned = True
-        return context.timetable.has_backlog and not self._stopping
+        return bool(context.timetable.backlog) and not self._stopping
 
     async def _plan_due(self, dues: Sequence[DueFireTimes]) -> None:
         context = self._context
@@ -220,7 +218,7 @@ class Planner:
             [claim for claim, _ in plan.claims],
             plan.skips,
             context.timetable.compute_watermark(context.clock.now(), planned=dues),
-            gaps=context.timetable.find_gaps(),
+            gaps=context.timetable.backlog.find_gaps(),
         )
         context.health.note_success()
         context.timetable.mark_durable(dues)
@@ -243,7 +241,7 @@ class Planner:
             return
         now, began = context.clock.now(), context.clock.boottime()
         spans = [span for each in overdue for span in self._make_spans(each, now)]
-        gaps = timetable.find_gaps(overdue)
+        gaps = timetable.backlog.find_gaps(overdue)
         won = await context.ledger.claim(
             context.target, [], [], timetable.compute_watermark(now), spans=spans, gaps=gaps
         )
@@ -262,13 +260,13 @@ class Planner:
         elif took < SLICE_SECONDS / 2:
             self._slice_size = min(self._slice_size * 2, LARGEST_SLICE)
 
-    def _make_spans(self, overdue: LateInterval, now: datetime) -> Iterator[SkippedSpan]:
+    def _make_spans(self, stretch: BacklogInterval, now: datetime) -> Iterator[SkippedSpan]:
         """Yield one span for each outcome within a backlog interval, without listing the instants."""
-        entry, stretch, automation = overdue.entry, overdue.interval, overdue.entry.automation
+        entry = self._context.timetable.find_last_entry(stretch.automation_id)
+        automation = entry.automation
         paused = self._context.knowledge.is_paused(automation.id)
-        for passed in decide_late(stretch, entry.policies, paused=paused, claimed=entry.claimed):
-            extent, target = passed.extent, self._context.target
-            first = make_fire_time(entry.policies, target, automation.id, extent.first, extent.second)
+        for extent, reason in decide_late(stretch, entry.policies, paused=paused, claimed=entry.claimed):
+            first = entry.make_fire_time(self._context.target, extent.first, extent.second)
             yield SkippedSpan(
                 self._make_occurrence(entry, extent.first),
                 automation.name,
@@ -277,7 +275,7 @@ class Planner:
                 stretch.schedule,
                 extent.last,
                 extent.count,
-                passed.reason,
+                reason,
                 now,
             )
 
@@ -338,18 +336,22 @@ class Planner:
         return plan
 
     def _add_decision(self, plan: _Plan, entry: TimetableEntry, decision: Decision, now: datetime) -> None:
-        if isinstance(decision, SkipDecision):
+        if decision.reason is not None:
             plan.skips.append(self._make_skip(entry, decision.fire_times, decision.reason, now))
             return
-        plan.starts.append((entry, decision.fire_time.scheduled_for))
+        for moment in decision.fire_times:
+            self._add_start(plan, entry, moment, now)
+
+    def _add_start(self, plan: _Plan, entry: TimetableEntry, moment: FireTime, now: datetime) -> None:
+        plan.starts.append((entry, moment.scheduled_for))
         # the version was in force at the fire time, but nobody wants the run after the end of the version
         if entry.end_reason is not None:
             error = f"the automation was {entry.end_reason} before it could be sent"
-            plan.skips.append(self._make_skip(entry, [decision.fire_time], Reason.DELETED, now, error))
+            plan.skips.append(self._make_skip(entry, [moment], Reason.DELETED, now, error))
         else:
             # the other claims of the automation wait behind the first claim
             first = not plan.claims or plan.claims[-1][1] is not entry
-            plan.claims.append((self._make_claim(entry, decision, now, first=first), entry))
+            plan.claims.append((self._make_claim(entry, moment, now, first=first), entry))
 
     def _make_skip(
         self,
@@ -366,10 +368,8 @@ class Planner:
     def _make_occurrence(self, entry: TimetableEntry, scheduled_for: datetime) -> Occurrence:
         return Occurrence(self._context.target, entry.automation.id, scheduled_for)
 
-    def _make_claim(
-        self, entry: TimetableEntry, decision: StartDecision, now: datetime, *, first: bool
-    ) -> Claim:
-        automation, moment, attempt = entry.automation, decision.fire_time, None
+    def _make_claim(self, entry: TimetableEntry, moment: FireTime, now: datetime, *, first: bool) -> Claim:
+        automation, attempt = entry.automation, None
         occurrence = self._make_occurrence(entry, moment.scheduled_for)
         if first and self._may_send_at_once(entry):
             attempt = Attempt(1, now, self._cache.find_baseline(automation.id), self._context.clock_offset)

@@ -139,7 +139,7 @@ class Poller:
         for listener in self.snapshot_listeners:
             listener(snapshot, changes)
         self.watch.check(snapshot)
-        if context.timetable.absent:
+        if context.timetable.absences.absent:
             # the confirming snapshot begins a full interval later, not earlier
             self._poll_begun = snapshot.begun
         await self._write_outbox()  # before the events: 100,000 change events take longer than the write

@@ -59,11 +59,15 @@ class Presence:
         while True:
             await self._poll_event.wait()
             self._poll_event.clear()
-            doubtful = sorted(self._context.timetable.doubtful)
+            doubtful = sorted(filter(self._is_enabled, self._context.timetable.absences.doubtful))
             following = [each for each in doubtful if each > self._last_read_id] or doubtful
             if following and self.reserve_reading(following[0]):
                 self._last_read_id = following[0]
                 await self.read(following[0])
+
+    def _is_enabled(self, automation_id: str) -> bool:
+        entry = self._context.timetable.entries.get(automation_id)
+        return entry is not None and entry.automation.definition.enabled
 
     def note_snapshot(self) -> None:
         """Note that the poll in progress has read the list. `note_poll_end` follows."""
@@ -106,9 +110,9 @@ class Presence:
         self._cache.take_reading(automation, begun)
         entry = context.timetable.entries.get(automation_id)
         if entry is None or entry.automation.definition != automation.definition:
-            context.timetable.revoke_denial(automation_id)
+            context.timetable.absences.revoke_denial(automation_id)
             return
-        context.timetable.confirm_presence(automation_id)
+        context.timetable.absences.confirm_presence(automation_id)
         self._confirm(automation_id)
 
     def _take_not_found(self, automation_id: str, at: datetime, begun: float) -> None:
@@ -117,7 +121,7 @@ class Presence:
         When the list shows the automation, the next snapshot without the automation removes it.
         """
         if not self._context.timetable.is_absent(automation_id):
-            self._context.timetable.confirm_denial(automation_id, begun)
+            self._context.timetable.absences.confirm_denial(automation_id, begun)
             return
         self._remove(automation_id, at)
 
@@ -183,7 +187,7 @@ class SnapshotWatch:
         """
         denied = sorted(
             each
-            for each in self._context.timetable.denied
+            for each in self._context.timetable.absences.denied
             # a disabled automation is not read again
             if (shown := snapshot.automations.get(each)) is not None and shown.definition.enabled
         )

@@ -51,7 +51,7 @@ class Refresh:
         When many automations are absent, an error of the list is more likely than many deletions: the next
         poll decides.
         """
-        absent = sorted(self._context.timetable.absent)
+        absent = sorted(self._context.timetable.absences.absent)
         if len(absent) > READINGS_PER_POLL:
             return
         for automation_id in absent:

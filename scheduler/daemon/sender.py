@@ -18,8 +18,16 @@ from scheduler.core.clock_offset import to_api_time
 from scheduler.core.delivery import Delivery, PlaceState, SendInstant
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded, OccurrenceConcluded
-from scheduler.core.identity import make_idempotency_key
-from scheduler.core.model import AttemptEnd, Conclusion, Outcome, Reason, Run, RunOrigin, State
+from scheduler.core.model import (
+    AttemptEnd,
+    Conclusion,
+    Outcome,
+    Reason,
+    Run,
+    RunOrigin,
+    State,
+    make_idempotency_key,
+)
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import CatchUp
 from scheduler.core.response import (
@@ -137,7 +145,7 @@ class Sender:
             settings.policies(automation_id, value.name) if entry is None else entry.policies,
             not is_fresh and knowledge.is_paused(automation_id),
             not is_fresh and not knowledge.has_fresh_pauses,
-            timetable.find_denial(automation_id),
+            timetable.absences.find_denial(automation_id),
             timetable.needs_reading(automation_id),
             self._cache.find_newest(automation_id),
             self._cache.find_baseline(automation_id),
@@ -257,7 +265,7 @@ class Sender:
             return
         if (due := delivery.queue.find_next_due(now)) is not None:
             yield due
-        following = None if entry.schedule is None else timetable.find_next(entry.schedule)
+        following = None if entry.schedule is None else timetable.schedule_heap.find_next(entry.schedule)
         if following is not None:
             yield following + (value.due - value.occurrence.scheduled_for)
 
@@ -367,7 +375,7 @@ class Sender:
             pass  # the list could not be read: the next attempt tells more
         else:
             if not is_gone:
-                self._context.timetable.note_denial(automation_id)
+                self._context.timetable.absences.note_denial(automation_id)
         delivery.apply(state_machine.ListChecked(self._context.clock.now(), is_gone))
 
     # ------------------------------------------------------------ unknown attempts

@@ -290,25 +290,25 @@ class TargetWorker:
             stalled_for=self._planner.measure_stall(),
             overdue=self._overdue_check.first_lines,
             overdue_count=len(self._overdue_check.overdue),
-            next_fire=context.timetable.next_fire,
+            next_fire=context.timetable.schedule_heap.next_instant,
             clock_offset=context.clock_offset,
             recovering=self._make_backlog_status(),
             places=self._dispatcher.places.make_status(),
             unidentified=unidentified,
             anonymous=anonymous,
-            absent=len(context.timetable.absent),
+            absent=len(context.timetable.absences.absent),
             disappeared=self._poller.watch.disappearance,
             inconsistent=self._poller.watch.inconsistency,
-            before_due=context.timetable.delayed_count,
+            before_due=context.timetable.due_queue.delayed_count,
         )
 
     def _make_backlog_status(self) -> BacklogStatus | None:
         """Return the backlog left by a downtime. None when everything up to the watermark is decided."""
-        gaps = self.context.timetable.find_gaps()
+        gaps = self.context.timetable.backlog.find_gaps()
         if not gaps:
             return None
         return BacklogStatus(
-            self.context.timetable.backlog_count,
+            len(self.context.timetable.backlog.automations),
             min(gap.since for gap in gaps),
             max(gap.until for gap in gaps),
         )
@@ -326,7 +326,7 @@ class TargetWorker:
         Consume the iterator soon: later removals of automations do not show.
         """
         now = self.context.clock.now()
-        return self._add_details(self.context.timetable.iterate_by_schedule(now, now + span))
+        return self._add_details(self.context.timetable.schedule_heap.iterate_by_schedule(now, now + span))
 
     def _add_details(
         self, together: Iterator[tuple[datetime, Schedule, Sequence[str]]]
@@ -358,7 +358,7 @@ class TargetWorker:
             paused_by_hand=self.context.knowledge.is_paused(automation_id),
             policies=entry.policies,
             schedule=schedule,
-            next_fire=None if schedule is None else self.context.timetable.find_next(schedule),
+            next_fire=None if schedule is None else self.context.timetable.schedule_heap.find_next(schedule),
             effective_from=entry.effective_from,
         )
 
@@ -409,7 +409,7 @@ class TargetWorker:
             self.context.knowledge.note_clock_step(jump.seconds)
             if self.context.throttle.note_clock_step(jump.seconds):
                 self.context.upstream.resume_wait(self.context.throttle.seconds_left)
-            self.context.timetable.note_clock_step(jump.seconds)
+            self.context.timetable.absences.note_clock_step(jump.seconds)
             self._overdue_check.restart()
         self._poller.nudge()
         self.wake()

@@ -61,8 +61,8 @@ class Waits:
         unplanned, more = await _count_waits(self._iterate_unplanned_fires())
         later = (_make_due_wait(entry, moment) for entry, moment in timetable.list_first_delayed(MOST_NAMED))
         first = nsmallest(MOST_NAMED, chain(first, more, later), key=_to_sort_key)
-        causes = claimed + unplanned + Counter({Cause.DUE: timetable.delayed_count})
-        return WaitsStatus(causes, first, unplanned.total() + timetable.delayed_count)
+        causes = claimed + unplanned + Counter({Cause.DUE: timetable.due_queue.delayed_count})
+        return WaitsStatus(causes, first, unplanned.total() + timetable.due_queue.delayed_count)
 
     def list_for_automation(self, automation_id: str) -> list[WaitStatus]:
         """Return the waits of one automation by due instant, at most `MOST_NAMED`.
@@ -71,9 +71,7 @@ class Waits:
         """
         queue = self._dispatcher.queues.get(automation_id)
         claimed = () if queue is None else (wait for _, wait in queue.iterate_waits() if wait is not None)
-        later = (
-            _make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id)
-        )
+        later = (_make_due_wait(*each) for each in self._iterate_delayed_fires(automation_id))
         return nsmallest(
             MOST_NAMED, chain(claimed, self._iterate_unplanned_fires(automation_id), later), key=_to_sort_key
         )
@@ -90,24 +88,28 @@ class Waits:
         timetable = self._context.timetable
         if automation_id is None and only is None:
             return [_make_due_wait(*each) for each in timetable.list_first_delayed(MOST_LISTED)]
-        first, later = list[tuple[TimetableEntry, FireTime]](), timetable.iterate_delayed_fires(automation_id)
+        first, later = list[tuple[TimetableEntry, FireTime]](), self._iterate_delayed_fires(automation_id)
         while some := list(islice(later, _AT_ONCE)):
             chosen = (each for each in some if only is None or only(each[0].automation))
             first = nsmallest(MOST_LISTED, chain(first, chosen), key=lambda each: each[1].due)
             await asyncio.sleep(0)
         return [_make_due_wait(*each) for each in first]
 
+    def _iterate_delayed_fires(self, automation_id: str | None) -> Iterator[tuple[TimetableEntry, FireTime]]:
+        timetable = self._context.timetable
+        return timetable.iterate_fires(timetable.due_queue.delayed, automation_id)
+
     def _iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
         """Yield the waits of fire times without a row, of all automations or of one automation."""
-        now = self._context.clock.now()
+        timetable, now = self._context.timetable, self._context.clock.now()
         hindrance = self._planner.hindrance or Step(now, Cause.LEDGER)
-        for entry, moment in self._context.timetable.iterate_unplanned_fires(automation_id):
+        for entry, moment in timetable.iterate_fires(timetable.due_queue.ready, automation_id):
             if moment.due > now:
                 yield _make_due_wait(entry, moment)
             else:
                 since = max(hindrance.at, moment.due)
                 yield _make_wait(entry, moment, hindrance.cause, since, hindrance.detail)
-        for entry, moment in self._context.timetable.iterate_unconfirmed_fires(automation_id):
+        for entry, moment in timetable.iterate_fires(timetable.due_queue.unconfirmed, automation_id):
             yield _make_wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
 
 

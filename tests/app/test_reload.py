@@ -13,12 +13,13 @@ from scheduler.core.cron import zones
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
 from scheduler.core.instants import from_text
-from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.policy import Concurrency
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.occurrence_records import RecordedPolicy
 from scheduler.upstream import ApiClient
 from scheduler.upstream.transport import PooledTransport
 from tests.app.running_daemon import another, living
+from tests.defaults import make_policies
 from tests.fault_server import until
 from tests.ledger.support import at
 from tests.upstream.support import ID
@@ -67,10 +68,10 @@ def test_the_policies_of_any_time_are_on_record(tmp_path: Path, monkeypatch: pyt
             ]
             assert policies[0].since < before < policies[1].since
             assert [parse_policies(each, ID, "nightly report") for each in policies] == [
-                Policies(),
-                Policies(jitter=timedelta(seconds=7), concurrency=Concurrency.FORBID),
+                make_policies(),
+                make_policies(jitter=timedelta(seconds=7), concurrency=Concurrency.FORBID),
             ]
-            assert parse_policies(policies[1], ID, "hourly") == Policies(jitter=timedelta(seconds=7))
+            assert parse_policies(policies[1], ID, "hourly") == make_policies(jitter=timedelta(seconds=7))
 
     asyncio.run(main())
 
@@ -83,7 +84,7 @@ def test_a_zone_that_is_gone_stops_nobody_while_the_ledger_cannot_be_written(
             assert life.states() == [{"enabled": 1}, {"enabled": 1}]
             with life.locked():
                 zones_gone()
-                rotas = [target.context.timetable._schedule_heap for target in life.daemon._targets]
+                rotas = [target.context.timetable.schedule_heap for target in life.daemon._targets]
                 await until(
                     lambda: max(rota.cursor for rota in rotas) < life.daemon._clock.now()
                 )  # so there is something to evaluate

@@ -18,6 +18,7 @@ from scheduler.core.errors import Unreachable
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.audit.support import audit, found, recorded, spoil, told
 from tests.daemon.world import NOON, World
+from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, answered, carried_out_after
 
 
@@ -52,7 +53,7 @@ async def _eventful(world: World) -> None:
     await world.stop()
 
 
-LENIENT = Policies(start_within=timedelta(minutes=10))
+LENIENT = make_policies(start_within=timedelta(minutes=10))
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,9 @@ def test_what_a_daemon_wrote_is_clean(ledger: Path) -> None:
 @pytest.mark.parametrize(
     "policies",
     [
-        Policies(catch_up=CatchUp.ALL),
-        Policies(concurrency=Concurrency.QUEUE),
-        Policies(jitter=timedelta(minutes=2)),
+        make_policies(catch_up=CatchUp.ALL),
+        make_policies(concurrency=Concurrency.QUEUE),
+        make_policies(jitter=timedelta(minutes=2)),
     ],
 )
 def test_so_it_is_under_other_policies(tmp_path: Path, policies: Policies) -> None:

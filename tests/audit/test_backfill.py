@@ -10,10 +10,10 @@ from scheduler.audit.backfill import BackfillRefused, make_backfill_request
 from scheduler.audit.evidence import collect_evidence
 from scheduler.core.backfill import FireRequest
 from scheduler.core.cron.schedule import read_versions
-from scheduler.core.policy import Policies
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil
 from tests.daemon.world import NOON, World
+from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, answered, carried_out_after
 
 NOW = NOON + timedelta(hours=3)
@@ -48,7 +48,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recorded(
         tmp_path_factory.mktemp("fire") / "ledger.db",
         _story,
-        policies=Policies(start_within=timedelta(minutes=5)),
+        policies=make_policies(start_within=timedelta(minutes=5)),
     )
 
 
@@ -159,6 +159,6 @@ def test_what_a_late_attempt_was_started_for_may_not_be(tmp_path: Path) -> None:
         world.api.runs.clear()  # what the API was made to do here is what no client can prevent
         world.ledger.rows.clear()
 
-    path = recorded(tmp_path / "ledger.db", story, policies=Policies(start_within=timedelta(minutes=2)))
+    path = recorded(tmp_path / "ledger.db", story, policies=make_policies(start_within=timedelta(minutes=2)))
     with pytest.raises(BackfillRefused, match="run main-run-1 is most likely a late attempt for it"):
         asked(path, 10)

@@ -13,10 +13,11 @@ from scheduler.core.cron.schedule import read_versions
 from scheduler.core.instants import to_text
 from scheduler.core.model import AttemptResult, Reason, RunStatus, State
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.policy import Concurrency
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil
 from tests.daemon.world import NOON, World
+from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, RESET_BEFORE, Deed, answered
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
@@ -55,7 +56,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = recorded(
         tmp_path_factory.mktemp("why") / "ledger.db",
         _story,
-        policies=Policies(start_within=timedelta(minutes=9)),
+        policies=make_policies(start_within=timedelta(minutes=9)),
     )
     spoil(
         path,
@@ -322,7 +323,10 @@ async def _attempted(world: World) -> None:
 
 
 def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: Path) -> None:
-    begin, lenient = NOON + timedelta(minutes=59, seconds=20), Policies(start_within=timedelta(minutes=30))
+    begin, lenient = (
+        NOON + timedelta(minutes=59, seconds=20),
+        make_policies(start_within=timedelta(minutes=30)),
+    )
     now = NOON + timedelta(hours=1, minutes=4)
     path = recorded(tmp_path / "ledger.db", _waiting, policies=lenient, begin=begin)
     story = why(path, "held", "13:00", now=now)
@@ -366,7 +370,7 @@ async def _queued(world: World) -> None:
 
 
 def test_an_occurrence_behind_a_run_has_no_deadline_and_others_have(tmp_path: Path) -> None:
-    policies = Policies(start_within=timedelta(minutes=9), concurrency=Concurrency.QUEUE)
+    policies = make_policies(start_within=timedelta(minutes=9), concurrency=Concurrency.QUEUE)
     path = recorded(
         tmp_path / "ledger.db", _queued, policies=policies, begin=NOON + timedelta(minutes=59, seconds=20)
     )

@@ -26,6 +26,7 @@ from scheduler.core.status import (
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
+from tests.defaults import make_policies
 from tests.ops.support import FailingNow, FinishedRuns, Printed, Recorded, Remembered, details, pages
 
 NOW: Final = datetime(2026, 3, 27, 8, 41, 12, tzinfo=UTC)
@@ -66,7 +67,7 @@ def _entry(number: int, name: str, expression: str, timezone: str, **more: objec
     entry = TimetableEntry(
         automation,
         NOW - timedelta(days=9, hours=3),
-        policies if isinstance(policies, Policies) else Policies(),
+        policies if isinstance(policies, Policies) else make_policies(),
         None,
     )
     if not automation.definition.enabled:
@@ -92,8 +93,11 @@ def automations() -> Iterator[AutomationDetails]:
             entry = replace(
                 entry,
                 automation=run,
-                policies=Policies(
-                    timedelta(minutes=30), CatchUp.ALL, Concurrency.QUEUE, timedelta(minutes=2)
+                policies=make_policies(
+                    start_within=timedelta(minutes=30),
+                    catch_up=CatchUp.ALL,
+                    concurrency=Concurrency.QUEUE,
+                    jitter=timedelta(minutes=2),
                 ),
             )
         yield details(entry, "main", paused_by_hand=number == 4, now=NOW)

@@ -14,7 +14,6 @@ from scheduler.app.settings_mapping import make_policy_texts
 from scheduler.cli.jitter_waits import derive_lines
 from scheduler.cli.times import format_timedelta
 from scheduler.core.instants import from_text
-from scheduler.core.policy import Policies
 from scheduler.ledger.history import Line
 from scheduler.ledger.not_due_lines import make_line
 from scheduler.ledger.schema import open_for_reading
@@ -22,6 +21,7 @@ from scheduler.settings import load
 from tests.audit.support import recorded, spoil
 from tests.cli.conftest import Scheduler
 from tests.daemon.world import NOON, World
+from tests.defaults import make_policies
 
 JITTER = timedelta(minutes=20)
 AT = NOON + timedelta(hours=1, minutes=2)
@@ -54,7 +54,7 @@ def stood(tmp_path_factory: pytest.TempPathFactory) -> Stood:
         world.kill()
 
     path = recorded(
-        tmp_path_factory.mktemp("until_due") / "ledger.db", story, policies=Policies(jitter=JITTER)
+        tmp_path_factory.mktemp("until_due") / "ledger.db", story, policies=make_policies(jitter=JITTER)
     )
     (path.parent / "then.toml").write_text('[schedule]\njitter = "20m"\n')
     schedule, overrides = make_policy_texts(load(path.parent / "then.toml", {}).settings)

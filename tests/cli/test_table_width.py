@@ -23,6 +23,7 @@ from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, make_col
 from scheduler.core.cron.schedule import Schedule
 from scheduler.ledger.history import Line
 from scheduler.localapi.keys import ApiKey, Scope
+from tests.defaults import make_policies
 
 ROOM = 80
 NAME = "nightly-report"
@@ -158,7 +159,9 @@ def run(name: str, zone: str, run_id: str) -> dict[str, Any]:
 
 
 def fires(named: str | None, zone: str) -> list[UpcomingFire]:
-    planned = PlannedSchedule(Schedule.parse("30 2 * * *", zone), None if named is None else "id", named)
+    planned = PlannedSchedule(
+        Schedule.parse("30 2 * * *", zone), None if named is None else "id", named, policies=make_policies()
+    )
     return [UpcomingFire(planned, datetime(2027, 3, 28, 1, tzinfo=UTC))]
 
 

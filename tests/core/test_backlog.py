@@ -19,22 +19,23 @@ from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Definition, Gap, Reason
 from scheduler.core.policy import (
     CatchUp,
+    Decision,
     FireTime,
     Policies,
-    SkipDecision,
-    StartDecision,
     decide,
     make_fire_time,
 )
+from tests.defaults import make_policies
 
 NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)  # the clocks of Berlin were put forward in the night
 MINUTE = timedelta(minutes=1)
 EXPRESSIONS = ("* * * * *", "*/7 * * * *", "0,59 * * * *", "17 */3 * * *", "0 9 * * 1-5", "30 2 * * *")
 
 
-def stretch_of(expression: str, begin: datetime, end: datetime) -> BacklogInterval:
+def stretch_of(expression: str, begin: datetime, end: datetime, automation_id: str = "a") -> BacklogInterval:
     schedule = Schedule.parse(expression, "Europe/Berlin")
-    return BacklogInterval(Definition(expression, "Europe/Berlin", enabled=True), schedule, begin, end)
+    definition = Definition(expression, "Europe/Berlin", enabled=True)
+    return BacklogInterval(automation_id, definition, schedule, begin, end)
 
 
 def one_by_one(
@@ -61,14 +62,12 @@ def one_by_one(
     }
 
 
-def fates(decisions: Sequence[StartDecision | SkipDecision]) -> dict[datetime, str]:
-    told: dict[datetime, str] = {}
-    for each in decisions:
-        if isinstance(each, StartDecision):
-            told[each.fire_time.scheduled_for] = "start"
-        else:
-            told |= {moment.scheduled_for: str(each.reason) for moment in each.fire_times}
-    return told
+def fates(decisions: Sequence[Decision]) -> dict[datetime, str]:
+    return {
+        moment.scheduled_for: "start" if each.reason is None else str(each.reason)
+        for each in decisions
+        for moment in each.fire_times
+    }
 
 
 def together(
@@ -85,30 +84,28 @@ def together(
     left, claimed = list(stretches), None
     late: list[BacklogInterval] = []
     while left:
-        examined = Examiner("main", now=now, until=until, absent_until=absent).examine("a", policies, left)
+        examined = Examiner("main", now=now, until=until, absent_until=absent).examine(policies, left)
         due = [each for each in examined.fire_times if each.due <= until]
         decisions = decide(due, policies, now=now, absent_until=absent, paused=paused, claimed=claimed)
         told |= fates(decisions) | {
             each.scheduled_for: "not due" for each in examined.fire_times if each.due > until
         }
         claimed = max(
-            [each.fire_time.scheduled_for for each in decisions if isinstance(each, StartDecision)],
+            [each.fire_times[-1].scheduled_for for each in decisions if each.reason is None],
             default=claimed,
         )
         late += examined.late
         left = list(examined.unexamined)
     for stretch in late:
-        for passed in decide_late(stretch, policies, paused=paused, claimed=claimed):
-            instants = list(
-                stretch.schedule.iterate_between(passed.extent.first - JUST_BEFORE, passed.extent.last)
-            )
+        for extent, reason in decide_late(stretch, policies, paused=paused, claimed=claimed):
+            instants = list(stretch.schedule.iterate_between(extent.first - JUST_BEFORE, extent.last))
             assert (instants[0], instants[-1], len(instants)) == (
-                passed.extent.first,
-                passed.extent.last,
-                passed.extent.count,
+                extent.first,
+                extent.last,
+                extent.count,
             )
             assert not told.keys() & set(instants)
-            told |= dict.fromkeys(instants, str(passed.reason))
+            told |= dict.fromkeys(instants, str(reason))
     return told
 
 
@@ -146,9 +143,9 @@ def test_a_stretch_is_decided_as_its_instants_would_be(
 
 
 def test_under_all_what_may_start_comes_in_order_and_not_too_much_at_once() -> None:
-    policies = Policies(catch_up=CatchUp.ALL, start_within=timedelta(days=1))
+    policies = make_policies(catch_up=CatchUp.ALL, start_within=timedelta(days=1))
     stretch = stretch_of("* * * * *", NOON - timedelta(days=3), NOON)
-    examined = Examiner("main", now=NOON, until=NOON, absent_until=None).examine("a", policies, [stretch])
+    examined = Examiner("main", now=NOON, until=NOON, absent_until=None).examine(policies, [stretch])
     assert len(examined.fire_times) == 500
     assert examined.fire_times[0].scheduled_for == NOON - timedelta(days=1)
     (behind,) = examined.unexamined
@@ -170,25 +167,23 @@ def test_the_newest_instant_is_found_however_long_ago() -> None:
 def test_stretches_that_continue_each_other_are_one() -> None:
     backlog = Backlog()
     for minutes in range(0, 600, 10):
-        backlog.add_late(
-            "a", stretch_of("* * * * *", NOON + minutes * MINUTE, NOON + (minutes + 10) * MINUTE)
-        )
-    assert [(each.begin, each.end) for _, each in backlog.iterate_late()] == [(NOON, NOON + 600 * MINUTE)]
+        backlog.add_late(stretch_of("* * * * *", NOON + minutes * MINUTE, NOON + (minutes + 10) * MINUTE))
+    assert [(each.begin, each.end) for each in backlog.iterate_late()] == [(NOON, NOON + 600 * MINUTE)]
     assert backlog.find_gaps() == (Gap(NOON, NOON + 600 * MINUTE, "a"),)
 
 
 def test_a_very_long_stretch_is_divided_so_that_its_evaluation_is_bounded() -> None:
     backlog = Backlog()
-    backlog.add_late("a", stretch_of("* * * * *", NOON - timedelta(days=400), NOON))
-    parts = [each for _, each in backlog.iterate_late()]
+    backlog.add_late(stretch_of("* * * * *", NOON - timedelta(days=400), NOON))
+    parts = list(backlog.iterate_late())
     assert [each.begin for each in parts[1:]] == [each.end for each in parts[:-1]]
     assert max(each.end - each.begin for each in parts) <= timedelta(days=180)
 
 
 def test_there_is_a_gap_until_the_last_stretch_is_recovered() -> None:
     backlog = Backlog()
-    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
-    backlog.add_late("b", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE, "b"))
     first, second = backlog.iterate_late()
     assert backlog.find_gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
     assert backlog.find_gaps([first]) == (Gap(NOON, NOON + 60 * MINUTE, "b"),)
@@ -201,19 +196,19 @@ def test_there_is_a_gap_until_the_last_stretch_is_recovered() -> None:
 
 def test_what_was_cut_while_it_was_written_stays_as_far_as_it_is_left() -> None:
     backlog = Backlog()
-    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
     written = list(backlog.iterate_late())
     backlog.cut("a", NOON + 10 * MINUTE)
     backlog.discard(written)
-    assert [(each.begin, each.end) for _, each in backlog.iterate_late()] == [(NOON, NOON + 10 * MINUTE)]
+    assert [(each.begin, each.end) for each in backlog.iterate_late()] == [(NOON, NOON + 10 * MINUTE)]
 
 
 def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
     backlog = Backlog()
-    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
-    backlog.add_late("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
-    backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 40 * MINUTE))
-    left = [(each.schedule.expression, each.begin, each.end) for _, each in backlog.iterate_late()]
+    backlog.add_late(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late(stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add(stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 40 * MINUTE))
+    left = [(each.schedule.expression, each.begin, each.end) for each in backlog.iterate_late()]
     assert sorted(left) == [
         ("* * * * *", NOON, NOON + 20 * MINUTE),
         ("* * * * *", NOON + 40 * MINUTE, NOON + 60 * MINUTE),
@@ -227,9 +222,9 @@ def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
 def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
     """By the evaluation that it was added with first."""
     backlog = Backlog()
-    backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE))
-    backlog.add("a", stretch_of("*/2 * * * *", NOON + 40 * MINUTE, NOON + 50 * MINUTE))
-    backlog.add("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add(stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE))
+    backlog.add(stretch_of("*/2 * * * *", NOON + 40 * MINUTE, NOON + 50 * MINUTE))
+    backlog.add(stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
     assert [
         (each.schedule.expression, each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")
     ] == [
@@ -242,8 +237,8 @@ def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
 
 def test_what_a_clock_ahead_found_late_is_examined_again() -> None:
     backlog = Backlog()
-    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
-    backlog.add("b", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE, "b"))
     backlog.reopen_late()
     assert (list(backlog.iterate_late()), sorted(backlog.unexamined)) == ([], ["a", "b"])
     assert backlog.find_gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
@@ -251,9 +246,9 @@ def test_what_a_clock_ahead_found_late_is_examined_again() -> None:
 
 def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
     backlog = Backlog()
-    backlog.add("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add(stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
     for stretch in backlog.pop_unexamined_intervals("a"):
-        backlog.postpone("a", stretch)
+        backlog.postpone(stretch)
     assert not backlog
     assert backlog.has_automation("a")
     assert backlog.find_gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
@@ -281,8 +276,8 @@ def test_gaps_that_touch_are_one(gaps: list[tuple[int, int]], merged: list[tuple
 
 def test_reasons_are_those_of_skipped_occurrences() -> None:
     stretch = stretch_of("* * * * *", NOON, NOON + 60 * MINUTE)
-    (paused,) = decide_late(stretch, Policies(paused=True), paused=False, claimed=None)
-    assert paused.reason is Reason.PAUSED
-    older, newer = decide_late(stretch, Policies(), paused=False, claimed=NOON + 30 * MINUTE)
-    assert (older.reason, older.extent.count) == (Reason.COALESCED, 29)
-    assert (newer.reason, newer.extent.count) == (Reason.MISSED, 31)
+    (paused,) = decide_late(stretch, make_policies(paused=True), paused=False, claimed=None)
+    assert paused[1] is Reason.PAUSED
+    older, newer = decide_late(stretch, make_policies(), paused=False, claimed=NOON + 30 * MINUTE)
+    assert (older[1], older[0].count) == (Reason.COALESCED, 29)
+    assert (newer[1], newer[0].count) == (Reason.MISSED, 31)

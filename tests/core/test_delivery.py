@@ -63,6 +63,7 @@ from scheduler.core.response import (
 )
 from scheduler.core.timetable import TimetableEntry
 from tests import states_page
+from tests.defaults import make_policies
 
 DUE = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DEADLINE = DUE + timedelta(minutes=10)
@@ -89,7 +90,7 @@ DOUBTS = [verdict for verdict in VERDICTS if isinstance(verdict, MaybeStarted)]
 
 def make_entry(effective_from: datetime = EARLY, *, enabled: bool = True, **more: Any) -> TimetableEntry:
     schedule = Schedule.parse("* * * * *", "UTC") if enabled else None
-    return TimetableEntry(AUTOMATION, effective_from, Policies(), schedule, **more)
+    return TimetableEntry(AUTOMATION, effective_from, make_policies(), schedule, **more)
 
 
 def make_delivery(entry: TimetableEntry | None, **known: Any) -> d.Delivery:
@@ -337,7 +338,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         concurrency: Concurrency,
         seconds: float,
     ) -> None:
-        policies = Policies(catch_up=catch_up, concurrency=concurrency)
+        policies = make_policies(catch_up=catch_up, concurrency=concurrency)
         self.world = World(is_idempotent=is_idempotent, policies=policies, is_backfill=is_backfill)
         self.world.let_pass(seconds)
 
@@ -479,7 +480,7 @@ def test_an_event_that_the_table_does_not_have_is_an_error(state: State) -> None
 
 
 def test_an_unknown_attempt_of_a_target_without_keys_is_reconciled_and_not_sent_again() -> None:
-    world = World(is_idempotent=False, policies=Policies(), is_backfill=False)
+    world = World(is_idempotent=False, policies=make_policies(), is_backfill=False)
     world.let_pass(21.0)
     answers = {**dict.fromkeys(["granted"], True), "verdict": MaybeStarted("no answer")}
     kinds = []
@@ -521,7 +522,7 @@ def test_a_backfill_is_accepted_as_manual() -> None:
 
 def make_ready() -> World:
     """Make a world whose delivery is about to send: due, with a place and a fresh attempt."""
-    world = World(is_idempotent=False, policies=Policies(), is_backfill=False)
+    world = World(is_idempotent=False, policies=make_policies(), is_backfill=False)
     world.let_pass(21.0)
     while not isinstance(next_action(world.delivery, world.collect()), actions.Send):
         world.perform(choose_the_end)
@@ -536,7 +537,7 @@ def skip(reason: Reason) -> tuple[Outcome, Reason]:
     ("changes", "ends"),
     [
         ({"is_paused": True}, skip(Reason.PAUSED)),
-        ({"policies": Policies(paused=True)}, skip(Reason.PAUSED)),
+        ({"policies": make_policies(paused=True)}, skip(Reason.PAUSED)),
         ({"entry": None}, skip(Reason.DELETED)),
         ({"entry": make_entry(DUE + timedelta(seconds=1), enabled=False)}, skip(Reason.DELETED)),
         ({"entry": make_entry(DUE - timedelta(seconds=1), enabled=False)}, skip(Reason.DELETED)),
@@ -580,7 +581,7 @@ def test_a_late_run_keeps_a_ready_attempt_from_being_sent_and_is_the_outcome() -
 
 def test_after_readings_resolve_a_doubt_a_resend_that_was_already_written_is_written_anew() -> None:
     """The ledger has closed the written attempt as well: no attempt may be sent under its number."""
-    world = World(is_idempotent=True, policies=Policies(), is_backfill=False)
+    world = World(is_idempotent=True, policies=make_policies(), is_backfill=False)
     world.let_pass(21.0)
     answers = {"granted": True, "verdict": MaybeStarted("no answer"), "seconds of the write": 0.003}
     while not (world.delivery.state is State.CLAIMED and world.delivery.unknown_attempt):
@@ -631,7 +632,7 @@ def test_an_occurrence_with_a_doubtful_attempt_is_not_coalesced() -> None:
 def test_an_edit_takes_back_before_the_due_instant_what_was_not_tried(
     known: Mapping[str, Any], *, is_withdrawn: bool
 ) -> None:
-    world = World(is_idempotent=False, policies=Policies(), is_backfill=False)
+    world = World(is_idempotent=False, policies=make_policies(), is_backfill=False)
     assert world.entry is not None
     world.delivery = replace(world.delivery, **known)
     world.entry.following = world.entry = make_entry(DUE - timedelta(seconds=1), enabled=False)

@@ -129,8 +129,8 @@ def test_the_first_that_wait_for_their_due_time_are_found_in_order_without_the_f
     left = sorted(set(numbers) - {1, 4, 9})
     assert pending.list_first_delayed(100) == [(f"a{number}", at(1, jitter=number)) for number in left]
     assert pending.list_first_delayed(2) == pending.list_first_delayed(100)[:2]
-    assert (pending.delayed_count, set(pending.delayed_automations)) == (6, {f"a{number}" for number in left})
-    assert (pending.list_delayed_fires("a5"), pending.list_delayed_fires("a4")) == ((at(1, jitter=5),), ())
+    assert (pending.delayed_count, set(pending.delayed)) == (6, {f"a{number}" for number in left})
+    assert (list(pending.delayed["a5"]), pending.delayed.get("a4")) == ([at(1, jitter=5)], None)
 
 
 @pytest.mark.parametrize("many", [1_000, 10_000])

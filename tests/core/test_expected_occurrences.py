@@ -11,9 +11,10 @@ from scheduler.core.expected_occurrences import ExpectedOccurrences
 from scheduler.core.model import Automation, Definition, Occurrence
 from scheduler.core.policy import Policies
 from scheduler.core.timetable import TimetableEntry
+from tests.defaults import make_policies
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-TEN_SECONDS = Policies(start_within=timedelta(seconds=10))
+TEN_SECONDS = make_policies(start_within=timedelta(seconds=10))
 
 
 def at(minutes: float) -> datetime:
@@ -54,7 +55,7 @@ def test_what_is_confirmed_is_past_no_more() -> None:
 def test_its_jitter_counts() -> None:
     expected = ExpectedOccurrences("main", NOON)
     jittered = entry(
-        "0 * * * *", policies=Policies(start_within=timedelta(seconds=10), jitter=timedelta(minutes=20))
+        "0 * * * *", policies=make_policies(start_within=timedelta(seconds=10), jitter=timedelta(minutes=20))
     )
     first = next(minute for minute in range(60, 90) if past(expected, at(minute), jittered))
     assert 60 < first <= 81

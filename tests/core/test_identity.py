@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 
-from scheduler.core.identity import make_idempotency_key
+from scheduler.core.model import make_idempotency_key
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"

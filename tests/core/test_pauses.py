@@ -3,7 +3,7 @@
 import pytest
 
 from scheduler.core.pauses import EVERYTHING, PauseSource, find_pause_sources
-from scheduler.core.policy import Policies
+from tests.defaults import make_policies
 
 OPERATOR = {("main", EVERYTHING), ("main", "a"), ("other", "b")}
 
@@ -22,5 +22,5 @@ OPERATOR = {("main", EVERYTHING), ("main", "a"), ("other", "b")}
 def test_each_source_of_a_pause_is_found(
     target: str, automation_id: str, *, configured: bool, sources: set[PauseSource]
 ) -> None:
-    policies = Policies(paused=configured)
+    policies = make_policies(paused=configured)
     assert find_pause_sources(OPERATOR, target, automation_id, policies) == sources

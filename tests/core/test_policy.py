@@ -15,8 +15,6 @@ from scheduler.core.policy import (
     FireTime,
     Permission,
     Policies,
-    SkipDecision,
-    StartDecision,
     compute_effective_from,
     compute_jitter,
     compute_start_within,
@@ -24,6 +22,7 @@ from scheduler.core.policy import (
     make_fire_time,
     permit,
 )
+from tests.defaults import make_policies
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -52,23 +51,23 @@ ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 def test_auto_is_half_the_time_to_the_next_one_within_bounds(
     to_the_next: timedelta | None, expected: timedelta
 ) -> None:
-    assert compute_start_within(Policies(), to_the_next) == expected
+    assert compute_start_within(make_policies(), to_the_next) == expected
 
 
 @pytest.mark.parametrize("given_", [timedelta(0), SECOND, timedelta(days=2)])
 def test_a_duration_is_taken_as_it_is(given_: timedelta) -> None:
-    assert compute_start_within(Policies(start_within=given_), MINUTE) == given_
+    assert compute_start_within(make_policies(start_within=given_), MINUTE) == given_
 
 
 # ---------------------------------------------------------------- jitter
 
 
 def test_no_jitter_is_none() -> None:
-    assert compute_jitter(Policies(), "main", ID, MINUTE) == timedelta(0)
+    assert compute_jitter(make_policies(), "main", ID, MINUTE) == timedelta(0)
 
 
 def test_the_same_automation_has_the_same_offset_every_time() -> None:
-    policies = Policies(jitter=10 * MINUTE)
+    policies = make_policies(jitter=10 * MINUTE)
     assert (
         compute_jitter(policies, "main", ID, HOUR)
         == compute_jitter(policies, "main", ID, HOUR)
@@ -77,7 +76,7 @@ def test_the_same_automation_has_the_same_offset_every_time() -> None:
 
 
 def test_automations_and_targets_are_spread_over_the_whole_of_it() -> None:
-    policies = Policies(jitter=10 * MINUTE)
+    policies = make_policies(jitter=10 * MINUTE)
     offsets = sorted(compute_jitter(policies, "main", f"{number}", HOUR) for number in range(1000))
     assert offsets[0] < 5 * SECOND
     assert offsets[-1] > 10 * MINUTE - 5 * SECOND
@@ -93,12 +92,12 @@ def test_automations_and_targets_are_spread_over_the_whole_of_it() -> None:
 def test_an_offset_is_less_than_half_the_time_to_the_next_one(
     automation_id: str, wanted: timedelta, to_the_next: timedelta
 ) -> None:
-    offset = compute_jitter(Policies(jitter=wanted), "main", automation_id, to_the_next)
+    offset = compute_jitter(make_policies(jitter=wanted), "main", automation_id, to_the_next)
     assert timedelta(0) <= offset < min(wanted, to_the_next / 2)
 
 
 def test_a_moment_counts_its_deadline_from_when_it_is_due() -> None:
-    policies = Policies(start_within=7 * MINUTE, jitter=10 * MINUTE)
+    policies = make_policies(start_within=7 * MINUTE, jitter=10 * MINUTE)
     made = make_fire_time(policies, "main", ID, NOON, NOON + HOUR)
     offset = compute_jitter(policies, "main", ID, HOUR)
     assert made == FireTime(NOON, NOON + offset, NOON + offset + 7 * MINUTE)
@@ -115,12 +114,14 @@ def every_five_minutes(count: int, *, within: timedelta = 30 * MINUTE) -> list[F
 
 def told(decisions: list[Decision]) -> list[str]:
     """Decisions in short: minutes before noon, and what becomes of them."""
-    return [
-        f"start {minutes(each.fire_time)}"
-        if isinstance(each, StartDecision)
-        else f"{each.reason} {minutes(each.fire_times[0])}..{minutes(each.fire_times[-1])}"
-        for each in decisions
-    ]
+    return [text for each in decisions for text in told_alone(each)]
+
+
+def told_alone(decision: Decision) -> list[str]:
+    first, last = minutes(decision.fire_times[0]), minutes(decision.fire_times[-1])
+    if decision.reason is None:
+        return [f"start {minutes(each)}" for each in decision.fire_times]
+    return [f"{decision.reason} {first}..{last}"]
 
 
 def minutes(each: FireTime) -> int:
@@ -156,7 +157,7 @@ def test_catching_up(policies: str, late: timedelta, absent: bool, expected: lis
     now = NOON + late
     decisions = decide(
         every_five_minutes(3),
-        Policies(catch_up=CatchUp(policies)),
+        make_policies(catch_up=CatchUp(policies)),
         now=now,
         absent_until=now if absent else NOON - 11 * MINUTE,
     )
@@ -166,7 +167,7 @@ def test_catching_up(policies: str, late: timedelta, absent: bool, expected: lis
 def test_none_tells_what_nobody_ran_for_from_what_was_only_held_up() -> None:
     decisions = decide(
         every_five_minutes(4),
-        Policies(catch_up=CatchUp.NONE),
+        make_policies(catch_up=CatchUp.NONE),
         now=NOON + SECOND,
         absent_until=NOON - 8 * MINUTE,
     )
@@ -176,27 +177,31 @@ def test_none_tells_what_nobody_ran_for_from_what_was_only_held_up() -> None:
 def test_a_restart_is_one_also_when_the_first_reading_takes_its_time() -> None:
     back = NOON + 3 * SECOND
     decisions = decide(
-        every_five_minutes(1), Policies(catch_up=CatchUp.NONE), now=back + 5 * MINUTE, absent_until=back
+        every_five_minutes(1), make_policies(catch_up=CatchUp.NONE), now=back + 5 * MINUTE, absent_until=back
     )
     assert told(decisions) == ["start 0"]
 
 
 def test_the_deadline_itself_is_still_in_time() -> None:
     (only,) = every_five_minutes(1)
-    assert decide([only], Policies(), now=only.deadline, absent_until=LONG_AGO) == [StartDecision(only)]
-    assert decide([only], Policies(), now=only.deadline + SECOND, absent_until=LONG_AGO) == [
-        SkipDecision([only], Reason.MISSED)
+    assert decide([only], make_policies(), now=only.deadline, absent_until=LONG_AGO) == [
+        Decision([only], None)
+    ]
+    assert decide([only], make_policies(), now=only.deadline + SECOND, absent_until=LONG_AGO) == [
+        Decision([only], Reason.MISSED)
     ]
 
 
-@pytest.mark.parametrize("policies", [Policies(paused=True), Policies(paused=True, catch_up=CatchUp.ALL)])
+@pytest.mark.parametrize(
+    "policies", [make_policies(paused=True), make_policies(paused=True, catch_up=CatchUp.ALL)]
+)
 def test_paused_is_recorded_and_not_started(policies: Policies) -> None:
     decisions = decide(every_five_minutes(3), policies, now=NOON, absent_until=LONG_AGO)
     assert told(decisions) == ["paused 10..0"]
 
 
 def test_an_operator_pauses_what_the_configuration_does_not() -> None:
-    decisions = decide(every_five_minutes(1), Policies(), now=NOON, absent_until=LONG_AGO, paused=True)
+    decisions = decide(every_five_minutes(1), make_policies(), now=NOON, absent_until=LONG_AGO, paused=True)
     assert told(decisions) == ["paused 0..0"]
 
 
@@ -212,14 +217,10 @@ def test_every_moment_is_decided_once_and_in_order(
 ) -> None:
     moments = every_five_minutes(count, within=within)
     now = NOON + late
-    decisions = decide(moments, Policies(catch_up=catch_up), now=now, absent_until=now - absent)
-    flat = [
-        each
-        for decision in decisions
-        for each in ([decision.fire_time] if isinstance(decision, StartDecision) else decision.fire_times)
-    ]
+    decisions = decide(moments, make_policies(catch_up=catch_up), now=now, absent_until=now - absent)
+    flat = [each for decision in decisions for each in decision.fire_times]
     assert flat == moments
-    started = [decision.fire_time for decision in decisions if isinstance(decision, StartDecision)]
+    started = [each for decision in decisions if decision.reason is None for each in decision.fire_times]
     assert all(now <= each.deadline for each in started)
     assert catch_up is CatchUp.ALL or len(started) <= 1
 
@@ -243,7 +244,7 @@ def test_every_moment_is_decided_once_and_in_order(
 )
 def test_concurrency(concurrency: str, unfinished: bool | None, expected: str) -> None:
     assert permit(
-        Policies(concurrency=Concurrency(concurrency)), newest_run_unfinished=unfinished
+        make_policies(concurrency=Concurrency(concurrency)), newest_run_unfinished=unfinished
     ) is Permission(expected)
 
 
@@ -312,10 +313,6 @@ def test_what_was_held_up_is_coalesced_into_a_newer_one_that_was_claimed(
     moments = [FireTime(each, each, each + HOUR) for each in (NOON + MINUTE, NOON + 2 * MINUTE)]
     newer = None if claimed is None else NOON + claimed * MINUTE
     decisions = decide(
-        moments, Policies(catch_up=catch_up), now=NOON + 4 * MINUTE, absent_until=NOON, claimed=newer
+        moments, make_policies(catch_up=catch_up), now=NOON + 4 * MINUTE, absent_until=NOON, claimed=newer
     )
-    assert [
-        reason
-        for each in decisions
-        for reason in ([None] if isinstance(each, StartDecision) else [each.reason] * len(each.fire_times))
-    ] == expected
+    assert [each.reason for each in decisions for _ in each.fire_times] == expected

@@ -16,12 +16,13 @@ from scheduler.core.model import Automation, Definition, Snapshot
 from scheduler.core.policy import FireTime, Policies
 from scheduler.core.timetable import Timetable
 from tests.counting import count_lines
+from tests.defaults import make_policies
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE: Final = timedelta(minutes=1)
 FEW: Final = 200
 MANY: Final = 10 * FEW
-JITTER: Final = Policies(jitter=20 * MINUTE)
+JITTER: Final = make_policies(jitter=20 * MINUTE)
 
 
 def automations(count: int, cron: str, run_id: str | None = None) -> list[Automation]:
@@ -75,7 +76,7 @@ def ask(count: int) -> Callable[[Timetable], object]:
     return asked
 
 
-@pytest.mark.parametrize("policies", [JITTER, Policies()], ids=["jitter", "no jitter"])
+@pytest.mark.parametrize("policies", [JITTER, make_policies()], ids=["jitter", "no jitter"])
 @pytest.mark.parametrize("change", [edit, move_runs, disappear, go_back, ask])
 def test_a_poll_costs_as_much_as_it_changed(
     change: Callable[[int], Callable[[Timetable], object]], policies: Policies
@@ -102,7 +103,7 @@ def test_a_bulk_edit_evaluates_each_schedule_a_few_times(
         evaluations.append(schedule)
         return between(schedule, begin, end)
 
-    timetable = Timetable("main", now=NOON, policies=lambda *_: Policies())
+    timetable = Timetable("main", now=NOON, policies=lambda *_: make_policies())
     poll(timetable, NOON, automations(FEW, "*/30 * * * *"))
     timetable.mark_durable(timetable.collect_due(planned_until))
     monkeypatch.setattr(Schedule, "iterate_between", counted)

@@ -14,6 +14,7 @@ from scheduler.core.model import Automation, Definition, DefinitionVersion, Inva
 from scheduler.core.policy import Policies, make_fire_time
 from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
 from scheduler.core.timetable import DueFireTimes, SnapshotChanges, Timetable
+from tests.defaults import make_policies
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 A, B = "aaaaaaaa-0000-4000-8000-000000000000", "bbbbbbbb-0000-4000-8000-000000000000"
@@ -52,7 +53,7 @@ class Told:
 
     def __init__(self, now: str, *, policies: Policies | None = None) -> None:
         self.policies: dict[str, Policies] = {}
-        self.default = policies or Policies()
+        self.default = policies or make_policies()
         self.timetable = Timetable(
             "main", now=at(now), policies=lambda each, _: self.policies.get(each, self.default)
         )
@@ -308,7 +309,7 @@ def test_a_new_name_is_no_edit() -> None:
 def test_a_new_name_may_bring_other_policies() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation())
-    told.policies[A] = Policies(paused=True)
+    told.policies[A] = make_policies(paused=True)
     told.poll("12:00:50", automation(name="b"))
     assert told.timetable.entries[A].state == "paused"
 
@@ -332,7 +333,7 @@ def test_an_empty_list_that_is_read_again_at_once_removes_nothing() -> None:
     told.poll("12:00:20", automation(), automation(B))
     for second in range(30, 40):
         assert told.poll(f"12:00:{second}").removed == []
-    assert sorted(told.timetable.absent) == [A, B]
+    assert sorted(told.timetable.absences.absent) == [A, B]
     assert told.poll("12:00:39", automation(), automation(B)).removed == []
     assert told.due("12:01:00") == {A: ["12:01"], B: ["12:01"]}
 
@@ -341,7 +342,7 @@ def test_one_that_was_read_itself_is_there_until_two_more_snapshots_do_not_have_
     told = Told("12:00:10")
     told.poll("12:00:20", automation())
     told.poll("12:00:30")
-    told.timetable.confirm_presence(A)
+    told.timetable.absences.confirm_presence(A)
     assert not told.timetable.is_absent(A)
     assert told.poll("12:00:40").removed == []
     assert told.timetable.is_absent(A)
@@ -353,7 +354,7 @@ def test_what_was_removed_meanwhile_is_not_removed_again() -> None:
     told.poll("12:00:20", automation())
     told.poll("12:00:30")
     assert told.timetable.remove(A, at("12:00:35"), at("12:00:35")) is not None
-    assert not told.timetable.absent
+    assert not told.timetable.absences.absent
     assert told.poll("12:00:40").removed == []
 
 
@@ -418,7 +419,7 @@ def test_an_absence_that_the_automation_itself_confirms_counts_from_the_list_of_
     told = Told("12:00:10")
     told.poll("12:00:10", automation())
     told.poll("12:00:20", unidentified=1)
-    told.timetable.note_absence(A, at("12:00:20").timestamp())
+    told.timetable.absences.note_absence(A, at("12:00:20").timestamp())
     assert ids(told.poll("12:00:30").removed) == [A]
 
 
@@ -442,7 +443,7 @@ def test_since_when_an_automation_is_not_shown_is_told_once() -> None:
     assert told.poll("12:00:50", automation(B), complete=False).unseen == {A: at("12:00:20")}
     assert told.poll("12:01:20", automation(B), complete=False).unseen == {}
     assert told.poll("12:01:50", automation(), complete=False).unseen == {A: None, B: at("12:01:20")}
-    told.timetable.note_clock_step(600.0)
+    told.timetable.absences.note_clock_step(600.0)
     assert told.poll("12:12:20", automation()).unseen == {B: at("12:11:20")}
     changes = told.poll("12:12:50", automation())
     assert (ids(changes.removed), changes.unseen) == ([B], {})
@@ -602,7 +603,7 @@ def test_a_version_from_after_the_watermark_fires_nothing_from_before_itself() -
 
 
 def test_a_jittered_one_scheduled_before_the_end_and_due_after_the_start_is_not_forgotten() -> None:
-    told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
+    told = Told("12:01:10", policies=make_policies(jitter=timedelta(minutes=30)))
     told.load(recorded(automation(cron="0 * * * *")), watermark="11:59:59", previous="11:59:59")
     told.poll("12:01:20", automation(cron="0 * * * *"))
     (moment,) = [each for due in told.timetable.collect_due(at("12:31:00")) for each in due.fire_times]
@@ -611,7 +612,7 @@ def test_a_jittered_one_scheduled_before_the_end_and_due_after_the_start_is_not_
 
 
 def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() -> None:
-    told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
+    told = Told("12:01:10", policies=make_policies(jitter=timedelta(minutes=30)))
     told.load(
         recorded(automation(cron="0 * * * *"), since="10:00:00"), watermark="10:59:59", previous="10:59:59"
     )
@@ -621,7 +622,7 @@ def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() ->
 
 
 def test_what_was_removed_is_remembered_for_what_no_reading_has_confirmed() -> None:
-    told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
+    told = Told("12:01:10", policies=make_policies(jitter=timedelta(minutes=30)))
     hourly = DefinitionVersion(
         A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00")
     )
@@ -705,7 +706,7 @@ def test_the_watermark_waits_for_what_no_reading_has_confirmed() -> None:
 
 
 def test_the_watermark_waits_for_what_jitter_lets_wait() -> None:
-    told = Told("12:00:10", policies=Policies(jitter=timedelta(minutes=20)))
+    told = Told("12:00:10", policies=make_policies(jitter=timedelta(minutes=20)))
     told.poll("12:00:20", automation(cron="*/30 * * * *"), automation(B, "*/10 * * * *"))
     told.plan("12:30:00")
     assert told.watermark("12:30:00") == "12:29:59.999999"
@@ -728,7 +729,7 @@ def test_it_wakes_for_what_is_due_and_for_what_is_not_planned() -> None:
     told.due("12:03:00")
     assert told.timetable.wake_at == at("12:03:00")
     told.plan("12:03:00")
-    assert told.timetable.wake_at == told.timetable.next_fire == at("12:05:00")
+    assert told.timetable.wake_at == told.timetable.schedule_heap.next_instant == at("12:05:00")
     told.poll("12:03:10", automation(cron="*/5 * * * *"))
     told.poll("12:03:20", automation(enabled=False))
     assert told.timetable.wake_at is None
@@ -781,7 +782,7 @@ def test_after_a_step_back_what_a_version_that_ended_had_is_due_again() -> None:
 def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_that_ended(
     shown: list[Automation],
 ) -> None:
-    told = Told("11:50:10", policies=Policies(jitter=timedelta(minutes=30)))
+    told = Told("11:50:10", policies=make_policies(jitter=timedelta(minutes=30)))
     told.poll("11:50:20", automation(cron="0 * * * *"))
     assert told.plan("12:02:00") == {}
     told.poll("12:02:10", *shown)
@@ -798,13 +799,13 @@ def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_r
     """The newest may still start, and the one that its jitter lets wait is not late; also when other rules
     evaluate the time again.
     """
-    jittery = Policies(jitter=timedelta(minutes=5))
+    jittery = make_policies(jitter=timedelta(minutes=5))
     told = Told("12:00:10", policies=jittery)
     told.poll("12:00:20", automation())
     wait = make_fire_time(jittery, "main", A, at("12:04:00"), at("12:05:00")).due - at("12:04:00")
     assert timedelta(seconds=10) < wait
     assert told.due("14:00:00")[A]
-    assert [each.interval.begin for each in told.timetable.find_late(10)] == [
+    assert [each.begin for each in told.timetable.find_late(10)] == [
         at("12:01:00") - timedelta(microseconds=1)
     ]
     if reloaded:
@@ -812,9 +813,9 @@ def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_r
     told.timetable.bring_into_force(at("12:04:05"))
     told.timetable.rewind(at("12:04:05"), watermark=at("12:00:59"))
     assert told.plan("12:04:06") == {A: ["12:03"]}
-    assert [
-        (clock(each.interval.begin), clock(each.interval.end)) for each in told.timetable.find_late(10)
-    ] == [("12:00:59.999999", "12:02:59.999999")]
+    assert [(clock(each.begin), clock(each.end)) for each in told.timetable.find_late(10)] == [
+        ("12:00:59.999999", "12:02:59.999999")
+    ]
     told.timetable.mark_late_durable(told.timetable.find_late(10))
     assert told.plan("12:05:00") == {A: ["12:04"]}
 
@@ -827,9 +828,7 @@ def test_after_a_step_back_nothing_that_was_unconfirmed_and_lies_ahead_again_is_
     told.timetable.rewind(at("11:30:20"), watermark=at("11:00:00"))
     told.poll("11:30:20", automation(updated="10:00:00"))
     assert told.plan("11:30:20") == {A: ["11:30"]}
-    assert [each.interval.end for each in told.timetable.find_late(10)] == [
-        at("11:30:00") - timedelta(microseconds=1)
-    ]
+    assert [each.end for each in told.timetable.find_late(10)] == [at("11:30:00") - timedelta(microseconds=1)]
     assert told.plan("11:31:00") == {A: ["11:31"]}
 
 
@@ -873,7 +872,7 @@ def test_new_settings_evaluate_everything_anew() -> None:
         "12:00:20", automation(), automation(B, "61 * * * *"), automation(A.replace("a", "c"), enabled=False)
     )
     told.due("12:01:00")
-    told.default = Policies(paused=True)
+    told.default = make_policies(paused=True)
     versions = told.timetable.reconsider(lambda _, zone: Schedule.parse("*/2 * * * *", zone), at("12:01:00"))
     assert [(each.automation_id, each.invalid) for each in versions] == [(B, None)]
     assert {entry.state for entry in told.timetable.entries.values()} == {"paused", "disabled"}
@@ -926,7 +925,7 @@ def test_the_numbers_by_state_follow_edits_names_policies_and_reloads() -> None:
     told = Told("12:00:00")
     told.poll("12:00:10", automation(A), automation(B, enabled=False), broken={"c": "no name"})
     assert told.count() == {"enabled": 1, "disabled": 1, "invalid": 1}
-    told.policies[A] = Policies(paused=True)
+    told.policies[A] = make_policies(paused=True)
     told.poll("12:00:20", automation(A, name="other"), automation(B), broken={"c": "no name"})
     assert told.count() == {"paused": 1, "enabled": 1, "invalid": 1}
     told.policies.clear()

@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import model
+from scheduler.core.backlog import BacklogInterval
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Automation, Definition, Gap, Snapshot
 from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
-from scheduler.core.timetable import DueFireTimes, LateInterval, Timetable
+from scheduler.core.timetable import DueFireTimes, Timetable
+from tests.defaults import make_policies
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CONFIRM_AFTER = timedelta(seconds=20)
@@ -94,20 +96,20 @@ class Model:
         if planned:
             self.watermark, self.gaps = (
                 self.timetable.compute_watermark(self.now, planned),
-                self.timetable.find_gaps(),
+                self.timetable.backlog.find_gaps(),
             )
         self.timetable.mark_durable(planned)
         self._hand(planned)
         while how == "all" and (overdue := self.timetable.find_late(1000)):
-            self.gaps = self.timetable.find_gaps(overdue)
+            self.gaps = self.timetable.backlog.find_gaps(overdue)
             self.timetable.mark_late_durable(overdue)
             self._hand_over(overdue)
 
-    def _hand_over(self, overdue: list[LateInterval]) -> None:
+    def _hand_over(self, overdue: list[BacklogInterval]) -> None:
         for each in overdue:
-            instants = list(each.interval.schedule.iterate_between(each.interval.begin, each.interval.end))
-            self.handed[each.entry.automation.id].update(instants)
-            self.ever[each.entry.automation.id].update(instants)
+            instants = list(each.schedule.iterate_between(each.begin, each.end))
+            self.handed[each.automation_id].update(instants)
+            self.ever[each.automation_id].update(instants)
 
     def _hand(self, planned: list[DueFireTimes]) -> None:
         for due in planned:
@@ -223,7 +225,7 @@ class Model:
         }
 
 
-POLICIES = st.sampled_from([Policies(), Policies(jitter=timedelta(minutes=25))])
+POLICIES = st.sampled_from([make_policies(), make_policies(jitter=timedelta(minutes=25))])
 PASSES = st.tuples(
     st.just("pass"),
     st.integers(1, 400) | st.integers(1000, 9000),

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import Automation, Definition
-from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import RecordedAutomation
 from scheduler.core.timetable import Timetable
 from tests.counting import count_lines
+from tests.defaults import make_policies
 
 NOW = datetime(2026, 10, 24, 19, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
 def a_timetable(*schedules: tuple[str, str], cursor: datetime = NOW) -> Timetable:
-    timetable = Timetable("main", now=NOW, policies=lambda *_: Policies(), schedule=Schedule.parse)
+    timetable = Timetable("main", now=NOW, policies=lambda *_: make_policies(), schedule=Schedule.parse)
     automations = [
         Automation(f"id-{number}", f"n{number}", Definition(*each, enabled=True))
         for number, each in enumerate(schedules)
@@ -98,7 +98,7 @@ def test_those_that_share_a_schedule_come_together_and_are_evaluated_once() -> N
     timetable = a_timetable(("*/30 * * * *", "UTC"), ("30 * * * *", "UTC"), ("*/30 * * * *", "UTC"))
     found = [
         (instant, schedule.expression, list(members))
-        for instant, schedule, members in timetable.iterate_by_schedule(NOW, NOW + DAY / 24)
+        for instant, schedule, members in timetable.schedule_heap.iterate_by_schedule(NOW, NOW + DAY / 24)
     ]
     assert found == [
         (NOW + timedelta(minutes=10), "*/30 * * * *", ["id-0", "id-2"]),

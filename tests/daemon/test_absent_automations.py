@@ -10,9 +10,9 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationRemoved, AutomationsDisappeared, AutomationsUnidentified
 from scheduler.core.model import State
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import Policies
 from scheduler.daemon.presence import READINGS_PER_POLL
 from tests.daemon.world import World, in_world
+from tests.defaults import make_policies
 
 BEFORE_THE_LAST_POLL = "12:09:40"
 """Before the one poll that sees an absence before the occurrences of 12:10 are due."""
@@ -287,7 +287,7 @@ def test_what_came_due_while_nobody_ran_and_is_absent_now_is_not_fired_before_it
         assert world.fates(there) == {"12:10": "accepted: answered"}
         assert world.runs(gone) == []
 
-    in_world(story, policies=Policies())
+    in_world(story, policies=make_policies())
 
 
 def test_a_removal_by_a_404_survives_a_kill_at_once() -> None:

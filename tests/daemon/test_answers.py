@@ -10,9 +10,9 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import OccurrenceConcluded, TargetHeld, TargetReleased
 from scheduler.core.model import AttemptResult, Outcome
-from scheduler.core.policy import Policies
 from scheduler.core.response import NotStarted
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import GONE, REFUSED, SERVED, Deed, answered
 
 HOURLY = "0 * * * *"  # half an hour to be started within
@@ -116,7 +116,7 @@ def test_start_within_is_how_long_it_is_tried() -> None:
         await world.until("13:01:31")
         assert world.fates(automation) == {"13:00": "expired: not_started"}
 
-    before_one(story, policies=Policies(start_within=timedelta(seconds=90)))
+    before_one(story, policies=make_policies(start_within=timedelta(seconds=90)))
 
 
 # ---------------------------------------------------------------- 429
@@ -259,7 +259,7 @@ def test_a_target_that_is_held_sends_what_comes_due_as_its_probe() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("*/20 * * * *")
         world.api.script(automation, answered(403, missing_scope=True, error="no scope"))
-        world.own_policies[automation] = Policies(start_within=timedelta(milliseconds=50))
+        world.own_policies[automation] = make_policies(start_within=timedelta(milliseconds=50))
         world.start()
         await world.until("12:20:05")
         assert world.fates(automation) == {"12:20": "expired: not_started"}
@@ -361,4 +361,4 @@ def test_the_probe_of_a_held_target_that_leaves_at_its_due_instant_is_on_time() 
         assert len(world.told(TargetReleased)) == 1
         assert world.told(OccurrenceConcluded)[-1].kind == "on_time"
 
-    in_world(story, policies=Policies(start_within=timedelta(minutes=5)))
+    in_world(story, policies=make_policies(start_within=timedelta(minutes=5)))

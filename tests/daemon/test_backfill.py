@@ -20,6 +20,7 @@ from scheduler.core.model import Occurrence, Reason
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.daemon.world import NOON, Process, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -101,11 +102,11 @@ def story_of_a_paused_one(policies: Policies, *, runs: bool = False) -> tuple[li
 @pytest.mark.parametrize(
     ("policies", "runs"),
     [
-        (Policies(), False),
-        (Policies(paused=True), False),
-        (Policies(catch_up=CatchUp.NONE), False),
-        (Policies(concurrency=Concurrency.FORBID), True),
-        (Policies(concurrency=Concurrency.QUEUE), True),
+        (make_policies(), False),
+        (make_policies(paused=True), False),
+        (make_policies(catch_up=CatchUp.NONE), False),
+        (make_policies(concurrency=Concurrency.FORBID), True),
+        (make_policies(concurrency=Concurrency.QUEUE), True),
     ],
 )
 def test_what_is_asked_for_is_started_whatever_the_policies_say(policies: Policies, runs: bool) -> None:
@@ -233,7 +234,7 @@ def test_it_does_not_wait_behind_one_that_waits_for_the_run_before_it() -> None:
         await world.until("13:13:00")
         assert world.fates(automation) == {"13:00": "accepted: manual", "13:10": "accepted: answered"}
 
-    tell(story, ledger=TwinLedger(), policies=Policies(concurrency=Concurrency.QUEUE))
+    tell(story, ledger=TwinLedger(), policies=make_policies(concurrency=Concurrency.QUEUE))
 
 
 def test_while_a_target_is_held_it_waits_as_long_as_it_may_start() -> None:
@@ -261,7 +262,7 @@ def test_while_a_target_is_held_it_waits_as_long_as_it_may_start() -> None:
             "expired: not_started",
         ]
 
-    tell(story, ledger=TwinLedger(), policies=Policies(start_within=timedelta(minutes=10)))
+    tell(story, ledger=TwinLedger(), policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_what_may_not_be_made_up_for_is_refused_and_told() -> None:
@@ -377,7 +378,7 @@ def steps_of(scene: str) -> list[int]:
             if name.partition(" ")[2] not in BESIDE or number < 4
         )
 
-    tell(story, policies=Policies(start_within=timedelta(minutes=30)))
+    tell(story, policies=make_policies(start_within=timedelta(minutes=30)))
     return passed
 
 
@@ -398,7 +399,7 @@ def told(scene: str, kill_at: int, down_for: float, ledger: MemoryLedger) -> Non
         reopened = [step for step in world.row(automation, "13:00").steps if step.cause is Cause.REOPENED]
         assert len(reopened) == 1
 
-    tell(story, policies=Policies(start_within=timedelta(minutes=30)), ledger=ledger)
+    tell(story, policies=make_policies(start_within=timedelta(minutes=30)), ledger=ledger)
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -433,7 +434,7 @@ class Storm:
             world.api.create(each) for each in ("*/2 * * * *", "*/3 * * * *", "1-59/4 * * * *")
         ]
         for each in self.automations:
-            world.own_policies[each] = Policies(
+            world.own_policies[each] = make_policies(
                 start_within=timedelta(minutes=self.draw.choice([2, 9])),
                 catch_up=self.draw.choice(list(CatchUp)),
                 concurrency=self.draw.choice(list(Concurrency)),

@@ -13,9 +13,10 @@ from scheduler.clock import SystemClock
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, Automation, Occurrence, Reason, SkippedSpan
-from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency
 from scheduler.daemon.clock import Alarm, ClockWatch
 from tests.daemon.world import NOON, World, in_world, slow
+from tests.defaults import make_policies
 from tests.fakes import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -220,7 +221,7 @@ def test_a_small_step_back_starts_nothing_that_a_newer_one_has_coalesced(step: f
             "12:59": "skipped: coalesced",
         }
 
-    in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
+    in_world(story, policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_decisions_of_a_clock_ahead_that_the_ledger_did_not_take_are_made_again() -> None:
@@ -388,7 +389,7 @@ def test_nothing_is_sent_that_is_not_due_any_more_when_its_attempt_is_durable(
         assert len(world.api.runs) == 1
 
     in_world(
-        story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(concurrency=concurrency)
+        story, begin=NOON + timedelta(minutes=59, seconds=20), policies=make_policies(concurrency=concurrency)
     )
 
 
@@ -402,7 +403,7 @@ def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right()
         await world.until("12:03:30")
         assert world.runs(automation) == ["12:01:00.010", "12:02:00.010", "12:03:00.010"]
 
-    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+    in_world(story, policies=make_policies(catch_up=CatchUp.NONE))
 
 
 def test_what_was_claimed_under_a_clock_that_was_ahead_keeps_nothing_of_the_present_waiting() -> None:
@@ -426,7 +427,7 @@ def test_what_was_claimed_under_a_clock_that_was_ahead_keeps_nothing_of_the_pres
         ] * 5
         assert [each[:8] for each in world.runs(automation)[-3:]] == ["12:03:00", "12:04:00", "12:05:00"]
 
-    in_world(story, policies=Policies(catch_up=CatchUp.ALL))
+    in_world(story, policies=make_policies(catch_up=CatchUp.ALL))
 
 
 def test_an_attempt_that_was_written_for_a_time_that_lies_ahead_again_has_not_been_made() -> None:
@@ -483,7 +484,7 @@ def test_what_a_killed_process_left_in_doubt_comes_first_also_when_it_is_due_ahe
         }
         assert len(world.api.runs) == 6
 
-    in_world(story, policies=Policies(catch_up=CatchUp.ALL))
+    in_world(story, policies=make_policies(catch_up=CatchUp.ALL))
 
 
 def test_what_is_in_doubt_and_due_ahead_again_is_found_out_now_also_when_it_could_be_sent_again() -> None:
@@ -614,7 +615,7 @@ def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -638,7 +639,7 @@ def test_what_was_sent_again_under_its_key_is_placed_by_its_first_attempt() -> N
         assert world.fates(automation) == {"12:01": "accepted: found"}
         assert len(world.api.runs) == 1
 
-    in_world(story, policies=Policies(start_within=timedelta(minutes=2)))
+    in_world(story, policies=make_policies(start_within=timedelta(minutes=2)))
 
 
 def test_an_attempt_is_not_placed_by_what_was_known_of_the_clocks_before_ours_was_set() -> None:
@@ -700,7 +701,7 @@ def test_a_run_in_doubt_is_found_also_when_the_clock_of_the_api_is_set_along_wit
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -725,7 +726,7 @@ def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -757,7 +758,7 @@ def test_a_run_in_doubt_is_found_by_the_next_process_when_the_clock_was_set_duri
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -792,7 +793,7 @@ def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -822,7 +823,7 @@ def test_the_next_process_finds_a_run_that_a_clock_ahead_sent_before_all_clocks_
     in_world(
         story,
         begin=NOON + timedelta(minutes=29, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -858,7 +859,7 @@ def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_tha
         assert world.told(RunDoubled) == []
         assert world.told(RunForeign) == []
 
-    in_world(story, policies=Policies(start_within=timedelta(hours=1)))
+    in_world(story, policies=make_policies(start_within=timedelta(hours=1)))
 
 
 def test_what_a_killed_process_sent_settles_also_when_the_clock_went_ahead_in_between() -> None:
@@ -881,7 +882,7 @@ def test_what_a_killed_process_sent_settles_also_when_the_clock_went_ahead_in_be
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -900,7 +901,7 @@ def test_what_the_clock_did_before_a_target_began_is_no_news_to_it() -> None:
         assert [jump.seconds for jump in world.told(ClockJumped)] == [3000.0]
         assert world.fates(automation) == {"12:05": "accepted: answered", "12:10": "accepted: answered"}
 
-    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+    in_world(story, policies=make_policies(catch_up=CatchUp.NONE))
 
 
 # ---------------------------------------------------------------- suspends
@@ -968,7 +969,7 @@ def test_a_suspend_is_late_time_under_the_policies(catch_up: str, expected: dict
         await world.after(30.0)
         assert world.fates(automation) == expected
 
-    in_world(story, policies=Policies(catch_up=CatchUp(catch_up)))
+    in_world(story, policies=make_policies(catch_up=CatchUp(catch_up)))
 
 
 def test_an_attempt_that_was_written_before_a_suspend_is_written_anew() -> None:
@@ -1005,7 +1006,7 @@ def test_a_clock_that_is_set_right_after_a_suspend_misses_no_occurrence_that_com
         fates = world.fates(automation)
         assert [fates[minute] for minute in ("12:14", "12:15")] == ["accepted: answered"] * 2
 
-    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+    in_world(story, policies=make_policies(catch_up=CatchUp.NONE))
 
 
 def test_what_is_disabled_while_the_machine_sleeps_is_not_sent() -> None:
@@ -1026,7 +1027,7 @@ def test_what_is_disabled_while_the_machine_sleeps_is_not_sent() -> None:
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -1063,7 +1064,7 @@ def test_no_plan_is_made_by_a_clock_that_was_set_while_it_was_prepared() -> None
         await world.until("12:03:30")
         assert world.fates(automation) == dict.fromkeys(["12:01", "12:02", "12:03"], "accepted: answered")
 
-    in_world(story, policies=Policies(catch_up=CatchUp.ALL))
+    in_world(story, policies=make_policies(catch_up=CatchUp.ALL))
 
 
 def test_one_that_was_claimed_by_a_clock_that_was_ahead_holds_up_none_that_is_due_before() -> None:

@@ -18,8 +18,9 @@ import pytest
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import DefinitionVersion, Occurrence
-from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency
 from tests.daemon.world import World, in_world
+from tests.defaults import make_policies
 from tests.fakes import (
     GONE,
     LOST_ANSWER,
@@ -86,7 +87,7 @@ class Storm:
         draw = self.draw
         automation = self.world.api.create(draw.choice(EXPRESSIONS))
         self.automations.append(automation)
-        self.world.own_policies[automation] = Policies(
+        self.world.own_policies[automation] = make_policies(
             start_within=draw.choice([None, timedelta(minutes=2), timedelta(minutes=9)]),
             catch_up=draw.choice(list(CatchUp)),
             concurrency=draw.choice([Concurrency.ALLOW, *Concurrency]),

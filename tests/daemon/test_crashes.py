@@ -13,6 +13,7 @@ import pytest
 
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.daemon.world import NOON, Process, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import (
     GONE,
     LOST_ANSWER,
@@ -26,7 +27,7 @@ from tests.fakes import (
 )
 
 BEGIN = NOON + timedelta(minutes=59, seconds=40)
-LENIENT = Policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL)
+LENIENT = make_policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL)
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,15 @@ SCENES = {
     "404, and listed": Scene((GONE,)),
     "a slow answer": Scene((Deed(took=8.0, starts=4.0), Deed(took=8.0, starts=4.0))),
     "queue": Scene(
-        (LOST_ANSWER,), Policies(start_within=timedelta(minutes=30), concurrency=Concurrency.QUEUE)
+        (LOST_ANSWER,), make_policies(start_within=timedelta(minutes=30), concurrency=Concurrency.QUEUE)
     ),
     "forbid": Scene(
-        (SERVED, RESET_BEFORE), Policies(start_within=timedelta(minutes=30), concurrency=Concurrency.FORBID)
+        (SERVED, RESET_BEFORE),
+        make_policies(start_within=timedelta(minutes=30), concurrency=Concurrency.FORBID),
     ),
     "jitter": Scene(
         (LOST_REQUEST,),
-        Policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL, jitter=timedelta(seconds=20)),
+        make_policies(start_within=timedelta(minutes=30), catch_up=CatchUp.ALL, jitter=timedelta(seconds=20)),
     ),
     "a target that honours keys": Scene((RESET_AFTER, answered(500), RESET_BEFORE), idempotent=True),
 }

@@ -9,9 +9,9 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationRemoved, ListAgreed, ListDisagreed
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import Policies
 from scheduler.core.status import Inconsistency
 from tests.daemon.world import World, in_world
+from tests.defaults import make_policies
 from tests.fakes import GONE
 
 
@@ -241,7 +241,7 @@ def test_a_list_is_trusted_again_as_soon_as_the_automation_answers(edited: bool)
         await world.after(timedelta(minutes=10))
         assert readings_of(world, automation) == readings, "nobody doubts it any more"
 
-    in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
+    in_world(story, policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_of_many_denied_automations_one_is_read_for_each_poll_in_turn() -> None:
@@ -268,7 +268,7 @@ def test_of_many_denied_automations_one_is_read_for_each_poll_in_turn() -> None:
         assert process.target.make_status().inconsistent is None
         assert {each.automation_id for each in world.told(AutomationRemoved)} == set(automations[2:])
 
-    in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
+    in_world(story, policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_what_waits_fires_when_another_reading_shows_the_automation() -> None:

@@ -19,6 +19,7 @@ from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.timetable import Timetable
 from scheduler.daemon import planner
 from tests.daemon.world import NOON, Process, World, in_world
+from tests.defaults import make_policies
 from tests.fakes.twin import TwinLedger
 
 DAY = timedelta(days=1)
@@ -172,10 +173,10 @@ def test_a_daemon_that_is_killed_again_and_again_gets_on() -> None:
 @pytest.mark.parametrize(
     ("policies", "fates"),
     [
-        (Policies(catch_up=CatchUp.NONE), {"skipped: missed"}),
-        (Policies(paused=True), {"skipped: paused"}),
-        (Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)), {"skipped: missed"}),
-        (Policies(jitter=timedelta(minutes=10)), {"skipped: coalesced"}),
+        (make_policies(catch_up=CatchUp.NONE), {"skipped: missed"}),
+        (make_policies(paused=True), {"skipped: paused"}),
+        (make_policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)), {"skipped: missed"}),
+        (make_policies(jitter=timedelta(minutes=10)), {"skipped: coalesced"}),
     ],
     ids=["none", "paused", "all", "jitter"],
 )
@@ -205,7 +206,7 @@ def test_under_all_what_may_still_start_is_sent_in_order() -> None:
         runs = sorted((run.at, run.id) for run in world.api.runs_of(automation))
         assert [run for _, run in runs][-len(sent) :] == [row.run_id for row in sent]
 
-    in_world(story, policies=Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)))
+    in_world(story, policies=make_policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)))
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["nothing works", "it can be read"])
@@ -338,7 +339,7 @@ def test_what_was_passed_over_is_told_in_slices_that_let_others_have_a_turn(
     monkeypatch.setattr(planner, "LARGEST_SLICE", 500)
 
     async def story(world: World) -> None:
-        world.policies = Policies(paused=paused)
+        world.policies = make_policies(paused=paused)
         await served_and_killed(world, ["* * * * *"] * 120, timedelta(hours=1))
         world.events.clear()
         context, told, in_a_row, most = world.start().target.context, [0], [0], [0]

@@ -14,11 +14,12 @@ from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from tests.daemon.test_backfill import ask, look_every_second, started, tell
 from tests.daemon.world import NOON, World, in_world, slow
+from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
 
 AFTER_70_SECONDS = carried_out_after(70.0, given_up_after=30.0)
 """Settled at 13:01:00, when two readings have shown nothing; carried out at 13:01:10."""
-QUEUE = Policies(start_within=timedelta(minutes=10), concurrency=Concurrency.QUEUE)
+QUEUE = make_policies(start_within=timedelta(minutes=10), concurrency=Concurrency.QUEUE)
 Story = Callable[[World], Coroutine[Any, Any, None]]
 
 
@@ -27,7 +28,7 @@ def told(story: Story, policies: Policies | None = None) -> None:
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=policies or Policies(start_within=timedelta(minutes=10)),
+        policies=policies or make_policies(start_within=timedelta(minutes=10)),
     )
 
 
@@ -284,4 +285,4 @@ def test_what_is_asked_for_by_hand_is_not_what_somebody_started_before() -> None
         assert first.fate == "accepted: manual"
         assert first.run_id != foreign
 
-    tell(story, policies=Policies(start_within=timedelta(seconds=20)))
+    tell(story, policies=make_policies(start_within=timedelta(seconds=20)))

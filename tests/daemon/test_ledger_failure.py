@@ -9,11 +9,12 @@ import pytest
 
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import DeliveryFailed, LedgerFailed, LedgerRecovered
-from scheduler.core.policy import CatchUp, Policies
+from scheduler.core.policy import CatchUp
 from scheduler.daemon import context, planner
 from scheduler.daemon.clock import LONGEST_BACK_OFF
 from scheduler.daemon.ledger_health import LedgerHealth
 from tests.daemon.world import NOON, Process, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, Deed, answered
 from tests.virtual import run_virtual
 
@@ -257,7 +258,7 @@ def test_whenever_it_fails_nothing_is_lost_and_nothing_doubled(moment: str, deed
         assert len(world.ledger.of(automation)) == 4
         assert world.told(DeliveryFailed) == []
 
-    policies = Policies(start_within=timedelta(minutes=20), catch_up=CatchUp.ALL)
+    policies = make_policies(start_within=timedelta(minutes=20), catch_up=CatchUp.ALL)
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=policies)
 
 
@@ -301,7 +302,7 @@ def test_edits_are_seen_and_honoured_while_nothing_can_be_recorded() -> None:
         assert known.snapshot_at is not None
         assert known.snapshot_at >= NOON + timedelta(minutes=16, seconds=30)
 
-    in_world(story, policies=Policies(start_within=timedelta(hours=1)))
+    in_world(story, policies=make_policies(start_within=timedelta(hours=1)))
 
 
 def test_a_ledger_that_is_not_there_at_the_start_can_be_tried_again() -> None:

@@ -8,9 +8,10 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RunFinished
 from scheduler.core.model import RunStatus
-from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import REFUSED, Deed, answered
 
 DOWN = UpstreamError("connection refused")
@@ -58,7 +59,9 @@ def test_after_an_api_was_down_over_full_hours_nothing_goes_faster_than_the_budg
         assert max(sum(begin <= each < begin + timedelta(minutes=1) for each in sent) for begin in sent) <= 30
 
     in_world(
-        story, begin=BEFORE_NINE, policies=Policies(catch_up=catch_up, start_within=timedelta(minutes=50))
+        story,
+        begin=BEFORE_NINE,
+        policies=make_policies(catch_up=catch_up, start_within=timedelta(minutes=50)),
     )
 
 
@@ -119,7 +122,7 @@ def test_under_forbid_a_run_that_never_ends_is_in_the_way_until_it_counts_as_los
             (RunStatus.LOST, world.api.runs[0].id)
         ]
 
-    in_world(story, policies=Policies(concurrency=Concurrency.FORBID))
+    in_world(story, policies=make_policies(concurrency=Concurrency.FORBID))
 
 
 def test_under_queue_a_run_that_never_ends_holds_one_until_it_counts_as_lost() -> None:
@@ -132,7 +135,7 @@ def test_under_queue_a_run_that_never_ends_holds_one_until_it_counts_as_lost() -
         fates = list(world.fates(automation).values())
         assert fates == ["accepted: answered", *["skipped: coalesced"] * 9, "accepted: answered"]
 
-    in_world(story, policies=Policies(concurrency=Concurrency.QUEUE))
+    in_world(story, policies=make_policies(concurrency=Concurrency.QUEUE))
 
 
 def test_agents_that_run_longer_than_the_interval_are_superseded_and_not_lost() -> None:
@@ -176,8 +179,8 @@ def test_automations_that_share_a_name_are_two() -> None:
 
 def test_a_new_name_brings_the_policies_of_that_name_and_fires_nothing() -> None:
     async def story(world: World) -> None:
-        paused = Policies(paused=True)
-        world.set(policies=lambda _id, name: paused if name.startswith("parked") else Policies())
+        paused = make_policies(paused=True)
+        world.set(policies=lambda _id, name: paused if name.startswith("parked") else make_policies())
         automation = world.api.create(name="nightly")
         world.start()
         await world.until("12:01:30")

@@ -5,8 +5,8 @@ way.
 from datetime import timedelta
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.policy import Policies
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import Deed
 
 
@@ -112,7 +112,9 @@ def test_a_list_that_hangs_delays_nothing() -> None:
 def test_connections_are_warmed_for_what_was_claimed_and_one_that_hangs_delays_nothing() -> None:
     async def story(world: World) -> None:
         world.set(max_in_flight=2)
-        world.own_policies = {world.api.create(): Policies(jitter=timedelta(seconds=25)) for _ in range(4)}
+        world.own_policies = {
+            world.api.create(): make_policies(jitter=timedelta(seconds=25)) for _ in range(4)
+        }
         world.api.warm_took = 3600.0
         world.start()
         await world.until("12:02:00")
@@ -169,4 +171,4 @@ def test_jitter_moves_the_start_by_the_same_amount_every_time() -> None:
             assert row.conclusion.lateness is not None
             assert row.conclusion.lateness < 0.01  # it counts from when it is due
 
-    in_world(story, policies=Policies(jitter=timedelta(minutes=4)))
+    in_world(story, policies=make_policies(jitter=timedelta(minutes=4)))

@@ -8,13 +8,14 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import OccurrenceOverdue
 from scheduler.core.model import Occurrence
-from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.policy import Concurrency
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.planner import Planner, _Plan
 from tests.daemon.world import World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_REQUEST, answered
 
-SOON = Policies(start_within=timedelta(seconds=90))
+SOON = make_policies(start_within=timedelta(seconds=90))
 
 
 def overdue(world: World) -> list[str]:
@@ -130,7 +131,7 @@ def test_what_waits_for_the_run_before_it_is_not_overdue() -> None:
         assert world.fates(automation) == {"12:01": "accepted: answered", "12:03": "waiting"}
         assert overdue(world) == []
 
-    in_world(story, policies=Policies(start_within=timedelta(seconds=90), concurrency=Concurrency.QUEUE))
+    in_world(story, policies=make_policies(start_within=timedelta(seconds=90), concurrency=Concurrency.QUEUE))
 
 
 def test_what_expires_is_settled_and_not_overdue() -> None:

@@ -19,11 +19,12 @@ from scheduler.core.events import (
 )
 from scheduler.core.forecast import ForecastOccurrence, Polls, make_forecast
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import CatchUp, Policies
+from scheduler.core.policy import CatchUp
 from scheduler.core.response import AttemptResponse
 from scheduler.daemon.clock import LONGEST_BACK_OFF
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
+from tests.defaults import make_policies
 from tests.fakes import RESET_BEFORE, Deed, answered
 
 HANGS = Deed(took=29.0)
@@ -159,7 +160,7 @@ def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_ot
     async def story(world: World) -> None:
         limit(world, 6, polls=False)
         backlog = world.api.create()
-        world.own_policies[backlog] = Policies(catch_up=CatchUp.ALL, start_within=timedelta(hours=2))
+        world.own_policies[backlog] = make_policies(catch_up=CatchUp.ALL, start_within=timedelta(hours=2))
         others = [world.api.create("10 * * * *") for _ in range(5)]
         world.start()
         await world.until("12:01:30")
@@ -187,7 +188,7 @@ def test_automations_that_catch_up_on_all_lose_no_more_than_the_others(
             world.api.create("*/3 * * * *") for _ in range(30)
         ]
         for each in automations[:5]:
-            world.own_policies[each] = Policies(catch_up=CatchUp.ALL, start_within=start_within)
+            world.own_policies[each] = make_policies(catch_up=CatchUp.ALL, start_within=start_within)
         world.start()
         await world.until("13:30:30")
         assert max(part_lost(world, each) for each in automations) <= 0.25 + 0.1
@@ -364,7 +365,7 @@ def test_what_was_claimed_ahead_together_with_an_older_one_keeps_its_row() -> No
 def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
     async def story(world: World) -> None:
         limit(world, 1, 1, polls=False)
-        world.policies = Policies(start_within=timedelta(minutes=5))
+        world.policies = make_policies(start_within=timedelta(minutes=5))
         automations = [world.api.create("1 * * * *") for _ in range(2)]
         world.start()
         await world.until("12:06:30")
@@ -384,7 +385,7 @@ def test_what_got_its_place_just_before_the_deadline_is_not_sent_after_it() -> N
 
     async def story(world: World) -> None:
         limit(world, 1, polls=False)
-        world.policies = Policies(start_within=timedelta(seconds=63))
+        world.policies = make_policies(start_within=timedelta(seconds=63))
         automations = [world.api.create("1 * * * *") for _ in range(2)]
         slow(world, "write_attempt", 5.0)
         world.start()

@@ -11,11 +11,12 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.daemon.context import TargetKnowledge
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import REFUSED, Deed, answered
 
 Story = Callable[[World], Coroutine[Any, Any, None]]
-FORBID = Policies(concurrency=Concurrency.FORBID)
-QUEUE = Policies(concurrency=Concurrency.QUEUE)
+FORBID = make_policies(concurrency=Concurrency.FORBID)
+QUEUE = make_policies(concurrency=Concurrency.QUEUE)
 
 
 async def an_outage(world: World, since: str, until: str) -> None:
@@ -47,7 +48,7 @@ def test_after_an_outage(catch_up: str, expected: dict[str, str]) -> None:
         assert world.fates(automation) == expected
         assert {event.kind for event in world.concluded(automation)} <= {"catch_up", None}
 
-    in_world(story, policies=Policies(catch_up=CatchUp(catch_up), start_within=timedelta(minutes=15)))
+    in_world(story, policies=make_policies(catch_up=CatchUp(catch_up), start_within=timedelta(minutes=15)))
 
 
 def test_after_a_short_outage_none_makes_up_for_the_last_minute_only() -> None:
@@ -61,7 +62,7 @@ def test_after_a_short_outage_none_makes_up_for_the_last_minute_only() -> None:
             "12:04": "accepted: answered",
         }
 
-    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+    in_world(story, policies=make_policies(catch_up=CatchUp.NONE))
 
 
 def test_a_weekend_is_one_row() -> None:
@@ -101,7 +102,7 @@ def test_nothing_from_an_outage_is_sent_that_the_user_had_stopped() -> None:
         assert world.fates(deleted) == {"12:10": "skipped: coalesced", "12:20": "skipped: deleted"}
         assert [run.automation_id for run in world.api.runs] == [edited]
 
-    in_world(story, policies=Policies(start_within=timedelta(hours=1)))
+    in_world(story, policies=make_policies(start_within=timedelta(hours=1)))
 
 
 def test_nothing_is_caught_up_with_before_the_api_said_that_it_is_still_meant() -> None:
@@ -119,7 +120,7 @@ def test_nothing_is_caught_up_with_before_the_api_said_that_it_is_still_meant() 
         await world.until("12:15:00")
         assert world.fates(automation) == {"12:10": "accepted: answered"}
 
-    in_world(story, policies=Policies(start_within=timedelta(hours=1)))
+    in_world(story, policies=make_policies(start_within=timedelta(hours=1)))
 
 
 def test_open_claims_from_before_wait_for_it_too() -> None:
@@ -140,7 +141,7 @@ def test_open_claims_from_before_wait_for_it_too() -> None:
         await world.until("12:13:00")
         assert world.fates(automation) == {"12:10": "skipped: deleted"}
 
-    in_world(story, policies=Policies(start_within=timedelta(hours=1)))
+    in_world(story, policies=make_policies(start_within=timedelta(hours=1)))
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_what_an_api_that_was_down_held_up(catch_up: str, expected: dict[str, st
         assert world.fates(automation) == expected
         assert world.runs(automation) == sorted(world.runs(automation))
 
-    in_world(story, policies=Policies(catch_up=CatchUp(catch_up)))
+    in_world(story, policies=make_policies(catch_up=CatchUp(catch_up)))
 
 
 # ---------------------------------------------------------------- one beside another
@@ -399,7 +400,7 @@ def test_what_is_paused_in_the_configuration_is_recorded_and_not_fired() -> None
         assert world.fates(automation) == dict.fromkeys(["12:01", "12:02"], "skipped: paused")
         assert world.api.arrivals == []
 
-    in_world(story, policies=Policies(paused=True))
+    in_world(story, policies=make_policies(paused=True))
 
 
 def test_what_waits_when_it_is_paused_is_not_sent() -> None:
@@ -460,7 +461,7 @@ def test_what_is_paused_is_not_decided_by_pauses_that_are_out_of_date(
         open_before = {f"12:0{minute}" for minute in range(1, 9)}
         assert {world.fates(automation)[each] for each in open_before} == {"skipped: paused"}
 
-    in_world(story, policies=Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)))
+    in_world(story, policies=make_policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)))
 
 
 def test_other_policies_may_be_given_while_it_runs() -> None:
@@ -468,7 +469,7 @@ def test_other_policies_may_be_given_while_it_runs() -> None:
         automation = world.api.create()
         process = world.start()
         await world.until("12:01:30")
-        world.policies = Policies(paused=True)
+        world.policies = make_policies(paused=True)
         context = process.target.context
         process.target.reconfigure(
             context.settings,
@@ -498,7 +499,7 @@ def test_what_waited_for_a_poll_is_coalesced_into_a_newer_one_that_did_not() -> 
         answered = dict.fromkeys(["12:10", "12:30", "12:40", "12:50"], "accepted: answered")
         assert world.fates(automation) == answered | {"12:20": "skipped: coalesced"}
 
-    in_world(story, policies=Policies(start_within=timedelta(hours=6)))
+    in_world(story, policies=make_policies(start_within=timedelta(hours=6)))
 
 
 def test_what_queues_is_not_coalesced_into_an_older_one_that_was_confirmed_later() -> None:
@@ -525,7 +526,7 @@ def test_what_queues_is_not_coalesced_into_an_older_one_that_was_confirmed_later
 
     in_world(
         story,
-        policies=Policies(
+        policies=make_policies(
             concurrency=Concurrency.QUEUE, catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)
         ),
     )

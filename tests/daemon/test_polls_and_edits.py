@@ -18,9 +18,10 @@ from scheduler.core.events import (
     SnapshotTaken,
 )
 from scheduler.core.model import InvalidAutomation
-from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency
 from scheduler.core.timetable import TimetableEntry
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
 # ---------------------------------------------------------------- when it polls
@@ -180,7 +181,7 @@ def test_what_was_due_and_is_not_wanted_any_more_is_skipped(
         assert why in (world.row(automation, "13:00").error or "")
         assert world.api.runs == []
 
-    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(jitter=jitter))
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=make_policies(jitter=jitter))
 
 
 def test_a_new_automation_fires_at_the_next_instant_after_it_was_made() -> None:
@@ -453,7 +454,7 @@ def test_what_an_edit_took_back_fires_when_the_clock_goes_back_and_the_edit_is_u
         await world.after(80.0)
         assert world.fates(automation) == {"12:00": "accepted: answered", "12:01": "accepted: answered"}
 
-    in_world(story, begin=NOON - timedelta(seconds=20), policies=Policies(concurrency=Concurrency.QUEUE))
+    in_world(story, begin=NOON - timedelta(seconds=20), policies=make_policies(concurrency=Concurrency.QUEUE))
 
 
 def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
@@ -490,7 +491,7 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(hours=1)),
+        policies=make_policies(start_within=timedelta(hours=1)),
     )
 
 
@@ -518,4 +519,4 @@ def test_disabling_an_automation_checks_each_of_its_open_occurrences_a_few_times
         assert len(world.fates(automation)) == 100
         assert checks < 100 * 10
 
-    in_world(story, policies=Policies(catch_up=CatchUp.ALL, start_within=timedelta(hours=3)))
+    in_world(story, policies=make_policies(catch_up=CatchUp.ALL, start_within=timedelta(hours=3)))

@@ -12,12 +12,13 @@ from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import DeliveryFailed, LedgerFailed, RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, InvalidAutomation, Occurrence
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.policy import Concurrency
 from scheduler.core.reconcile import RunReading, UnknownAttempt
 from scheduler.core.response import AttemptResponse, MaybeStarted
 from scheduler.daemon import context
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
 from tests.daemon.world import NOON, World, in_world, slow
+from tests.defaults import make_policies
 from tests.fakes import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -451,7 +452,7 @@ def test_while_one_is_unknown_the_next_one_waits() -> None:
         assert keys[0] == keys[1]
         assert len(set(keys)) == 3
 
-    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_only_what_was_never_sent_is_coalesced() -> None:
@@ -466,7 +467,7 @@ def test_only_what_was_never_sent_is_coalesced() -> None:
             "13:02": "accepted: answered",
         }
 
-    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_time() -> None:
@@ -491,7 +492,7 @@ def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_tim
         assert {step.detail for each in rows for step in each.steps} == {"2026-11-23T13:00:00Z"}
         assert world.runs(automation)[0] < "13:09:03"
 
-    before_one(story, policies=Policies(start_within=timedelta(minutes=5)), ledger=TwinLedger())
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=5)), ledger=TwinLedger())
 
 
 @pytest.mark.parametrize("outage", [2.0, 30.0])
@@ -527,7 +528,7 @@ def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_
         ] == [True]
         assert len(world.told(LedgerFailed)) < 10
 
-    before_one(story, policies=Policies(start_within=timedelta(minutes=60)), ledger=TwinLedger())
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=60)), ledger=TwinLedger())
 
 
 def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_theirs() -> None:
@@ -557,7 +558,7 @@ def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_their
             "13:03"
         ] * 5
 
-    before_one(story, policies=Policies(start_within=timedelta(minutes=5)))
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=5)))
 
 
 def test_readings_of_one_attempt_clear_no_attempt_that_ended_after_the_first_of_them() -> None:
@@ -615,7 +616,7 @@ def test_a_reading_that_began_before_a_snapshot_does_not_take_its_place() -> Non
         await world.until("13:00:30")
         assert world.fates(automation) == {"13:00": "accepted: answered"}
 
-    before_one(story, policies=Policies(concurrency=Concurrency.FORBID))
+    before_one(story, policies=make_policies(concurrency=Concurrency.FORBID))
 
 
 # ---------------------------------------------------------------- idempotent targets
@@ -677,7 +678,7 @@ def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_
         assert world.told(RunForeign) == []
         assert world.told(RunDoubled) == []
 
-    before_one(story, policies=Policies(start_within=timedelta(seconds=15)))
+    before_one(story, policies=make_policies(start_within=timedelta(seconds=15)))
 
 
 def test_a_refusal_after_an_unknown_attempt_leaves_it_to_the_readings() -> None:
@@ -718,7 +719,7 @@ def test_what_is_sent_again_under_its_key_does_not_wait_for_its_own_run(concurre
         assert world.fates(automation) == {"13:00": "accepted: answered"}
         assert len(world.api.runs) == 1
 
-    before_one(story, policies=Policies(concurrency=concurrency))
+    before_one(story, policies=make_policies(concurrency=concurrency))
 
 
 def test_what_had_to_queue_is_not_sent_again_after_its_time_either() -> None:
@@ -738,4 +739,4 @@ def test_what_had_to_queue_is_not_sent_again_after_its_time_either() -> None:
         assert world.fates(automation) == {"13:00": "accepted: found"}
         assert len(world.api.arrivals) == 2
 
-    before_one(story, policies=Policies(concurrency=Concurrency.QUEUE))
+    before_one(story, policies=make_policies(concurrency=Concurrency.QUEUE))

@@ -7,8 +7,8 @@ import pytest
 
 from scheduler.core.cron import zones
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
-from scheduler.core.policy import Policies
 from tests.daemon.world import World, in_world
+from tests.defaults import make_policies
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_what_came_due_under_the_old_zone_data_is_not_lost_with_the_zone(
         await world.until("12:05:30")
         assert list(world.fates(automation)) == ["12:01", "12:02", "12:03"]
 
-    in_world(story, policies=Policies())
+    in_world(story, policies=make_policies())
 
 
 def without_berlin(expression: object, timezone: object) -> Schedule:

@@ -15,9 +15,9 @@ from scheduler.core.events import (
     RunForeign,
 )
 from scheduler.core.model import RunOrigin, RunStatus
-from scheduler.core.policy import Policies
 from scheduler.core.response import MaybeStarted
 from tests.daemon.world import NOON, World, in_world, slow
+from tests.defaults import make_policies
 from tests.fakes import RESET_BEFORE, Deed
 
 
@@ -480,7 +480,7 @@ def test_a_foreign_run_that_ours_covered_at_once_is_told_too() -> None:
         ]  # so close to an attempt in doubt it may be that one's
         assert world.ledger.runs["main", foreign].run.status is RunStatus.SUPERSEDED
 
-    in_world(story, policies=Policies(start_within=timedelta(minutes=5)))
+    in_world(story, policies=make_policies(start_within=timedelta(minutes=5)))
 
 
 def test_runs_are_followed_across_a_restart() -> None:
@@ -594,7 +594,7 @@ def test_a_foreign_run_before_an_attempt_is_no_late_double_although_the_api_cloc
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(minutes=10)),
+        policies=make_policies(start_within=timedelta(minutes=10)),
     )
 
 

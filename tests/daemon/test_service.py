@@ -7,8 +7,8 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import State
-from scheduler.core.policy import Policies
 from tests.daemon.world import NOON, Mortal, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_REQUEST, Deed, answered
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_it_tells_what_is_going_on() -> None:
             world.api.script(automation, deed)
         world.api.create("0 13 * * *", enabled=False)
         world.api.create("bad")
-        world.own_policies[world.api.create("30 13 * * *")] = Policies(paused=True)
+        world.own_policies[world.api.create("30 13 * * *")] = make_policies(paused=True)
         service = world.start().service
         await world.until("13:00:10")
         (status,) = service.make_status().targets
@@ -86,7 +86,7 @@ def test_what_is_overdue_is_named() -> None:
     in_world(
         story,
         begin=NOON + timedelta(minutes=59, seconds=20),
-        policies=Policies(start_within=timedelta(minutes=30)),
+        policies=make_policies(start_within=timedelta(minutes=30)),
     )
 
 

@@ -7,14 +7,15 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency
 from scheduler.daemon import breaker
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, SERVED, Deed, answered
 from tests.fakes.twin import TwinLedger
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
-LENIENT = Policies(start_within=timedelta(minutes=30))
+LENIENT = make_policies(start_within=timedelta(minutes=30))
 
 
 def at(clock: str) -> datetime:
@@ -35,8 +36,8 @@ def test_what_is_on_time_has_no_steps() -> None:
     async def story(world: World) -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(3)]
         world.own_policies = {
-            automations[1]: Policies(concurrency=Concurrency.FORBID),
-            automations[2]: Policies(concurrency=Concurrency.QUEUE),
+            automations[1]: make_policies(concurrency=Concurrency.FORBID),
+            automations[2]: make_policies(concurrency=Concurrency.QUEUE),
         }
         world.start()
         await world.until("13:01:00")
@@ -87,7 +88,7 @@ def test_that_nothing_had_been_started_is_told_and_so_is_who_waited_for_that() -
         assert world.row(automation, "13:01").steps[0].detail == "2026-11-23T13:00:00Z"
         assert told(world, automation, "13:02") == []
 
-    in_world(story, begin=BEGIN, policies=Policies(catch_up=CatchUp.ALL), ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=make_policies(catch_up=CatchUp.ALL), ledger=TwinLedger())
 
 
 def test_a_run_that_is_queued_for_is_told() -> None:
@@ -103,7 +104,7 @@ def test_a_run_that_is_queued_for_is_told() -> None:
         assert step.until is not None
         assert timedelta(seconds=280) < step.until - step.at < timedelta(seconds=330)
 
-    in_world(story, begin=BEGIN, policies=Policies(concurrency=Concurrency.QUEUE), ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=make_policies(concurrency=Concurrency.QUEUE), ledger=TwinLedger())
 
 
 def test_a_ledger_that_could_not_be_written_is_told() -> None:
@@ -236,8 +237,8 @@ def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() ->
         queued, turns = world.api.create("0 13 * * *"), world.api.create("* * * * *")
         world.own_policies = {
             held: LENIENT,
-            queued: Policies(concurrency=Concurrency.QUEUE),
-            turns: Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)),
+            queued: make_policies(concurrency=Concurrency.QUEUE),
+            turns: make_policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)),
         }
         world.api.run_lasts = 900.0
         world.api.script(held, *[REFUSED] * 50)
@@ -265,7 +266,7 @@ def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() ->
 def test_a_stop_that_waits_for_an_answer_records_the_waits_until_its_end() -> None:
     async def story(world: World) -> None:
         flying, held = world.api.create("* 13 * * *"), world.api.create("0 13 * * *")
-        world.own_policies = {flying: Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=30))}
+        world.own_policies = {flying: make_policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=30))}
         world.drain_timeout = 25.0
         world.api.script(held, *[REFUSED] * 50)
         world.api.script(flying, Deed(took=200.0, starts=150.0))

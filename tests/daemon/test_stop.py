@@ -14,11 +14,12 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStopped, DaemonStopping, Event, LedgerFailed, StopShortened
 from scheduler.core.model import Attempt, Occurrence, State
 from scheduler.core.occurrence_log import Cause, Step
-from scheduler.core.policy import CatchUp, Policies
+from scheduler.core.policy import CatchUp
 from scheduler.daemon.automation_queue import OpenDelivery
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.ledger_health import LedgerHealth
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, Deed, answered
 from tests.virtual import VirtualClock, run_virtual
 
@@ -273,7 +274,7 @@ def test_restarting_across_a_full_minute_loses_nothing_also_without_catching_up(
         await world.until("12:02:30")
         assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "accepted: answered"}
 
-    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+    in_world(story, policies=make_policies(catch_up=CatchUp.NONE))
 
 
 def test_the_tasks_of_a_target_that_is_cancelled_end_with_it() -> None:

@@ -9,17 +9,18 @@ from typing import Any
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.model import Automation, Definition, Snapshot
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_due
+from scheduler.core.policy import CatchUp, Concurrency, compute_due
 from scheduler.core.status import WaitStatus
 from scheduler.core.timetable import Timetable
 from scheduler.daemon.waits import MOST_LISTED, Waits
 from tests.counting import count_lines
 from tests.daemon.world import NOON, World, in_world
+from tests.defaults import make_policies
 from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
 ONE = NOON + timedelta(hours=1)
-LENIENT = Policies(start_within=timedelta(minutes=30))
+LENIENT = make_policies(start_within=timedelta(minutes=30))
 
 
 async def waits(world: World) -> list[WaitStatus]:
@@ -68,7 +69,7 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         assert await process.target.waits.list_not_due() == []
         assert world.fates(automation) == {"13:00": "accepted: answered"}
 
-    in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
+    in_world(story, begin=BEGIN, policies=make_policies(jitter=timedelta(minutes=20)))
 
 
 def test_what_an_edit_takes_back_does_not_wait_for_its_due_time_any_more() -> None:
@@ -81,7 +82,7 @@ def test_what_an_edit_takes_back_does_not_wait_for_its_due_time_any_more() -> No
         await world.until("13:00:40")
         assert await waits(world) == []
 
-    in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
+    in_world(story, begin=BEGIN, policies=make_policies(jitter=timedelta(minutes=20)))
 
 
 def test_each_cause_is_shown_with_its_beginning() -> None:
@@ -89,8 +90,8 @@ def test_each_cause_is_shown_with_its_beginning() -> None:
         failing, asked = world.api.create("0 13 * * *", name="a"), world.api.create("0 13 * * *", name="b")
         queued, lost = world.api.create("0 13 * * *", name="c"), world.api.create("* * * * *", name="d")
         world.own_policies = {
-            queued: Policies(concurrency=Concurrency.QUEUE, start_within=timedelta(minutes=30)),
-            lost: Policies(catch_up=CatchUp.ALL),
+            queued: make_policies(concurrency=Concurrency.QUEUE, start_within=timedelta(minutes=30)),
+            lost: make_policies(catch_up=CatchUp.ALL),
         }
         world.api.run_lasts = 600.0
         world.api.script(failing, *[REFUSED] * 20)
@@ -202,7 +203,7 @@ def test_many_waits_are_gone_through_a_part_at_a_time() -> None:
 
 def make_timetable(count: int) -> Timetable:
     """Return a timetable with a fire time of each of ``count`` automations, which waits for its due time."""
-    timetable = Timetable("main", now=NOON, policies=lambda *_: Policies(jitter=timedelta(minutes=20)))
+    timetable = Timetable("main", now=NOON, policies=lambda *_: make_policies(jitter=timedelta(minutes=20)))
     shown = [
         Automation(f"id {number}", f"a{number}", Definition("*/30 * * * *", "UTC", enabled=True))
         for number in range(count)

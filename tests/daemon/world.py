@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event, OccurrenceConcluded
-from scheduler.core.identity import make_idempotency_key
-from scheduler.core.model import Occurrence, Outcome
+from scheduler.core.model import Occurrence, Outcome, make_idempotency_key
 from scheduler.core.policy import Policies
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import TargetSettings
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
-from tests.defaults import target_settings
+from tests.defaults import make_policies, target_settings
 from tests.fakes import FakeApi, MemoryLedger, Row
 from tests.virtual import START, VirtualClock, run_virtual
 
@@ -188,7 +187,7 @@ class World:
     virtual loop, see `in_world`.
     """
 
-    policies: Policies = field(default_factory=Policies)
+    policies: Policies = field(default_factory=make_policies)
     drain_timeout: float = 25.0
     begin: datetime = NOON + timedelta(seconds=20)
     clock: VirtualClock = field(init=False)

@@ -7,10 +7,11 @@ import pytest
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.forecast import Polls
-from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.policy import Concurrency
 from scheduler.doctor.checks.automations import RecurringAutomation
 from scheduler.doctor.checks.request_forecast import RequestLoad, forecast_requests, list_hours
 from scheduler.doctor.checks.shortage import MAX_OCCURRENCES, choose_stretch
+from tests.defaults import make_policies
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
 USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)
@@ -24,7 +25,7 @@ class Needed(NamedTuple):
 
 
 def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: bool = False) -> Needed:
-    policies = Policies(concurrency=Concurrency.FORBID if reads else Concurrency.ALLOW)
+    policies = make_policies(concurrency=Concurrency.FORBID if reads else Concurrency.ALLOW)
     automations = [
         RecurringAutomation(
             str(number), "nightly", Schedule.parse(cron, "UTC"), timedelta(seconds=offset), policies

@@ -70,7 +70,6 @@ from scheduler.core.model import (
 )
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.occurrence_query import OccurrenceQuery
-from scheduler.core.policy import Policies
 from scheduler.core.status import (
     AutomationDetails,
     DaemonStatus,
@@ -89,6 +88,7 @@ from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
+from tests.defaults import make_policies
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
 ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
@@ -260,7 +260,7 @@ def entry(
 ) -> TimetableEntry:
     automation = Automation(automation_id, name, Definition(expression, timezone, enabled=True))
     return TimetableEntry(
-        automation, NOW - timedelta(days=1), Policies(), Schedule.parse(expression, timezone)
+        automation, NOW - timedelta(days=1), make_policies(), Schedule.parse(expression, timezone)
     )
 
 

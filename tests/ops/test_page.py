@@ -17,12 +17,13 @@ import pytest
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.occurrence_query import OccurrenceQuery
-from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_due
+from scheduler.core.policy import CatchUp, Concurrency, compute_due
 from scheduler.core.status import AutomationDetails, OperatorPause, RecentActivity, RunOutputTail
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.page.overview import MAX_INSTANTS
 from scheduler.ops.page.times import DisplayTime
 from tests.browser.exhibit import exhibit, hostile
+from tests.defaults import make_policies
 from tests.ops.page_client import Parsed, all_asked, asked, parsed
 from tests.ops.support import (
     EMPTY_TARGET,
@@ -132,7 +133,7 @@ def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> Non
 
 
 def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
-    spread = replace(entry("nightly"), policies=Policies(jitter=timedelta(minutes=4)))
+    spread = replace(entry("nightly"), policies=make_policies(jitter=timedelta(minutes=4)))
     due = compute_due(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(
         load_zone("Europe/Berlin")
     )
@@ -361,7 +362,7 @@ def test_a_run_on_request_is_named_a_backfill() -> None:
 
 
 def test_what_is_paused_is_not_said_to_fire() -> None:
-    entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=Policies(paused=True))]
+    entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=make_policies(paused=True))]
     page = parsed("/", pages(entries=entries))
     assert page.words.count("paused: not fired") == 5  # of ten
     assert "fires in the coming day 143 open now" in page.words
@@ -549,7 +550,7 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
             "never fires: no such zone Remedy: correct the schedule of the automation.",
         ),
         (
-            details(replace(entry("a"), policies=Policies(paused=True))),
+            details(replace(entry("a"), policies=make_policies(paused=True))),
             None,
             {},
             "Paused By the configuration.",
@@ -601,7 +602,12 @@ def test_a_disabled_automation_still_tells_its_schedule() -> None:
 def test_an_automation_tells_the_policies_in_force() -> None:
     each = replace(
         entry("a"),
-        policies=Policies(timedelta(minutes=2), CatchUp.ALL, Concurrency.FORBID, timedelta(minutes=1)),
+        policies=make_policies(
+            start_within=timedelta(minutes=2),
+            catch_up=CatchUp.ALL,
+            concurrency=Concurrency.FORBID,
+            jitter=timedelta(minutes=1),
+        ),
     )
     words = automation(each)
     for text in (

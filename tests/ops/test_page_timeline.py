@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.policy import Policies
 from scheduler.core.status import AutomationDetails
 from scheduler.ops.page.timeline import DAY, HOUR, Fires, Scale, Timeline, TimelineRow, make_timeline
+from tests.defaults import make_policies
 from tests.ops.support import NOW, details, entry
 
 
@@ -88,7 +88,9 @@ def test_what_is_paused_is_drawn_on_top_and_otherwise() -> None:
     active, paused = (
         some(9),
         [
-            details(replace(entry(f"p{number}", automation_id=f"p{number}"), policies=Policies(paused=True)))
+            details(
+                replace(entry(f"p{number}", automation_id=f"p{number}"), policies=make_policies(paused=True))
+            )
             for number in range(3)
         ],
     )

@@ -15,9 +15,8 @@ from itertools import pairwise
 
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.events import OccurrenceConcluded, SnapshotFailed, SnapshotTaken
-from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text
-from scheduler.core.model import Occurrence
+from scheduler.core.model import Occurrence, make_idempotency_key
 from scheduler.core.policy import Policies
 from scheduler.settings import Settings
 from tests.simulation.api import StartedRun

@@ -1,12 +1,13 @@
 """The promise under load broken on purpose, one way at a time, and the story that notices each."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from scheduler.app import daemon
 from scheduler.cli import restoration
 from scheduler.core import admission, backlog, model
+from scheduler.core.absences import Absences
 from scheduler.core.actions import Withdraw
 from scheduler.core.backlog import Backlog
 from scheduler.core.cron import ranges
@@ -15,7 +16,7 @@ from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
-from scheduler.core.timetable import LateInterval, SnapshotChanges, Timetable
+from scheduler.core.timetable import SnapshotChanges, Timetable
 from scheduler.daemon import refresh
 from scheduler.daemon.breaker import CircuitBreaker, TargetThrottle
 from scheduler.daemon.places import AttemptPlace, Places
@@ -39,7 +40,7 @@ _overdue: Final = Timetable.find_late
 _plan: Final = Planner._plan
 _choose: Final = FairQueue.choose
 _required: Final = model._require_field
-_miss: Final = Timetable._remove_absent
+_miss: Final = Absences.find_gone
 
 
 def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
@@ -127,7 +128,7 @@ def _forget_gaps(
     return _load(self, recorded, **(more | {"gaps": ()}))
 
 
-def _recover_at_once(self: Timetable, limit: int) -> list[LateInterval]:
+def _recover_at_once(self: Timetable, limit: int) -> list[backlog.BacklogInterval]:
     """Take a slice of the past for recovered before its rows are durable."""
     overdue = _overdue(self, limit)
     self.mark_late_durable(overdue)
@@ -164,8 +165,8 @@ def _require_cut(value: Mapping[str, object], field: str, kind: type[Any]) -> An
 
 
 def _miss_at_once(
-    self: Timetable, snapshot: model.Snapshot, _confirm_after: float, *more: Any
-) -> list[model.DefinitionVersion]:
+    self: Absences, snapshot: model.Snapshot, _confirm_after: float, *more: Any
+) -> Iterable[str]:
     """Remove what the next snapshot does not show either, however soon that comes."""
     return _miss(self, snapshot, 0.0, *more)
 
@@ -175,7 +176,7 @@ def _is_removed(self: Timetable, automation_id: str) -> bool:
     return automation_id not in self.entries
 
 
-def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
+def _say_nothing_of_unseen(_self: Absences, _known: object) -> Mapping[str, datetime | None]:
     """Record nothing of automations that are not shown."""
     return {}
 
@@ -231,15 +232,15 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "recovered before it is durable": [(Timetable, "find_late", _recover_at_once)],
     "one slice of the recovery for each fire": [(Planner, "_plan", _plan_once)],
     "a part of a snapshot taken for all of it": [(SnapshotOutbox, "add", _add_as_whole)],
-    "a removal by an immediate second reading": [(Timetable, "_remove_absent", _miss_at_once)],
+    "a removal by an immediate second reading": [(Absences, "find_gone", _miss_at_once)],
     "every absent automation is read": [(Presence, "reserve_reading", lambda _self, _automation_id: True)],
     "an absent automation fires": [(Timetable, "is_absent", _is_removed)],
     "a mass disappearance is not told": [(SnapshotWatch, "check", lambda _self, _snapshot: None)],
     "strangers are not told": [(SnapshotWatch, "_check_unidentified_objects", lambda _self, _snapshot: None)],
-    "nothing recorded of what is not shown": [(Timetable, "_find_unseen_changes", _say_nothing_of_unseen)],
+    "nothing recorded of what is not shown": [(Absences, "report_unseen", _say_nothing_of_unseen)],
     "what was tried is withdrawn": [(admission, "_take_back", _withdraw_what_was_tried)],
     "an automation that denies itself is sent again": [
-        (Timetable, "note_denial", lambda _self, _automation_id: None)
+        (Absences, "note_denial", lambda _self, _automation_id: None)
     ],
     "the wait that the API asked for is forgotten at a restart": [
         (TargetThrottle, "recall", lambda _self, _span: None)

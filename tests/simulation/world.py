@@ -18,8 +18,8 @@ from unittest import mock
 
 from scheduler.cli import restoration
 from scheduler.core.events import Event
-from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text
+from scheduler.core.model import make_idempotency_key
 from scheduler.core.pauses import EVERYTHING
 from scheduler.daemon.clock import back_off
 from scheduler.ledger.operator_requests import Pause as PauseRow

@@ -129,21 +129,18 @@ def _describe_skip(
     reading = fire.astimezone(zone).replace(tzinfo=None)
     shown = _format_reading(reading, times[-1].date())
     if _find_named_times(schedule, reading, reading + JUST_BEFORE):
-        return _ChangeEffect(
-            "made_up", (fire,), f"{sentence}; the fire at {shown} stands for {'it' if one else 'them'} too"
-        )
-    return _ChangeEffect(
-        "made_up", (fire,), f"{sentence}; it fires {'' if one else 'once '}at {shown} instead"
-    )
+        ending = f"the fire at {shown} stands for {'it' if one else 'them'} too"
+    else:
+        ending = f"it fires {'' if one else 'once '}at {shown} instead"
+    return _ChangeEffect("made_up", (fire,), f"{sentence}; {ending}")
 
 
 def _describe_repeat(
     schedule: Schedule, period: OffsetPeriod, span: timedelta, times: tuple[datetime, ...]
 ) -> _ChangeEffect:
     sentence = f"{_list_times(times)} {'comes' if len(times) == 1 else 'come'} twice"
-    fires = tuple(
-        schedule.iterate_between(period.begin - span - JUST_BEFORE, period.begin + span - JUST_BEFORE)
-    )
+    change = period.begin - JUST_BEFORE
+    fires = tuple(schedule.iterate_between(change - span, change + span))
     if fires[-1] < period.begin:
         return _ChangeEffect("first_pass", fires, f"{sentence}; it fires the first time only")
     why = _explain_effect(schedule, "dst_repeat is twice")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from scheduler.core.cron.expression import Days, Expression
-from scheduler.core.cron.fields import DATE, FIELDS, WEEKDAY
+from scheduler.core.cron.fields import DATE, FIELDS, WEEKDAY, CronField
 from scheduler.core.cron.ranges import RULES_VERSION
 
 _ITEM: Final = re.compile(
@@ -30,7 +30,7 @@ class FieldItem(NamedTuple):
     @property
     def description(self) -> str:
         """The item and its field, for people."""
-        return f"the {FIELDS[self.field].name} {self.text.upper() if self.field == DATE else self.text}"
+        return f"the {self.cron_field.name} {self.text.upper() if self.field == DATE else self.text}"
 
     @property
     def ends(self) -> tuple[int, int] | None:
@@ -71,19 +71,9 @@ class FieldItem(NamedTuple):
         return self.low.isalpha()
 
     @property
-    def first(self) -> int:
-        """The smallest value of the item's field."""
-        return FIELDS[self.field].first
-
-    @property
-    def last(self) -> int:
-        """The largest value of the item's field; 6 for the day of week."""
-        return FIELDS[self.field].last
-
-    @property
-    def size(self) -> int:
-        """The number of values of the item's field."""
-        return FIELDS[self.field].size
+    def cron_field(self) -> CronField:
+        """The field of the item, with its smallest and its largest value; the largest weekday is 6."""
+        return FIELDS[self.field]
 
     def find_values(self, rules_version: int = RULES_VERSION) -> set[int]:
         """Return the values of the item alone, or none when it covers a whole day field or all months."""
@@ -95,7 +85,7 @@ class FieldItem(NamedTuple):
 
     def to_number(self, end: str) -> int:
         """Return the number of a value in this field: the first value for ``*``, the last value for ``L``."""
-        number = self.first if end == "*" else FIELDS[self.field].to_number(end)
+        number = self.cron_field.first if end == "*" else self.cron_field.to_number(end)
         assert number is not None, "the expression is valid"
         return number
 

@@ -1,7 +1,8 @@
 """The form of a difference between crons, and the names of the crons."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from scheduler.core.cron.description import join_words
 
@@ -32,22 +33,38 @@ Code = Literal[
     "wrapping_step",
 ]
 
-DEBIAN: Final = "Debian's cron"
-CRONITER: Final = "croniter"
-CRONSIM: Final = "cronsim"
-APSCHEDULER: Final = "APScheduler"
-QUARTZ: Final = "Quartz"
-EVENTBRIDGE: Final = "EventBridge"
-KUBERNETES: Final = "Kubernetes"
-GITHUB: Final = "GitHub Actions"
-SYSTEMD: Final = "systemd timers"
+
+class Cron(StrEnum):
+    """Another cron, with its name for people."""
+
+    DEBIAN = "Debian's cron"
+    CRONITER = "croniter"
+    CRONSIM = "cronsim"
+    APSCHEDULER = "APScheduler"
+    QUARTZ = "Quartz"
+    EVENTBRIDGE = "EventBridge"
+    EVENTBRIDGE_RULES = "EventBridge rules"
+    EVENTBRIDGE_SCHEDULER = "EventBridge Scheduler"
+    KUBERNETES = "Kubernetes"
+    GITHUB = "GitHub Actions"
+    SYSTEMD = "systemd timers"
 
 
 class DialectBehaviour(NamedTuple):
     """Crons that share a different behaviour, and a clause about this behaviour."""
 
-    dialects: tuple[str, ...]
     does: str
+    dialects: tuple[Cron, ...]
+
+
+def behave(does: str, *dialects: Cron) -> DialectBehaviour:
+    """Return the behaviour of these crons."""
+    return DialectBehaviour(does, dialects)
+
+
+def refuse(*dialects: Cron, why: str = "") -> DialectBehaviour:
+    """Return the behaviour of crons that refuse the expression."""
+    return DialectBehaviour(f"it is refused{why}", dialects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +85,3 @@ class Difference:
         """The whole difference in one sentence, without a full stop."""
         others = (f"in {join_words(other.dialects)} {other.does}" for other in self.elsewhere)
         return "; ".join([self.here, *others, *([f"write {self.instead}"] if self.instead else [])])
-
-
-def make_refusal(*dialects: str, why: str = "") -> DialectBehaviour:
-    """Return the behaviour of crons that refuse the expression."""
-    return DialectBehaviour(dialects, f"it is refused{why}")

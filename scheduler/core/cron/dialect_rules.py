@@ -7,18 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from scheduler.core.cron.cron_text import CronText, FieldItem
-from scheduler.core.cron.dialect_difference import (
-    APSCHEDULER,
-    CRONITER,
-    CRONSIM,
-    DEBIAN,
-    EVENTBRIDGE,
-    KUBERNETES,
-    QUARTZ,
-    DialectBehaviour,
-    Difference,
-    make_refusal,
-)
+from scheduler.core.cron.dialect_difference import Cron, DialectBehaviour, Difference, behave, refuse
 from scheduler.core.cron.fields import DATE, MONTH, MONTHS, WEEKDAY, WEEKDAYS
 from scheduler.core.cron.ranges import CRONITERS_RULES, RULES_VERSION
 
@@ -33,7 +22,7 @@ def _check_wrapping_step(item: FieldItem, written: CronText) -> Iterator[Differe
         yield Difference(
             "wrapping_step",
             f"{item.description} keeps its step from the last value to the first: {here} comes after {last}",
-            (DialectBehaviour((CRONITER,), f"{others} comes after {last}"),),
+            (behave(f"{others} comes after {last}", Cron.CRONITER),),
             written.expand_field(item.field),
         )
 
@@ -56,10 +45,10 @@ def _check_wrapping_range(item: FieldItem, written: CronText) -> Iterator[Differ
         # APScheduler's week begins with Monday
         from_monday = item.field == WEEKDAY and item.is_named and (low - 1) % 7 <= (high - 1) % 7
         taken = from_monday or _is_read_as_name(item)
-        nothing = DialectBehaviour((DEBIAN,), "it stands for nothing")
+        nothing = behave("it stands for nothing", Cron.DEBIAN)
         others = (
-            nothing if high >= item.first else make_refusal(DEBIAN),
-            make_refusal(CRONSIM, KUBERNETES, *([] if taken else [APSCHEDULER])),
+            nothing if high >= item.cron_field.first else refuse(Cron.DEBIAN),
+            refuse(Cron.CRONSIM, Cron.KUBERNETES, *([] if taken else [Cron.APSCHEDULER])),
         )
         here = f"{item.description} goes on from the last value to the first"
         instead = written.expand_field(item.field) or written.replace_item(item, "*")
@@ -69,15 +58,15 @@ def _check_wrapping_range(item: FieldItem, written: CronText) -> Iterator[Differ
 def _check_sunday_first(item: FieldItem, written: CronText) -> Iterator[Difference]:
     low, high = item.ends or (0, 0)
     if item.field == WEEKDAY and item.is_named and low == 0 < high and not item.is_mixed:
-        others = make_refusal(APSCHEDULER, why=", since the week begins with Monday")
+        others = refuse(Cron.APSCHEDULER, why=", since the week begins with Monday")
         instead = written.expand_field(WEEKDAY) or written.replace_item(item, "*")
         yield Difference("sunday_first", f"{item.description} begins with Sunday", (others,), instead)
 
 
 def _check_mixed_range(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.is_mixed and not (item.is_one_value and item.is_named):
-        low_alone = DialectBehaviour((APSCHEDULER,), f"{item.low} alone is read")
-        others = (low_alone if item.is_named else make_refusal(APSCHEDULER),)
+        low_alone = behave(f"{item.low} alone is read", Cron.APSCHEDULER)
+        others = (low_alone if item.is_named else refuse(Cron.APSCHEDULER),)
         here = f"{item.description} has a name at one end and a number at the other"
         yield Difference("mixed_range", here, others, written.expand_field(item.field))
 
@@ -98,79 +87,76 @@ def _check_equal_range(item: FieldItem, written: CronText) -> Iterator[Differenc
 
 def _find_equal_range_dialects(item: FieldItem) -> Iterator[DialectBehaviour]:
     step = item.step or 1
-    if set(range(item.first, item.last + 1, step)) != item.find_values():
+    if set(range(item.cron_field.first, item.cron_field.last + 1, step)) != item.find_values():
         steps = f" in steps of {item.step}" if item.step else ""
-        yield DialectBehaviour((CRONITER,), f"it is the whole field{steps}")
+        yield behave(f"it is the whole field{steps}", Cron.CRONITER)
     if item.ends == (7, 0):  # written as a wrapping range
-        yield DialectBehaviour((DEBIAN,), "it stands for nothing")
-        yield make_refusal(CRONSIM)
+        yield behave("it stands for nothing", Cron.DEBIAN)
+        yield refuse(Cron.CRONSIM)
     elif (
         item.step
         and item.high != "l"
-        and item.to_number(item.low) + item.step <= (7 if item.field == WEEKDAY else item.last)
+        and item.to_number(item.low) + item.step <= (7 if item.field == WEEKDAY else item.cron_field.last)
     ):
-        yield DialectBehaviour((CRONSIM,), f"it goes on to the end in steps of {item.step}")
+        yield behave(f"it goes on to the end in steps of {item.step}", Cron.CRONSIM)
     if item.step and not item.is_named and item.to_number(item.low) > 0:
-        yield make_refusal(APSCHEDULER)
+        yield refuse(Cron.APSCHEDULER)
 
 
 def _check_large_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
-    low, high = item.ends or (item.to_number(item.low), item.last)
+    low, high = item.ends or (item.to_number(item.low), item.cron_field.last)
     if item.step is not None and not item.is_named and 0 <= high - low < item.step and item.low != item.high:
         here = f"{item.description} is the one value {low}, since the step goes beyond the range"
-        others, instead = (make_refusal(APSCHEDULER),), written.replace_item(item, str(low))
+        others, instead = (refuse(Cron.APSCHEDULER),), written.replace_item(item, str(low))
         yield Difference("large_step", here, others, instead)
 
 
 def _check_start_with_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.step is not None and item.high is None and item.low != "*":
         first = 0 if item.is_seven else item.to_number(item.low)
-        text = f"{first}-{item.last}/{item.step}" if first < item.last else str(first)
+        text = f"{first}-{item.cron_field.last}/{item.step}" if first < item.cron_field.last else str(first)
         here = f"{item.description} goes on from {item.low} to the end in steps of {item.step}"
-        others = (make_refusal(DEBIAN), *_find_seven_dialects(item, item.step))
+        others = (refuse(Cron.DEBIAN), *_find_seven_dialects(item, item.step))
         yield Difference("start_with_step", here, others, written.replace_item(item, text))
 
 
 def _find_seven_dialects(item: FieldItem, step: int) -> Iterator[DialectBehaviour]:
     """Yield the behaviour of cronsim, whose week ends with Sunday as 7."""
-    if item.is_seven and step < item.size:
-        yield DialectBehaviour((CRONSIM,), "it is the one value 7")
+    if item.is_seven and step < item.cron_field.size:
+        yield behave("it is the one value 7", Cron.CRONSIM)
     elif (
         item.field == WEEKDAY
         and item.to_number(item.low) > 0
         and (7 - item.to_number(item.low)) % step == 0
         and not item.is_seven
     ):
-        yield DialectBehaviour((CRONSIM,), "it goes on to Sunday as 7")
+        yield behave("it goes on to Sunday as 7", Cron.CRONSIM)
 
 
 def _check_named_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
     if item.step is not None and item.step > 1 and item.is_named:
-        others = (DialectBehaviour((APSCHEDULER,), "a step after a name is not read"),)
+        others = (behave("a step after a name is not read", Cron.APSCHEDULER),)
         here = f"{item.description} takes steps of {item.step}"
         yield Difference("named_step", here, others, written.expand_field(item.field))
 
 
 def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
     del written  # no other spelling is clearer
-    if item.low == "*" and item.step is not None and item.step < item.size and item.size % item.step:
-        short = item.size % item.step
-        last = item.last + 1 - short
-        here = (
-            f"{item.description} begins anew after {last}: the interval there is {short} instead of "
-            f"{item.step}"
+    size, step = item.cron_field.size, item.step
+    if item.low == "*" and step is not None and step < size and size % step:
+        after, interval = (
+            f"after {item.cron_field.last + 1 - size % step}",
+            f"{size % step} instead of {step}",
         )
         if item.field == DATE:
-            here = (
-                f"{item.description} begins anew with each month: the interval there is not always "
-                f"{item.step}"
-            )
-        yield Difference("uneven_step", f"{here}, as in all crons")
+            after, interval = "with each month", f"not always {step}"
+        here = f"{item.description} begins anew {after}: the interval there is {interval}, as in all crons"
+        yield Difference("uneven_step", here)
 
 
 def _check_stepped_weekday(item: FieldItem, written: CronText) -> Iterator[Difference]:
-    if item.field == WEEKDAY and item.low == "*" and item.step is not None and 1 < item.step < item.size:
-        others = (DialectBehaviour((APSCHEDULER,), "they begin with Monday"),)
+    if item.field == WEEKDAY and item.low == "*" and item.step is not None and 1 < item.step < len(WEEKDAYS):
+        others = (behave("they begin with Monday", Cron.APSCHEDULER),)
         here = f"the steps of {item.description} begin with Sunday"
         yield Difference("stepped_weekday", here, others, written.expand_field(WEEKDAY))
 
@@ -205,14 +191,12 @@ def check_weekday_numbers(written: CronText) -> Iterator[Difference]:
     ]
     read_as_numbers = {item for item in items if not _is_read_as_name(item)}
     if sevens := {item for item in items if 7 in {item.to_number(item.low), *(item.ends or ())}}:  # noqa: PLR2004 -- Sunday's other number
-        refusing = [KUBERNETES, *([APSCHEDULER] if sevens & read_as_numbers else [])]
+        refusing = [Cron.KUBERNETES, *([Cron.APSCHEDULER] if sevens & read_as_numbers else [])]
         instead = written.expand_field(WEEKDAY) or written.keep_if_equal(written.replace_field(WEEKDAY, "*"))
-        saturday = DialectBehaviour((QUARTZ, EVENTBRIDGE), "it is Saturday")
-        yield Difference(
-            "seven_is_sunday", "7 is Sunday, as 0 is", (saturday, make_refusal(*refusing)), instead
-        )
+        saturday = behave("it is Saturday", Cron.QUARTZ, Cron.EVENTBRIDGE)
+        yield Difference("seven_is_sunday", "7 is Sunday, as 0 is", (saturday, refuse(*refusing)), instead)
     elif items and written.days.weekdays:
-        monday_first = [DialectBehaviour((APSCHEDULER,), "Monday is 0")] if read_as_numbers else []
-        others = (*monday_first, DialectBehaviour((QUARTZ, EVENTBRIDGE), "Sunday is 1"))
+        monday_first = [behave("Monday is 0", Cron.APSCHEDULER)] if read_as_numbers else []
+        others = (*monday_first, behave("Sunday is 1", Cron.QUARTZ, Cron.EVENTBRIDGE))
         here = f"in the day of week {written.format_field(WEEKDAY)} Sunday is 0"
         yield Difference("numeric_weekday", here, others, written.expand_field(WEEKDAY))

@@ -13,20 +13,7 @@ from typing import Final
 
 from scheduler.core.cron.clock_changes import ClockChange, Effect
 from scheduler.core.cron.cron_text import CronText
-from scheduler.core.cron.dialect_difference import (
-    APSCHEDULER,
-    CRONITER,
-    CRONSIM,
-    DEBIAN,
-    EVENTBRIDGE,
-    GITHUB,
-    KUBERNETES,
-    QUARTZ,
-    SYSTEMD,
-    DialectBehaviour,
-    Difference,
-    make_refusal,
-)
+from scheduler.core.cron.dialect_difference import Cron, DialectBehaviour, Difference, behave, refuse
 from scheduler.core.cron.dialect_rules import check_items, check_weekday_numbers
 from scheduler.core.cron.fields import DATE, FIELDS, MONTH, WEEKDAY
 from scheduler.core.cron.schedule import Schedule
@@ -45,7 +32,7 @@ def find_differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) ->
     ]
 
 
-_BOTH_REFUSED: Final = make_refusal(QUARTZ, EVENTBRIDGE, why=", since one of the two must be ?")
+_BOTH_REFUSED: Final = refuse(Cron.QUARTZ, Cron.EVENTBRIDGE, why=", since one of the two must be ?")
 
 
 # ---------------------------------------------------------------- both day fields
@@ -58,7 +45,7 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
             "day_fields_or",
             f"a day need match only one of day of month {written.format_field(DATE)} and day of "
             f"week {weekday}",
-            (DialectBehaviour((APSCHEDULER, SYSTEMD), "both must match"), _BOTH_REFUSED),
+            (behave("both must match", Cron.APSCHEDULER, Cron.SYSTEMD), _BOTH_REFUSED),
             f"two automations, {written.replace_field(WEEKDAY, '*')} and "
             f"{written.replace_field(DATE, '*')}; a day that matches both has both",
         )
@@ -69,7 +56,7 @@ def _check_day_fields(written: CronText) -> Iterator[Difference]:
             "day_fields_and",
             f"a day must match both day of month {written.format_field(DATE)} and day of week "
             f"{weekday}, since one of them begins with *",
-            (DialectBehaviour((CRONITER,), "one of them is enough"), _BOTH_REFUSED),
+            (behave("one of them is enough", Cron.CRONITER), _BOTH_REFUSED),
         )
 
 
@@ -83,7 +70,7 @@ def _check_star_in_list(written: CronText) -> Iterator[Difference]:
                 "star_in_list",
                 f"the {FIELDS[field].name} {text} does not begin with *, so one of the day fields is "
                 "enough, and every day matches",
-                (DialectBehaviour((CRONITER, APSCHEDULER), must_match),),
+                (behave(must_match, Cron.CRONITER, Cron.APSCHEDULER),),
                 written.keep_if_equal(" ".join([*written.fields[:DATE], "*", written.fields[MONTH], "*"])),
             )
 
@@ -94,12 +81,13 @@ def _check_ignored_field(written: CronText) -> Iterator[Difference]:
         return
     ignored, by = (DATE, WEEKDAY) if days.nth else (WEEKDAY, DATE)
     if _is_restricting(written.fields[ignored]) and written.fields[ignored][0] != "*":
-        cronsim = days.nth and not re.search(r"l\d", written.fields[WEEKDAY])
+        is_read = days.nth and not re.search(r"l\d", written.fields[WEEKDAY])
+        others = [behave("one of them is enough", Cron.CRONSIM)] if is_read else []
         beside = f"the {FIELDS[by].name} {written.format_field(by)}"
         yield Difference(
             "ignored_field",
             f"the {FIELDS[ignored].name} {written.format_field(ignored)} is ignored beside {beside}",
-            (*([DialectBehaviour((CRONSIM,), "one of them is enough")] if cronsim else []), _BOTH_REFUSED),
+            (*others, _BOTH_REFUSED),
             written.keep_if_equal(written.replace_field(ignored, "*")),
         )
 
@@ -119,11 +107,13 @@ def _is_plain(written: CronText) -> bool:
 def _check_date_signs(written: CronText) -> Iterator[Difference]:
     text = written.format_field(DATE)
     if "W" in text:
-        others = make_refusal(DEBIAN, KUBERNETES, CRONSIM, APSCHEDULER)
+        others = refuse(Cron.DEBIAN, Cron.KUBERNETES, Cron.CRONSIM, Cron.APSCHEDULER)
         here = f"the day of month {text} is the weekday nearest to that date, within the month"
         yield Difference("nearest_weekday", here, (others,))
     elif "L" in text:
-        others = make_refusal(DEBIAN, KUBERNETES, APSCHEDULER, *([CRONSIM] if "-" in text else []))
+        others = refuse(
+            Cron.DEBIAN, Cron.KUBERNETES, Cron.APSCHEDULER, *([Cron.CRONSIM] if "-" in text else [])
+        )
         yield Difference("last_day", f"L in the day of month {text} is the last day of the month", (others,))
 
 
@@ -135,10 +125,10 @@ def _check_last_weekday(written: CronText) -> Iterator[Difference]:
             f"L in the day of week {text} is the last such weekday of the month, and stands before "
             "the number",
             (
-                make_refusal(*([] if "#" in text else [DEBIAN]), KUBERNETES, APSCHEDULER),
-                DialectBehaviour((CRONSIM,), "L stands after the number"),
-                DialectBehaviour(
-                    (QUARTZ, EVENTBRIDGE), "L stands after the number, which counts from Sunday as 1"
+                refuse(*([] if "#" in text else [Cron.DEBIAN]), Cron.KUBERNETES, Cron.APSCHEDULER),
+                behave("L stands after the number", Cron.CRONSIM),
+                behave(
+                    "L stands after the number, which counts from Sunday as 1", Cron.QUARTZ, Cron.EVENTBRIDGE
                 ),
             ),
         )
@@ -150,15 +140,15 @@ def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
         return
     before = text.partition("#")[0]
     # Debian's cron has other behaviour for more than one value
-    unread = [DEBIAN] if before.isalnum() and "L" not in before else []
+    unread = [Cron.DEBIAN] if before.isalnum() and "L" not in before else []
     numbered = re.search(r"\d#", text)
     if before.isalpha() and "," not in text:
-        unread.append(APSCHEDULER)
-    not_read = DialectBehaviour(tuple(unread), "what comes after it is not read, and every week counts")
-    counted = DialectBehaviour((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")
+        unread.append(Cron.APSCHEDULER)
+    not_read = behave("what comes after it is not read, and every week counts", *unread)
+    counted = behave("the number before it counts from Sunday as 1", Cron.QUARTZ, Cron.EVENTBRIDGE)
     others = (
         *([not_read] if unread else []),
-        make_refusal(KUBERNETES, *([APSCHEDULER] if numbered else [])),
+        refuse(Cron.KUBERNETES, *([Cron.APSCHEDULER] if numbered else [])),
         *([counted] if numbered else []),
     )
     yield Difference("nth_weekday", f"# in the day of week {text} says which one of the month", others)
@@ -166,7 +156,7 @@ def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
 
 def _check_question_mark(written: CronText) -> Iterator[Difference]:
     if "?" in written.fields:
-        others = (make_refusal(DEBIAN, CRONSIM, APSCHEDULER),)
+        others = (refuse(Cron.DEBIAN, Cron.CRONSIM, Cron.APSCHEDULER),)
         instead = written.keep_if_equal(" ".join(written.fields).replace("?", "*"))
         yield Difference("question_mark", "? is the same as *", others, instead)
 
@@ -192,13 +182,16 @@ _HERE: Final[dict[Effect, str]] = {
     "first_pass": "it fires the first time only",
     "both_passes": "it fires both times",
 }
-_LATER: Final = DialectBehaviour((APSCHEDULER,), "it fires as much later as the clock goes ahead")
+_LATER: Final = behave("it fires as much later as the clock goes ahead", Cron.APSCHEDULER)
 _ELSEWHERE: Final[dict[Effect, tuple[DialectBehaviour, ...]]] = {
-    "made_up": (_LATER, DialectBehaviour((KUBERNETES, "EventBridge Scheduler", SYSTEMD), "it does not fire")),
-    "not_fired": (_LATER, DialectBehaviour((DEBIAN, CRONITER), "it fires at the end of the gap")),
-    "first_pass": (DialectBehaviour((CRONITER, APSCHEDULER, KUBERNETES), "it fires both times"),),
+    "made_up": (
+        _LATER,
+        behave("it does not fire", Cron.KUBERNETES, Cron.EVENTBRIDGE_SCHEDULER, Cron.SYSTEMD),
+    ),
+    "not_fired": (_LATER, behave("it fires at the end of the gap", Cron.DEBIAN, Cron.CRONITER)),
+    "first_pass": (behave("it fires both times", Cron.CRONITER, Cron.APSCHEDULER, Cron.KUBERNETES),),
     "both_passes": (
-        DialectBehaviour((DEBIAN, "EventBridge Scheduler", SYSTEMD), "it fires the first time only"),
+        behave("it fires the first time only", Cron.DEBIAN, Cron.EVENTBRIDGE_SCHEDULER, Cron.SYSTEMD),
     ),
 }
 
@@ -221,8 +214,8 @@ def _check_clock_changes(
         yield Difference("clock_repeats", here, _ELSEWHERE[repeats.effect])
     if changes:
         others = (
-            DialectBehaviour((GITHUB,), "they are UTC unless its timezone is set"),
-            DialectBehaviour(("EventBridge rules",), "they are UTC"),
+            behave("they are UTC unless its timezone is set", Cron.GITHUB),
+            behave("they are UTC", Cron.EVENTBRIDGE_RULES),
         )
         here = f"times are those of {schedule.timezone}, where the clock changes"
         yield Difference("utc_only", here, others)

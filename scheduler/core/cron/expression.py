@@ -27,7 +27,7 @@ from typing import Final, Literal, cast
 
 from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
 
-from scheduler.core.cron.fields import FIELDS, WEEKDAY
+from scheduler.core.cron.fields import FIELDS, HOUR, MINUTE, WEEKDAY
 from scheduler.core.cron.ranges import RULES_VERSION, write_out_ranges
 from scheduler.core.quantities import pluralize
 
@@ -48,9 +48,15 @@ _FIELD: Final = re.compile(r"\S+", re.ASCII)  # as in croniter: only ASCII space
 _ZONE_PREFIX: Final = re.compile(r"(?P<name>(cron_)?tz)\s*=")
 _COMMENT: Final = re.compile(r"\s#")  # the fourth weekday of a month is written without a space: 5#4
 _WEEKDAY_BEFORE_L: Final = re.compile(r"(?P<weekday>[0-7])l")
+_WRITE_FIVE: Final = "write five fields, for example '0 9 * * 1-5'"
 _MOST_NAMED: Final = 3
 """Largest number of characters named in an error message."""
 _RANDOM_OR_HASHED: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
+
+_NOT_FIXED: Final = {
+    "r": "random: each evaluation would draw another time; write the values",
+    "h": "hashed: it stands for a value that another scheduler would derive; write that value",
+}
 
 Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
 
@@ -111,10 +117,7 @@ class Expression:
         try:
             return cls._read(text, rules_version)
         except BadExpression as error:
-            hidden = _describe_hidden_characters(text)
-            if hidden is None:
-                raise
-            raise BadExpression(hidden) from error
+            raise BadExpression(_describe_hidden_characters(text) or str(error)) from error
 
     @classmethod
     def _read(cls, text: str, rules_version: int) -> "Expression":
@@ -125,15 +128,14 @@ class Expression:
         )
         days = " ".join(day_fields)
         try:
-            minutes, hours = _parse_minutes(minute), _parse_hours(hour)
+            minutes, hours = _parse_time_field(MINUTE, minute), _parse_time_field(HOUR, hour)
             comes = _find_day(days, _ANY_DAY)
         except ValueError as error:
             raise BadExpression(_describe_invalid_fields(fields)) from error
         if comes is None:
+            restrictions = ", ".join(f"{name} {field!r}" for name, field in _name_fields(fields)[2:])
             raise BadExpression(
-                "croniter finds no day that ever matches "
-                + ", ".join(f"{name} {field!r}" for name, field in _name_fields(fields)[2:])
-                + "; correct one of them"
+                f"croniter finds no day that ever matches {restrictions}; correct one of them"
             )
         return cls(minutes, hours, days, wildcard="*" in (minute[0], hour[0]))
 
@@ -173,10 +175,7 @@ def strip_expression(expression: object) -> str:
     Raise BadExpression when the expression is no text, or is too long to be read.
     """
     if not isinstance(expression, str):
-        raise BadExpression(
-            f"the expression is {type(expression).__name__}, not text; write five fields, for "
-            "example '0 9 * * 1-5'"
-        )
+        raise BadExpression(f"the expression is {type(expression).__name__}, not text; {_WRITE_FIVE}")
     text = expression.strip()
     if len(text) > MAX_LENGTH:
         raise BadExpression(
@@ -192,25 +191,22 @@ def _name_fields(fields: list[str]) -> list[tuple[str, str]]:
 
 def _split(text: str) -> list[str]:
     if not text:
-        raise BadExpression("the expression is empty; write five fields, for example '0 9 * * 1-5'")
+        raise BadExpression(f"the expression is empty; {_WRITE_FIVE}")
     if "\0" in text:
         raise BadExpression("the expression holds a null character; remove it")
     text = text.lower()
     if zone := _ZONE_PREFIX.match(text):
         raise BadExpression(
-            f"{zone['name'].upper()}= does not belong in the expression; write the zone in the "
-            "automation's own field 'timezone', "
-            "and only the five fields here"
+            f"{zone['name'].upper()}= does not belong in the expression; write the zone in the automation's "
+            "own field 'timezone', and only the five fields here"
         )
     if _COMMENT.search(text):
         raise BadExpression(
             "the expression ends with a comment; remove everything from # on, and write five fields"
         )
     if text.startswith("@"):
-        raise BadExpression(
-            f"{text!r} is an alias; write its five fields"
-            + (f": {_ALIASES[text]}" if text in _ALIASES else "")
-        )
+        known = f": {_ALIASES[text]}" if text in _ALIASES else ""
+        raise BadExpression(f"{text!r} is an alias; write its five fields{known}")
     fields: list[str] = _FIELD.findall(text)
     if len(fields) != len(FIELDS):
         names = ", ".join(field.name for field in FIELDS)
@@ -224,47 +220,29 @@ def _split(text: str) -> list[str]:
 def _refuse_random(fields: list[str]) -> None:
     for name, field in _name_fields(fields):
         for item in field.split(","):
-            match = _RANDOM_OR_HASHED.fullmatch(item)
-            if match and match["kind"] == "r":
-                raise BadExpression(
-                    f"the {name} {field!r} is random: each evaluation would draw another time; write "
-                    "the values"
-                )
-            if match:
-                raise BadExpression(
-                    f"the {name} {field!r} is hashed: it stands for a value that another scheduler "
-                    "would derive; write that value"
-                )
+            if match := _RANDOM_OR_HASHED.fullmatch(item):
+                raise BadExpression(f"the {name} {field!r} is {_NOT_FIXED[match['kind']]}")
 
 
 def _describe_invalid_fields(fields: list[str]) -> str:
     """Return an error message with the fields that croniter refuses and their valid values."""
-    wrong = [index for index, field in enumerate(fields) if not _is_valid_alone(index, field)]
+    wrong = [index for index, field in enumerate(fields) if not croniter.is_valid(_isolate(index, field))]
     if not wrong:
         return (
             "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
         )
     which = " and ".join(f"the {FIELDS[index].name} {fields[index]!r}" for index in wrong)
-    if len(wrong) == 1:
-        takes = f"is not valid; it takes {FIELDS[wrong[0]].takes}"
-    else:
-        takes = "are not valid; " + ", ".join(
-            f"the {FIELDS[index].name} takes {FIELDS[index].takes}" for index in wrong
-        )
+    takes = f"is not valid; it takes {FIELDS[wrong[0]].takes}"
+    if len(wrong) > 1:
+        valid = ", ".join(f"the {FIELDS[index].name} takes {FIELDS[index].takes}" for index in wrong)
+        takes = f"are not valid; {valid}"
     hint = _suggest_last_weekday(fields[-1]) if wrong[-1] == WEEKDAY else ""
     return f"{which} {takes}, and lists, ranges and steps of these{hint}"
 
 
-def _is_valid_alone(index: int, field: str) -> bool:
-    alone = ["*"] * len(FIELDS)
-    alone[index] = field
-    return bool(croniter.is_valid(" ".join(alone)))
-
-
 def _suggest_last_weekday(field: str) -> str:
     """Return a hint when the field has Quartz's form of the last such weekday (``5L``), otherwise nothing."""
-    match = _WEEKDAY_BEFORE_L.fullmatch(field)
-    if match is None:
+    if not (match := _WEEKDAY_BEFORE_L.fullmatch(field)):
         return ""
     return f". For the last such weekday of the month write L before the number: 'L{match['weekday']}'"
 
@@ -310,18 +288,16 @@ def _rewrite_field(field: str, index: int, rules_version: int) -> str:
     return ",".join(whole + item[1:] if item == "*" or item.startswith("*/") else item for item in items)
 
 
-@lru_cache(maxsize=4096)
-def _parse_minutes(field: str) -> tuple[int, ...]:
-    return _to_values(croniter.expand(f"{field} * * * *")[0][0], 60)
+@lru_cache(maxsize=8192)
+def _parse_time_field(index: int, field: str) -> tuple[int, ...]:
+    """Return the values of the minute or the hour."""
+    expanded = croniter.expand(_isolate(index, field))[0][index]
+    return tuple(range(FIELDS[index].size)) if "*" in expanded else _pick_integers(expanded)
 
 
-@lru_cache(maxsize=4096)
-def _parse_hours(field: str) -> tuple[int, ...]:
-    return _to_values(croniter.expand(f"* {field} * * *")[0][1], 24)
-
-
-def _to_values(expanded: Expanded, size: int) -> tuple[int, ...]:
-    return tuple(range(size)) if "*" in expanded else _pick_integers(expanded)
+def _isolate(index: int, field: str) -> str:
+    """Return an expression with this field, and ``*`` in every other field."""
+    return " ".join([*["*"] * index, field, *["*"] * (len(FIELDS) - index - 1)])
 
 
 @lru_cache(maxsize=1024)

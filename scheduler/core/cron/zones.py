@@ -32,6 +32,7 @@ PLACEHOLDERS: Final = frozenset({"localtime", "Factory"})
 
 They are a machine's own setting, and the value before any setting.
 """
+_WRITE_ZONE: Final = "write the name of a zone, for example 'Europe/Berlin'"
 _HOUR: Final = timedelta(hours=1)
 _RELEASE: Final = re.compile(r"\d{4}[a-z]+")
 
@@ -152,16 +153,10 @@ def load_zone(name: str) -> ZoneInfo:
 def check_zone_name(timezone: object) -> str:
     """Return the name of a readable zone. Raise BadZone for any other value."""
     if not isinstance(timezone, str):
-        raise BadZone(
-            f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for "
-            "example 'Europe/Berlin'"
-        )
+        raise BadZone(f"the timezone is {type(timezone).__name__}, not text; {_WRITE_ZONE}")
     data = load_zone_data()
     if timezone in PLACEHOLDERS:
-        raise BadZone(
-            f"the timezone {timezone!r} means another zone on each machine; write the name of a "
-            "zone, for example 'Europe/Berlin'"
-        )
+        raise BadZone(f"the timezone {timezone!r} means another zone on each machine; {_WRITE_ZONE}")
     if timezone not in data.names:
         raise BadZone(_describe_unknown(timezone, data.names))
     try:
@@ -199,14 +194,11 @@ A command that knows similar names prints these names instead.
 
 def _describe_unknown(name: str, names: frozenset[str]) -> str:
     if len(name) > MAX_LENGTH:
-        return (
-            f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; write the name of a zone, "
-            "for example 'Europe/Berlin'"
-        )
+        return f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; {_WRITE_ZONE}"
     if "\0" in name:
         return "the timezone holds a null character; remove it"
     if name.startswith("/") or ".." in name or "\\" in name:
-        return f"the timezone {name!r} is a path; write the name of a zone, for example 'Europe/Berlin'"
+        return f"the timezone {name!r} is a path; {_WRITE_ZONE}"
     alike = next((known for known in names if known.casefold() == name.strip().casefold()), None)
     if alike:
         return f"the timezone {name!r} is unknown; it is written {alike!r}"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.cron.clock_changes import find_clock_changes
 from scheduler.core.cron.description import describe_schedule
-from scheduler.core.cron.dialect_difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
+from scheduler.core.cron.dialect_difference import Code, Cron, Difference
 from scheduler.core.cron.dialects import find_differences
 from scheduler.core.cron.fields import MONTHS, WEEKDAYS
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
@@ -202,9 +202,9 @@ def of_apscheduler(expression: str) -> Iterator[datetime]:
 
 
 OTHERS: dict[str, Ask] = {
-    CRONITER: lambda expression: croniter(expression, BEGIN).all_next(datetime),
-    CRONSIM: lambda expression: CronSim(expression, BEGIN),
-    APSCHEDULER: of_apscheduler,
+    Cron.CRONITER: lambda expression: croniter(expression, BEGIN).all_next(datetime),
+    Cron.CRONSIM: lambda expression: CronSim(expression, BEGIN),
+    Cron.APSCHEDULER: of_apscheduler,
 }
 
 
@@ -372,7 +372,7 @@ def test_debians_cron_refuses_what_it_is_said_to_refuse(tmp_path: Path) -> None:
         if subprocess.run([str(DEBIANS_OWN), "-n", str(table)], check=False, capture_output=True).returncode:
             refused.add(expression)
     assert refused == {
-        each for each in DIFFERENT if any("refused" in claim for claim in claimed(each, DEBIAN))
+        each for each in DIFFERENT if any("refused" in claim for claim in claimed(each, Cron.DEBIAN))
     }
 
 
@@ -384,7 +384,7 @@ GAP, REPEATED = datetime(2025, 3, 30, 1, tzinfo=UTC), datetime(2025, 10, 26, 1, 
 def fires_around(dialect: str, at: datetime) -> list[datetime]:
     """What 02:30 in Berlin comes to on the day of a clock change."""
     begin, end = (at - timedelta(hours=6)).astimezone(BERLIN), at + timedelta(hours=6)
-    if dialect == APSCHEDULER:
+    if dialect == Cron.APSCHEDULER:
         return _by_apscheduler(begin, end)
     found = croniter("30 2 * * *", begin).all_next(datetime)
     return [fire for fire in (each.astimezone(UTC) for each in islice(found, 3)) if fire < end]
@@ -400,9 +400,9 @@ def _by_apscheduler(begin: datetime, end: datetime) -> list[datetime]:
 @pytest.mark.parametrize(
     ("dialect", "gap", "repeated"),
     [
-        (CRONITER, [GAP], [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)]),
+        (Cron.CRONITER, [GAP], [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)]),
         (
-            APSCHEDULER,
+            Cron.APSCHEDULER,
             [GAP + timedelta(minutes=30)],
             [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)],
         ),
