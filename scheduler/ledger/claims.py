@@ -241,14 +241,9 @@ def _insert_claims(
 
 
 def _make_claim_row(claim: Claim) -> tuple[Value, ...]:
-    return (
-        *to_identity(claim.occurrence)[1:],
-        claim.name,
-        claim.due,
-        claim.deadline,
-        claim.claimed_at,
-        0 if claim.attempt is None else claim.attempt.number,
-    )
+    attempts = 0 if claim.attempt is None else claim.attempt.number
+    instants = claim.due, claim.deadline, claim.claimed_at
+    return (*to_identity(claim.occurrence)[1:], claim.name, *instants, attempts)
 
 
 def find_missing(
@@ -429,17 +424,15 @@ def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[
         divide_span(connection, there, wanted)
 
 
-def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterator[datetime]:
-    """Yield the instants of a new span within the bounds of an existing span.
+def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterable[datetime]:
+    """Return the instants of a new span within the bounds of an existing span.
 
-    None are yielded when both spans have the same schedule.
+    None are returned when both spans have the same schedule.
     """
     since, until = max(there.first, span.occurrence.scheduled_for - JUST_BEFORE), min(there.last, span.last)
-    return (
-        iter(())
-        if span.schedule == there.schedule or since >= until
-        else span.schedule.iterate_between(since, until)
-    )
+    if span.schedule == there.schedule or since >= until:
+        return ()
+    return span.schedule.iterate_between(since, until)
 
 
 def _find_free_parts(span: SkippedSpan, intervals: Sequence[_Interval]) -> Iterator[SpanPart]:

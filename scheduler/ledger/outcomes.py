@@ -129,16 +129,10 @@ def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -
 
 
 def _make_conclusion_row(occurrence: Occurrence, conclusion: Conclusion) -> tuple[Value, ...]:
-    return (
-        *to_identity(occurrence),
-        conclusion.outcome,
-        conclusion.reason,
-        conclusion.at,
-        conclusion.sent_at,
-        conclusion.lateness,
-        None if conclusion.run is None else conclusion.run.id,
-        conclusion.error,
-    )
+    run_id = None if conclusion.run is None else conclusion.run.id
+    outcome = conclusion.outcome, conclusion.reason, conclusion.at
+    sending = conclusion.sent_at, conclusion.lateness
+    return (*to_identity(occurrence), *outcome, *sending, run_id, conclusion.error)
 
 
 def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:

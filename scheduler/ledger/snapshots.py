@@ -377,13 +377,9 @@ def _make_window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:
     earliest, latest = run.started_at - _DOUBLES_WITHIN, run.started_at + _DOUBLES_SLACK
     ahead = max(min(clock_offset, _MOST_OFFSET), -_MOST_OFFSET)
     nothing = timedelta(0)
-    window = (
-        earliest,
-        latest,
-        earliest - max(ahead, nothing) - _CLOCKS_WITHIN,
-        latest - min(ahead, nothing) + _CLOCKS_WITHIN,
-    )
-    return run.id, run.automation_id, *window
+    first = earliest - max(ahead, nothing) - _CLOCKS_WITHIN
+    last = latest - min(ahead, nothing) + _CLOCKS_WITHIN
+    return run.id, run.automation_id, earliest, latest, first, last
 
 
 def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...]:

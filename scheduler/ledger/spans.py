@@ -69,12 +69,8 @@ class SpanPart:
     @property
     def extent(self) -> tuple[str, str, int, str | None]:
         """First and last instant, count and intervals, in the form of the table."""
-        return (
-            to_text_seconds(self.first),
-            to_text_seconds(self.last),
-            self.count,
-            encode_intervals(self.instants or ()),
-        )
+        intervals = encode_intervals(self.instants or ())
+        return to_text_seconds(self.first), to_text_seconds(self.last), self.count, intervals
 
     @property
     def is_by_schedule(self) -> bool:
