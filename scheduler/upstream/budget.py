@@ -68,8 +68,7 @@ class Budget:
     def __init__(self, *, per_minute: int, per_hour: int, clock: ClientClock) -> None:
         self._sums = RequestBudget(per_minute=per_minute, per_hour=per_hour)
         self._clock = clock
-        self._polls: deque[_Waiter] = deque()
-        self._readings: deque[_Waiter] = deque()
+        self._queues: dict[Purpose, deque[_Waiter]] = {Purpose.POLL: deque(), Purpose.READING: deque()}
         self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self) -> BudgetReservation | None:
@@ -81,14 +80,6 @@ class Budget:
         """Return the seconds until `reserve` may give a place; 0 when a place is free now."""
         now = self._clock.boottime()
         return max(0.0, self._sums.find_earliest_fire(now) - now)
-
-    async def wait_for_poll(self, requests: int = 1) -> None:
-        """Wait for the place of a list request, the first of ``requests``, which must be sent at once."""
-        await self._wait_for_place(self._polls, requests)
-
-    async def wait_for_reading(self) -> None:
-        """Wait for the place of any other request except fires, which must be sent at once."""
-        await self._wait_for_place(self._readings, 1)
 
     def expect(self, need: Need) -> None:
         """Keep a reserve for this need of polls and readings."""
@@ -114,9 +105,13 @@ class Budget:
         self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.boottime())
         self._admit_all()
 
-    async def _wait_for_place(self, queue: deque[_Waiter], requests: int) -> None:
+    async def wait_for_place(self, purpose: Purpose, requests: int = 1) -> None:
+        """Wait for the place of a poll's request or of a reading, and use the place.
+
+        The request is the first of ``requests``, and must be sent at once.
+        """
         waiter = _Waiter(asyncio.get_running_loop().create_future(), requests)
-        queue.append(waiter)
+        self._queues[purpose].append(waiter)
         try:
             self._admit_all()
             (await waiter.future).use()
@@ -132,18 +127,18 @@ class Budget:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        queues = ((self._polls, Purpose.POLL), (self._readings, Purpose.READING))
-        waits = [wait for queue, purpose in queues if (wait := self._admit(queue, purpose)) is not None]
+        waits = [wait for purpose in self._queues if (wait := self._admit(purpose)) is not None]
         if waits:
             self._timer = asyncio.get_running_loop().call_later(
                 min(max(min(waits), _SHORTEST_SLEEP), _LONGEST_SLEEP), self._admit_all
             )
 
-    def _admit(self, queue: deque[_Waiter], purpose: Purpose) -> float | None:
+    def _admit(self, purpose: Purpose) -> float | None:
         """Admit waiting requests.
 
         Return the seconds until the next request may be sent, or None for an empty queue.
         """
+        queue = self._queues[purpose]
         while queue:
             if queue[0].future.done():  # cancelled
                 queue.popleft()

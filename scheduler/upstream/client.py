@@ -23,7 +23,7 @@ from scheduler.core.clock_offset import ClockOffset, sample_offset
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import Automation, Snapshot, parse_automation, to_canonical_id
-from scheduler.core.request_budget import compute_need
+from scheduler.core.request_budget import Purpose, compute_need
 from scheduler.core.response import AttemptAnswer
 from scheduler.core.status import RunOutputTail
 from scheduler.upstream import answers
@@ -324,7 +324,7 @@ class ApiClient:
         """Send a request that can wait. The place in the budget comes last."""
         with self._count_use():
             async with self._turns:
-                await self._budget.wait_for_reading()
+                await self._budget.wait_for_place(Purpose.READING)
                 return await self._exchange(endpoint, request)
 
     async def _exchange(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
@@ -353,7 +353,7 @@ class ApiClient:
     async def _read_page(self, *, offset: int, limit: int, read: ReadBody = read_page) -> ListPage:
         with self._count_use():
             # without a turn: readings that hang must not delay a poll
-            await self._budget.wait_for_poll(1 if offset else self._snapshots.pages)
+            await self._budget.wait_for_place(Purpose.POLL, 1 if offset else self._snapshots.pages)
             begun_at, begun = self._clock.now(), self._clock.boottime()
             request = self._make_request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
             result = await self._exchange("list", request)

@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
-from scheduler.core.request_budget import compute_need
+from scheduler.core.request_budget import Purpose, compute_need
 from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from tests.virtual import VirtualClock
 
@@ -221,7 +221,7 @@ class FakeApi:
         """All automations, as they are half-way through the reading."""
         if self.budget is not None:
             for page in range(self.pages):
-                await self.budget.wait_for_poll(self.pages if page == 0 else 1)
+                await self.budget.wait_for_place(Purpose.POLL, self.pages if page == 0 else 1)
         begun_at, begun = self.clock.now(), self.clock.boottime()
         self.polls.append(begun_at)
         await asyncio.sleep(self.list_took / 2)
@@ -259,7 +259,7 @@ class FakeApi:
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""
         if self.budget is not None:
-            await self.budget.wait_for_reading()
+            await self.budget.wait_for_place(Purpose.READING)
         self.readings.append((automation_id, self.clock.now()))
         await asyncio.sleep(self.get_took / 2)
         automation = None if automation_id in self.get_hides else self._automations.get(automation_id)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
-from scheduler.core.request_budget import MINUTE, compute_need
+from scheduler.core.request_budget import MINUTE, Purpose, compute_need
 from scheduler.upstream.budget import Budget
 from tests.virtual import VirtualClock, run_virtual
 
@@ -66,7 +67,9 @@ def test_a_poll_that_the_reserve_admits_goes_before_a_fire() -> None:
         asked.expect(compute_need(poll_interval=30.0, polls=0.0, pages=1))
         assert [fire(asked) for _ in range(4)] == [True, True, True, False]
         log: list[tuple[str, float]] = []
-        await asyncio.gather(*(sent_at(asked.wait_for_poll, log, "poll") for _ in range(2)))
+        await asyncio.gather(
+            *(sent_at(partial(asked.wait_for_place, Purpose.POLL), log, "poll") for _ in range(2))
+        )
         return log
 
     assert [at for _, at in run_virtual(main())] == [0.0, pytest.approx(60.0, abs=0.01)]
@@ -78,9 +81,13 @@ def test_polls_go_before_readings_that_have_waited_for_longer() -> None:
         log: list[tuple[str, float]] = []
         for _ in range(4):
             fire(asked)
-        waiting = [asyncio.ensure_future(sent_at(asked.wait_for_reading, log, "reading"))]
+        waiting = [
+            asyncio.ensure_future(sent_at(partial(asked.wait_for_place, Purpose.READING), log, "reading"))
+        ]
         await asyncio.sleep(1)
-        waiting.append(asyncio.ensure_future(sent_at(asked.wait_for_poll, log, "poll")))
+        waiting.append(
+            asyncio.ensure_future(sent_at(partial(asked.wait_for_place, Purpose.POLL), log, "poll"))
+        )
         await asyncio.gather(*waiting)
         return [who for who, _ in log]
 
@@ -91,7 +98,10 @@ def test_a_fire_goes_at_once_while_readings_wait_for_their_share() -> None:
     async def main() -> float:
         asked, _ = budget(per_minute=4)
         log: list[tuple[str, float]] = []
-        readings = [asyncio.ensure_future(sent_at(asked.wait_for_reading, log, "reading")) for _ in range(5)]
+        readings = [
+            asyncio.ensure_future(sent_at(partial(asked.wait_for_place, Purpose.READING), log, "reading"))
+            for _ in range(5)
+        ]
         await asyncio.sleep(1)
         assert fire(asked)
         fired = asyncio.get_running_loop().time()
@@ -107,7 +117,7 @@ def test_nothing_passes_while_the_target_has_told_us_to_wait() -> None:
         log: list[tuple[str, float]] = []
         asked.block(12.0)
         assert not fire(asked)
-        await sent_at(asked.wait_for_poll, log, "poll")
+        await sent_at(partial(asked.wait_for_place, Purpose.POLL), log, "poll")
         assert fire(asked)
         return log
 
@@ -119,7 +129,9 @@ def test_a_block_also_stops_those_who_wait_already() -> None:
         asked, _ = budget(per_minute=1)
         log: list[tuple[str, float]] = []
         fire(asked)
-        waiting = asyncio.ensure_future(sent_at(asked.wait_for_reading, log, "reading"))
+        waiting = asyncio.ensure_future(
+            sent_at(partial(asked.wait_for_place, Purpose.READING), log, "reading")
+        )
         await asyncio.sleep(30)
         asked.block(100.0)
         await waiting
@@ -132,7 +144,9 @@ def test_a_suspend_counts_as_time_that_went_by() -> None:
     async def main() -> float:
         asked, clock = budget(per_minute=1)
         fire(asked)
-        waiting = asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading"))
+        waiting = asyncio.ensure_future(
+            sent_at(partial(asked.wait_for_place, Purpose.READING), [], "reading")
+        )
         await asyncio.sleep(1)
         clock.suspend(300.0)
         await waiting
@@ -146,7 +160,7 @@ def test_who_waits_goes_when_another_limit_lets_it() -> None:
         asked, _ = budget(per_minute=1)
         log: list[tuple[str, float]] = []
         fire(asked)
-        waiting = asyncio.create_task(sent_at(asked.wait_for_reading, log, "reading"))
+        waiting = asyncio.create_task(sent_at(partial(asked.wait_for_place, Purpose.READING), log, "reading"))
         await asyncio.sleep(5.0)
         asked.set_limits(per_minute=2, per_hour=100)
         await waiting
@@ -160,7 +174,8 @@ def test_a_wait_that_is_cancelled_in_the_queue_stops_nobody_behind_it() -> None:
         asked, _ = budget(per_minute=1)
         fire(asked)
         first, second = (
-            asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2)
+            asyncio.ensure_future(sent_at(partial(asked.wait_for_place, Purpose.READING), [], "reading"))
+            for _ in range(2)
         )
         await asyncio.sleep(1)
         first.cancel()
@@ -175,7 +190,8 @@ def test_a_wait_that_is_cancelled_between_its_place_and_its_hearing_of_it_gives_
         asked, _ = budget(per_minute=1)
         fire(asked)
         first, second = (
-            asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2)
+            asyncio.ensure_future(sent_at(partial(asked.wait_for_place, Purpose.READING), [], "reading"))
+            for _ in range(2)
         )
         asyncio.get_running_loop().call_at(
             MINUTE + 5e-10, first.cancel

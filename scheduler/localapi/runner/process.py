@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Final
 _SUBREAPER: Final = Path(__file__).with_name("subreaper.py")
 _END_TIMEOUT: Final = 15.0
 """Seconds for the subreaper, beyond the command's grace, to kill the remaining processes and to report."""
+_PIECE: Final = 2**16  # bytes
 _POLL_INTERVAL: Final = 0.005  # seconds
 _OUTPUT_TIMEOUT: Final = 1.0
 """Seconds to read the output after the end of the processes.
@@ -101,13 +102,15 @@ class _Subreaper:
     ``command_end`` is the report on the command's end; empty when the subreaper was killed.
     """
 
+    _pipe: asyncio.BaseTransport
+    _listener: asyncio.Task[None]
+
     def __init__(
         self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._listener: _Listener | None = None
         self.command_end = asyncio.create_task(self._read_report())
 
     @classmethod
@@ -115,8 +118,11 @@ class _Subreaper:
         """Start the subreaper, and with the subreaper the command. Raises OSError."""
         process, server_end, pipe = _start_subreaper(command)
         subreaper = cls(process, *await asyncio.open_unix_connection(sock=server_end))
-        loop = asyncio.get_running_loop()
-        _, subreaper._listener = await loop.connect_read_pipe(lambda: _Listener(on_output), pipe)
+        output = asyncio.StreamReader()
+        subreaper._pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), pipe
+        )
+        subreaper._listener = asyncio.create_task(_pass_on(output, on_output))
         return subreaper
 
     async def finish(self, seconds: float) -> dict[str, Any]:
@@ -138,11 +144,9 @@ class _Subreaper:
     async def close(self) -> None:
         """Read the rest of the output, and release all resources."""
         self._writer.close()
-        if self._listener is not None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._listener.closed.wait(), _OUTPUT_TIMEOUT)
-            self._listener.close()
-            await self._listener.closed.wait()
+        await asyncio.wait({self._listener}, timeout=_OUTPUT_TIMEOUT)
+        self._pipe.close()
+        await self._listener
         while self._process.poll() is None:  # noqa: ASYNC110 - a thread that waits cannot be had where a run has used them all up
             await asyncio.sleep(_POLL_INTERVAL)
         self.command_end.cancel()
@@ -183,27 +187,10 @@ def _start_subreaper(command: Invocation) -> "tuple[subprocess.Popen[bytes], soc
     return process, server_end, pipe
 
 
-class _Listener(asyncio.Protocol):
-    """Passes the content of a pipe on."""
-
-    def __init__(self, on_output: Callable[[bytes], None]) -> None:
-        self._on_output = on_output
-        self._transport: asyncio.BaseTransport | None = None
-        self.closed = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._on_output(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        self.closed.set()
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._transport is not None:
-            self._transport.close()
+async def _pass_on(reader: asyncio.StreamReader, on_output: Callable[[bytes], None]) -> None:
+    with suppress(OSError):
+        while content := await reader.read(_PIECE):
+            on_output(content)
 
 
 def kill_child(process: asyncio.subprocess.Process) -> None:
