@@ -121,9 +121,10 @@ def open_database(
     )
 
 
+# Create all tables.
 _M001_FIRST_TABLES: Final = Migration("m001_first_tables", _FIRST_TABLES)
-"""Create all tables."""
 
+# Add cancellations of runs, by any process with the file open, and the last use of keys.
 _M002_CANCELLING_AND_USE: Final = Migration(
     "m002_cancelling_and_use",
     (
@@ -135,8 +136,8 @@ _M002_CANCELLING_AND_USE: Final = Migration(
         "ALTER TABLE keys ADD COLUMN last_used_at TEXT",
     ),
 )
-"""Add cancellations of runs, by any process with the file open, and the last use of keys."""
 
+# Add a version to the order of each project's automations, changed by insert, delete and rename.
 _M003_VERSION_OF_THE_ORDER: Final = Migration(
     "m003_version_of_the_order",
     (
@@ -162,8 +163,10 @@ _M003_VERSION_OF_THE_ORDER: Final = Migration(
         """,
     ),
 )
-"""Add a version to the order of each project's automations, changed by insert, delete and rename."""
 
+# Store answers by project instead of by key. A client that repeats a request after a rotation gets the
+# first answer. Several keys of a project may have left an answer to the same request. The earliest answer
+# stays, among the answers that can still be given: an answer is given for seven days.
 _M004_ANSWERS_BY_PROJECT: Final = Migration(
     "m004_answers_by_project",
     (
@@ -195,13 +198,8 @@ _M004_ANSWERS_BY_PROJECT: Final = Migration(
         "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
     ),
 )
-"""Store answers by project instead of by key.
 
-A client that repeats a request after a rotation gets the first answer. Several keys of a project may have
-left an answer to the same request. The earliest answer stays, among the answers that can still be given:
-an answer is given for seven days.
-"""
-
+# Add an index for each query of the queue, so that no query reads ended runs.
 _M005_RUNS_THAT_WAIT: Final = Migration(
     "m005_runs_that_wait",
     (
@@ -215,8 +213,8 @@ _M005_RUNS_THAT_WAIT: Final = Migration(
         "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
     ),
 )
-"""Add an index for each query of the queue, so that no query reads ended runs."""
 
+# Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation.
 _M006_CANCELLATIONS_OF_MANY: Final = Migration(
     "m006_cancellations_of_many",
     (
@@ -235,8 +233,10 @@ _M006_CANCELLATIONS_OF_MANY: Final = Migration(
         """,
     ),
 )
-"""Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation."""
 
+# Keep each prompt once, for all runs and answers with this prompt. Existing runs keep the text for now:
+# moving gigabytes takes long. `prompts.move_run_prompts` moves the texts slice by slice, while the server
+# serves. Existing answers keep the text: the answers are gone a week later.
 _M007_PROMPTS_ONCE: Final = Migration(
     "m007_prompts_once",
     (
@@ -254,12 +254,6 @@ _M007_PROMPTS_ONCE: Final = Migration(
         "CREATE INDEX answers_by_prompt ON idempotent_answers (prompt_id) WHERE prompt_id IS NOT NULL",
     ),
 )
-"""Keep each prompt once, for all runs and answers with this prompt.
-
-Existing runs keep the text for now: moving gigabytes takes long. `prompts.move_run_prompts` moves the
-texts slice by slice, while the server serves. Existing answers keep the text: the answers are gone a week
-later.
-"""
 
 MIGRATIONS: Final = (
     _M001_FIRST_TABLES,
