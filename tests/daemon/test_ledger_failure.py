@@ -10,7 +10,7 @@ import pytest
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import DeliveryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp
-from scheduler.daemon import context, planner
+from scheduler.daemon import ledger_health, planner
 from scheduler.daemon.clock import LONGEST_BACK_OFF
 from scheduler.daemon.ledger_health import LedgerHealth
 from tests.daemon.world import NOON, Process, World, in_world
@@ -61,7 +61,7 @@ def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without the write of another, the longest back-off would be waited to its end."""
-    monkeypatch.setattr(context, "back_off", lambda _failures: LONGEST_BACK_OFF)
+    monkeypatch.setattr(ledger_health, "back_off", lambda _failures: LONGEST_BACK_OFF)
 
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")

@@ -15,7 +15,7 @@ from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Concurrency
 from scheduler.core.reconcile import RunReading, UnknownAttempt
 from scheduler.core.response import AttemptResponse, MaybeStarted
-from scheduler.daemon import context
+from scheduler.daemon import ledger_health
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.defaults import make_policies
@@ -500,7 +500,7 @@ def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_
     outage: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not each with a back-off of its own, of which the longest counts."""
-    monkeypatch.setattr(context, "back_off", lambda failures: outage / 4 * failures)
+    monkeypatch.setattr(ledger_health, "back_off", lambda failures: outage / 4 * failures)
 
     async def story(world: World) -> None:
         automation = world.api.create("0-39 13 * * *")
