@@ -14,6 +14,7 @@ from typing import Final
 
 from scheduler.core.backlog import BacklogInterval
 from scheduler.core.cron.schedule import Schedule
+from scheduler.core.evaluated_span import evaluate_minutes
 from scheduler.core.instants import JUST_BEFORE
 from scheduler.core.model import Reason
 from scheduler.core.policy import (
@@ -66,6 +67,7 @@ def find_first_after(schedule: Schedule, after: datetime) -> datetime | None:
 
 def clear_caches() -> None:
     """Clear the cached evaluations: the zone data may have changed."""
+    evaluate_minutes.cache_clear()
     measure_extent.cache_clear()
     find_first_after.cache_clear()
     find_last_instant.cache_clear()

@@ -40,6 +40,7 @@ class DueQueue:
         self._delayed: dict[str, dict[FireTime, int]] = {}
         self._delayed_instants: Counter[datetime] = Counter()
         self.delayed_count = 0
+        """Number of fire times with a past instant and a future due time."""
         self._numbers = count()
 
     def add(self, automation_id: str, moments: Sequence[FireTime], until: datetime) -> None:

@@ -383,7 +383,6 @@ class Timetable:
         time at ``now``.
         """
         self._parse = schedule
-        evaluate_minutes.cache_clear()
         clear_caches()
         self.backlog.resume_postponed_intervals()
         changed = [entry for entry in self._entries.values() if not self._reconsider_entry(entry, now)]
