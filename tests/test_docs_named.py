@@ -50,23 +50,22 @@ def calls() -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command that these words name, and what is left of them. Raises click.UsageError."""
-    command: click.Command = root
-    context = click.Context(root, info_name="scheduler")
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        name, found, words = command.resolve_command(context, words)
+def resolved(words: list[str]) -> tuple[click.Context, list[str]]:
+    """A context of the command that these words name, and what is left of them. Raises click.UsageError."""
+    context = root.make_context("scheduler", [], resilient_parsing=True)
+    while isinstance(context.command, click.Group) and words and not words[0].startswith("-"):
+        name, found, words = context.command.resolve_command(context, words)
         assert found is not None
-        command, context = found, click.Context(found, parent=context, info_name=name)
-    return command, words
+        context = click.Context(found, parent=context, info_name=name)
+    return context, words
 
 
 @pytest.mark.parametrize(("document", "call"), calls())
 def test_every_command_and_option_that_is_named_is_there(document: str, call: str) -> None:
-    command, words = resolved(shlex.split(call.replace("…", ""), comments=True))
+    context, words = resolved(shlex.split(call.replace("…", ""), comments=True))
     known = {
         option
-        for parameter in command.get_params(click.Context(command))
+        for parameter in context.command.get_params(context)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
     named = {word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2}

@@ -27,14 +27,13 @@ COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the 
 def _print_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:  # noqa: FBT001  click calls it so
     """Print the version with the module that no other command needs."""
     if is_given and not context.resilient_parsing:
-        from scheduler.cli.output import print_line
         from scheduler.cli.revision import describe_version
 
-        print_line(f"{PROGRAM} {describe_version()}")
+        output.print_line(f"{PROGRAM} {describe_version()}")
         context.exit()
 
 
-@click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
+@click.group(PROGRAM, cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -53,9 +52,9 @@ def root() -> None:
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main() -> NoReturn:
     """Run a command, and exit the process with its exit status."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -5,16 +5,15 @@ The database is opened as its owner, beside a server that may have the database 
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from scheduler.cli.file_owner import act_as_owner
 from scheduler.core.command_line import format_api_command
-from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.core.errors import Unreachable
 from scheduler.database import Database
-from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.schema import open_database
 
 T = TypeVar("T")
@@ -39,28 +38,6 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
             os.umask(before)
 
 
-@contextmanager
-def lock_database(path: Path) -> Iterator[None]:
-    """Lock a database that may not exist yet, so that no server uses the database.
-
-    The process may change its user during the block. Raises `ConfigurationError` naming the server that uses
-    the database, or for a missing folder.
-    """
-    with act_as_owner(path):
-        if not path.parent.is_dir():
-            raise ConfigurationError(
-                f"there is no folder {path.parent}; name another in [api] database, or install the API first"
-            )
-        lock = ServerLock.acquire(path)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 async def _carry_out(path: Path, use: Callable[[Database], Awaitable[T]]) -> T:
-    database = open_database(path)
-    try:
+    with closing(open_database(path)) as database:
         return await use(database)
-    finally:
-        database.close()

@@ -45,28 +45,23 @@ def compare_with_api(
     """
     configured = {target.name: target for target in settings.targets}
     for known in audit.targets:
-        target = configured.get(known.name)
-        if target is None:
+        if known.name not in configured:
             notes.append(
                 f"target {known.name}: the API was not asked for the newest runs, because the target "
                 "is not configured"
             )
             continue
         try:
-            snapshot = asyncio.run(_fetch_snapshot(target))
+            snapshot = asyncio.run(_fetch_snapshot(configured[known.name]))
         except SchedulerError as error:
             notes.append(f"target {known.name}: the API could not be asked for the newest runs: {error}")
             continue
-        shown = [
-            run for run in _list_newest_runs(snapshot) if run.automation_id in audit.list_names(known.name)
-        ]
+        names = audit.list_names(known.name)
+        shown = [run for run in _list_newest_runs(snapshot) if run.automation_id in names]
         with open_read_only(path) as connection:
             recorded = find_known_runs(connection, known.name, [run.run_id for run in shown])
-        were = "was" if len(shown) == 1 else "were"
-        notes.append(
-            f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which "
-            f"{were} compared"
-        )
+        compared = f"{len(shown):,} of which {'was' if len(shown) == 1 else 'were'} compared"
+        notes.append(f"target {known.name}: the API was asked for the newest runs, {compared}")
         is_known = {run.run_id: run.run_id in recorded for run in shown}
         for finding in find_unknown_runs(known.name, shown, is_known, known.snapshot_at):
             yield audit.count_finding(finding)
@@ -81,9 +76,5 @@ def _list_newest_runs(snapshot: Snapshot) -> Iterator[ApiRun]:
     ahead = timedelta(seconds=snapshot.clock_offset or 0.0)
     for automation in snapshot.automations.values():
         if automation.run_id is not None:
-            yield ApiRun(
-                automation.id,
-                automation.name,
-                automation.run_id,
-                None if automation.run_at is None else automation.run_at - ahead,
-            )
+            run_at = automation.run_at and automation.run_at - ahead
+            yield ApiRun(automation.id, automation.name, automation.run_id, run_at)

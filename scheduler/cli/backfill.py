@@ -49,10 +49,7 @@ class BackfillClient:
         self._wait_until_taken_up()
         taken_up()
         with open_read_only(self.path) as connection:
-            while True:
-                row = read_row(connection, self.request.occurrence)
-                if row is None or row.outcome is not None:
-                    break
+            while (row := read_row(connection, self.request.occurrence)) and row.outcome is None:
                 if not is_locked(self.path):
                     raise Unreachable(
                         "the daemon ended while the occurrence was open; the next daemon goes on with it"
@@ -69,9 +66,8 @@ class BackfillClient:
         occurrence, until = self.request.occurrence, time.perf_counter() + PATIENCE
         with open_read_only(self.path) as connection:
             while is_requested(connection, occurrence):
-                if time.perf_counter() > until and write(
-                    self.path, partial(withdraw_request, occurrence=occurrence)
-                ):
+                is_late = time.perf_counter() > until
+                if is_late and write(self.path, partial(withdraw_request, occurrence=occurrence)):
                     raise AnswerIsNo(
                         f"the daemon did not take up the request within {PATIENCE:.0f} s, and the "
                         f"request is withdrawn; see `{format_command('status')}`"

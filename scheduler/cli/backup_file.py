@@ -7,7 +7,6 @@ any part is written elsewhere.
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -76,14 +75,11 @@ def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> No
         copy_database(source, into)
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """An open backup, readable also after the process changes its user.
+Backup = Mapping[DatabaseKind, Callable[[Path], None]]
+"""An open backup, readable also after the process changes its user.
 
-    ``stages`` maps a kind of database to the function that writes the database into a new file.
-    """
-
-    stages: Mapping[DatabaseKind, Callable[[Path], None]]
+A backup maps each kind of database to the function that writes the database into a new file.
+"""
 
 
 @contextmanager
@@ -96,18 +92,16 @@ def open_backup(file: Path) -> Iterator[Backup]:
         if not beginning:
             raise _make_no_tables_error(file)
         if beginning != SQLITE_HEADER:
-            by_member = {kind.member: kind for kind in KINDS}
-            members = read_members(content, file, by_member)
-            yield Backup(
-                {
-                    by_member[name]: partial(_stage_member, file, content, member)
-                    for name, member in members.items()
-                }
-            )
+            kinds = {kind.member: kind for kind in KINDS}
+            members = read_members(content, file, kinds).values()
+            yield {
+                kinds[member.name]: partial(_stage_member, file, content, member, kinds[member.name])
+                for member in members
+            }
             return
     with open_copy(file, file) as connection:
         kind = _find_kind(file, connection)
-        yield Backup({kind: partial(_stage_database, file, connection, kind)})
+        yield {kind: partial(_stage_database, file, connection, kind)}
 
 
 def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
@@ -134,9 +128,8 @@ def _stage_database(file: Path, connection: sqlite3.Connection, kind: DatabaseKi
         copy_database(connection, into)
 
 
-def _stage_member(file: Path, content: BinaryIO, member: Member, staged: Path) -> None:
+def _stage_member(file: Path, content: BinaryIO, member: Member, kind: DatabaseKind, staged: Path) -> None:
     unpack(content, member, staged)
-    kind = next(kind for kind in KINDS if kind.member == member.name)
     with open_copy(staged, file) as connection:
         if _find_kind(file, connection) is not kind:
             raise DatabaseRefused(f"{file} is no backup: its {member.name} is no {kind.name}")

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Final
 
 from scheduler.cli.output import Json
-from scheduler.cli.times import END_OF_TIME
-from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
-from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from scheduler.core.instants import END_OF_TIME, from_text, to_text, to_text_seconds
+from scheduler.settings.models import ScheduleSettings
 
 FIELDS: Final = ("cron", "timezone", "from", "count")
 MAX_FIRES: Final = 10_000
@@ -26,12 +26,11 @@ class _BadLine(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BatchDefaults:
-    """The defaults for fields missing in a line, and the policies at clock changes."""
+    """The defaults for fields missing in a line, and the settings with the policies at clock changes."""
 
     after: datetime
     count: int
-    dst_gap: GapPolicy
-    dst_repeat: RepeatPolicy
+    settings: ScheduleSettings
 
 
 def answer_lines(lines: Iterable[bytes], defaults: BatchDefaults) -> Iterator[Json]:
@@ -84,15 +83,13 @@ def _list_fires(fields: Mapping[str, object], defaults: BatchDefaults) -> list[s
         raise _BadLine(f"unknown field {unknown[0]!r}; there are {', '.join(FIELDS)}")
     if "cron" not in fields:
         raise _BadLine(f"the field 'cron' is missing; write {_FORM}")
-    timezone = fields.get("timezone", "UTC")
+    timezone, settings = fields.get("timezone", "UTC"), defaults.settings
     schedule = Schedule.parse(
-        fields["cron"], timezone, dst_gap=defaults.dst_gap, dst_repeat=defaults.dst_repeat
+        fields["cron"], timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat
     )
     after = _parse_instant(fields["from"]) if "from" in fields else defaults.after
     count = _parse_count(fields["count"]) if "count" in fields else defaults.count
-    return [
-        to_text_seconds(instant) for instant in islice(schedule.iterate_between(after, END_OF_TIME), count)
-    ]
+    return [*map(to_text_seconds, islice(schedule.iterate_between(after, END_OF_TIME), count))]
 
 
 def _parse_instant(value: object) -> datetime:

@@ -21,7 +21,7 @@ from scheduler.core.errors import Unreachable
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 from scheduler.database import Database
-from scheduler.localapi.runs import CancelledRuns, RunQueue
+from scheduler.localapi.runs import RunQueue
 
 _LOOK_INTERVAL: Final = 0.2  # seconds
 CANCEL_TIMEOUT: Final = 20.0
@@ -58,14 +58,11 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
     ``automation`` is an id or a name; None: all automations. With ``ask`` a person must agree first. Raises
     `AnswerIsNo` when no automation matches, or several match.
     """
-    queue = RunQueue(database, now)
-    automation_id = (
-        None
-        if automation is None
-        else await database.browse(
+    queue, automation_id = RunQueue(database, now), None
+    if automation is not None:
+        automation_id = await database.browse(
             lambda connection: find_automation(make_embedded_collection(connection), automation).id
         )
-    )
     if ask and not await _confirm(queue):
         raise AnswerIsNo("nothing was cancelled")
     cancelled = await queue.cancel_all(automation_id)
@@ -75,12 +72,13 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
         return
 
     async def count_remaining() -> int:
-        return await queue.count_waiting(automation_id, cancelled.up_to) + await queue.count_unfinished_among(
-            cancelled.running
-        )
+        waiting = await queue.count_waiting(automation_id, cancelled.up_to)
+        return waiting + await queue.count_unfinished_among(cancelled.running)
 
     await _wait(count_remaining, total)
-    print_line(f"cancelled {_describe(cancelled)}")
+    parts = [(cancelled.waiting, "waiting"), (len(cancelled.running), "in progress")]
+    counts = ", ".join(f"{count:,} {state}" for count, state in parts if count)
+    print_line(f"cancelled {pluralize(total, 'run')}: {counts}")
 
 
 async def _confirm(queue: RunQueue) -> bool:
@@ -103,16 +101,9 @@ async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
             show(1.0)
             runs = "1 run has" if count == 1 else f"{count:,} runs have"
             raise Unreachable(
-                f"{runs} not ended yet. The cancellation stands, and takes effect when the embedded "
-                "API runs: "
-                f"`{format_api_command()}` starts it"
+                f"{runs} not ended yet. The cancellation stands, and takes effect when the embedded API "
+                f"runs: `{format_api_command()}` starts it"
             )
         show(1 - count / total)
         await asyncio.sleep(_LOOK_INTERVAL)
     show(1.0)
-
-
-def _describe(cancelled: CancelledRuns) -> str:
-    parts = [(cancelled.waiting, "waiting"), (len(cancelled.running), "in progress")]
-    total = sum(count for count, _ in parts)
-    return f"{pluralize(total, 'run')}: " + ", ".join(f"{count:,} {what}" for count, what in parts if count)

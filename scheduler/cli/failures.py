@@ -1,6 +1,5 @@
 """The failure of a command: an exit status for scripts, and a message with the place and the remedy."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -16,40 +15,34 @@ UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130  # as a shell reports SIGINT
 
 
-class AnswerIsNo(click.ClickException):
+class AnswerIsNo(SchedulerError):
     """The requested thing does not exist, or the answer is no.
 
     For an answer that needs a message. A command that has printed its answer calls ``context.exit(1)``
     instead.
     """
 
-    exit_code = ANSWER_IS_NO
-
-    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.details = details
-        """Lines after the message."""
-
 
 def report(error: click.ClickException | SchedulerError) -> int:
     """Print the error, and return the exit status."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        print_to_stderr(error.format_message())  # the help of a group without a command
-        return error.exit_code
     if isinstance(error, click.ClickException):
-        print_to_stderr(f"{_format_label()} {to_printable(error.format_message())}")
-        for detail in error.details if isinstance(error, AnswerIsNo) else ():
-            print_to_stderr(to_printable(detail))
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            _, *words = error.ctx.command_path.split()
-            print_to_stderr(f"try: {help_command(*words)}", is_whole=True)
-        return error.exit_code
-    first, *rest = str(error).splitlines() or [type(error).__name__]
-    print_to_stderr(f"{_format_label()} {to_printable(first)}")
-    for line in rest:
-        print_to_stderr(to_printable(line))
+        return _report_use(error)
+    _print_error("\n".join(map(to_printable, str(error).splitlines())) or type(error).__name__)
+    if isinstance(error, AnswerIsNo):
+        return ANSWER_IS_NO
     return UNREACHABLE if isinstance(error, Unreachable) else WRONG_USE
 
 
-def _format_label() -> str:
-    return style("error:", "red", error=True)
+def _report_use(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print_to_stderr(error.format_message())  # the help of a group without a command
+        return error.exit_code
+    _print_error(to_printable(error.format_message()))
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        _, *words = error.ctx.command_path.split()
+        print_to_stderr(f"try: {help_command(*words)}", is_whole=True)
+    return error.exit_code
+
+
+def _print_error(text: str) -> None:
+    print_to_stderr(f"{style('error:', 'red', error=True)} {text}")

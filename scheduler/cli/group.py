@@ -8,20 +8,21 @@ import difflib
 import importlib
 import os
 import pkgutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from scheduler.cli import commands
 from scheduler.cli.program import find_program
 from scheduler.core.command_line import STATE_DIR, format_daemon_command, set_caller, set_targets
 from scheduler.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from scheduler.settings import Assignment, Configuration
+    from scheduler.settings import Configuration
 
 FILE_NAME: Final = "scheduler.toml"
 """The name of the configuration file in a state directory."""
@@ -40,7 +41,7 @@ class Source:
     file: Path | None = None
     state_dir: Path | None = None
 
-    def load(self, command_line: Sequence["Assignment"] = ()) -> "Configuration":
+    def load(self) -> "Configuration":
         """Load the configuration from all sources.
 
         Raises `SettingsError`, and `ConfigurationError` when the state directory has no configuration or was
@@ -48,11 +49,8 @@ class Source:
         """
         from scheduler.settings import load
 
-        configuration = load(
-            self.file if self.state_dir is None else self._find_state_file(self.state_dir),
-            os.environ,
-            command_line,
-        )
+        file = self.file if self.state_dir is None else self._find_state_file(self.state_dir)
+        configuration = load(file, os.environ)
         set_targets(len(configuration.settings.targets))
         if self.state_dir is not None:
             from scheduler.cli.moved_directory import refuse_moved_directory
@@ -89,16 +87,7 @@ class Source:
         return file
 
 
-class _WithHelp(click.Command):
-    """A command whose help has two names."""
-
-    def get_help_option_names(self, ctx: click.Context) -> list[str]:
-        """Return the same names for every context: click keeps the option that the first call makes."""
-        del ctx
-        return ["-h", "--help"]
-
-
-class SchedulerCommand(_WithHelp):
+class SchedulerCommand(click.Command):
     """A command with examples in its help, and with the common options ``--config`` and ``--state-dir``."""
 
     def __init__(
@@ -110,8 +99,8 @@ class SchedulerCommand(_WithHelp):
         params: Iterable[click.Parameter] = (),
         **attributes: Any,
     ) -> None:
-        super().__init__(name, params=[*params, *_make_configuration_options()], **attributes)
-        self.examples = tuple(examples)
+        super().__init__(name, params=[*params, *_CONFIGURATION_OPTIONS], **attributes)
+        self.examples = examples
         self.section = section
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -123,10 +112,7 @@ class SchedulerCommand(_WithHelp):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description, and the forms of the argument AUTOMATION."""
         super().format_help_text(ctx, formatter)
-        if any(
-            parameter.name == "automation" and isinstance(parameter, click.Argument)
-            for parameter in self.params
-        ):
+        if "automation" in {param.name for param in self.params if isinstance(param, click.Argument)}:
             formatter.write_paragraph()
             with formatter.indentation():
                 formatter.write_text(f"AUTOMATION is {AUTOMATION_FORMS}.")
@@ -139,7 +125,7 @@ class SchedulerCommand(_WithHelp):
                 formatter.write(f"{'':{formatter.current_indent}}$ {example}\n")
 
 
-class SchedulerGroup(_WithHelp, click.Group):
+class SchedulerGroup(click.Group):
     """Several commands under one name."""
 
     command_class = SchedulerCommand
@@ -159,77 +145,59 @@ class SchedulerGroup(_WithHelp, click.Group):
         known = self.list_commands(ctx)
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, known, n=1)
-            raise click.UsageError(
-                f"there is no command {name!r}; "
-                + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"),
-                ctx,
-            )
+            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            raise click.UsageError(f"there is no command {name!r}; {advice}", ctx)
         return super().resolve_command(ctx, args)
 
 
 class CommandFolder(SchedulerGroup):
-    """The commands whose modules are in a package. Each module is imported on demand."""
-
-    def __init__(self, *arguments: Any, folder: str, **attributes: Any) -> None:
-        super().__init__(*arguments, **attributes)
-        self.folder = folder
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of the commands, in alphabetical order."""
-        package = importlib.import_module(self.folder)
-        return tuple(
-            sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__))
-        )
+    """The commands in `scheduler.cli.commands`. Each module is imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the names of the commands."""
+        """List the names of the commands, in alphabetical order."""
         del ctx
-        return list(self.names)
+        return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name; None for an unknown name."""
-        del ctx
-        if cmd_name not in self.names:
+        if cmd_name not in self.list_commands(ctx):
             return None
-        command = importlib.import_module(f"{self.folder}.{cmd_name.replace('-', '_')}").command
+        command = importlib.import_module(f"{commands.__name__}.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands under their headings."""
-        commands = [command for name in self.names if (command := self.get_command(ctx, name))]
-        room = formatter.width - max(map(len, self.names)) - 6  # indentation and gap between both columns
+        names = self.list_commands(ctx)
+        room = formatter.width - max(map(len, names)) - 6  # indentation and gap between both columns
+        rows = defaultdict[str, list[tuple[str, str]]](list)
+        for name in names:
+            command = self.get_command(ctx, name)
+            assert isinstance(command, SchedulerCommand | SchedulerGroup)
+            rows[command.section].append((name, command.get_short_help_str(room)))
         for section in SECTIONS:
-            rows = [
-                (str(one.name), one.get_short_help_str(room))
-                for one in commands
-                if getattr(one, "section", "") == section
-            ]
-            if rows:
-                with formatter.section(section):
-                    formatter.write_dl(rows)
+            with formatter.section(section):
+                formatter.write_dl(rows[section])
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 """The option for every command that reads."""
 
 
-def _make_configuration_options() -> list[click.Option]:
-    return [
-        click.Option(
-            ["--config"],
-            type=click.Path(dir_okay=False, path_type=Path),
-            metavar="FILE",
-            help="The configuration file, in TOML.",
-        ),
-        click.Option(
-            ["--state-dir"],
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            help=f"Use DIR/{FILE_NAME}, which `scheduler up` wrote.",
-        ),
-    ]
+_CONFIGURATION_OPTIONS: Final = (
+    click.Option(
+        ["--config"],
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="The configuration file, in TOML.",
+    ),
+    click.Option(
+        ["--state-dir"],
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help=f"Use DIR/{FILE_NAME}, which `scheduler up` wrote.",
+    ),
+)
 
 
 def make_source(file: Path | None, state_dir: Path | None) -> Source:

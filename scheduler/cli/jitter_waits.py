@@ -6,18 +6,16 @@ last. No daemon is asked.
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import cast
+from typing import NamedTuple
 
 from scheduler.audit.versions import find_periods
-from scheduler.cli.recorded_policies import read_settings
-from scheduler.core.automation_filter import make_automation_filter
+from scheduler.core.automation_filter import make_match
 from scheduler.core.backlog_decisions import find_last_instant
-from scheduler.core.cron.schedule import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.instants import END_OF_TIME
-from scheduler.core.model import Automation, Definition, Occurrence
+from scheduler.core.model import Definition, Occurrence
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import compute_due
 from scheduler.core.status import WaitStatus
@@ -32,9 +30,11 @@ from scheduler.settings import Settings
 def derive_lines(
     connection: sqlite3.Connection, settings: Settings, automation: str | None, now: datetime
 ) -> list[Line]:
-    """Derive the lines of all automations, or of the automations that match an id, a name or a pattern."""
-    settings = read_settings(connection, settings)
-    is_wanted = (lambda _: True) if automation is None else make_automation_filter(automation)
+    """Derive the lines of all automations, or of the automations that match an id, a name or a pattern.
+
+    ``settings`` are the settings recorded last.
+    """
+    is_wanted = make_match("*" if automation is None else automation)
     return [
         make_line(target, wait)
         for target, wait in _derive(connection, settings, is_wanted, now)
@@ -43,54 +43,38 @@ def derive_lines(
 
 
 def _derive(
-    connection: sqlite3.Connection, settings: Settings, is_wanted: Callable[[Automation], bool], now: datetime
+    connection: sqlite3.Connection, settings: Settings, is_wanted: Callable[[str, str], bool], now: datetime
 ) -> Iterator[tuple[str, WaitStatus]]:
     """Yield the newest instant of each automation that is not due yet.
 
     Jitter is less than half the time to the next instant, so an automation has only one such instant.
     """
-    rules = read_dst_rules(connection) or (settings.schedule.dst_gap, settings.schedule.dst_repeat)
-    gap, repeat = cast("GapPolicy", rules[0]), cast("RepeatPolicy", rules[1])
+    gap, repeat = read_dst_rules(connection) or (settings.schedule.dst_gap, settings.schedule.dst_repeat)
 
     @cache
-    def parse(definition: Definition) -> Schedule | None:
+    def find_newest(
+        definition: Definition, after: datetime, until: datetime
+    ) -> tuple[Schedule, datetime] | None:
         cron, timezone = definition.cron_expression, definition.timezone
         try:
-            return Schedule.parse(cron, timezone, dst_gap=gap, dst_repeat=repeat)
+            schedule = Schedule.parse(cron, timezone, dst_gap=gap, dst_repeat=repeat)
         except InvalidSchedule:  # because of the zone data of this process
             return None
+        instant = find_last_instant(schedule, after, until)
+        return None if instant is None else (schedule, instant)
 
-    find_cached_newest = cache(find_last_instant)
-    for version in _list_versions(
-        connection, now - max(policies.jitter for policies in settings.all_policies)
-    ):
-        policies, schedule = (
-            settings.find_policies(version.automation_id, version.name),
-            parse(version.definition),
-        )
-        if (
-            not policies.jitter
-            or schedule is None
-            or not is_wanted(Automation(version.automation_id, version.name, version.definition))
-        ):
+    since = now - max(policies.jitter for policies in settings.all_policies)
+    for target, automation_id, name, definition, begin, end in _list_versions(connection, since):
+        policies = settings.find_policies(automation_id, name)
+        if not policies.jitter or not is_wanted(automation_id, name):
             continue
-        instant = find_cached_newest(
-            schedule, max(version.begin, now - policies.jitter), min(version.end, now)
-        )
-        due = (
-            now
-            if instant is None
-            else compute_due(policies, version.target, version.automation_id, schedule, instant)
-        )
-        if instant is not None and due > now:
-            yield (
-                version.target,
-                WaitStatus(version.automation_id, version.name, instant, due, Cause.DUE, instant),
-            )
+        if newest := find_newest(definition, max(begin, now - policies.jitter), min(end, now)):
+            due = compute_due(policies, target, automation_id, *newest)
+            if due > now:
+                yield target, WaitStatus(automation_id, name, newest[1], due, Cause.DUE, newest[1])
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
+class _Version(NamedTuple):
     """A definition in force after ``begin`` and up to ``end``."""
 
     target: str
@@ -113,13 +97,7 @@ def _list_versions(connection: sqlite3.Connection, since: datetime) -> Iterator[
             yield _Version(row.target, row.automation_id, row.name, definition, since, END_OF_TIME)
     for target, automation_id in sorted(changed):
         recorded = read_automation_versions(connection, target, automation_id)
-        for force in find_periods(recorded):
-            if force.version.firing_definition is not None and force.end > since:
-                yield _Version(
-                    target,
-                    automation_id,
-                    recorded[-1].name,
-                    force.version.firing_definition,
-                    force.begin,
-                    force.end,
-                )
+        for period in find_periods(recorded):
+            firing, begin, end = period.version.firing_definition, period.begin, period.end
+            if firing is not None and end > since:
+                yield _Version(target, automation_id, recorded[-1].name, firing, begin, end)

@@ -1,11 +1,10 @@
 """The ledger during a command: used as its owner, beside a daemon that may have the ledger open too."""
 
 import asyncio
-import contextlib
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -31,13 +30,8 @@ def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises `DatabaseRefused` for a file found invalid during reading.
     """
-    with act_as_owner(path), translate_errors(path):
-        _require_ledger(path)
-        connection = open_for_reading(path)
-        try:
-            yield connection
-        finally:
-            connection.close()
+    with act_as_ledger_owner(path), closing(open_for_reading(path)) as connection:
+        yield connection
 
 
 @contextmanager
@@ -51,47 +45,17 @@ def act_as_ledger_owner(path: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def lock_existing_ledger(path: Path, at: datetime) -> Iterator[None]:
-    """Lock the ledger, so that no other process uses the ledger.
+def acquire_lock(path: Path, at: datetime) -> LedgerLock:
+    """Lock a ledger, which may not exist yet, for the owner of its files.
 
-    Raises `ConfigurationError` naming the daemon that uses the ledger, or `NoLedger`.
+    Raises `ConfigurationError` naming the daemon that uses the ledger.
     """
-    with act_as_owner(path):
-        _require_ledger(path)
-        lock = _acquire_lock(path, at)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _acquire_lock(path: Path, at: datetime) -> LedgerLock:
     lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
     if lock is None:
         raise ConfigurationError(
             f"the ledger {path} is in use by {read_holder(path)}; stop that daemon first"
         )
     return lock
-
-
-@contextmanager
-def lock_ledger(path: Path, at: datetime) -> Iterator[None]:
-    """Lock a ledger that may not exist yet, so that no daemon uses the ledger.
-
-    The process may change its user during the block. Raises `ConfigurationError` naming the daemon that uses
-    the ledger, or for a missing folder.
-    """
-    with act_as_owner(path), translate_errors(path):
-        if not path.parent.is_dir():
-            raise ConfigurationError(
-                f"there is no folder {path.parent}; name the ledger by --config, or install the daemon first"
-            )
-        lock = _acquire_lock(path, at)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def is_served(path: Path) -> bool:
@@ -113,11 +77,22 @@ def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
 
 
 async def _write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
-    database = open_ledger(path)
-    try:
+    with closing(open_ledger(path)) as database:
         return await database.write(operation)
+
+
+def write_alone(path: Path, at: datetime, operation: Callable[[sqlite3.Connection], T]) -> T:
+    """Run ``operation`` as `write` does, while no other process uses the ledger.
+
+    Raises `ConfigurationError` naming the daemon that uses the ledger, or `NoLedger`.
+    """
+    with act_as_owner(path):
+        _require_ledger(path)
+        lock = acquire_lock(path, at)
+    try:
+        return write(path, operation)
     finally:
-        database.close()
+        lock.release()
 
 
 @contextmanager
@@ -129,7 +104,7 @@ def wake_daemon_after(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, NotPermitted), act_as_owner(path):
+        with suppress(OSError, NotPermitted), act_as_owner(path):
             wake(path)
 
 

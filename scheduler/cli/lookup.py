@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import format_command
+from scheduler.core.terminal_text import to_printable
 
 LEAST_PREFIX: Final = 4
 """Minimum length of the beginning of an id. The help of the commands names the number too."""
@@ -116,19 +117,16 @@ def make_ambiguous_error(
     text: str, candidates: Sequence[Candidate], *, kind: str = "automations"
 ) -> AnswerIsNo:
     """Return the error that lists the candidates with their ids."""
-    width = max(len(candidate.id) for candidate in candidates)
-    details = [
-        f"  {candidate.id:<{width}}  {candidate.name}  {candidate.note}".rstrip()
-        for candidate in candidates[:_MAX_LISTED]
-    ]
-    if len(candidates) > _MAX_LISTED:
-        details.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
     how = "called" if any(candidate.name == text for candidate in candidates) else "whose ids begin with"
-    is_in_several = len({candidate.target for candidate in candidates}) > 1
-    advice = ", or --target" if is_in_several else ""
-    return AnswerIsNo(
-        f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}", details
-    )
+    advice = ", or --target" if len({candidate.target for candidate in candidates}) > 1 else ""
+    lines = [f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}"]
+    width = max(len(candidate.id) for candidate in candidates)
+    for candidate in candidates[:_MAX_LISTED]:
+        named = to_printable(f"{candidate.name}  {candidate.note}")
+        lines.append(f"  {candidate.id:<{width}}  {named}".rstrip())
+    if len(candidates) > _MAX_LISTED:
+        lines.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
+    return AnswerIsNo("\n".join(lines))
 
 
 def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:
@@ -155,10 +153,6 @@ def find_near(text: str, names: Iterable[str]) -> list[str]:
     by_word = {word: folded for folded in by_folded for word in _WORD.findall(folded)}
     close = difflib.get_close_matches(wanted, by_folded, n=_MAX_SUGGESTIONS, cutoff=0.7)
     holding = [folded for folded in by_folded if wanted in folded] if len(wanted) >= _SHORTEST_PART else []
-    words = [
-        by_word[word] for word in difflib.get_close_matches(wanted, by_word, n=_MAX_SUGGESTIONS, cutoff=0.8)
-    ]
-    return [
-        by_folded[folded]
-        for folded in list(dict.fromkeys([*close, *sorted(holding, key=len), *words]))[:_MAX_SUGGESTIONS]
-    ]
+    words = difflib.get_close_matches(wanted, by_word, n=_MAX_SUGGESTIONS, cutoff=0.8)
+    near = dict.fromkeys([*close, *sorted(holding, key=len), *(by_word[word] for word in words)])
+    return [by_folded[folded] for folded in islice(near, _MAX_SUGGESTIONS)]

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from scheduler.cli.ledger_file import NoLedger, write
+from scheduler.cli.ledger_file import NoLedger, wake_daemon_after, write
 from scheduler.cli.target_api import carry_out, find_document
 from scheduler.cli.times import now
 from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, UpstreamError
-from scheduler.core.model import Automation, Run, RunStatus
-from scheduler.core.response import AttemptAccepted, MaybeStarted, NotStarted, judge
+from scheduler.core.model import Run, RunStatus
+from scheduler.core.response import AttemptAccepted, AttemptVerdict, MaybeStarted, NotStarted, judge
 from scheduler.ledger.operator_requests import announce_run, record_failed_run, record_started_run
 from scheduler.settings import Settings, TargetSection
 from scheduler.upstream import ApiClient, Document
@@ -26,15 +26,16 @@ from scheduler.upstream import ApiClient, Document
 T = TypeVar("T")
 
 
-def start_run(settings: Settings, target_name: str | None, automation: str) -> Document:
-    """Start a run of an automation, and return the automation as read afterwards.
+def start_run(settings: Settings, target: TargetSection, automation: str) -> Document:
+    """Start a run of an automation, and return the automation as read afterwards. Wake the daemon.
 
     ``automation`` is an id, a name or the beginning of an id. Raises `AnswerIsNo` for an unknown automation,
     and `ConfigurationError` when the API refuses. Raises `UpstreamError` when no run was started, or when the
     outcome is unknown.
     """
-    target = settings.choose_target(target_name)
-    return carry_out(target, partial(_start_run, settings.ledger.url.path, target, automation))
+    ledger = settings.ledger.url.path
+    with wake_daemon_after(ledger):
+        return carry_out(target, partial(_start_run, ledger, target, automation))
 
 
 async def _start_run(ledger: Path, target: TargetSection, automation: str, api: ApiClient) -> Document:
@@ -45,38 +46,28 @@ async def _start_run(ledger: Path, target: TargetSection, automation: str, api: 
     )
     before = document.get("last_task_run_id")
     await api.admit()
-    verdict = judge(
-        await api.run(automation_id, str(uuid4())),
-        automation_id=automation_id,
-        taken=lambda run_id: run_id == before,
-    )
-    if isinstance(verdict, AttemptAccepted):
-        started = _make_run(verdict.automation)
-        if intent is not None:
-            await _write_to_ledger(
-                ledger, lambda connection: record_started_run(connection, intent, started, now())
-            )
-        return await api.read_document(automation_id) or document
-    maybe = isinstance(verdict, MaybeStarted)
+    answer = await api.run(automation_id, str(uuid4()))
+    verdict = judge(answer, automation_id=automation_id, taken=lambda run_id: run_id == before)
     if intent is not None:
-        await _write_to_ledger(
-            ledger,
-            lambda connection: record_failed_run(
-                connection, intent, verdict.error, refused_at=None if maybe else now()
-            ),
-        )
-    if maybe:
-        raise UpstreamError(
-            f"unknown whether a run was started: {verdict.error}; look with "
-            f"`{format_command(f'automations get {automation_id}', target=target.name)}`"
-        )
+        await _write_to_ledger(ledger, lambda connection: _record(connection, intent, verdict))
+    if isinstance(verdict, AttemptAccepted):
+        return await api.read_document(automation_id) or document
+    if isinstance(verdict, MaybeStarted):
+        look = format_command(f"automations get {automation_id}", target=target.name)
+        raise UpstreamError(f"unknown whether a run was started: {verdict.error}; look with `{look}`")
     if isinstance(verdict, NotStarted):
         raise UpstreamError(f"no run was started: {verdict.error}")
     raise ConfigurationError(f"no run was started: {verdict.error}")
 
 
-def _make_run(automation: Automation) -> Run:
-    return Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
+def _record(connection: sqlite3.Connection, intent: int, verdict: AttemptVerdict) -> None:
+    if isinstance(verdict, AttemptAccepted):
+        automation = verdict.automation
+        run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
+        record_started_run(connection, intent, run, now())
+    else:
+        refused_at = None if isinstance(verdict, MaybeStarted) else now()
+        record_failed_run(connection, intent, verdict.error, refused_at=refused_at)
 
 
 async def _write_to_ledger(ledger: Path, operation: Callable[[sqlite3.Connection], T]) -> T | None:

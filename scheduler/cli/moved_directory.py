@@ -16,45 +16,36 @@ from scheduler.settings.registry import SettingPath, format_path
 
 def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
     """Raise `ConfigurationError` when `up` made the configuration for another state directory."""
-    made = [
-        (place, path)
-        for place, path in _list_files(configuration)
-        if configuration.origins[place].kind == "file"
-    ]
+    made = list(_list_files(configuration))
     if any(path.parent.resolve() == folder.resolve() for _, path in made):
         return
     for place, path in made:
         old = path.parent
         if not old.exists() or (old / "scheduler.toml").exists():  # otherwise the place was chosen on purpose
             file = folder / "scheduler.toml"
+            correct = shlex.join(["sed", "-i", _make_sed_expression(old, folder.absolute()), str(file)])
             raise ConfigurationError(
                 f"{file} names files of another state directory: {format_path(place)} is {path}. Was "
-                f"{old} moved or copied? "
-                "Correct the paths: `sed -i "
-                f"{shlex.quote(_make_sed_expression(old, folder.absolute()))} "
-                f"{shlex.quote(str(file))}`"
+                f"{old} moved or copied? Correct the paths: `{correct}`"
             )
 
 
 def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Path]]:
     """Yield the files that `up` puts into a state directory, by setting.
 
-    Only files with the names given by `up` are included.
+    Only settings of the configuration file count, with the names given by `up`.
     """
     settings, origins = configuration.settings, configuration.origins
     candidates: list[tuple[SettingPath, Path | None, str]] = [
-        *(
-            (("target", number, "key_file"), target.key_file, "api-key")
-            for number, target in enumerate(settings.targets)
-        ),
-        (("ledger", "url"), settings.ledger.url.path, "scheduler.db"),
-        (("api", "database"), settings.api.database.path, "api.db"),
+        (("target", number, "key_file"), target.key_file, "api-key")
+        for number, target in enumerate(settings.targets)
     ]
-    yield from (
-        (place, path)
-        for place, path, name in candidates
-        if path is not None and path.name == name and place in origins
-    )
+    candidates.append((("ledger", "url"), settings.ledger.url.path, "scheduler.db"))
+    candidates.append((("api", "database"), settings.api.database.path, "api.db"))
+    for place, path, name in candidates:
+        is_in_file = place in origins and origins[place].kind == "file"
+        if path is not None and path.name == name and is_in_file:
+            yield place, path
 
 
 def _make_sed_expression(old: Path, new: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_targets
+from scheduler.cli.completion_values import complete_automations, complete_targets, complete_zones
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.output import print_to_stderr
 from scheduler.cli.times import format_local_time, now
@@ -35,6 +35,9 @@ filter_by_automation: Final = click.option(
     metavar="NAME",
     help=f"Only this automation: {AUTOMATION_FORMS}, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
+)
+choose_zone_of_cron: Final = click.option(
+    "--timezone", metavar="TZ", help="The zone of --cron. Default: UTC.", shell_complete=complete_zones
 )
 
 _UTC_KEY: Final = "scheduler.cli.options.utc"
@@ -70,11 +73,8 @@ class InstantType(click.ParamType[datetime]):
             local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC_KEY) else instant.astimezone()
             instant = local.astimezone(UTC)
         except (ValueError, OverflowError, OSError):  # OSError: the zone arithmetic of the C library
-            self.fail(
-                f"{text!r} is no time; {_FORMS}" + (", or how long ago it was (24h)" if self._ago else ""),
-                param,
-                ctx,
-            )
+            forms = f"{_FORMS}, or how long ago it was (24h)" if self._ago else _FORMS
+            self.fail(f"{text!r} is no time; {forms}", param, ctx)
         zone = "in UTC" if local.tzinfo is UTC else "in the zone of this machine; --utc reads UTC"
         option = param.opts[0] if param else "the time"
         print_to_stderr(
@@ -93,19 +93,36 @@ def _read_duration(text: str) -> datetime | None:
         return None
 
 
+choose_begin: Final = click.option(
+    "--from",
+    "after",
+    type=InstantType(),
+    metavar="TIME",
+    help="Show fire times after this time. Default: now.",
+)
+
+
+def make_time_option(name: str, text: str, *, required: bool = False) -> Callable[[Decorated], Decorated]:
+    """Make an option with an instant as value, or with a duration up to now."""
+    return click.option(name, type=InstantType(ago=True), metavar="TIME|AGO", required=required, help=text)
+
+
+def make_number_option(name: str, default: int, most: int, text: str) -> Callable[[Decorated], Decorated]:
+    """Make an option with a number from 1 to ``most`` as value."""
+    return click.option(name, type=click.IntRange(1, most), default=default, show_default=True, help=text)
+
+
 def _remember_utc(ctx: click.Context, param: click.Parameter, value: object) -> None:
     del param
     ctx.meta[_UTC_KEY] = value
 
 
-def add_utc_option(command: Decorated) -> Decorated:
-    """Add the option ``--utc`` to a command with options of the type `InstantType`."""
-    option = click.option(
-        "--utc",
-        is_flag=True,
-        is_eager=True,  # before the values read in this zone
-        expose_value=False,
-        callback=_remember_utc,
-        help="Read times without an offset in UTC, not in the zone of this machine.",
-    )
-    return option(command)
+add_utc_option: Final = click.option(
+    "--utc",
+    is_flag=True,
+    is_eager=True,  # before the values read in this zone
+    expose_value=False,
+    callback=_remember_utc,
+    help="Read times without an offset in UTC, not in the zone of this machine.",
+)
+"""The option ``--utc``, for a command with options of the type `InstantType`."""

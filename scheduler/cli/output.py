@@ -11,7 +11,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Generic, Literal, NamedTuple, TextIO, TypeVar
@@ -32,10 +32,6 @@ _INDENT: Final = "    "  # for a text below its row
 _MAX_LINES: Final = 4  # for a text below its row
 _COLUMNS: Final = 80  # for a terminal of unknown width
 _FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
-
-
-class OutputFailed(Unreachable):
-    """The output could not be written, for example to a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +109,7 @@ def show(
             print_json(as_json(record))
         return
     lines = format_table(list(records), columns, get_terminal_width())
-    for text in lines:
-        print_line(text)
+    print_lines(lines)
     if not lines:
         print_to_stderr(empty)
 
@@ -136,39 +131,32 @@ def format_table(
         fitted = _fit(widths, columns, rows, width)
         below = [number for number, column in enumerate(columns) if column.below and not fitted[number]]
         # Without the columns that go below, there may be room for details again.
-        widths = (
-            _fit(
-                [0 if number in below else cells for number, cells in enumerate(widths)], columns, rows, width
-            )
-            if below
-            else fitted
-        )
+        widths = [0 if number in below else cells for number, cells in enumerate(widths)]
+        widths = _fit(widths, columns, rows, width)
     lines: list[str] = []
     for row in rows:
-        lines.append(
-            _GAP.join(_pad(*part) for part in zip(row, widths, columns, strict=True) if part[1]).rstrip()
-        )
-        texts = [
-            f"{columns[number].title}: {row[number].text}"
-            for number in below
-            if row[number].text and row is not titles
-        ]
-        lines += [
-            _INDENT + part
-            for text in texts
-            for part in _break(text, max(_MIN_WIDTH, (width or 0) - len(_INDENT)))
-        ]
+        shown = [part for part in zip(row, widths, columns, strict=True) if part[1]]
+        lines.append(_GAP.join(_pad(*part) for part in shown).rstrip())
+        for number in below if row is not titles else ():
+            lines += _format_below(columns[number].title, row[number].text, width or 0)
     return lines
 
 
-def format_json(value: object) -> str:
-    """Format a line of JSON, in ASCII."""
-    return json.dumps(value, separators=(", ", ": "))
+def format_indented_table(records: Sequence[_Record], columns: Sequence[Column[_Record]]) -> Iterator[str]:
+    """Yield the lines of a table for the terminal, each after two spaces."""
+    width = get_terminal_width()
+    return (f"  {line}" for line in format_table(records, columns, width and width - 2))
+
+
+def _format_below(title: str, text: str, width: int) -> list[str]:
+    """Format a text that stands below its row."""
+    lines = _break(f"{title}: {text}", max(_MIN_WIDTH, width - len(_INDENT))) if text else []
+    return [_INDENT + line for line in lines]
 
 
 def print_json(value: object) -> None:
-    """Print a line of JSON at once, because a reader may wait for the line."""
-    click.echo(format_json(value))
+    """Print a line of JSON, in ASCII, at once: a reader may wait for the line."""
+    click.echo(json.dumps(value))
 
 
 def print_line(text: str = "", *, is_whole: bool = False) -> None:
@@ -177,17 +165,24 @@ def print_line(text: str = "", *, is_whole: bool = False) -> None:
     On a terminal the line is wrapped at words. ``is_whole``: do not wrap, because the line has a command to
     copy.
     """
-    width = None if is_whole else get_terminal_width()
-    for part in [text] if width is None else wrap(text, width):
-        click.echo(part)
+    click.echo(text if is_whole else _wrap_for(sys.stdout, text))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print each line as soon as it is available."""
+    for line in lines:
+        print_line(line)
 
 
 def print_to_stderr(text: str, *, is_whole: bool = False) -> None:
     """Print a line on standard error, as `print_line` does. A write error is ignored."""
-    width = None if is_whole else _find_width(sys.stderr)
     with contextlib.suppress(OSError):
-        for part in [text] if width is None else wrap(text, width):
-            click.echo(part, err=True)
+        click.echo(text if is_whole else _wrap_for(sys.stderr, text), err=True)
+
+
+def _wrap_for(stream: TextIO | None, text: str) -> str:
+    width = _find_width(stream)
+    return text if width is None else "\n".join(wrap(text, width))
 
 
 def make_progress_printer(done: str) -> Callable[[float], None]:
@@ -231,7 +226,7 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def classify_output_error(error: OSError) -> OutputFailed | None:
+def classify_output_error(error: OSError) -> Unreachable | None:
     """Convert a write error of the output; None when the reader has closed the pipe.
 
     Any other error is raised again.
@@ -242,7 +237,7 @@ def classify_output_error(error: OSError) -> OutputFailed | None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return None
-    return OutputFailed(
+    return Unreachable(
         f"the output cannot be written: {error.strerror}; check where the output is redirected to"
     )
 
@@ -252,9 +247,8 @@ def style(text: str, colour: Colour | None, *, error: bool = False) -> str:
 
     ``error``: the stream is standard error.
     """
-    return (
-        click.style(text, fg=colour) if colour and _has_colours(sys.stderr if error else sys.stdout) else text
-    )
+    stream = sys.stderr if error else sys.stdout
+    return click.style(text, fg=colour) if colour and _has_colours(stream) else text
 
 
 def get_terminal_width() -> int | None:
@@ -303,10 +297,8 @@ def _fit(
             if columns[number].is_id and _compute_excess(fitted, room) > 0:  # at once, not cell by cell
                 fitted[number] = min(fitted[number], width)
         _narrow(fitted, least, room)
-        for number in sorted(
-            (number for number in least if columns[number].drops), key=lambda number: -widths[number]
-        ):
-            if _compute_excess(fitted, room) > 0:
+        for number in sorted(least, key=lambda number: -widths[number]):
+            if columns[number].drops and _compute_excess(fitted, room) > 0:
                 fitted[number] = 0
     least = {number: min(_MIN_WIDTH, width) for number, width in enumerate(fitted)}
     _narrow(fitted, {number: width for number, width in least.items() if not columns[number].is_id}, room)
@@ -337,16 +329,11 @@ def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Seque
     if not column.is_id:
         return column.least
     texts = sorted({row[number].text for row in rows[1:]} - {""})
-    alike = max((_count_alike(*neighbours) for neighbours in pairwise(texts)), default=0)
-    return 0 if not texts else max(_MIN_WIDTH, len(column.title)) if alike < _MIN_WIDTH else alike + 2
-
-
-def _count_alike(one: str, other: str) -> int:
-    """Return the length of the common beginning of both texts."""
-    return next(
-        (number for number, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
-        min(len(one), len(other)),
-    )
+    if not texts:
+        return 0
+    common = map(os.path.commonprefix, pairwise(texts))
+    alike = max(map(len, common), default=0)
+    return max(_MIN_WIDTH, len(column.title)) if alike < _MIN_WIDTH else alike + 2
 
 
 def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
@@ -357,8 +344,6 @@ def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
 def _break(text: str, width: int) -> list[str]:
     """Break a text into lines, and cut a text with too many lines."""
     lines = wrap(text, width, margin=0)
-    return (
-        [*lines[: _MAX_LINES - 1], cut(" ".join(lines[_MAX_LINES - 1 :]), width)]
-        if len(lines) > _MAX_LINES
-        else lines
-    )
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES - 1 :] = [cut(" ".join(lines[_MAX_LINES - 1 :]), width)]
+    return lines

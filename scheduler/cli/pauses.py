@@ -48,14 +48,10 @@ def choose_scope(
 
 def describe_remaining_pause(settings: Settings, scope: PauseScope) -> str | None:
     """Describe the pause that remains after the end of the scope's own pause; None when no pause remains."""
-    sources = ActivePauses(settings, read_pauses(settings)).find_sources(
-        scope.target, scope.automation_id, scope.name
-    )
+    sources = read_active_pauses(settings).find_sources(scope.target, scope.automation_id, scope.name)
     if PauseSource.TARGET in sources:
-        return (
-            f"all automations of {scope.target} are paused, {scope.name} too; {resume_all(scope.target)} "
-            "ends the pause"
-        )
+        end = f"{resume_all(scope.target)} ends the pause"
+        return f"all automations of {scope.target} are paused, {scope.name} too; {end}"
     if PauseSource.CONFIGURATION in sources:
         return f"the configuration pauses {scope.name}; see `paused` in [schedule] and [[override]]"
     return None
@@ -72,6 +68,11 @@ def read_throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
     with open_read_only(settings.ledger.url.path) as connection:
         ends = {target.name: target.throttled_until for target in read_targets(connection)}
     return {target: end for target, end in ends.items() if end is not None and end > now}
+
+
+def read_active_pauses(settings: Settings) -> "ActivePauses":
+    """Read the active pauses. Raises `NoLedger`."""
+    return ActivePauses(settings, read_pauses(settings))
 
 
 class ActivePauses:

@@ -35,14 +35,6 @@ def read_settings(connection: sqlite3.Connection, settings: Settings) -> Setting
     return (None if policy is None else parse_settings(policy)) or settings
 
 
-def has_jitter(connection: sqlite3.Connection, settings: Settings) -> bool:
-    """Return whether any automation may be due later than its instant.
-
-    The settings recorded last decide, or ``settings`` without a record.
-    """
-    return any(policies.jitter for policies in read_settings(connection, settings).all_policies)
-
-
 def format_policies(policies: Policies) -> dict[str, str | bool]:
     """Format the policies as in the configuration."""
     return {

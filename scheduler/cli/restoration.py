@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from scheduler.cli import api_database, ledger_file
@@ -21,12 +22,19 @@ from scheduler.database import Database
 from scheduler.database.backup import DatabaseKind, make_staged_path, move_into_place
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES
+from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import Pause, pause_all
 from scheduler.ledger.targets import move_target, note_restoration, read_targets
+from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.runner.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
 from scheduler.settings import Settings, TargetSection
 from scheduler.settings.addresses import is_loopback
+
+_FOLDER_ADVICE: Final = {
+    LEDGER: "name the ledger by --config, or install the daemon first",
+    API: "name another in [api] database, or install the API first",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class RestoredDatabase:
     """
 
     path: Path
-    aside: Path | None
+    aside: Path | None = None
     pauses: Sequence[Pause] = ()
     ended_runs: int = 0
     moved_targets: Sequence[tuple[TargetSection, str]] = ()
@@ -55,26 +63,30 @@ def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) ->
     `LedgerUnavailable`.
     """
     # First the ledger: a paused ledger means that nothing can fire.
-    kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)
+    kinds = sorted(backup, key=lambda kind: kind is not LEDGER)
     paths = {LEDGER: settings.ledger.url.path, API: settings.api.database.path}
     embedded = _find_embedded_targets(settings) if len(kinds) == len(paths) else []
     with ExitStack() as stack:
         for kind in kinds:
-            stack.enter_context(
-                ledger_file.lock_ledger(paths[kind], at)
-                if kind is LEDGER
-                else api_database.lock_database(paths[kind])
-            )
+            stack.callback(_acquire_lock(kind, paths[kind], at).release)
         try:
-            written = [
-                _write(backup, kind, paths[kind], at, [] if kind is API else embedded, moved=moved)
-                for kind in kinds
-            ]
+            written = [_write(backup, kind, paths[kind], at, embedded, moved=moved) for kind in kinds]
         except BaseException:
             for kind in kinds:
                 _remove(make_staged_path(paths[kind]))
             raise
         return [_move_into_place(restored, at) for restored in written]
+
+
+def _acquire_lock(kind: DatabaseKind, path: Path, at: datetime) -> LedgerLock | ServerLock:
+    """Lock a database that may not exist yet, so that no server uses the database.
+
+    Raises `ConfigurationError` naming the server that uses the database, or for a missing folder.
+    """
+    with act_as_owner(path), translate_errors(path):
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"there is no folder {path.parent}; {_FOLDER_ADVICE[kind]}")
+        return ledger_file.acquire_lock(path, at) if kind is LEDGER else ServerLock.acquire(path)
 
 
 def _find_embedded_targets(settings: Settings) -> list[TargetSection]:
@@ -107,22 +119,20 @@ def _write(
     staged = make_staged_path(path)
     _remove(staged)
 
-    def change(connection: sqlite3.Connection) -> RestoredDatabase:
+    def change_ledger(connection: sqlite3.Connection) -> RestoredDatabase:
         pauses = [] if moved else _pause_all(connection, at)
-        return RestoredDatabase(path, None, pauses, moved_targets=[*_move_targets(connection, embedded)])
+        return RestoredDatabase(path, pauses=pauses, moved_targets=[*_move_targets(connection, embedded)])
+
+    async def change_api(database: Database) -> RestoredDatabase:
+        ended = 0 if moved else await RunQueue(database, lambda: at).end_unfinished(RESTORED_ERROR)
+        return RestoredDatabase(path, ended_runs=ended)
 
     with act_as_owner(staged), translate_errors(staged):
-        backup.stages[kind](staged)
+        backup[kind](staged)
         if kind is LEDGER:
-            restored = ledger_file.write(staged, change)
+            restored = ledger_file.write(staged, change_ledger)
         else:
-            restored = RestoredDatabase(
-                path,
-                None,
-                ended_runs=api_database.carry_out(
-                    staged, lambda database: _end_runs(database, at, moved=moved)
-                ),
-            )
+            restored = api_database.carry_out(staged, change_api)
         _require_complete_file(staged)
         return restored
 
@@ -159,7 +169,3 @@ def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
     """Note the restoration, and pause all targets not paused as a whole; return the new pauses."""
     note_restoration(connection, at)
     return pause_all(connection, at, f"{getpass.getuser()} (restore)")
-
-
-async def _end_runs(database: Database, at: datetime, *, moved: bool) -> int:
-    return 0 if moved else await RunQueue(database, lambda: at).end_unfinished(RESTORED_ERROR)

@@ -52,7 +52,8 @@ async def identify_run(database: Database, text: str, *, by_name: bool = False) 
     if (prefix := read_prefix(text)) and whole is None and not automations:
         runs = await queue.find_with_prefix(prefix, _MAX_CANDIDATES)
         if len(runs) > 1:
-            raise make_ambiguous_error(text, [_make_candidate(run) for run in runs], kind="runs")
+            candidates = [Candidate(run["id"], run["name"], _describe(run)) for run in runs]
+            raise make_ambiguous_error(text, candidates, kind="runs")
         if runs:
             return str(runs[0]["id"])
     if not by_name:
@@ -79,18 +80,12 @@ async def _find_newest_run(database: Database, text: str, automations: Sequence[
     newest = [await queue.list_runs(automation=automation.id, limit=1) for automation in automations]
     if len(automations) > 1:
         notes = [f"newest run {_describe(runs[0])}" if runs else "no run" for runs in newest]
-        candidates = [
-            Candidate(*automation, note) for automation, note in zip(automations, notes, strict=True)
-        ]
-        raise make_ambiguous_error(text, candidates)
+        named = zip(automations, notes, strict=True)
+        raise make_ambiguous_error(text, [Candidate(*automation, note) for automation, note in named])
     if newest[0]:
         return str(newest[0][0]["id"])
     start = format_command(f"automations run {automations[0].id}")
     raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `{start}`")
-
-
-def _make_candidate(run: Mapping[str, Any]) -> Candidate:
-    return Candidate(run["id"], run["name"], _describe(run))
 
 
 def _describe(run: Mapping[str, Any]) -> str:

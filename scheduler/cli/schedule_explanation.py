@@ -1,12 +1,12 @@
 """The explanation of a schedule: description, next fires, clock changes and other cron dialects."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from scheduler.cli.ledger_automations import LedgerAutomation
-from scheduler.cli.output import Colour, Json, format_table, get_terminal_width, style
+from scheduler.cli.output import Colour, Json, format_indented_table, style
 from scheduler.cli.upcoming_fires import (
     PlannedSchedule,
     UpcomingFire,
@@ -21,10 +21,9 @@ from scheduler.core.cron.dialect_difference import Difference
 from scheduler.core.cron.dialects import find_differences
 from scheduler.core.cron.expression import Expression
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
-from scheduler.core.instants import to_text_seconds
+from scheduler.core.instants import END_OF_TIME, to_text_seconds
 from scheduler.core.terminal_text import to_printable
 
-_END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _EFFECTS: Final[dict[Effect, Colour]] = {
     "untouched": "bright_black",
     "made_up": "yellow",
@@ -47,11 +46,8 @@ class ScheduleExplanation:
     @classmethod
     def compute(cls, planned: PlannedSchedule, after: datetime, count: int) -> "ScheduleExplanation":
         """Compute the explanation, with the next ``count`` fires after an instant."""
-        changes = tuple(
-            find_clock_changes(
-                planned.schedule, after, min(after, _END_OF_TIME - THIRTEEN_MONTHS) + THIRTEEN_MONTHS
-            )
-        )
+        until = min(after, END_OF_TIME - THIRTEEN_MONTHS) + THIRTEEN_MONTHS
+        changes = tuple(find_clock_changes(planned.schedule, after, until))
         fires = tuple(find_upcoming_fires([planned], after, count))
         return cls(planned, after, fires, changes, find_differences(planned.schedule, changes))
 
@@ -70,20 +66,19 @@ def make_explanation_json(explanation: ScheduleExplanation) -> Json:
         "dst_gap": schedule.dst_gap,
         "dst_repeat": schedule.dst_repeat,
         "fires": [make_time_json(fire) for fire in explanation.fires],
-        "clock_changes": [make_change_json(change) for change in explanation.changes],
-        "differences": [make_difference_json(difference) for difference in explanation.differences],
+        "clock_changes": [_make_change_json(change) for change in explanation.changes],
+        "differences": [_make_difference_json(difference) for difference in explanation.differences],
     }
 
 
-def make_automation_json(recorded: LedgerAutomation, after: datetime, count: int) -> Json:
+def make_automation_json(automation: LedgerAutomation, after: datetime, count: int) -> Json:
     """Make a line of ``explain --json`` for an automation."""
-    identity = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
-    if isinstance(recorded.schedule, InvalidSchedule):
-        return {**identity, **_make_invalid_json(recorded.schedule)}
-    return {
-        **identity,
-        **make_explanation_json(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count)),
-    }
+    row, planned = automation
+    if isinstance(planned, InvalidSchedule):
+        answer = _make_invalid_json(planned)
+    else:
+        answer = make_explanation_json(ScheduleExplanation.compute(planned, after, count))
+    return {"automation_id": row.automation_id, "name": row.name, "enabled": row.enabled, **answer}
 
 
 def _make_invalid_json(error: InvalidSchedule) -> Json:
@@ -93,7 +88,7 @@ def _make_invalid_json(error: InvalidSchedule) -> Json:
     return {"cron": error.expression, "timezone": error.timezone, "invalid": error.reason, **nothing, **lists}
 
 
-def make_change_json(change: ClockChange) -> Json:
+def _make_change_json(change: ClockChange) -> Json:
     """Make the JSON of a clock change.
 
     Local times have no offset, because the clock skips the times or shows the times twice.
@@ -112,17 +107,10 @@ def make_change_json(change: ClockChange) -> Json:
     }
 
 
-def make_difference_json(difference: Difference) -> Json:
+def _make_difference_json(difference: Difference) -> Json:
     """Make the JSON of a difference between cron dialects."""
-    return {
-        "code": difference.code,
-        "here": difference.here,
-        "elsewhere": [
-            {"dialects": list(other.dialects), "does": other.does} for other in difference.elsewhere
-        ],
-        "instead": difference.instead,
-        "words": difference.words,
-    }
+    elsewhere = [behaviour._asdict() for behaviour in difference.elsewhere]
+    return {**asdict(difference), "elsewhere": elsewhere, "words": difference.words}
 
 
 def _format_offset(offset: timedelta) -> str:
@@ -142,21 +130,16 @@ def format_explanation(explanation: ScheduleExplanation) -> Iterator[str]:
     yield from _format_differences(explanation.differences)
 
 
-def format_automation(
-    recorded: LedgerAutomation, after: datetime, count: int, *, first: bool
-) -> Iterator[str]:
-    """Format the explanation of an automation, after blank lines unless ``first``."""
-    if not first:
-        yield from ("", "")
-    yield f"{to_printable(recorded.name)} ({recorded.automation_id})"
-    if not recorded.enabled:
+def format_automation(automation: LedgerAutomation, after: datetime, count: int) -> Iterator[str]:
+    """Format the explanation of an automation."""
+    row, planned = automation
+    yield f"{to_printable(row.name)} ({row.automation_id})"
+    if not row.enabled:
         yield style("the automation is disabled: none of these times fires", "yellow")
-    if isinstance(recorded.schedule, InvalidSchedule):
-        yield from _format_invalid_schedule(recorded.schedule)
+    if isinstance(planned, InvalidSchedule):
+        yield from _format_invalid_schedule(planned)
     else:
-        yield from format_explanation(
-            ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count)
-        )
+        yield from format_explanation(ScheduleExplanation.compute(planned, after, count))
 
 
 def _format_invalid_schedule(error: InvalidSchedule) -> Iterator[str]:
@@ -175,15 +158,11 @@ def _describe_policies(schedule: Schedule) -> str:
 def _format_fires(explanation: ScheduleExplanation) -> Iterator[str]:
     yield ""
     yield "next fires" if explanation.fires else "no fire time is left"
-    width = get_terminal_width()
-    shown = [
-        column
-        for column in make_columns(
-            explanation.after, named=False, jitter=has_any_jitter([explanation.planned_schedule])
-        )
-        if column.title != "zone"
-    ]
-    yield from (f"  {text}" for text in format_table(explanation.fires, shown, width and width - 2))
+    jitter = has_any_jitter([explanation.planned_schedule])
+    columns = make_columns(explanation.after, named=False, jitter=jitter)
+    yield from format_indented_table(
+        explanation.fires, [column for column in columns if column.title != "zone"]
+    )
 
 
 def _format_changes(explanation: ScheduleExplanation) -> Iterator[str]:
@@ -196,11 +175,10 @@ def _format_changes(explanation: ScheduleExplanation) -> Iterator[str]:
         yield f"  {style(change.words, _EFFECTS[change.effect])}"
 
 
-def _format_differences(differences: Iterable[Difference]) -> Iterator[str]:
-    listed = list(differences)
+def _format_differences(differences: Sequence[Difference]) -> Iterator[str]:
     yield ""
-    yield "in other crons" if listed else "other crons read the expression in the same way"
-    for difference in listed:
+    yield "in other crons" if differences else "other crons read the expression in the same way"
+    for difference in differences:
         yield f"  {difference.here}"
         for other in difference.elsewhere:
             yield "      " + style(f"{join_words(other.dialects)}: {other.does}", "bright_black")

@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from scheduler.app.settings_mapping import make_upstream_config
@@ -16,12 +16,13 @@ from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import advise_start_api
 from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
 from scheduler.settings import TargetSection
+from scheduler.settings.addresses import is_loopback
 from scheduler.upstream import ApiClient, Document
 
 T = TypeVar("T")
 
 _CLIENT_ERRORS = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
 _PASSING_ERRORS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -49,10 +50,8 @@ async def _carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable
 
 def _is_refused_here(error: UpstreamError, target: TargetSection) -> bool:
     """Return whether the API should be on this machine, and nothing listens at its address."""
-    refused = os.strerror(errno.ECONNREFUSED).lower()
-    return (
-        error.status is None and str(error).endswith(refused) and urlsplit(target.url).hostname in _LOOPBACK
-    )
+    is_refused = error.status is None and str(error).endswith(os.strerror(errno.ECONNREFUSED).lower())
+    return is_refused and is_loopback(urlsplit(target.url).hostname or "")
 
 
 async def find_document(api: ApiClient, automation: str) -> Document:

@@ -7,11 +7,10 @@ from typing import Final
 import click
 
 from scheduler.clock import SystemClock
+from scheduler.core.cron.local_time import iterate_offset_periods
+from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import from_text, to_text_seconds
 from scheduler.core.quantities import describe_span
-
-END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
-"""An instant later than any fire."""
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # in any locale: columns keep their width
 
@@ -46,15 +45,9 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
         return ParsedTime(from_text(text))
     except (ValueError, OverflowError):
         pass
-    from scheduler.core.cron.zones import load_zone
-
-    today = present.astimezone(load_zone(timezone)).date()
     try:
         if ":" in text[:3] and len(text) in {4, 5, 7, 8}:
-            time_of_day = time.fromisoformat(text.zfill(5))
-            reading = datetime.combine(today, time_of_day)
-            parsed = _resolve_local_time(reading, timezone)
-            return parsed if parsed.instant <= present else _read_as_yesterdays(reading, timezone)
+            return _read_time_of_day(time.fromisoformat(text.zfill(5)), timezone, present)
         return _resolve_local_time(datetime.fromisoformat(text), timezone)
     except (ValueError, OverflowError):
         raise click.BadParameter(
@@ -63,24 +56,20 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
         ) from None
 
 
-def _read_as_yesterdays(reading: datetime, timezone: str) -> ParsedTime:
-    """Return yesterday's instant, with a note, for a clock time that is still to come today."""
-    yesterdays, today = (
-        _resolve_local_time(reading - timedelta(days=1), timezone),
-        reading.isoformat(timespec="minutes"),
-    )
-    return ParsedTime(
-        yesterdays.instant,
-        f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for today",
-        today,
-    )
+def _read_time_of_day(clock: time, timezone: str, present: datetime) -> ParsedTime:
+    """Return today's instant; yesterday's, with a note, while today's is still to come."""
+    reading = datetime.combine(present.astimezone(load_zone(timezone)), clock)
+    parsed = _resolve_local_time(reading, timezone)
+    if parsed.instant <= present:
+        return parsed
+    yesterdays = _resolve_local_time(reading - timedelta(days=1), timezone)
+    today = reading.isoformat(timespec="minutes")
+    note = f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for today"
+    return ParsedTime(yesterdays.instant, note, today)
 
 
 def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
     """Return the instant at which the zone's clock showed a reading (naive)."""
-    from scheduler.core.cron.local_time import iterate_offset_periods
-    from scheduler.core.cron.zones import load_zone
-
     local = load_zone(timezone)
     instants = [reading.replace(tzinfo=local, fold=fold).astimezone(UTC) for fold in (0, 1)]
     said = f"read as {reading:%Y-%m-%d %H:%M} in {timezone}"
@@ -92,48 +81,44 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
             for period in iterate_offset_periods(local, day)
             if period.shown_until <= reading < period.local_begin
         ]
-        return ParsedTime(
-            gaps[0] if gaps else instants[0],
-            f"{said}, which the clock skips that day: taken as the first minute after the gap",
-        )
+        note = f"{said}, which the clock skips that day: taken as the first minute after the gap"
+        return ParsedTime(gaps[0] if gaps else instants[0], note)
     if instants[0] != instants[1]:
-        return ParsedTime(
-            min(instants),
-            f"{said}, which the clock shows twice that day: taken as the first, not "
-            f"{to_text_seconds(max(instants))}",
-        )
+        later = to_text_seconds(max(instants))
+        note = f"{said}, which the clock shows twice that day: taken as the first, not {later}"
+        return ParsedTime(min(instants), note)
     return ParsedTime(instants[0], said)
 
 
 def find_usable_zone(timezone: str | None) -> str:
     """Return the name of the zone; UTC without a zone, or for a zone unknown to this machine."""
-    from scheduler.core.cron.zones import load_zone
-
     try:
         return load_zone(timezone or "UTC").key
     except KeyError:
         return "UTC"
 
 
-def format_in_zone(instant: datetime, timezone: str, *, with_seconds: bool = False) -> str:
-    """Format an instant as local time in a zone from `find_usable_zone`.
+def to_zone(instant: datetime, timezone: str | None) -> datetime:
+    """Return the instant in the zone, or in UTC, see `find_usable_zone`."""
+    return instant.astimezone(load_zone(find_usable_zone(timezone)))
+
+
+def format_in_zone(instant: datetime, timezone: str | None, *, with_seconds: bool = False) -> str:
+    """Format an instant as local time in a zone, or in UTC, see `find_usable_zone`.
 
     ``with_seconds``: show the seconds also when they are zero.
     """
-    from scheduler.core.cron.zones import load_zone
-
-    return format_local_time(instant.astimezone(load_zone(timezone)), with_seconds=with_seconds)
+    return format_local_time(to_zone(instant, timezone), with_seconds=with_seconds)
 
 
-def format_zone_and_utc(instant: datetime, timezone: str, *, with_seconds: bool = False) -> str:
+def format_zone_and_utc(instant: datetime, timezone: str | None, *, with_seconds: bool = False) -> str:
     """Format an instant for a sentence.
 
     For example: ``Tue 2026-11-24 09:00 CET in Europe/Berlin (2026-11-24T08:00:00Z)``.
     """
-    named = "" if timezone == "UTC" else f" in {timezone}"
-    return (
-        f"{format_in_zone(instant, timezone, with_seconds=with_seconds)}{named} ({to_text_seconds(instant)})"
-    )
+    zone = find_usable_zone(timezone)
+    named = "" if zone == "UTC" else f" in {zone}"
+    return f"{format_in_zone(instant, zone, with_seconds=with_seconds)}{named} ({to_text_seconds(instant)})"
 
 
 def format_machine_and_utc(instant: datetime) -> str:

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from scheduler.cli.output import Column, Json, make_detail_column, make_name_column, make_text_column
-from scheduler.cli.times import END_OF_TIME, format_local_time, format_timedelta
+from scheduler.cli.times import format_local_time, format_timedelta
 from scheduler.core.cron.schedule import FireNote, InvalidSchedule, Schedule
 from scheduler.core.cron.zones import ADVICE, find_similar_names, load_zone
-from scheduler.core.instants import to_optional_text, to_text_seconds
+from scheduler.core.instants import END_OF_TIME, to_optional_text, to_text_seconds
 from scheduler.core.policy import Policies, compute_due
 
 if TYPE_CHECKING:
@@ -29,23 +29,14 @@ class PlannedSchedule:
     """A schedule to evaluate, with its automation and the policies of the automation, if any."""
 
     schedule: Schedule
-    automation_id: str | None = None
-    name: str | None = None
+    automation_id: str = ""
+    name: str = ""
     target: str = ""
     policies: Policies | None = None
 
-    @classmethod
-    def parse(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "PlannedSchedule":
-        """Parse an expression in a zone, with the configured policies at clock changes.
-
-        Raises `InvalidSchedule`, with similar names for an unknown zone.
-        """
-        try:
-            return cls(
-                Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat)
-            )
-        except InvalidSchedule as error:
-            raise InvalidSchedule(cron, timezone, _add_suggestion(error.reason, timezone)) from None
+    def list_fires(self, after: datetime) -> "Iterator[UpcomingFire]":
+        """Yield the fires after an instant."""
+        return (UpcomingFire(self, at) for at in self.schedule.iterate_between(after, END_OF_TIME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ class UpcomingFire:
     def due(self) -> datetime | None:
         """The due instant, with the automation's jitter; None for an expression without an automation."""
         planned = self.planned_schedule
-        if planned.automation_id is None or planned.policies is None:
+        if planned.policies is None:
             return None
         return compute_due(
             planned.policies, planned.target, planned.automation_id, planned.schedule, self.scheduled_for
@@ -74,6 +65,17 @@ class UpcomingFire:
     def note(self) -> FireNote | None:
         """The effect of a clock change on the fire; None without an effect."""
         return self.planned_schedule.schedule.find_note(self.scheduled_for)
+
+
+def parse_schedule(cron: str, timezone: str, settings: "ScheduleSettings") -> Schedule:
+    """Parse an expression in a zone, with the configured policies at clock changes.
+
+    Raises `InvalidSchedule`, with similar names for an unknown zone.
+    """
+    try:
+        return Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat)
+    except InvalidSchedule as error:
+        raise InvalidSchedule(cron, timezone, _add_suggestion(error.reason, timezone)) from None
 
 
 def _add_suggestion(reason: str, timezone: str) -> str:
@@ -86,26 +88,15 @@ def find_upcoming_fires(
     planned: Iterable[PlannedSchedule], after: datetime, count: int
 ) -> Iterator[UpcomingFire]:
     """Find the next fires after an instant, of all schedules together, the earliest first."""
-    merged = heapq.merge(
-        *(_list_fires(schedule, after) for schedule in planned), key=lambda fire: fire.scheduled_for
-    )
-    return islice(merged, count)
-
-
-def _list_fires(planned: PlannedSchedule, after: datetime) -> Iterator[UpcomingFire]:
-    return (
-        UpcomingFire(planned, instant) for instant in planned.schedule.iterate_between(after, END_OF_TIME)
-    )
+    fires = [schedule.list_fires(after) for schedule in planned]
+    return islice(heapq.merge(*fires, key=lambda fire: fire.scheduled_for), count)
 
 
 def make_fire_json(fire: UpcomingFire) -> Json:
     """Make a line of ``next --json``."""
-    identity = (
-        {"automation_id": fire.planned_schedule.automation_id, "name": fire.planned_schedule.name}
-        if fire.planned_schedule.automation_id
-        else {}
-    )
-    return {**identity, **make_time_json(fire)}
+    planned = fire.planned_schedule
+    identity = {"automation_id": planned.automation_id, "name": planned.name}
+    return {**(identity if planned.automation_id else {}), **make_time_json(fire)}
 
 
 def make_time_json(fire: UpcomingFire) -> Json:
@@ -133,18 +124,14 @@ def make_columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Co
 
     ``jitter``: add the due time, in the zone of the local time.
     """
-    due = [Column[UpcomingFire]("due", _format_due)] if jitter else []
-    names = [make_name_column("automation", _get_name)] if named else []
-    return [
-        *names,
+    columns: list[Column[UpcomingFire]] = [
+        make_name_column("automation", lambda fire: fire.planned_schedule.name),
         Column("local", lambda fire: format_local_time(fire.local)),
-        *due,
+        Column("due", _format_due),
         make_detail_column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
         Column("zone", lambda fire: fire.planned_schedule.schedule.timezone, rank=8),
         Column("in", lambda fire: format_timedelta((fire.due or fire.scheduled_for) - now)),
         make_text_column("note", lambda fire: _NOTES[fire.note] if fire.note else ""),
     ]
-
-
-def _get_name(fire: UpcomingFire) -> str:
-    return fire.planned_schedule.name or ""
+    hidden = {title for title, is_shown in (("automation", named), ("due", jitter)) if not is_shown}
+    return [column for column in columns if column.title not in hidden]

@@ -139,7 +139,7 @@ _DECIDED_BEFORE: Final = """
 """
 
 
-def read_dst_rules(connection: sqlite3.Connection) -> tuple[str, str] | None:
+def read_dst_rules(connection: sqlite3.Connection) -> tuple[GapPolicy, RepeatPolicy] | None:
     """Read the newest recorded values of ``dst_gap`` and ``dst_repeat``; None without a record."""
     row = connection.execute("SELECT dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIMIT 1").fetchone()
     return None if row is None else (row[0], row[1])

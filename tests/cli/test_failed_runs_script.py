@@ -1,5 +1,6 @@
 """The script in docs/monitor.md that tells of failed runs, with stand-ins for `scheduler` and `mail`."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli.output import format_json
 from tests.ops.support import LINE
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "monitor.md"
@@ -41,7 +41,7 @@ class Script:
     def set(self, *lines: Mapping[str, object]) -> None:
         for status in ("failed", "lost"):
             (self._folder / status).write_text(
-                "".join(f"{format_json(line)}\n" for line in lines if line["run_status"] == status)
+                "".join(f"{json.dumps(line)}\n" for line in lines if line["run_status"] == status)
             )
 
     def run(self) -> tuple[int, str]:
@@ -65,11 +65,11 @@ def test_each_failed_run_is_told_once(script: Script, tmp_path: Path) -> None:
     status, mail = script.run()
     assert status == 0
     assert mail.splitlines()[0].startswith("-s Failed runs on ")
-    assert mail.splitlines()[1:] == [format_json(FAILED), format_json(HOSTILE)]
+    assert mail.splitlines()[1:] == [json.dumps(FAILED), json.dumps(HOSTILE)]
     assert script.run() == (0, "")
     script.set(FAILED, HOSTILE, NEXT)
     status, mail = script.run()
-    assert mail.splitlines()[1:] == [format_json(NEXT)]
+    assert mail.splitlines()[1:] == [json.dumps(NEXT)]
     script.set(NEXT)
     assert script.run() == (0, "")
     assert (tmp_path / "told").read_text() == "run-3\n", "what is too old to be found is forgotten"
@@ -83,7 +83,7 @@ def test_a_run_that_could_not_be_told_is_told_with_the_next_look(script: Script,
     (tmp_path / "broken").touch()
     assert script.run()[0] != 0
     (tmp_path / "broken").unlink()
-    assert format_json(FAILED) in script.run()[1]
+    assert json.dumps(FAILED) in script.run()[1]
 
 
 def test_a_ledger_that_cannot_be_read_fails_the_look_and_forgets_nothing(

@@ -12,6 +12,7 @@ import pytest
 
 from scheduler.app.settings_mapping import make_policy_texts
 from scheduler.cli.jitter_waits import derive_lines
+from scheduler.cli.recorded_policies import read_settings
 from scheduler.cli.times import format_timedelta
 from scheduler.core.instants import from_text
 from scheduler.ledger.history import Line
@@ -70,8 +71,8 @@ def stood(tmp_path_factory: pytest.TempPathFactory) -> Stood:
 def test_a_reader_derives_what_the_daemon_has_in_its_timetable(stood: Stood) -> None:
     path, lines = stood
     assert 5 < len(lines) < 22, "some are due, some are not"
-    settings = load(None, {}).settings
     with closing(open_for_reading(path)) as connection:
+        settings = read_settings(connection, load(None, {}).settings)
         derived = derive_lines(connection, settings, None, AT)
         assert sorted(derived, key=str) == lines
         assert derive_lines(connection, settings, str(derived[0]["name"]), AT) == [derived[0]]

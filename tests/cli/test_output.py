@@ -1,13 +1,14 @@
 """Tables for people, and what hostile text does to them."""
 
 import io
+import json
 import sys
 
 import pytest
 
 from scheduler.cli import output
 from scheduler.cli.cells import measure_width
-from scheduler.cli.output import Cell, Column, format_json, format_table, make_progress_printer, show
+from scheduler.cli.output import Cell, Column, format_table, make_progress_printer, show
 from scheduler.core.terminal_text import to_printable
 
 Row = tuple[str, str]
@@ -36,8 +37,8 @@ class Terminal(io.StringIO):
 )
 def test_what_does_not_print_itself_is_shown_as_an_escape(text: str, shown: str) -> None:
     assert to_printable(text) == shown
-    assert "\n" not in format_json({"text": text})
-    assert format_json({"text": text}).isascii()
+    assert "\n" not in json.dumps({"text": text})
+    assert json.dumps({"text": text}).isascii()
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:

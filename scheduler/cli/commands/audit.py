@@ -1,5 +1,6 @@
 """``scheduler audit``: compare the ledger with the occurrences that the recorded definitions imply."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cache
@@ -9,17 +10,17 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.options import InstantType, add_utc_option, filter_by_automation, filter_by_target
+from scheduler.cli.options import add_utc_option, filter_by_automation, filter_by_target, make_time_option
 from scheduler.cli.output import (
     Colour,
     Json,
     make_progress_printer,
     print_json,
-    print_line,
+    print_lines,
     print_to_stderr,
     style,
 )
-from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_zone_and_utc, now
+from scheduler.cli.times import format_machine_and_utc, format_zone_and_utc, now
 from scheduler.core.instants import to_optional_text, to_text, to_text_seconds
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.audit.findings import AuditFinding
-    from scheduler.audit.runner import Audit, AuditBounds, AuditSummary
+    from scheduler.audit.runner import AuditBounds, AuditSummary
 
 _EXAMPLES = (
     "scheduler audit --state-dir var --since 24h",
@@ -47,19 +48,8 @@ _MAX_FINDINGS: Final = 200  # enough for a person
 
 
 @click.command("audit", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
-@click.option(
-    "--since",
-    type=InstantType(ago=True),
-    metavar="TIME|AGO",
-    required=True,
-    help="Audit occurrences scheduled at this time or later.",
-)
-@click.option(
-    "--until",
-    type=InstantType(ago=True),
-    metavar="TIME|AGO",
-    help="Audit occurrences scheduled before this time. Default: now.",
-)
+@make_time_option("--since", "Audit occurrences scheduled at this time or later.", required=True)
+@make_time_option("--until", "Audit occurrences scheduled before this time. Default: now.")
 @filter_by_automation
 @filter_by_target
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
@@ -109,24 +99,29 @@ def command(
     if wanted.until <= wanted.since:
         raise click.UsageError("--until is not later than --since")
     notes = ["the API was not asked for the newest runs"] if offline else []
-    zone = _make_zone_reader(path)
+    read_zone = _make_zone_reader(path)
     with act_as_ledger_owner(path):
         audit = Audit(path, wanted)
         if automation is not None and not audit.summary.automations:
             with open_read_only(path) as connection:
                 raise make_unknown_error(make_ledger_collection(connection, target), automation)
-        shown = _show(audit.run(make_progress_printer("audited")), zone, as_json=as_json)
+        shown = _show(audit.run(make_progress_printer("audited")), read_zone, as_json=as_json)
     if not offline:
-        shown = _show(compare_with_api(settings, path, audit, notes), zone, shown, as_json=as_json)
+        shown = _show(compare_with_api(settings, path, audit, notes), read_zone, shown, as_json=as_json)
     if shown > _MAX_FINDINGS and not as_json:
         print_to_stderr(f"and {shown - _MAX_FINDINGS:,} more; --json prints all of them")
-    _conclude(audit, notes, as_json=as_json)
+    if as_json:
+        print_json(_make_summary_json(audit.summary, notes))
+    else:
+        print_lines(map(_format_bounds, audit.summary.bounds))
+        print_lines(_format_summary(audit.summary))
+        print_lines(map(to_printable, notes))
     if BAD_KINDS & audit.summary.kinds.keys():
         context.exit(ANSWER_IS_NO)
 
 
-def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
-    """Return a function that reads the time zone of a finding's automation.
+def _make_zone_reader(path: "Path") -> Callable[[str, str], str | None]:
+    """Return a function that reads the time zone of the automation with this target and id.
 
     Audits with findings have some hundred of these automations at most.
     """
@@ -134,17 +129,17 @@ def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
     from scheduler.ledger.history import read_timezones
 
     @cache
-    def read(target: str, automation_id: str) -> str:
+    def read_zone(target: str, automation_id: str) -> str | None:
         with open_read_only(path) as connection:
             timezones = read_timezones(connection, [{"target": target, "automation_id": automation_id}])
-        return find_usable_zone(timezones[target, automation_id])
+        return timezones[target, automation_id]
 
-    return lambda finding: read(finding.target, finding.automation_id)
+    return read_zone
 
 
 def _show(
     findings: "Iterator[AuditFinding]",
-    zone: Callable[["AuditFinding"], str],
+    read_zone: Callable[[str, str], str | None],
     shown: int = 0,
     *,
     as_json: bool,
@@ -159,8 +154,7 @@ def _show(
         if as_json:
             print_json(_make_json(finding))
         elif shown <= _MAX_FINDINGS:
-            for text in _format_finding(finding, zone):
-                print_line(text)
+            print_lines(_format_finding(finding, read_zone))
     return shown
 
 
@@ -176,17 +170,14 @@ def _make_json(finding: "AuditFinding") -> Json:
     }
 
 
-def _format_finding(finding: "AuditFinding", zone: Callable[["AuditFinding"], str]) -> Iterator[str]:
-    at = (
-        ""
-        if finding.scheduled_for is None
-        else f"  {format_zone_and_utc(finding.scheduled_for, zone(finding))}"
-    )
+def _format_finding(finding: "AuditFinding", read_zone: Callable[[str, str], str | None]) -> Iterator[str]:
+    at = ""
+    if finding.scheduled_for is not None:
+        zone = read_zone(finding.target, finding.automation_id)
+        at = f"  {format_zone_and_utc(finding.scheduled_for, zone)}"
     kind = style(f"{finding.kind:<11}", _COLOURS[finding.kind])
-    yield (
-        f"{kind}{at}  {to_printable(finding.name)} ({finding.automation_id}, target "
-        f"{to_printable(finding.target)})"
-    )
+    name, target = to_printable(finding.name), to_printable(finding.target)
+    yield f"{kind}{at}  {name} ({finding.automation_id}, target {target})"
     yield f"             {to_printable(finding.text)}"
     yield f"             {to_printable(finding.advice)}"
 
@@ -194,60 +185,35 @@ def _format_finding(finding: "AuditFinding", zone: Callable[["AuditFinding"], st
 # ---------------------------------------------------------------- the summary
 
 
-def _conclude(audit: "Audit", notes: list[str], *, as_json: bool) -> None:
-    if as_json:
-        print_json(_make_summary_json(audit.summary, notes))
-        return
-    for text in (
-        *map(_format_bounds, audit.summary.bounds),
-        *_format_summary(audit.summary),
-        *(to_printable(note) for note in notes),
-    ):
-        print_line(text)
-
-
 def _format_bounds(bounds: "AuditBounds") -> str:
-    name = to_printable(bounds.target)
+    name, pruned_before, watermark = to_printable(bounds.target), bounds.pruned_before, bounds.watermark
     if bounds.is_empty:
-        reason = (
-            "nothing has been decided yet"
-            if bounds.watermark is None
-            else f"decided up to {to_text(bounds.watermark)}"
-        )
-        removed = (
-            ""
-            if bounds.pruned_before is None
-            else f"; rows older than {to_text(bounds.pruned_before)} may have been removed"
-        )
+        reason = f"decided up to {to_text(watermark)}" if watermark else "nothing has been decided yet"
+        removed = f"; rows older than {to_text(pruned_before)} may have been removed" if pruned_before else ""
         return f"target {name}: nothing to audit: {reason}{removed}"
-    audited = (
-        f"audited from {format_machine_and_utc(bounds.since)} up to {format_machine_and_utc(bounds.end)}"
-    )
-    is_pruned = bounds.pruned_before is not None and bounds.begin < bounds.pruned_before
+    since, end = format_machine_and_utc(bounds.since), format_machine_and_utc(bounds.end)
+    is_pruned = pruned_before is not None and bounds.begin < pruned_before
     removed = "; older rows may have been removed for their age" if is_pruned else ""
     undecided = "" if bounds.is_complete else "; later occurrences are not decided yet"
-    return f"target {name}: {audited}{removed}{undecided}"
+    return f"target {name}: audited from {since} up to {end}{removed}{undecided}"
 
 
 def _format_summary(summary: "AuditSummary") -> Iterator[str]:
     from scheduler.audit.findings import BAD_KINDS, format_counts
 
-    by_outcome: dict[str, int] = {}
+    by_outcome: Counter[str] = Counter()
     for (outcome, _), number in summary.outcomes.items():
-        by_outcome[outcome or "open"] = by_outcome.get(outcome or "open", 0) + number
-    outcomes = ", ".join(
-        f"{outcome} {number:,}" for outcome, number in sorted(by_outcome.items(), key=lambda pair: -pair[1])
-    )
-    occurrences, automations = summary.outcomes.total(), summary.automations
-    of = f"{pluralize(occurrences, 'occurrence')} of {pluralize(automations, 'automation')}"
+        by_outcome[outcome or "open"] += number
+    outcomes = ", ".join(f"{outcome} {number:,}" for outcome, number in by_outcome.most_common())
+    occurrences = pluralize(summary.outcomes.total(), "occurrence")
+    of = f"{occurrences} of {pluralize(summary.automations, 'automation')}"
     yield of + (f": {outcomes}" if outcomes else "")
     if summary.undecided:
-        yield (
-            f"{pluralize(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a "
-            "downtime, slice by slice"
-        )
-    clean = not BAD_KINDS & summary.kinds.keys()
-    yield f"{style('clean', 'green') if clean else style('not clean', 'red')}: {format_counts(summary.kinds)}"
+        undecided = pluralize(summary.undecided, "occurrence")
+        yield f"{undecided} not decided yet: the daemon recovers from a downtime, slice by slice"
+    is_clean = not BAD_KINDS & summary.kinds.keys()
+    verdict = style("clean", "green") if is_clean else style("not clean", "red")
+    yield f"{verdict}: {format_counts(summary.kinds)}"
 
 
 def _make_summary_json(summary: "AuditSummary", notes: list[str]) -> Json:

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
+from click import Option
 
 from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.failures import AnswerIsNo
@@ -22,7 +24,7 @@ from scheduler.cli.output import (
     show,
 )
 from scheduler.cli.record_columns import colour_run
-from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now
+from scheduler.cli.times import format_in_zone, format_zone_and_utc, now
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
 from scheduler.core.terminal_text import to_printable
@@ -31,42 +33,29 @@ if TYPE_CHECKING:
     from scheduler.upstream import ApiClient, AutomationEdit, Document
 
 T = TypeVar("T")
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _add_field_options(*, new: bool) -> Callable[[_F], _F]:
-    """Return a decorator that adds the options for an automation's fields."""
-    options = [
-        click.option("--name", required=new, help="The name of the automation."),
-        click.option("--prompt", help="The prompt for the agent; - reads it from standard input."),
-        click.option(
-            "--prompt-file", type=click.File("rb"), metavar="FILE", help="Read the prompt from this file."
+def _make_field_options(*, new: bool) -> list[click.Parameter]:
+    """Make the options for an automation's fields."""
+    zone_help = "The zone of --cron. Default of the API: UTC." if new else "The zone of --cron."
+    return [
+        Option(["--name"], required=new, help="The name of the automation."),
+        Option(["--prompt"], help="The prompt for the agent; - reads it from standard input."),
+        Option(
+            ["--prompt-file"], type=click.File("rb"), metavar="FILE", help="Read the prompt from this file."
         ),
-        click.option("--repository", required=new, metavar="ORG/REPO", help="The repository for the agent."),
-        click.option(
-            "--cron",
-            "cron_expression",
+        Option(["--repository"], required=new, metavar="ORG/REPO", help="The repository for the agent."),
+        Option(
+            ["--cron", "cron_expression"],
             required=new,
             metavar="EXPR",
             help="The cron expression, five fields.",
         ),
-        click.option(
-            "--timezone",
-            metavar="TZ",
-            help="The zone of --cron." + (" Default of the API: UTC." if new else ""),
-            shell_complete=complete_zones,
-        ),
-        click.option("--enabled/--disabled", "enabled", default=None, help="Switch the schedule on or off."),
-        click.option("--template-id", metavar="TEXT", help="The template of the automation."),
-        click.option("--github-integration", type=int, metavar="ID", help="The GitHub integration to use."),
+        Option(["--timezone"], metavar="TZ", help=zone_help, shell_complete=complete_zones),
+        Option(["--enabled/--disabled", "enabled"], default=None, help="Switch the schedule on or off."),
+        Option(["--template-id"], metavar="TEXT", help="The template of the automation."),
+        Option(["--github-integration"], type=int, metavar="ID", help="The GitHub integration to use."),
     ]
-
-    def decorate(function: _F) -> _F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 @click.group("automations", cls=SchedulerGroup, section="Automations")
@@ -84,7 +73,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
     """Print all automations."""
     documents = _carry_out(source, target_name, lambda api: api.list_documents())
     empty = f"no automations; make one with `{format_command('automations create', target=target_name)}`"
-    show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
+    show(documents, _COLUMNS, dict if as_json else None, empty=empty)
 
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
@@ -105,23 +94,13 @@ _CREATE = (
 )
 
 
-@command.command("create", examples=[_CREATE])
-@_add_field_options(new=True)
+@command.command("create", examples=[_CREATE], params=_make_field_options(new=True))
 @choose_target
 @as_json
 @click.pass_obj
-def create(
-    source: Source,
-    /,
-    *,
-    target_name: str | None,
-    as_json: bool,
-    prompt: str | None,
-    prompt_file: IO[bytes] | None,
-    **fields: Any,
-) -> None:
+def create(source: Source, /, *, target_name: str | None, as_json: bool, **fields: Any) -> None:
     """Create an automation, and print its first fire time."""
-    written = _collect_fields(source, prompt, prompt_file, fields)
+    written = _collect_fields(source, **fields)
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
     document = _change(source, target_name, lambda api: api.create(written))  # type: ignore[arg-type]  # the options are required
@@ -134,25 +113,17 @@ def create(
         "scheduler automations update nightly --cron '30 3 * * *'",
         "scheduler automations update nightly --disabled",
     ],
+    params=_make_field_options(new=False),
 )
 @click.argument("automation", shell_complete=complete_automations)
-@_add_field_options(new=False)
 @choose_target
 @as_json
 @click.pass_obj
 def update(
-    source: Source,
-    /,
-    *,
-    automation: str,
-    target_name: str | None,
-    as_json: bool,
-    prompt: str | None,
-    prompt_file: IO[bytes] | None,
-    **fields: Any,
+    source: Source, /, *, automation: str, target_name: str | None, as_json: bool, **fields: Any
 ) -> None:
     """Change the given fields of AUTOMATION."""
-    edit = _collect_fields(source, prompt, prompt_file, fields)
+    edit = _collect_fields(source, **fields)
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
     document = _change(source, target_name, lambda api: _update(api, automation, edit))
@@ -171,10 +142,8 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
     from scheduler.cli.target_api import find_document
 
     document = _carry_out(source, target_name, lambda api: find_document(api, automation))
-    automation_id, named = (
-        str(document["id"]),
-        f"{to_printable(str(document.get('name')))} ({document['id']})",
-    )
+    automation_id = str(document["id"])
+    named = f"{to_printable(str(document.get('name')))} ({automation_id})"
     is_asked = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     if is_asked and not click.confirm(f"delete {named}?", err=True):
         raise AnswerIsNo("nothing was deleted")
@@ -189,13 +158,11 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
     """Start a run of AUTOMATION now. The run belongs to no occurrence, and costs as much as any other run."""
-    from scheduler.cli.ledger_file import wake_daemon_after
     from scheduler.cli.manual_run import start_run
     from scheduler.cli.next_steps import describe_follow
 
     settings = source.load().settings
-    with wake_daemon_after(settings.ledger.url.path):
-        document = start_run(settings, target_name, automation)
+    document = start_run(settings, settings.choose_target(target_name), automation)
     _print(document, as_json=as_json)
     if not as_json:
         follow = to_printable(describe_follow(document, settings, settings.choose_target(target_name)))
@@ -237,7 +204,7 @@ def _print_change(
 
 
 def _collect_fields(
-    source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]
+    source: Source, *, prompt: str | None, prompt_file: IO[bytes] | None, **fields: Any
 ) -> "AutomationEdit":
     """Return the given fields. Raises `InvalidSchedule`, before any request to the API."""
     from scheduler.cli.next_steps import check_schedule
@@ -269,9 +236,8 @@ def _print(document: "Document", *, as_json: bool) -> None:
         print_json(document)
         return
     width = _find_width(document)
-    zone = find_usable_zone(_get_text("timezone", document))
-    for name, value in document.items():
-        print_line(f"{to_printable(name):<{width}}  {to_printable(_format_value(name, value, zone))}")
+    for name in document:
+        print_line(f"{to_printable(name):<{width}}  {to_printable(_format_value(name, document))}")
 
 
 def _find_width(document: "Document") -> int:
@@ -279,14 +245,18 @@ def _find_width(document: "Document") -> int:
     return max(map(len, document))
 
 
-def _format_value(name: str, value: object, zone: str) -> str:
+def _format_value(name: str, document: "Document") -> str:
     """Return a field for people; an instant in the automation's zone."""
-    if value is None or not name.endswith("_at"):
-        return "" if value is None else str(value)
+    text = _get_text(name, document)
+    return _format_instant(text, document, format_zone_and_utc) if name.endswith("_at") else text
+
+
+def _format_instant(text: str, document: "Document", format_: Callable[[datetime, str | None], str]) -> str:
+    """Format an instant in the automation's zone. An API may show anything."""
     try:
-        return format_zone_and_utc(from_text(str(value)), zone)
+        return format_(from_text(text), _get_text("timezone", document))
     except (ValueError, OverflowError):
-        return str(value)
+        return text
 
 
 def _make_getter(name: str) -> "Callable[[Document], str]":
@@ -305,11 +275,7 @@ def _make_status_cell(document: "Document") -> Cell:
 
 def _format_last_run(document: "Document") -> str:
     """Return the time of the last run in the automation's zone, which has a column of its own."""
-    at = _get_text("last_run_at", document)
-    try:
-        return at and format_in_zone(from_text(at), find_usable_zone(_get_text("timezone", document)))
-    except (ValueError, OverflowError):  # an API may show anything
-        return at
+    return _format_instant(_get_text("last_run_at", document), document, format_in_zone)
 
 
 def _make_enabled_cell(document: "Document") -> str | Cell:

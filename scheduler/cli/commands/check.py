@@ -10,7 +10,7 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.output import Colour, make_progress_printer, print_json, print_line, style
+from scheduler.cli.output import Colour, make_progress_printer, print_json, print_line, print_lines, style
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 
@@ -65,17 +65,16 @@ def command(context: click.Context, *, as_json: bool) -> None:
 def _print(findings: "Sequence[CheckFinding]") -> None:
     for check, group in groupby(findings, key=lambda finding: finding.check):
         print_line(check)
-        for text in _format_findings(group):
-            print_line(text)
+        print_lines(_format_findings(group))
         print_line()
     print_line(_format_summary(findings))
 
 
 def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
     """Yield the lines for the findings of one check; per status, only the first findings."""
-    shown: dict[str, int] = {}
+    shown: Counter[str] = Counter()
     for finding in group:
-        shown[finding.status] = shown.get(finding.status, 0) + 1
+        shown[finding.status] += 1
         if shown[finding.status] <= _MAX_FINDINGS:
             yield from _format_finding(finding)
     for status, number in shown.items():
@@ -84,10 +83,8 @@ def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
 
 
 def _format_finding(finding: "CheckFinding") -> Iterator[str]:
-    yield (
-        f"  {style(f'{finding.status:<7}', _COLOURS[finding.status])}  "
-        f"{to_printable(f'{finding.subject}: {finding.finding}')}"
-    )
+    status = style(f"{finding.status:<7}", _COLOURS[finding.status])
+    yield f"  {status}  {to_printable(f'{finding.subject}: {finding.finding}')}"
     if finding.advice:
         yield f"{'':{_INDENT}}→ {to_printable(finding.advice)}"
 
@@ -96,15 +93,6 @@ def _format_summary(findings: "Sequence[CheckFinding]") -> str:
     from scheduler.doctor.findings import Status
 
     counts = Counter(finding.status for finding in findings)
-    texts = [
-        _format_count(counts[status], status)
-        for status in reversed(Status)
-        if counts[status] and status is not Status.OK
-    ]
-    if not texts:
-        return style("all is well", "green")
-    return ", ".join(texts)
-
-
-def _format_count(number: int, status: str) -> str:
-    return style(pluralize(number, status), _COLOURS[status])
+    statuses = [status for status in reversed(Status) if counts[status] and status is not Status.OK]
+    texts = [style(pluralize(counts[status], status), _COLOURS[status]) for status in statuses]
+    return ", ".join(texts) or style("all is well", "green")

@@ -1,5 +1,6 @@
 """``scheduler config``: the settings in force, their sources, and their mistakes."""
 
+import json
 import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
@@ -8,16 +9,7 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerGroup, Source, as_json
-from scheduler.cli.output import (
-    Cell,
-    Column,
-    Json,
-    format_json,
-    print_json,
-    print_line,
-    print_to_stderr,
-    show,
-)
+from scheduler.cli.output import Cell, Column, Json, print_json, print_line, print_to_stderr, show
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
@@ -44,10 +36,10 @@ def show_settings(source: Source, *, as_json: bool) -> None:
     settings = [_make_record(one) for one in source.load().list_effective()]
     columns = (
         Column[Json]("setting", lambda one: str(one["setting"])),
-        Column[Json]("value", lambda one: _format_value(one["value"]), rank=2),
+        Column[Json]("value", lambda one: json.dumps(one["value"]), rank=2),
         Column[Json]("from", _make_source_cell, rank=1),
     )
-    show(settings, columns, (lambda one: one) if as_json else None)
+    show(settings, columns, dict if as_json else None)
 
 
 @command.command("validate", examples=["scheduler config validate --config scheduler.toml"])
@@ -75,21 +67,14 @@ def validate_settings(context: click.Context, *, as_json: bool) -> None:
 def _make_record(setting: "Assignment") -> Json:
     from scheduler.settings.registry import format_path
 
-    return {
-        "setting": format_path(setting.path),
-        "value": _mask_keys(setting.value),
-        "source": str(setting.origin),
-    }
+    path, value = format_path(setting.path), _mask_keys(setting.value)
+    return {"setting": path, "value": value, "source": str(setting.origin)}
 
 
 def _mask_keys(value: object) -> object:
     if isinstance(value, list):
         return [_mask_keys(item) for item in value]
     return _KEY.sub("(a key)", value) if isinstance(value, str) else value
-
-
-def _format_value(value: object) -> str:
-    return format_json(value)
 
 
 def _make_source_cell(record: Json) -> Cell:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_zones
+from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.options import InstantType, add_utc_option
-from scheduler.cli.output import print_json, print_line
+from scheduler.cli.options import add_utc_option, choose_begin, choose_zone_of_cron, make_number_option
+from scheduler.cli.output import print_json, print_lines, print_to_stderr
 from scheduler.cli.times import now
 
 if TYPE_CHECKING:
@@ -25,22 +25,9 @@ _EXAMPLES = (
 @click.command("explain", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation.")
-@click.option(
-    "--timezone",
-    metavar="TZ",
-    help="The zone of --cron. Default: UTC.",
-    shell_complete=complete_zones,
-)
-@click.option(
-    "--from",
-    "after",
-    type=InstantType(),
-    metavar="TIME",
-    help="Show fire times after this time. Default: now.",
-)
-@click.option(
-    "--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="The number of fire times."
-)
+@choose_zone_of_cron
+@choose_begin
+@make_number_option("--count", 5, 10_000, "The number of fire times.")
 @add_utc_option
 @as_json
 @click.pass_context
@@ -76,21 +63,15 @@ def command(
 def _explain_expression(
     cron: str, timezone: str, settings: "Settings", after: datetime, count: int, *, as_json: bool
 ) -> None:
-    from scheduler.cli.schedule_explanation import (
-        ScheduleExplanation,
-        format_explanation,
-        make_explanation_json,
-    )
-    from scheduler.cli.upcoming_fires import PlannedSchedule
+    from scheduler.cli import schedule_explanation
+    from scheduler.cli.upcoming_fires import PlannedSchedule, parse_schedule
 
-    explanation = ScheduleExplanation.compute(
-        PlannedSchedule.parse(cron, timezone, settings.schedule), after, count
-    )
+    planned = PlannedSchedule(parse_schedule(cron, timezone, settings.schedule))
+    explanation = schedule_explanation.ScheduleExplanation.compute(planned, after, count)
     if as_json:
-        print_json(make_explanation_json(explanation))
-        return
-    for text in format_explanation(explanation):
-        print_line(text)
+        print_json(schedule_explanation.make_explanation_json(explanation))
+    else:
+        print_lines(schedule_explanation.format_explanation(explanation))
 
 
 def _explain_automations(
@@ -98,17 +79,16 @@ def _explain_automations(
 ) -> bool:
     """Return whether the named automation has a valid schedule; true without a name."""
     from scheduler.cli.ledger_automations import read_automations
-    from scheduler.cli.output import print_to_stderr
     from scheduler.cli.schedule_explanation import format_automation, make_automation_json
-    from scheduler.core.cron.schedule import Schedule
+    from scheduler.cli.upcoming_fires import PlannedSchedule
 
     automations = read_automations(settings, automation)
     for number, recorded in enumerate(automations):
         if as_json:
             print_json(make_automation_json(recorded, after, count))
             continue
-        for text in format_automation(recorded, after, count, first=number == 0):
-            print_line(text)
+        print_lines(["", ""] if number else [])
+        print_lines(format_automation(recorded, after, count))
     if not automations:
         print_to_stderr("there are no automations in the newest snapshot")
-    return automation is None or any(isinstance(recorded.schedule, Schedule) for recorded in automations)
+    return automation is None or any(isinstance(planned, PlannedSchedule) for _, planned in automations)

@@ -9,7 +9,7 @@ from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import SchedulerCommand, Source
 from scheduler.cli.options import choose_target_of_automation
 from scheduler.cli.output import print_line, print_to_stderr, style
-from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now, parse_time
+from scheduler.cli.times import format_in_zone, format_zone_and_utc, now, parse_time
 from scheduler.core.terminal_text import to_printable
 
 _EXAMPLES = (
@@ -52,34 +52,27 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         match = find_automation(make_ledger_collection(connection, target), automation)
         parsed = parse_time(time, match.timezone, at)
         if parsed.later_today is not None:
-            day = format_in_zone(parsed.instant, find_usable_zone(match.timezone))
+            day = format_in_zone(parsed.instant, match.timezone)
             raise click.UsageError(
                 f"{parsed.later_today} is still to come in {match.timezone}; for {day}, give the date too"
             )
-        evidence = collect_evidence(
-            connection,
-            match.target,
-            match.automation_id,
-            parsed.instant,
-            (evaluated.croniter, evaluated.tzdata),
-        )
-    occurrence = (
-        f"{match.name} at {format_zone_and_utc(parsed.instant, find_usable_zone(match.timezone))}"
-        + (f", {parsed.note}" if parsed.note else "")
-    )
+        evaluator = evaluated.croniter, evaluated.tzdata
+        evidence = collect_evidence(connection, match.target, match.automation_id, parsed.instant, evaluator)
+    note = f", {parsed.note}" if parsed.note else ""
+    occurrence = to_printable(f"{match.name} at {format_zone_and_utc(parsed.instant, match.timezone)}{note}")
     try:
-        asking = BackfillClient(path, make_backfill_request(evidence, at, getpass.getuser()))
+        client = BackfillClient(path, make_backfill_request(evidence, at, getpass.getuser()))
     except BackfillRefused as error:
         raise AnswerIsNo(f"{occurrence}: {error}") from None
-    asking.submit()
-    print_to_stderr(to_printable(f"asked for: {occurrence}"))
+    client.submit()
+    print_to_stderr(f"asked for: {occurrence}")
     if no_wait:
         return
-    row = asking.wait_for_outcome(
+    row = client.wait_for_outcome(
         lambda: print_to_stderr("the daemon has taken up the request; Ctrl-C ends only the waiting")
     )
-    accepted = row.outcome == "accepted"
-    more = f"run {row.run_id}" if accepted else row.error or ""
-    print_line(f"{style(row.fate, None if accepted else 'red')}  {to_printable(more)}".rstrip())
-    if not accepted:
-        context.exit(ANSWER_IS_NO)
+    if row.outcome == "accepted":
+        print_line(f"{row.fate}  {to_printable(f'run {row.run_id}')}")
+        return
+    print_line(f"{style(row.fate, 'red')}  {to_printable(row.error or '')}".rstrip())
+    context.exit(ANSWER_IS_NO)

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.options import InstantType, add_utc_option, filter_by_automation, filter_by_target
+from scheduler.cli.options import (
+    add_utc_option,
+    filter_by_automation,
+    filter_by_target,
+    make_number_option,
+    make_time_option,
+)
 from scheduler.cli.output import (
     Cell,
     Column,
@@ -18,8 +24,7 @@ from scheduler.cli.output import (
     show,
 )
 from scheduler.cli.record_columns import colour_outcome, colour_run, make_time_columns
-from scheduler.cli.times import find_usable_zone, format_machine_and_utc, now
-from scheduler.core.cron.zones import load_zone
+from scheduler.cli.times import format_machine_and_utc, now, to_zone
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.quantities import describe_duration
@@ -41,18 +46,8 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 @click.command("history", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @filter_by_automation
-@click.option(
-    "--since",
-    type=InstantType(ago=True),
-    metavar="TIME|AGO",
-    help="Only occurrences scheduled at this time or later.",
-)
-@click.option(
-    "--until",
-    type=InstantType(ago=True),
-    metavar="TIME|AGO",
-    help="Only occurrences scheduled before this time.",
-)
+@make_time_option("--since", "Only occurrences scheduled at this time or later.")
+@make_time_option("--until", "Only occurrences scheduled before this time.")
 @click.option(
     "--outcome",
     type=click.Choice(_OUTCOMES),
@@ -62,13 +57,7 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
     "--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status."
 )
 @filter_by_target
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000_000),
-    default=50,
-    show_default=True,
-    help="Print at most this number of lines, the newest.",
-)
+@make_number_option("--limit", 50, 10_000_000, "Print at most this number of lines, the newest.")
 @add_utc_option
 @as_json
 @click.pass_obj
@@ -94,7 +83,7 @@ def command(
     from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.ledger_file import is_served, open_read_only
     from scheduler.cli.lookup import advise_on, expand_prefix
-    from scheduler.cli.recorded_policies import has_jitter
+    from scheduler.cli.recorded_policies import read_settings
     from scheduler.core.occurrence_query import OccurrenceQuery
     from scheduler.ledger.history import read_timezones
     from scheduler.ledger.not_due_lines import select_with_derived
@@ -116,10 +105,11 @@ def command(
             limit=limit,
         )
         derived: list[Line] = []
-        if selection.outcome is None and has_jitter(connection, settings):
+        recorded = read_settings(connection, settings)
+        if selection.outcome is None and any(policies.jitter for policies in recorded.all_policies):
             from scheduler.cli.jitter_waits import derive_lines  # evaluates schedules, and loads much more
 
-            derived = derive_lines(connection, settings, automation, now())
+            derived = derive_lines(connection, recorded, automation, now())
         lines = select_with_derived(connection, selection, derived)
         zones = {} if as_json else read_timezones(connection, lines)
         targets = [] if as_json or is_served(path) else read_targets(connection)
@@ -131,47 +121,51 @@ def command(
     def find_timezone(line: "Line") -> str | None:
         return zones.get((str(line["target"]), str(line["automation_id"])))
 
-    show(lines, _make_columns(lines, find_timezone), (lambda one: one) if as_json else None, empty=empty)
-    for name in dict.fromkeys(str(line["target"]) for line in lines if _may_have_changed(line)):
+    show(lines, _make_columns(lines, find_timezone), dict if as_json else None, empty=empty)
+    for name, at in _find_last_seen(lines, snapshots).items():
+        seen_at = format_machine_and_utc(at)
+        print_to_stderr(
+            f"no daemon runs: waits and runs of target {to_printable(name)} are as last seen at {seen_at}"
+        )
+
+
+def _find_last_seen(lines: "Sequence[Line]", snapshots: dict[str, datetime]) -> dict[str, datetime]:
+    """Find when a daemon last saw each target with a line that is not final.
+
+    In such a line, the occurrence has no outcome, or its run has not ended.
+    """
+    seen_at: dict[str, datetime] = {}
+    for name in (str(line["target"]) for line in lines if _may_have_changed(line)):
         if name in snapshots:
-            claims = [
-                from_text(str(line["claimed_at"]))
-                for line in lines
-                if line["target"] == name and line["claimed_at"]
-            ]
-            at = format_machine_and_utc(max([snapshots[name], *claims]))
-            print_to_stderr(
-                f"no daemon runs: waits and runs of target {to_printable(name)} are as last seen at {at}"
-            )
+            claims = [line["claimed_at"] for line in lines if line["target"] == name]
+            seen_at[name] = max([snapshots[name], *(from_text(str(claim)) for claim in claims if claim)])
+    return seen_at
 
 
 def _may_have_changed(line: "Line") -> bool:
-    """Return whether the line is not final: the occurrence has no outcome, or its run has not ended."""
     return line["outcome"] is None or line["run_status"] == RunStatus.RUNNING
 
 
 def _make_outcome_cell(line: "Line", timezone: str | None) -> Cell:
-    outcome = _to_text(line["outcome"])
-    text = _describe_open(line, timezone) if outcome is None else f"{outcome}: {line['reason']}"
-    return Cell(text, colour_outcome(outcome, _to_text(line["run_status"])))
+    outcome = _get_text(line, "outcome")
+    text = f"{outcome}: {line['reason']}" if outcome else _describe_open(line, timezone)
+    return Cell(text, colour_outcome(outcome or None, _get_text(line, "run_status")))
 
 
 def _describe_open(line: "Line", timezone: str | None) -> str:
     """Return the state of an open occurrence; before its claim, its due time in the automation's zone."""
     if line["claimed_at"]:
         return f"open: {line.get('state')}"
-    return (
-        f"open: due {from_text(str(line['due'])).astimezone(load_zone(find_usable_zone(timezone))):%H:%M:%S}"
-    )
+    return f"open: due {to_zone(from_text(str(line['due'])), timezone):%H:%M:%S}"
 
 
 def _make_run_cell(line: "Line") -> Cell:
-    status = _to_text(line["run_status"])
-    return Cell(status or "", colour_run(status))
+    status = _get_text(line, "run_status")
+    return Cell(status, colour_run(status))
 
 
-def _to_text(value: str | float | None) -> str | None:
-    return None if value is None else str(value)
+def _get_text(line: "Line", key: str) -> str:
+    return "" if line[key] is None else str(line[key])
 
 
 def _format_lateness(line: "Line") -> str:
@@ -180,24 +174,18 @@ def _format_lateness(line: "Line") -> str:
 
 
 def _make_columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":
-    times = make_time_columns(
-        lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone
-    )
-    counts: list[Column[Line]] = (
-        [Column("count", lambda line: str(line["count"]))]
-        if any(line["count"] != 1 for line in lines)
-        else []
-    )
     is_any_due = any(line["outcome"] is None and not line["claimed_at"] for line in lines)
     least = len("open: due 00:00:00") if is_any_due else 16
+    has_spans = any(line["count"] != 1 for line in lines)
+    counts = [Column["Line"]("count", lambda line: str(line["count"]))] if has_spans else []
     return [
-        *times,
+        *make_time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone),
         *counts,
         make_name_column("automation", lambda line: str(line["name"])),
         Column("outcome", lambda line: _make_outcome_cell(line, timezone(line)), rank=8, least=least),
         make_detail_column("late", _format_lateness, rank=3),
         make_detail_column("attempts", lambda line: str(line["attempts"])),
         Column("run", _make_run_cell),
-        make_id_column("run id", lambda line: _to_text(line["task_run_id"]) or ""),
-        make_text_column("error", lambda line: _to_text(line["error"]) or ""),
+        make_id_column("run id", lambda line: _get_text(line, "task_run_id")),
+        make_text_column("error", lambda line: _get_text(line, "error")),
     ]

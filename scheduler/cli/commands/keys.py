@@ -1,6 +1,8 @@
 """``scheduler keys``: the keys of the embedded API."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -12,8 +14,9 @@ from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text, to_text_seconds
 
 if TYPE_CHECKING:
-    from scheduler.database import Database
-    from scheduler.localapi.keys import ApiKey, NewApiKey
+    from scheduler.localapi.keys import ApiKey, ApiKeys
+
+T = TypeVar("T")
 
 
 @click.group("keys", cls=SchedulerGroup, section="Setup")
@@ -50,13 +53,17 @@ def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
 
     A running server accepts the key at once. With --json: {"id", "key", "scopes", "project_id"}.
     """
-    from scheduler.cli.api_database import carry_out
-    from scheduler.localapi.keys import ApiKeys
-
     names = [name.strip() for name in scopes.split(",") if name.strip()]
-    path = source.load().settings.api.database.path
-    key = carry_out(path, lambda database: ApiKeys(database, now).create(names, project), make=True)
-    _print_new(key, as_json=as_json)
+    new = _carry_out(source, lambda keys: keys.create(names, project), make=True)
+    key, sorted_scopes = new.key, sorted(new.key.scopes)
+    if as_json:
+        print_json({"id": key.id, "key": new.text, "scopes": sorted_scopes, "project_id": key.project_id})
+        return
+    print_line(f"key      {new.text}")
+    print_line(f"id       {key.id}")
+    print_line(f"scopes   {', '.join(sorted_scopes)}")
+    print_line(f"project  {key.project_id}")
+    print_line("\nSave the key now, for example in a file of mode 0600: the key is not shown again.")
 
 
 @command.command("list", examples=["scheduler keys list"])
@@ -64,18 +71,9 @@ def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
 @click.pass_obj
 def list_(source: Source, *, as_json: bool) -> None:
     """Print all keys, also revoked ones, without their secrets."""
-    from scheduler.cli.api_database import carry_out
-    from scheduler.localapi.keys import ApiKeys
-
-    keys = carry_out(
-        source.load().settings.api.database.path, lambda database: ApiKeys(database, now).list_all()
-    )
-    show(
-        keys,
-        _COLUMNS,
-        _make_json if as_json else None,
-        empty=f"no keys; make one with `{format_command('keys create')}`",
-    )
+    keys = _carry_out(source, lambda keys: keys.list_all())
+    empty = f"no keys; make one with `{format_command('keys create')}`"
+    show(keys, _COLUMNS, _make_json if as_json else None, empty=empty)
 
 
 @command.command("revoke", examples=["scheduler keys revoke 9f86d081884c7d65"])
@@ -86,48 +84,30 @@ def revoke(source: Source, *, key_id: str) -> None:
 
     If the key is revoked already, the command says so. The exit status is 0.
     """
-    from scheduler.cli.api_database import carry_out
-    from scheduler.localapi.keys import ApiKeys
 
-    async def revoke_key(database: "Database") -> bool:
+    async def revoke_key(keys: "ApiKeys") -> bool:
         """Return whether the key was in force. Raises `AnswerIsNo` when there is no such key."""
-        keys = ApiKeys(database, now)
         if await keys.revoke(key_id):
             return True
         if all(key.id != key_id for key in await keys.list_all()):
             raise AnswerIsNo(f"there is no key {key_id!r}; see `{format_command('keys list')}`")
         return False
 
-    was_in_force = carry_out(source.load().settings.api.database.path, revoke_key)
+    was_in_force = _carry_out(source, revoke_key)
     print_line(f"{'revoked' if was_in_force else 'was revoked already'}: {key_id}")
 
 
-def _print_new(new: "NewApiKey", *, as_json: bool) -> None:
-    key = new.key
-    if as_json:
-        print_json(
-            {"id": key.id, "key": new.text, "scopes": sorted(key.scopes), "project_id": key.project_id}
-        )
-        return
-    for title, text in (
-        ("key", new.text),
-        ("id", key.id),
-        ("scopes", ", ".join(sorted(key.scopes))),
-        ("project", str(key.project_id)),
-    ):
-        print_line(f"{title:<9}{text}")
-    print_line("\nSave the key now, for example in a file of mode 0600: the key is not shown again.")
+def _carry_out(source: Source, use: Callable[["ApiKeys"], Awaitable[T]], *, make: bool = False) -> T:
+    """Return the result of ``use``. ``make``: create a missing database."""
+    from scheduler.cli.api_database import carry_out
+    from scheduler.localapi.keys import ApiKeys
+
+    path = source.load().settings.api.database.path
+    return carry_out(path, lambda database: use(ApiKeys(database, now)), make=make)
 
 
 def _make_json(key: "ApiKey") -> Json:
-    return {
-        "id": key.id,
-        "scopes": sorted(key.scopes),
-        "project_id": key.project_id,
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "revoked_at": key.revoked_at,
-    }
+    return {**asdict(key), "scopes": sorted(key.scopes)}
 
 
 def _format_instant(instant: str | None) -> str:

@@ -5,9 +5,9 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from scheduler.cli.completion_values import complete_automations, complete_zones
+from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.options import InstantType, add_utc_option
+from scheduler.cli.options import add_utc_option, choose_begin, choose_zone_of_cron, make_number_option
 from scheduler.cli.output import print_json, show
 from scheduler.cli.times import now
 
@@ -24,26 +24,9 @@ _EXAMPLES = (
 @click.command("next", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation.")
-@click.option(
-    "--timezone",
-    metavar="TZ",
-    help="The zone of --cron. Default: UTC.",
-    shell_complete=complete_zones,
-)
-@click.option(
-    "--from",
-    "after",
-    type=InstantType(),
-    metavar="TIME",
-    help="Show fire times after this time. Default: now.",
-)
-@click.option(
-    "--count",
-    type=click.IntRange(1, 100_000),
-    default=10,
-    show_default=True,
-    help="The number of fire times.",
-)
+@choose_zone_of_cron
+@choose_begin
+@make_number_option("--count", 10, 100_000, "The number of fire times.")
 @click.option(
     "--input",
     "lines",
@@ -77,8 +60,7 @@ def command(
         raise click.UsageError("AUTOMATION, --cron and --input exclude each other; give one of them")
     if timezone is not None and cron is None:
         raise click.UsageError("--timezone belongs to --cron; an automation has its own")
-    settings = source.load().settings
-    begin = after or now()
+    settings, begin = source.load().settings, after or now()
     if lines is not None:
         _answer(lines, settings, begin, count)
     else:
@@ -89,9 +71,7 @@ def command(
 def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int) -> None:
     from scheduler.cli.batch import BatchDefaults, answer_lines
 
-    for answer in answer_lines(
-        lines, BatchDefaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)
-    ):
+    for answer in answer_lines(lines, BatchDefaults(after, count, settings.schedule)):
         print_json(answer)
 
 
@@ -99,10 +79,10 @@ def _plan(
     automation: str | None, cron: str | None, timezone: str, settings: "Settings"
 ) -> list["PlannedSchedule"]:
     """Return the schedule of an expression, or the schedules in the ledger. An expression loads no ledger."""
-    from scheduler.cli.upcoming_fires import PlannedSchedule
+    from scheduler.cli.upcoming_fires import PlannedSchedule, parse_schedule
 
     if cron is not None:
-        return [PlannedSchedule.parse(cron, timezone, settings.schedule)]
+        return [PlannedSchedule(parse_schedule(cron, timezone, settings.schedule))]
     from scheduler.cli.ledger_automations import read_planned_schedules
 
     return read_planned_schedules(settings, automation)
@@ -112,10 +92,6 @@ def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_j
     from scheduler.cli.upcoming_fires import find_upcoming_fires, has_any_jitter, make_columns, make_fire_json
 
     named = any(schedule.automation_id for schedule in planned)
-    shown = make_columns(after, named=named, jitter=has_any_jitter(planned))
-    show(
-        find_upcoming_fires(planned, after, count),
-        shown,
-        make_fire_json if as_json else None,
-        empty="nothing fires",
-    )
+    columns = make_columns(after, named=named, jitter=has_any_jitter(planned))
+    fires = find_upcoming_fires(planned, after, count)
+    show(fires, columns, make_fire_json if as_json else None, empty="nothing fires")

@@ -62,20 +62,18 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
         settings = source.load().settings
         for database in restore(backup, settings, now(), moved=moved):
             _show(database, file)
-        if API in backup.stages and not moved:
-            keys = format_command("keys list")
+        if API in backup and not moved:
             print_line(
                 "keys that were revoked and automations that were deleted since the backup exist "
-                f"again: see `{keys}`"
+                f"again: see `{format_command('keys list')}`"
             )
-            if LEDGER not in backup.stages:
-                pause = format_command("pause --all")
+            if LEDGER not in backup:
                 print_line(
-                    f"the daemon is not paused: if deleted automations must not fire, run `{pause}` "
-                    "before the API starts"
+                    "the daemon is not paused: if deleted automations must not fire, run "
+                    f"`{format_command('pause --all')}` before the API starts"
                 )
         if made_file is not None:
-            _show_lacking(made_file, settings, has_runs=API in backup.stages)
+            _show_lacking(made_file, settings, has_runs=API in backup)
 
 
 def _show_lacking(file: Path, settings: "Settings", *, has_runs: bool) -> None:
@@ -98,15 +96,11 @@ def _show(database: "RestoredDatabase", file: Path) -> None:
     if database.aside is not None:
         print_line(f"the previous database is {to_printable(str(database.aside))}")
     for target, old in database.moved_targets:
-        print_line(
-            f"target {to_printable(target.name)}: its embedded API is at {to_printable(target.url)} "
-            f"now, before at {to_printable(old)}"
-        )
+        name, url, before = map(to_printable, (target.name, target.url, old))
+        print_line(f"target {name}: its embedded API is at {url} now, before at {before}")
     for pause in database.pauses:
-        resume = to_printable(resume_all(pause.target))
-        print_line(
-            f"paused: all automations of {to_printable(pause.target)}; when the daemon is ready: {resume}"
-        )
+        name, resume = to_printable(pause.target), to_printable(resume_all(pause.target))
+        print_line(f"paused: all automations of {name}; when the daemon is ready: {resume}")
     if database.ended_runs:
         print_line(
             f"ended as failed: {pluralize(database.ended_runs, 'run')} that had not ended "

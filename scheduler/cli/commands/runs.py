@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -11,7 +10,7 @@ import click
 from scheduler.cli.completion_values import complete_automations, complete_runs
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import AUTOMATION_FORMS, SchedulerGroup, Source, as_json
-from scheduler.cli.options import filter_by_automation
+from scheduler.cli.options import filter_by_automation, make_number_option
 from scheduler.cli.output import (
     Cell,
     Column,
@@ -23,23 +22,23 @@ from scheduler.cli.output import (
     make_text_column,
     print_json,
     print_line,
+    print_lines,
     print_to_stderr,
     show,
     style,
 )
 from scheduler.cli.record_columns import colour_run, make_time_columns
 from scheduler.cli.tail import GrowingFile
-from scheduler.cli.times import find_usable_zone, format_zone_and_utc, now
+from scheduler.cli.times import format_zone_and_utc, now
 from scheduler.core.instants import from_text
 from scheduler.core.quantities import describe_duration
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
     from scheduler.database import Database
     from scheduler.localapi.runner.workspace import Workspace
     from scheduler.localapi.runs import RunQueue
+    from scheduler.settings.models import ApiSettings
 
 ApiRunRow = dict[str, Any]
 """A row of the embedded API's runs."""
@@ -71,13 +70,7 @@ def command() -> None:
     type=click.Choice(("queued", "running", "success", "failed")),
     help="Only runs with this status.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 100_000),
-    default=20,
-    show_default=True,
-    help="Print at most this number of runs, the newest.",
-)
+@make_number_option("--limit", 20, 100_000, "Print at most this number of runs, the newest.")
 @as_json
 @click.pass_obj
 def list_(source: Source, *, automation: str | None, status: str | None, limit: int, as_json: bool) -> None:
@@ -107,21 +100,17 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     if follow and as_json:
         raise click.UsageError("--follow and --json exclude each other; give one of them")
     api = source.load().settings.api
-    most = api.runner.output_limit + _OUTPUT_SLACK
-    carry_out(
-        api.database.path,
-        partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, most=most if as_json else None),
-    )
+    carry_out(api.database.path, partial(_show, run_id=run_id, api=api, follow=follow, as_json=as_json))
 
 
-_CANCEL_EXAMPLES: Final = [
-    "scheduler runs cancel 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b",
-    "scheduler runs cancel --automation nightly",
-    "scheduler runs cancel --all",
-]
-
-
-@command.command("cancel", examples=_CANCEL_EXAMPLES)
+@command.command(
+    "cancel",
+    examples=[
+        "scheduler runs cancel 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b",
+        "scheduler runs cancel --automation nightly",
+        "scheduler runs cancel --all",
+    ],
+)
 @click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=complete_runs)
 @click.option(
     "--automation",
@@ -161,11 +150,12 @@ async def _list_runs(
     from scheduler.cli.lookup import expand_prefix
     from scheduler.cli.run_lookup import make_embedded_collection
 
-    def expand(connection: "Connection") -> str | None:
-        return None if automation is None else expand_prefix(make_embedded_collection(connection), automation)
-
-    wanted = await database.browse(expand)
-    return await _make_queue(database).list_runs(automation=wanted, status=status, limit=limit)
+    if automation is not None:
+        text = automation
+        automation = await database.browse(
+            lambda connection: expand_prefix(make_embedded_collection(connection), text)
+        )
+    return await _make_queue(database).list_runs(automation=automation, status=status, limit=limit)
 
 
 def _make_queue(database: "Database") -> "RunQueue":
@@ -174,21 +164,21 @@ def _make_queue(database: "Database") -> "RunQueue":
     return RunQueue(database, now)
 
 
-async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, most: int | None) -> None:
-    """Print a run. ``most``: the number of output bytes in the JSON object; None: print for a person."""
+async def _show(
+    database: "Database", *, run_id: str, api: "ApiSettings", follow: bool, as_json: bool
+) -> None:
     from scheduler.cli.run_lookup import identify_run
     from scheduler.localapi.runner.workspace import Workspace
 
     run = await _find_run(database, await identify_run(database, run_id, by_name=True))
-    workspace = Workspace.locate(folder, run["id"])
+    workspace = Workspace.locate(api.runs_folder, run["id"])
     output = GrowingFile(workspace.output)
-    if most is not None:
-        text = output.read_head(most).decode(errors="replace")
+    if as_json:
+        text = output.read_head(api.runner.output_limit + _OUTPUT_SLACK).decode(errors="replace")
         print_json({**_make_json(run), "prompt": run["prompt"], "output": text})
         _complain_of_lacking(run, workspace)
         return
-    for line in _format_run(run):
-        print_line(line)
+    print_lines(_format_run(run))
     if run["command"]:
         print_line(f"command     {to_printable(shlex.join(run['command']))}", is_whole=True)
     if run["error"]:
@@ -200,7 +190,7 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     raw.print(output.read_rest())
     _complain_of_lacking(run, workspace)
     if follow and run["status"] == "failed":
-        raise AnswerIsNo(f"the run failed: {run['error'] or _format_exit(run)}")
+        raise AnswerIsNo(f"the run failed: {to_printable(run['error'] or _format_exit(run))}")
 
 
 def _complain_of_lacking(run: ApiRunRow, workspace: "Workspace") -> None:
@@ -250,9 +240,8 @@ def _format_run(run: ApiRunRow) -> Iterator[str]:
     yield f"repository  {to_printable(run['repository'])}"
     yield f"status      {style(run['status'], colour_run(run['status']))}{_format_exit(run)}"
     for event in ("created", "started", "cancelled", "finished"):
-        if run[f"{event}_at"]:
-            instant, zone = from_text(run[f"{event}_at"]), find_usable_zone(run["timezone"])
-            yield f"{event:<12}{format_zone_and_utc(instant, zone, with_seconds=True)}"
+        if at := run[f"{event}_at"]:
+            yield f"{event:<12}{format_zone_and_utc(from_text(at), run['timezone'], with_seconds=True)}"
     if took := _format_duration(run):
         yield f"took        {took}"
 

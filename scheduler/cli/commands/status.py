@@ -10,23 +10,17 @@ import click
 from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.output import (
     Cell,
+    Colour,
     Column,
-    format_table,
-    get_terminal_width,
+    format_indented_table,
     make_name_column,
     print_json,
-    print_line,
+    print_lines,
     print_to_stderr,
     style,
 )
 from scheduler.cli.record_columns import colour_run, make_time_columns
-from scheduler.cli.times import (
-    find_usable_zone,
-    format_machine_and_utc,
-    format_timedelta,
-    format_zone_and_utc,
-)
-from scheduler.core.cron.zones import load_zone
+from scheduler.cli.times import format_machine_and_utc, format_timedelta, format_zone_and_utc, to_zone
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.occurrence_log import SEVERAL_WAIT_FOR, WAITS_FOR, Cause
@@ -42,10 +36,14 @@ _ALL: Final = "all automations"
 _UPCOMING_COUNT: Final = 5
 _MAX_WAITS: Final = 10
 """Waiting occurrences that are shown one by one; `--json` has the first hundred."""
-_SHORTAGE_TEXTS: Final[Mapping[str, str]] = {
-    "budget_exhausted_since": "occurrences or polls wait for requests_per_minute or requests_per_hour",
-    "saturated_since": "as many requests hang as max_waiting allows",
-}
+_SHORTAGES: Final = (
+    (
+        "budget",
+        "budget_exhausted_since",
+        "occurrences or polls wait for requests_per_minute or requests_per_hour",
+    ),
+    ("saturated", "saturated_since", "as many requests hang as max_waiting allows"),
+)
 
 JsonObject = Mapping[str, Any]
 
@@ -78,13 +76,10 @@ def command(source: Source, *, as_json: bool) -> None:
     if as_json:
         print_json({**status, "paused": [_make_pause_json(pause) for pause in pauses], "upcoming": upcoming})
         return
-    for text in (
-        *_format_daemon(status),
-        *_format_targets(status),
-        *_format_pauses(pauses),
-        *_format_upcoming(status, upcoming, ActivePauses(settings, pauses)),
-    ):
-        print_line(text)
+    print_lines(_format_daemon(status))
+    print_lines(_format_targets(status))
+    print_lines(_format_pauses(pauses))
+    print_lines(_format_upcoming(status, upcoming, ActivePauses(settings, pauses)))
 
 
 def _format_daemon(status: JsonObject) -> Iterator[str]:
@@ -96,42 +91,47 @@ def _format_daemon(status: JsonObject) -> Iterator[str]:
 
 
 def _format_targets(status: JsonObject) -> Iterator[str]:
+    at = from_text(status["at"])
     for target in status["targets"]:
-        yield (
-            f"\ntarget {to_printable(target['name'])}  {to_printable(target['url'])}, project "
-            f"{to_printable(target['project_id'])}"
-        )
-        automations = ", ".join(
-            f"{number} {state}" for state, number in target["automations"].items() if number
-        )
-        yield f"  automations  {automations or 'none'}"
+        place = f"{to_printable(target['url'])}, project {to_printable(target['project_id'])}"
+        yield f"\ntarget {to_printable(target['name'])}  {place}"
+        states = [f"{number} {state}" for state, number in target["automations"].items() if number]
+        yield _format_row("automations", ", ".join(states) or "none")
         yield from _format_list_problems(target)
         if target["snapshot_at"]:
-            yield (
-                "  snapshot     "
-                f"{format_timedelta(from_text(status['at']) - from_text(target['snapshot_at']))} old"
-            )
-        for title, key in (("held", "held"), ("last poll", "error")):
-            if target[key]:
-                yield f"  {title:<11}  {style(to_printable(target[key]), 'red')}"
-        if until := target.get("throttled_until"):
-            yield (
-                "  throttled    "
-                f"{style(f'until {format_machine_and_utc(from_text(until))}, HTTP 429', 'yellow')}"
-            )
-        yield f"  open         {_describe_open(target)}"
-        yield from _format_waits(target, from_text(status["at"]))
+            yield _format_row("snapshot", f"{format_timedelta(at - from_text(target['snapshot_at']))} old")
+        yield from _format_api_problems(target)
+        yield _format_row("open", _describe_open(target))
+        yield from _format_waits(target, at)
         yield from _format_shortages(target)
         yield from _format_failing(target)
-        if target["overdue"]["count"]:
-            yield f"  overdue      {style(str(target['overdue']['count']), 'red')}"
-            yield from (f"    {to_printable(occurrence)}" for occurrence in target["overdue"]["occurrences"])
-        if past := target.get("recovering"):
-            count, since, until = past["automations"], from_text(past["since"]), from_text(past["until"])
-            yield (
-                f"  recovering   {pluralize(count, 'automation')}, from "
-                f"{format_machine_and_utc(since)} up to {format_machine_and_utc(until)}"
-            )
+        yield from _format_overdue(target)
+
+
+def _format_row(title: str, text: str, colour: Colour | None = None, rest: str = "") -> str:
+    """Format a fact about a target. Only ``text`` has the colour, not the ``rest`` of the sentence."""
+    return f"  {title:<12} {style(text, colour)}{rest}"
+
+
+def _format_api_problems(target: JsonObject) -> Iterator[str]:
+    for title, key in (("held", "held"), ("last poll", "error")):
+        if target[key]:
+            yield _format_row(title, to_printable(target[key]), "red")
+    if until := target.get("throttled_until"):
+        yield _format_row(
+            "throttled", f"until {format_machine_and_utc(from_text(until))}, HTTP 429", "yellow"
+        )
+
+
+def _format_overdue(target: JsonObject) -> Iterator[str]:
+    """Yield the overdue occurrences, and the past from which the daemon recovers."""
+    if target["overdue"]["count"]:
+        yield _format_row("overdue", str(target["overdue"]["count"]), "red")
+        yield from (f"    {to_printable(occurrence)}" for occurrence in target["overdue"]["occurrences"])
+    if past := target.get("recovering"):
+        since, until = (format_machine_and_utc(from_text(past[key])) for key in ("since", "until"))
+        count = pluralize(past["automations"], "automation")
+        yield _format_row("recovering", f"{count}, from {since} up to {until}")
 
 
 def _format_failing(target: JsonObject) -> Iterator[str]:
@@ -143,10 +143,8 @@ def _format_failing(target: JsonObject) -> Iterator[str]:
     if not failing or not failing["count"]:
         return
     count = failing["count"]
-    yield (
-        f"  failing      {style(pluralize(count, 'automation'), 'red')}: the newest finished run failed "
-        "or was lost"
-    )
+    what = ": the newest finished run failed or was lost"
+    yield _format_row("failing", pluralize(count, "automation"), "red", what)
     for run in failing["automations"]:
         yield f"    {to_printable(run['name'])}: {_describe_run(run)}"
     if (more := count - len(failing["automations"])) > 0:
@@ -162,11 +160,11 @@ def _describe_run(run: JsonObject) -> str:
 
 def _format_shortages(target: JsonObject) -> Iterator[str]:
     """Yield the shortages of a target. A daemon of an older version does not report them."""
-    for title, key in (("budget", "budget_exhausted_since"), ("saturated", "saturated_since")):
+    for title, key, text in _SHORTAGES:
         if since := target.get(key):
-            yield f"  {title:<11}  {style(f'{_SHORTAGE_TEXTS[key]} since {to_printable(since)}', 'yellow')}"
+            yield _format_row(title, f"{text} since {to_printable(since)}", "yellow")
     if target.get("hanging"):
-        yield f"  hanging      {target['hanging']} without an answer for a second"
+        yield _format_row("hanging", f"{target['hanging']} without an answer for a second")
 
 
 def _describe_open(target: JsonObject) -> str:
@@ -176,12 +174,8 @@ def _describe_open(target: JsonObject) -> str:
     """
     states: Counter[str] = Counter(target["open"])
     states["waiting"] += (target.get("waiting") or {}).get("unclaimed", 0)
-    total = states.total()
-    return (
-        f"{total:,}: {', '.join(f'{number:,} {state}' for state, number in states.items() if number)}"
-        if total
-        else "none"
-    )
+    numbers = [f"{number:,} {state}" for state, number in states.items() if number]
+    return f"{states.total():,}: {', '.join(numbers)}" if numbers else "none"
 
 
 def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
@@ -197,12 +191,10 @@ def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
     for wait in waiting["occurrences"][:_MAX_WAITS]:
         due, since = from_text(wait["due"]), from_text(wait["since"])
         until = f" {due:%H:%M:%S}Z, in {format_timedelta(due - at)}" if wait["waits_for"] == Cause.DUE else ""
-        detail = f": {wait['detail']}" if wait["detail"] else ""
+        detail = to_printable(f": {wait['detail']}") if wait["detail"] else ""
         yield f"    {to_printable(wait['name'])} {wait['scheduled_for']}"
-        yield (
-            f"      waits for {_describe_cause(wait['waits_for'])}{until}, since "
-            f"{since:%H:%M:%S}Z{to_printable(detail)}"
-        )
+        cause = _describe_cause(wait["waits_for"])
+        yield f"      waits for {cause}{until}, since {since:%H:%M:%S}Z{detail}"
         if expiry := _describe_expiry(wait, target):
             yield f"      {style(expiry, 'red')}"
 
@@ -228,25 +220,21 @@ def _describe_cause(cause: str, number: int = 1) -> str:
 
 def _format_list_problems(target: JsonObject) -> Iterator[str]:
     """Yield the problems of the list of automations. A daemon of an older version does not report them."""
-    unidentified, disappeared = target.get("unidentified") or {}, target.get("disappeared")
-    if unidentified.get("count"):
-        yield (
-            f"  unidentified {style(str(unidentified['count']), 'yellow')}: objects whose id cannot be "
-            "read, never fired"
-        )
+    unidentified = target.get("unidentified") or {}
+    if count := unidentified.get("count"):
+        what = ": objects whose id cannot be read, never fired"
+        yield _format_row("unidentified", str(count), "yellow", what)
         yield from (f"    {to_printable(entry)}" for entry in unidentified["objects"])
     if doubt := target.get("inconsistent"):
         since = format_machine_and_utc(from_text(doubt["since"]))
-        yield f"  list         {style(f'not trusted since {since}', 'yellow')}"
+        yield _format_row("list", f"not trusted since {since}", "yellow")
         yield f"    {to_printable(doubt['reason'])}"
-    if target.get("absent"):
-        yield (
-            f"  absent       {style(str(target['absent']), 'yellow')}: not in the list; removed when a "
-            "poll one interval later confirms this"
-        )
-    if disappeared:
+    if absent := target.get("absent"):
+        what = ": not in the list; removed when a poll one interval later confirms this"
+        yield _format_row("absent", str(absent), "yellow", what)
+    if disappeared := target.get("disappeared"):
         many = f"{disappeared['count']} of {disappeared['automations']} automations"
-        yield f"  disappeared  {style(many, 'yellow')} from the list at {disappeared['at']}"
+        yield _format_row("disappeared", many, "yellow", f" from the list at {disappeared['at']}")
 
 
 def _make_pause_json(pause: "OperatorPause") -> JsonObject:
@@ -268,27 +256,23 @@ def _format_pauses(pauses: "list[OperatorPause]") -> Iterator[str]:
     if pauses:
         yield "\npaused"
     for pause in pauses:
-        since = format_zone_and_utc(pause.since, find_usable_zone(pause.timezone))
-        yield (
-            f"  {to_printable(_name_paused(pause))} on target {to_printable(pause.target)}, since "
-            f"{since}, by {to_printable(pause.by)}"
-        )
+        name, target, by = map(to_printable, (_name_paused(pause), pause.target, pause.by))
+        since = format_zone_and_utc(pause.since, pause.timezone)
+        yield f"  {name} on target {target}, since {since}, by {by}"
 
 
 def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "ActivePauses") -> Iterator[str]:
     yield "\nnext" if upcoming else "\nnothing fires within 24 hours"
-    now, width = from_text(status["at"]), get_terminal_width()
-
+    now = from_text(status["at"])
     ends = {target["name"]: target.get("throttled_until") for target in status["targets"]}
 
     def mark(fire: JsonObject) -> Cell:
         if paused.find_sources(fire["target"], fire["automation_id"], fire["name"]):
             return Cell("paused", "yellow")
         until = ends.get(fire["target"])
-        is_throttled = until and from_text(fire.get("due") or fire["scheduled_for"]) < from_text(until)
-        return Cell("throttled" if is_throttled else "", "yellow")
+        return Cell("throttled" if until and _find_due(fire) < from_text(until) else "", "yellow")
 
-    due: list[Column[JsonObject]] = [Column("due", _format_due)] if any(map(_format_due, upcoming)) else []
+    due = [Column[JsonObject]("due", _format_due)] if any(map(_format_due, upcoming)) else []
     columns: list[Column[JsonObject]] = [
         *make_time_columns(
             upcoming,
@@ -297,20 +281,19 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
             lambda fire: fire["timezone"],
         ),
         *due,
-        Column(
-            "in", lambda fire: format_timedelta(from_text(fire.get("due") or fire["scheduled_for"]) - now)
-        ),
+        Column("in", lambda fire: format_timedelta(_find_due(fire) - now)),
         make_name_column("automation", lambda fire: fire["name"]),
         Column("", mark),
     ]
-    yield from (f"  {text}" for text in format_table(upcoming, columns, width and width - 2))
+    yield from format_indented_table(upcoming, columns)
+
+
+def _find_due(fire: JsonObject) -> datetime:
+    """Return the due instant. A daemon of an older version reports only the scheduled instant."""
+    return from_text(fire.get("due") or fire["scheduled_for"])
 
 
 def _format_due(fire: JsonObject) -> str:
-    """Return the due time in the automation's zone, if jitter makes it differ from the instant.
-
-    A daemon of an older version does not report due times.
-    """
-    if not fire.get("due") or from_text(fire["due"]) == from_text(fire["scheduled_for"]):
-        return ""
-    return f"{from_text(fire['due']).astimezone(load_zone(find_usable_zone(fire['timezone']))):%H:%M:%S}"
+    """Return the due time in the automation's zone, if jitter makes it differ from the instant."""
+    due = _find_due(fire)
+    return "" if due == from_text(fire["scheduled_for"]) else f"{to_zone(due, fire['timezone']):%H:%M:%S}"

@@ -22,12 +22,11 @@ def rename(source: Source, *, old: str, new: str) -> None:
 
     From now on, the configuration must use the name NEW. No daemon may run.
     """
-    from scheduler.cli.ledger_file import lock_existing_ledger, write
+    from scheduler.cli.ledger_file import write_alone
     from scheduler.ledger.targets import rename_target
 
     path = source.load().settings.ledger.url.path
-    with lock_existing_ledger(path, now()):
-        write(path, lambda connection: rename_target(connection, old, new))
+    write_alone(path, now(), lambda connection: rename_target(connection, old, new))
     if old == new:
         print_line(f"nothing to rename: the target is called {to_printable(old)} already")
     else:
@@ -43,22 +42,21 @@ def move(source: Source, *, name: str) -> None:
     Use this command when the same API has a new address. Without it, the ledger refuses another URL for a
     known name, because the URL may belong to another API. No daemon may run.
     """
-    from scheduler.cli.ledger_file import lock_existing_ledger, write
+    from scheduler.cli.ledger_file import write_alone
     from scheduler.ledger.targets import move_target
 
     settings = source.load().settings
-    target, path = settings.choose_target(name), settings.ledger.url.path
-    with lock_existing_ledger(path, now()):
-        old = write(
-            path, lambda connection: move_target(connection, target.name, target.url, target.project_id)
-        )
+    target = settings.choose_target(name)
+    old = write_alone(
+        settings.ledger.url.path,
+        now(),
+        lambda connection: move_target(connection, target.name, target.url, target.project_id),
+    )
+    place = f"target {to_printable(name)} is at {to_printable(target.url)}"
     if old is None:
-        print_line(f"nothing to move: target {to_printable(name)} is at {to_printable(target.url)} already")
+        print_line(f"nothing to move: {place} already")
     else:
-        print_line(
-            f"moved: target {to_printable(name)} is at {to_printable(target.url)} now, before at "
-            f"{to_printable(old)}"
-        )
+        print_line(f"moved: {place} now, before at {to_printable(old)}")
 
 
 @command.command("unthrottle", examples=["scheduler target unthrottle main"])
@@ -70,16 +68,13 @@ def unthrottle(source: Source, *, name: str) -> None:
     The next start of the daemon sends at once. No daemon may run. If there is no wait to forget, the command
     says so. The exit status is 0.
     """
-    from scheduler.cli.ledger_file import lock_existing_ledger, write
+    from scheduler.cli.ledger_file import write_alone
     from scheduler.ledger.targets import unthrottle_target
 
     path = source.load().settings.ledger.url.path
-    with lock_existing_ledger(path, now()):
-        until = write(path, lambda connection: unthrottle_target(connection, name))
+    until = write_alone(path, now(), lambda connection: unthrottle_target(connection, name))
     if until is None:
         print_line(f"nothing to forget: target {to_printable(name)} does not wait")
     else:
-        print_line(
-            f"forgotten: target {to_printable(name)} would have waited until "
-            f"{format_machine_and_utc(until)}; start the daemon"
-        )
+        would = f"would have waited until {format_machine_and_utc(until)}"
+        print_line(f"forgotten: target {to_printable(name)} {would}; start the daemon")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,6 +15,10 @@ from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.settings import Configuration, Settings
+
+_COMMANDS: Final = ("history", "next", "status", "check", "automations list", "runs list")
+_DEMO_COMMANDS: Final = ("history --automation demo", *_COMMANDS, "automations run demo")
+"""The commands to try."""
 
 
 @click.command(
@@ -53,7 +57,7 @@ def command(context: click.Context, *, demo: bool) -> None:
     source = Source(state_dir=folder)
     set_caller(find_program(), source.options)
     prepare_folder(folder)
-    commands = [format_command(words) for words in _list_commands(demo=demo)]
+    commands = [format_command(words) for words in (_DEMO_COMMANDS if demo else _COMMANDS)]
     warning = describe_command_fault(source.load())
 
     def announce() -> None:
@@ -65,15 +69,6 @@ def command(context: click.Context, *, demo: bool) -> None:
 
     if status := run(run_up(folder, source.load, announce, demo=demo), source):
         context.exit(status)
-
-
-def _list_commands(*, demo: bool) -> Iterator[str]:
-    """Yield the commands to try."""
-    if demo:
-        yield "history --automation demo"
-    yield from ("history", "next", "status", "check", "automations list", "runs list")
-    if demo:
-        yield "automations run demo"
 
 
 def describe_command_fault(configuration: "Configuration") -> str | None:
@@ -96,12 +91,10 @@ def _format_welcome(
     api, server = settings.api.listen, settings.server.listen
     target = next((target for target in settings.targets if api and api.is_reached_by(target.url)), None)
 
+    address, project = api.local_address if api else "", target.project_id if target else 1
+
     yield ""
-    yield (
-        "  API      "
-        f"http://{api.local_address if api else ''}/api/projects/"
-        f"{target.project_id if target else 1}/task_automations/"
-    )
+    yield f"  API      http://{address}/api/projects/{project}/task_automations/"
     yield f"  key      {(target and target.key_file) or folder / KEY_NAME} (mode 0600)"
     if server is not None:
         yield f"  status   http://{server.local_address}/"
@@ -111,9 +104,6 @@ def _format_welcome(
     yield "  In another terminal:"
     yield from (f"    {command}" for command in commands)
     yield ""
-    yield (
-        "  The demo automation is due at every full minute: it fires within 60 seconds."
-        if demo
-        else "  Ctrl-C stops both."
-    )
+    demo_text = "The demo automation is due at every full minute: it fires within 60 seconds."
+    yield f"  {demo_text if demo else 'Ctrl-C stops both.'}"
     yield ""

@@ -11,9 +11,9 @@ from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.options import choose_target_of_automation
-from scheduler.cli.output import Colour, Json, print_json, print_line, style
+from scheduler.cli.output import Colour, Json, print_json, print_lines, style
 from scheduler.cli.record_columns import colour_outcome, colour_run
-from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time
+from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time, to_zone
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_optional_text, to_text, to_text_seconds
 from scheduler.core.model import Occurrence, RunStatus, State
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scheduler.audit.evidence import Evidence
     from scheduler.audit.explanation import OccurrenceExplanation
     from scheduler.core.policy import Policies
-    from scheduler.ledger.occurrence_records import AttemptRow, RunRow
+    from scheduler.ledger.occurrence_records import AttemptRow, OccurrenceRow, RunRow
     from scheduler.ledger.versions import RecordedVersion
 
 _EXAMPLES = (
@@ -64,40 +64,31 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 
     source: Source = context.obj
     at, evaluated = now(), read_versions()
+    evaluator = evaluated.croniter, evaluated.tzdata
     path = source.load().settings.ledger.url.path
     with open_read_only(path) as connection:
         match = find_automation(make_ledger_collection(connection, target), automation)
         parsed = parse_time(time, match.timezone, at)
 
         def explain(instant: datetime) -> "OccurrenceExplanation":
-            evidence = collect_evidence(
-                connection, match.target, match.automation_id, instant, (evaluated.croniter, evaluated.tzdata)
-            )
+            evidence = collect_evidence(connection, match.target, match.automation_id, instant, evaluator)
             return explain_occurrence(evidence, at, _find_policies(evidence))
 
         def find_fate(instant: datetime) -> str | None:
             row = read_row(connection, Occurrence(match.target, match.automation_id, instant))
-            return (
-                row.fate
-                if row is not None
-                else _describe_without_row(explain(instant))
-                if instant <= at
-                else None
-            )
+            if row is not None:
+                return row.fate
+            return _describe_without_row(explain(instant)) if instant <= at else None
 
         explanation = explain(parsed.instant)
-        fates = {
-            instant: find_fate(instant)
-            for instant in (explanation.before, explanation.after)
-            if instant is not None
-        }
+        near = filter(None, (explanation.before, explanation.after))
+        fates = {instant: find_fate(instant) for instant in near}
         seen_at = None if is_served(path) else _find_last_seen(explanation.evidence)
     if as_json:
         print_json(_make_json(explanation, parsed.note, fates))
     else:
         timezone = _find_timezone(explanation) or find_usable_zone(match.timezone)
-        for text in _format_lines(explanation, parsed.note, fates, at, timezone, seen_at=seen_at):
-            print_line(text)
+        print_lines(_format_lines(explanation, parsed.note, fates, at, timezone, seen_at=seen_at))
     if explanation.verdict in {ExplanationVerdict.NOTHING, ExplanationVerdict.MISSING}:
         context.exit(ANSWER_IS_NO)
 
@@ -129,19 +120,15 @@ def _format_lines(
         yield f"  no daemon runs: the state is as of {to_text_seconds(seen_at)}"
     yield ""
     yield from _format_definition(explanation)
-    yield from _format_policies(explanation)
+    yield from _format_policies(evidence)
     yield from _format_steps(explanation, timezone)
     yield ""
     for title, instant in (("before", explanation.before), ("after", explanation.after)):
-        fate = (
-            "none"
-            if instant is None
-            else (
-                f"{_format_instant(instant, timezone)}  "
-                f"{fates.get(instant) or ('still to come' if instant > at else '')}"
-            )
-        )
-        yield f"{title:<11}{fate}".rstrip()
+        if instant is None:
+            yield f"{title:<11}none"
+        else:
+            fate = fates[instant] or ("still to come" if instant > at else "")
+            yield f"{title:<11}{_format_instant(instant, timezone)}  {fate}".rstrip()
 
 
 def _find_last_seen(evidence: "Evidence") -> datetime | None:
@@ -150,7 +137,7 @@ def _find_last_seen(evidence: "Evidence") -> datetime | None:
     instants = [evidence.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
     instants += [step.until or step.at for step in evidence.steps]
     instants += [attempt.ended_at or attempt.written_at for attempt in evidence.attempts]
-    return max((instant for instant in instants if instant is not None), default=None)
+    return max(filter(None, instants), default=None)
 
 
 def _format_answer(explanation: "OccurrenceExplanation", seen_at: datetime | None) -> str:
@@ -162,9 +149,7 @@ def _format_answer(explanation: "OccurrenceExplanation", seen_at: datetime | Non
             result += f" when last seen at {to_text_seconds(seen_at)} (no daemon runs)"
         return style(row.fate, colour_outcome(row.outcome, status)) + result
     text = _describe_without_row(explanation) or "nothing was due"
-    return style(
-        text, colour_outcome(None, None) if explanation.wait is not None else _COLOURS[explanation.verdict]
-    )
+    return style(text, "cyan" if explanation.wait is not None else _COLOURS[explanation.verdict])
 
 
 def _describe_without_row(explanation: "OccurrenceExplanation") -> str | None:
@@ -200,35 +185,28 @@ def _format_definition(explanation: "OccurrenceExplanation") -> Iterator[str]:
     if version.definition is not None:
         definition = version.definition
         what = f"{definition.cron_expression!r} in {definition.timezone}, {version.end_reason or 'enabled'}"
+    croniter, tzdata = to_printable(version.croniter), to_printable(version.tzdata)
     yield f"definition {to_printable(what)}"
     yield f"           counts from {to_text(version.effective_from)}, seen {to_text(version.observed_at)}"
-    yield (
-        f"           evaluated by croniter {to_printable(version.croniter)} with zone data "
-        f"{to_printable(version.tzdata)}"
-    )
+    yield f"           evaluated by croniter {croniter} with zone data {tzdata}"
 
 
-def _format_policies(explanation: "OccurrenceExplanation") -> Iterator[str]:
-    policies = _find_policy_settings(explanation)
-    if policies is None:
+def _format_policies(evidence: "Evidence") -> Iterator[str]:
+    policies = _find_policy_settings(evidence)
+    if policies is None or evidence.policy is None:
         yield "policies   not on record"
         return
-    since = (
-        ""
-        if explanation.evidence.policy is None
-        else f" (since {to_text(explanation.evidence.policy.since)})"
-    )
-    settings = ", ".join(
-        f"{name} {str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in policies.items()
-    )
-    yield f"policies   {to_printable(settings)}{since}"
+    values = {
+        name: str(value).lower() if isinstance(value, bool) else value for name, value in policies.items()
+    }
+    settings = ", ".join(f"{name} {value}" for name, value in values.items())
+    yield f"policies   {to_printable(settings)} (since {to_text(evidence.policy.since)})"
 
 
-def _find_policy_settings(explanation: "OccurrenceExplanation") -> dict[str, str | bool] | None:
+def _find_policy_settings(evidence: "Evidence") -> dict[str, str | bool] | None:
     from scheduler.cli.recorded_policies import format_policies
 
-    policies = _find_policies(explanation.evidence)
+    policies = _find_policies(evidence)
     return None if policies is None else format_policies(policies)
 
 
@@ -239,25 +217,20 @@ def _find_policies(evidence: "Evidence") -> "Policies | None":
     if evidence.policy is None:
         return None
     name = evidence.name if evidence.period is None else evidence.period.version.name
-    return parse_policies(
-        evidence.policy, evidence.automation_id, evidence.row.name if evidence.row else name
-    )
+    if evidence.row is not None:
+        name = evidence.row.name
+    return parse_policies(evidence.policy, evidence.automation_id, name)
 
 
 def _format_steps(explanation: "OccurrenceExplanation", timezone: str) -> Iterator[str]:
     """Yield the steps in the automation's zone. A step of another day has its date."""
     if not explanation.entries:
         return
-    local = load_zone(timezone)
-    day = explanation.evidence.instant.astimezone(local).date()
-    times = [
-        (
-            _format_time(entry.at.astimezone(local), day),
-            entry.until and _format_time(entry.until.astimezone(local), day),
-        )
+    day = to_zone(explanation.evidence.instant, timezone).date()
+    spans = [
+        " to ".join(_format_time(to_zone(at, timezone), day) for at in (entry.at, entry.until) if at)
         for entry in explanation.entries
     ]
-    spans = [at if until is None else f"{at} to {until}" for at, until in times]
     width = max(map(len, spans))
     yield ""
     yield f"steps      in {to_printable(timezone)}"
@@ -275,6 +248,7 @@ def _format_time(local: datetime, day: date) -> str:
 
 def _make_json(explanation: "OccurrenceExplanation", note: str | None, fates: Fates) -> Json:
     evidence, row, period = explanation.evidence, explanation.evidence.row, explanation.period
+    wait = explanation.wait
     return {
         "target": evidence.target,
         "automation_id": evidence.automation_id,
@@ -284,31 +258,15 @@ def _make_json(explanation: "OccurrenceExplanation", note: str | None, fates: Fa
         "due": to_optional_text(explanation.due),
         "verdict": explanation.verdict,
         "why": explanation.why,
-        "outcome": None if row is None else row.outcome,
-        "reason": None if row is None else row.reason,
-        "state": None if row is None else row.state,
-        "waits": None
-        if explanation.wait is None
-        else {
-            "for": explanation.wait.cause,
-            "since": to_text(explanation.wait.since),
-            "detail": explanation.wait.detail,
-        },
-        "span": None
-        if row is None
-        else {
-            "first": to_text_seconds(row.scheduled_for),
-            "last": to_text_seconds(row.last),
-            "count": row.count,
-        },
-        "definition": None if period is None else _make_version_json(period.version),
-        "policies": _find_policy_settings(explanation),
+        "outcome": row and row.outcome,
+        "reason": row and row.reason,
+        "state": row and row.state,
+        "waits": wait and {"for": wait.cause, "since": to_text(wait.since), "detail": wait.detail},
+        "span": row and _make_span_json(row),
+        "definition": period and _make_version_json(period.version),
+        "policies": _find_policy_settings(evidence),
         "steps": [
-            {
-                "at": to_text(entry.at),
-                "until": to_optional_text(entry.until),
-                "text": entry.text,
-            }
+            {"at": to_text(entry.at), "until": to_optional_text(entry.until), "text": entry.text}
             for entry in explanation.entries
         ],
         "attempts": [_make_fact_json(attempt) for attempt in evidence.attempts],
@@ -316,6 +274,11 @@ def _make_json(explanation: "OccurrenceExplanation", note: str | None, fates: Fa
         "before": _make_near_json(explanation.before, fates),
         "after": _make_near_json(explanation.after, fates),
     }
+
+
+def _make_span_json(row: "OccurrenceRow") -> Json:
+    first, last = to_text_seconds(row.scheduled_for), to_text_seconds(row.last)
+    return {"first": first, "last": last, "count": row.count}
 
 
 def _make_version_json(version: "RecordedVersion") -> Json:
@@ -334,9 +297,7 @@ def _make_version_json(version: "RecordedVersion") -> Json:
 
 
 def _make_near_json(instant: datetime | None, fates: Fates) -> Json | None:
-    return (
-        None if instant is None else {"scheduled_for": to_text_seconds(instant), "fate": fates.get(instant)}
-    )
+    return {"scheduled_for": to_text_seconds(instant), "fate": fates[instant]} if instant else None
 
 
 def _make_fact_json(fact: "AttemptRow | RunRow") -> Json:
