@@ -61,21 +61,17 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command, and return its exit status. No expected error ends in a traceback."""
     with keep_caller():
         set_caller(find_program(), ())
-        return _run(arguments)
-
-
-def _run(arguments: Sequence[str]) -> int:
-    try:
-        return _invoke(arguments)
-    except (click.ClickException, SchedulerError) as error:
-        return report(error)
-    except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
-    except PermissionError as error:
-        return report(NotPermitted(describe_denial(Path(os.fsdecode(error.filename or ".")))))
-    except OSError as error:
-        failure = output.classify_output_error(error)
-        return report(failure) if failure else 0  # 0: the reader has closed the pipe
+        try:
+            return _invoke(arguments)
+        except (click.ClickException, SchedulerError) as error:
+            return report(error)
+        except (KeyboardInterrupt, click.Abort):
+            return INTERRUPTED
+        except PermissionError as error:
+            return report(NotPermitted(describe_denial(Path(os.fsdecode(error.filename or ".")))))
+        except OSError as error:
+            failure = output.classify_output_error(error)
+            return report(failure) if failure else 0  # 0: the reader has closed the pipe
 
 
 def _invoke(arguments: Sequence[str]) -> int:

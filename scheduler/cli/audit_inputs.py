@@ -1,24 +1,21 @@
 """The inputs of an audit from outside the ledger: present policies and the newest runs of the API."""
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.audit.consistency import ApiRun, find_unknown_runs
 from scheduler.audit.findings import AuditFinding
 from scheduler.audit.runner import Audit
 from scheduler.cli.ledger_file import open_read_only
-from scheduler.clock import SystemClock
+from scheduler.cli.target_api import open_api
 from scheduler.core.errors import SchedulerError
 from scheduler.core.model import Snapshot
 from scheduler.core.policy import Concurrency
 from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.settings import Settings, TargetSection
-from scheduler.upstream import ApiClient
 
 _NO_PATIENCE: Final = timedelta(0)
 
@@ -68,7 +65,7 @@ def compare_with_api(
 
 
 async def _fetch_snapshot(target: TargetSection) -> Snapshot:
-    async with ApiClient(make_upstream_config(target, os.environ), SystemClock()) as api:
+    async with open_api(target) as api:
         return await api.read_snapshot()
 
 

@@ -22,14 +22,7 @@ def make_ledger_collection(
         partial(automations.find_named, connection, target, only_present=only_present),
         partial(automations.find_with_prefix, connection, target, only_present=only_present),
         partial(automations.read_names, connection, target),
-        _describe,
+        lambda match: Candidate(match.automation_id, match.name, f"target {match.target}", match.target),
     )
-    if only_present:
-        return collection
     find_formerly_named = partial(automations.find_formerly_named, connection, target)
-    return replace(collection, find_formerly_named=find_formerly_named)
-
-
-def _describe(automation: AutomationMatch) -> Candidate:
-    target = automation.target
-    return Candidate(automation.automation_id, automation.name, f"target {target}", target)
+    return collection if only_present else replace(collection, find_formerly_named=find_formerly_named)

@@ -13,7 +13,7 @@ from scheduler.cli.ledger_probe import run_ledger_probe
 from scheduler.clock import SystemClock
 from scheduler.doctor.fact_collector import Installation, collect_facts
 from scheduler.doctor.facts import Facts
-from scheduler.settings import Problem, SettingsError, SettingsUnreadable
+from scheduler.settings import Configuration, Problem, SettingsError, SettingsUnreadable
 from scheduler.settings.keys import CREDENTIALS_VARIABLE
 
 _CREDENTIALS: Final = Path("/run/credentials/scheduler.service")
@@ -28,21 +28,9 @@ async def examine_installation(source: Source, progress: Callable[[float], None]
 
     Raises `ConfigurationError` when no configuration can be read.
     """
-    return await collect_facts(
-        _make_installation(source, _add_credentials(os.environ, _CREDENTIALS)), progress
-    )
-
-
-def _make_installation(source: Source, environ: Mapping[str, str]) -> Installation:
-    configuration = None
-    problems: Sequence[Problem] = ()
-    try:
-        configuration = source.load()
-    except SettingsUnreadable:
-        raise
-    except SettingsError as error:
-        problems = error.problems
-    return Installation(
+    environ = _add_credentials(os.environ, _CREDENTIALS)
+    configuration, problems = _load(source)
+    installation = Installation(
         version=__version__,
         configuration=configuration,
         problems=problems,
@@ -52,6 +40,16 @@ def _make_installation(source: Source, environ: Mapping[str, str]) -> Installati
         probe_ledger=run_ledger_probe,
         fetch_page=fetch_page_at,
     )
+    return await collect_facts(installation, progress)
+
+
+def _load(source: Source) -> tuple[Configuration | None, Sequence[Problem]]:
+    try:
+        return source.load(), ()
+    except SettingsUnreadable:
+        raise
+    except SettingsError as error:
+        return None, error.problems
 
 
 def _add_credentials(environ: Mapping[str, str], credentials: Path) -> Mapping[str, str]:

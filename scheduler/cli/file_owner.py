@@ -9,7 +9,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,13 +55,12 @@ def describe_denial(path: Path) -> str:
         status = blocked.stat()
     except OSError:
         return f"{path}: permission denied; run the command with sudo"
-    owner = _find_user_name(status.st_uid)
-    text = (
-        f"{blocked}: permission denied; it belongs to the user {owner}. Run the command with sudo, or as "
-        f"{owner}"
-    )
+    owner = _find_name(pwd.getpwuid, status.st_uid)
     needed = stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
-    return f"{text}, or join the group {_find_group_name(status.st_gid)}" if status.st_mode & needed else text
+    may_join = status.st_mode & needed
+    join = f", or join the group {_find_name(grp.getgrgid, status.st_gid)}" if may_join else ""
+    belongs = f"it belongs to the user {owner}"
+    return f"{blocked}: permission denied; {belongs}. Run the command with sudo, or as {owner}{join}"
 
 
 def require_access(file: Path) -> None:
@@ -82,16 +81,10 @@ def _find_blocked_path(path: Path) -> Path | None:
     return absolute if absolute.exists() and not os.access(absolute, os.R_OK, effective_ids=True) else None
 
 
-def _find_user_name(number: int) -> str:
+def _find_name(read: Callable[[int], Sequence[object]], number: int) -> str:
+    """Return the name of a user or a group; the number without a name."""
     try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)
-
-
-def _find_group_name(number: int) -> str:
-    try:
-        return grp.getgrgid(number).gr_name
+        return str(read(number)[0])
     except KeyError:
         return str(number)
 

@@ -41,9 +41,8 @@ def start_run(settings: Settings, target: TargetSection, automation: str) -> Doc
 async def _start_run(ledger: Path, target: TargetSection, automation: str, api: ApiClient) -> Document:
     document = await find_document(api, automation)
     automation_id = str(document["id"])
-    intent = await _write_to_ledger(
-        ledger, lambda connection: announce_run(connection, target.name, automation_id, now())
-    )
+    announce = partial(announce_run, target=target.name, automation_id=automation_id, at=now())
+    intent = await _write_to_ledger(ledger, announce)
     before = document.get("last_task_run_id")
     await api.admit()
     answer = await api.run(automation_id, str(uuid4()))

@@ -31,6 +31,8 @@ _MIN_WIDTH: Final = 8  # the least width of a cut column
 _INDENT: Final = "    "  # for a text below its row
 _MAX_LINES: Final = 4  # for a text below its row
 _COLUMNS: Final = 80  # for a terminal of unknown width
+_WHOLE: Final = 10_000
+"""The least width of a column that is never cut: the column is shown whole, or disappears."""
 _FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -62,34 +64,30 @@ class Column(NamedTuple, Generic[_Record]):
     is_id: bool = False
     below: bool = False
 
+    @classmethod
+    def make_detail(
+        cls, title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1
+    ) -> "Column[_Record]":
+        """Make a column that only a wide table shows."""
+        return cls(title, cell, rank, least=_WHOLE, drops=True)
 
-WHOLE: Final = 10_000
-"""The least width of a column that is never cut: the column is shown whole, or disappears."""
+    @classmethod
+    def make_text(cls, title: str, cell: Callable[[_Record], str | Cell]) -> "Column[_Record]":
+        """Make a column of sentences, such as errors.
 
+        When the table is too narrow for the column, each sentence stands below its row.
+        """
+        return cls(title, cell, rank=4, least=_WHOLE, drops=True, below=True)
 
-def make_detail_column(
-    title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1
-) -> Column[_Record]:
-    """Make a column that only a wide table shows."""
-    return Column(title, cell, rank, least=WHOLE, drops=True)
+    @classmethod
+    def make_id(cls, title: str, cell: Callable[[_Record], str]) -> "Column[_Record]":
+        """Make a column of ids. A narrow table shows the first characters, which commands accept as well."""
+        return cls(title, cell, rank=2, is_id=True)
 
-
-def make_text_column(title: str, cell: Callable[[_Record], str | Cell]) -> Column[_Record]:
-    """Make a column of sentences, such as errors.
-
-    When the table is too narrow for the column, each sentence stands below its row.
-    """
-    return Column(title, cell, rank=4, least=WHOLE, drops=True, below=True)
-
-
-def make_id_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
-    """Make a column of ids. A narrow table shows the first characters, which commands accept as well."""
-    return Column(title, cell, rank=2, is_id=True)
-
-
-def make_name_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
-    """Make a column of names, which are cut last."""
-    return Column(title, cell, rank=9)
+    @classmethod
+    def make_name(cls, title: str, cell: Callable[[_Record], str]) -> "Column[_Record]":
+        """Make a column of names, which are cut last."""
+        return cls(title, cell, rank=9)
 
 
 def show(

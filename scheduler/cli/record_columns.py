@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from scheduler.cli.output import Colour, Column, make_detail_column
+from scheduler.cli.output import Colour, Column
 from scheduler.cli.times import find_usable_zone, format_in_zone
 from scheduler.core.instants import to_text_seconds
 
@@ -48,8 +48,8 @@ def make_time_columns(
         _make_title(title, only),
         lambda record: format_in_zone(instant(record), find_zone(record), with_seconds=with_seconds),
     )
-    utc: Column[_Record] = make_detail_column("UTC", lambda record: to_text_seconds(instant(record)))
-    return [local, utc] if only else [local, utc, make_detail_column("zone", find_zone, rank=5)]
+    utc: Column[_Record] = Column.make_detail("UTC", lambda record: to_text_seconds(instant(record)))
+    return [local, utc] if only else [local, utc, Column.make_detail("zone", find_zone, rank=5)]
 
 
 def _make_title(title: str, zone: str | None) -> str:

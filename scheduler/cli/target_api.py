@@ -26,6 +26,11 @@ _CLIENT_ERRORS = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
 _PASSING_ERRORS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
+def open_api(target: TargetSection) -> ApiClient:
+    """Return a client of the target's API, for an ``async with`` block."""
+    return ApiClient(make_upstream_config(target), SystemClock())
+
+
 def carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable[T]]) -> T:
     """Return the result of ``use``.
 
@@ -35,7 +40,7 @@ def carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable[T]]) -
 
 
 async def _carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable[T]]) -> T:
-    async with ApiClient(make_upstream_config(target, os.environ), SystemClock()) as api:
+    async with open_api(target) as api:
         try:
             return await use(api)
         except UpstreamError as error:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from scheduler.cli.output import Column, Json, make_detail_column, make_name_column, make_text_column
+from scheduler.cli.output import Column, Json
 from scheduler.cli.times import format_local_time, format_timedelta
 from scheduler.core.cron.schedule import FireNote, InvalidSchedule, Schedule
 from scheduler.core.cron.zones import ADVICE, find_similar_names, load_zone
@@ -125,13 +125,13 @@ def make_columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Co
     ``jitter``: add the due time, in the zone of the local time.
     """
     columns: list[Column[UpcomingFire]] = [
-        make_name_column("automation", lambda fire: fire.planned_schedule.name),
+        Column.make_name("automation", lambda fire: fire.planned_schedule.name),
         Column("local", lambda fire: format_local_time(fire.local)),
         Column("due", _format_due),
-        make_detail_column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
+        Column.make_detail("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
         Column("zone", lambda fire: fire.planned_schedule.schedule.timezone, rank=8),
         Column("in", lambda fire: format_timedelta((fire.due or fire.scheduled_for) - now)),
-        make_text_column("note", lambda fire: _NOTES[fire.note] if fire.note else ""),
+        Column.make_text("note", lambda fire: _NOTES[fire.note] if fire.note else ""),
     ]
     hidden = {title for title, is_shown in (("automation", named), ("due", jitter)) if not is_shown}
     return [column for column in columns if column.title not in hidden]

@@ -14,10 +14,6 @@ from scheduler.cli.commands import automations, history, keys, runs
 from scheduler.cli.output import (
     Column,
     format_table,
-    make_detail_column,
-    make_id_column,
-    make_name_column,
-    make_text_column,
 )
 from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, make_columns
 from scheduler.core.cron.schedule import Schedule
@@ -205,10 +201,10 @@ ROWS: list[Row] = [
     ("other", "aaaaaaaa-2", "d", ""),
 ]
 RANKED: list[Column[Row]] = [
-    make_name_column("name", lambda row: row[0]),
-    make_id_column("id", lambda row: row[1]),
-    make_detail_column("detail", lambda row: row[2]),
-    make_text_column("error", lambda row: row[3]),
+    Column.make_name("name", lambda row: row[0]),
+    Column.make_id("id", lambda row: row[1]),
+    Column.make_detail("detail", lambda row: row[2]),
+    Column.make_text("error", lambda row: row[3]),
 ]
 
 
@@ -234,7 +230,7 @@ def test_a_long_sentence_below_a_row_is_cut_and_a_long_word_is_broken() -> None:
 
 
 def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:
-    column: list[Column[str]] = [make_id_column("id", lambda row: row)]
+    column: list[Column[str]] = [Column.make_id("id", lambda row: row)]
     assert format_table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
     assert format_table(["aaaaaaaa-bbbb", "aaaaaaaa-cccc"], column, 11) == [
         "id",

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import click
 
+from scheduler.audit.findings import BAD_KINDS, AuditFinding, FindingKind, format_counts
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.options import add_utc_option, filter_by_automation, filter_by_target, make_time_option
@@ -28,7 +30,6 @@ from scheduler.core.terminal_text import to_printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scheduler.audit.findings import AuditFinding
     from scheduler.audit.runner import AuditBounds, AuditSummary
 
 _EXAMPLES = (
@@ -75,7 +76,6 @@ def command(
     The command works with and without a running daemon, and changes nothing. Exit status 1: an occurrence is
     missing, double or unexplained.
     """
-    from scheduler.audit.findings import BAD_KINDS
     from scheduler.audit.runner import Audit, AuditRequest
     from scheduler.cli.audit_inputs import compare_with_api, make_patience
     from scheduler.cli.automation_lookup import make_ledger_collection
@@ -138,7 +138,7 @@ def _make_zone_reader(path: "Path") -> Callable[[str, str], str | None]:
 
 
 def _show(
-    findings: "Iterator[AuditFinding]",
+    findings: Iterator[AuditFinding],
     read_zone: Callable[[str, str], str | None],
     shown: int = 0,
     *,
@@ -158,19 +158,13 @@ def _show(
     return shown
 
 
-def _make_json(finding: "AuditFinding") -> Json:
-    return {
-        "finding": finding.kind,
-        "target": finding.target,
-        "automation_id": finding.automation_id,
-        "name": finding.name,
-        "scheduled_for": None if finding.scheduled_for is None else to_text_seconds(finding.scheduled_for),
-        "text": finding.text,
-        "advice": finding.advice,
-    }
+def _make_json(finding: AuditFinding) -> Json:
+    facts = asdict(finding)
+    at = None if finding.scheduled_for is None else to_text_seconds(finding.scheduled_for)
+    return {"finding": facts.pop("kind"), **facts, "scheduled_for": at}
 
 
-def _format_finding(finding: "AuditFinding", read_zone: Callable[[str, str], str | None]) -> Iterator[str]:
+def _format_finding(finding: AuditFinding, read_zone: Callable[[str, str], str | None]) -> Iterator[str]:
     at = ""
     if finding.scheduled_for is not None:
         zone = read_zone(finding.target, finding.automation_id)
@@ -199,8 +193,6 @@ def _format_bounds(bounds: "AuditBounds") -> str:
 
 
 def _format_summary(summary: "AuditSummary") -> Iterator[str]:
-    from scheduler.audit.findings import BAD_KINDS, format_counts
-
     by_outcome: Counter[str] = Counter()
     for (outcome, _), number in summary.outcomes.items():
         by_outcome[outcome or "open"] += number
@@ -217,8 +209,6 @@ def _format_summary(summary: "AuditSummary") -> Iterator[str]:
 
 
 def _make_summary_json(summary: "AuditSummary", notes: list[str]) -> Json:
-    from scheduler.audit.findings import FindingKind
-
     return {
         "summary": {
             "targets": [

@@ -16,9 +16,6 @@ from scheduler.cli.options import choose_target
 from scheduler.cli.output import (
     Cell,
     Column,
-    make_detail_column,
-    make_id_column,
-    make_name_column,
     print_json,
     print_line,
     show,
@@ -83,9 +80,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
 @click.pass_obj
 def get(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
     """Print AUTOMATION with all its fields."""
-    from scheduler.cli.target_api import find_document
-
-    _print(_carry_out(source, target_name, lambda api: find_document(api, automation)), as_json=as_json)
+    _print(_find(source, target_name, automation), as_json=as_json)
 
 
 _CREATE = (
@@ -139,9 +134,7 @@ def update(
 @click.pass_obj
 def delete(source: Source, *, automation: str, yes: bool, target_name: str | None) -> None:
     """Delete AUTOMATION. On a terminal, ask first."""
-    from scheduler.cli.target_api import find_document
-
-    document = _carry_out(source, target_name, lambda api: find_document(api, automation))
+    document = _find(source, target_name, automation)
     automation_id = str(document["id"])
     named = f"{to_printable(str(document.get('name')))} ({automation_id})"
     is_asked = not yes and sys.stdin.isatty() and sys.stderr.isatty()
@@ -173,6 +166,12 @@ def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClien
     from scheduler.cli.target_api import carry_out
 
     return carry_out(source.load().settings.choose_target(target_name), use)
+
+
+def _find(source: Source, target_name: str | None, automation: str) -> "Document":
+    from scheduler.cli.target_api import find_document
+
+    return _carry_out(source, target_name, lambda api: find_document(api, automation))
 
 
 def _change(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -284,11 +283,11 @@ def _make_enabled_cell(document: "Document") -> str | Cell:
 
 
 _COLUMNS: "tuple[Column[Document], ...]" = (
-    make_id_column("id", _make_getter("id")),
-    make_name_column("name", _make_getter("name")),
+    Column.make_id("id", _make_getter("id")),
+    Column.make_name("name", _make_getter("name")),
     Column("schedule", _make_getter("cron_expression"), rank=4),
     Column("zone", _make_getter("timezone"), rank=4),
     Column("enabled", _make_enabled_cell),
-    make_detail_column("last run", _format_last_run),
+    Column.make_detail("last run", _format_last_run),
     Column("status", _make_status_cell),
 )

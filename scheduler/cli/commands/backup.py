@@ -41,10 +41,8 @@ def command(source: Source, *, file: Path) -> None:
     write_backup(file, databases, now())
     paths = " and ".join(to_printable(str(path)) for _, path in databases)
     members = " and ".join(kind.member for kind, _ in databases)
-    print_line(
-        f"backed up: {paths} to {to_printable(str(file))}, {file.stat().st_size} bytes"
-        + (f" (a tar with {members})" * (len(databases) > 1))
-    )
+    content = f" (a tar with {members})" if len(databases) > 1 else ""
+    print_line(f"backed up: {paths} to {to_printable(str(file))}, {file.stat().st_size} bytes{content}")
     print_line(f"copy this file and not the databases: {PLAIN_COPY}")
 
 

@@ -5,6 +5,7 @@ from click.shell_completion import get_completion_class
 
 from scheduler.cli.group import SchedulerCommand
 from scheduler.cli.output import print_line
+from scheduler.cli.program import PROGRAM
 
 _EXAMPLES = (
     'eval "$(scheduler completion bash)"        # in ~/.bashrc',
@@ -19,10 +20,8 @@ _EXAMPLES = (
 def command(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell."""
     from scheduler.cli import COMPLETION_VARIABLE
-    from scheduler.cli.program import PROGRAM
 
     kind = get_completion_class(shell)
     assert kind is not None  # the choice above has none but click's own
-    print_line(
-        kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source().rstrip(), is_whole=True
-    )
+    script = kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source()
+    print_line(script.rstrip(), is_whole=True)

@@ -16,10 +16,6 @@ from scheduler.cli.options import (
 from scheduler.cli.output import (
     Cell,
     Column,
-    make_detail_column,
-    make_id_column,
-    make_name_column,
-    make_text_column,
     print_to_stderr,
     show,
 )
@@ -181,11 +177,11 @@ def _make_columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | Non
     return [
         *make_time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone),
         *counts,
-        make_name_column("automation", lambda line: str(line["name"])),
+        Column.make_name("automation", lambda line: str(line["name"])),
         Column("outcome", lambda line: _make_outcome_cell(line, timezone(line)), rank=8, least=least),
-        make_detail_column("late", _format_lateness, rank=3),
-        make_detail_column("attempts", lambda line: str(line["attempts"])),
+        Column.make_detail("late", _format_lateness, rank=3),
+        Column.make_detail("attempts", lambda line: str(line["attempts"])),
         Column("run", _make_run_cell),
-        make_id_column("run id", lambda line: _get_text(line, "task_run_id")),
-        make_text_column("error", lambda line: _get_text(line, "error")),
+        Column.make_id("run id", lambda line: _get_text(line, "task_run_id")),
+        Column.make_text("error", lambda line: _get_text(line, "error")),
     ]

@@ -8,7 +8,7 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import SchedulerGroup, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, make_detail_column, print_json, print_line, show
+from scheduler.cli.output import Cell, Column, Json, print_json, print_line, show
 from scheduler.cli.times import now
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text, to_text_seconds
@@ -118,7 +118,7 @@ _COLUMNS: tuple[Column["ApiKey"], ...] = (
     Column("id", lambda key: key.id),
     Column("project", lambda key: str(key.project_id)),
     Column("scopes", lambda key: ", ".join(sorted(key.scopes))),
-    make_detail_column("created (UTC)", lambda key: _format_instant(key.created_at)),
-    make_detail_column("last used (UTC)", lambda key: _format_instant(key.last_used_at), rank=3),
+    Column.make_detail("created (UTC)", lambda key: _format_instant(key.created_at)),
+    Column.make_detail("last used (UTC)", lambda key: _format_instant(key.last_used_at), rank=3),
     Column("revoked (UTC)", lambda key: Cell(_format_instant(key.revoked_at), "red")),
 )

@@ -1,6 +1,7 @@
 """``scheduler resume``: end a pause."""
 
 import getpass
+from functools import partial
 
 import click
 
@@ -41,14 +42,9 @@ def command(
         raise click.UsageError("--keep-single belongs to --all")
     settings = source.load().settings
     scope = choose_scope(settings, target_name, automation, everything=everything)
-    at, by = now(), getpass.getuser()
+    end = partial(resume, at=now(), by=getpass.getuser(), keep_single=keep_single)
     with wake_daemon_after(scope.ledger):
-        ended = write(
-            scope.ledger,
-            lambda connection: resume(
-                connection, scope.target, scope.automation_id, at=at, by=by, keep_single=keep_single
-            ),
-        )
+        ended = write(scope.ledger, lambda connection: end(connection, scope.target, scope.automation_id))
     print_line(f"{'resumed' if ended else 'no pause to end'}: {to_printable(scope.name)}")
     if remaining := describe_remaining_pause(settings, scope):
         print_to_stderr(to_printable(remaining))

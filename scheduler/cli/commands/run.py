@@ -19,9 +19,8 @@ def command(source: Source) -> None:
 
     SIGHUP reloads configuration, keys and zone data. Exit status 0: ended by SIGTERM. 2: wrong configuration.
     """
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGHUP}
-    )  # until the daemon listens: it ends no start, and a reload is not lost
+    # until the daemon listens: SIGHUP ends no start, and a reload is not lost
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from scheduler.app.daemon import Daemon
     from scheduler.cli.service import run
 

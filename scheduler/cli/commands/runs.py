@@ -16,10 +16,6 @@ from scheduler.cli.output import (
     Column,
     Json,
     RawPrinter,
-    make_detail_column,
-    make_id_column,
-    make_name_column,
-    make_text_column,
     print_json,
     print_line,
     print_lines,
@@ -261,13 +257,13 @@ def _format_duration(run: ApiRunRow) -> str:
 
 def _make_columns(runs: Sequence[ApiRunRow]) -> list[Column[ApiRunRow]]:
     return [
-        make_id_column("run", lambda run: run["id"]),
-        make_name_column("automation", lambda run: run["name"]),
+        Column.make_id("run", lambda run: run["id"]),
+        Column.make_name("automation", lambda run: run["name"]),
         Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
         *make_time_columns(
             runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]
         ),
-        make_detail_column("took", _format_duration, rank=6),
+        Column.make_detail("took", _format_duration, rank=6),
         Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),
-        make_text_column("error", lambda run: run["error"] or ""),
+        Column.make_text("error", lambda run: run["error"] or ""),
     ]

@@ -13,7 +13,6 @@ from scheduler.cli.output import (
     Colour,
     Column,
     format_indented_table,
-    make_name_column,
     print_json,
     print_lines,
     print_to_stderr,
@@ -282,7 +281,7 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
         ),
         *due,
         Column("in", lambda fire: format_timedelta(_find_due(fire) - now)),
-        make_name_column("automation", lambda fire: fire["name"]),
+        Column.make_name("automation", lambda fire: fire["name"]),
         Column("", mark),
     ]
     yield from format_indented_table(upcoming, columns)

@@ -196,10 +196,7 @@ def _format_policies(evidence: "Evidence") -> Iterator[str]:
     if policies is None or evidence.policy is None:
         yield "policies   not on record"
         return
-    values = {
-        name: str(value).lower() if isinstance(value, bool) else value for name, value in policies.items()
-    }
-    settings = ", ".join(f"{name} {value}" for name, value in values.items())
+    settings = ", ".join(f"{name} {str(value).lower()}" for name, value in policies.items())
     yield f"policies   {to_printable(settings)} (since {to_text(evidence.policy.since)})"
 
 
