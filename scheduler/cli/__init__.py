@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import click
 from click.shell_completion import shell_complete
@@ -17,11 +17,9 @@ from scheduler.cli import output
 from scheduler.cli.failures import INTERRUPTED, report
 from scheduler.cli.file_owner import NotPermitted, describe_denial
 from scheduler.cli.group import CommandFolder
-from scheduler.cli.program import PROGRAM, find_program
+from scheduler.cli.program import COMPLETION_VARIABLE, PROGRAM, find_program
 from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.errors import SchedulerError
-
-COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the shell's completion script
 
 
 def _print_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:  # noqa: FBT001  click calls it so

@@ -1,7 +1,7 @@
 """The inputs of an audit from outside the ledger: present policies and the newest runs of the API."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -20,17 +20,10 @@ from scheduler.settings import Settings, TargetSection
 _NO_PATIENCE: Final = timedelta(0)
 
 
-def make_patience(settings: Settings) -> Callable[[str, str], timedelta]:
-    """Make the function that returns the wait for the previous run after the due instant.
-
-    The function takes an automation's id and name.
-    """
-
-    def find_patience(automation_id: str, name: str) -> timedelta:
-        queues = settings.find_policies(automation_id, name).concurrency is Concurrency.QUEUE
-        return settings.schedule.run_timeout if queues else _NO_PATIENCE
-
-    return find_patience
+def find_patience(settings: Settings, automation_id: str, name: str) -> timedelta:
+    """Return how long an automation's occurrence waits for the previous run after the due instant."""
+    queues = settings.find_policies(automation_id, name).concurrency is Concurrency.QUEUE
+    return settings.schedule.run_timeout if queues else _NO_PATIENCE
 
 
 def compare_with_api(

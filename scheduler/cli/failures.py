@@ -18,7 +18,7 @@ INTERRUPTED: Final = 130  # as a shell reports SIGINT
 class AnswerIsNo(SchedulerError):
     """The requested thing does not exist, or the answer is no.
 
-    For an answer that needs a message. A command that has printed its answer calls ``context.exit(1)``
+    For an answer that needs a message. A command that has printed its answer raises `click.exceptions.Exit`
     instead.
     """
 

@@ -37,16 +37,8 @@ async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
     # -P: code in the working directory must not run, possibly as root.
     found_in = (str(Path(scheduler.__file__).parents[1]), os.environ.get("PYTHONPATH"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found_in))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        __name__,
-        str(path),
-        to_text(now),
-        stdout=asyncio.subprocess.PIPE,
-        env=environment,
-    )
+    command = (sys.executable, "-P", "-m", __name__, str(path), to_text(now))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     try:
         printed, _ = await process.communicate()
     except asyncio.CancelledError:

@@ -134,13 +134,11 @@ def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:
 
     Return ``otherwise`` when neither applies.
     """
-    near = " or ".join(map(repr, find_near(text, names)))
-    short = _SHORT_PREFIX.fullmatch(text.lower())
-    parts = [
-        f"the beginning of an id has {LEAST_PREFIX} characters or more" if short else "",
-        f"did you mean {near}?" if near else "",
-    ]
-    return "; ".join(filter(None, parts)) or otherwise
+    is_short = _SHORT_PREFIX.fullmatch(text.lower())
+    parts = [f"the beginning of an id has {LEAST_PREFIX} characters or more"] if is_short else []
+    if near := " or ".join(map(repr, find_near(text, names))):
+        parts.append(f"did you mean {near}?")
+    return "; ".join(parts) or otherwise
 
 
 def find_near(text: str, names: Iterable[str]) -> list[str]:

@@ -77,9 +77,8 @@ class InstantType(click.ParamType[datetime]):
             self.fail(f"{text!r} is no time; {forms}", param, ctx)
         zone = "in UTC" if local.tzinfo is UTC else "in the zone of this machine; --utc reads UTC"
         option = param.opts[0] if param else "the time"
-        print_to_stderr(
-            f"{option}: {text} is {format_local_time(local)} ({to_text_seconds(instant)}), read {zone}"
-        )
+        meaning = f"{format_local_time(local)} ({to_text_seconds(instant)})"
+        print_to_stderr(f"{option}: {text} is {meaning}, read {zone}")
         return instant
 
 

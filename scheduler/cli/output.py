@@ -266,13 +266,8 @@ def _find_width(stream: TextIO | None) -> int | None:
 
 
 def _has_colours(stream: TextIO | None) -> bool:
-    # https://no-color.org: set and not empty means no colours
-    return (
-        stream is not None
-        and stream.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-    )
+    is_terminal = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    return is_terminal and not os.environ.get("NO_COLOR")  # https://no-color.org: not empty means no colours
 
 
 def _make_cell(content: str | Cell) -> Cell:

@@ -84,9 +84,7 @@ class ActivePauses:
 
     def find_sources(self, target: str, automation_id: str, name: str) -> frozenset[PauseSource]:
         """Find the sources that pause the automation, or for `EVERYTHING` all automations of the target."""
-        policies = (
-            self._settings.schedule.to_policies()
-            if automation_id == EVERYTHING
-            else self._settings.find_policies(automation_id, name)
-        )
+        policies = self._settings.find_policies(automation_id, name)
+        if automation_id == EVERYTHING:
+            policies = self._settings.schedule.to_policies()
         return find_pause_sources(self._keys, target, automation_id, policies)

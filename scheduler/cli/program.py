@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 PROGRAM: Final = "scheduler"
+COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the shell's completion script
 
 
 def find_program(*, absolute: bool = False) -> str:

@@ -21,9 +21,8 @@ from scheduler.upstream import ApiClient, Document
 
 T = TypeVar("T")
 
-_CLIENT_ERRORS = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
-
 _PASSING_ERRORS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_REFUSALS = frozenset(range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)) - _PASSING_ERRORS
 
 
 def open_api(target: TargetSection) -> ApiClient:
@@ -46,7 +45,7 @@ async def _carry_out(target: TargetSection, use: Callable[[ApiClient], Awaitable
         except UpstreamError as error:
             if error.status == HTTPStatus.NOT_FOUND and not error.held:
                 raise AnswerIsNo(str(error)) from None
-            if error.status in _CLIENT_ERRORS and error.status not in _PASSING_ERRORS:
+            if error.status in _REFUSALS:
                 raise ConfigurationError(str(error)) from None
             if _is_refused_here(error, target):
                 raise Unreachable(f"{error}; {advise_start_api()}") from None

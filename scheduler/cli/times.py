@@ -131,11 +131,8 @@ def format_machine_and_utc(instant: datetime) -> str:
 
 def format_local_time(local: datetime, *, with_seconds: bool = False) -> str:
     """Format a local time for people, with the zone's abbreviation: ``Tue 2026-11-24 09:00 CET``."""
-    seconds = ":%S" if local.second or with_seconds else ""
-    return (
-        f"{_DAYS[local.weekday()]} {local.isoformat(' ', 'minutes')[:16]}{local.strftime(seconds)} "
-        f"{local.tzname()}"
-    )
+    length = len("2026-11-24 09:00:00" if local.second or with_seconds else "2026-11-24 09:00")
+    return f"{_DAYS[local.weekday()]} {local.isoformat(' ')[:length]} {local.tzname()}"
 
 
 def format_timedelta(span: timedelta) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from scheduler.cli.output import Column, Json
 from scheduler.cli.times import format_local_time, format_timedelta
@@ -13,9 +13,7 @@ from scheduler.core.cron.schedule import FireNote, InvalidSchedule, Schedule
 from scheduler.core.cron.zones import ADVICE, find_similar_names, load_zone
 from scheduler.core.instants import END_OF_TIME, to_optional_text, to_text_seconds
 from scheduler.core.policy import Policies, compute_due
-
-if TYPE_CHECKING:
-    from scheduler.settings.models import ScheduleSettings
+from scheduler.settings.models import ScheduleSettings
 
 _NOTES: Final[dict[FireNote, str]] = {
     "after_gap": "in place of a time that the clock change skips",
@@ -67,7 +65,7 @@ class UpcomingFire:
         return self.planned_schedule.schedule.find_note(self.scheduled_for)
 
 
-def parse_schedule(cron: str, timezone: str, settings: "ScheduleSettings") -> Schedule:
+def parse_schedule(cron: str, timezone: str, settings: ScheduleSettings) -> Schedule:
     """Parse an expression in a zone, with the configured policies at clock changes.
 
     Raises `InvalidSchedule`, with similar names for an unknown zone.

@@ -93,8 +93,6 @@ def _texts(module: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(module):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             passed.add(id(node.value))
-        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "_CANCEL_EXAMPLES":
-            passed |= {id(inner) for inner in ast.walk(node)}
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in {"_EXAMPLES", "_CREATE"}:
             passed |= {id(inner) for inner in ast.walk(node.value)}
         if isinstance(node, ast.keyword) and node.arg in {"examples", "help"}:

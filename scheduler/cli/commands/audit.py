@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -47,6 +47,9 @@ _COLOURS: Final[dict[str, Colour]] = {
 }
 _MAX_FINDINGS: Final = 200  # enough for a person
 
+ZoneReader = Callable[[str, str], str | None]
+"""A function from the target and the id of an automation to the automation's time zone."""
+
 
 @click.command("audit", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @make_time_option("--since", "Audit occurrences scheduled at this time or later.", required=True)
@@ -56,9 +59,9 @@ _MAX_FINDINGS: Final = 200  # enough for a person
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
 @add_utc_option
 @as_json
-@click.pass_context
+@click.pass_obj
 def command(
-    context: click.Context,
+    source: Source,
     *,
     since: datetime,
     until: datetime | None,
@@ -77,12 +80,11 @@ def command(
     missing, double or unexplained.
     """
     from scheduler.audit.runner import Audit, AuditRequest
-    from scheduler.cli.audit_inputs import compare_with_api, make_patience
+    from scheduler.cli.audit_inputs import compare_with_api, find_patience
     from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.ledger_file import act_as_ledger_owner, open_read_only
     from scheduler.cli.lookup import expand_prefix, make_unknown_error
 
-    source: Source = context.obj
     settings, at = source.load().settings, now()
     path = settings.ledger.url.path
     with open_read_only(path) as connection:
@@ -94,7 +96,7 @@ def command(
         now=at,
         target=target,
         automation=automation,
-        patience=make_patience(settings),
+        patience=partial(find_patience, settings),
     )
     if wanted.until <= wanted.since:
         raise click.UsageError("--until is not later than --since")
@@ -117,10 +119,10 @@ def command(
         print_lines(_format_summary(audit.summary))
         print_lines(map(to_printable, notes))
     if BAD_KINDS & audit.summary.kinds.keys():
-        context.exit(ANSWER_IS_NO)
+        raise click.exceptions.Exit(ANSWER_IS_NO)
 
 
-def _make_zone_reader(path: "Path") -> Callable[[str, str], str | None]:
+def _make_zone_reader(path: "Path") -> ZoneReader:
     """Return a function that reads the time zone of the automation with this target and id.
 
     Audits with findings have some hundred of these automations at most.
@@ -137,13 +139,7 @@ def _make_zone_reader(path: "Path") -> Callable[[str, str], str | None]:
     return read_zone
 
 
-def _show(
-    findings: Iterator[AuditFinding],
-    read_zone: Callable[[str, str], str | None],
-    shown: int = 0,
-    *,
-    as_json: bool,
-) -> int:
+def _show(findings: Iterator[AuditFinding], read_zone: ZoneReader, shown: int = 0, *, as_json: bool) -> int:
     """Print findings, and return how many there are with the earlier ones.
 
     ``shown``: the number of earlier findings. Without ``as_json``, only the first `_MAX_FINDINGS` are
@@ -164,7 +160,7 @@ def _make_json(finding: AuditFinding) -> Json:
     return {"finding": facts.pop("kind"), **facts, "scheduled_for": at}
 
 
-def _format_finding(finding: AuditFinding, read_zone: Callable[[str, str], str | None]) -> Iterator[str]:
+def _format_finding(finding: AuditFinding, read_zone: ZoneReader) -> Iterator[str]:
     at = ""
     if finding.scheduled_for is not None:
         zone = read_zone(finding.target, finding.automation_id)

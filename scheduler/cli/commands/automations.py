@@ -159,7 +159,7 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
     _print(document, as_json=as_json)
     if not as_json:
         follow = to_printable(describe_follow(document, settings, settings.choose_target(target_name)))
-        print_line(f"{'follow it':<{_find_width(document)}}  {follow}", is_whole=True)
+        print_line(f"{'follow it':<{max(map(len, document))}}  {follow}", is_whole=True)
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -234,14 +234,9 @@ def _print(document: "Document", *, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    width = _find_width(document)
+    width = max(map(len, document))
     for name in document:
         print_line(f"{to_printable(name):<{width}}  {to_printable(_format_value(name, document))}")
-
-
-def _find_width(document: "Document") -> int:
-    """Return the width of the column of an automation's field names."""
-    return max(map(len, document))
 
 
 def _format_value(name: str, document: "Document") -> str:
@@ -256,10 +251,6 @@ def _format_instant(text: str, document: "Document", format_: Callable[[datetime
         return format_(from_text(text), _get_text("timezone", document))
     except (ValueError, OverflowError):
         return text
-
-
-def _make_getter(name: str) -> "Callable[[Document], str]":
-    return partial(_get_text, name)
 
 
 def _get_text(name: str, document: "Document") -> str:
@@ -283,10 +274,10 @@ def _make_enabled_cell(document: "Document") -> str | Cell:
 
 
 _COLUMNS: "tuple[Column[Document], ...]" = (
-    Column.make_id("id", _make_getter("id")),
-    Column.make_name("name", _make_getter("name")),
-    Column("schedule", _make_getter("cron_expression"), rank=4),
-    Column("zone", _make_getter("timezone"), rank=4),
+    Column.make_id("id", partial(_get_text, "id")),
+    Column.make_name("name", partial(_get_text, "name")),
+    Column("schedule", partial(_get_text, "cron_expression"), rank=4),
+    Column("zone", partial(_get_text, "timezone"), rank=4),
     Column("enabled", _make_enabled_cell),
     Column.make_detail("last run", _format_last_run),
     Column("status", _make_status_cell),

@@ -29,8 +29,8 @@ _MAX_FINDINGS: Final = 20  # per check and status, for a person
 
 @click.command("check", cls=SchedulerCommand, section="Setup", examples=_EXAMPLES)
 @as_json
-@click.pass_context
-def command(context: click.Context, *, as_json: bool) -> None:
+@click.pass_obj
+def command(source: Source, *, as_json: bool) -> None:
     """Check the installation, and print problems and remedies.
 
     The checks cover the configuration, the keys and their scopes, the connection to every API, the clocks,
@@ -51,7 +51,6 @@ def command(context: click.Context, *, as_json: bool) -> None:
     from scheduler.doctor.checks import run_checks
     from scheduler.doctor.findings import Status
 
-    source: Source = context.obj
     findings = list(run_checks(asyncio.run(examine_installation(source, make_progress_printer("examined")))))
     if as_json:
         for finding in findings:
@@ -59,7 +58,7 @@ def command(context: click.Context, *, as_json: bool) -> None:
     else:
         _print(findings)
     if any(finding.status is Status.FAULT for finding in findings):
-        context.exit(ANSWER_IS_NO)
+        raise click.exceptions.Exit(ANSWER_IS_NO)
 
 
 def _print(findings: "Sequence[CheckFinding]") -> None:

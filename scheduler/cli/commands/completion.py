@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 from scheduler.cli.group import SchedulerCommand
 from scheduler.cli.output import print_line
-from scheduler.cli.program import PROGRAM
+from scheduler.cli.program import COMPLETION_VARIABLE, PROGRAM
 
 _EXAMPLES = (
     'eval "$(scheduler completion bash)"        # in ~/.bashrc',
@@ -19,8 +19,6 @@ _EXAMPLES = (
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell."""
-    from scheduler.cli import COMPLETION_VARIABLE
-
     kind = get_completion_class(shell)
     assert kind is not None  # the choice above has none but click's own
     script = kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source()

@@ -44,8 +44,8 @@ def show_settings(source: Source, *, as_json: bool) -> None:
 
 @command.command("validate", examples=["scheduler config validate --config scheduler.toml"])
 @as_json
-@click.pass_context
-def validate_settings(context: click.Context, *, as_json: bool) -> None:
+@click.pass_obj
+def validate_settings(source: Source, *, as_json: bool) -> None:
     """Check the configuration without starting anything.
 
     Exit status 0: the configuration is right. 1: it has mistakes, and all of them are printed. With --json,
@@ -54,12 +54,12 @@ def validate_settings(context: click.Context, *, as_json: bool) -> None:
     from scheduler.settings import SettingsError, SettingsUnreadable
 
     try:
-        configuration = context.ensure_object(Source).load()
+        configuration = source.load()
     except SettingsUnreadable:
         raise
     except SettingsError as error:
         _print_problems(error, as_json=as_json)
-        context.exit(ANSWER_IS_NO)
+        raise click.exceptions.Exit(ANSWER_IS_NO) from None
     if not as_json:
         print_line(_describe_success(configuration))
 

@@ -30,9 +30,9 @@ _EXAMPLES = (
 @make_number_option("--count", 5, 10_000, "The number of fire times.")
 @add_utc_option
 @as_json
-@click.pass_context
+@click.pass_obj
 def command(
-    context: click.Context,
+    source: Source,
     *,
     automation: str | None,
     cron: str | None,
@@ -52,12 +52,11 @@ def command(
         raise click.UsageError("AUTOMATION and --cron exclude each other; give one of them")
     if timezone is not None and cron is None:
         raise click.UsageError("--timezone belongs to --cron; an automation has its own")
-    source: Source = context.obj
     settings, begin = source.load().settings, after or now()
     if cron is not None:
         _explain_expression(cron, timezone or "UTC", settings, begin, count, as_json=as_json)
     elif not _explain_automations(automation, settings, begin, count, as_json=as_json):
-        context.exit(ANSWER_IS_NO)
+        raise click.exceptions.Exit(ANSWER_IS_NO)
 
 
 def _explain_expression(

@@ -23,8 +23,8 @@ _EXAMPLES = (
 @click.argument("time")
 @choose_target_of_automation
 @click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
-@click.pass_context
-def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:
+@click.pass_obj
+def command(source: Source, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:
     """Run one occurrence that did not run (backfill).
 
     The running daemon starts the occurrence of AUTOMATION at TIME, and the command waits for the outcome.
@@ -41,12 +41,11 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     from scheduler.audit.backfill import BackfillRefused, make_backfill_request
     from scheduler.audit.evidence import collect_evidence
     from scheduler.cli.automation_lookup import make_ledger_collection
-    from scheduler.cli.backfill import BackfillClient
+    from scheduler.cli.backfill import submit, wait_for_outcome
     from scheduler.cli.ledger_file import open_read_only
     from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
 
-    source: Source = context.obj
     path, at, evaluated = source.load().settings.ledger.url.path, now(), read_versions()
     with open_read_only(path) as connection:
         match = find_automation(make_ledger_collection(connection, target), automation)
@@ -61,18 +60,17 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     note = f", {parsed.note}" if parsed.note else ""
     occurrence = to_printable(f"{match.name} at {format_zone_and_utc(parsed.instant, match.timezone)}{note}")
     try:
-        client = BackfillClient(path, make_backfill_request(evidence, at, getpass.getuser()))
+        request = make_backfill_request(evidence, at, getpass.getuser())
     except BackfillRefused as error:
         raise AnswerIsNo(f"{occurrence}: {error}") from None
-    client.submit()
+    submit(path, request)
     print_to_stderr(f"asked for: {occurrence}")
     if no_wait:
         return
-    row = client.wait_for_outcome(
-        lambda: print_to_stderr("the daemon has taken up the request; Ctrl-C ends only the waiting")
-    )
+    said = "the daemon has taken up the request; Ctrl-C ends only the waiting"
+    row = wait_for_outcome(path, request.occurrence, lambda: print_to_stderr(said))
     if row.outcome == "accepted":
         print_line(f"{row.fate}  {to_printable(f'run {row.run_id}')}")
         return
     print_line(f"{style(row.fate, 'red')}  {to_printable(row.error or '')}".rstrip())
-    context.exit(ANSWER_IS_NO)
+    raise click.exceptions.Exit(ANSWER_IS_NO)

@@ -28,8 +28,8 @@ _DEMO_COMMANDS: Final = ("history --automation demo", *_COMMANDS, "automations r
     examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"),
 )
 @click.option("--demo", is_flag=True, help="Create an automation that is due every minute.")
-@click.pass_context
-def command(context: click.Context, *, demo: bool) -> None:
+@click.pass_obj
+def command(source: Source, *, demo: bool) -> None:
     """Run the embedded API and the daemon, until SIGTERM or Ctrl-C.
 
     The API is a process of its own. When one of the two ends, the other stops too. The exit status is the
@@ -47,7 +47,6 @@ def command(context: click.Context, *, demo: bool) -> None:
     from scheduler.app.up import run_up
     from scheduler.cli.service import run
 
-    source: Source = context.obj
     if source.file is not None:
         raise click.UsageError(
             "`up` uses the configuration in its --state-dir; for a configuration of your own, use "
@@ -68,7 +67,7 @@ def command(context: click.Context, *, demo: bool) -> None:
             print_to_stderr(f"{style('warning:', 'yellow', error=True)} {to_printable(warning)}")
 
     if status := run(run_up(folder, source.load, announce, demo=demo), source):
-        context.exit(status)
+        raise click.exceptions.Exit(status)
 
 
 def describe_command_fault(configuration: "Configuration") -> str | None:

@@ -40,8 +40,8 @@ Fates = Mapping[datetime, str | None]
 @click.argument("time")
 @choose_target_of_automation
 @as_json
-@click.pass_context
-def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
+@click.pass_obj
+def command(source: Source, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
     """Explain what happened to AUTOMATION at TIME.
 
     AUTOMATION may be deleted. TIME is an instant (2026-11-23T02:00:00Z), a local time in the automation's
@@ -62,7 +62,6 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     from scheduler.core.cron.schedule import read_versions
     from scheduler.ledger.occurrence_records import read_row
 
-    source: Source = context.obj
     at, evaluated = now(), read_versions()
     evaluator = evaluated.croniter, evaluated.tzdata
     path = source.load().settings.ledger.url.path
@@ -90,7 +89,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         timezone = _find_timezone(explanation) or find_usable_zone(match.timezone)
         print_lines(_format_lines(explanation, parsed.note, fates, at, timezone, seen_at=seen_at))
     if explanation.verdict in {ExplanationVerdict.NOTHING, ExplanationVerdict.MISSING}:
-        context.exit(ANSWER_IS_NO)
+        raise click.exceptions.Exit(ANSWER_IS_NO)
 
 
 # ---------------------------------------------------------------- for people
