@@ -92,9 +92,7 @@ def _find_name(read: Callable[[int], Sequence[object]], number: int) -> str:
 def _find_existing_path(file: Path) -> Path:
     """Return the file, or the nearest existing folder above."""
     path = file.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
+    return next(existing for existing in (path, *path.parents) if existing.exists())
 
 
 def _list_groups(user: int, group: int) -> list[int]:

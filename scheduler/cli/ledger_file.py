@@ -108,6 +108,12 @@ def wake_daemon_after(path: Path) -> Iterator[None]:
             wake(path)
 
 
+def write_and_wake(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
+    """Run ``operation`` as `write` does, and wake the daemon."""
+    with wake_daemon_after(path):
+        return write(path, operation)
+
+
 def _require_ledger(path: Path) -> None:
     if not path.exists():
         raise NoLedger(

@@ -53,7 +53,7 @@ def _describe_hindrance(settings: Settings, planned: PlannedSchedule, due: datet
 
     The result is empty without a ledger, because pauses and throttles are in the ledger.
     """
-    if planned.policies.paused:
+    if planned.policies and planned.policies.paused:
         return "; recorded and not fired, because the configuration pauses it"
     try:
         pauses = read_active_pauses(settings)

@@ -10,7 +10,7 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.output import print_to_stderr
 from scheduler.cli.times import format_local_time, now
-from scheduler.core.instants import from_text, to_text_seconds
+from scheduler.core.instants import to_text_seconds
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -65,11 +65,9 @@ class InstantType(click.ParamType[datetime]):
         if self._ago and (instant := _read_duration(text)):
             return instant
         try:
-            return from_text(text)
-        except (ValueError, OverflowError):
-            pass
-        try:
             instant = datetime.fromisoformat(text)
+            if instant.tzinfo is not None:
+                return instant.astimezone(UTC)
             local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC_KEY) else instant.astimezone()
             instant = local.astimezone(UTC)
         except (ValueError, OverflowError, OSError):  # OSError: the zone arithmetic of the C library

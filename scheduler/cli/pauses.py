@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import click
 
@@ -23,7 +22,6 @@ from scheduler.settings import Settings
 class PauseScope:
     """The scope of a pause: an automation of a target, or `EVERYTHING` of the target."""
 
-    ledger: Path
     target: str
     automation_id: str
     name: str
@@ -38,12 +36,12 @@ def choose_scope(
     """
     if everything == (automation is not None):
         raise click.UsageError(f"give AUTOMATION ({AUTOMATION_FORMS}) or --all")
-    target, ledger = settings.choose_target(target_name).name, settings.ledger.url.path
+    target = settings.choose_target(target_name).name
     if automation is None:
-        return PauseScope(ledger, target, EVERYTHING, f"all automations of {target}")
-    with open_read_only(ledger) as connection:
+        return PauseScope(target, EVERYTHING, f"all automations of {target}")
+    with open_read_only(settings.ledger.url.path) as connection:
         match = find_automation(make_ledger_collection(connection, target, only_present=True), automation)
-    return PauseScope(ledger, target, match.automation_id, match.name)
+    return PauseScope(target, match.automation_id, match.name)
 
 
 def describe_remaining_pause(settings: Settings, scope: PauseScope) -> str | None:

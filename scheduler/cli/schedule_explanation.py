@@ -11,7 +11,6 @@ from scheduler.cli.upcoming_fires import (
     PlannedSchedule,
     UpcomingFire,
     find_upcoming_fires,
-    has_any_jitter,
     make_columns,
     make_time_json,
 )
@@ -158,11 +157,9 @@ def _describe_policies(schedule: Schedule) -> str:
 def _format_fires(explanation: ScheduleExplanation) -> Iterator[str]:
     yield ""
     yield "next fires" if explanation.fires else "no fire time is left"
-    jitter = has_any_jitter([explanation.planned_schedule])
-    columns = make_columns(explanation.after, named=False, jitter=jitter)
-    yield from format_indented_table(
-        explanation.fires, [column for column in columns if column.title != "zone"]
-    )
+    columns = make_columns(explanation.after, [explanation.planned_schedule])
+    shown = [column for column in columns if column.title not in {"automation", "zone"}]
+    yield from format_indented_table(explanation.fires, shown)
 
 
 def _format_changes(explanation: ScheduleExplanation) -> Iterator[str]:

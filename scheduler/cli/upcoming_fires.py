@@ -1,7 +1,7 @@
 """The upcoming fires of one or many schedules: as values, as JSON, and as table columns."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -108,20 +108,17 @@ def make_time_json(fire: UpcomingFire) -> Json:
     }
 
 
-def has_any_jitter(planned: Iterable[PlannedSchedule]) -> bool:
-    """Return whether any fire may be due later than its instant."""
-    return any(schedule.policies and schedule.policies.jitter for schedule in planned)
-
-
 def _format_due(fire: UpcomingFire) -> str:
     return "" if fire.due is None else f"{fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
 
 
-def make_columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Column[UpcomingFire]]:
+def make_columns(now: datetime, planned: Sequence[PlannedSchedule]) -> list[Column[UpcomingFire]]:
     """Make the columns of ``next`` for people.
 
-    ``jitter``: add the due time, in the zone of the local time.
+    Only automations have a name. With jitter, there is the due time, in the zone of the local time.
     """
+    named = any(schedule.automation_id for schedule in planned)
+    jitter = any(schedule.policies and schedule.policies.jitter for schedule in planned)
     columns: list[Column[UpcomingFire]] = [
         Column.make_name("automation", lambda fire: fire.planned_schedule.name),
         Column("local", lambda fire: format_local_time(fire.local)),

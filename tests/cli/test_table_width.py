@@ -3,7 +3,8 @@ last.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -169,13 +170,13 @@ def every_table(name: str, zones: Sequence[str]) -> list[tuple[Sequence[Any], Se
     lines = [line(name, run_id, zone=zone, count=30) for run_id, zone in zip(RUNS, zones, strict=False)]
     of_runs = [run(name, zone, run_id) for run_id, zone in zip(RUNS, zones, strict=False)]
     coming = [fire for zone in zones for fire in fires(name, zone)]
-    at = datetime(2026, 1, 1, tzinfo=UTC)
+    at, jitter = datetime(2026, 1, 1, tzinfo=UTC), make_policies(jitter=timedelta(seconds=5))
     return [
         (lines, history._make_columns(lines, lambda line: str(line["zone"]))),
         (of_runs, runs._make_columns(of_runs)),
         ([document(name, zone, number) for zone, number in zip(zones, count())], automations._COLUMNS),
-        (coming, make_columns(at, named=True, jitter=True)),
-        (coming, make_columns(at, named=False)),
+        (coming, make_columns(at, [replace(fire.planned_schedule, policies=jitter) for fire in coming])),
+        (coming, make_columns(at, [])),
         ([KEY], keys._COLUMNS),
     ]
 

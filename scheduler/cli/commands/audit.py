@@ -112,12 +112,7 @@ def command(
         shown = _show(compare_with_api(settings, path, audit, notes), read_zone, shown, as_json=as_json)
     if shown > _MAX_FINDINGS and not as_json:
         print_to_stderr(f"and {shown - _MAX_FINDINGS:,} more; --json prints all of them")
-    if as_json:
-        print_json(_make_summary_json(audit.summary, notes))
-    else:
-        print_lines(map(_format_bounds, audit.summary.bounds))
-        print_lines(_format_summary(audit.summary))
-        print_lines(map(to_printable, notes))
+    _print_summary(audit.summary, notes, as_json=as_json)
     if BAD_KINDS & audit.summary.kinds.keys():
         raise click.exceptions.Exit(ANSWER_IS_NO)
 
@@ -173,6 +168,15 @@ def _format_finding(finding: AuditFinding, read_zone: ZoneReader) -> Iterator[st
 
 
 # ---------------------------------------------------------------- the summary
+
+
+def _print_summary(summary: "AuditSummary", notes: list[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(_make_summary_json(summary, notes))
+        return
+    print_lines(map(_format_bounds, summary.bounds))
+    print_lines(_format_summary(summary))
+    print_lines(map(to_printable, notes))
 
 
 def _format_bounds(bounds: "AuditBounds") -> str:

@@ -89,9 +89,8 @@ def _plan(
 
 
 def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_json: bool) -> None:
-    from scheduler.cli.upcoming_fires import find_upcoming_fires, has_any_jitter, make_columns, make_fire_json
+    from scheduler.cli.upcoming_fires import find_upcoming_fires, make_columns, make_fire_json
 
-    named = any(schedule.automation_id for schedule in planned)
-    columns = make_columns(after, named=named, jitter=has_any_jitter(planned))
+    columns = make_columns(after, planned)
     fires = find_upcoming_fires(planned, after, count)
     show(fires, columns, make_fire_json if as_json else None, empty="nothing fires")

@@ -1,6 +1,7 @@
 """``scheduler pause``: record due occurrences, and fire none."""
 
 import getpass
+from functools import partial
 
 import click
 
@@ -25,12 +26,12 @@ def command(source: Source, *, automation: str | None, everything: bool, target_
     The ledger keeps the pause: a pause survives restarts, and `scheduler status` shows it. If AUTOMATION is
     paused already, nothing changes. The exit status is 0.
     """
-    from scheduler.cli.ledger_file import wake_daemon_after, write
+    from scheduler.cli.ledger_file import write_and_wake
     from scheduler.cli.pauses import choose_scope
     from scheduler.ledger.operator_requests import Pause, pause
 
-    scope = choose_scope(source.load().settings, target_name, automation, everything=everything)
+    settings = source.load().settings
+    scope = choose_scope(settings, target_name, automation, everything=everything)
     wanted = Pause(scope.target, scope.automation_id, now(), getpass.getuser())
-    with wake_daemon_after(scope.ledger):
-        made = write(scope.ledger, lambda connection: pause(connection, wanted))
+    made = write_and_wake(settings.ledger.url.path, partial(pause, wanted=wanted))
     print_line(f"{'paused' if made else 'was paused already'}: {to_printable(scope.name)}")

@@ -34,7 +34,7 @@ def command(
     configuration still pauses AUTOMATION, the command says so on standard error. If there is no pause to end,
     the command says so. The exit status is 0 in each of these cases.
     """
-    from scheduler.cli.ledger_file import wake_daemon_after, write
+    from scheduler.cli.ledger_file import write_and_wake
     from scheduler.cli.pauses import choose_scope, describe_remaining_pause
     from scheduler.ledger.operator_requests import resume
 
@@ -42,9 +42,9 @@ def command(
         raise click.UsageError("--keep-single belongs to --all")
     settings = source.load().settings
     scope = choose_scope(settings, target_name, automation, everything=everything)
+    path = settings.ledger.url.path
     end = partial(resume, at=now(), by=getpass.getuser(), keep_single=keep_single)
-    with wake_daemon_after(scope.ledger):
-        ended = write(scope.ledger, lambda connection: end(connection, scope.target, scope.automation_id))
+    ended = write_and_wake(path, lambda connection: end(connection, scope.target, scope.automation_id))
     print_line(f"{'resumed' if ended else 'no pause to end'}: {to_printable(scope.name)}")
     if remaining := describe_remaining_pause(settings, scope):
         print_to_stderr(to_printable(remaining))
