@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
 
 from scheduler.audit.consistency import ApiRun, find_unknown_runs
 from scheduler.audit.findings import AuditFinding
@@ -17,13 +16,11 @@ from scheduler.core.policy import Concurrency
 from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.settings import Settings, TargetSection
 
-_NO_PATIENCE: Final = timedelta(0)
-
 
 def find_patience(settings: Settings, automation_id: str, name: str) -> timedelta:
     """Return how long an automation's occurrence waits for the previous run after the due instant."""
     queues = settings.find_policies(automation_id, name).concurrency is Concurrency.QUEUE
-    return settings.schedule.run_timeout if queues else _NO_PATIENCE
+    return settings.schedule.run_timeout if queues else timedelta(0)
 
 
 def compare_with_api(

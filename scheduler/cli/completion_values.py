@@ -70,11 +70,7 @@ def _read_zones(settings: "Settings") -> Iterable[str]:
     return sorted(load_zone_data().names - PLACEHOLDERS)
 
 
-def _read_targets(settings: "Settings") -> Iterable[str]:
-    return [target.name for target in settings.targets]
-
-
 complete_automations: Final = _make_completer(_read_automations)
 complete_runs: Final = _make_completer(_read_runs)
 complete_zones: Final = _make_completer(_read_zones)
-complete_targets: Final = _make_completer(_read_targets)
+complete_targets: Final = _make_completer(lambda settings: [target.name for target in settings.targets])

@@ -43,9 +43,8 @@ def describe_first_fire(document: Document, settings: Settings, target: TargetSe
     due = fire.due or fire.scheduled_for
     delayed = "" if due == fire.scheduled_for else f", due {due.astimezone(fire.local.tzinfo):%H:%M:%S}"
     at = format_zone_and_utc(fire.scheduled_for, schedule.timezone)
-    return (
-        f"{at}{delayed}, in {format_timedelta(due - now)}{_describe_hindrance(settings, planned, due, now)}"
-    )
+    hindrance = _describe_hindrance(settings, planned, due, now)
+    return f"{at}{delayed}, in {format_timedelta(due - now)}{hindrance}"
 
 
 def _describe_hindrance(settings: Settings, planned: PlannedSchedule, due: datetime, now: datetime) -> str:

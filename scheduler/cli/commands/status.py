@@ -35,12 +35,9 @@ _ALL: Final = "all automations"
 _UPCOMING_COUNT: Final = 5
 _MAX_WAITS: Final = 10
 """Waiting occurrences that are shown one by one; `--json` has the first hundred."""
+_NO_BUDGET: Final = "occurrences or polls wait for requests_per_minute or requests_per_hour"
 _SHORTAGES: Final = (
-    (
-        "budget",
-        "budget_exhausted_since",
-        "occurrences or polls wait for requests_per_minute or requests_per_hour",
-    ),
+    ("budget", "budget_exhausted_since", _NO_BUDGET),
     ("saturated", "saturated_since", "as many requests hang as max_waiting allows"),
 )
 
@@ -117,9 +114,8 @@ def _format_api_problems(target: JsonObject) -> Iterator[str]:
         if target[key]:
             yield _format_row(title, to_printable(target[key]), "red")
     if until := target.get("throttled_until"):
-        yield _format_row(
-            "throttled", f"until {format_machine_and_utc(from_text(until))}, HTTP 429", "yellow"
-        )
+        end = format_machine_and_utc(from_text(until))
+        yield _format_row("throttled", f"until {end}, HTTP 429", "yellow")
 
 
 def _format_overdue(target: JsonObject) -> Iterator[str]:
@@ -271,14 +267,12 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
         until = ends.get(fire["target"])
         return Cell("throttled" if until and _find_due(fire) < from_text(until) else "", "yellow")
 
+    times = make_time_columns(
+        upcoming, "scheduled", lambda fire: from_text(fire["scheduled_for"]), lambda fire: fire["timezone"]
+    )
     due = [Column[JsonObject]("due", _format_due)] if any(map(_format_due, upcoming)) else []
     columns: list[Column[JsonObject]] = [
-        *make_time_columns(
-            upcoming,
-            "scheduled",
-            lambda fire: from_text(fire["scheduled_for"]),
-            lambda fire: fire["timezone"],
-        ),
+        *times,
         *due,
         Column("in", lambda fire: format_timedelta(_find_due(fire) - now)),
         Column.make_name("automation", lambda fire: fire["name"]),

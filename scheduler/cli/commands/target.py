@@ -46,11 +46,9 @@ def move(source: Source, *, name: str) -> None:
     from scheduler.ledger.targets import move_target
 
     settings = source.load().settings
-    target = settings.choose_target(name)
+    target, path = settings.choose_target(name), settings.ledger.url.path
     old = write_alone(
-        settings.ledger.url.path,
-        now(),
-        lambda connection: move_target(connection, target.name, target.url, target.project_id),
+        path, now(), lambda connection: move_target(connection, target.name, target.url, target.project_id)
     )
     place = f"target {to_printable(name)} is at {to_printable(target.url)}"
     if old is None:
