@@ -157,7 +157,10 @@ def run(name: str, zone: str, run_id: str) -> dict[str, Any]:
 
 def fires(named: str | None, zone: str) -> list[UpcomingFire]:
     planned = PlannedSchedule(
-        Schedule.parse("30 2 * * *", zone), "" if named is None else "id", named or "", policies=make_policies()
+        Schedule.parse("30 2 * * *", zone),
+        "" if named is None else "id",
+        named or "",
+        policies=make_policies(),
     )
     return [UpcomingFire(planned, datetime(2027, 3, 28, 1, tzinfo=UTC))]
 
