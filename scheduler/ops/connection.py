@@ -85,21 +85,16 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer malformed input with 400, in the form of all other errors, and close the connection."""
-        body = json.dumps(
-            {"type": "invalid_request", "code": "bad_request", "detail": msg, "attr": None}
-        ).encode()
+        problem = {"type": "invalid_request", "code": "bad_request", "detail": msg, "attr": None}
+        body = json.dumps(problem).encode()
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
         ]
-        for event in (
-            h11.Response(
-                status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=HTTPStatus.BAD_REQUEST.phrase
-            ),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
+        status = HTTPStatus.BAD_REQUEST
+        response = h11.Response(status_code=status, headers=headers, reason=status.phrase)
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 

@@ -67,12 +67,9 @@ def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
     if not fires:
         return "next fire never"
     first = min(fires)
-    is_throttled = first not in {target.next_fire for target in firing}
-    return (
-        f"nothing fires before {to_text_seconds(first)} (throttled)"
-        if is_throttled
-        else f"next fire {to_text_seconds(first)}"
-    )
+    if any(target.next_fire == first for target in firing):
+        return f"next fire {to_text_seconds(first)}"
+    return f"nothing fires before {to_text_seconds(first)} (throttled)"
 
 
 def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool, Json]:

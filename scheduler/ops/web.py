@@ -60,7 +60,8 @@ class Pages(PageSources):
 
         Overdue occurrences do not change the status.
         """
-        return _make_response(*views.make_health(self.status(), self.idle_seconds()))
+        alive, body = views.make_health(self.status(), self.idle_seconds())
+        return JSONResponse(dict(body), HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def serve_status(self, _: Request) -> Response:
         """Serve ``/api/v1/status``."""
@@ -147,10 +148,6 @@ def _add_target(
     target: str, upcoming: Iterator[tuple[datetime, TimetableEntry]]
 ) -> Iterator[tuple[datetime, str, TimetableEntry]]:
     return ((instant, target, entry) for instant, entry in upcoming)
-
-
-def _make_response(good: bool, body: views.Json) -> Response:  # noqa: FBT001  both values come from one function of `views`
-    return JSONResponse(dict(body), HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 async def _answer_http_error(_: Request, error: Exception) -> Response:

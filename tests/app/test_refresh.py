@@ -64,7 +64,7 @@ def test_a_target_whose_pauses_cannot_be_read_keeps_no_other_from_its_poll(
             life,
             _,
         ):
-            monkeypatch.setattr(life.daemon._targets[0], "refresh", refuse)
+            monkeypatch.setattr(life.daemon._targets[0].refresh, "request", refuse)
             life.automations.append(another(2))
             wake(life.ledger)
             await until(lambda: "second" in [event.target for event in life.told(AutomationAdded)][2:])

@@ -122,9 +122,7 @@ class Timeline:
         minutes = self.scale.bar // timedelta(minutes=1)
         unit = "a minute" if minutes == 1 else f"{minutes} minutes"
         cut = (
-            ""
-            if self.cut is None
-            else f" Fires after {format_clock(self.cut)} UTC are left out: there are too many."
+            f" Fires after {format_clock(self.cut)} UTC are left out: there are too many." if self.cut else ""
         )
         paused = f" {self.paused:,} more {'is' if self.paused == 1 else 'are'} paused." if self.paused else ""
         return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
