@@ -51,7 +51,7 @@ def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction 
         if delivery.has_unsent_attempt:
             return actions.DiscardAttempt()
         return actions.Conclude(replace(conclusion, at=facts.daemon.now))
-    if delivery.open_end is not None:
+    if delivery.unrecorded_end is not None:
         return actions.RecordEnd()
     if conclusion is not None and late_run is not None:
         return actions.CheckRun(late_run)
@@ -277,7 +277,7 @@ def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission:
 
 
 def _may_be_coalesced(delivery: Delivery, policies: Policies) -> bool:
-    return (policies.catch_up is not CatchUp.ALL or delivery.is_queued) and not delivery.maybe_sent
+    return (policies.catch_up is not CatchUp.ALL or delivery.waits_for_run_before) and not delivery.maybe_sent
 
 
 def _check_deadline(delivery: Delivery, facts: DeliveryFacts) -> actions.Sleep | Conclusion | None:

@@ -5,6 +5,16 @@ the recovery, only events change a delivery. `TRANSITIONS` has each allowed chan
 in ``docs/semantics.md`` is made from this table. `scheduler.core.admission` chooses what to do next. Nothing
 here does I/O or reads a clock.
 
+The states are those of the ledger:
+
+- waiting: the ledger has the occurrence, and no attempt is written that may still be sent;
+- claimed: the next attempt is written and not sent;
+- in flight: the attempt is sent, and the ledger does not have the end of the attempt yet;
+- unknown: an attempt may have started a run, and readings of the automation must tell.
+
+`Delivery.end` shows that the delivery is over. ``docs/glossary.md`` defines the other terms: reading, place,
+baseline, late run, recovery, definition version.
+
 Instants on the boot-time clock are seconds. This clock counts suspend and cannot be set.
 """
 
@@ -94,10 +104,10 @@ class Delivery:
     # attempt may have started a run, or until a late run is dismissed.
     unstarted_attempt: UnknownAttempt | None = None
     may_resend: bool = True  # under the same idempotency key, where the target honours keys
-    maybe_sent: bool = False  # an attempt was unknown once: a run may have started
+    maybe_sent: bool = False  # an attempt was unknown once: it may have been sent and have started a run
 
     # Results that are not in the ledger yet
-    open_end: AttemptEnd | None = None  # end of the newest attempt
+    unrecorded_end: AttemptEnd | None = None  # end of the newest attempt
     conclusion: Conclusion | None = None
     must_check_list: bool = (
         False  # the attempt was answered 404: the list shows whether the automation is gone
@@ -115,7 +125,8 @@ class Delivery:
     # occurrence.
     waiting_since: float | None = None
     is_held_up: bool = False  # something delayed the occurrence after its due instant
-    is_queued: bool = False  # the run before delayed the occurrence, under the policy `queue`
+    # The run of the occurrence before delayed this occurrence, under the concurrency policy `queue`.
+    waits_for_run_before: bool = False
     has_coalesced: bool = False  # an older occurrence was coalesced into this one
     error: str | None = None  # first error since the newest answer, for people
 
@@ -137,14 +148,14 @@ class Delivery:
         return self.state is State.CLAIMED and self.attempt is not None and self.unknown_attempt is None
 
     @property
-    def state_after_end(self) -> State:
+    def state_after_attempt_end(self) -> State:
         """State after the record of the newest attempt's end. An earlier attempt may still be unknown."""
         return State.WAITING if self.unknown_attempt is None else State.UNKNOWN
 
     @property
-    def has_open_result(self) -> bool:
+    def has_unrecorded_result(self) -> bool:
         """Whether the ledger lacks the end of the newest attempt or the outcome, or a list check is due."""
-        return self.open_end is not None or self.conclusion is not None or self.must_check_list
+        return self.unrecorded_end is not None or self.conclusion is not None or self.must_check_list
 
     @property
     def may_have_started(self) -> bool:
@@ -167,10 +178,11 @@ class Delivery:
     def find_deadline(self, run_timeout: timedelta) -> datetime:
         """Return the latest instant for the start of the occurrence.
 
-        An occurrence that waits for the run before has time until that run counts as lost.
-        An occurrence with an unknown attempt does not wait for the run before, and keeps the normal deadline.
+        An occurrence that waits for the run before has at least ``run_timeout`` after its own due instant: no
+        run is waited for any longer. An occurrence with an unknown attempt does not wait for the run before,
+        and keeps the normal deadline.
         """
-        if self.is_queued and self.unknown_attempt is None:
+        if self.waits_for_run_before and self.unknown_attempt is None:
             return max(self.deadline, self.due + run_timeout)
         return self.deadline
 
@@ -213,7 +225,9 @@ class Delivery:
     def mark_unknown(self, sent: SendInstant, *, ended: float, settle_time: float) -> "Delivery":
         """Return the delivery with its newest attempt unknown, sent at ``sent`` and ended at ``ended``.
 
-        A run of an earlier unknown attempt counts too: the API may have shown or started that run late.
+        A run of an earlier unknown attempt counts too: the API may have shown or started that run late. So
+        the instant of the earlier send stays. The baseline is the newest one: no run from before the newest
+        write is a run of an attempt.
         """
         earlier = self.unknown_attempt or self.unstarted_attempt
         unknown = UnknownAttempt(
@@ -236,7 +250,8 @@ class Delivery:
     def mark_not_started(self) -> "Delivery":
         """Return the delivery with its unknown attempt resolved as not started. The occurrence waits.
 
-        The ledger has closed each attempt so far: a next attempt is written anew.
+        The ledger has closed each attempt so far. A next attempt is written anew, and begins with the right
+        to a resend.
         """
         return replace(
             self,
@@ -252,7 +267,7 @@ class Delivery:
 
 
 class DeliveryEvent(ABC):
-    """The result of an action, a coalescence, or an internal error."""
+    """Something that happened to a delivery: most events are results of an action of the daemon."""
 
     __slots__ = ()
 
@@ -293,8 +308,10 @@ class Delayed(DeliveryEvent):
     cause: Cause
 
     def _change(self, delivery: Delivery) -> Delivery:
-        is_queued = delivery.is_queued or self.cause is Cause.QUEUED
-        return replace(delivery.note_due(self.boottime), is_held_up=True, is_queued=is_queued)
+        waits_for_run_before = delivery.waits_for_run_before or self.cause is Cause.QUEUED
+        return replace(
+            delivery.note_due(self.boottime), is_held_up=True, waits_for_run_before=waits_for_run_before
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +358,10 @@ class AttemptWritten(DeliveryEvent):
 
 
 class AttemptDiscarded(DeliveryEvent):
-    """The ledger no longer has the attempt, which was never sent."""
+    """The ledger no longer has the attempt, which was never sent.
+
+    Of the attempt before, only the number counts from now on.
+    """
 
     def _change(self, delivery: Delivery) -> Delivery:
         number = delivery.attempt_count - 1
@@ -375,7 +395,7 @@ class Answered(DeliveryEvent):
 
     def _change(self, delivery: Delivery) -> Delivery:
         end, at = self.end, self.end.ended_at
-        after = replace(delivery, place_state=PlaceState.NONE, error=end.error, open_end=end)
+        after = replace(delivery, place_state=PlaceState.NONE, error=end.error, unrecorded_end=end)
         match self.verdict:
             case AttemptAccepted(automation=automation):
                 after = replace(after, sent=delivery.flight, unstarted_attempt=None)
@@ -410,14 +430,16 @@ class Answered(DeliveryEvent):
         )
 
 
-class EndRecorded(DeliveryEvent):
+class AttemptEndRecorded(DeliveryEvent):
     """The ledger has the end of the newest attempt. Only now is a next attempt allowed.
 
     In the state waiting before this record, a stop of the daemon would discard the sent attempt as unsent.
     """
 
     def _change(self, delivery: Delivery) -> Delivery:
-        return replace(delivery, state=delivery.state_after_end, open_end=None, flight=None)
+        if delivery.unrecorded_end is None:
+            raise InvalidTransition("AttemptEndRecorded before the end of an attempt")
+        return replace(delivery, state=delivery.state_after_attempt_end, unrecorded_end=None, flight=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +478,10 @@ class ReconcileBegun(DeliveryEvent):
 
 
 class NotStartedRecorded(DeliveryEvent):
-    """Readings agree that the unknown attempt started nothing, and the ledger has this result."""
+    """Readings agree that the unknown attempt started nothing, and the ledger has this result.
+
+    A next attempt may be written already. The delivery writes that attempt anew.
+    """
 
     def _change(self, delivery: Delivery) -> Delivery:
         return delivery.mark_not_started()
@@ -483,8 +508,9 @@ class Resolved(DeliveryEvent):
 class RunRefused(DeliveryEvent):
     """The ledger refused the conclusion: another occurrence has the run.
 
-    A reading found the run (no attempt has an open end): the run hides the occurrence's own run, and the
-    occurrence is unresolved. An answer named the run: the answer tells nothing, and the attempt is unknown.
+    When a reading found the run, the API shows another occurrence's run in place of this occurrence's own
+    run, so the outcome is `unresolved`. When an answer named the run, the answer proves nothing, and the
+    attempt is unknown. The end of such an attempt is not recorded yet.
     """
 
     at: datetime
@@ -494,7 +520,7 @@ class RunRefused(DeliveryEvent):
     def _change(self, delivery: Delivery) -> Delivery:
         run = delivery.conclusion.run if delivery.conclusion else None
         run_id = "" if run is None else run.id
-        end = delivery.open_end
+        end = delivery.unrecorded_end
         if end is None or delivery.flight is None:
             error = f"run {run_id} belongs to another occurrence"
             conclusion = delivery.make_conclusion(Outcome.UNRESOLVED, Reason.COVERED, self.at, error=error)
@@ -502,7 +528,7 @@ class RunRefused(DeliveryEvent):
         error = f"the answer named run {run_id}, which belongs to another occurrence"
         end = replace(end, result=AttemptResult.UNKNOWN, error=error)
         unknown = delivery.mark_unknown(delivery.flight, ended=self.boottime, settle_time=self.settle_time)
-        return replace(unknown, conclusion=None, open_end=end, error=error)
+        return replace(unknown, conclusion=None, unrecorded_end=end, error=error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,7 +557,7 @@ class Faulted(DeliveryEvent):
             delivery,
             faults=delivery.faults + 1,
             place_state=PlaceState.NONE,
-            open_end=None,
+            unrecorded_end=None,
             conclusion=None,
             must_check_list=False,
         )
@@ -548,7 +574,10 @@ class Concluded(DeliveryEvent):
 
 
 class Withdrawn(DeliveryEvent):
-    """The ledger has no row for the occurrence any more."""
+    """The ledger has no row for the occurrence any more.
+
+    Only an occurrence that no attempt may have sent can be withdrawn.
+    """
 
     def _change(self, delivery: Delivery) -> Delivery:
         return replace(delivery, end=End.WITHDRAWN)
@@ -580,13 +609,13 @@ TRANSITIONS: Final[Mapping[State, Mapping[type[DeliveryEvent], frozenset[State |
     },
     State.IN_FLIGHT: {
         Answered: frozenset({State.IN_FLIGHT, State.UNKNOWN}),
-        EndRecorded: frozenset({State.WAITING, State.UNKNOWN}),
+        AttemptEndRecorded: frozenset({State.WAITING, State.UNKNOWN}),
         RunRefused: frozenset({State.UNKNOWN}),
         Faulted: frozenset({State.UNKNOWN}),
         Concluded: frozenset({End.CONCLUDED}),
     },
     State.UNKNOWN: {
-        EndRecorded: frozenset({State.UNKNOWN}),
+        AttemptEndRecorded: frozenset({State.UNKNOWN}),
         AttemptWritten: frozenset({State.CLAIMED}),
         NotStartedRecorded: frozenset({State.WAITING}),
         Concluded: frozenset({End.CONCLUDED}),
@@ -594,9 +623,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[type[DeliveryEvent], frozenset[State |
 }
 """The states after each event that may change the state.
 
-An event of this table is an error in a state that the table does not list for it. All other events are
-allowed in each state, and leave the state as it is.
+In a state for which the table does not list an event of the table, this event is an error. There are two
+exceptions: `Faulted` and `RunRefused` are allowed in all states, and leave the others as they are. All events
+that are not in the table are allowed in each state, and leave the state as it is.
 """
 
-# A fault, and a run that the ledger refuses, may also occur in states that they do not change.
 _STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunRefused}

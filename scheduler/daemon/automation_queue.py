@@ -89,7 +89,7 @@ class OpenDelivery:
     def _make_wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
         value, occurrence = self.value, self.occurrence
         automation_id, scheduled_for = occurrence.automation_id, occurrence.scheduled_for
-        deadline = None if value.is_queued else value.deadline
+        deadline = None if value.waits_for_run_before else value.deadline
         return WaitStatus(automation_id, value.name, scheduled_for, value.due, cause, since, detail, deadline)
 
 
@@ -170,7 +170,7 @@ class AutomationQueue:
         The head is to be on time. A backfill precedes a head that only waits for the run before.
         """
         head = self.deliveries[0].value if self.deliveries else None
-        precedes = head is None or (head.is_queued and head.unknown_attempt is None)
+        precedes = head is None or (head.waits_for_run_before and head.unknown_attempt is None)
         for position in range(0 if precedes else 1, len(self.deliveries)):
             if not self.deliveries[position].value.is_backfill:
                 return position

@@ -31,7 +31,7 @@ def recover_delivery(context: Context, recorded: OpenOccurrence) -> Delivery:
     entry = context.timetable.entries.get(recorded.occurrence.automation_id)
     return replace(
         _recover_attempts(context, make_delivery(recorded), recorded),
-        is_queued=_has_waited_for_run(recorded, entry),
+        waits_for_run_before=_has_waited_for_run(recorded, entry),
         recovered_under=entry,
     )
 

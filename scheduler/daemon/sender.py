@@ -107,7 +107,7 @@ class Sender:
             delivery.cancel_reading()
 
     def _choose(self, delivery: OpenDelivery) -> actions.DeliveryAction:
-        if delivery.value.state is not State.IN_FLIGHT and not delivery.value.has_open_result:
+        if delivery.value.state is not State.IN_FLIGHT and not delivery.value.has_unrecorded_result:
             self.in_flight.discard(delivery.occurrence.automation_id)
         return next_action(delivery.value, self._collect_facts(delivery))
 
@@ -361,10 +361,12 @@ class Sender:
 
     async def _record_end(self, delivery: OpenDelivery, _: actions.RecordEnd) -> None:
         value, ledger = delivery.value, self._context.ledger
-        assert value.open_end is not None
-        write = partial(ledger.end_attempt, value.occurrence, value.open_end, value.state_after_end)
+        assert value.unrecorded_end is not None
+        write = partial(
+            ledger.end_attempt, value.occurrence, value.unrecorded_end, value.state_after_attempt_end
+        )
         await self._persist("ended", delivery, write)
-        delivery.apply(state_machine.EndRecorded())
+        delivery.apply(state_machine.AttemptEndRecorded())
 
     async def _check_list(self, delivery: OpenDelivery, _: actions.CheckList) -> None:
         automation_id, is_gone = delivery.occurrence.automation_id, False
@@ -454,7 +456,7 @@ class Sender:
         self, delivery: OpenDelivery, conclusion: Conclusion
     ) -> Callable[[Sequence[Step]], Awaitable[bool]]:
         return partial(
-            self._context.ledger.conclude, delivery.occurrence, conclusion, delivery.value.open_end
+            self._context.ledger.conclude, delivery.occurrence, conclusion, delivery.value.unrecorded_end
         )
 
     def _finish(self, delivery: OpenDelivery, conclusion: Conclusion, *, is_recorded: bool) -> None:

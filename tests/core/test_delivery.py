@@ -250,7 +250,7 @@ class World:
         assert self.delivery.maybe_sent or not isinstance(verdict, MaybeStarted)
 
     def _record_end(self, _: actions.RecordEnd, _draw: Any) -> None:
-        self.apply(d.EndRecorded())
+        self.apply(d.AttemptEndRecorded())
 
     def _check_list(self, _: actions.CheckList, draw: Any) -> None:
         self.apply(d.ListChecked(self.now, draw("gone", strategies.booleans())))
@@ -282,7 +282,7 @@ class World:
         was_in_doubt = any(isinstance(event, d.Answered) and event.verdict in DOUBTS for event in self.events)
         assert action.conclusion.reason is not Reason.COALESCED or not was_in_doubt
         if action.conclusion.run is not None and draw("run is taken", strategies.booleans()):
-            self.open_doubts += self.delivery.open_end is not None
+            self.open_doubts += self.delivery.unrecorded_end is not None
             self.apply(d.RunRefused(self.now, self.boottime, SETTLE_TIME))
         else:
             self.apply(d.Concluded())
@@ -469,7 +469,7 @@ def test_an_event_that_the_table_does_not_have_is_an_error(state: State) -> None
         d.AttemptWritten(attempt, 1000.0),
         d.AttemptDiscarded(),
         d.SendBegun(flight),
-        d.EndRecorded(),
+        d.AttemptEndRecorded(),
         d.NotStartedRecorded(),
         d.Withdrawn(),
     ]
