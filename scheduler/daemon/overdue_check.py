@@ -1,12 +1,17 @@
 """Overdue check: finds occurrences that are due for longer than their policy allows.
 
-The check does not rely on the planner or the dispatcher. The check asks the ledger for the rows of the
-occurrences that `core.expected_occurrences` derives from the definitions in force. Therefore the check also
-finds forgotten occurrences, occurrences that the ledger did not record, and a planner that waits forever.
-While the planner makes no progress, every due occurrence without a row counts as overdue at once.
+The check does not rely on the planner or the dispatcher. The check asks the ledger two questions:
 
-The number of checked occurrences is bounded, and so is each query to the ledger. While the ledger does not
-answer, the open occurrences known to this process replace the rows.
+- Which of the occurrences that `core.expected_occurrences` derives from the definitions in force have no row?
+- Which rows are open after their deadline?
+
+Therefore the check also finds forgotten occurrences, occurrences that the ledger did not record, and a
+planner that waits forever. While the planner makes no progress, a due occurrence without a row counts as
+overdue after `STALLED_AFTER` seconds, without regard to the deadline.
+
+`core.expected_occurrences` bounds the number of expected occurrences. Each query to the ledger is bounded.
+While the ledger does not answer, an expected occurrence counts as one without a row, unless an earlier
+answer confirmed the row. The open occurrences known to this process replace the rows that are open.
 """
 
 import asyncio
@@ -49,16 +54,19 @@ class OverdueOccurrence:
 
 
 class OverdueCheck:
-    """Overdue occurrences of one target."""
+    """The check of one target, with its newest results.
+
+    ``stalled_for`` returns the seconds for which the planner has made no progress.
+    """
 
     def __init__(self, context: Context, dispatcher: Dispatcher, stalled_for: Callable[[], float]) -> None:
         self._context = context
         self._measure_stall = stalled_for
         self._dispatcher = dispatcher
-        # Expectations begin now. Only a good poll can confirm occurrences that came due before, and the
-        # status shows when no good poll was made.
+        # Expectations begin now. Earlier occurrences are planned after the first poll without an error, and
+        # the status shows when there was no such poll.
         self._expected = ExpectedOccurrences(context.target, context.clock.now())
-        self._last_late: Mapping[Occurrence, OverdueOccurrence] = {}
+        self._last_found: Mapping[Occurrence, OverdueOccurrence] = {}
         self.overdue: Mapping[Occurrence, OverdueOccurrence] = {}
         self.first_lines: Sequence[str] = ()  # overdue occurrences as text for people, in the order of time
 
@@ -69,13 +77,14 @@ class OverdueCheck:
             await self.check()
 
     async def check(self) -> None:
-        """Check once. While the clock is in doubt, lateness cannot be determined, and nothing is checked."""
+        """Check once. While the clock is in doubt, nothing can be judged, and the last results stay."""
         self._context.watch.check()
         if self._context.watch.is_in_doubt:
             return
-        before, self._last_late = self._last_late, await self._find_late(self._context.clock.now())
+        found = await self._find_late(self._context.clock.now())
         known = self.overdue
-        self.overdue = {each: late for each, late in self._last_late.items() if each in before}
+        self.overdue = {key: occurrence for key, occurrence in found.items() if key in self._last_found}
+        self._last_found = found
         self.first_lines = self._format_first()
         self._publish_overdue([each for each in self.overdue if each not in known])
 
@@ -113,7 +122,7 @@ class OverdueCheck:
 
     async def _find_late(self, now: datetime) -> dict[Occurrence, OverdueOccurrence]:
         for _ in self._expected.derive(self._context.timetable.entries, now):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # other tasks go on between two parts
         late: Sequence[OpenOccurrence | Delivery] | None = None
         try:
             await self._confirm_rows(list(self._expected.find_due(now)))
@@ -122,7 +131,7 @@ class OverdueCheck:
         except LedgerUnavailable as error:
             self._context.health.note_failure("overdue", str(error))
         except TimeoutError:
-            pass
+            pass  # the writes and reads that wait for the same ledger report it
         if late is None:
             late = [delivery for delivery in self._list_open() if delivery.deadline < now]
         rightly = self._find_rightly_open(now)
@@ -163,7 +172,7 @@ class OverdueCheck:
     def _find_rightly_open(self, now: datetime) -> set[Occurrence]:
         """Return the occurrences that are rightly open after their deadline.
 
-        Such an occurrence was sent in time and is being reconciled, or waits for the run before it.
+        Such an occurrence is in flight or being reconciled, or waits for the run of the occurrence before.
         """
         run_timeout = self._context.settings.run_timeout
         return {

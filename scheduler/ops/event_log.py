@@ -36,7 +36,7 @@ _KEY_NAMES: Final = {
     "duration": "duration_seconds",
     "clock_offset": "clock_offset_seconds",
 }
-# the level, the name or the error expresses these fields
+# The line expresses these fields already: `first` by its level, `outcome` by its name, `gone` by the error.
 _OMITTED_FIELDS: Final = frozenset({"first", "outcome", "gone"})
 
 _LEVELS: Final[Mapping[type[Event], LogLevel]] = {
@@ -59,7 +59,10 @@ _LEVELS: Final[Mapping[type[Event], LogLevel]] = {
     events.ClockJumped: "warning",
     events.WakeFailed: "warning",
 }
-"""The usual levels. The usual level of every other event is "info"."""
+"""The usual levels. The usual level of every other event is "info".
+
+The functions below make the exceptions that depend on fields of an event.
+"""
 _OUTCOME_LEVELS: Final[Mapping[Outcome, LogLevel]] = {
     Outcome.ACCEPTED: "info",
     Outcome.REJECTED: "warning",
@@ -85,15 +88,15 @@ _RUN_LEVELS: Final[Mapping[RunStatus, LogLevel]] = {
 
 
 class EventLogger:
-    """The observer that writes the log. ``takes`` returns whether lines of a level are logged.
+    """The observer that writes the log. ``is_enabled_for`` returns whether lines of a level are logged.
 
     An event below the logged levels costs next to nothing.
     """
 
-    def __init__(self, takes: Callable[[str], bool]) -> None:
-        self._is_enabled_for = takes
+    def __init__(self, is_enabled_for: Callable[[str], bool]) -> None:
+        self._is_enabled_for = is_enabled_for
         self._log = structlog.get_logger().bind()
-        # the result of each target's newest poll, and of the newest ledger write
+        # the result of each target's newest poll, and the error of the newest failed use of the ledger
         self._situations: dict[str, str] = {}
 
     def observe(self, event: Event) -> None:
@@ -124,18 +127,19 @@ class EventLogger:
     ) -> LogLevel:
         """Return the level of an event, or "debug" when the situation is the same as before.
 
-        Polls and failures repeat often. Only a change from the previous poll or write is logged at its full
-        level.
+        Polls and failures repeat often. Only a change is logged at its full level, and the first failure
+        after a success.
         """
         match event:
             case events.SnapshotTaken(target=target, incomplete=incomplete):
                 changed = self._update_situation(f"snapshot of {target}", "incomplete" if incomplete else "")
                 level: LogLevel = "warning" if incomplete else "info"
             case events.SnapshotFailed(target=target, error=error):
-                changed = self._update_situation(f"snapshot of {target}", f"failed: {error}") or event.first
-                level = "warning"
+                changed = self._update_situation(f"snapshot of {target}", f"failed: {error}")
+                changed, level = changed or event.first, "warning"
             case _:
-                changed, level = self._update_situation("ledger", event.error) or event.first, "error"
+                changed = self._update_situation("ledger", event.error)
+                changed, level = changed or event.first, "error"
         return level if changed else "debug"
 
     def _update_situation(self, of: str, situation: str) -> bool:
@@ -147,6 +151,7 @@ def _choose_level(event: Event) -> LogLevel:
     match event:
         case events.RunFinished(status=status):
             return _RUN_LEVELS[status]
+        # A foreign run at a scheduled instant, and a configuration with an error.
         case events.RunForeign(scheduled_for=datetime()) | events.ConfigReloaded(error=str()):
             return "error"
         case events.AutomationsUnidentified(count=0):

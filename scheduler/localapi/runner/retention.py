@@ -1,4 +1,8 @@
-"""Removal of old working directories, outputs, rows of runs and stored answers; and the size of the rest.
+"""Removal of old folders, clones, rows of runs and stored answers; and the size of the remaining folders.
+
+A run has a folder with its output. The clone of the repository, in which the agent works, is the entry
+`work` of this folder. The clone of a successful run may be removed before the folder. The clone of a failed
+run stays as long as the folder, so that people can look for the cause.
 
 All work is done in slices, beside the runs: a slice of rows is a short transaction, and processes and threads
 work on the disk. The order matters: a run has a row as long as a folder exists. Only a database restored from
@@ -70,7 +74,7 @@ class Retention:
         """The size of the folders of the ended runs."""
 
     def note_end(self, run_id: str, *, succeeded: bool) -> None:
-        """Note an ended run, to remove the clone soon (unless clones are kept) and to measure the folder."""
+        """Note an ended run, to measure the folder, and to remove the clone of a success if none are kept."""
         self._ended_runs.append((run_id, succeeded))
         self._wake_up.set()
 
@@ -113,10 +117,10 @@ class Retention:
         async with self._removing:  # otherwise two tasks would remove the same clone
             for run_id in await self._find_existing(run_ids, "work"):
                 if await self._remove(run_id, Workspace.locate(self._config.folder, run_id).remove_work):
-                    self._note_size(run_id, None)
+                    self._note_size(run_id, None)  # smaller now: measured with the next removal of old data
 
     async def _measure(self, run_ids: Sequence[str]) -> None:
-        """Measure the folders of these runs. Folders beyond the time limit are measured an hour later."""
+        """Measure the folders of these runs, within a time limit. `_remove_old` measures the others later."""
         existing = await self._find_existing(run_ids)
         if not existing:
             return
@@ -138,7 +142,7 @@ class Retention:
             self.size += size
 
     async def _remove_old(self) -> None:
-        # runs that end from here on may be measured, and are missing among the names
+        # Copied before the names are listed: a run that ends meanwhile may be measured without being listed.
         measured = set(self._sizes)
         names = await asyncio.to_thread(Workspace.list_names, self._config.folder)
         remaining = set(names)
@@ -161,6 +165,7 @@ class Retention:
         Return the names of ended runs and the names of removed folders.
         """
         folder = self._config.folder
+        # Instants as text have the order of time. The empty text is before all of them.
         all_before = self._compute_cutoff(min(self._config.retention, self._config.row_retention))
         clones_before = self._compute_cutoff(self._config.clone_retention) if self._config.clone_url else ""
         runs = await self._database.read_in_background(partial(_find_runs, names=names))
@@ -184,6 +189,7 @@ class Retention:
         return True
 
     async def _remove_rows(self, with_folder: AbstractSet[str]) -> None:
+        # Runs are accepted in the order of their rows, so the slices end at the first run that is not old.
         before, sequence, more = self._compute_cutoff(self._config.row_retention), 0, True
         while more:
             rows = await self._database.read_in_background(partial(_read_rows, sequence=sequence))
@@ -230,7 +236,7 @@ def _find_unchanged_folders(folder: Path, run_ids: Sequence[str], before: str) -
 
 
 def _read_rows(connection: sqlite3.Connection, *, sequence: int) -> list[_RunRow]:
-    """Read a slice in the order of acceptance. Reading ends at the first run that is not old."""
+    """Read a slice of rows in the order in which the runs were accepted."""
     statement = f"SELECT {_COLUMNS} FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
     return [_RunRow(*row) for row in connection.execute(statement, (sequence, _SLICE))]
 
