@@ -466,7 +466,9 @@ def test_a_command_ends_though_what_it_left_prints_on_and_cannot_be_ended(
 def test_runs_are_carried_out_in_order_and_so_many_at_once(tmp_path: Path) -> None:
     async def story() -> None:
         log = tmp_path / "log"
-        step = f'echo "+ $(cat)" >> {log}; sleep 0.1; echo - >> {log}'
+        # The first runs wait for one another, so three run at the same time, however slowly they start.
+        wait = f"until [ $(grep -c + {log}) -ge 3 ]; do sleep 0.05; done"
+        step = f'echo "+ $(cat)" >> {log}; {wait}; echo - >> {log}'
         async with serving(tmp_path, command=shell(step), max_parallel=3) as served:
             created = [await served.create(name=str(number), prompt=str(number)) for number in range(12)]
             for automation in created:

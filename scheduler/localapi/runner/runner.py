@@ -216,8 +216,10 @@ class Runner:
                 more = await self._end_early(counts)
         finally:
             for cause, count in (+counts).items():
-                log = _log.warning if cause is EarlyCause.EXPIRED else _log.info
-                log("runs.dropped", reason=str(cause), count=count)
+                if cause is EarlyCause.EXPIRED:
+                    _log.warning("runs.dropped", reason=str(cause), count=count)
+                else:
+                    _log.info("runs.dropped", reason=str(cause), count=count)
             if counts:
                 self._wake_up.set()  # no run began before
 
@@ -273,6 +275,7 @@ def _report_unset(names: Sequence[str]) -> None:
     if not unset:
         return
     advice = "set them for the server, or take them out of [api.runner] environment"
-    # nobody asked for the usual variables by name
-    log = _log.info if set(unset) <= set(DEFAULT_ENVIRONMENT) else _log.warning
-    log("variables.unset", variables=unset, advice=advice)
+    if set(unset) <= set(DEFAULT_ENVIRONMENT):  # nobody asked for the usual variables by name
+        _log.info("variables.unset", variables=unset, advice=advice)
+    else:
+        _log.warning("variables.unset", variables=unset, advice=advice)
