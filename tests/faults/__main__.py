@@ -158,4 +158,5 @@ def _parsed() -> argparse.Namespace:
 if __name__ == "__main__":
     given = _parsed()
     given_folder = given.folder or Path(tempfile.mkdtemp(prefix="faults-"))
+    given_folder.mkdir(parents=True, exist_ok=True)
     sys.exit(asyncio.run(_main(given.minutes, given.seed, given_folder)))
