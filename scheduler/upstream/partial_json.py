@@ -15,6 +15,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NoReturn, TypeVar
 from weakref import WeakKeyDictionary
@@ -124,12 +125,15 @@ class ReadItems:
             return end
         fields = Fields()
         self.rows.append(fields)
-        try:
+        with suppress(ValueError, RecursionError):
+            end = body.find(b"}", at, at + SMALL) + 1  # the end of most objects
+            fields.update(self._decode_object(body[at:end]))
+            return end
+        with suppress(ValueError, RecursionError):
             end = yield from skip_value(body, at)
             fields.update(self._decode_object(body[at:end]))
-        except (ValueError, RecursionError):
-            return (yield from self._read_in_parts(body, at, fields))
-        return end
+            return end
+        return (yield from self._read_in_parts(body, at, fields))
 
     def _decode_object(self, text: bytes) -> Fields:
         """Return the wanted fields of a small object by `json`, which is several times as fast.
