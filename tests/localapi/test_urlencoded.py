@@ -1,10 +1,23 @@
-"""Forms are read as `urllib.parse.parse_qsl` reads them, with a bound on the number of fields."""
+"""Forms are read in pieces as `urllib.parse.parse_qsl` reads them at once, with a bound on their fields."""
+
+import tracemalloc
+from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scheduler.localapi.http.bodies import MAX_FIELDS, URLENCODED, parse_body
+from scheduler.localapi.http import bodies
+from scheduler.localapi.http.bodies import MAX_FIELDS, MAX_FORM, URLENCODED, parse_body, parse_form
 from scheduler.localapi.http.errors import ApiError
 from scheduler.localapi.http.fields import Form
+
+SCRAPS = st.sampled_from(
+    [
+        *("a", "é", "+", "&", "=", ";", "\ud800"),
+        *("%", "%4", "%41", "%C3", "%A9", "%C3%A9", "%E2%82%AC", "%zz", "%00", "%FF"),
+    ]
+)
 
 
 def parse(text: str, charset: str = "utf-8") -> object:
@@ -31,6 +44,27 @@ def test_a_form_is_read_with_its_escapes_in_its_charset(
     form = parse(text, charset)
     assert isinstance(form, Form)
     assert form == fields
+
+
+@pytest.mark.parametrize("piece", [4, 7, 64 * 1024])
+@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1", "windows-1252", "utf-16", "utf-16-le", "ascii"])
+@given(scraps=st.lists(SCRAPS, max_size=30))
+def test_a_form_says_what_the_library_reads_in_it(piece: int, charset: str, scraps: list[str]) -> None:
+    text = "".join(scraps)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bodies, "_PIECE", piece)
+        assert parse_form(text, charset) == dict(parse_qsl(text, keep_blank_values=True, encoding=charset))
+
+
+def test_a_form_of_escapes_takes_a_few_times_its_own_memory() -> None:
+    raw = b"a=" + b"%41" * (MAX_FORM // 3 - 1)
+    tracemalloc.start()
+    try:
+        parse_body(raw, URLENCODED)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * MAX_FORM
 
 
 def test_a_form_has_so_many_fields_and_no_more() -> None:
