@@ -19,8 +19,11 @@ class AnswerIsNo(SchedulerError):
     """The requested thing does not exist, or the answer is no.
 
     For an answer that needs a message. A command that has printed its answer raises `click.exceptions.Exit`
-    instead.
+    instead. The message and each of the ``details`` are a line of their own: their line breaks are escaped.
     """
+
+    def __init__(self, message: str, *details: str) -> None:
+        super().__init__("\n".join(map(to_printable, (message, *details))))
 
 
 def report(error: click.ClickException | SchedulerError) -> int:

@@ -14,7 +14,6 @@ from typing import Final, Generic, TypeVar
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import format_command
-from scheduler.core.terminal_text import to_printable
 
 LEAST_PREFIX: Final = 4
 """Minimum length of the beginning of an id. The help of the commands names the number too."""
@@ -119,14 +118,15 @@ def make_ambiguous_error(
     """Return the error that lists the candidates with their ids."""
     how = "called" if any(candidate.name == text for candidate in candidates) else "whose ids begin with"
     advice = ", or --target" if len({candidate.target for candidate in candidates}) > 1 else ""
-    lines = [f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}"]
+    message = f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}"
     width = max(len(candidate.id) for candidate in candidates)
-    for candidate in candidates[:_MAX_LISTED]:
-        named = to_printable(f"{candidate.name}  {candidate.note}")
-        lines.append(f"  {candidate.id:<{width}}  {named}".rstrip())
+    details = [
+        f"  {candidate.id:<{width}}  {candidate.name}  {candidate.note}".rstrip()
+        for candidate in candidates[:_MAX_LISTED]
+    ]
     if len(candidates) > _MAX_LISTED:
-        lines.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
-    return AnswerIsNo("\n".join(lines))
+        details.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
+    return AnswerIsNo(message, *details)
 
 
 def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:

@@ -101,3 +101,8 @@ def test_no_command_prints_past_the_function_that_wraps() -> None:
         assert (
             not called & {"click.echo", "click.secho", "print", "textwrap.wrap", "textwrap.fill"} - allowed
         ), file.name
+
+
+def test_a_foreign_text_in_an_answer_forges_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(AnswerIsNo("run x\nerror: y\u2028\x1b[2J", "  id\r", "  z")) == 1
+    assert capsys.readouterr().err == "error: run x\\nerror: y\\u2028\\x1b[2J\n  id\\r\n  z\n"

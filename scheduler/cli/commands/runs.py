@@ -186,7 +186,7 @@ async def _show(
     raw.print(output.read_rest())
     _complain_of_lacking(run, workspace)
     if follow and run["status"] == "failed":
-        raise AnswerIsNo(f"the run failed: {to_printable(run['error'] or _format_exit(run))}")
+        raise AnswerIsNo(f"the run failed: {run['error'] or _format_exit(run)}")
 
 
 def _complain_of_lacking(run: ApiRunRow, workspace: "Workspace") -> None:
