@@ -14,6 +14,7 @@ from scheduler.localapi.http import bodies
 from scheduler.localapi.http.bodies import MAX_BODY, MAX_FORM, parse_body, read_body
 from scheduler.localapi.http.errors import ApiError
 from scheduler.localapi.http.fields import Form
+from scheduler.localapi.http.negotiation import CHARSETS
 from tests.localapi.support import COLLECTION, VALID, serving
 
 FORM = "application/x-www-form-urlencoded"
@@ -132,6 +133,11 @@ def test_a_body_in_a_charset_that_is_not_on_the_list_is_refused_with_the_list(ch
     assert caught.value.detail.startswith(
         f'Unsupported charset "{charset}" in request Content-Type header; use one of utf-8, '
     )
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+def test_a_body_in_a_charset_on_that_list_is_read(charset: str) -> None:
+    assert parsed('{"a": 1}'.encode(charset), f"application/json; charset={charset}") == {"a": 1}
 
 
 def test_a_form_that_is_too_large_is_refused() -> None:

@@ -42,8 +42,10 @@ _CODECS: Final = {
 The list is closed, because some of Python's codecs take quadratic time (punycode) or are not for text (zip),
 and Python searches the file system for every name that a client invents.
 """
-CHARSETS: Final = tuple(dict.fromkeys(_CODECS.values()))
-"""The names of the charsets, for errors."""
+CHARSETS: Final = (
+    *("utf-8", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be"),
+)
+"""The names of the charsets, for errors: one name for each codec."""
 
 
 def find_codec(charset: str) -> str | None:
