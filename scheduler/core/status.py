@@ -1,6 +1,6 @@
 """The state of a running daemon at one instant, as values for gauges, health checks and pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -26,7 +26,8 @@ class AutomationDetails:
 
     ``invalid`` is the reason why the definition cannot be evaluated. ``schedule`` is None for an invalid or
     disabled automation. ``paused_by_hand``: `scheduler pause` paused the automation, or everything. The
-    ``policies`` may pause the automation too.
+    ``policies`` may pause the automation too. ``parse`` makes a schedule of an expression and a zone, by the
+    configured rules for clock changes.
     """
 
     target: str
@@ -38,6 +39,7 @@ class AutomationDetails:
     schedule: Schedule | None
     next_fire: datetime | None
     effective_from: datetime
+    parse: Callable[[str, str], Schedule] = field(compare=False)
 
     @property
     def id(self) -> str:

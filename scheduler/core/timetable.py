@@ -174,7 +174,7 @@ class Timetable:
     ) -> None:
         self._target = target
         self._policies = policies
-        self._parse = schedule
+        self.parse = schedule
         self.schedule_heap = ScheduleHeap(now)
         self.due_queue = DueQueue()
         self.backlog = Backlog()
@@ -382,7 +382,7 @@ class Timetable:
         Return new versions for the automations with changed validity. Like an edit, such a change divides
         time at ``now``.
         """
-        self._parse = schedule
+        self.parse = schedule
         clear_caches()
         self.backlog.resume_postponed_intervals()
         changed = [entry for entry in self._entries.values() if not self._reconsider_entry(entry, now)]
@@ -712,7 +712,7 @@ class Timetable:
         if not definition.enabled:
             return None, None
         try:
-            return self._parse(definition.cron_expression, definition.timezone), None
+            return self.parse(definition.cron_expression, definition.timezone), None
         except InvalidSchedule as error:
             return None, error.reason
 

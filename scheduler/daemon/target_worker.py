@@ -360,6 +360,7 @@ class TargetWorker:
             schedule=schedule,
             next_fire=None if schedule is None else self.context.timetable.schedule_heap.find_next(schedule),
             effective_from=entry.effective_from,
+            parse=self.context.timetable.parse,
         )
 
     def _count_states(self) -> Mapping[str, int]:

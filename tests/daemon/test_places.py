@@ -569,7 +569,7 @@ def test_a_larger_max_waiting_counts_at_once_for_what_hangs_already() -> None:
         await world.until("12:02:05")
         assert not world.api.runs_of(healthy)
         context = process.target.context
-        settings, schedule = replace(context.settings, max_waiting=3), context.timetable._parse
+        settings, schedule = replace(context.settings, max_waiting=3), context.timetable.parse
         process.target.reconfigure(
             settings, context.upstream, context.ledger, schedule, since=world.clock.now()
         )

@@ -475,7 +475,7 @@ def test_other_policies_may_be_given_while_it_runs() -> None:
             context.settings,
             context.upstream,
             context.ledger,
-            context.timetable._parse,
+            context.timetable.parse,
             since=world.clock.now(),
         )
         await world.until("12:02:30")

@@ -147,7 +147,7 @@ def test_new_settings_take_hold_while_it_runs() -> None:
             world.settings["main"],
             context.upstream,
             context.ledger,
-            context.timetable._parse,
+            context.timetable.parse,
             since=world.clock.now(),
         )
         await world.until("13:00:06")
@@ -190,6 +190,7 @@ def test_all_that_is_known_of_an_automation_is_told() -> None:
         assert (broken.state, broken.schedule, broken.next_fire) == ("invalid", None, None)
         assert "61" in (broken.invalid or "")
         assert target.find_details(first.id) == first
+        assert first.parse is world.parse
         assert target.find_details("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") is None
         assert list(target.iterate_by_schedule(timedelta(days=1))) == [
             (NOON + timedelta(days=1), sorted((first, second), key=lambda each: each.id))

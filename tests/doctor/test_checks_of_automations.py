@@ -8,6 +8,7 @@ import pytest
 
 from scheduler.core.model import InvalidAutomation, RunStatus
 from scheduler.core.status import FailingAutomations, FinishedRun, ForeignRunTally
+from scheduler.doctor.checks import other_schedulers
 from scheduler.doctor.facts import Facts, LedgerFacts, UnknownFact
 from scheduler.doctor.findings import Status
 from scheduler.ledger.automations import AutomationRow
@@ -219,6 +220,17 @@ def test_runs_from_before_the_ledger_was_restored_are_no_sign_of_another_schedul
         )
         == found
     )
+
+
+@pytest.mark.parametrize(("dst_repeat", "found"), [("once", 0), ("twice", 1)])
+def test_a_run_in_a_repeated_hour_is_judged_by_the_configured_rules(dst_repeat: str, found: int) -> None:
+    ran = ran_by_itself("30 2 * * *", datetime(2026, 10, 25, 1, 30, 12, tzinfo=UTC))
+    ran = replace(
+        under(ran, settings(schedule={"dst_repeat": dst_repeat})),
+        now=datetime(2026, 10, 26, 12, tzinfo=UTC),
+    )
+    findings = [finding for finding in other_schedulers.check(ran) if finding.status is WARNING]
+    assert len(findings) == found
 
 
 FAILED = FinishedRun(

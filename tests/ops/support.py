@@ -316,6 +316,7 @@ def details(
         each.schedule,
         next_fire,
         each.effective_from,
+        Schedule.parse,
     )
 
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from scheduler.core.cron.schedule import GapPolicy, Schedule
 from scheduler.core.cron.zones import load_zone
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.occurrence_query import OccurrenceQuery
@@ -597,6 +599,19 @@ def test_a_disabled_automation_still_tells_its_schedule() -> None:
     words = automation(details(replace(entry("a"), automation=disabled, schedule=None)))
     assert "Disabled The automation is disabled at the API" in words
     assert "At 09:00, Monday through Friday" in words
+
+
+@pytest.mark.parametrize(
+    ("dst_gap", "effect"), [("after", "it fires at 03:00 instead"), ("skip", "it does not fire")]
+)
+def test_a_disabled_automation_tells_clock_changes_by_the_configured_rules(
+    dst_gap: GapPolicy, effect: str
+) -> None:
+    enabled = entry("a", "30 2 * * *").automation
+    disabled = replace(enabled, definition=replace(enabled.definition, enabled=False))
+    known = details(replace(entry("a"), automation=disabled, schedule=None))
+    words = automation(replace(known, parse=partial(Schedule.parse, dst_gap=dst_gap)))
+    assert f"02:30 does not exist; {effect}" in words
 
 
 def test_an_automation_tells_the_policies_in_force() -> None:

@@ -6,9 +6,10 @@ from itertools import combinations
 from typing import Final
 
 from scheduler.core.command_line import format_command
-from scheduler.core.cron.schedule import InvalidSchedule, Schedule
+from scheduler.core.cron.schedule import InvalidSchedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.quantities import pluralize
+from scheduler.doctor.checks.automations import parse_schedule
 from scheduler.doctor.facts import LOOK_BACK, ApiFacts, Facts, TargetFacts
 from scheduler.doctor.findings import CheckFinding, Subject
 from scheduler.ledger.automations import AutomationRow
@@ -86,7 +87,7 @@ def _is_suspect(
     if facts.now - run_at > LOOK_BACK or (restored_at is not None and run_at - ahead <= restored_at):
         return False
     try:
-        schedule = Schedule.parse(automation.cron_expression or "", automation.timezone or "")
+        schedule = parse_schedule(automation, facts.settings)
     except InvalidSchedule:
         return False
     fire = schedule.find_next(run_at - ahead - _START_DELAY)

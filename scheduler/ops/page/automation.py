@@ -63,7 +63,7 @@ def _parse_schedule(details: AutomationDetails) -> Schedule | None:
     """Return the schedule, also of a disabled automation, or None for an invalid schedule."""
     definition = details.automation.definition
     try:
-        return details.schedule or Schedule.parse(definition.cron_expression, definition.timezone)
+        return details.schedule or details.parse(definition.cron_expression, definition.timezone)
     except InvalidSchedule:
         return None
 
