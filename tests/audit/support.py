@@ -12,23 +12,19 @@ from scheduler.audit.runner import Audit, AuditRequest
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.instants import to_text
-from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes.twin import TwinLedger
 
 Story = Callable[[World], Coroutine[Any, Any, None]]
 
 
 def recorded(path: Path, story: Story, **world: Any) -> Path:
     """The ledger that a daemon left after a story, evaluated with what evaluates now."""
-    ledger = TwinLedger()
-    in_world(story, ledger=ledger, **world)
-    connection = ledger._inline.connection
-    connection.execute("VACUUM INTO ?", (str(path),))
-    with closing(sqlite3.connect(path)) as copy:
-        copy.execute("PRAGMA journal_mode = WAL")
-        copy.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-        copy.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
+
+    async def tell_and_save(world: World) -> None:
+        await story(world)
+        world.ledger.file.save(path)
+
+    in_world(tell_and_save, **world)
     evaluated = read_versions()
     spoil(
         path,

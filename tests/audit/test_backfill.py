@@ -157,7 +157,7 @@ def test_what_a_late_attempt_was_started_for_may_not_be(tmp_path: Path) -> None:
         await world.until("12:25:00")
         await world.stop()
         world.api.runs.clear()  # what the API was made to do here is what no client can prevent
-        world.ledger.rows.clear()
+        world.forgive_doubles()
 
     path = recorded(tmp_path / "ledger.db", story, policies=make_policies(start_within=timedelta(minutes=2)))
     with pytest.raises(BackfillRefused, match="run main-run-1 is most likely a late attempt for it"):

@@ -14,7 +14,6 @@ from scheduler.core.cron.schedule import Schedule, read_versions
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import found, recorded, spoil, told
 from tests.daemon.world import World
-from tests.fakes.twin import TwinLedger
 
 MINUTE = "50-10/15 * * * *"  # by the rules of before :50 and :06, by those of now :50 and :05
 
@@ -136,8 +135,7 @@ async def _days_off(world: World) -> None:
     """The old version is down for two days, and makes one row of what it missed, which names its evaluation
     instead of its instants.
     """
-    assert isinstance(world.ledger, TwinLedger)
-    world.ledger._inline.connection.execute(
+    world.ledger.change(
         "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) "
         "VALUES ('2026-11-20T00:00:00.000000Z', 'any', 'any', 'after', 'once', 1)"
     )

@@ -29,10 +29,8 @@ from tests.fakes import (
     RESET_BEFORE,
     SERVED,
     Deed,
-    MemoryLedger,
     answered,
 )
-from tests.fakes.twin import TwinLedger
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
 ONE = NOON + timedelta(hours=1)
@@ -95,7 +93,7 @@ def story_of_a_paused_one(policies: Policies, *, runs: bool = False) -> tuple[li
         keyed = [run for run in world.api.runs_of(automation) if run.key is not None]
         outcome.append(([f"{run.at:%H:%M}" for run in keyed], world.fates(automation)["13:00"]))
 
-    tell(story, ledger=TwinLedger(), policies=policies)
+    tell(story, policies=policies)
     return outcome[0]
 
 
@@ -135,7 +133,7 @@ def test_it_is_told_and_on_record_who_asked_and_what_it_was_before() -> None:
             None,
         )
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_one_of_a_long_outage_is_taken_out_of_its_span() -> None:
@@ -156,7 +154,7 @@ def test_one_of_a_long_outage_is_taken_out_of_its_span() -> None:
             "13:30..14:00": "skipped: missed",
         }
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_several_go_one_at_a_time_and_none_of_them_makes_another_coalesce() -> None:
@@ -176,7 +174,7 @@ def test_several_go_one_at_a_time_and_none_of_them_makes_another_coalesce() -> N
         began = [run.at for run in world.api.runs_of(automation)]
         assert all(later - earlier >= timedelta(seconds=5) for earlier, later in itertools.pairwise(began))
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_what_is_due_is_on_time_beside_it_and_not_coalesced() -> None:
@@ -195,7 +193,7 @@ def test_what_is_due_is_on_time_beside_it_and_not_coalesced() -> None:
         assert told.lateness is not None
         assert told.lateness < 0.05
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_what_waits_for_a_held_target_is_not_coalesced_into_it() -> None:
@@ -214,7 +212,7 @@ def test_what_waits_for_a_held_target_is_not_coalesced_into_it() -> None:
         await world.until("13:14:50")
         assert world.fates(automation) == {"13:00": "accepted: manual", "13:10": "accepted: answered"}
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_it_does_not_wait_behind_one_that_waits_for_the_run_before_it() -> None:
@@ -234,7 +232,7 @@ def test_it_does_not_wait_behind_one_that_waits_for_the_run_before_it() -> None:
         await world.until("13:13:00")
         assert world.fates(automation) == {"13:00": "accepted: manual", "13:10": "accepted: answered"}
 
-    tell(story, ledger=TwinLedger(), policies=make_policies(concurrency=Concurrency.QUEUE))
+    tell(story, policies=make_policies(concurrency=Concurrency.QUEUE))
 
 
 def test_while_a_target_is_held_it_waits_as_long_as_it_may_start() -> None:
@@ -262,7 +260,7 @@ def test_while_a_target_is_held_it_waits_as_long_as_it_may_start() -> None:
             "expired: not_started",
         ]
 
-    tell(story, ledger=TwinLedger(), policies=make_policies(start_within=timedelta(minutes=10)))
+    tell(story, policies=make_policies(start_within=timedelta(minutes=10)))
 
 
 def test_what_may_not_be_made_up_for_is_refused_and_told() -> None:
@@ -283,7 +281,7 @@ def test_what_may_not_be_made_up_for_is_refused_and_told() -> None:
         ]
         assert len(world.api.runs) == 2
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_a_request_that_nobody_took_up_in_time_is_refused() -> None:
@@ -302,7 +300,7 @@ def test_a_request_that_nobody_took_up_in_time_is_refused() -> None:
         assert refused.reason == "it was asked for longer ago than it may wait to be started; ask again"
         assert world.fates(automation) == {"13:00": "skipped: paused"}
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 def test_an_automation_that_is_deleted_while_it_waits_is_not_paid_for() -> None:
@@ -319,7 +317,7 @@ def test_an_automation_that_is_deleted_while_it_waits_is_not_paid_for() -> None:
         await world.until("13:07:00")
         assert world.fates(automation) == {"13:00": "skipped: deleted"}
 
-    tell(story, ledger=TwinLedger())
+    tell(story)
 
 
 # ---------------------------------------------------------------- deaths
@@ -382,7 +380,7 @@ def steps_of(scene: str) -> list[int]:
     return passed
 
 
-def told(scene: str, kill_at: int, down_for: float, ledger: MemoryLedger) -> None:
+def told(scene: str, kill_at: int, down_for: float) -> None:
     async def story(world: World) -> None:
         automation = await asked_for(world, scene)
         victim = world.process
@@ -393,19 +391,19 @@ def told(scene: str, kill_at: int, down_for: float, ledger: MemoryLedger) -> Non
         started(world)
         await world.until("13:15:00")
         world.assert_settled()
-        assert world.ledger.requests == {}
+        assert not world.ledger.requests
         assert world.fates(automation) == {"13:00": "accepted: manual", "13:10": "skipped: paused"}
         assert len(world.api.runs_of(automation)) == 1
         reopened = [step for step in world.row(automation, "13:00").steps if step.cause is Cause.REOPENED]
         assert len(reopened) == 1
 
-    tell(story, policies=make_policies(start_within=timedelta(minutes=30)), ledger=ledger)
+    tell(story, policies=make_policies(start_within=timedelta(minutes=30)))
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_whenever_it_is_killed_it_is_started_once(scene: str) -> None:
     for turn, kill_at in enumerate(steps_of(scene)):
-        told(scene, kill_at, 1.0 if turn % 2 else 70.0, TwinLedger() if turn % 4 == 0 else MemoryLedger())
+        told(scene, kill_at, 1.0 if turn % 2 else 70.0)
 
 
 # ---------------------------------------------------------------- storms
@@ -483,7 +481,7 @@ def test_whatever_happens_meanwhile_nothing_is_started_twice_and_nothing_stays_o
     async def story(world: World) -> None:
         await Storm(world, seed).blow()
         world.assert_settled()
-        assert world.ledger.requests == {}
+        assert not world.ledger.requests
         assert world.told(OccurrenceReopened)
 
-    tell(story, ledger=TwinLedger())
+    tell(story)

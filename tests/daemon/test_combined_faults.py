@@ -17,8 +17,9 @@ import pytest
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import UpstreamError
-from scheduler.core.model import DefinitionVersion, Occurrence
+from scheduler.core.model import Occurrence
 from scheduler.core.policy import CatchUp, Concurrency
+from scheduler.ledger.versions import RecordedVersion
 from tests.daemon.world import World, in_world
 from tests.defaults import make_policies
 from tests.fakes import (
@@ -33,7 +34,6 @@ from tests.fakes import (
     Deed,
     answered,
 )
-from tests.fakes.twin import TwinLedger
 
 DEEDS: Final = (
     *[SERVED] * 6,
@@ -151,7 +151,7 @@ class Storm:
         self.world.start()
 
     def _pause(self) -> None:
-        if "main" in self.world.ledger.targets:
+        if self.world.ledger.is_bound():
             self.draw.choice([self.world.ledger.pause, self.world.ledger.resume])(
                 self.draw.choice(["*", self._any()])
             )
@@ -185,9 +185,7 @@ class Storm:
 def assert_complete(world: World, automations: list[str]) -> None:
     """Every instant that a recorded version implied while it was in force has its row."""
     for automation in automations:
-        versions = [
-            version for version in world.ledger.target().versions if version.automation_id == automation
-        ]
+        versions = [version for version in world.ledger.versions() if version.automation_id == automation]
         for version, following in pairwise(versions):
             for instant in _instants(version, following):
                 assert world.ledger.covering(Occurrence("main", automation, instant)), (
@@ -195,7 +193,7 @@ def assert_complete(world: World, automations: list[str]) -> None:
                 )
 
 
-def _instants(version: DefinitionVersion, following: DefinitionVersion) -> list[datetime]:
+def _instants(version: RecordedVersion, following: RecordedVersion) -> list[datetime]:
     definition = version.definition
     if definition is None or not definition.enabled or version.invalid is not None:
         return []
@@ -214,4 +212,4 @@ def test_after_the_storm_everything_has_its_outcome(seed: int) -> None:
         world.assert_settled()
         assert_complete(world, storm.automations)
 
-    in_world(story, ledger=TwinLedger())
+    in_world(story)

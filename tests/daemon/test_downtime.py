@@ -20,7 +20,6 @@ from scheduler.core.timetable import Timetable
 from scheduler.daemon import planner
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.defaults import make_policies
-from tests.fakes.twin import TwinLedger
 
 DAY = timedelta(days=1)
 CRONS = ("* * * * *", "* * * * *", "*/2 * * * *", "1-59/3 * * * *", "*/5 * * * *", "17 * * * *")
@@ -47,14 +46,13 @@ async def served_and_killed(
 
 def covered(world: World, automation_id: str) -> list[datetime]:
     """Every instant of an automation that has a row, once for each row."""
-    found: list[datetime] = []
-    for occurrence, row in world.ledger._covers.items():
-        if occurrence.automation_id == automation_id:
-            assert row.occurrence.scheduled_for <= occurrence.scheduled_for <= row.last
-            found.append(occurrence.scheduled_for)
-    counted = sum(row.count for row in world.ledger.of(automation_id))
-    assert counted == len(found), f"rows for {counted} occurrences stand for {len(found)} instants"
-    return sorted(found)
+    covered: list[datetime] = []
+    for row in world.ledger.of(automation_id):
+        instants = world.ledger.list_instants(row)
+        assert all(row.scheduled_for <= instant <= row.last for instant in instants)
+        assert row.count == len(instants), f"a row for {row.count} occurrences stands for {len(instants)}"
+        covered += instants
+    return sorted(covered)
 
 
 def assert_complete(world: World, automations: Sequence[str], crons: Sequence[str], until: datetime) -> None:
@@ -96,7 +94,7 @@ def test_the_newest_is_sent_before_the_rest_is_recorded() -> None:
             told[each.occurrence.automation_id] += each.count
         assert [told[each] for each in automations] == [len(covered(world, each)) for each in automations]
 
-    in_world(story, ledger=TwinLedger())
+    in_world(story)
 
 
 @cache
@@ -143,7 +141,7 @@ def test_a_kill_at_any_slice_loses_nothing_and_doubles_nothing(where: str, numbe
         fates = Counter(row.fate for each in automations for row in world.ledger.of(each) if row.count > 1)
         assert set(fates) <= {"skipped: coalesced", "skipped: missed"}
 
-    in_world(story, ledger=TwinLedger())
+    in_world(story)
 
 
 def test_a_daemon_that_is_killed_again_and_again_gets_on() -> None:
@@ -189,7 +187,7 @@ def test_every_policy_decides_the_past(policies: Policies, fates: set[str]) -> N
         assert_complete(world, automations, CRONS[:5], world.clock.now() - timedelta(minutes=2))
         assert not world.ledger.target().gaps
 
-    in_world(story, policies=policies, ledger=TwinLedger())
+    in_world(story, policies=policies)
 
 
 def test_under_all_what_may_still_start_is_sent_in_order() -> None:
@@ -246,7 +244,7 @@ def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(
         assert longest.fate == "skipped: coalesced"
         assert not world.ledger.target().gaps
 
-    in_world(story, ledger=TwinLedger())
+    in_world(story)
 
 
 def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
@@ -303,7 +301,7 @@ def test_an_edit_between_two_slices_changes_nothing_of_what_is_recorded_for_the_
                 "accepted: answered": 1,
             }
 
-    in_world(story, ledger=TwinLedger())
+    in_world(story)
 
 
 def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

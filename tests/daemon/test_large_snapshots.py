@@ -28,11 +28,11 @@ def _two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def versions(world: World) -> list[str]:
-    return sorted(version.automation_id for version in world.ledger.targets["main"].versions)
+    return sorted(version.automation_id for version in world.ledger.versions())
 
 
 def has_snapshot(world: World) -> bool:
-    return world.ledger.targets["main"].snapshot_at is not None
+    return world.ledger.target().snapshot_at is not None
 
 
 def test_it_counts_as_taken_with_its_last_part() -> None:
@@ -94,9 +94,7 @@ def test_an_edit_that_the_second_part_would_have_told_counts_from_when_it_was_ma
         world.kills = lambda *_: False
         world.start()
         await world.after(5)
-        assert [version.effective_from for version in world.ledger.targets["main"].versions[5:]] == [
-            edited_at
-        ] * 5
+        assert [version.effective_from for version in world.ledger.versions()[5:]] == [edited_at] * 5
 
     in_world(story, begin=BEGIN)
 

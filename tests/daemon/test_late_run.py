@@ -208,7 +208,7 @@ def test_it_is_found_before_a_newer_run_hides_it(*, by_hand: bool) -> None:
         world.start()
         await world.until("13:05:00")
         if by_hand:
-            world.ledger.manual.add(automation)
+            world.ledger.announce_run(automation, world.clock.now())
         world.api.run_by_somebody(automation)
         await world.until("13:09:00")
         assert world.fates(automation) == {"13:00": "accepted: found"}
@@ -237,7 +237,7 @@ def test_a_run_begun_by_hand_is_not_its_own() -> None:
         slow(world, "resolve_not_started", 30.0)
         world.start()
         await world.until("13:01:10")
-        world.ledger.manual.add(automation)
+        world.ledger.announce_run(automation, world.clock.now())
         by_hand = world.api.run_by_somebody(automation)
         await world.until("13:05:00")
         assert world.fates(automation) == {"13:00": "accepted: answered"}

@@ -2,8 +2,6 @@
 from before it fires.
 """
 
-from dataclasses import replace
-
 from scheduler.core.events import AutomationQuarantined
 from tests.daemon.world import World, in_world
 
@@ -14,17 +12,15 @@ def test_one_that_became_valid_while_nobody_ran_fires_from_the_start_on() -> Non
         world.start()
         await world.until("12:01:30")
         world.kill()
-        known = world.ledger.target()
-        known.automations[automation] = replace(known.automations[automation], invalid="unknown time zone")
-        known.versions[-1] = replace(known.versions[-1], invalid="unknown time zone")
+        for table in ("automation", "definition"):
+            world.ledger.change(f"UPDATE {table} SET invalid = 'unknown time zone'")
         await world.until("12:03:30")
         world.start()
         await world.until("12:04:30")
         assert world.fates(automation) == dict.fromkeys(["12:01", "12:04"], "accepted: answered")
-        assert [f"{each.effective_from:%H:%M:%S}" for each in known.versions if each.invalid is None] == [
-            "12:03:30"
-        ]
-        assert known.automations[automation].invalid is None
+        valid = [version for version in world.ledger.versions() if version.invalid is None]
+        assert [f"{version.effective_from:%H:%M:%S}" for version in valid] == ["12:03:30"]
+        assert world.ledger.target().automations[automation].invalid is None
 
     in_world(story)
 
@@ -35,13 +31,12 @@ def test_one_that_became_invalid_while_nobody_ran_is_told_once() -> None:
         world.start()
         await world.until("12:01:30")
         world.kill()
-        known = world.ledger.target()
-        known.automations[automation] = replace(known.automations[automation], invalid=None)
+        world.ledger.change("UPDATE automation SET invalid = NULL")
         for clock, told in (("12:02:30", 2), ("12:03:30", 2)):
             world.start()
             await world.until(clock)
             world.kill()
             assert len(world.told(AutomationQuarantined)) == told
-        assert known.automations[automation].invalid is not None
+        assert world.ledger.target().automations[automation].invalid is not None
 
     in_world(story)

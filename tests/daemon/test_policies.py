@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import UpstreamError
+from scheduler.core.instants import to_text
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.daemon.context import TargetKnowledge
 from tests.daemon.world import NOON, World, in_world
@@ -538,9 +539,8 @@ def test_what_is_told_of_those_passed_over_leaves_out_what_had_its_row() -> None
         world.start()
         await world.until("12:01:30")
         world.kill()
-        world.ledger.target().watermark = (
-            NOON  # an edit that counts from then was recorded, and the process killed before it planned
-        )
+        # an edit that counts from noon was recorded, and the process killed before the process planned
+        world.ledger.change("UPDATE target SET watermark = ?", to_text(NOON))
         await world.until("12:30:30")
         world.start()
         await world.until("12:31:30")

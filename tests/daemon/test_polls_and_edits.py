@@ -216,7 +216,7 @@ def test_changes_are_told_once() -> None:
         assert [event.automation_id for event in world.told(AutomationChanged)] == [automation]
         assert [event.automation_id for event in world.told(AutomationRemoved)] == [automation]
         assert [event.automation_id for event in world.told(AutomationQuarantined)] == [other]
-        versions = [version.automation_id for version in world.ledger.target().versions]
+        versions = [version.automation_id for version in world.ledger.versions()]
         assert versions == [automation, other, automation, automation]
         assert world.ledger.target().automations.keys() == {other}
 
@@ -361,8 +361,7 @@ def test_what_was_tried_keeps_its_row_when_an_edit_from_before_its_instant_is_se
         row = world.row(automation, "12:01")
         assert row.fate == "skipped: deleted"
         assert len(row.attempts) >= attempts
-        assert row.conclusion is not None
-        assert row.conclusion.error == f"the automation was {why}, before it could be started"
+        assert row.error == f"the automation was {why}, before it could be started"
         assert world.told(DeliveryFailed) == []
 
     in_world(story)
@@ -476,7 +475,7 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         assert world.row(automation, "13:00").fate == "waiting"
         await world.stop()
         world.api.edit(automation, cron_expression="5 13 * * *")
-        world.ledger.manual.add(automation)
+        world.ledger.announce_run(automation, world.clock.now())
         # A run by a command is no run of the old attempt, and the edit may be from any time since the last
         # snapshot.
         world.api.run_by_somebody(automation)

@@ -29,7 +29,6 @@ from tests.fakes import (
     answered,
     carried_out_after,
 )
-from tests.fakes.twin import TwinLedger
 
 HOURLY = "0 * * * *"
 Story = Callable[[World], Coroutine[Any, Any, None]]
@@ -41,7 +40,7 @@ def before_one(story: Story, **world: Any) -> None:
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), **world)
 
 
-def results(world: World, automation: str) -> list[AttemptResult | None]:
+def results(world: World, automation: str) -> list[str | None]:
     return [attempt.result for attempt in world.row(automation, "13:00").attempts.values()]
 
 
@@ -110,7 +109,7 @@ def test_what_started_nothing_is_sent_again_when_it_has_settled(deed: Deed) -> N
         await world.until("13:05:00")
         assert world.fates(automation) == {"13:00": "accepted: answered"}
         assert results(world, automation) == [UNKNOWN, ANSWERED]
-        second = world.row(automation, "13:00").attempts[2].attempt.written_at
+        second = world.row(automation, "13:00").attempts[2].written_at
         assert ended + timedelta(seconds=30) <= second <= ended + timedelta(seconds=32)
         readings = [at for automation_id, at in world.api.readings if automation_id == automation]
         assert len(readings) <= 10
@@ -129,7 +128,7 @@ def test_the_baseline_at_a_start_is_the_newest_run_of_the_earlier_process_withou
         await world.until("12:01:59")
         await world.after(0.5)
         (run,) = world.api.runs
-        assert world.row(automation, "12:02").attempts[1].attempt.baseline == run.id
+        assert world.row(automation, "12:02").attempts[1].baseline == run.id
 
     in_world(story)
 
@@ -284,7 +283,7 @@ def test_a_run_seen_between_the_claim_and_the_first_byte_is_not_ours() -> None:
         world.api.script(automation, Deed(starts=None, shows_run=foreign))
         await world.until("13:05:00")
         row = world.row(automation, "13:00")
-        assert row.attempts[1].attempt.baseline == foreign
+        assert row.attempts[1].baseline == foreign
         assert row.fate == "accepted: answered"
         assert results(world, automation) == [UNKNOWN, ANSWERED]
 
@@ -492,7 +491,7 @@ def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_tim
         assert {step.detail for each in rows for step in each.steps} == {"2026-11-23T13:00:00Z"}
         assert world.runs(automation)[0] < "13:09:03"
 
-    before_one(story, policies=make_policies(start_within=timedelta(minutes=5)), ledger=TwinLedger())
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=5)))
 
 
 @pytest.mark.parametrize("outage", [2.0, 30.0])
@@ -518,17 +517,16 @@ def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_
         await world.until("13:45:00")
         newest = world.row(automation, "13:39")
         (attempt,) = newest.attempts.values()
-        assert attempt.end is not None
-        assert attempt.end.sent_at is not None
-        assert attempt.end.sent_at - recovers < timedelta(seconds=outage)
+        assert attempt.sent_at is not None
+        assert attempt.sent_at - recovers < timedelta(seconds=outage)
         assert [
-            attempt.end.sent_at - each.until < timedelta(seconds=1)
+            attempt.sent_at - each.until < timedelta(seconds=1)
             for each in newest.steps
             if each.until is not None
         ] == [True]
         assert len(world.told(LedgerFailed)) < 10
 
-    before_one(story, policies=make_policies(start_within=timedelta(minutes=60)), ledger=TwinLedger())
+    before_one(story, policies=make_policies(start_within=timedelta(minutes=60)))
 
 
 def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_theirs() -> None:
@@ -594,7 +592,7 @@ def test_an_attempt_that_is_carried_out_long_after_is_told_as_a_late_double() ->
         assert world.told(RunForeign) == []
         assert len(world.api.runs) == 2
         world.api.runs.clear()  # what the API was made to do here is what no client can prevent
-        world.ledger.rows.clear()
+        world.forgive_doubles()
 
     before_one(story)
 

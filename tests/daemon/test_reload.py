@@ -42,7 +42,7 @@ def test_what_a_reload_changes_holds_at_once_and_is_recorded_when_that_is_possib
         assert not recording.done()
         world.ledger.broken = None
         await recording
-        assert [version.invalid is None for version in world.ledger.target().versions] == [True, False]
+        assert [version.invalid is None for version in world.ledger.versions()] == [True, False]
         assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "accepted: answered"}
 
     in_world(story)
@@ -86,9 +86,7 @@ def test_what_a_reload_changed_is_on_record_before_what_is_seen_after_it() -> No
         world.api.edit(automation, timezone="UTC")
         await world.until("12:02:30")
         await target.record_changes()
-        versions = [
-            version for version in world.ledger.target().versions if version.automation_id == automation
-        ]
+        versions = [version for version in world.ledger.versions() if version.automation_id == automation]
         assert [
             (version.definition and version.definition.timezone, version.invalid is None)
             for version in versions

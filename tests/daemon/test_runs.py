@@ -16,6 +16,7 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.response import MaybeStarted
+from scheduler.ledger.operator_requests import note_restoration
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.defaults import make_policies
 from tests.fakes import RESET_BEFORE, Deed
@@ -40,7 +41,7 @@ def test_a_run_is_followed_to_its_end(status: str) -> None:
         assert (event.error, event.scheduled_for) == ("why", NOON + timedelta(minutes=1))
         assert event.duration == pytest.approx(50, abs=1)  # it was seen at 12:01:50
         recorded = world.ledger.runs["main", run.id]
-        assert (recorded.run.status, recorded.origin) == (RunStatus(status), RunOrigin.OCCURRENCE)
+        assert (recorded.status, recorded.origin) == (RunStatus(status), RunOrigin.OCCURRENCE)
         assert world.told(RunForeign) == []
 
     in_world(story)
@@ -91,7 +92,7 @@ def test_a_run_of_an_automation_that_is_deleted_meanwhile_gets_one_final_status_
         await world.until("14:30:00")
         assert ends(world) == [(run.id, RunStatus.SUPERSEDED)]
         assert [event.automation for event in world.told(RunFinished)] == ["nightly"]
-        recorded = world.ledger.runs["main", run.id].run
+        recorded = world.ledger.runs["main", run.id]
         assert (recorded.status, "deleted" in (recorded.error or "")) == (RunStatus.SUPERSEDED, True)
 
     in_world(story)
@@ -108,7 +109,7 @@ def test_a_run_that_an_answer_shows_after_its_automation_was_removed_gets_a_fina
         await world.until("14:30:00")
         (run,) = world.api.runs
         assert ends(world) == [(run.id, RunStatus.SUPERSEDED)]
-        assert world.ledger.runs["main", run.id].run.status is RunStatus.SUPERSEDED
+        assert world.ledger.runs["main", run.id].status is RunStatus.SUPERSEDED
 
     in_world(story)
 
@@ -126,7 +127,7 @@ def test_a_run_whose_automation_is_back_after_its_removal_gets_the_status_that_a
         world.api.finish(automation)
         await world.until("12:08:00")
         assert ends(world)[0] == (run.id, RunStatus.SUPERSEDED)
-        assert world.ledger.runs["main", run.id].run.status is RunStatus.SUCCESS
+        assert world.ledger.runs["main", run.id].status is RunStatus.SUCCESS
         assert world.told(RunForeign) == []
 
     in_world(story)
@@ -146,7 +147,7 @@ def test_a_run_without_an_end_is_lost_and_may_still_come_to_one() -> None:
         lost, ended = world.told(RunFinished)
         assert lost.duration is None
         assert ended.duration == pytest.approx(3700, abs=40)
-        assert world.ledger.runs["main", run.id].run.status is RunStatus.SUCCESS
+        assert world.ledger.runs["main", run.id].status is RunStatus.SUCCESS
 
     in_world(story)
 
@@ -293,7 +294,7 @@ def test_a_run_that_was_begun_by_hand_is_not_foreign() -> None:
         automation = world.api.create("0 0 * * *")
         world.start()
         await world.until("12:01:00")
-        world.ledger.manual.add(automation)
+        world.ledger.announce_run(automation, world.clock.now())
         by_hand = world.api.run_by_somebody(automation)
         await world.until("12:03:00")
         assert world.told(RunForeign) == []
@@ -326,7 +327,7 @@ def test_a_run_shown_during_an_unknown_attempt_is_on_record_after_a_kill_and_a_d
         world.start()
         await world.until("12:01:30")
         (run,) = world.api.runs_of(automation)
-        assert world.ledger.runs == {}
+        assert not world.ledger.runs
         world.kill()
         world.api.delete(automation)
         world.start()
@@ -361,7 +362,7 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
             others.add(world.api.run_by_somebody(automation))
             world.start()
             await world.after(10.0)
-        assert world.ledger.runs == {}
+        assert not world.ledger.runs
         assert {run_id for _, run_id in world.ledger.unattributed} == {ours.id, *others}
         world.kill()
         world.api.delete(automation)
@@ -372,12 +373,12 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
             run.id for run in world.api.runs_of(automation)
         }
         row = world.ledger.runs["main", ours.id]
-        assert row.run.status is (RunStatus.SUCCESS if is_shown_again else RunStatus.SUPERSEDED)
+        assert row.status is (RunStatus.SUCCESS if is_shown_again else RunStatus.SUPERSEDED)
         assert {each.origin for each in world.ledger.runs.values()} == {RunOrigin.FOREIGN}
         assert {event.run_id for event in world.told(RunDoubled)} == {
             run.id for run in world.api.runs_of(automation)
         }
-        assert world.ledger.unattributed == {}
+        assert not world.ledger.unattributed
 
     in_world(story)
 
@@ -410,7 +411,7 @@ def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_remo
             world.fates(automation)["12:01"] == "accepted: found"
         )  # nobody can tell the run from a late one of ours
         assert world.ledger.runs["main", run_id].origin is RunOrigin.OCCURRENCE
-        assert world.ledger.unattributed == {}
+        assert not world.ledger.unattributed
 
     in_world(story)
 
@@ -433,10 +434,10 @@ def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start()
         assert await world.process.dies(60.0)
         world.kills = lambda *_: False
         del world.ledger.__dict__["record_runs"]
-        assert world.ledger.unattributed == {}
+        assert not world.ledger.unattributed
         world.start()
         await world.after(0.5)
-        assert world.ledger.unattributed.keys() == {("main", first)}
+        assert world.ledger.unattributed == {("main", first)}
         world.api.run_by_somebody(automation)
         await world.after(10.0)
         world.kill()
@@ -461,7 +462,7 @@ def test_at_a_start_no_run_is_noted_that_is_on_record() -> None:
         before = world.ledger.written["record_runs"]
         world.start()
         await world.after(0.02)
-        assert (world.ledger.unattributed, world.ledger.written["record_runs"]) == ({}, before)
+        assert (world.ledger.unattributed, world.ledger.written["record_runs"]) == (set(), before)
 
     in_world(story)
 
@@ -478,7 +479,7 @@ def test_a_foreign_run_that_ours_covered_at_once_is_told_too() -> None:
         assert [event.run_id for event in world.told(RunDoubled)] == [
             foreign
         ]  # so close to an attempt in doubt it may be that one's
-        assert world.ledger.runs["main", foreign].run.status is RunStatus.SUPERSEDED
+        assert world.ledger.runs["main", foreign].status is RunStatus.SUPERSEDED
 
     in_world(story, policies=make_policies(start_within=timedelta(minutes=5)))
 
@@ -526,7 +527,8 @@ def test_runs_between_a_backup_and_its_restoration_are_one_line_and_nobodys_doub
         world.api.finish(first)
         await world.until("13:02:00")
         world.ledger.pause()
-        restored_at = world.ledger.target().restored_at = world.clock.now()
+        restored_at = world.clock.now()
+        note_restoration(world.ledger.file.connection, restored_at)
         world.events.clear()
         world.start()
         await world.until("13:05:00")
@@ -640,7 +642,7 @@ def test_a_run_whose_end_only_the_snapshot_before_a_kill_showed_has_its_end() ->
         await killed_between_two_commits(world)
         (run,) = world.api.runs
         assert ends(world) == [(run.id, RunStatus.FAILED)]
-        assert world.ledger.runs["main", run.id].run.status is RunStatus.FAILED
+        assert world.ledger.runs["main", run.id].status is RunStatus.FAILED
         assert world.told(RunForeign) == []
 
     in_world(story)

@@ -12,7 +12,6 @@ from scheduler.daemon import breaker
 from tests.daemon.world import NOON, World, in_world
 from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, SERVED, Deed, answered
-from tests.fakes.twin import TwinLedger
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
 LENIENT = make_policies(start_within=timedelta(minutes=30))
@@ -43,7 +42,7 @@ def test_what_is_on_time_has_no_steps() -> None:
         await world.until("13:01:00")
         assert [told(world, each, "13:00") for each in automations] == [[], [], []]
 
-    in_world(story, begin=BEGIN, ledger=TwinLedger())
+    in_world(story, begin=BEGIN)
 
 
 def test_a_held_target_is_told_with_its_error() -> None:
@@ -60,7 +59,7 @@ def test_a_held_target_is_told_with_its_error() -> None:
         assert held.until is not None
         assert held.until - held.at > timedelta(seconds=1)
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_failure_of_its_own_is_told_as_what_it_waited_after() -> None:
@@ -73,7 +72,7 @@ def test_a_failure_of_its_own_is_told_as_what_it_waited_after() -> None:
         assert {each.cause for each in steps} == {Cause.BACK_OFF}
         assert {each.detail for each in steps} == {"connection refused"}
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_that_nothing_had_been_started_is_told_and_so_is_who_waited_for_that() -> None:
@@ -88,7 +87,7 @@ def test_that_nothing_had_been_started_is_told_and_so_is_who_waited_for_that() -
         assert world.row(automation, "13:01").steps[0].detail == "2026-11-23T13:00:00Z"
         assert told(world, automation, "13:02") == []
 
-    in_world(story, begin=BEGIN, policies=make_policies(catch_up=CatchUp.ALL), ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=make_policies(catch_up=CatchUp.ALL))
 
 
 def test_a_run_that_is_queued_for_is_told() -> None:
@@ -104,7 +103,7 @@ def test_a_run_that_is_queued_for_is_told() -> None:
         assert step.until is not None
         assert timedelta(seconds=280) < step.until - step.at < timedelta(seconds=330)
 
-    in_world(story, begin=BEGIN, policies=make_policies(concurrency=Concurrency.QUEUE), ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=make_policies(concurrency=Concurrency.QUEUE))
 
 
 def test_a_ledger_that_could_not_be_written_is_told() -> None:
@@ -145,7 +144,7 @@ def test_it_is_told_that_another_process_took_it_up() -> None:
         causes = [each.cause for each in world.row(automation, "13:00").steps]
         assert causes == [Cause.ABSENT, Cause.UNCONFIRMED, Cause.ADOPTED]
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_start_whose_polls_fail_records_the_wait_for_the_first_good_poll() -> None:
@@ -166,7 +165,7 @@ def test_a_start_whose_polls_fail_records_the_wait_for_the_first_good_poll() -> 
         assert steps[1].until is not None
         assert steps[1].until >= at("13:09:00")
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_weekend_without_a_daemon_is_told_of_what_was_caught_up_with() -> None:
@@ -180,7 +179,7 @@ def test_a_weekend_without_a_daemon_is_told_of_what_was_caught_up_with() -> None
         await world.until("13:21:00")
         assert told(world, automation, "13:00") == ["absent 1200"]
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 # ---------------------------------------------------------------- while a wait lasts, and when its process
@@ -205,7 +204,7 @@ def test_a_wait_is_on_record_while_it_lasts_in_one_write_for_all() -> None:
             assert world.row(automation, "13:00").fate == "accepted: answered"
             assert all(each.until is not None for each in world.row(automation, "13:00").steps)
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_process_that_is_killed_leaves_the_wait_on_record_without_its_end(
@@ -228,7 +227,7 @@ def test_a_process_that_is_killed_leaves_the_wait_on_record_without_its_end(
         assert steps[: len(left)] == left, "nobody knows when that wait ended"
         assert Cause.ADOPTED in {each.cause for each in steps[len(left) :]}
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() -> None:
@@ -260,7 +259,7 @@ def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() ->
         assert told(world, turns, "13:01") == ["turn 3"]
         assert all(step.until is not None for row in world.ledger.rows.values() for step in row.steps)
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_stop_that_waits_for_an_answer_records_the_waits_until_its_end() -> None:
@@ -280,7 +279,7 @@ def test_a_stop_that_waits_for_an_answer_records_the_waits_until_its_end() -> No
             assert until is not None
             assert ended - until < timedelta(seconds=1)
 
-    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+    in_world(story, begin=BEGIN, policies=LENIENT)
 
 
 def test_a_ledger_that_does_not_take_an_outcome_is_a_step_of_that_outcome() -> None:

@@ -1,5 +1,5 @@
-"""The daemon's two neighbours with behaviour of their own: an API with its own truth, and a ledger in
-memory.
+"""The daemon's two neighbours with behaviour of their own: an API with its own truth, and the real
+ledger in memory.
 """
 
 from tests.fakes.api import (
@@ -18,7 +18,7 @@ from tests.fakes.api import (
     answered,
     carried_out_after,
 )
-from tests.fakes.ledger import AttemptRow, MemoryLedger, Row, RunRow
+from tests.fakes.ledger import LedgerDouble, Row, RunRow
 
 __all__ = [
     "GONE",
@@ -30,10 +30,9 @@ __all__ = [
     "RESET_BEFORE",
     "SERVED",
     "Arrival",
-    "AttemptRow",
     "Deed",
     "FakeApi",
-    "MemoryLedger",
+    "LedgerDouble",
     "Row",
     "RunRow",
     "StartedRun",

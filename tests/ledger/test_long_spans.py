@@ -4,8 +4,9 @@ decided yet.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
@@ -13,10 +14,21 @@ from hypothesis import strategies as st
 
 from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.cron.schedule import Schedule
-from scheduler.core.model import Claim, Definition, Gap, Occurrence, OpenOccurrence, Reason, Skip, SkippedSpan
+from scheduler.core.model import (
+    Claim,
+    Definition,
+    DefinitionVersion,
+    Gap,
+    Occurrence,
+    OpenOccurrence,
+    Reason,
+    Skip,
+    SkippedSpan,
+    State,
+)
 from scheduler.core.recorded_state import EndedVersion
 from scheduler.ledger import spans
-from tests.fakes.twin import TwinLedger
+from tests.fakes import LedgerDouble
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -306,7 +318,7 @@ def test_versions_that_ended_in_a_gap_are_recalled(ledger: Stand) -> None:
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).ended == (EndedVersion(first, at(15)),)
 
 
-# ---------------------------------------------------------------- as the ledger in memory has it
+# ---------------------------------------------------------------- whatever is written over what
 
 _CRONS = ("* * * * *", "*/2 * * * *", "*/3 * * * *", "1-59/4 * * * *")
 _span = st.tuples(st.just("span"), st.sampled_from(_CRONS), st.integers(0, 120), st.integers(4, 240))
@@ -315,29 +327,80 @@ _skips = st.tuples(st.just("skip"), st.sampled_from(_CRONS), st.integers(0, 240)
 _fires = st.tuples(st.just("fire"), st.just(""), st.integers(0, 240), st.just(0))
 
 
-async def _told(steps: Sequence[tuple[str, str, int, int]]) -> TwinLedger:
-    twin = TwinLedger()
-    twin.took = 0.0
-    await twin.bind(MAIN, URL, "1")
-    versions = [version(automation(cron=cron), -60) for cron in _CRONS]
-    utc = [
-        each.__class__(each.automation_id, each.name, definition(cron), at(-60), at(-59))
-        for each, cron in zip(versions, _CRONS, strict=True)
-    ]
-    await twin.record_snapshot(MAIN, at(-59), utc, [], [])
-    for what, cron, first, length in steps:
-        claims: list[Claim] = [claim(first + each) for each in range(length)] if what == "claim" else []
-        skips: list[Skip] = [_skip_of(span(cron, first, first + length))] if what == "skip" else []
-        wanted = [span(cron, first, first + length)] if what == "span" else []
-        if what == "fire" and twin.covering(occurrence(first)) is None:
-            continue  # nothing to make up for
+class Writes:
+    """The rules in a few lines: each instant belongs to the first write with it, or to its backfill.
+
+    A row has the instants of one write that follow each other without an instant of another write in between.
+    """
+
+    def __init__(self, ledger: LedgerDouble) -> None:
+        self.ledger = ledger
+        self.owners: dict[datetime, int] = {}
+        self.open: set[datetime] = set()
+        self.count = 0
+
+    async def bind(self) -> None:
+        """Bind the target, and record the definition versions that the spans refer to."""
+        await self.ledger.bind(MAIN, URL, "1")
+        versions = [
+            DefinitionVersion(NIGHTLY, "nightly report", definition(cron), at(-60), at(-59))
+            for cron in _CRONS
+        ]
+        await self.ledger.record_snapshot(MAIN, at(-59), versions, [], [])
+
+    async def carry_out(self, what: str, cron: str, first: int, length: int) -> None:
+        """Carry out a step, and compare the answer."""
         if what == "fire":
-            twin.ask(FireRequest(occurrence(first), at(60), "ada"))
-            for request in await twin.read_fire_requests(MAIN):
-                await twin.reopen(request, Reopening("nightly report", at(first), at(90_000), at(61)))
+            await self._fire(at(first))
+        elif what == "claim":
+            await self._claim([claim(first + each) for each in range(length)])
         else:
-            await twin.claim(MAIN, claims, skips, at(0), spans=wanted)
-    return twin
+            wanted = span(cron, first, first + length)
+            skips, spans = ([_skip_of(wanted)], []) if what == "skip" else ([], [wanted])
+            made = await self.ledger.claim(MAIN, [], skips, at(0), spans=spans)
+            assert made == self._note(_skip_of(wanted).instants)
+
+    async def _claim(self, claims: Sequence[Claim]) -> None:
+        made = await self.ledger.claim(MAIN, claims, [], at(0))
+        expected: dict[Occurrence, int] = {}
+        for each in claims:
+            noted = self._note([each.occurrence.scheduled_for])
+            self.open.update(occurrence.scheduled_for for occurrence in noted)
+            expected |= noted
+        assert made == expected
+
+    async def _fire(self, instant: datetime) -> None:
+        if instant not in self.owners:
+            return  # nothing to make up for
+        self.ledger.ask(FireRequest(Occurrence(MAIN, NIGHTLY, instant), at(60), "ada"))
+        (request,) = await self.ledger.read_fire_requests(MAIN)
+        reopening = Reopening("nightly report", instant, at(90_000), at(61))
+        answer = await self.ledger.reopen(request, reopening)
+        if instant in self.open:
+            assert answer in {"it is open (waiting)", "it is open (claimed)"}
+            return
+        assert isinstance(answer, OpenOccurrence)
+        assert (answer.occurrence.scheduled_for, answer.state) == (instant, State.WAITING)
+        self.open.add(instant)
+        self.count += 1
+        self.owners[instant] = self.count
+
+    def _note(self, instants: Sequence[datetime]) -> dict[Occurrence, int]:
+        """Note a write of these instants; the rows that it makes."""
+        self.count += 1
+        for instant in instants:
+            self.owners.setdefault(instant, self.count)
+        return {
+            Occurrence(MAIN, NIGHTLY, group[0]): len(group)
+            for owner, group in self.list_rows()
+            if owner == self.count
+        }
+
+    def list_rows(self) -> list[tuple[int, list[datetime]]]:
+        """The write and the instants of each row, in order."""
+        return [
+            (owner, list(group)) for owner, group in groupby(sorted(self.owners), key=self.owners.__getitem__)
+        ]
 
 
 def _skip_of(wanted: SkippedSpan) -> Skip:
@@ -353,26 +416,25 @@ def _skip_of(wanted: SkippedSpan) -> Skip:
 
 @settings(max_examples=80, deadline=None)
 @given(steps=st.lists(_span | _claims | _skips | _fires, min_size=1, max_size=7), few=st.sampled_from([1, 8]))
-def test_both_ledgers_agree_whatever_is_written_over_what(
+def test_each_instant_has_its_one_row_whatever_is_written_over_what(
     steps: Sequence[tuple[str, str, int, int]], few: int
 ) -> None:
-    """Each step's answer is compared by the twin; in the end no instant is in two rows, and the rows are the
-    same.
-    """
+    async def write(ledger: LedgerDouble) -> Writes:
+        ledger.took = 0.0
+        writes = Writes(ledger)
+        await writes.bind()
+        for step in steps:
+            await writes.carry_out(*step)
+        return writes
+
     before, spans._FEW = spans._FEW, few  # type: ignore[misc]  # both ways to ask a span what it stands for
     try:
-        twin = asyncio.run(_told(steps))
+        with closing(LedgerDouble()) as ledger:
+            writes = asyncio.run(write(ledger))
+            rows = [ledger.list_instants(row) for row in ledger.of(NIGHTLY)]
+            bounds = [(row.scheduled_for, row.last, row.count) for row in ledger.of(NIGHTLY)]
     finally:
         spans._FEW = before  # type: ignore[misc]
-    select = "SELECT scheduled_for, last, count FROM occurrence ORDER BY scheduled_for"
-    theirs = twin._inline.connection.execute(select).fetchall()
-    mine = sorted(
-        (_text(row.occurrence.scheduled_for), _text(row.last), row.count) for row in twin.rows.values()
-    )
-    assert [tuple(row) for row in theirs] == mine
-    for (_, last, _), (first, _, _) in pairwise(mine):
-        assert last < first
-
-
-def _text(instant: datetime) -> str:
-    return f"{instant:%Y-%m-%dT%H:%M:%SZ}"
+    expected = [instants for _, instants in writes.list_rows()]
+    assert rows == expected
+    assert bounds == [(instants[0], instants[-1], len(instants)) for instants in expected]

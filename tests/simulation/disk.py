@@ -11,12 +11,11 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.operations import Operation, PendingOperation, carry_out, make_single_operation
-from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
+from tests.memory_file import MemoryFile
 from tests.simulation.script import Disk, Ledger
 
 if TYPE_CHECKING:
@@ -39,45 +38,22 @@ _OPEN_OF_AUTOMATION: Final = """
 _Group = Sequence[PendingOperation[Any, Any]]
 
 
-@dataclass
-class File:
-    """What is durable, whoever has it open."""
+class File(MemoryFile):
+    """What is durable, whoever has it open. A commit takes ``commit`` seconds."""
 
-    commit: float
-    trouble: Ledger | None = None
-    unheard: int = 0  # writes whose caller was gone before it heard whether they are durable
-    writes: int = 0
-    connection: sqlite3.Connection = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        for migration in MIGRATIONS:
-            migration(cast("Any", self.connection))
+    def __init__(self, commit: float) -> None:
+        super().__init__()
+        self.commit = commit
+        self.trouble: Ledger | None = None
+        self.unheard = 0  # writes whose caller was gone before it heard whether they are durable
+        self.writes = 0
         self.connection.execute(_OPEN_OF_AUTOMATION)
-        self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-        self.connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
-
-    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Rows by name, as for a reader."""
-        self.connection.row_factory = sqlite3.Row
-        try:
-            return query(self.connection)
-        finally:
-            self.connection.row_factory = None
-
-    def copy(self) -> sqlite3.Connection:
-        """Copy what is durable now."""
-        copy = sqlite3.connect(":memory:")
-        self.connection.backup(copy)
-        return copy
 
     def transact(self, group: _Group) -> None:
         """All in one transaction, each in a savepoint of its own or together with its like."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        for each in group:
-            self._in_savepoint(each)
-        self.connection.execute("COMMIT")
+        with self.transaction():
+            for each in group:
+                self._in_savepoint(each)
         self.writes += 1
 
     def _in_savepoint(self, request: PendingOperation[Any, Any]) -> None:

@@ -2,8 +2,6 @@
 of.
 """
 
-import sqlite3
-from contextlib import closing
 from datetime import datetime, timedelta
 
 from scheduler.audit.findings import BAD_KINDS, AuditFinding
@@ -22,8 +20,7 @@ def the_audit_is_clean(evidence: Evidence) -> Check:
         return
     assert world.ended is not None
     path = world.folder / "audited.db"
-    with closing(sqlite3.connect(path)) as copy:
-        evidence.file.connection.backup(copy)
+    evidence.file.save(path)
     latest = world.ended + timedelta(days=1)
     wanted = AuditRequest(since=world.setting.begin - timedelta(days=1), until=world.ended, now=latest)
     audit = Audit(
