@@ -51,7 +51,7 @@ def look_every_second(process: Process) -> Process:
             with contextlib.suppress(LedgerUnavailable):
                 await process.target.backfill.process_requests()
 
-    LOOKS.append(process._own(look()))
+    LOOKS.append(process.begin(look()))
     return process
 
 

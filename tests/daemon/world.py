@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import closing
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -27,6 +26,7 @@ from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
 from tests.defaults import make_policies, target_settings
 from tests.fakes import FakeApi, LedgerDouble, Row
+from tests.mortal_process import MortalProcess, use_owned_tasks
 from tests.virtual import START, VirtualClock, run_virtual
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 _E = TypeVar("_E", bound=Event)
 
 NOON: Final = START
-_OWNER: ContextVar["Process | None"] = ContextVar("_OWNER", default=None)
 
 
 class Mortal:
@@ -73,13 +72,12 @@ class MortalLedger(Mortal):
         return asyncio.shield(task)
 
 
-class Process:
+class Process(MortalProcess):
     """One life of a daemon that serves some targets."""
 
     def __init__(self, world: "World", settings: "list[TargetSettings]", watch: ClockWatch | None) -> None:
+        super().__init__()
         self._world = world
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.alive = True
         self.checkpoints: list[str] = []
         self.publish = world.events.append
         self.watch = watch or ClockWatch(world.clock, self.publish)
@@ -93,7 +91,7 @@ class Process:
             health=self.health,
             publish=self.publish,
         )
-        self._main = self._own(self._serve())
+        self._main = self.begin(self._serve())
 
     @property
     def target(self) -> TargetWorker:
@@ -113,8 +111,7 @@ class Process:
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more."""
         self.alive = False
-        for task in self._tasks:
-            task.cancel()
+        self.cancel_tasks()
 
     async def dies(self, within: float) -> bool:
         """Wait so many seconds for its death; whether it came."""
@@ -132,18 +129,6 @@ class Process:
         if self._main.done() and self.alive and not self.service.is_stopping:
             self._main.result()
             raise AssertionError("the daemon ended, and nobody had asked it to")
-
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """This task is part of it."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _own(self, main: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        token = _OWNER.set(self)
-        try:
-            return asyncio.get_running_loop().create_task(main)
-        finally:
-            _OWNER.reset(token)
 
     def _target(self, settings: TargetSettings) -> TargetWorker:
         world = self._world
@@ -172,16 +157,6 @@ class Process:
         await self.service.run(list(self.targets.values()), lambda: self._world.drain_timeout)
 
 
-def _owned(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
-) -> asyncio.Task[Any]:
-    """A task that belongs to the process that makes it."""
-    task = asyncio.Task(coroutine, loop=loop, **kwargs)
-    if (owner := _OWNER.get()) is not None:
-        owner.adopt(task)
-    return task
-
-
 @dataclass
 class World:
     """Everything around a daemon. One target, ``main``, unless `add_target` makes more. To be made on a
@@ -204,7 +179,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.begin)
-        asyncio.get_running_loop().set_task_factory(_owned)  # type: ignore[arg-type]  # typeshed: a factory may give any future
+        use_owned_tasks()
         self.add_target("main")
 
     # ------------------------------------------------------------ what there is

@@ -11,7 +11,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +30,7 @@ from scheduler.ops.event_log import EventLogger
 from scheduler.ops.metrics import Metrics
 from scheduler.settings import Settings
 from scheduler.upstream import ApiClient, TargetConfig
+from tests.mortal_process import OWNER, MortalProcess
 from tests.simulation.disk import OpenFile
 from tests.simulation.network import Wire
 from tests.simulation.script import Dies
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-OWNER: ContextVar["Process | None"] = ContextVar("OWNER", default=None)
 _GUARD_EVERY: Final = 60.0
 """A day of looking at the lock file every two seconds is a second of a computer's time."""
 _LOOK_FOR_REQUESTS_EVERY: Final = 600.0
@@ -51,12 +50,12 @@ _LOCK_AGAIN: Final = 5.0
 """A second daemon waits for the lock for hours; a real one looks every second."""
 
 
-class Process:
+class Process(MortalProcess):
     """One life of a daemon."""
 
     def __init__(self, world: "World", number: int) -> None:
+        super().__init__()
         self.world, self.number = world, number
-        self.alive = True
         self.killed = False
         self.serving = False
         self.began = world.clock.true_now()
@@ -68,16 +67,8 @@ class Process:
         self.wake_socket: SimulatedWakeSocket | None = None
         self.lines: list[tuple[str, str, dict[str, object]]] = []
         self.fault: BaseException | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._doom: tuple[Dies, int] | None = None
-        self.main = self._own(self._live())
-
-    def _own(self, main: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        token = OWNER.set(self)
-        try:
-            return asyncio.get_running_loop().create_task(main)
-        finally:
-            OWNER.reset(token)
+        self.main = self.begin(self._live())
 
     async def _live(self) -> None:
         try:
@@ -100,8 +91,7 @@ class Process:
         if not self.alive:
             return
         self.alive, self.killed, self.ended_at = False, True, self.world.clock.true_now()
-        for task in self._tasks:
-            task.cancel()
+        self.cancel_tasks()
         if self.file is not None:
             self.file.died()
         self.world.died(self)
@@ -150,16 +140,11 @@ class Process:
         if handler is None:
             self.kill()
         else:
-            token = OWNER.set(self)
-            try:
-                handler()
-            finally:
-                OWNER.reset(token)
+            self.call(handler)
 
-    def adopt(self, task: "asyncio.Task[Any]") -> None:
-        """This task is part of it."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def wrap(self, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Make each step of a task a place to die at."""
+        return _Stepped(coroutine, self)
 
     def tell(self, event: Event) -> None:
         """It has something to say."""
@@ -192,18 +177,6 @@ class _Stepped(Coroutine[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._inner.__await__()
-
-
-def owned(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
-) -> "asyncio.Task[Any]":
-    """A task factory: a task belongs to the process that makes it."""
-    owner = OWNER.get()
-    if owner is None:
-        return asyncio.Task(coroutine, loop=loop, **kwargs)
-    task = asyncio.Task(_Stepped(coroutine, owner), loop=loop, **kwargs)
-    owner.adopt(task)
-    return task
 
 
 # ---------------------------------------------------------------- the machine
@@ -293,7 +266,7 @@ class _Lines:
 
 def _me() -> Process:
     process = OWNER.get()
-    assert process is not None
+    assert isinstance(process, Process)
     return process
 
 

@@ -26,12 +26,13 @@ from scheduler.ledger.operator_requests import Pause as PauseRow
 from scheduler.ledger.operator_requests import pause as pause_in
 from scheduler.ledger.operator_requests import resume as resume_in
 from scheduler.settings import Configuration, Settings
+from tests.mortal_process import use_owned_tasks
 from tests.simulation import script as s
 from tests.simulation.api import SimulatedApi
 from tests.simulation.disk import File
 from tests.simulation.draws import Draws
 from tests.simulation.network import Link, Sent
-from tests.simulation.process import MachineLoop, Process, machine, owned
+from tests.simulation.process import MachineLoop, Process, machine
 from tests.simulation.script import Script
 from tests.simulation.violation import Violation
 from tests.virtual import VirtualClock
@@ -582,7 +583,7 @@ def played(script: Script, folder: Path) -> World:
     """Play a script from its beginning to its end; what happened."""
 
     async def main() -> World:
-        asyncio.get_running_loop().set_task_factory(owned)  # type: ignore[arg-type]  # typeshed: a factory may give any future
+        use_owned_tasks()
         world = World(script, folder)
         asyncio.get_running_loop().set_exception_handler(world.fell)
         draws.append(world.draws)
