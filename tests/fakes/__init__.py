@@ -18,7 +18,7 @@ from tests.fakes.api import (
     answered,
     carried_out_after,
 )
-from tests.fakes.ledger import LedgerDouble, Row, RunRow
+from tests.fakes.ledger import LedgerDouble, Row
 
 __all__ = [
     "GONE",
@@ -34,7 +34,6 @@ __all__ = [
     "FakeApi",
     "LedgerDouble",
     "Row",
-    "RunRow",
     "StartedRun",
     "answered",
     "carried_out_after",

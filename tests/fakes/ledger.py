@@ -61,7 +61,6 @@ class RunRow:
     origin: RunOrigin
     status: RunStatus
     error: str | None
-    occurrence_id: int | None
 
 
 class InlineDatabase:
@@ -180,12 +179,10 @@ class LedgerDouble(SqliteLedger):
     @property
     def runs(self) -> dict[tuple[str, str], RunRow]:
         """The runs by target and id."""
-        rows = self.file.connection.execute(
-            "SELECT target, run_id, origin, status, error, occurrence_id FROM run"
-        )
+        rows = self.file.connection.execute("SELECT target, run_id, origin, status, error FROM run")
         return {
-            (target, run_id): RunRow(RunOrigin(origin), RunStatus(status), error, occurrence_id)
-            for target, run_id, origin, status, error, occurrence_id in rows
+            (target, run_id): RunRow(RunOrigin(origin), RunStatus(status), error)
+            for target, run_id, origin, status, error in rows
         }
 
     @property
