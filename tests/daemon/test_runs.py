@@ -16,7 +16,7 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.response import MaybeStarted
-from scheduler.ledger.operator_requests import note_restoration
+from scheduler.ledger.targets import note_restoration
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.defaults import make_policies
 from tests.fakes import RESET_BEFORE, Deed

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -25,6 +25,7 @@ from scheduler.ledger.occurrence_records import (
     read_steps,
 )
 from scheduler.ledger.operator_requests import Pause, announce_run, pause, resume
+from scheduler.ledger.rows import parse_rows
 from scheduler.ledger.spans import SPAN_COLUMNS, SPAN_TABLES, SpanRow
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.ledger.versions import RecordedVersion, read_versions
@@ -36,17 +37,40 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _I = TypeVar("_I")
 
+_SELECT_ROWS: Final = "SELECT *, task_run_id AS run_id, lateness_seconds AS lateness FROM occurrence"
 _PAUSED_AT: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _RESUMED_AT: Final = datetime(2026, 11, 23, 13, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row(OccurrenceRow):
-    """One occurrence, or a span of occurrences, when the row was read."""
+    """One occurrence, or a span of occurrences, when the row was read.
 
-    occurrence: Occurrence
-    attempts: dict[int, AttemptRow]
-    steps: list[Step]
+    Attempts and steps are read at each use.
+    """
+
+    target: str
+    automation_id: str
+    lateness: float | None  # seconds
+    file: MemoryFile | None = None
+
+    @property
+    def occurrence(self) -> Occurrence:
+        """The occurrence, or the first occurrence of the span."""
+        return Occurrence(self.target, self.automation_id, self.scheduled_for)
+
+    @property
+    def attempts(self) -> dict[int, AttemptRow]:
+        """The attempts by number."""
+        assert self.file is not None
+        attempts = self.file.read(lambda connection: read_attempts(connection, self))
+        return {attempt.number: attempt for attempt in attempts}
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps, the oldest first."""
+        assert self.file is not None
+        return self.file.read(lambda connection: read_steps(connection, self))
 
     @property
     def fate(self) -> str:
@@ -151,19 +175,16 @@ class LedgerDouble(SqliteLedger):
     @property
     def rows(self) -> dict[Occurrence, Row]:
         """All rows, in the order of their making."""
-        rows = self._select_rows("SELECT target, automation_id, scheduled_for FROM occurrence ORDER BY id")
-        return {row.occurrence: row for row in rows}
+        return {row.occurrence: row for row in self._select_rows("ORDER BY id")}
 
     def of(self, automation_id: str) -> list[Row]:
         """Its rows, in the order of their scheduled instants."""
-        return self._select_rows(
-            "SELECT target, automation_id, scheduled_for FROM occurrence WHERE automation_id = ? ORDER BY 3",
-            automation_id,
-        )
+        return self._select_rows("WHERE automation_id = ? ORDER BY scheduled_for", automation_id)
 
     def covering(self, occurrence: Occurrence) -> Row | None:
         """The row that an occurrence has, of its own or in a span."""
-        return self.file.read(lambda connection: _read_row(connection, occurrence))
+        row = self.file.read(lambda connection: read_row(connection, occurrence))
+        return None if row is None else self._select_rows("WHERE id = ?", row.id)[0]
 
     def list_instants(self, row: Row) -> Sequence[datetime]:
         """The scheduled instants that a row stands for."""
@@ -204,34 +225,15 @@ class LedgerDouble(SqliteLedger):
 
     def target(self, name: str = "main") -> RecordedTargetState:
         """What is recorded of a target."""
-        return self.file.read(lambda connection: snapshots.read_target(connection, name))
+        return self.file.read(lambda connection: snapshots.read_target_state(connection, name))
 
     def versions(self, target: str = "main") -> list[RecordedVersion]:
         """The definition versions of a target, in the order of recording."""
         return self.file.read(lambda connection: read_versions(connection, target))
 
-    def _select_rows(self, identities: str, *parameters: str) -> list[Row]:
-        def select(connection: sqlite3.Connection) -> list[Row]:
-            found = [
-                Occurrence(target, id_, from_text(at))
-                for target, id_, at in connection.execute(identities, parameters)
-            ]
-            return [row for each in found if (row := _read_row(connection, each)) is not None]
-
-        return self.file.read(select)
-
-
-def _read_row(connection: sqlite3.Connection, occurrence: Occurrence) -> Row | None:
-    row = read_row(connection, occurrence)
-    if row is None:
-        return None
-    columns: dict[str, Any] = {field.name: getattr(row, field.name) for field in fields(OccurrenceRow)}
-    return Row(
-        **columns,
-        occurrence=Occurrence(occurrence.target, occurrence.automation_id, row.scheduled_for),
-        attempts={attempt.number: attempt for attempt in read_attempts(connection, row)},
-        steps=read_steps(connection, row),
-    )
+    def _select_rows(self, condition: str, *parameters: object) -> list[Row]:
+        rows = parse_rows(Row, self.file.connection.execute(f"{_SELECT_ROWS} {condition}", parameters))
+        return [replace(row, file=self.file) for row in rows]
 
 
 _Operation = Callable[..., Coroutine[Any, Any, object]]

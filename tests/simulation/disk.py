@@ -11,7 +11,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.operations import Operation, PendingOperation, carry_out, make_single_operation
