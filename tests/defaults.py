@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from scheduler.app.settings_mapping import make_api_config, make_target_settings, make_upstream_config
+from scheduler.app.api import make_api_config
+from scheduler.app.settings_mapping import make_target_settings, make_upstream_config
 from scheduler.core.policy import Policies
 from scheduler.core.secret import SecretKey
 from scheduler.daemon.context import TargetSettings

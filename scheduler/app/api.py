@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from scheduler.app.api_process import Parent
-from scheduler.app.settings_mapping import make_api_config
 from scheduler.clock import SystemClock
 from scheduler.core.errors import ConfigurationError
+from scheduler.localapi.config import ApiConfig, RunnerConfig
 from scheduler.localapi.server import LocalApi
 from scheduler.ops.http_server import HttpServer
 from scheduler.ops.logs import Log
 from scheduler.ops.systemd import Notifier
 from scheduler.settings import Settings
+from scheduler.settings.models import ApiSettings
 
 _KEEP_ALIVE: Final = 75
 """Seconds for which an idle connection stays open.
@@ -80,3 +81,30 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
             notifier.announce_stop()
     finally:
         log.flush()
+
+
+def make_api_config(api: ApiSettings) -> ApiConfig:
+    """Make the configuration of the embedded API."""
+    runner = RunnerConfig(
+        folder=api.runs_folder,
+        command=api.runner.command,
+        environment=api.runner.environment,
+        clone_url=api.runner.clone_url,
+        clone_timeout=api.runner.clone_timeout.total_seconds(),
+        timeout=api.runner.timeout.total_seconds(),
+        queue_timeout=api.runner.queue_timeout.total_seconds(),
+        max_parallel=api.runner.max_parallel,
+        output_limit=api.runner.output_limit,
+        retention=api.runner.retention.total_seconds(),
+        clone_retention=api.runner.clone_retention.total_seconds(),
+        row_retention=api.retention.total_seconds(),
+        umask=api.runner.umask,
+    )
+    return ApiConfig(
+        database=api.database.path,
+        runner=runner,
+        github_integrations=frozenset(api.github_integrations),
+        requests_per_minute=api.requests_per_minute,
+        max_page=api.max_page,
+        public_url=api.public_url,
+    )

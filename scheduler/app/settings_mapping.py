@@ -8,9 +8,7 @@ from functools import partial
 from scheduler.core.cron.schedule import Schedule
 from scheduler.daemon.context import TargetSettings
 from scheduler.daemon.target_worker import Parse
-from scheduler.localapi.config import ApiConfig, RunnerConfig
 from scheduler.settings import Settings, TargetSection, load_key
-from scheduler.settings.models import ApiSettings
 from scheduler.upstream import TargetConfig
 
 
@@ -64,31 +62,4 @@ def make_target_settings(target: TargetSection, settings: Settings) -> TargetSet
         stale_limit=schedule.stale_limit,
         settle_time=schedule.settle_time,
         run_timeout=schedule.run_timeout,
-    )
-
-
-def make_api_config(api: ApiSettings) -> ApiConfig:
-    """Make the configuration of the embedded API."""
-    runner = RunnerConfig(
-        folder=api.runs_folder,
-        command=api.runner.command,
-        environment=api.runner.environment,
-        clone_url=api.runner.clone_url,
-        clone_timeout=api.runner.clone_timeout.total_seconds(),
-        timeout=api.runner.timeout.total_seconds(),
-        queue_timeout=api.runner.queue_timeout.total_seconds(),
-        max_parallel=api.runner.max_parallel,
-        output_limit=api.runner.output_limit,
-        retention=api.runner.retention.total_seconds(),
-        clone_retention=api.runner.clone_retention.total_seconds(),
-        row_retention=api.retention.total_seconds(),
-        umask=api.runner.umask,
-    )
-    return ApiConfig(
-        database=api.database.path,
-        runner=runner,
-        github_integrations=frozenset(api.github_integrations),
-        requests_per_minute=api.requests_per_minute,
-        max_page=api.max_page,
-        public_url=api.public_url,
     )
