@@ -229,7 +229,7 @@ def _find_end(delivery: Delivery, entry: TimetableEntry) -> str | None:
 def _take_back(
     delivery: Delivery, facts: DeliveryFacts, entry: TimetableEntry
 ) -> actions.Withdraw | Conclusion:
-    """actions.Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
+    """Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
 
     The row of an occurrence stays after the due instant, after an attempt, or after an older occurrence
     was coalesced into it. Attempts and coalescence are possible before the due instant too: the planner

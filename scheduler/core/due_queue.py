@@ -51,10 +51,10 @@ class DueQueue:
         """Add fire times like `add`; fire times due up to ``until`` wait for `confirm_all`."""
         self._add(self._unconfirmed, automation_id, moments, until)
 
-    def confirm_all(self) -> None:
-        """Make the unconfirmed fire times ready."""
+    def confirm_all(self, until: datetime) -> None:
+        """Add the unconfirmed fire times like `add`: the clock may have been set back since `recall`."""
         for automation_id, moments in self._unconfirmed.items():
-            _merge_into(self._ready, automation_id, moments)
+            self.add(automation_id, moments, until)
         self._unconfirmed.clear()
 
     def _add(

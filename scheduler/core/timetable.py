@@ -346,7 +346,7 @@ class Timetable:
         if confirm_after is not None:
             removed = self._remove_gone(snapshot, confirm_after, last_poll)
             unseen = self.absences.report_unseen(self._entries)
-        self.due_queue.confirm_all()
+        self.due_queue.confirm_all(self.schedule_heap.cursor)
         self._unconfirmed_backlog.move_to(self.backlog)
         return SnapshotChanges(added, changed, removed, updated, unseen)
 

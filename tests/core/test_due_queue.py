@@ -41,6 +41,13 @@ def test_what_its_jitter_lets_wait_is_due_later(pending: DueQueue) -> None:
     assert pending.find_due(NOON + 2.5 * MINUTE) == {"a": [at(1), at(2, jitter=0.5)]}
 
 
+def test_what_is_confirmed_after_a_step_back_waits_for_its_due_time(pending: DueQueue) -> None:
+    pending.recall("a", [at(1, jitter=2)], NOON + 4 * MINUTE)
+    pending.confirm_all(NOON + 2 * MINUTE)
+    assert pending.find_due(NOON + 2 * MINUTE) == {}
+    assert pending.find_due(NOON + 3 * MINUTE) == {"a": [at(1, jitter=2)]}
+
+
 def test_what_comes_while_something_is_being_made_durable_is_not_settled_with_it(pending: DueQueue) -> None:
     pending.add("a", [at(1)], NOON + MINUTE)
     planned = pending.find_due(NOON + MINUTE)["a"]
