@@ -245,9 +245,9 @@ def find_span(
     A span without known instants may cover the occurrence, and counts. ``instants`` are the instants of such
     a span.
     """
-    row = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
-    span = None if row is None else _add_instants(SpanRow.from_row(row), instants)
-    return span if span is not None and span.select_own_instants([occurrence.scheduled_for]) else None
+    rows = connection.execute(_SELECT_OVER, to_identity(occurrence))
+    spans = (_add_instants(SpanRow.from_row(row), instants) for row in rows)
+    return next((span for span in spans if span.select_own_instants([occurrence.scheduled_for])), None)
 
 
 def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime]) -> None:

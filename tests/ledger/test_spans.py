@@ -1,5 +1,6 @@
 """How a span says which instants it stands for."""
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.cron.schedule import Schedule
-from scheduler.ledger.spans import decode_intervals, encode_intervals
+from scheduler.core.model import Occurrence
+from scheduler.ledger.schema import MIGRATIONS
+from scheduler.ledger.spans import decode_intervals, encode_intervals, find_span
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -30,3 +33,25 @@ def test_a_weekend_is_not_much(expression: str) -> None:
         Schedule.parse(expression, "Europe/Berlin").iterate_between(NOON, NOON + timedelta(days=3))
     )
     assert len(encode_intervals(instants) or "") < 2500
+
+
+def test_a_span_of_unknown_instants_may_cover_what_a_span_within_its_bounds_does_not() -> None:
+    connection = sqlite3.connect(":memory:")
+    for statement in (statement for migration in MIGRATIONS for statement in migration.statements):
+        connection.execute(statement)
+    for first, last, count, intervals in (("12:00", "20:00", 20, None), ("14:00", "16:00", 3, "[[3600,2]]")):
+        connection.execute(
+            """
+            INSERT INTO occurrence (target, automation_id, scheduled_for, last, count, intervals, name, due,
+                outcome, reason, finished_at, node)
+            VALUES ('main', 'a', ?1, ?2, ?3, ?4, 'a', ?1, 'skipped', 'missed', ?2, 'node')
+            """,
+            (f"2026-11-23T{first}:00Z", f"2026-11-23T{last}:00Z", count, intervals),
+        )
+
+    def find_count(hours: float) -> int | None:
+        span = find_span(connection, Occurrence("main", "a", NOON + timedelta(hours=hours)))
+        return None if span is None else span.count
+
+    assert [find_count(hours) for hours in (2, 2.5, 5, 9)] == [3, 20, 20, None]
+    connection.close()
