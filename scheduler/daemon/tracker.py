@@ -248,9 +248,10 @@ class Tracker:
 
         With a snapshot, all automations are considered; otherwise only the automations of the batch.
         """
-        automation_ids = list(self._unattributed_readings)
+        known = self._unattributed_readings
+        automation_ids: Iterable[str] = known
         if not batch.whole:
-            automation_ids = [each.id for each in batch.automations if each.id in automation_ids]
+            automation_ids = {each.id for each in batch.automations} & known.keys()
         for automation_id in [each for each in automation_ids if not self._dispatcher.is_undecided(each)]:
             runs = self._unattributed_readings.pop(automation_id)
             findings.attributed += runs
