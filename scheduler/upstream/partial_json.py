@@ -192,7 +192,7 @@ def _read_series(body: bytes, at: int, read_next: Callable[[int], Steps[int]]) -
     count, paused_at = 0, at
     while mark != closing:
         count += 1
-        if count % _STEPS == 0 or at - paused_at > PIECE:
+        if count % _STEPS == 0 or at - paused_at > SMALL:
             yield
             paused_at = at
         end = yield from read_next(at)

@@ -261,6 +261,12 @@ def test_thousands_of_bad_objects_cost_no_more_than_their_bytes(
     assert len(found[:-1]) * len(bad) <= given_to_json[0] <= 600 * 5_001
 
 
+def test_between_two_pieces_json_reads_few_objects() -> None:
+    body = b'{"results": [' + b", ".join([b'{"id": "%b"}' % (b"x" * 1_000)] * 2_000) + b"]}"
+    pieces = sum(1 for _ in read_value(body, PAGE, ReadItems(WANTED)))
+    assert pieces >= len(body) // (2 * SMALL)
+
+
 def test_many_large_values_together_take_one_piece_in_each_round_of_the_loop() -> None:
     rounds, pieces_in, is_over = [0], Counter[int](), [False]
 
