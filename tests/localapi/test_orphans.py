@@ -90,7 +90,7 @@ def test_what_starts_others_faster_than_it_is_killed_ends(tmp_path: Path) -> Non
     async def story() -> None:
         trace = tmp_path / "trace"
         async with serving(
-            tmp_path, command=(*NAMELESS, HYDRA, str(trace)), timeout=1.0, grace=0.2
+            tmp_path, command=(*NAMELESS, HYDRA, str(trace)), timeout=2.0, grace=0.2
         ) as served:
             assert (await ended(served))["last_run_status"] == "failed"
             size = trace.stat().st_size

@@ -12,7 +12,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from scheduler.localapi.runner import retention
-from scheduler.localapi.runner.process import kill_child
+from scheduler.localapi.runner.process import end_child, kill_child
 from scheduler.localapi.runner.sizes import RunSize, measure
 from scheduler.localapi.runner.workspace import Workspace
 from tests.defaults import runner_config
@@ -80,6 +80,22 @@ def test_asyncio_alone_waits_for_the_processes_that_measure(
     assert asyncio.run(kill_running()) == -signal.SIGKILL
     assert polled == []
     assert caplog.messages == []
+
+
+def test_a_child_has_ended_however_often_its_end_is_cancelled() -> None:
+    """Otherwise asyncio warned about a process that still ran when the loop of the server was closed."""
+
+    async def end_and_cancel() -> int | None:
+        process = await asyncio.create_subprocess_exec("sleep", "600", stdout=subprocess.PIPE)
+        ending = asyncio.create_task(end_child(process))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        return process.returncode
+
+    assert asyncio.run(end_and_cancel()) == -signal.SIGKILL
 
 
 def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
-STARTS = 100
+STARTS = 60
 CLIENTS = 10
 
 

@@ -203,3 +203,20 @@ def kill_child(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError):  # it has ended just now
             os.kill(process.pid, signal.SIGKILL)
+
+
+async def end_child(process: asyncio.subprocess.Process) -> None:
+    """Kill a child process, read its output to the end, and wait until asyncio knows the exit status.
+
+    A cancellation meanwhile is raised afterwards: asyncio warns about a process whose loop ends first.
+    """
+    kill_child(process)
+    ending = asyncio.ensure_future(process.communicate())
+    cancellation: asyncio.CancelledError | None = None
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError as error:
+            cancellation = error
+    if cancellation is not None:
+        raise cancellation

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from scheduler.localapi.runner.process import kill_child
+from scheduler.localapi.runner.process import end_child
 
 _COMMAND: Final = ("nice", "-n", "19", "du", "-x", "-s", "-B1", "--files0-from=-")
 _SLICE: Final = 500
@@ -60,9 +60,7 @@ async def _measure_slice(root: Path, run_ids: Sequence[str], sizes: dict[str, Ru
         while line := await process.stdout.readline():
             lines.append(line)
     finally:
-        kill_child(process)
-        await process.stdout.read()  # to the end: only then asyncio closes the pipe
-        await process.wait()
+        await end_child(process)
         sizes.update(_parse(b"".join(lines)))
 
 

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from scheduler.localapi.runner.process import kill_child
+from scheduler.localapi.runner.process import end_child
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,7 @@ async def _execute_command(*command: str) -> None:
     try:
         _, errors = await process.communicate()
     except asyncio.CancelledError:
-        kill_child(process)
-        await process.wait()
+        await end_child(process)
         raise
     if process.returncode:
         raise OSError(errors.decode(errors="replace").partition("\n")[0])
