@@ -19,6 +19,7 @@ from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, UpstreamError
 from scheduler.core.model import Run, RunStatus
 from scheduler.core.response import AttemptAccepted, AttemptVerdict, MaybeStarted, NotStarted, judge
+from scheduler.core.terminal_text import to_printable
 from scheduler.ledger.operator_requests import announce_run, record_failed_run, record_started_run
 from scheduler.settings import Settings, TargetSection
 from scheduler.upstream import ApiClient, Document
@@ -51,12 +52,13 @@ async def _start_run(ledger: Path, target: TargetSection, automation: str, api: 
         await _write_to_ledger(ledger, lambda connection: _record(connection, intent, verdict))
     if isinstance(verdict, AttemptAccepted):
         return await api.read_document(automation_id) or document
+    error = to_printable(verdict.error)  # the API's text may contain line breaks
     if isinstance(verdict, MaybeStarted):
         look = format_command(f"automations get {automation_id}", target=target.name)
-        raise UpstreamError(f"unknown whether a run was started: {verdict.error}; look with `{look}`")
+        raise UpstreamError(f"unknown whether a run was started: {error}; look with `{look}`")
     if isinstance(verdict, NotStarted):
-        raise UpstreamError(f"no run was started: {verdict.error}")
-    raise ConfigurationError(f"no run was started: {verdict.error}")
+        raise UpstreamError(f"no run was started: {error}")
+    raise ConfigurationError(f"no run was started: {error}")
 
 
 def _record(connection: sqlite3.Connection, intent: int, verdict: AttemptVerdict) -> None:

@@ -1,6 +1,6 @@
 """The state of a target as recorded in the ledger: the starting point of a daemon."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -51,13 +51,17 @@ class RecordedRuns:
     scheduled_for: Mapping[str, datetime]
     names: Mapping[str, str]
 
-    def __or__(self, later: Self) -> Self:
-        """Return the facts of both records. The facts of ``later`` are newer."""
-        return type(self)(
-            {**self.doubles, **later.doubles},
-            {**self.scheduled_for, **later.scheduled_for},
-            {**self.names, **later.names},
-        )
+    @classmethod
+    def merge(cls, parts: Iterable[Self]) -> Self:
+        """Return the facts of all parts. The facts of later parts are newer."""
+        doubles: dict[str, datetime] = {}
+        scheduled_for: dict[str, datetime] = {}
+        names: dict[str, str] = {}
+        for part in parts:
+            doubles.update(part.doubles)
+            scheduled_for.update(part.scheduled_for)
+            names.update(part.names)
+        return cls(doubles, scheduled_for, names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,13 +204,15 @@ class Tracker:
         at, records = self._context.clock.now(), findings.records
         if not (records or findings.attributed or findings.unattributed):
             return
-        recorded = RecordedRuns({}, {}, {})
         last = max(0, len(records) - 1) // _RUNS_AT_ONCE * _RUNS_AT_ONCE
-        for first in range(0, last, _RUNS_AT_ONCE):
-            recorded |= await self._record_runs(records[first : first + _RUNS_AT_ONCE], at)
-        recorded |= await self._record_runs(
+        parts = [
+            await self._record_runs(records[first : first + _RUNS_AT_ONCE], at)
+            for first in range(0, last, _RUNS_AT_ONCE)
+        ]
+        newest = await self._record_runs(
             records[last:], at, attributed=findings.attributed, unattributed=findings.unattributed
         )
+        recorded = RecordedRuns.merge([*parts, newest])
         await self._context.publish_all(self._make_events(findings, recorded, at))
 
     async def _record_runs(
