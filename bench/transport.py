@@ -58,7 +58,7 @@ from bench import parts
 from bench.server import Api, Connection
 from scheduler.clock import SystemClock
 from scheduler.core.response import AttemptResponse
-from scheduler.upstream import ApiClient
+from scheduler.upstream.client import ApiClient
 from scheduler.upstream.tls import make_tls_context
 from scheduler.upstream.transport import PooledTransport
 from tests.defaults import target_config

@@ -11,9 +11,8 @@ from scheduler.core.policy import Policies
 from scheduler.core.secret import SecretKey
 from scheduler.daemon.context import TargetSettings
 from scheduler.localapi.config import ApiConfig, RunnerConfig
-from scheduler.settings import Settings, TargetSection
-from scheduler.settings.models import KEY_VARIABLE
-from scheduler.upstream import TargetConfig
+from scheduler.settings.models import KEY_VARIABLE, Settings, TargetSection
+from scheduler.upstream.target import TargetConfig
 
 _SECTION: Final = TargetSection(name="main", url="https://main.example", project_id="1")
 _POLICIES: Final = Settings().schedule.to_policies()

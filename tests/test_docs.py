@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import load
+from scheduler.settings.load import load
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [

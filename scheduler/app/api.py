@@ -15,8 +15,7 @@ from scheduler.localapi.server import LocalApi
 from scheduler.ops.http_server import HttpServer
 from scheduler.ops.logs import Log
 from scheduler.ops.systemd import Notifier
-from scheduler.settings import Settings
-from scheduler.settings.models import ApiSettings
+from scheduler.settings.models import ApiSettings, Settings
 
 _KEEP_ALIVE: Final = 75
 """Seconds for which an idle connection stays open.

@@ -38,8 +38,9 @@ from scheduler.ledger.lock import LedgerLock, locate_lock_file
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.ledger.wake import WakeSocket, locate_wake_file
-from scheduler.settings import Configuration, Settings, TargetSection
-from scheduler.upstream import ApiClient
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import Settings, TargetSection
+from scheduler.upstream.client import ApiClient
 
 _PRUNE_EVERY: Final = 3600.0
 _GUARD_EVERY: Final = 2.0

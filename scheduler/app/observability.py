@@ -30,7 +30,7 @@ from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.systemd import Notifier
 from scheduler.ops.views import describe_status
 from scheduler.ops.web import Pages, build_app
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 
 _T = TypeVar("_T")
 _MAX_CONNECTIONS: Final = 256

@@ -14,9 +14,9 @@ from scheduler.app.settings_mapping import make_upstream_config
 from scheduler.core.errors import SchedulerError
 from scheduler.core.model import InvalidAutomation
 from scheduler.core.status import RunOutputTail
-from scheduler.settings import Settings, TargetSection
 from scheduler.settings.addresses import SocketAddress, is_loopback
-from scheduler.upstream import ApiClient
+from scheduler.settings.models import Settings, TargetSection
+from scheduler.upstream.client import ApiClient
 from scheduler.upstream.target import ClientClock
 
 _ANSWER_TIMEOUT: Final = 2.0

@@ -8,8 +8,9 @@ from functools import partial
 from scheduler.core.cron.schedule import Schedule
 from scheduler.daemon.context import TargetSettings
 from scheduler.daemon.target_worker import Parse
-from scheduler.settings import Settings, TargetSection, load_key
-from scheduler.upstream import TargetConfig
+from scheduler.settings.keys import load_key
+from scheduler.settings.models import Settings, TargetSection
+from scheduler.upstream.target import TargetConfig
 
 
 def make_parser(settings: Settings) -> Parse:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.settings import Settings, load
+from scheduler.settings.load import load
+from scheduler.settings.models import Settings
 
 FILE_NAME: Final = "scheduler.toml"
 KEY_NAME: Final = "api-key"

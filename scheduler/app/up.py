@@ -17,9 +17,11 @@ from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.keys import ApiKeys, Scope
 from scheduler.localapi.schema import open_database
-from scheduler.settings import Configuration, TargetSection
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import TargetSection
 from scheduler.settings.registry import SettingPath, format_path
-from scheduler.upstream import ApiClient, Document, NewAutomation
+from scheduler.upstream.client import ApiClient, Document
+from scheduler.upstream.fields import NewAutomation
 
 _UNEXPECTED_END: Final = 1
 """The exit status when the API ended in good order although nobody asked `up` to stop."""

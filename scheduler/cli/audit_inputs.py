@@ -14,7 +14,7 @@ from scheduler.core.errors import SchedulerError
 from scheduler.core.model import Snapshot
 from scheduler.core.policy import Concurrency
 from scheduler.ledger.audit_queries import find_known_runs
-from scheduler.settings import Settings, TargetSection
+from scheduler.settings.models import Settings, TargetSection
 
 
 def find_patience(settings: Settings, automation_id: str, name: str) -> timedelta:

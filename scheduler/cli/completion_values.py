@@ -16,7 +16,7 @@ from scheduler.core.errors import SchedulerError
 
 if TYPE_CHECKING:
     from scheduler.database import Database
-    from scheduler.settings import Settings
+    from scheduler.settings.models import Settings
 
 _MAX_VALUES: Final = 200
 """Maximum number of proposed values."""

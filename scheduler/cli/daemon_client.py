@@ -8,8 +8,8 @@ from typing import IO, Any, Final
 
 from scheduler.core.command_line import advise_log, advise_start_daemon
 from scheduler.core.errors import ConfigurationError, NoAnswer, Unreachable
-from scheduler.settings import Settings
 from scheduler.settings.addresses import SocketAddress
+from scheduler.settings.models import Settings
 
 _PATIENCE: Final = 5.0
 _MAX_ANSWER_SIZE: Final = 16 * 2**20

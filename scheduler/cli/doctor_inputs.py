@@ -13,8 +13,9 @@ from scheduler.cli.ledger_probe import run_ledger_probe
 from scheduler.clock import SystemClock
 from scheduler.doctor.fact_collector import Installation, collect_facts
 from scheduler.doctor.facts import Facts
-from scheduler.settings import Configuration, Problem, SettingsError, SettingsUnreadable
 from scheduler.settings.keys import CREDENTIALS_VARIABLE
+from scheduler.settings.load import Configuration
+from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable
 
 _CREDENTIALS: Final = Path("/run/credentials/scheduler.service")
 """The credentials folder of the shipped systemd unit, while the unit runs.

@@ -22,7 +22,7 @@ from scheduler.core.command_line import STATE_DIR, format_daemon_command, set_ca
 from scheduler.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from scheduler.settings import Configuration
+    from scheduler.settings.load import Configuration
 
 FILE_NAME: Final = "scheduler.toml"
 """The name of the configuration file in a state directory."""
@@ -47,7 +47,7 @@ class Source:
         Raises `SettingsError`, and `ConfigurationError` when the state directory has no configuration or was
         moved.
         """
-        from scheduler.settings import load
+        from scheduler.settings.load import load
 
         file = self.file if self.state_dir is None else self._find_state_file(self.state_dir)
         configuration = load(file, os.environ)

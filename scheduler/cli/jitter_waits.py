@@ -24,7 +24,7 @@ from scheduler.ledger.history import Line
 from scheduler.ledger.not_due_lines import make_line
 from scheduler.ledger.occurrence_records import has_row
 from scheduler.ledger.versions import read_automation_versions, read_dst_rules
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 
 
 def derive_lines(

@@ -16,7 +16,7 @@ from scheduler.core.pauses import PauseSource
 from scheduler.core.terminal_text import to_printable
 from scheduler.ledger.automations import AutomationRow
 from scheduler.ledger.automations import read_automations as read_automation_rows
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 
 LedgerAutomation = tuple[AutomationRow, PlannedSchedule | InvalidSchedule]
 """An automation of the newest snapshot, with its schedule or the reason for an invalid schedule."""

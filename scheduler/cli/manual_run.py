@@ -21,8 +21,8 @@ from scheduler.core.model import Run, RunStatus
 from scheduler.core.response import AttemptAccepted, AttemptVerdict, MaybeStarted, NotStarted, judge
 from scheduler.core.terminal_text import to_printable
 from scheduler.ledger.operator_requests import announce_run, record_failed_run, record_started_run
-from scheduler.settings import Settings, TargetSection
-from scheduler.upstream import ApiClient, Document
+from scheduler.settings.models import Settings, TargetSection
+from scheduler.upstream.client import ApiClient, Document
 
 T = TypeVar("T")
 

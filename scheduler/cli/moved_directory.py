@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.settings import Configuration
+from scheduler.settings.load import Configuration
 from scheduler.settings.registry import SettingPath, format_path
 
 

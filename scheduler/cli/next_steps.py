@@ -11,8 +11,8 @@ from scheduler.core.command_line import format_command
 from scheduler.core.cron.schedule import InvalidSchedule
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import to_text_seconds
-from scheduler.settings import Settings, TargetSection
-from scheduler.upstream import Document
+from scheduler.settings.models import Settings, TargetSection
+from scheduler.upstream.client import Document
 
 
 def check_schedule(fields: Mapping[str, Any], settings: Settings) -> None:

@@ -15,7 +15,7 @@ from scheduler.core.pauses import EVERYTHING, PauseSource, find_pause_sources
 from scheduler.core.status import OperatorPause
 from scheduler.ledger.history import read_named_pauses
 from scheduler.ledger.targets import read_targets
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from scheduler.ledger.targets import move_target, note_restoration, read_targets
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.runner.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
-from scheduler.settings import Settings, TargetSection
 from scheduler.settings.addresses import is_loopback
+from scheduler.settings.models import Settings, TargetSection
 
 _FOLDER_ADVICE: Final = {
     LEDGER: "name the ledger by --config, or install the daemon first",

@@ -15,9 +15,9 @@ from scheduler.clock import SystemClock
 from scheduler.core.automation_filter import find_id
 from scheduler.core.command_line import advise_start_api
 from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
-from scheduler.settings import TargetSection
 from scheduler.settings.addresses import is_loopback
-from scheduler.upstream import ApiClient, Document
+from scheduler.settings.models import TargetSection
+from scheduler.upstream.client import ApiClient, Document
 
 T = TypeVar("T")
 

@@ -45,13 +45,13 @@ from scheduler.doctor.probes.time_limit import limit_time, run_abandonable
 from scheduler.localapi.runner.sizes import RunSize, measure
 from scheduler.localapi.runner.start_failure import explain_start_failure
 from scheduler.localapi.runner.workspace import Workspace
-from scheduler.settings import Configuration, Problem, Settings, SettingsError, TargetSection, load
 from scheduler.settings.keys import find_key_place
-from scheduler.settings.models import RunnerSettings
+from scheduler.settings.load import Configuration, load
+from scheduler.settings.models import RunnerSettings, Settings, TargetSection
+from scheduler.settings.problems import Problem, SettingsError
 from scheduler.settings.registry import make_variable_name
 from scheduler.settings.sources import FILE_VARIABLE
-from scheduler.upstream import TargetConfig
-from scheduler.upstream.target import ClientClock
+from scheduler.upstream.target import ClientClock, TargetConfig
 
 PATIENCE: Final = 60.0
 """Seconds after which any fact counts as unknown."""

@@ -14,9 +14,10 @@ from scheduler.core.model import Automation, Snapshot
 from scheduler.ledger.automations import AutomationRow
 from scheduler.ledger.summary import LedgerRecord
 from scheduler.ledger.targets import LedgerTarget
-from scheduler.settings import Configuration, Problem, Settings, TargetSection
 from scheduler.settings.keys import KeyPlace
-from scheduler.settings.models import RunnerSettings
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import RunnerSettings, Settings, TargetSection
+from scheduler.settings.problems import Problem
 
 PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 TRUST_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")

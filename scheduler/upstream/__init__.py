@@ -2,9 +2,3 @@
 
 This package contains all code that sends HTTP to a target.
 """
-
-from scheduler.upstream.client import ApiClient, Document
-from scheduler.upstream.fields import AutomationEdit, NewAutomation
-from scheduler.upstream.target import TargetConfig
-
-__all__ = ["ApiClient", "AutomationEdit", "Document", "NewAutomation", "TargetConfig"]

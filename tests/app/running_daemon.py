@@ -16,7 +16,7 @@ import pytest
 
 from scheduler.app.daemon import Daemon
 from scheduler.core.events import DaemonStarted, Event
-from scheduler.settings import Configuration, load
+from scheduler.settings.load import Configuration, load
 from tests.fault_server import FaultServer, Received, by_request, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, KEY
 

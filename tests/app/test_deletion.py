@@ -22,8 +22,8 @@ from scheduler.core.events import AutomationRemoved, Event, OccurrenceConcluded,
 from scheduler.core.model import Reason, RunStatus
 from scheduler.localapi.runner.run_results import DELETED_ERROR
 from scheduler.localapi.server import LocalApi
-from scheduler.settings import load
-from scheduler.upstream import ApiClient
+from scheduler.settings.load import load
+from scheduler.upstream.client import ApiClient
 from scheduler.upstream.transport import Transport
 from tests.fault_server import until
 from tests.localapi.support import COLLECTION, Clock, Served, serving

@@ -18,7 +18,7 @@ from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger
-from scheduler.settings import load
+from scheduler.settings.load import load
 from tests.ledger.support import automation, run, version
 
 

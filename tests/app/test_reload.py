@@ -16,7 +16,7 @@ from scheduler.core.instants import from_text
 from scheduler.core.policy import Concurrency
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.occurrence_records import RecordedPolicy
-from scheduler.upstream import ApiClient
+from scheduler.upstream.client import ApiClient
 from scheduler.upstream.transport import PooledTransport
 from tests.app.running_daemon import another, living
 from tests.defaults import make_policies

@@ -13,7 +13,8 @@ from scheduler.clock import SystemClock
 from scheduler.core.status import RunOutputTail
 from scheduler.localapi.keys import Scope
 from scheduler.ops.http_server import HttpServer
-from scheduler.settings import Settings, load
+from scheduler.settings.load import load
+from scheduler.settings.models import Settings
 from tests.localapi.support import Served, serving
 from tests.ports import free_port
 

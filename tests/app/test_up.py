@@ -24,7 +24,7 @@ from scheduler.app.up import DEMO, run_up
 from scheduler.cli.commands.up import command, describe_command_fault
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
-from scheduler.settings import Configuration, load
+from scheduler.settings.load import Configuration, load
 from tests.localapi.support import alive
 from tests.operated import PATIENCE, Place, Running, environment, page, place, until
 from tests.ports import free_port

@@ -36,7 +36,7 @@ from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.server import LocalApi
 from scheduler.localapi.store import AcceptedRun, AutomationRef, Store
-from scheduler.settings import load
+from scheduler.settings.load import load
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 from tests.defaults import api_config
 from tests.ledger.support import MAIN, at, claim, stand

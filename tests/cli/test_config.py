@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.app.state_directory import prepare_folder
-from scheduler.settings import load
+from scheduler.settings.load import load
 from tests.cli.conftest import Scheduler
 
 

@@ -18,7 +18,7 @@ from scheduler.core.instants import from_text
 from scheduler.ledger.history import Line
 from scheduler.ledger.not_due_lines import make_line
 from scheduler.ledger.schema import open_for_reading
-from scheduler.settings import load
+from scheduler.settings.load import load
 from tests.audit.support import recorded, spoil
 from tests.cli.conftest import Scheduler
 from tests.daemon.world import NOON, World

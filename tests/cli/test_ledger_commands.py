@@ -17,7 +17,7 @@ from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigi
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import read_pauses
 from scheduler.ledger.schema import open_for_reading
-from scheduler.settings import load
+from scheduler.settings.load import load
 from tests.cli.conftest import Done, Scheduler
 from tests.ledger.support import (
     HOURLY,

@@ -12,7 +12,7 @@ from scheduler.core.instants import to_text_seconds
 from scheduler.core.occurrence_log import WAITS_FOR, Cause
 from scheduler.core.status import FailingAutomations, PlacesStatus, TargetStatus, WaitsStatus
 from scheduler.ops.views import make_status
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 from tests.ops.support import FAILED_RUN, ID, NO_WAITS, NOW, STATUS, TARGET, WAITS
 
 

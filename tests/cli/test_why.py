@@ -14,7 +14,7 @@ from scheduler.app.settings_mapping import make_policy_texts
 from scheduler.cli.times import parse_time
 from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
 from scheduler.ledger.sqlite import SqliteLedger
-from scheduler.settings import load
+from scheduler.settings.load import load
 from tests.cli.conftest import Scheduler
 from tests.ledger.support import (
     MAIN,

@@ -27,8 +27,9 @@ from scheduler.doctor.facts import (
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from scheduler.ledger.summary import LedgerRecord
 from scheduler.ledger.targets import LedgerTarget
-from scheduler.settings import Configuration, Settings
 from scheduler.settings.keys import KeyPlace
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import Settings
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
 FILE = Path("/etc/scheduler/scheduler.toml")

@@ -9,7 +9,10 @@ from scheduler.doctor.checks import run_checks
 from scheduler.doctor.checks.configuration import check
 from scheduler.doctor.facts import Facts, UnknownFact, ZoneFacts
 from scheduler.doctor.findings import Status
-from scheduler.settings import Configuration, Origin, Problem, Settings
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import Settings
+from scheduler.settings.problems import Problem
+from scheduler.settings.sources import Origin
 from tests.counting import count_lines
 from tests.doctor.support import (
     FILE,

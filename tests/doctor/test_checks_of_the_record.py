@@ -12,7 +12,7 @@ from scheduler.doctor.facts import DiskFacts, Facts, FileFacts, ProcessFacts, St
 from scheduler.doctor.findings import Status
 from scheduler.ledger.summary import LedgerRecord
 from scheduler.ledger.targets import LedgerTarget
-from scheduler.settings import Configuration
+from scheduler.settings.load import Configuration
 from tests.doctor.support import (
     DISK,
     EMBEDDED,

@@ -22,8 +22,8 @@ from scheduler.doctor.facts import EmbeddedFacts, Facts, LedgerFacts, ProcessFac
 from scheduler.doctor.findings import Status
 from scheduler.doctor.probes.host import find_process
 from scheduler.localapi.runner.workspace import Workspace
-from scheduler.settings import Configuration, load
 from scheduler.settings.addresses import SocketAddress
+from scheduler.settings.load import Configuration, load
 from tests.doctor.support import file, program, serving, settings
 from tests.fault_server import Visit, always, fault_server, response, until
 from tests.ports import free_port

@@ -11,8 +11,10 @@ from scheduler.doctor.checks import run_checks
 from scheduler.doctor.facts import Facts, KeyFacts, UnknownFact
 from scheduler.doctor.findings import CheckFinding, Status
 from scheduler.ledger.targets import LedgerTarget
-from scheduler.settings import Configuration, Origin, Settings
 from scheduler.settings.keys import KeyPlace
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import Settings
+from scheduler.settings.sources import Origin
 from tests.doctor.support import (
     FILE,
     HEALTHY,

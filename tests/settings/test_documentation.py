@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import load, sources
+from scheduler.settings import sources
+from scheduler.settings.load import load
 from scheduler.settings.registry import SETTINGS, Setting
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from scheduler.settings import load
+from scheduler.settings.load import load
 from scheduler.settings.registry import SETTINGS
 
 EXAMPLE = (Path(__file__).parents[2] / "deploy" / "scheduler.toml").read_text()

@@ -11,7 +11,8 @@ import pytest
 
 from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.secret import SecretKey
-from scheduler.settings import TargetSection, UnusableKey, load_key
+from scheduler.settings.keys import UnusableKey, load_key
+from scheduler.settings.models import TargetSection
 
 SECRET = "phx_abcdefghijklmnop"
 

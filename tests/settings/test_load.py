@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import (
-    Configuration,
-    Problem,
-    SettingsError,
-    SettingsUnreadable,
-    load,
-    make_option_assignment,
-    sources,
-)
+from scheduler.settings import sources
+from scheduler.settings.load import Configuration, load
+from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable
+from scheduler.settings.sources import make_option_assignment
 
 TARGET = '[[target]]\nurl = "https://a.example"\nproject_id = "1"\n'
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import Settings, load
+from scheduler.settings.load import load
+from scheduler.settings.models import Settings
 
 ID = "0192c4e8-1111-7abc-8def-000000000001"
 TEXT = f"""

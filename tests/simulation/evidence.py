@@ -18,7 +18,7 @@ from scheduler.core.events import OccurrenceConcluded, SnapshotFailed, SnapshotT
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence, make_idempotency_key
 from scheduler.core.policy import Policies
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 from tests.simulation.api import StartedRun
 from tests.simulation.counting import list_instants
 from tests.simulation.network import Link, Sent, Shown

@@ -28,8 +28,9 @@ from scheduler.database import Database
 from scheduler.ops.bus import Bus
 from scheduler.ops.event_log import EventLogger
 from scheduler.ops.metrics import Metrics
-from scheduler.settings import Settings
-from scheduler.upstream import ApiClient, TargetConfig
+from scheduler.settings.models import Settings
+from scheduler.upstream.client import ApiClient
+from scheduler.upstream.target import TargetConfig
 from tests.mortal_process import OWNER, MortalProcess
 from tests.simulation.disk import OpenFile
 from tests.simulation.network import Wire

@@ -25,7 +25,8 @@ from scheduler.daemon.clock import back_off
 from scheduler.ledger.operator_requests import Pause as PauseRow
 from scheduler.ledger.operator_requests import pause as pause_in
 from scheduler.ledger.operator_requests import resume as resume_in
-from scheduler.settings import Configuration, Settings
+from scheduler.settings.load import Configuration
+from scheduler.settings.models import Settings
 from tests.mortal_process import use_owned_tasks
 from tests.simulation import script as s
 from tests.simulation.api import SimulatedApi

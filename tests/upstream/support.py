@@ -9,7 +9,8 @@ import uvloop
 
 from scheduler.clock import SystemClock
 from scheduler.core.events import RequestEnded
-from scheduler.upstream import ApiClient, TargetConfig
+from scheduler.upstream.client import ApiClient
+from scheduler.upstream.target import TargetConfig
 from tests.defaults import target_config
 from tests.fault_server import FaultServer
 

@@ -18,7 +18,8 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import InvalidAutomation
 from scheduler.core.response import AttemptResponse
-from scheduler.upstream import ApiClient, NewAutomation
+from scheduler.upstream.client import ApiClient
+from scheduler.upstream.fields import NewAutomation
 from tests.defaults import target_config
 from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until
 from tests.ports import free_port

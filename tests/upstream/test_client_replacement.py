@@ -6,7 +6,7 @@ import pytest
 
 from scheduler.clock import SystemClock
 from scheduler.core.response import AttemptResponse
-from scheduler.upstream import ApiClient
+from scheduler.upstream.client import ApiClient
 from tests.fault_server import Visit, always, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, client, target
 

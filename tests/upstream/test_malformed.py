@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, Snapshot
 from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
-from scheduler.upstream import Document
+from scheduler.upstream.client import Document
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Received, always, by_request, fault_server, response
 from tests.upstream.support import AUTOMATION, ID, client

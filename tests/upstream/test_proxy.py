@@ -14,7 +14,7 @@ from scheduler.clock import SystemClock
 from scheduler.core.errors import UpstreamError
 from scheduler.core.proxy import Proxy
 from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
-from scheduler.upstream import ApiClient
+from scheduler.upstream.client import ApiClient
 from tests.fault_server import Behaviour, FaultServer, Visit, always, fault_server, response
 from tests.http_proxy import http_proxy
 from tests.ports import free_port

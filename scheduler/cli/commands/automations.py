@@ -27,7 +27,8 @@ from scheduler.core.instants import from_text
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.upstream import ApiClient, AutomationEdit, Document
+    from scheduler.upstream.client import ApiClient, Document
+    from scheduler.upstream.fields import AutomationEdit
 
 T = TypeVar("T")
 

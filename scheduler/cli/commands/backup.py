@@ -14,7 +14,7 @@ from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.database.backup import DatabaseKind
-    from scheduler.settings import Settings
+    from scheduler.settings.models import Settings
 
 _EXAMPLES = ("scheduler backup /var/backups/scheduler-2026-11-26.backup",)
 

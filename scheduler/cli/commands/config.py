@@ -13,7 +13,9 @@ from scheduler.cli.output import Cell, Column, Json, print_json, print_line, pri
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.settings import Assignment, Configuration, SettingsError
+    from scheduler.settings.load import Configuration
+    from scheduler.settings.problems import SettingsError
+    from scheduler.settings.sources import Assignment
 
 _KEY: Final = re.compile(r"phx_[\w-]*")  # a personal API key, wherever it may have been put
 
@@ -51,7 +53,7 @@ def validate_settings(source: Source, *, as_json: bool) -> None:
     Exit status 0: the configuration is right. 1: it has mistakes, and all of them are printed. With --json,
     one line per mistake.
     """
-    from scheduler.settings import SettingsError, SettingsUnreadable
+    from scheduler.settings.problems import SettingsError, SettingsUnreadable
 
     try:
         configuration = source.load()

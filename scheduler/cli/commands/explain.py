@@ -13,7 +13,7 @@ from scheduler.cli.output import print_json, print_lines, print_to_stderr
 from scheduler.cli.times import now
 
 if TYPE_CHECKING:
-    from scheduler.settings import Settings
+    from scheduler.settings.models import Settings
 
 _EXAMPLES = (
     "scheduler explain nightly-report",

@@ -13,7 +13,7 @@ from scheduler.cli.times import now
 
 if TYPE_CHECKING:
     from scheduler.cli.upcoming_fires import PlannedSchedule
-    from scheduler.settings import Settings
+    from scheduler.settings.models import Settings
 
 _EXAMPLES = (
     "scheduler next --cron '30 2 * * *' --timezone Europe/Berlin --from 2026-03-28T00:00:00Z",

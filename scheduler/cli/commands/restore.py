@@ -15,7 +15,7 @@ from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.cli.restoration import RestoredDatabase
-    from scheduler.settings import Settings
+    from scheduler.settings.models import Settings
 
 _EXAMPLES = (
     "scheduler restore /var/backups/scheduler-2026-11-26.backup",

@@ -14,7 +14,8 @@ from scheduler.core.command_line import format_command, set_caller
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.settings import Configuration, Settings
+    from scheduler.settings.load import Configuration
+    from scheduler.settings.models import Settings
 
 _COMMANDS: Final = ("history", "next", "status", "check", "automations list", "runs list")
 _DEMO_COMMANDS: Final = ("history --automation demo", *_COMMANDS, "automations run demo")

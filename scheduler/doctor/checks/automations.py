@@ -11,7 +11,7 @@ from scheduler.core.pauses import PauseSource
 from scheduler.core.policy import Concurrency, Policies, compute_jitter
 from scheduler.doctor.facts import Facts
 from scheduler.ledger.automations import AutomationRow
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from scheduler.doctor.checks.shortage import choose_stretch, describe_shortage, 
 from scheduler.doctor.facts import ApiFacts, Facts, TargetFacts
 from scheduler.doctor.findings import CheckFinding, Subject
 from scheduler.ledger.automations import AutomationRow
-from scheduler.settings import Settings, TargetSection
+from scheduler.settings.models import Settings, TargetSection
 from scheduler.settings.units import format_duration
 
 _CLOUD: Final = ("posthog.com", 480, 4800)

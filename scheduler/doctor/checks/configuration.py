@@ -7,7 +7,7 @@ from typing import Final
 
 from scheduler.doctor.facts import Facts
 from scheduler.doctor.findings import CheckFinding, Subject
-from scheduler.settings import Settings
+from scheduler.settings.models import Settings
 from scheduler.settings.registry import format_path
 from scheduler.settings.units import format_duration
 

@@ -12,7 +12,7 @@ from scheduler.doctor.findings import CheckFinding, Subject, split_advice
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from scheduler.ledger.summary import LedgerRecord
 from scheduler.ledger.targets import LedgerTarget, normalize_url
-from scheduler.settings import TargetSection
+from scheduler.settings.models import TargetSection
 
 _NEWEST_VERSION: Final = len(MIGRATIONS)
 _WEEK: Final = 7

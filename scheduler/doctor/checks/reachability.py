@@ -21,8 +21,8 @@ from scheduler.doctor.facts import (
     UnknownFact,
 )
 from scheduler.doctor.findings import CheckFinding, Subject, split_advice
-from scheduler.settings import TargetSection
 from scheduler.settings.addresses import is_loopback
+from scheduler.settings.models import TargetSection
 
 _SOON: Final = timedelta(days=14)
 _UNKNOWN_AUTHORITY: Final = (2, 20, 21)

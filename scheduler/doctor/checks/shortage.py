@@ -10,7 +10,7 @@ from scheduler.core.instants import JUST_BEFORE, to_text_seconds
 from scheduler.core.policy import CatchUp, compute_start_within
 from scheduler.core.quantities import describe_span, pluralize
 from scheduler.doctor.checks.automations import RecurringAutomation
-from scheduler.settings import TargetSection
+from scheduler.settings.models import TargetSection
 
 MAX_OCCURRENCES: Final = 20_000
 """The largest number of simulated occurrences; the simulation takes some seconds.

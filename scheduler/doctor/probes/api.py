@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.core.errors import ConfigurationError, UpstreamError
 from scheduler.doctor.facts import ApiFacts, Refusal
-from scheduler.upstream import ApiClient, TargetConfig
-from scheduler.upstream.target import ClientClock
+from scheduler.upstream.client import ApiClient
+from scheduler.upstream.target import ClientClock, TargetConfig
 
 if TYPE_CHECKING:
     from scheduler.core.events import RequestEnded
