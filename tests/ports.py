@@ -13,7 +13,7 @@ from typing import Final
 
 _FIRST: Final = 20_000
 _BEHIND: Final = 32_768
-_STRIDE: Final = 8
+_STRIDE: Final = 64
 """Processes that test side by side begin at different ports of so many, and go on in steps of as many."""
 
 

@@ -10,8 +10,8 @@ import socket
 import stat
 import subprocess
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -52,8 +52,24 @@ class _Announced(Exception):
     """The API answers, and the daemon is about to start."""
 
 
+class _Served:
+    """The API in this process, in place of a child process."""
+
+    async def wait_ready(self) -> bool:
+        return True
+
+
+@asynccontextmanager
+async def _serve_here(folder: Path) -> AsyncIterator[_Served]:
+    """Serve the API of a state directory without another process, whose start takes most of a second."""
+    async with run_api(load(folder / state_directory.FILE_NAME, {}).settings):
+        yield _Served()
+
+
 def begin(folder: Path, *, demo: bool = False, environ: Mapping[str, str] | None = None) -> str:
-    """What `up` does until it starts the daemon; the key that it has then comes back."""
+    """What `up` does until it starts the daemon; the key that it has then comes back. The tests of two
+    processes, below, start the API as `up` does.
+    """
     variables = environ or {}
 
     def announce() -> None:
@@ -63,8 +79,10 @@ def begin(folder: Path, *, demo: bool = False, environ: Mapping[str, str] | None
         return load(folder / state_directory.FILE_NAME, variables)
 
     prepare_folder(folder, variables)
-    with pytest.raises(_Announced):
-        asyncio.run(run_up(folder, configuration, announce, demo=demo))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("scheduler.app.up.start_api", _serve_here)
+        with pytest.raises(_Announced):
+            asyncio.run(run_up(folder, configuration, announce, demo=demo))
     return read_key(folder / KEY_NAME)
 
 
@@ -392,9 +410,16 @@ def start(here: Place, folder: Path) -> tuple[Running, int]:
     return running, api_process(folder)
 
 
-def test_sigterm_to_the_daemon_ends_both_the_api_last(here: Place, folder: Path) -> None:
+def test_an_api_that_stands_still_does_not_delay_the_daemon_and_sigterm_ends_both_the_api_last(
+    here: Place, folder: Path
+) -> None:
     running, api = start(here, folder)
     assert api != running.process.pid
+    listen = load(folder / state_directory.FILE_NAME, {}).settings.server.listen
+    assert listen is not None
+    os.kill(api, signal.SIGSTOP)
+    assert page(listen.port, "/healthz")[0] == 200
+    os.kill(api, signal.SIGCONT)
     assert running.stop() == 0
     assert not alive(api)
     assert [line["event"] for line in running.log][-2:] == ["daemon.stopping", "daemon.stopped"]
@@ -460,16 +485,6 @@ def test_nothing_of_the_api_outlives_a_daemon_that_was_killed(here: Place, folde
     until(lambda: not alive(api), "the API to end")
     again, _ = start(here, folder)  # the database and both addresses are free
     assert again.stop() == 0
-
-
-def test_an_api_that_stands_still_does_not_delay_the_daemon(here: Place, folder: Path) -> None:
-    running, api = start(here, folder)
-    listen = load(folder / state_directory.FILE_NAME, {}).settings.server.listen
-    assert listen is not None
-    os.kill(api, signal.SIGSTOP)
-    assert page(listen.port, "/healthz")[0] == 200
-    os.kill(api, signal.SIGCONT)
-    assert running.stop() == 0
 
 
 def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(here: Place, folder: Path) -> None:
