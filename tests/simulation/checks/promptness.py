@@ -310,7 +310,15 @@ def _find_impatient(evidence: Evidence, link: Link, wait: AskedWait, end: dateti
 
 
 def _knew(evidence: Evidence, wait: AskedWait, request: Request) -> bool:
-    """Return whether a later process can be expected to know of a wait."""
+    """Return whether a later process can be expected to know of a wait.
+
+    A ledger from a backup holds no wait that began after the backup.
+    """
+    if any(
+        each.backed_up <= wait.at + _RECORDED_WITHIN and wait.at < each.restored <= request.at
+        for each in evidence.world.restorations
+    ):
+        return False
     heard_by = evidence.process(wait.process)
     ended = heard_by.ended_at or request.at
     had_time = ended - wait.at > _RECORDED_WITHIN and not evidence.is_ledger_in_trouble(wait.at, ended)

@@ -220,7 +220,7 @@ def _mistaken(evidence: Evidence, row: Row, run: StartedRun) -> Iterator[Violati
     sent = evidence.sent.get(evidence.key(row.occurrence), [])
     if row.reason != "found":
         yield _violation("accepted", f"{row.reason} by run {run.id}, which was not started for it", row)
-    elif not _looks_like_ours(evidence, row, run, sent) and not _turned_up_late(evidence, run, sent):
+    elif not _looks_like_ours(evidence, row, run, sent) and not _appeared_late(evidence, row, run, sent):
         yield _violation(
             "adopted",
             f"run {run.id} at {run.at:%H:%M:%S.%f}, which began at another time than what was sent: {sent}",
@@ -245,14 +245,21 @@ def _looks_like_ours(evidence: Evidence, row: Row, run: StartedRun, sent: list[S
     return False
 
 
-def _turned_up_late(evidence: Evidence, run: StartedRun, sent: list[Sent]) -> bool:
-    """Whether it began when a reading had shown that nothing was started, and before anything was sent
-    again.
+def _appeared_late(evidence: Evidence, row: Row, run: StartedRun, sent: list[Sent]) -> bool:
+    """Return whether the run began after a reading had shown that nothing was started, and before the next
+    request (RECONCILE-5).
+
+    An attempt of a killed process without a request counts: the next process cannot know that nothing was
+    sent.
     """
-    if not sent or sent[-1].at > run.at:
+    if sent and sent[-1].at > run.at:
         return False
-    settled = (sent[-1].ended or sent[-1].at) + evidence.settle(sent[-1].at, run.at)
-    return any(each.begun >= settled for each in evidence.shown(run.automation_id, sent[-1].at, run.at))
+    maybe_sent = [each.written_at for each in row.attempts if each.result in {None, "unknown"}]
+    ends = [each.ended or each.at for each in sent] + [each for each in maybe_sent if each <= run.at]
+    if not ends:
+        return False
+    settled = max(ends) + evidence.settle(max(ends), run.at)
+    return any(each.begun >= settled for each in evidence.shown(run.automation_id, max(ends), run.at))
 
 
 def _disregarded(evidence: Evidence, row: Row, runs: list[StartedRun]) -> Iterator[Violation]:
