@@ -31,7 +31,8 @@ class UnknownAttempt:
     """An attempt with an unknown outcome.
 
     ``sent`` is the earliest instant of its first byte, ``ended`` its end. ``settle_time`` is in seconds.
-    ``sent_by_api`` is the API's clock at ``sent``, None if unknown.
+    ``sent_by_api`` is the API's clock at ``sent``, None if unknown. ``recorded_end`` is set for an attempt
+    whose ``ended`` is only an upper bound: its end by the wall clock, which may have been set since.
     """
 
     baseline: str | None
@@ -39,6 +40,15 @@ class UnknownAttempt:
     ended: float
     settle_time: float
     sent_by_api: datetime | None = None
+    recorded_end: float | None = None
+
+    @property
+    def last_begin(self) -> float:
+        """Latest begin of a run that is surely the run of this attempt.
+
+        A later run may be the run of the attempt, or may hide this run.
+        """
+        return (self.ended if self.recorded_end is None else self.recorded_end) + self.settle_time
 
     @property
     def settles_at(self) -> float:
@@ -75,7 +85,7 @@ def reconcile(
         if not began:
             return ReconcileResult.UNDECIDED
         if max(began) >= doubt.sent - margin:
-            ours = any(doubt.sent - margin <= each <= doubt.settles_at + margin for each in began)
+            ours = any(doubt.sent - margin <= each <= doubt.last_begin + margin for each in began)
             is_ours = ours and not taken(reading.run_id)
             return ReconcileResult.FOUND if is_ours else ReconcileResult.COVERED
     if earlier is not None and earlier.run_id == reading.run_id and reading.begun >= doubt.settles_at:

@@ -138,13 +138,14 @@ class Reconciler:
 
         The instants of an attempt from another process come from the wall clock, which may have been set
         since. When the API's clock shows another age, the attempt counts as ended at the start of this
-        process. Without a clock offset at the send, the attempt may have been sent at any earlier time.
+        process. Without a clock offset at the send, the attempt may have been sent at any earlier time, and
+        only a run near the recorded end is surely the attempt's run.
         """
         offset, clock = self._context.upstream.clock_offset, self._context.clock
         if unknown.ended >= self._since or offset is None:
             return unknown
         if unknown.sent_by_api is None:
-            return replace(unknown, sent=float("-inf"), ended=self._since)
+            return replace(unknown, sent=float("-inf"), ended=self._since, recorded_end=unknown.ended)
         sent = clock.boottime() - (clock.now() - unknown.sent_by_api).total_seconds() - offset[0]
         if abs(sent - unknown.sent) <= 2 * offset[1]:
             return unknown

@@ -828,12 +828,21 @@ def test_the_next_process_finds_a_run_that_a_clock_ahead_sent_before_all_clocks_
 
 
 @pytest.mark.parametrize(
-    ("first", "then"), [(-430.0, 560.0), (-430.0, 430.0), (40.0, -40.0), (40.0, 0.0), (-50.0, 20.0)]
+    ("first", "then", "reason"),
+    [
+        (40.0, -40.0, Reason.FOUND),
+        (40.0, 0.0, Reason.FOUND),
+        (-50.0, 20.0, Reason.FOUND),
+        (-430.0, 560.0, Reason.COVERED),  # the run seems to begin minutes later, as the run of a person does
+        (-430.0, 430.0, Reason.COVERED),
+    ],
 )
-def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_that_nobody_could_compare(
-    first: float, then: float
+def test_a_run_sent_by_a_clock_that_nobody_could_compare_is_found_when_it_begins_near_the_recorded_end(
+    first: float, then: float, reason: Reason
 ) -> None:
-    """The list could not be read since it was set, and it is set again before the next start."""
+    """The list could not be read since the clock was set, and the clock is set again before the next
+    start.
+    """
 
     async def story(world: World) -> None:
         automation = world.api.create("* * * * *")
@@ -853,10 +862,12 @@ def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_tha
         await world.after(90.0)
         world.start()
         await world.after(20.0)
-        assert [row.run_id for row in world.ledger.rows.values() if row.reason == Reason.FOUND] == [
-            world.api.runs[1].id
-        ]
-        assert world.told(RunDoubled) == []
+        run = world.api.runs[1]
+        (row,) = [row for row in world.ledger.rows.values() if row.reason in {Reason.FOUND, Reason.COVERED}]
+        is_found = reason is Reason.FOUND
+        assert (row.reason, row.run_id) == (reason, run.id if is_found else None)
+        assert [doubled.run_id for doubled in world.told(RunDoubled)] == ([] if is_found else [run.id])
+        assert len({run.key for run in world.api.runs}) == len(world.api.runs)
         assert world.told(RunForeign) == []
 
     in_world(story, policies=make_policies(start_within=timedelta(hours=1)))
