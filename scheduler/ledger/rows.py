@@ -1,9 +1,10 @@
 """Values from rows: each field of a value is the column of the same name."""
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, TypeVar, get_type_hints
 
 from scheduler.core.instants import from_optional_text, from_text
@@ -24,8 +25,8 @@ def parse_rows(kind: type[T], rows: sqlite3.Cursor) -> list[T]:
     """
     columns = [column for column, *_ in rows.description]
     fields = [
-        (field, columns.index(field), _choose_conversion(hint))
-        for field, hint in get_type_hints(kind).items()
+        (field, columns.index(field), convert)
+        for field, convert in _find_conversions(kind).items()
         if field in columns
     ]
     return [kind(**{field: convert(row[index]) for field, index, convert in fields}) for row in rows]
@@ -34,6 +35,12 @@ def parse_rows(kind: type[T], rows: sqlite3.Cursor) -> list[T]:
 def parse_first(kind: type[T], rows: sqlite3.Cursor) -> T | None:
     """Make a value of the first row; None without a row."""
     return next(iter(parse_rows(kind, rows)), None)
+
+
+@cache
+def _find_conversions(kind: Hashable) -> Mapping[str, Callable[[Any], object]]:
+    """Return the conversion of each field. The hints are read once: to resolve them takes long."""
+    return {field: _choose_conversion(hint) for field, hint in get_type_hints(kind).items()}
 
 
 def _choose_conversion(hint: Any) -> Callable[[Any], object]:
