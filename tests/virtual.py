@@ -61,17 +61,21 @@ class VirtualClock:
     """The clocks of a machine whose loop is in virtual time. It can be set, and it can sleep."""
 
     def __init__(self, start: datetime = START) -> None:
-        self._start = start
+        self._start = self._shown = start
+        self._shown_at = 0.0  # the boot time of the instant shown last: most readings follow another at once
         self._stepped = timedelta(0)
         self._suspended = 0.0
 
     def now(self) -> datetime:
         """The machine's wall clock, as right or wrong as it was set."""
-        return self.true_now() + self._stepped
+        return self.true_now() + self._stepped if self._stepped else self.true_now()
 
     def true_now(self) -> datetime:
         """What a clock on another machine shows, which nobody sets."""
-        return self._start + timedelta(seconds=self.boottime())
+        boottime = self.boottime()
+        if boottime != self._shown_at:
+            self._shown_at, self._shown = boottime, self._start + timedelta(seconds=boottime)
+        return self._shown
 
     def boottime(self) -> float:
         """Since the beginning, also those that were slept through."""

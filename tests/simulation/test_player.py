@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.player import Player
 
 _LONG = ("soak", "--from", "0", "--seeds", "1000", "--jobs", "1")
-_SHORT = ("story", "polls starved by fires")
+_SHORT = ("story", "nothing can be planned")
 
 
 def _copy_of(player: Player) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import commands, load
 from tests.simulation.drawing import draw
 from tests.simulation.load_sabotages import LOAD_SABOTAGES, TOLD_BY
 from tests.simulation.player import Played, Player
@@ -20,7 +21,7 @@ from tests.simulation.stories import SMALL
 pytestmark = pytest.mark.timeout(600)  # a machine that is busy with other things
 _ROOT = Path(__file__).parents[2]
 _SEEDS = 60
-_AT_ONCE = 10
+_OTHERS = 6  # worlds under load, and as many of commands
 
 NOTICED_BY = {
     "claim not durable": 60,
@@ -52,11 +53,18 @@ def player() -> Iterator[Player]:
         yield player
 
 
-@pytest.mark.parametrize("begin", range(0, _SEEDS, _AT_ONCE))
-def test_whatever_happens_every_occurrence_has_its_one_true_outcome(player: Player, begin: int) -> None:
-    played = player.play("soak", "--from", str(begin), "--seeds", str(_AT_ONCE), "--jobs", "1")
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *range(_SEEDS),
+        *range(load.FIRST_SEED, load.FIRST_SEED + _OTHERS),
+        *range(commands.FIRST_SEED, commands.FIRST_SEED + _OTHERS),
+    ],
+)
+def test_whatever_happens_every_occurrence_has_its_one_true_outcome(player: Player, seed: int) -> None:
+    played = player.play(str(seed), "--whole")
     assert played.status == 0, played.text
-    assert f"{_AT_ONCE + 2} seeds" in played.text  # one of them under load, and one of commands
+    assert played.text == f"seed {seed}: nothing is violated\n"
 
 
 @pytest.mark.parametrize("name", SMALL)
