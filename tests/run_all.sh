@@ -15,7 +15,7 @@ env --default-signal=INT "$pytest" -n $((3 * cores)) --dist loadscope --no-loads
     >"$waiting_output" 2>&1 &
 waiting=$!
 # Of these tests, too, some wait for a process or a connection: one worker more than cores has something to do.
-env --default-signal=INT nice "$pytest" -n $((cores + 1)) --dist worksteal -m 'not waiting' &
+env --default-signal=INT nice -n 5 "$pytest" -n $((cores + 1)) --dist worksteal -m 'not waiting' &
 others=$!
 
 # Waits for the end of process $1, also when a signal interrupts `wait`, and returns the exit status of the process.

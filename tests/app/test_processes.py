@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import sqlite3
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli import run
 from scheduler.core.instants import to_text
 from scheduler.ledger.lock import LedgerLock, locate_lock_file
 from scheduler.ledger.wake import locate_wake_file
+from tests.app.conftest import Within
 from tests.fault_server import Visit, fault_server, response
 from tests.fault_server import until as until_async
-from tests.operated import KEY, Place, environment, page, place, until
+from tests.operated import KEY, Place, page, place, until
 from tests.ports import free_port
 from tests.upstream.support import AUTOMATION
 
@@ -58,23 +57,6 @@ def test_serve_exits_with_0_when_it_is_told_to_stop(here: Place) -> None:
     assert serving.out == "", "standard output is the log"
 
 
-@pytest.fixture
-def within(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
-    """Carries out a command in this process, which takes a tenth of the time: its exit status, and what it
-    printed on both streams.
-    """
-    monkeypatch.setattr(os, "umask", lambda _: None)  # for good, in a process that goes on
-    for name in set(os.environ) - set(environment()):
-        monkeypatch.delenv(name)
-
-    def carry_out(*arguments: str) -> tuple[int, str, str]:
-        return run(arguments), *capfd.readouterr()
-
-    return carry_out
-
-
 def _newer_ledger(here: Place) -> None:
     with sqlite3.connect(here.ledger) as connection:
         connection.execute("PRAGMA application_id = 1413567308")
@@ -109,7 +91,7 @@ def test_what_has_to_be_mended_first_is_exit_status_2_and_one_message(
     command: str,
     spoil: Callable[[Place], object],
     message: str,
-    within: Callable[..., tuple[int, str, str]],
+    within: Within,
 ) -> None:
     spoil(here)
     before = here.ledger.read_bytes() if here.ledger.exists() else None
@@ -123,12 +105,14 @@ def test_what_has_to_be_mended_first_is_exit_status_2_and_one_message(
 
 
 @pytest.mark.parametrize(("command", "section"), [("run", "server"), ("serve", "api")])
-def test_an_address_in_use_is_exit_status_2_and_named(here: Place, command: str, section: str) -> None:
+def test_an_address_in_use_is_exit_status_2_and_named(
+    here: Place, command: str, section: str, within: Within
+) -> None:
     port = here.server_port if section == "server" else here.api_port
     with socket.create_server(("127.0.0.1", port)):
-        done = here.command(command)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} ([{section}] listen): ")
+        status, _, err = within(command, "--config", str(here.file))
+    assert status == 2
+    assert err.startswith(f"error: cannot listen on 127.0.0.1:{port} ([{section}] listen): ")
 
 
 def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_is_killed(here: Place) -> None:
@@ -179,12 +163,10 @@ def test_a_daemon_that_lost_its_lock_file_exits_with_3_and_the_next_start_works(
     )
     *_, last = daemon.text.splitlines()
     assert last == f"error: {lost['error']}", "one message, and no traceback"
-    if another is not None:
-        waiting = here.start("run")
-        assert "node another" in waiting.told("daemon.waiting")["holder"]
-        assert waiting.stop() == 0
-        another.release()
     again = here.start("run")
+    if another is not None:
+        assert "node another" in again.told("daemon.waiting")["holder"]
+        another.release()
     again.told("daemon.started")
     assert again.stop() == 0
 
@@ -306,17 +288,17 @@ def test_a_folder_that_is_not_there_yet_is_told_and_waited_for(here: Place) -> N
     assert daemon.stop() == 0
 
 
-def test_the_key_is_nowhere_but_in_its_file(here: Place) -> None:
+def test_the_key_is_nowhere_but_in_its_file(here: Place, within: Within) -> None:
     serving = here.start("serve")
     until(lambda: page(here.api_port, "/healthz")[0] == 200, "the API")
     here.write('[log]\nlevel = "debug"')
     daemon = here.start("run")
     assert "401" in daemon.told("target.held")["error"], "the key is no key of this API's"
-    status = here.command("status", "--json")
-    assert json.loads(status.stdout)["targets"][0]["held"]
+    _, status, _ = within("status", "--json", "--config", str(here.file))
+    assert json.loads(status)["targets"][0]["held"]
     assert [daemon.stop(), serving.stop()] == [0, 0]
-    shown = here.command("config", "show")
-    told = [status.stdout, shown.stdout, *(each.text for each in here.running)]
+    _, shown, _ = within("config", "show", "--config", str(here.file))
+    told = [status, shown, *(each.text for each in here.running)]
     kept = [each.read_bytes() for each in here.folder.rglob("*") if each.is_file() and each.name != "key"]
     assert not [text for text in told if KEY in text]
     assert not [content for content in kept if KEY.encode() in content]

@@ -5,6 +5,7 @@ works as printed.
 import asyncio
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -25,8 +26,9 @@ from scheduler.cli.commands.up import command, describe_command_fault
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
 from scheduler.settings.load import Configuration, load
+from tests.app.conftest import Within
 from tests.localapi.support import alive
-from tests.operated import PATIENCE, Place, Running, environment, page, place, until
+from tests.operated import PATIENCE, SCHEDULER, Place, Running, environment, page, place, until
 from tests.ports import free_port
 
 
@@ -352,24 +354,30 @@ def test_the_demo_is_not_made_at_somebody_elses_api(folder: Path) -> None:
     assert not (folder / KEY_NAME).exists()
 
 
-def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Path) -> None:
+def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Path, within: Within) -> None:
     running = here.start("up", "--demo", options=("--state-dir", str(folder)))
     running.told("automation.added")
     welcome = running.errors.read_text()
     commands = [line.strip() for line in welcome.splitlines() if " --state-dir " in line]
     assert len(commands) == 8
     done = subprocess.run(
-        ["bash", "-ec", "\n".join(commands)],
+        ["bash", "-ec", commands[0]],
         check=False,
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=4 * PATIENCE,
+        timeout=PATIENCE,
     )
+    told = [done.stdout, done.stderr]
     assert done.returncode == 0, done.stderr
-    assert "demo" in done.stdout
+    for words in map(shlex.split, commands[1:]):
+        assert words[: len(SCHEDULER)] == list(SCHEDULER)
+        status, *printed = within(*words[len(SCHEDULER) :])
+        assert status == 0, (words, printed)
+        told += printed
+    assert "demo" in "".join(told)
     (key,) = re.findall(r"^  key +(.+) \(mode 0600\)$", welcome, re.MULTILINE)
-    assert Path(key).read_text() not in running.text + done.stdout + done.stderr
+    assert Path(key).read_text() not in running.text + "".join(told)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     again = here.start("up", options=("--state-dir", str(folder)))
     assert again.ended() == 2
@@ -487,25 +495,23 @@ def test_nothing_of_the_api_outlives_a_daemon_that_was_killed(here: Place, folde
     assert again.stop() == 0
 
 
-def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(here: Place, folder: Path) -> None:
+def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(folder: Path, within: Within) -> None:
     listen = load(prepare_folder(folder), {}).settings.api.listen
     assert listen is not None
     with socket.create_server((listen.host, listen.port)):
-        running = here.start("up", options=("--state-dir", str(folder)))
-        assert running.ended() == 2
-    assert running.text.splitlines() == [
-        (
-            f"error: cannot listen on {listen} ([api] listen): another program listens there already; "
-            "stop it, or choose another port"
-        )
-    ]
+        told = within("up", "--state-dir", str(folder))
+    error = (
+        f"error: cannot listen on {listen} ([api] listen): another program listens there already; "
+        "stop it, or choose another port\n"
+    )
+    assert told == (2, "", error)
 
 
-def test_a_daemon_that_cannot_start_leaves_no_api_behind(here: Place, folder: Path) -> None:
+def test_a_daemon_that_cannot_start_leaves_no_api_behind(folder: Path, within: Within) -> None:
     listen = load(prepare_folder(folder), {}).settings.server.listen
     assert listen is not None
     with socket.create_server((listen.host, listen.port)):
-        running = here.start("up", options=("--state-dir", str(folder)))
-        assert running.ended() == 2
-    assert f"cannot listen on {listen} ([server] listen)" in running.text
+        status, _, err = within("up", "--state-dir", str(folder))
+    assert status == 2
+    assert f"cannot listen on {listen} ([server] listen)" in err
     assert not alive(api_process(folder))

@@ -16,6 +16,7 @@ from typing import Any
 from scheduler.cli.doctor_inputs import examine_installation
 from scheduler.cli.group import Source
 from scheduler.doctor.checks import run_checks
+from scheduler.localapi.keys import Scope
 from tests.cli.conftest import DAEMON, folder, root_only
 from tests.e2e.stand import Stand, until
 
@@ -165,8 +166,8 @@ Undo = Callable[[], Awaitable[None]]
 
 
 async def a_key_that_may_only_read(stand: Stand) -> Undo:
-    made = json.loads(await stand.command("keys", "create", "--scopes", "task:read", "--json"))
-    (stand.folder / "key").write_text(made["key"])
+    made = await stand.make_key(Scope.READ)
+    (stand.folder / "key").write_text(made.text)
     return restored_key(stand)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from scheduler.cli.api_database import carry_out
+from scheduler.localapi.keys import ApiKeys, NewApiKey, Scope
 from tests.ports import free_port
 
 PATIENCE = 30.0
@@ -124,12 +126,18 @@ node = "{self.node}"
 
     async def create_key(self) -> str:
         """Make a key and put it where the daemon reads its own. Return its id."""
-        made = json.loads(await self.command("keys", "create", "--scopes", "task:read,task:write", "--json"))
-        self.key, self.key_id = made["key"], made["id"]
+        made = await self.make_key(Scope.READ, Scope.WRITE)
+        self.key, self.key_id = made.text, made.key.id
         file = self.folder / "key"
         file.touch(0o600)
         file.write_text(self.key)
         return self.key_id
+
+    async def make_key(self, *scopes: Scope) -> NewApiKey:
+        """As `scheduler keys create` does, without a process of its own."""
+        return await asyncio.to_thread(
+            carry_out, self.api_database, lambda database: ApiKeys(database, now).create(scopes), make=True
+        )
 
     async def start_daemon(self, *, ready: bool = True) -> None:
         self.write_configuration()
