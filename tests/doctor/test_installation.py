@@ -256,9 +256,10 @@ FAULTS: dict[Callable[[Stand], Awaitable[Undo]], list[tuple[str, str]]] = {
     a_key_for_all_to_read: [("key", "warning")],
     an_override_of_nothing: [("configuration", "warning")],
     an_agent_that_there_is_not: [("embedded api", "fault")],
-    a_schedule_that_never_comes: [("schedules", "fault")],
     a_ledger_for_all_to_write: [("ledger", "warning")],
     an_api_that_is_down: [("reachability", "fault")],
     # the daemon and the ledger still have the project from before
     another_project: [("reachability", "fault"), ("ledger", "fault"), ("daemon", "warning")],
+    # the last: the daemon may record this schedule, which `check` then finds while the API cannot be read
+    a_schedule_that_never_comes: [("schedules", "fault")],
 }
