@@ -1,10 +1,9 @@
 """Values from rows: each field of a value is the column of the same name."""
 
 import sqlite3
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
 from typing import Any, Final, TypeVar, get_type_hints
 
 from scheduler.core.instants import from_optional_text, from_text
@@ -16,6 +15,7 @@ _CONVERSIONS: Final[Mapping[Any, Callable[[Any], object]]] = {
     datetime | None: from_optional_text,
     bool: bool,
 }
+_conversions_by_kind: Final[dict[type, Mapping[str, Callable[[Any], object]]]] = {}
 
 
 def parse_rows(kind: type[T], rows: sqlite3.Cursor) -> list[T]:
@@ -37,10 +37,12 @@ def parse_first(kind: type[T], rows: sqlite3.Cursor) -> T | None:
     return next(iter(parse_rows(kind, rows)), None)
 
 
-@cache
-def _find_conversions(kind: Hashable) -> Mapping[str, Callable[[Any], object]]:
-    """Return the conversion of each field. The hints are read once: to resolve them takes long."""
-    return {field: _choose_conversion(hint) for field, hint in get_type_hints(kind).items()}
+def _find_conversions(kind: type) -> Mapping[str, Callable[[Any], object]]:
+    """Return the conversion of each field. The hints are resolved once: this takes longer than most reads."""
+    if kind not in _conversions_by_kind:
+        hints = get_type_hints(kind)
+        _conversions_by_kind[kind] = {field: _choose_conversion(hint) for field, hint in hints.items()}
+    return _conversions_by_kind[kind]
 
 
 def _choose_conversion(hint: Any) -> Callable[[Any], object]:
