@@ -29,7 +29,7 @@ from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.systemd import Notifier
 from scheduler.ops.views import describe_status
-from scheduler.ops.web import Pages, build_app
+from scheduler.ops.web import ProgramRoutes, build_app
 from scheduler.settings.models import Settings
 
 _T = TypeVar("_T")
@@ -95,8 +95,8 @@ class Observability:
                 task.cancel()
             self._log.flush()  # not closed: the embedded API ends later and may still log
 
-    def _make_pages(self, service: Service) -> Pages:
-        return Pages(
+    def _make_pages(self, service: Service) -> ProgramRoutes:
+        return ProgramRoutes(
             worker=PageWorker(service.is_busy),
             metrics=self._metrics,
             status=service.make_status,

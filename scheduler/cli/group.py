@@ -1,4 +1,4 @@
-"""The common parts of all commands: the place of the configuration, examples in the help, and modules.
+"""The base of all commands: the configuration that they use, the form of their help, and their look-up.
 
 A command is a module in `scheduler.cli.commands` with an attribute ``command``. The name of the command is
 the name of the module. To add a command, add the file.
@@ -28,7 +28,7 @@ FILE_NAME: Final = "scheduler.toml"
 """The name of the configuration file in a state directory."""
 
 AUTOMATION_FORMS: Final = "a name, an id or the first 4 or more characters of an id"
-"""The forms in which commands accept an automation. `lookup` has the number."""
+"""The forms in which commands accept an automation. The number is `lookup.LEAST_PREFIX`."""
 
 SECTIONS: Final = ("Start", "Automations", "Record", "Schedules", "Setup")
 """The headings of the help, in order."""
@@ -36,13 +36,17 @@ SECTIONS: Final = ("Start", "Automations", "Record", "Schedules", "Setup")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The place of a command's configuration. Commands get the source by ``@click.pass_obj``."""
+    """The configuration that a command uses: a file, a state directory, or with neither the default file.
+
+    Commands get their source by ``@click.pass_obj``. Its methods import `scheduler.settings` themselves: the
+    help of the program must not wait for this import.
+    """
 
     file: Path | None = None
     state_dir: Path | None = None
 
     def load(self) -> "Configuration":
-        """Load the configuration from all sources.
+        """Load the configuration from the file and the environment.
 
         Raises `SettingsError`, and `ConfigurationError` when the state directory has no configuration or was
         moved.
@@ -51,7 +55,7 @@ class Source:
 
         file = self.file if self.state_dir is None else self._find_state_file(self.state_dir)
         configuration = load(file, os.environ)
-        set_targets(len(configuration.settings.targets))
+        set_targets(len(configuration.settings.targets))  # for the commands in messages
         if self.state_dir is not None:
             from scheduler.cli.moved_directory import refuse_moved_directory
 
@@ -60,22 +64,24 @@ class Source:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options that name this source."""
+        """The options of the command line that choose this source."""
         if self.state_dir is not None:
             return STATE_DIR, str(self.state_dir)
         return () if self.file is None else ("--config", str(self.file))
 
     def find_absolute(self, environ: Mapping[str, str]) -> "Source":
-        """Return this source for readers with another working directory and another environment.
+        """Return this source with absolute paths, for the commands that a daemon prints on pages and in logs.
 
-        The default file needs no option.
+        Every command finds the default file by itself: its source is the empty source.
         """
         from scheduler.settings.sources import DEFAULT_FILE, find_file
 
         if self.state_dir is not None:
             return Source(state_dir=self.state_dir.absolute())
         file = find_file(self.file, environ)
-        return Source(None if file is None or file.absolute() == DEFAULT_FILE else file.absolute())
+        if file is None or file.absolute() == DEFAULT_FILE:
+            return Source()
+        return Source(file.absolute())
 
     def _find_state_file(self, folder: Path) -> Path:
         file = folder / FILE_NAME
@@ -106,7 +112,7 @@ class SchedulerCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its `Source` as the context's object."""
         ctx.obj = make_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
-        set_caller(find_program(), ctx.obj.options)
+        set_caller(find_program(), ctx.obj.options)  # for the commands in messages
         return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -143,6 +149,7 @@ class SchedulerGroup(click.Group):
         """
         name = args[0]
         known = self.list_commands(ctx)
+        # click itself reports an unknown option. During the completion of a shell, nothing is an error.
         if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, known, n=1)
             advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
@@ -167,21 +174,21 @@ class CommandFolder(SchedulerGroup):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands under their headings."""
+        """List the commands under the headings in `SECTIONS`. Every command has one of these headings."""
         names = self.list_commands(ctx)
-        room = formatter.width - max(map(len, names)) - 6  # indentation and gap between both columns
+        help_width = formatter.width - max(map(len, names)) - 6  # indentation and gap between both columns
         rows = defaultdict[str, list[tuple[str, str]]](list)
         for name in names:
             command = self.get_command(ctx, name)
             assert isinstance(command, SchedulerCommand | SchedulerGroup)
-            rows[command.section].append((name, command.get_short_help_str(room)))
+            rows[command.section].append((name, command.get_short_help_str(help_width)))
         for section in SECTIONS:
             with formatter.section(section):
                 formatter.write_dl(rows[section])
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-"""The option for every command that reads."""
+"""The option ``--json`` of all commands that only show something."""
 
 
 _CONFIGURATION_OPTIONS: Final = (

@@ -1,19 +1,29 @@
-"""The delivery of one occurrence as a state machine: from the claim to the outcome or to the withdrawal.
+"""The delivery of one occurrence as a state machine: from its row in the ledger to its outcome or withdrawal.
 
-`Delivery` is a frozen value. `DeliveryEvent.apply_to` returns the delivery after an event. After the claim or
-the recovery, only events change a delivery. `TRANSITIONS` has each allowed change of the state; the diagram
+`Delivery` is a frozen value. `DeliveryEvent.apply_to` returns the delivery after an event. After its begin,
+only events change a delivery. `TRANSITIONS` has each allowed change of the state; the diagram
 in ``docs/semantics.md`` is made from this table. `scheduler.core.admission` chooses what to do next. Nothing
 here does I/O or reads a clock.
 
-The states are those of the ledger:
+The states have the names of the ledger's states:
 
 - waiting: the ledger has the occurrence, and no attempt is written that may still be sent;
 - claimed: the next attempt is written and not sent;
-- in flight: the attempt is sent, and the ledger does not have the end of the attempt yet;
-- unknown: an attempt may have started a run, and readings of the automation must tell.
+- in flight: the attempt is sent, and its end is not known, or known and not in the ledger yet;
+- unknown: an attempt may have started a run. Either the daemon sends again under the same idempotency key, or
+  readings of the automation must tell. The end of the attempt may not be in the ledger yet.
 
-`Delivery.end` shows that the delivery is over. ``docs/glossary.md`` defines the other terms: reading, place,
-baseline, late run, recovery, definition version.
+A resend passes through the states claimed and in flight. Meanwhile `Delivery.unknown_attempt` keeps the
+earlier attempt. `Delivery.end` shows that the delivery is over.
+
+Terms (``docs/glossary.md`` has all terms):
+
+- reading: an answer of the API about one automation, alone or in the list; it shows the newest run;
+- list: all automations of the target, as the API shows them;
+- baseline: the newest run of the automation before the write of an attempt;
+- place: the permission to send one attempt, within `max_in_flight` and the request budget;
+- late run: a run that appears after readings agreed that nothing was started;
+- recovery: a new process takes over the open occurrences of an earlier process.
 
 Instants on the boot-time clock are seconds. This clock counts suspend and cannot be set.
 """
@@ -94,14 +104,15 @@ class Delivery:
     recovered_under: TimetableEntry | None = None  # definition version in force at the recovery
 
     # Attempts
-    attempt: Attempt | None = None  # the newest written attempt
-    # Instant of the written attempt, on the boot-time clock. None: write the attempt anew before a send.
+    # The newest written attempt. After a discard, only its number counts.
+    attempt: Attempt | None = None
+    # Instant of the write of the attempt, on the boot-time clock. None: no written attempt may be sent.
     written_boottime: float | None = None
     flight: SendInstant | None = None  # of the attempt in flight
-    sent: SendInstant | None = None  # of the newest attempt with a run, known or possible
+    sent: SendInstant | None = None  # of the newest attempt that started, or may have started, a run
     unknown_attempt: UnknownAttempt | None = None
-    # Unknown attempt that readings resolved as not started. Its run may still appear. Kept until a later
-    # attempt may have started a run, or until a late run is dismissed.
+    # An attempt of which readings agree that it started nothing. A late run of the attempt may still appear.
+    # Kept until a later attempt may have started a run, or until a late run is dismissed.
     unstarted_attempt: UnknownAttempt | None = None
     may_resend: bool = True  # under the same idempotency key, where the target honours keys
     maybe_sent: bool = False  # an attempt was unknown once: it may have been sent and have started a run
@@ -118,8 +129,8 @@ class Delivery:
     failures: int = 0  # attempts that failed
     faults: int = 0  # internal errors of the scheduler
     not_before: float = 0.0  # start of the next attempt or reading after a back-off, on the boot-time clock
-    # When this process first saw the occurrence due, on the boot-time clock. Readings of the automation that
-    # began earlier do not show whether the run before has ended.
+    # When this process first saw the occurrence due, on the boot-time clock. A reading that began earlier
+    # cannot tell whether the run before has ended.
     due_seen: float | None = None
     # Start of the wait, on the boot-time clock: the due instant of this occurrence, or of the first coalesced
     # occurrence.
@@ -134,7 +145,7 @@ class Delivery:
 
     @property
     def attempt_count(self) -> int:
-        """Number of written attempts."""
+        """Number of written attempts. A discarded attempt does not count."""
         return 0 if self.attempt is None else self.attempt.number
 
     @property
@@ -159,9 +170,9 @@ class Delivery:
 
     @property
     def may_have_started(self) -> bool:
-        """Whether an attempt is in flight or unknown.
+        """Whether an attempt is in flight or unknown, in any state.
 
-        An unknown attempt stays unknown while another attempt is written.
+        An unknown attempt stays unknown while its resend is written and sent.
         """
         return self.state is State.IN_FLIGHT or self.unknown_attempt is not None
 
@@ -178,9 +189,9 @@ class Delivery:
     def find_deadline(self, run_timeout: timedelta) -> datetime:
         """Return the latest instant for the start of the occurrence.
 
-        An occurrence that waits for the run before has at least ``run_timeout`` after its own due instant: no
-        run is waited for any longer. An occurrence with an unknown attempt does not wait for the run before,
-        and keeps the normal deadline.
+        An occurrence that waits for the run before has at least ``run_timeout`` after its own due instant.
+        After ``run_timeout``, the run before counts as lost, and nothing waits for this run. An occurrence
+        with an unknown attempt does not wait for the run before, and keeps the normal deadline.
         """
         if self.waits_for_run_before and self.unknown_attempt is None:
             return max(self.deadline, self.due + run_timeout)
@@ -209,10 +220,10 @@ class Delivery:
         """
         if run is None or self.sent is None:
             return Conclusion(outcome, reason, at, error=error, run=run)
-        # For a recovered attempt, `sent.at` is the instant of its write, which may precede the due instant.
-        # The attempt itself was not sent before the due instant.
+        # Of a recovered attempt, only the instant of its write is known, and an attempt is written before the
+        # due instant. No attempt is sent before the due instant.
         sent_at = max(self.sent.at, self.due)
-        lateness = max((sent_at - self.due).total_seconds(), 0.0)
+        lateness = (sent_at - self.due).total_seconds()
         reason = Reason.MANUAL if self.is_backfill else reason
         return Conclusion(outcome, reason, at, sent_at, lateness, error, run)
 
@@ -225,9 +236,9 @@ class Delivery:
     def mark_unknown(self, sent: SendInstant, *, ended: float, settle_time: float) -> "Delivery":
         """Return the delivery with its newest attempt unknown, sent at ``sent`` and ended at ``ended``.
 
-        A run of an earlier unknown attempt counts too: the API may have shown or started that run late. So
-        the instant of the earlier send stays. The baseline is the newest one: no run from before the newest
-        write is a run of an attempt.
+        Two unknown attempts become one. Any run since the first send may be a run of this occurrence, because
+        the API may show or start a run late: the first send instant stays. The baseline is that of the newest
+        attempt: a run that was shown before its write was examined then, and is no run of this occurrence.
         """
         earlier = self.unknown_attempt or self.unstarted_attempt
         unknown = UnknownAttempt(
@@ -248,10 +259,9 @@ class Delivery:
         )
 
     def mark_not_started(self) -> "Delivery":
-        """Return the delivery with its unknown attempt resolved as not started. The occurrence waits.
+        """Return the delivery as waiting: its unknown attempt started nothing.
 
-        The ledger has closed each attempt so far. A next attempt is written anew, and begins with the right
-        to a resend.
+        The ledger has the end of each attempt so far. The next attempt may be sent again under its key.
         """
         return replace(
             self,
@@ -272,13 +282,19 @@ class DeliveryEvent(ABC):
     __slots__ = ()
 
     def apply_to(self, delivery: Delivery) -> Delivery:
-        """Return the delivery after this event. Raise `InvalidTransition` if the event cannot happen now."""
-        kind, after = type(self), self._change(delivery)
+        """Return the delivery after this event. Raise `InvalidTransition` if the event cannot happen now.
+
+        An event that `TRANSITIONS` lists for no state may happen in each state, and never changes the state.
+        An event that the table lists for some states is an error in the other states. There are two
+        exceptions: `Faulted` and `RunRefused` may happen in each state, and leave an unlisted state as it is.
+        """
+        kind = type(self)
         if delivery.end is not None:
             raise InvalidTransition(f"{kind.__name__} after the end: {delivery.end}")
         allowed = TRANSITIONS[delivery.state].get(kind)
-        if allowed is None and kind in _STATE_EVENTS:
+        if allowed is None and kind in _ONLY_WHERE_LISTED:
             raise InvalidTransition(f"{kind.__name__} in the state {delivery.state}")
+        after = self._change(delivery)
         state_after = after.end or after.state
         if state_after not in (allowed or {delivery.state}):
             raise InvalidTransition(f"{kind.__name__}: {delivery.state} to {state_after}")
@@ -337,7 +353,7 @@ class PlaceGranted(DeliveryEvent):
 class PlaceReleased(DeliveryEvent):
     """The delivery has no place and waits for none.
 
-    ``error`` is the shortage because of which the occurrence expired; None: it did not expire here.
+    ``error`` is set only when the occurrence expired while it waited for a place: the cause of the shortage.
     """
 
     error: str | None = None
@@ -348,7 +364,11 @@ class PlaceReleased(DeliveryEvent):
 
 @dataclass(frozen=True, slots=True)
 class AttemptWritten(DeliveryEvent):
-    """The ledger has the attempt. ``boottime`` is the begin of the write."""
+    """The ledger has the next attempt. ``boottime`` is the begin of the write.
+
+    In the state waiting: a first attempt, or a retry. In the state claimed: an attempt in place of an unsent
+    attempt that is too old to be sent. In the state unknown: a resend of the unknown attempt.
+    """
 
     attempt: Attempt
     boottime: float
@@ -358,9 +378,9 @@ class AttemptWritten(DeliveryEvent):
 
 
 class AttemptDiscarded(DeliveryEvent):
-    """The ledger no longer has the attempt, which was never sent.
+    """The ledger no longer has the newest attempt, which was never sent.
 
-    Of the attempt before, only the number counts from now on.
+    The delivery keeps only the number of the attempt before.
     """
 
     def _change(self, delivery: Delivery) -> Delivery:
@@ -381,8 +401,10 @@ class SendBegun(DeliveryEvent):
 
 @dataclass(frozen=True, slots=True)
 class Answered(DeliveryEvent):
-    """The attempt ended with this verdict, at ``boottime``.
+    """The request of the attempt is over at ``boottime``, with an answer or without an answer.
 
+    ``verdict`` is its meaning. The delivery stays in flight, or becomes unknown, until `AttemptEndRecorded`:
+    in the state waiting, a stop of the daemon would take the sent attempt for unsent and discard the attempt.
     ``settle_time`` is the number of seconds in which the API may still start the run. ``back_off`` is the
     number of seconds before a next attempt.
     """
@@ -403,15 +425,15 @@ class Answered(DeliveryEvent):
                 conclusion = after.make_conclusion(Outcome.ACCEPTED, Reason.ANSWERED, at, run=run)
                 return replace(after, conclusion=conclusion)
             case Rejected(error=error):
-                if delivery.unknown_attempt is not None:
+                if delivery.unknown_attempt is not None:  # an earlier attempt may have started a run
                     return replace(after, may_resend=False)
                 conclusion = after.make_conclusion(Outcome.REJECTED, Reason.REFUSED, at, error=error)
                 return replace(after, conclusion=conclusion)
             case MaybeStarted(retry_after=retry_after):
                 return self._leave_unknown(after, retry_after)
-            case Throttled() | Held():
+            case Throttled() | Held():  # the circuit breaker of the target decides about the next attempt
                 return after
-            case _:
+            case _:  # NotStarted or AutomationNotFound: surely no run
                 return replace(
                     after,
                     failures=delivery.failures + 1,
@@ -420,20 +442,20 @@ class Answered(DeliveryEvent):
                 )
 
     def _leave_unknown(self, delivery: Delivery, retry_after: float | None) -> Delivery:
-        """Return the delivery after an answer that does not tell. The first resend is immediate."""
-        again = 0.0 if delivery.unknown_attempt is None else self.back_off
+        """Return the delivery as unknown. The first resend or reading is immediate, later ones back off."""
+        back_off = 0.0 if delivery.unknown_attempt is None else self.back_off
         assert delivery.flight is not None
         return replace(
             delivery.mark_unknown(delivery.flight, ended=self.boottime, settle_time=self.settle_time),
             failures=delivery.failures + 1,
-            not_before=self.boottime + max(retry_after or 0.0, again),
+            not_before=self.boottime + max(retry_after or 0.0, back_off),
         )
 
 
 class AttemptEndRecorded(DeliveryEvent):
-    """The ledger has the end of the newest attempt. Only now is a next attempt allowed.
+    """The ledger has the end of the newest attempt. The daemon writes the next attempt only after this event.
 
-    In the state waiting before this record, a stop of the daemon would discard the sent attempt as unsent.
+    When the outcome is known with the end, the ledger gets both at once: `Concluded` comes instead.
     """
 
     def _change(self, delivery: Delivery) -> Delivery:
@@ -453,7 +475,7 @@ class ListChecked(DeliveryEvent):
         after = replace(delivery, must_check_list=False)
         if not self.gone:
             return after
-        if delivery.unknown_attempt is not None:
+        if delivery.unknown_attempt is not None:  # an earlier attempt may have started a run
             return replace(after, may_resend=False)
         error = delivery.error
         conclusion = after.make_conclusion(Outcome.SKIPPED, Reason.DELETED, self.at, error=error)
@@ -480,7 +502,7 @@ class ReconcileBegun(DeliveryEvent):
 class NotStartedRecorded(DeliveryEvent):
     """Readings agree that the unknown attempt started nothing, and the ledger has this result.
 
-    A next attempt may be written already. The delivery writes that attempt anew.
+    An unsent resend does not count: the next attempt is written before it is sent.
     """
 
     def _change(self, delivery: Delivery) -> Delivery:
@@ -496,7 +518,7 @@ class LateRunDismissed(DeliveryEvent):
 
 @dataclass(frozen=True, slots=True)
 class Resolved(DeliveryEvent):
-    """A reading or the list decided the outcome."""
+    """A reading decided the outcome. The ledger does not have the outcome yet."""
 
     conclusion: Conclusion
 
@@ -506,11 +528,11 @@ class Resolved(DeliveryEvent):
 
 @dataclass(frozen=True, slots=True)
 class RunRefused(DeliveryEvent):
-    """The ledger refused the conclusion: another occurrence has the run.
+    """The ledger refused the conclusion: the run belongs to another occurrence.
 
-    When a reading found the run, the API shows another occurrence's run in place of this occurrence's own
-    run, so the outcome is `unresolved`. When an answer named the run, the answer proves nothing, and the
-    attempt is unknown. The end of such an attempt is not recorded yet.
+    A run from the answer to an attempt in flight: the answer is wrong, and the attempt becomes unknown. A run
+    from a reading: this run hides whether the attempt started a run of its own, and the outcome becomes
+    `unresolved`.
     """
 
     at: datetime
@@ -520,14 +542,14 @@ class RunRefused(DeliveryEvent):
     def _change(self, delivery: Delivery) -> Delivery:
         run = delivery.conclusion.run if delivery.conclusion else None
         run_id = "" if run is None else run.id
-        end = delivery.unrecorded_end
-        if end is None or delivery.flight is None:
+        end, flight = delivery.unrecorded_end, delivery.flight
+        if end is None or flight is None:  # a reading showed the run
             error = f"run {run_id} belongs to another occurrence"
             conclusion = delivery.make_conclusion(Outcome.UNRESOLVED, Reason.COVERED, self.at, error=error)
             return replace(delivery, conclusion=conclusion)
         error = f"the answer named run {run_id}, which belongs to another occurrence"
         end = replace(end, result=AttemptResult.UNKNOWN, error=error)
-        unknown = delivery.mark_unknown(delivery.flight, ended=self.boottime, settle_time=self.settle_time)
+        unknown = delivery.mark_unknown(flight, ended=self.boottime, settle_time=self.settle_time)
         return replace(unknown, conclusion=None, unrecorded_end=end, error=error)
 
 
@@ -546,7 +568,8 @@ class OlderCoalesced(DeliveryEvent):
 class Faulted(DeliveryEvent):
     """An internal error of the scheduler interrupted the delivery.
 
-    A result that is not in the ledger is found again by readings.
+    Results that are not in the ledger yet are dropped. An attempt in flight becomes unknown: readings find
+    its run.
     """
 
     boottime: float
@@ -576,7 +599,7 @@ class Concluded(DeliveryEvent):
 class Withdrawn(DeliveryEvent):
     """The ledger has no row for the occurrence any more.
 
-    Only an occurrence that no attempt may have sent can be withdrawn.
+    The daemon and the ledger withdraw an occurrence only when no request can have been sent for it.
     """
 
     def _change(self, delivery: Delivery) -> Delivery:
@@ -587,9 +610,9 @@ class Withdrawn(DeliveryEvent):
 
 
 FIRST_STATES: Final[Mapping[State, str]] = {
-    State.WAITING: "claimed without an attempt, recovered or backfilled",
-    State.CLAIMED: "claimed together with its first attempt",
-    State.UNKNOWN: "recovered with an attempt that may have started a run",
+    State.WAITING: "a claim without an attempt, a recovery or a backfill",
+    State.CLAIMED: "a claim together with the first attempt",
+    State.UNKNOWN: "a recovery with an attempt that may have started a run",
 }
 """The states in which a delivery begins, and how."""
 
@@ -621,11 +644,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[type[DeliveryEvent], frozenset[State |
         Concluded: frozenset({End.CONCLUDED}),
     },
 }
-"""The states after each event that may change the state.
+"""For each state, the events that may change this state, and the states after each event.
 
-In a state for which the table does not list an event of the table, this event is an error. There are two
-exceptions: `Faulted` and `RunRefused` are allowed in all states, and leave the others as they are. All events
-that are not in the table are allowed in each state, and leave the state as it is.
+`DeliveryEvent.apply_to` states the rules for all other events.
 """
 
-_STATE_EVENTS: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunRefused}
+_ONLY_WHERE_LISTED: Final = frozenset().union(*TRANSITIONS.values()) - {Faulted, RunRefused}

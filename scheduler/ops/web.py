@@ -1,8 +1,9 @@
 """The routes of the daemon: metrics, health, readiness, state as JSON, and the pages for people. Read-only.
 
-No request may delay a due occurrence. Another thread evaluates schedules and writes long answers, and the
-ledger is read on its own thread. While the daemon fires, all routes wait except health, readiness and the
-files of a page (`PageWorker`). `scheduler.ops.page` makes the pages for people.
+No request may delay a due occurrence. A worker thread (`PageWorker`) evaluates schedules and writes long
+answers, and the ledger has a thread of its own. While the daemon fires, requests wait for the worker or the
+ledger. Only health, readiness and the files of a page are served at once. `scheduler.ops.page` makes the
+pages for people.
 """
 
 import heapq
@@ -27,7 +28,7 @@ from scheduler.core.timetable import TimetableEntry
 from scheduler.ops import views
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.hosts import HostCheck
-from scheduler.ops.page.assets import ROOT
+from scheduler.ops.page.assets import ROOT as ASSETS
 from scheduler.ops.page.findings import describe_warnings
 from scheduler.ops.page.site import Site
 from scheduler.ops.page_sources import PageSources
@@ -45,18 +46,18 @@ _HEADERS: Final = {
 }
 
 
-class Pages(PageSources):
-    """The pages for programs."""
+class ProgramRoutes(PageSources):
+    """The routes for programs: metrics, health and JSON. The inherited fields are the sources of the data."""
 
     __slots__ = ()
 
     async def serve_metrics(self, request: Request) -> Response:
-        """Serve ``/metrics``."""
+        """Serve ``/metrics``: all metrics, in the format that the client accepts."""
         content, content_type = await Exposition(self).render(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
     async def serve_health(self, _: Request) -> Response:
-        """Serve ``/healthz``: 200 while the loop makes progress.
+        """Serve ``/healthz``: 200 while the event loop makes progress, 503 otherwise.
 
         Overdue occurrences do not change the status.
         """
@@ -64,38 +65,43 @@ class Pages(PageSources):
         return JSONResponse(dict(body), HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def serve_status(self, _: Request) -> Response:
-        """Serve ``/api/v1/status``."""
-        reading = await read_ledger(self)
+        """Serve ``/api/v1/status``: the state of the daemon and of each target, the waits, and warnings."""
+        ledger = await read_ledger(self)
         status = self.status()
         waits = {name: await target.waits.make_status() for name, target in self.targets().items()}
         return JSONResponse(
-            views.make_status(status, reading.failing, waits, describe_warnings(status, reading))
+            views.make_status(status, ledger.failing, waits, describe_warnings(status, ledger))
         )
 
     async def serve_upcoming(self, request: Request) -> Response:
-        """Serve ``/api/v1/upcoming``."""
+        """Serve ``/api/v1/upcoming``: the fire times within a span, of all automations or of some."""
         query = parse_upcoming_query(request.query_params)
         return JSONResponse(views.make_page(await self._list_fires(query), query))
 
     async def serve_occurrences(self, request: Request) -> Response:
-        """Serve ``/api/v1/occurrences``."""
+        """Serve ``/api/v1/occurrences``: the recorded occurrences of the query."""
         query = parse_occurrence_query(request.query_params)
         await self.worker.wait_until_idle()
-        return JSONResponse(views.make_page(await self.occurrences(query.extend_by_one()), query))
+        records = await self.occurrences(query.extend_by_one())  # one more shows whether there are more
+        return JSONResponse(views.make_page(records, query))
 
     async def _list_fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
-        only = None if query.automation is None else make_automation_filter(query.automation)
-        of_targets = [
-            _add_target(name, target.iterate_upcoming(query.span, only))
+        """Return the fire times of all targets in order of time.
+
+        The worker reads the iterators, and so evaluates the schedules.
+        """
+        chosen = None if query.automation is None else make_automation_filter(query.automation)
+        by_target = [
+            _add_target(name, target.iterate_upcoming(query.span, chosen))
             for name, target in self.targets().items()
         ]
-        return await self.worker.run(views.make_fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
+        return await self.worker.run(views.make_fires, heapq.merge(*by_target, key=itemgetter(0)), query)
 
 
-def build_app(pages: Pages, *, listen: str) -> ASGIApp:
-    """Return the application for the address ``listen``.
+def build_app(pages: ProgramRoutes, *, listen: str) -> ASGIApp:
+    """Return the application with all routes.
 
-    The application refuses requests for foreign host names (`HostCheck`).
+    Requests for foreign host names are refused (`HostCheck`). The address ``listen`` gives the own names.
     """
     site = Site(pages)
     routes = {
@@ -103,7 +109,7 @@ def build_app(pages: Pages, *, listen: str) -> ASGIApp:
         "/occurrences": site.show_occurrences,
         "/automations": site.show_automations,
         "/automations/{target}/{automation_id}": site.show_automation,
-        f"{ROOT}{{name}}": site.serve_asset,
+        f"{ASSETS}{{name}}": site.serve_asset,
         "/metrics": pages.serve_metrics,
         "/healthz": pages.serve_health,
         "/readyz": Readiness(pages).serve,
@@ -120,14 +126,14 @@ def build_app(pages: Pages, *, listen: str) -> ASGIApp:
             Unreachable: _answer_unreachable,
         },
     )
-    app.router.redirect_slashes = False
+    app.router.redirect_slashes = False  # an unknown path is a 404, with a slash at its end too
     return app
 
 
 class _HeaderDefaults:
-    """Middleware for default headers: a browser may show an answer, and nothing else.
+    """Middleware for security headers: a browser may show an answer, and neither load nor send more.
 
-    The headers of an answer itself have priority.
+    A header of the answer itself stays.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -163,4 +169,5 @@ async def _answer_bad_query(_: Request, error: Exception) -> Response:
 
 
 async def _answer_unreachable(_: Request, error: Exception) -> Response:
+    """Answer 503: the ledger cannot be read now."""
     return JSONResponse({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 from scheduler.ops.http_server import HttpServer
-from scheduler.ops.web import Pages, build_app
+from scheduler.ops.web import ProgramRoutes, build_app
 from tests.browser.exhibit import exhibit
 from tests.ops.support import Recorded
 
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(pages: Pages) -> Iterator[str]:
+def served(pages: ProgramRoutes) -> Iterator[str]:
     """Where they can be had, from a loop and a thread of their own."""
     loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
     address = ""
@@ -70,7 +70,7 @@ class Site:
     """What is served, and where."""
 
     url: str
-    pages: Pages
+    pages: ProgramRoutes
 
     @property
     def recorded(self) -> Recorded:

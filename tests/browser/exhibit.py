@@ -25,7 +25,7 @@ from scheduler.core.status import (
 )
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.views import Json
-from scheduler.ops.web import Pages
+from scheduler.ops.web import ProgramRoutes
 from tests.defaults import make_policies
 from tests.ops.support import FailingNow, FinishedRuns, Printed, Recorded, Remembered, details, pages
 
@@ -302,7 +302,7 @@ def finished_runs(among: Sequence[AutomationDetails], *, error: str = "exit stat
     return runs
 
 
-def exhibit(*, hostile_too: bool = False) -> Pages:
+def exhibit(*, hostile_too: bool = False) -> ProgramRoutes:
     """All of it, to be served."""
     among = [_with_run(each) for each in (*automations(), *(hostile() if hostile_too else ()))]
     shown = among[-4:] + among[:32] if hostile_too else among[:32]
@@ -331,7 +331,7 @@ def _with_run(automation: AutomationDetails) -> AutomationDetails:
     )
 
 
-def calm() -> Pages:
+def calm() -> ProgramRoutes:
     """The same on a better day: one schedule is wrong, one run failed, and one automation is paused."""
     among = [each for each in automations() if each.target != "lab" and each.name != "never"]
     well = status(among)

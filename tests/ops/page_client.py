@@ -7,14 +7,19 @@ from typing import Final
 
 import httpx
 
-from scheduler.ops.web import Pages, build_app
+from scheduler.ops.web import ProgramRoutes, build_app
 from tests.ops.support import pages
 
 _VOID: Final = {"meta", "link", "input", "br", "img", "hr"}
 
 
 def asked(
-    path: str, of: Pages | None = None, *, method: str = "GET", listen: str = "127.0.0.1:9464", **headers: str
+    path: str,
+    of: ProgramRoutes | None = None,
+    *,
+    method: str = "GET",
+    listen: str = "127.0.0.1:9464",
+    **headers: str,
 ) -> httpx.Response:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(build_app(of or pages(), listen=listen))
@@ -24,7 +29,7 @@ def asked(
     return asyncio.run(ask())
 
 
-def all_asked(paths: Sequence[str], of: Pages) -> list[httpx.Response]:
+def all_asked(paths: Sequence[str], of: ProgramRoutes) -> list[httpx.Response]:
     """At once."""
 
     async def ask() -> list[httpx.Response]:
@@ -91,7 +96,7 @@ class Parsed(HTMLParser):
         return [str(each["href"]) for each in self.all("a")]
 
 
-def parsed(path: str, of: Pages | None = None, *, code: int = 200) -> Parsed:
+def parsed(path: str, of: ProgramRoutes | None = None, *, code: int = 200) -> Parsed:
     answer = asked(path, of)
     assert answer.status_code == code, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"

@@ -87,7 +87,7 @@ from scheduler.ops.metrics import Metrics
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.views import Json
-from scheduler.ops.web import Pages
+from scheduler.ops.web import ProgramRoutes
 from tests.defaults import make_policies
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
@@ -403,11 +403,11 @@ def pages(
     busy: Callable[[], bool] = lambda: False,
     waits: WaitsStatus = NO_WAITS,
     run_output: Callable[[str, str], Awaitable[RunOutputTail | None]] | None = None,
-) -> Pages:
+) -> ProgramRoutes:
     """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for
     people.
     """
-    return Pages(
+    return ProgramRoutes(
         worker=PageWorker(busy),
         metrics=metrics or Metrics(["main"], now=lambda: NOW),
         status=lambda: status,
@@ -492,8 +492,8 @@ class StandInWaits:
         return [each for each in self._waits.first if each.automation_id == automation_id]
 
 
-def pages_with(**methods: Callable[..., Any]) -> Pages:
-    """Pages of one target, some of whose methods are these."""
+def pages_with(**methods: Callable[..., Any]) -> ProgramRoutes:
+    """ProgramRoutes of one target, some of whose methods are these."""
     target = StandInTarget("main", NOW, (), (), NO_WAITS)
     vars(target).update(methods)
     return replace(pages(), targets=lambda: {"main": target})

@@ -1,6 +1,7 @@
-"""Request bodies: bytes and a Content-Type become plain data, as in two parsers of Django REST framework.
+"""Request bodies: bytes and a Content-Type become plain data.
 
-The module `contract` judges the data, and does not know the format of the body.
+The results are those of the JSON parser and the form parser of Django REST framework, since the hosted API
+used both. The module `contract` then checks the data, and does not know the format of the body.
 """
 
 import asyncio
@@ -23,18 +24,18 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 PARSED_TYPES: Final = (JSON, URLENCODED)
 
 MAX_BODY: Final = 10 * 2**20
-"""Bytes of a body: enough for any prompt, and too little to fill the memory."""
+"""Largest body, in bytes: enough for any prompt, and too little to fill the memory."""
 MAX_FORM: Final = 2_621_440
-"""Bytes of a form, as Django's DATA_UPLOAD_MAX_MEMORY_SIZE.
+"""Largest form, in bytes, as Django's DATA_UPLOAD_MAX_MEMORY_SIZE.
 
-Each escape costs a step: a form takes longer than JSON.
+The limit is lower than `MAX_BODY`, because a form full of escapes is slow to decode.
 """
 MAX_FIELDS: Final = 1000
-"""Fields of a form."""
+"""Largest number of fields of a form."""
 BODY_TIMEOUT: Final = 30.0
-"""Seconds for the whole body: a slower client blocks a place for other clients."""
-_SAME_KIND: Final = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
-_ESCAPE: Final = 3  # characters
+"""Seconds for the whole body. A slower client keeps a connection from other clients."""
+_ASCII_OR_NOT: Final = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
+_ESCAPE_LENGTH: Final = len("%C3")
 _PIECE: Final = 64 * 1024
 """Characters of a form that are decoded in a call."""
 
@@ -62,19 +63,20 @@ async def read_body(request: Request) -> bytes:
 
 
 def _make_too_large_error(subject: str, most: int) -> ApiError:
-    """Make a 413. The framework has no answer of this kind."""
+    """Make a 413. Django REST framework has no text for this status."""
     return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The {subject} is larger than {most} bytes.")
 
 
 def parse_body(raw: bytes, content_type: str) -> object:
-    """Parse a body into a `Form` or a value of JSON. An empty body is empty data, for any type.
+    """Parse a body into a `Form` or a value of JSON. An empty body becomes an empty object, for any type.
 
     Sizes are checked before the parsing. Raises `ApiError`: 415 for a type outside `PARSED_TYPES`, for a type
     longer than `MAX_MEDIA_TYPE` and for an unsupported charset; 413 for a form over `MAX_FORM`; 400 for a
-    body that contradicts the type.
+    body that is no valid JSON or no valid form.
     """
     if not raw:
         return {}
+    # A type that is too long is unsupported, as the empty type is.
     media = MediaType.parse(content_type if len(content_type) <= MAX_MEDIA_TYPE else "")
     if media.covers(JSON):
         return _parse_json_text(raw, _choose_codec(media))
@@ -100,6 +102,7 @@ def _make_unsupported_error(detail: str) -> ApiError:
 
 
 def _parse_json_text(raw: bytes, codec: str) -> object:
+    # As in the framework, an incomplete last character is ignored. A wrong byte is a ValueError.
     try:
         return parse_json(codecs.getreader(codec)(io.BytesIO(raw)).read())
     except ValueError as error:
@@ -107,6 +110,7 @@ def _parse_json_text(raw: bytes, codec: str) -> object:
 
 
 def _parse_form_text(raw: bytes, codec: str) -> Form:
+    # As in Django, a form with bytes outside its charset is read as Latin-1. Its escapes keep the charset.
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError:
@@ -117,44 +121,44 @@ def _parse_form_text(raw: bytes, codec: str) -> Form:
         raise make_parse_error(f"Form parse error - {error}") from None
 
 
-def parse_form(text: str, charset: str) -> Form:
+def parse_form(text: str, codec: str) -> Form:
     """Return the fields of a form such as ``a=1&b=x+y%C3%A9``. For a repeated name the last field counts.
 
-    The rules are those of `urllib.parse.parse_qsl`. The library's function splits a whole value at each
-    ``%``: many times the memory of the body, in a single call, and no other thread runs meanwhile. This
-    function decodes bounded pieces. Raises ValueError for more than `MAX_FIELDS`.
+    The result is that of `urllib.parse.parse_qsl` with ``keep_blank_values``. The library's function needs
+    many times the memory of the body, and one long call that lets no other thread run. This function decodes
+    pieces of a bounded size. Raises ValueError for more than `MAX_FIELDS`, with empty fields.
     """
     if text.count("&") >= MAX_FIELDS:
         raise ValueError("Max number of fields exceeded")
     form = Form()
     for pair in filter(None, text.split("&")):
         name, _, value = pair.replace("+", " ").partition("=")
-        form[_unquote(name, charset)] = _unquote(value, charset)
+        form[_unquote(name, codec)] = _unquote(value, codec)
     return form
 
 
-def _unquote(text: str, charset: str) -> str:
+def _unquote(text: str, codec: str) -> str:
     """Return a text with resolved escapes.
 
-    Each sequence of ASCII is decoded separately: other characters were decoded with the body.
+    Escapes are ASCII. Other characters were decoded with the body, and stay as they are.
     """
     if "%" not in text:
         return text
-    return "".join(
-        _decode(run[0], charset) if run[0].isascii() else run[0] for run in _SAME_KIND.finditer(text)
-    )
+    parts = _ASCII_OR_NOT.findall(text)
+    return "".join(_decode(part, codec) if part.isascii() else part for part in parts)
 
 
-def _decode(run: str, charset: str) -> str:
-    return b"".join(map(unquote_to_bytes, _cut(run))).decode(charset, "replace")
+def _decode(text: str, codec: str) -> str:
+    return b"".join(map(unquote_to_bytes, _cut(text))).decode(codec, "replace")
 
 
-def _cut(run: str) -> Iterator[str]:
+def _cut(text: str) -> Iterator[str]:
     """Cut a text into pieces of a bounded size, without cutting an escape."""
     start = 0
-    while start < len(run):
+    while start < len(text):
         end = start + _PIECE
-        escape = run.rfind("%", end - _ESCAPE + 1, end) if end < len(run) else -1
+        # An escape that begins in the last two characters would be cut: the piece ends before this escape.
+        escape = text.rfind("%", end - _ESCAPE_LENGTH + 1, end) if end < len(text) else -1
         end = end if escape < 0 else escape
-        yield run[start:end]
+        yield text[start:end]
         start = end
