@@ -325,9 +325,10 @@ class Delayed(DeliveryEvent):
 
     def _change(self, delivery: Delivery) -> Delivery:
         waits_for_run_before = delivery.waits_for_run_before or self.cause is Cause.QUEUED
-        return replace(
-            delivery.note_due(self.boottime), is_held_up=True, waits_for_run_before=waits_for_run_before
-        )
+        due = delivery.note_due(self.boottime)
+        if due.is_held_up and due.waits_for_run_before == waits_for_run_before:
+            return due  # a waiting delivery is told so at each decision
+        return replace(due, is_held_up=True, waits_for_run_before=waits_for_run_before)
 
 
 @dataclass(frozen=True, slots=True)
