@@ -103,6 +103,8 @@ def _change_by_command(change: Action) -> tuple[Action, Action]:
 
 
 _COMMAS: Final = ",".join([""] * 200_001)
+_BRIEF_CALM: Final = 500.0
+"""Enough to settle where the calm goes on as the storm did, or nothing is left of the storm by then."""
 _DAILY: Final = "0 3 * * *"
 _LAST: Final = sorted(range(1010), key=lambda number: automation_id("main", number))[-5:]
 """The last ones of 1,010 in the order of ids, in which parts of a snapshot are recorded."""
@@ -127,14 +129,21 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         plan_every("* * * * *", 60),
         target=_limit(40),
         commit=0.02,
+        calm=_BRIEF_CALM,
         poll_interval="10m",
         fresh_for="10m",
     ),
     "budget exceeded by a tenth": lambda: write_script(
-        25 * _MINUTE, [*plan_every("* * * * *", 44), *plan_every("0 * * * *", 3)], target=_limit(40)
+        25 * _MINUTE,
+        [*plan_every("* * * * *", 44), *plan_every("0 * * * *", 3)],
+        target=_limit(40),
+        calm=_BRIEF_CALM,
     ),
     "crowd at one minute": lambda: write_script(
-        15 * _MINUTE, [*plan_every("0 * * * *", 400), *plan_every("* * * * *", 3)], target=_limit(100)
+        15 * _MINUTE,
+        [*plan_every("0 * * * *", 400), *plan_every("* * * * *", 3)],
+        target=_limit(100),
+        calm=_BRIEF_CALM,
     ),
     "everything caught up with": lambda: write_script(
         40 * _MINUTE,
@@ -149,6 +158,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         plan_every("* * * * *", 30),
         [s.Weather(at=190.0, lasts=130.0, target=0, endpoints=(RUN,), fault=Fault.STATUS, status=401)],
         target=_limit(60),
+        calm=_BRIEF_CALM,
     ),
     "hanging requests": lambda: write_script(
         11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]
