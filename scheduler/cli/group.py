@@ -55,7 +55,8 @@ class Source:
 
         file = self.file if self.state_dir is None else self._find_state_file(self.state_dir)
         configuration = load(file, os.environ)
-        set_targets(len(configuration.settings.targets))  # for the commands in messages
+        # With several targets, the commands that messages suggest need the option --target.
+        set_targets(len(configuration.settings.targets))
         if self.state_dir is not None:
             from scheduler.cli.moved_directory import refuse_moved_directory
 
@@ -72,7 +73,7 @@ class Source:
     def find_absolute(self, environ: Mapping[str, str]) -> "Source":
         """Return this source with absolute paths, for the commands that a daemon prints on pages and in logs.
 
-        Every command finds the default file by itself: its source is the empty source.
+        For the default file, the source is empty: every command finds this file without an option.
         """
         from scheduler.settings.sources import DEFAULT_FILE, find_file
 
@@ -112,7 +113,8 @@ class SchedulerCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with its `Source` as the context's object."""
         ctx.obj = make_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
-        set_caller(find_program(), ctx.obj.options)  # for the commands in messages
+        # The commands that messages suggest have the same program and options.
+        set_caller(find_program(), ctx.obj.options)
         return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -174,7 +176,7 @@ class CommandFolder(SchedulerGroup):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands under the headings in `SECTIONS`. Every command has one of these headings."""
+        """List the commands under their headings. Only commands within a group have no heading."""
         names = self.list_commands(ctx)
         help_width = formatter.width - max(map(len, names)) - 6  # indentation and gap between both columns
         rows = defaultdict[str, list[tuple[str, str]]](list)

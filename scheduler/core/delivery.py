@@ -21,6 +21,7 @@ Terms (``docs/glossary.md`` has all terms):
 - reading: an answer of the API about one automation, alone or in the list; it shows the newest run;
 - list: all automations of the target, as the API shows them;
 - baseline: the newest run of the automation before the write of an attempt;
+- claim: the write of the occurrence's row into the ledger, without or with the first attempt;
 - place: the permission to send one attempt, within `max_in_flight` and the request budget;
 - late run: a run that appears after readings agreed that nothing was started;
 - recovery: a new process takes over the open occurrences of an earlier process.
@@ -115,7 +116,8 @@ class Delivery:
     # Kept until a later attempt may have started a run, or until a late run is dismissed.
     unstarted_attempt: UnknownAttempt | None = None
     may_resend: bool = True  # under the same idempotency key, where the target honours keys
-    maybe_sent: bool = False  # an attempt was unknown once: it may have been sent and have started a run
+    # From the first unknown attempt on, also when readings find later that it started nothing.
+    maybe_sent: bool = False
 
     # Results that are not in the ledger yet
     unrecorded_end: AttemptEnd | None = None  # end of the newest attempt
@@ -236,9 +238,10 @@ class Delivery:
     def mark_unknown(self, sent: SendInstant, *, ended: float, settle_time: float) -> "Delivery":
         """Return the delivery with its newest attempt unknown, sent at ``sent`` and ended at ``ended``.
 
-        Two unknown attempts become one. Any run since the first send may be a run of this occurrence, because
-        the API may show or start a run late: the first send instant stays. The baseline is that of the newest
-        attempt: a run that was shown before its write was examined then, and is no run of this occurrence.
+        An earlier attempt that was unknown, or seems to have started nothing, is combined with the newest
+        attempt. The result has the send instant of the earlier attempt, because the API may start or show its
+        run late. The baseline is that of the newest attempt: before the write of the newest attempt, each run
+        that the API showed was checked, and none of these runs belongs to this occurrence.
         """
         earlier = self.unknown_attempt or self.unstarted_attempt
         unknown = UnknownAttempt(
@@ -261,7 +264,7 @@ class Delivery:
     def mark_not_started(self) -> "Delivery":
         """Return the delivery as waiting: its unknown attempt started nothing.
 
-        The ledger has the end of each attempt so far. The next attempt may be sent again under its key.
+        Resends are allowed again: if the next attempt becomes unknown, it may be sent again under its key.
         """
         return replace(
             self,
@@ -379,7 +382,7 @@ class AttemptWritten(DeliveryEvent):
 
 
 class AttemptDiscarded(DeliveryEvent):
-    """The ledger no longer has the newest attempt, which was never sent.
+    """The ledger no longer has the newest attempt, which was never sent (`Delivery.has_unsent_attempt`).
 
     The delivery keeps only the number of the attempt before.
     """
@@ -404,8 +407,9 @@ class SendBegun(DeliveryEvent):
 class Answered(DeliveryEvent):
     """The request of the attempt is over at ``boottime``, with an answer or without an answer.
 
-    ``verdict`` is its meaning. The delivery stays in flight, or becomes unknown, until `AttemptEndRecorded`:
-    in the state waiting, a stop of the daemon would take the sent attempt for unsent and discard the attempt.
+    ``verdict`` is its meaning. The delivery does not return to waiting before `AttemptEndRecorded`. Until
+    then, the ledger has an attempt without an end, and a stop of the daemon removes such attempts of all
+    deliveries that are neither in flight nor unknown (`Dispatcher.discard_unsent_attempts`).
     ``settle_time`` is the number of seconds in which the API may still start the run. ``back_off`` is the
     number of seconds before a next attempt.
     """
@@ -467,7 +471,10 @@ class AttemptEndRecorded(DeliveryEvent):
 
 @dataclass(frozen=True, slots=True)
 class ListChecked(DeliveryEvent):
-    """The list was read after a 404. ``gone``: the list does not have the automation either."""
+    """The list was read after a 404, and after the record of the attempt's end.
+
+    ``gone``: the list does not have the automation either.
+    """
 
     at: datetime
     gone: bool
@@ -503,7 +510,8 @@ class ReconcileBegun(DeliveryEvent):
 class NotStartedRecorded(DeliveryEvent):
     """Readings agree that the unknown attempt started nothing, and the ledger has this result.
 
-    An unsent resend does not count: the next attempt is written before it is sent.
+    In the state claimed, a resend of the attempt was written and is never sent. The daemon first writes
+    another attempt.
     """
 
     def _change(self, delivery: Delivery) -> Delivery:
@@ -531,9 +539,10 @@ class Resolved(DeliveryEvent):
 class RunRefused(DeliveryEvent):
     """The ledger refused the conclusion: the run belongs to another occurrence.
 
-    A run from the answer to an attempt in flight: the answer is wrong, and the attempt becomes unknown. A run
-    from a reading: this run hides whether the attempt started a run of its own, and the outcome becomes
-    `unresolved`.
+    When the answer to the attempt in flight named the run, the answer was wrong, and the attempt becomes
+    unknown. When a reading showed the run, nobody can see whether the attempt started a run too, because the
+    API shows only the newest run: the outcome becomes `unresolved`. No reading concludes a delivery in
+    flight.
     """
 
     at: datetime
@@ -570,7 +579,7 @@ class Faulted(DeliveryEvent):
     """An internal error of the scheduler interrupted the delivery.
 
     Results that are not in the ledger yet are dropped. An attempt in flight becomes unknown: readings find
-    its run.
+    its run, and the ledger closes the attempt as unknown.
     """
 
     boottime: float
@@ -591,7 +600,7 @@ class Faulted(DeliveryEvent):
 
 
 class Concluded(DeliveryEvent):
-    """The ledger has the outcome."""
+    """The ledger has the outcome: `Delivery.conclusion`, or an outcome by a policy or a deadline."""
 
     def _change(self, delivery: Delivery) -> Delivery:
         return replace(delivery, end=End.CONCLUDED)
@@ -611,9 +620,9 @@ class Withdrawn(DeliveryEvent):
 
 
 FIRST_STATES: Final[Mapping[State, str]] = {
-    State.WAITING: "a claim without an attempt, a recovery or a backfill",
+    State.WAITING: "a claim without an attempt, a backfill, or a recovery without an unknown attempt",
     State.CLAIMED: "a claim together with the first attempt",
-    State.UNKNOWN: "a recovery with an attempt that may have started a run",
+    State.UNKNOWN: "a recovery with an unknown attempt",
 }
 """The states in which a delivery begins, and how."""
 

@@ -65,7 +65,7 @@ class ProgramRoutes(PageSources):
         return JSONResponse(dict(body), HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def serve_status(self, _: Request) -> Response:
-        """Serve ``/api/v1/status``: the state of the daemon and of each target, the waits, and warnings."""
+        """Serve ``/api/v1/status``: the state of the daemon, its targets and the waits of occurrences."""
         ledger = await read_ledger(self)
         status = self.status()
         waits = {name: await target.waits.make_status() for name, target in self.targets().items()}
@@ -81,7 +81,7 @@ class ProgramRoutes(PageSources):
     async def serve_occurrences(self, request: Request) -> Response:
         """Serve ``/api/v1/occurrences``: the recorded occurrences of the query."""
         query = parse_occurrence_query(request.query_params)
-        await self.worker.wait_until_idle()
+        await self.worker.wait_until_idle()  # while the daemon fires, the ledger is for the daemon
         records = await self.occurrences(query.extend_by_one())  # one more shows whether there are more
         return JSONResponse(views.make_page(records, query))
 
@@ -98,24 +98,25 @@ class ProgramRoutes(PageSources):
         return await self.worker.run(views.make_fires, heapq.merge(*by_target, key=itemgetter(0)), query)
 
 
-def build_app(pages: ProgramRoutes, *, listen: str) -> ASGIApp:
+def build_app(programs: ProgramRoutes, *, listen: str) -> ASGIApp:
     """Return the application with all routes.
 
-    Requests for foreign host names are refused (`HostCheck`). The address ``listen`` gives the own names.
+    Requests for foreign host names are refused (`HostCheck`). The names of the daemon follow from its address
+    ``listen``.
     """
-    site = Site(pages)
+    site = Site(programs)
     routes = {
         "/": site.show_overview,
         "/occurrences": site.show_occurrences,
         "/automations": site.show_automations,
         "/automations/{target}/{automation_id}": site.show_automation,
         f"{ASSETS}{{name}}": site.serve_asset,
-        "/metrics": pages.serve_metrics,
-        "/healthz": pages.serve_health,
-        "/readyz": Readiness(pages).serve,
-        "/api/v1/status": pages.serve_status,
-        "/api/v1/upcoming": pages.serve_upcoming,
-        "/api/v1/occurrences": pages.serve_occurrences,
+        "/metrics": programs.serve_metrics,
+        "/healthz": programs.serve_health,
+        "/readyz": Readiness(programs).serve,
+        "/api/v1/status": programs.serve_status,
+        "/api/v1/upcoming": programs.serve_upcoming,
+        "/api/v1/occurrences": programs.serve_occurrences,
     }
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in routes.items()],
@@ -131,9 +132,9 @@ def build_app(pages: ProgramRoutes, *, listen: str) -> ASGIApp:
 
 
 class _HeaderDefaults:
-    """Middleware for security headers: a browser may show an answer, and neither load nor send more.
+    """Middleware for security headers: a browser may show an answer, but load nothing else and submit no form.
 
-    A header of the answer itself stays.
+    A header that the answer already has is not overwritten.
     """
 
     def __init__(self, app: ASGIApp) -> None:

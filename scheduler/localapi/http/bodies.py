@@ -33,7 +33,7 @@ The limit is lower than `MAX_BODY`, because a form full of escapes is slow to de
 MAX_FIELDS: Final = 1000
 """Largest number of fields of a form."""
 BODY_TIMEOUT: Final = 30.0
-"""Seconds for the whole body. A slower client keeps a connection from other clients."""
+"""Seconds for the whole body. A slower client would occupy a connection that others need."""
 _ASCII_OR_NOT: Final = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
 _ESCAPE_LENGTH: Final = len("%C3")
 _PIECE: Final = 64 * 1024
@@ -63,7 +63,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def _make_too_large_error(subject: str, most: int) -> ApiError:
-    """Make a 413. Django REST framework has no text for this status."""
+    """Make a 413 in words of our own: Django REST framework has none for this status."""
     return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The {subject} is larger than {most} bytes.")
 
 
@@ -76,7 +76,7 @@ def parse_body(raw: bytes, content_type: str) -> object:
     """
     if not raw:
         return {}
-    # A type that is too long is unsupported, as the empty type is.
+    # A type that is too long counts as the empty type, which is unsupported.
     media = MediaType.parse(content_type if len(content_type) <= MAX_MEDIA_TYPE else "")
     if media.covers(JSON):
         return _parse_json_text(raw, _choose_codec(media))
@@ -110,7 +110,7 @@ def _parse_json_text(raw: bytes, codec: str) -> object:
 
 
 def _parse_form_text(raw: bytes, codec: str) -> Form:
-    # As in Django, a form with bytes outside its charset is read as Latin-1. Its escapes keep the charset.
+    # As in Django, a form with bytes outside its charset is read as Latin-1. Its escapes are still decoded by its charset.
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError:
@@ -124,9 +124,9 @@ def _parse_form_text(raw: bytes, codec: str) -> Form:
 def parse_form(text: str, codec: str) -> Form:
     """Return the fields of a form such as ``a=1&b=x+y%C3%A9``. For a repeated name the last field counts.
 
-    The result is that of `urllib.parse.parse_qsl` with ``keep_blank_values``. The library's function needs
+    Apart from that, the result is that of `urllib.parse.parse_qsl` with ``keep_blank_values``. The library's function needs
     many times the memory of the body, and one long call that lets no other thread run. This function decodes
-    pieces of a bounded size. Raises ValueError for more than `MAX_FIELDS`, with empty fields.
+    pieces of a bounded size. Raises ValueError for more than `MAX_FIELDS` fields. Empty fields count too.
     """
     if text.count("&") >= MAX_FIELDS:
         raise ValueError("Max number of fields exceeded")
@@ -140,7 +140,7 @@ def parse_form(text: str, codec: str) -> Form:
 def _unquote(text: str, codec: str) -> str:
     """Return a text with resolved escapes.
 
-    Escapes are ASCII. Other characters were decoded with the body, and stay as they are.
+    Only the ASCII parts are decoded: `unquote_to_bytes` would encode all other characters as UTF-8.
     """
     if "%" not in text:
         return text
@@ -149,6 +149,7 @@ def _unquote(text: str, codec: str) -> str:
 
 
 def _decode(text: str, codec: str) -> str:
+    """Resolve the escapes of an ASCII text, piece by piece."""
     return b"".join(map(unquote_to_bytes, _cut(text))).decode(codec, "replace")
 
 
