@@ -132,7 +132,7 @@ def build_app(programs: ProgramRoutes, *, listen: str) -> ASGIApp:
 
 
 class _HeaderDefaults:
-    """Middleware for security headers: a browser may show an answer, but load nothing else and submit no form.
+    """Middleware for security headers: a browser may show an answer, and loads or submits nothing else.
 
     A header that the answer already has is not overwritten.
     """

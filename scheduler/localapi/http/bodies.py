@@ -110,7 +110,8 @@ def _parse_json_text(raw: bytes, codec: str) -> object:
 
 
 def _parse_form_text(raw: bytes, codec: str) -> Form:
-    # As in Django, a form with bytes outside its charset is read as Latin-1. Its escapes are still decoded by its charset.
+    # As in Django, a form with bytes outside its charset is read as Latin-1. Its charset still decodes its
+    # escapes.
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError:
@@ -124,9 +125,10 @@ def _parse_form_text(raw: bytes, codec: str) -> Form:
 def parse_form(text: str, codec: str) -> Form:
     """Return the fields of a form such as ``a=1&b=x+y%C3%A9``. For a repeated name the last field counts.
 
-    Apart from that, the result is that of `urllib.parse.parse_qsl` with ``keep_blank_values``. The library's function needs
-    many times the memory of the body, and one long call that lets no other thread run. This function decodes
-    pieces of a bounded size. Raises ValueError for more than `MAX_FIELDS` fields. Empty fields count too.
+    Apart from that, the result is that of `urllib.parse.parse_qsl` with ``keep_blank_values``. The library's
+    function needs many times the memory of the body, and one long call that lets no other thread run. This
+    function decodes pieces of a bounded size. Raises ValueError for more than `MAX_FIELDS` fields. Empty
+    fields count too.
     """
     if text.count("&") >= MAX_FIELDS:
         raise ValueError("Max number of fields exceeded")
