@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from scheduler.cli import root as program
-from scheduler.cli.program import PROGRAM
+from scheduler.cli.group import PROGRAM
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 WIDTH = 100

@@ -1,10 +1,8 @@
 """The observers of the daemon: log, metrics and pages. Observers subscribe only here."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 from typing import Final, TypeVar
 
@@ -12,7 +10,7 @@ from scheduler.app.run_output import RunOutputReader
 from scheduler.core.automation_filter import find_id, make_automation_filter
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.occurrence_query import OccurrenceQuery
-from scheduler.core.status import STALLED_AFTER, FailingAutomations, FinishedRun, RecentActivity
+from scheduler.core.status import STALLED_AFTER
 from scheduler.daemon.ports import DaemonClock
 from scheduler.daemon.service import Service
 from scheduler.database import Database
@@ -106,10 +104,10 @@ class Observability:
             per_automation=self._settings.server.per_automation_metrics,
             ledger_size=lambda: measure_database(self._settings.ledger.url.path) or None,
             occurrences=partial(self._read_occurrences, service),
-            recent=self._read_recent,
-            failing=self._read_failing,
+            recent=partial(self._browse, history.read_recent),
+            failing=partial(self._browse, read_failing, self._target_names),
             failing_ids=self._read_failing_ids,
-            finished_runs=self._read_finished_runs,
+            finished_runs=partial(self._browse, read_finished_runs),
             run_output=self._outputs.read,
         )
 
@@ -117,33 +115,20 @@ class Observability:
         derived: Sequence[history.Line] = ()
         if query.outcome is None and query.run_status is None:
             derived = await _list_not_due(service, query)
-        return await self._browse(
-            partial(not_due_lines.select_with_derived, selection=query, derived=derived)
-        )
-
-    async def _read_recent(self, since: datetime) -> RecentActivity:
-        return await self._browse(partial(history.read_recent, since=since))
-
-    async def _read_failing(self) -> FailingAutomations:
-        return await self._browse(partial(read_failing, targets=self._target_names))
+        return await self._browse(not_due_lines.select_with_derived, query, derived)
 
     async def _read_failing_ids(self) -> Collection[AutomationKey]:
         return {
             (name, automation_id)
             for name in self._target_names
-            for automation_id in await self._browse(partial(read_failing_ids, target=name))
+            for automation_id in await self._browse(read_failing_ids, name)
         }
 
-    async def _read_finished_runs(
-        self, automations: Collection[AutomationKey]
-    ) -> Mapping[AutomationKey, FinishedRun]:
-        return await self._browse(partial(read_finished_runs, automations=automations))
-
-    async def _browse(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Return the result of ``read``. Raises `LedgerUnavailable`."""
+    async def _browse(self, read: Callable[..., _T], *arguments: object) -> _T:
+        """Return the result of ``read`` with a connection and the arguments. Raises `LedgerUnavailable`."""
         if self._database is None:
             raise LedgerUnavailable("the ledger is not open yet")
-        return await self._database.browse(read)
+        return await self._database.browse(lambda connection: read(connection, *arguments))
 
 
 def _make_notifier(service: Service) -> Notifier:

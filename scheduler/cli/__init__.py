@@ -16,8 +16,7 @@ from click.shell_completion import shell_complete
 from scheduler.cli import output
 from scheduler.cli.failures import INTERRUPTED, report
 from scheduler.cli.file_owner import NotPermitted, describe_denial
-from scheduler.cli.group import CommandFolder
-from scheduler.cli.program import COMPLETION_VARIABLE, PROGRAM, find_program
+from scheduler.cli.group import COMPLETION_VARIABLE, PROGRAM, CommandFolder, find_program
 from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.errors import SchedulerError
 

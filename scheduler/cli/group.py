@@ -8,6 +8,9 @@ import difflib
 import importlib
 import os
 import pkgutil
+import shlex
+import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli import commands
-from scheduler.cli.program import find_program
 from scheduler.core.command_line import STATE_DIR, format_daemon_command, set_caller, set_targets
 from scheduler.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from scheduler.settings.load import Configuration
 
+PROGRAM: Final = "scheduler"
+COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the shell's completion script
 FILE_NAME: Final = "scheduler.toml"
 """The name of the configuration file in a state directory."""
 
@@ -32,6 +36,21 @@ AUTOMATION_FORMS: Final = "a name, an id or the first 4 or more characters of an
 
 SECTIONS: Final = ("Start", "Automations", "Record", "Schedules", "Setup")
 """The headings of the help, in order."""
+
+
+def find_program(*, absolute: bool = False) -> str:
+    """Return the name under which this program was called, quoted for a shell.
+
+    ``absolute``: for readers with another working directory. A program on the PATH is called by its name
+    only.
+    """
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m {PROGRAM}"
+    on_path = shutil.which(called.name)
+    if called.name != PROGRAM or (on_path and Path(on_path).resolve() == called.resolve()):
+        return PROGRAM
+    return shlex.quote(str(called.absolute() if absolute else called))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cache
-from typing import NamedTuple
 
 from scheduler.audit.versions import find_periods
 from scheduler.core.automation_filter import make_match
@@ -74,30 +73,22 @@ def _derive(
                 yield target, WaitStatus(automation_id, name, newest[1], due, Cause.DUE, newest[1])
 
 
-class _Version(NamedTuple):
-    """A definition in force after ``begin`` and up to ``end``."""
+def _list_versions(
+    connection: sqlite3.Connection, since: datetime
+) -> Iterator[tuple[str, str, str, Definition, datetime, datetime]]:
+    """Yield the definitions in force since ``since``: target, id, name, definition, begin and end.
 
-    target: str
-    automation_id: str
-    name: str
-    definition: Definition
-    begin: datetime
-    end: datetime
-
-
-def _list_versions(connection: sqlite3.Connection, since: datetime) -> Iterator[_Version]:
-    """Yield the versions in force since ``since``.
-
-    An edit does not remove occurrences scheduled before the edit.
+    A definition is in force after its begin and up to its end. An edit does not remove occurrences scheduled
+    before the edit.
     """
     changed = find_changed(connection, since)
     for row in read_automations(connection):
         if row.enabled and row.invalid is None and (row.target, row.automation_id) not in changed:
             definition = Definition(str(row.cron_expression), str(row.timezone), enabled=True)
-            yield _Version(row.target, row.automation_id, row.name, definition, since, END_OF_TIME)
+            yield row.target, row.automation_id, row.name, definition, since, END_OF_TIME
     for target, automation_id in sorted(changed):
         recorded = read_automation_versions(connection, target, automation_id)
         for period in find_periods(recorded):
             firing, begin, end = period.version.firing_definition, period.begin, period.end
             if firing is not None and end > since:
-                yield _Version(target, automation_id, recorded[-1].name, firing, begin, end)
+                yield target, automation_id, recorded[-1].name, firing, begin, end

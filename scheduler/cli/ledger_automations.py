@@ -2,9 +2,8 @@
 
 from collections import defaultdict
 
-from scheduler.cli.automation_lookup import make_ledger_collection
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.ledger_file import open_read_only
+from scheduler.cli.ledger_file import make_ledger_collection, open_read_only
 from scheduler.cli.lookup import find_automation
 from scheduler.cli.output import print_to_stderr
 from scheduler.cli.pauses import read_active_pauses, read_throttles

@@ -1,18 +1,26 @@
-"""The ledger during a command: used as its owner, beside a daemon that may have the ledger open too."""
+"""The ledger during a command: used as its owner, beside a daemon that may have the ledger open too.
+
+Commands look an automation up in the collection of the ledger's automations.
+"""
 
 import asyncio
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from scheduler.cli.file_owner import NotPermitted, act_as_owner
+from scheduler.cli.lookup import AutomationCollection, Candidate
 from scheduler.core.command_line import format_daemon_command
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, Unreachable
 from scheduler.database.errors import translate_errors
+from scheduler.ledger import automations
+from scheduler.ledger.automations import AutomationMatch
 from scheduler.ledger.lock import LedgerLock, is_locked, read_holder
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.ledger.wake import wake
@@ -43,6 +51,25 @@ def act_as_ledger_owner(path: Path) -> Iterator[None]:
     with act_as_owner(path), translate_errors(path):
         _require_ledger(path)
         yield
+
+
+def make_ledger_collection(
+    connection: sqlite3.Connection, target: str | None = None, *, only_present: bool = False
+) -> AutomationCollection[AutomationMatch]:
+    """Make the collection for a target, or for all targets, removed automations included.
+
+    ``only_present``: only the automations of the newest snapshot, by their current names.
+    """
+    where = " in the newest snapshot" if only_present else " in the ledger"
+    collection = AutomationCollection(
+        where if target is None else f"{where}, target {target}",
+        partial(automations.find_named, connection, target, only_present=only_present),
+        partial(automations.find_with_prefix, connection, target, only_present=only_present),
+        partial(automations.read_names, connection, target),
+        lambda match: Candidate(match.automation_id, match.name, f"target {match.target}", match.target),
+    )
+    find_formerly_named = partial(automations.find_formerly_named, connection, target)
+    return collection if only_present else replace(collection, find_formerly_named=find_formerly_named)
 
 
 def acquire_lock(path: Path, at: datetime) -> LedgerLock:

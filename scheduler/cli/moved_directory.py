@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from scheduler.cli.group import FILE_NAME
 from scheduler.core.errors import ConfigurationError
 from scheduler.settings.load import Configuration
 from scheduler.settings.registry import SettingPath, format_path
@@ -21,8 +22,8 @@ def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
         return
     for place, path in made:
         old = path.parent
-        if not old.exists() or (old / "scheduler.toml").exists():  # otherwise the place was chosen on purpose
-            file = folder / "scheduler.toml"
+        if not old.exists() or (old / FILE_NAME).exists():  # otherwise the place was chosen on purpose
+            file = folder / FILE_NAME
             correct = shlex.join(["sed", "-i", _make_sed_expression(old, folder.absolute()), str(file)])
             raise ConfigurationError(
                 f"{file} names files of another state directory: {format_path(place)} is {path}. Was "

@@ -14,6 +14,10 @@ from scheduler.core.instants import to_text_seconds
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+name_automation: Final = click.argument("automation", shell_complete=complete_automations)
+name_optional_automation: Final = click.argument(
+    "automation", required=False, shell_complete=complete_automations
+)
 choose_target: Final = click.option(
     "--target",
     "target_name",

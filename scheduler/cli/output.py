@@ -147,8 +147,11 @@ def format_indented_table(records: Sequence[_Record], columns: Sequence[Column[_
 
 
 def _format_below(title: str, text: str, width: int) -> list[str]:
-    """Format a text that stands below its row."""
-    lines = _break(f"{title}: {text}", max(_MIN_WIDTH, width - len(_INDENT))) if text else []
+    """Format a text that stands below its row. A text with too many lines is cut."""
+    width = max(_MIN_WIDTH, width - len(_INDENT))
+    lines = wrap(f"{title}: {text}", width, margin=0) if text else []
+    if len(lines) > _MAX_LINES:
+        lines[_MAX_LINES - 1 :] = [cut(" ".join(lines[_MAX_LINES - 1 :]), width)]
     return [_INDENT + line for line in lines]
 
 
@@ -332,11 +335,3 @@ def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Seque
 def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
     text = cell.text[:width] if column.is_id and width <= _MIN_WIDTH else cut(cell.text, width)
     return style(text, cell.colour) + " " * (width - measure_width(text))
-
-
-def _break(text: str, width: int) -> list[str]:
-    """Break a text into lines, and cut a text with too many lines."""
-    lines = wrap(text, width, margin=0)
-    if len(lines) > _MAX_LINES:
-        lines[_MAX_LINES - 1 :] = [cut(" ".join(lines[_MAX_LINES - 1 :]), width)]
-    return lines

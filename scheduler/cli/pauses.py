@@ -6,9 +6,8 @@ from datetime import datetime
 
 import click
 
-from scheduler.cli.automation_lookup import make_ledger_collection
 from scheduler.cli.group import AUTOMATION_FORMS
-from scheduler.cli.ledger_file import open_read_only
+from scheduler.cli.ledger_file import make_ledger_collection, open_read_only
 from scheduler.cli.lookup import find_automation
 from scheduler.core.command_line import resume_all
 from scheduler.core.pauses import EVERYTHING, PauseSource, find_pause_sources

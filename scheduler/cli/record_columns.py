@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from scheduler.cli.output import Colour, Column
+from scheduler.cli.output import Cell, Colour, Column
 from scheduler.cli.times import find_usable_zone, format_in_zone
 from scheduler.core.instants import to_text_seconds
 
@@ -68,6 +68,11 @@ def colour_outcome(outcome: str | None, run_status: str | None) -> Colour | None
     if outcome == "accepted":
         return "green" if run_status == "success" else None
     return _OUTCOMES.get(outcome)
+
+
+def make_run_cell(status: str) -> Cell:
+    """Return the cell for a run's status; the status is empty without a run."""
+    return Cell(status, colour_run(status))
 
 
 def colour_run(status: str | None) -> Colour | None:

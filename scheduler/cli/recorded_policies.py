@@ -11,15 +11,6 @@ from scheduler.settings.models import Settings
 from scheduler.settings.units import format_duration
 
 
-def parse_policies(policy: RecordedPolicy, automation_id: str, name: str) -> Policies | None:
-    """Return the policies for an automation with this id and name, from recorded settings.
-
-    Return None when the recorded settings belong to a version with other settings.
-    """
-    settings = parse_settings(policy)
-    return None if settings is None else settings.find_policies(automation_id, name)
-
-
 def parse_settings(policy: RecordedPolicy) -> Settings | None:
     """Parse recorded settings; None when the settings belong to a version with other settings."""
     recorded = {"schedule": json.loads(policy.schedule), "override": json.loads(policy.overrides)}

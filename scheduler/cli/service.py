@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from scheduler.cli.group import Source
-from scheduler.cli.program import find_program
+from scheduler.cli.group import Source, find_program
 from scheduler.core.command_line import set_caller
 
 _T = TypeVar("_T")

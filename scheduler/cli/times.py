@@ -1,5 +1,6 @@
 """Time at the command line: parse an instant, read the present, and format both for people."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
@@ -90,12 +91,12 @@ def _resolve_local_time(reading: datetime, timezone: str) -> ParsedTime:
     return ParsedTime(instants[0], said)
 
 
-def find_usable_zone(timezone: str | None) -> str:
-    """Return the name of the zone; UTC without a zone, or for a zone unknown to this machine."""
-    try:
-        return load_zone(timezone or "UTC").key
-    except KeyError:
-        return "UTC"
+def find_usable_zone(*timezones: str | None) -> str:
+    """Return the name of the first zone known to this machine; UTC without a known zone."""
+    for timezone in filter(None, timezones):
+        with suppress(KeyError):
+            return load_zone(timezone).key
+    return "UTC"
 
 
 def to_zone(instant: datetime, timezone: str | None) -> datetime:

@@ -57,7 +57,8 @@ class _Scrape:
         yield from self.sources.metrics.registry.collect()
         yield from _make_process_gauges(self.status, self.last_beat, self.sources.ledger_size())
         yield from _make_target_gauges(self.status.targets)
-        yield _make_failing_gauge(self.failing)
+        failing = (((target,), len(automations)) for target, automations in self.failing.items())
+        yield _make_family(_FAILING, _FAILING_TEXT, ("target",), failing)
         yield from _make_automation_metrics([self._add_facts(details) for details in self.automations])
 
     def _add_facts(self, details: AutomationDetails) -> _AutomationState:
@@ -66,44 +67,40 @@ class _Scrape:
         return _AutomationState(details, facts, None if failing is None else details.id in failing)
 
 
-class Exposition:
-    """All metrics, as text."""
+async def render_metrics(sources: PageSources, accept: str) -> tuple[bytes, str]:
+    """Return all metrics as text for Prometheus, with the Content-Type.
 
-    def __init__(self, sources: PageSources) -> None:
-        self._sources = sources
+    The format is OpenMetrics when the ``Accept`` header asks for OpenMetrics.
+    """
+    encode, content_type = choose_encoder(accept)
+    return await sources.worker.run(encode, await _collect_state(sources)), content_type
 
-    async def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the text for Prometheus with its Content-Type.
 
-        The format is OpenMetrics when the ``Accept`` header asks for OpenMetrics.
-        """
-        encode, content_type = choose_encoder(accept)
-        return await self._sources.worker.run(encode, await self._collect_state()), content_type
+async def _collect_state(sources: PageSources) -> _Scrape:
+    status = sources.status()
+    automations = [
+        automation
+        for target in (status.targets if _is_per_automation(sources, status) else ())
+        async for automation in _iterate_in_batches(sources.targets()[target.name].iterate_details())
+    ]
+    failing = {target.name: await _find_failing(sources, target.name) for target in status.targets}
+    known = {name: ids for name, ids in failing.items() if ids is not None}
+    return _Scrape(sources, status, sources.last_beat(), known, automations)
 
-    async def _collect_state(self) -> _Scrape:
-        sources, status = self._sources, self._sources.status()
-        shown = status.targets if self._is_per_automation(status) else ()
-        automations = [
-            automation
-            for target in shown
-            async for automation in _iterate_in_batches(sources.targets()[target.name].iterate_details())
-        ]
-        failing = {target.name: await self._find_failing(target.name) for target in status.targets}
-        known = {name: ids for name, ids in failing.items() if ids is not None}
-        return _Scrape(sources, status, sources.last_beat(), known, automations)
 
-    async def _find_failing(self, name: str) -> Collection[str] | None:
-        """Return the ids of the failing automations that fire, or None without known runs."""
-        failing, target = self._sources.metrics.find_failing(name), self._sources.targets()[name]
-        if failing is None:
-            return None
-        details = (target.find_details(automation_id) for automation_id in list(failing))
-        return {each.id async for each in _iterate_in_batches(details) if each and each.state == "enabled"}
+async def _find_failing(sources: PageSources, name: str) -> Collection[str] | None:
+    """Return the ids of the failing automations that fire, or None without known runs."""
+    failing, target = sources.metrics.find_failing(name), sources.targets()[name]
+    if failing is None:
+        return None
+    details = (target.find_details(automation_id) for automation_id in list(failing))
+    return {each.id async for each in _iterate_in_batches(details) if each and each.state == "enabled"}
 
-    def _is_per_automation(self, status: DaemonStatus) -> bool:
-        if self._sources.per_automation == "auto":
-            return sum(sum(target.automations.values()) for target in status.targets) <= MAX_DETAILED
-        return self._sources.per_automation
+
+def _is_per_automation(sources: PageSources, status: DaemonStatus) -> bool:
+    if sources.per_automation == "auto":
+        return sum(sum(target.automations.values()) for target in status.targets) <= MAX_DETAILED
+    return sources.per_automation
 
 
 async def _iterate_in_batches(items: Iterable[_T]) -> AsyncIterator[_T]:
@@ -197,17 +194,31 @@ _AUTOMATION_GAUGES: Final[Mapping[str, _Gauge[_AutomationState]]] = {
 }
 
 
+_FAILING: Final = "scheduler_automations_failing"
+_FAILING_TEXT: Final = "Automations that fire, with a newest finished run that failed or was lost"
+
+
 def _make_gauges(
     gauges: Mapping[str, _Gauge[_T]], labels: Sequence[str], subjects: Mapping[tuple[str, ...], _T]
 ) -> Iterator[Metric]:
     """Yield each gauge, with a sample for each subject under the values of its labels."""
     for name, gauge in gauges.items():
-        family = GaugeMetricFamily(name, gauge.text, labels=labels)
-        for label_values, subject in subjects.items():
-            value = gauge.read(subject)
-            if value is not None:
-                family.add_metric(label_values, value.timestamp() if isinstance(value, datetime) else value)
-        yield family
+        samples = ((values, gauge.read(subject)) for values, subject in subjects.items())
+        yield _make_family(name, gauge.text, labels, samples)
+
+
+def _make_family(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    samples: Iterable[tuple[Sequence[str], float | datetime | None]],
+) -> Metric:
+    """Return a gauge with samples, each with the values of its labels. None is no sample."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for label_values, value in samples:
+        if value is not None:
+            family.add_metric(label_values, value.timestamp() if isinstance(value, datetime) else value)
+    return family
 
 
 def _make_process_gauges(
@@ -220,11 +231,8 @@ def _make_process_gauges(
         "croniter": versions.croniter,
         "tzdata": versions.tzdata,
     }
-    build = GaugeMetricFamily(
-        "scheduler_build_info", "Versions of the daemon and its parts", labels=list(built)
-    )
-    build.add_metric(list(built.values()), 1)
-    yield build
+    text = "Versions of the daemon and its parts"
+    yield _make_family("scheduler_build_info", text, list(built), [(list(built.values()), 1)])
     yield GaugeMetricFamily(
         "scheduler_ready", "1: the daemon is ready to fire; 0: a condition is missing", value=status.is_ready
     )
@@ -239,28 +247,15 @@ def _make_process_gauges(
 def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     yield from _make_gauges(_TARGET_GAUGES, ("target",), {(target.name,): target for target in targets})
     labels = ("target", "state")
-    occurrences = GaugeMetricFamily(
-        "scheduler_occurrences_open", "Claimed occurrences without an outcome", labels=labels
+    occurrences = (((target.name, state), target.open.get(state, 0)) for target in targets for state in State)
+    text = "Claimed occurrences without an outcome"
+    yield _make_family("scheduler_occurrences_open", text, labels, occurrences)
+    automations = (
+        ((target.name, state), target.automations.get(state, 0))
+        for target in targets
+        for state in AUTOMATION_STATES
     )
-    automations = GaugeMetricFamily("scheduler_automations", "Automations by their state", labels=labels)
-    for target in targets:
-        for state in State:
-            occurrences.add_metric((target.name, state), target.open.get(state, 0))
-        for automation_state in AUTOMATION_STATES:
-            count = target.automations.get(automation_state, 0)
-            automations.add_metric((target.name, automation_state), count)
-    yield from (occurrences, automations)
-
-
-def _make_failing_gauge(failing: Mapping[str, Collection[str]]) -> Metric:
-    family = GaugeMetricFamily(
-        "scheduler_automations_failing",
-        "Automations that fire, with a newest finished run that failed or was lost",
-        labels=("target",),
-    )
-    for target, automations in failing.items():
-        family.add_metric((target,), len(automations))
-    return family
+    yield _make_family("scheduler_automations", "Automations by their state", labels, automations)
 
 
 def _make_automation_metrics(automations: Sequence[_AutomationState]) -> Iterator[Metric]:
@@ -268,20 +263,17 @@ def _make_automation_metrics(automations: Sequence[_AutomationState]) -> Iterato
         (automation.details.target, automation.details.id): automation for automation in automations
     }
     labels = ("target", "automation")
-    info = GaugeMetricFamily(
-        "scheduler_automation_info",
-        "Name and schedule of an automation",
-        labels=(*labels, "name", "cron", "timezone"),
-    )
+    info = []
     runs = CounterMetricFamily(
         "scheduler_automation_runs", "Ended runs of an automation", labels=(*labels, "status")
     )
     for key, automation in by_labels.items():
         details = automation.details
         cron_expression = details.automation.definition.cron_expression
-        info.add_metric((*key, details.name, cron_expression, details.timezone), 1)
+        info.append(((*key, details.name, cron_expression, details.timezone), 1))
         for status in RUN_ENDS:
             runs.add_metric((*key, status), automation.facts.runs[status])
-    yield info
+    text = "Name and schedule of an automation"
+    yield _make_family("scheduler_automation_info", text, (*labels, "name", "cron", "timezone"), info)
     yield from _make_gauges(_AUTOMATION_GAUGES, labels, by_labels)
     yield runs

@@ -76,19 +76,12 @@ class HttpServer:
         self.address = ""
 
     async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
         """Start the server. ``address`` becomes ``host:port`` with the port in use.
 
         Raise `ConfigurationError` when the server cannot listen.
         """
         if not self._listen:
-            return
+            return self
         sockets = await self._bind()
         host, port = sockets[0].getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -98,8 +91,9 @@ class HttpServer:
         ready.cancel()
         if self._task.done():
             self._task.result()
+        return self
 
-    async def stop(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Accept no more requests. Return when all open requests are answered or abandoned."""
         if self._task is not None:
             self._server.should_exit = True

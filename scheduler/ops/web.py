@@ -26,7 +26,7 @@ from scheduler.core.automation_filter import make_automation_filter
 from scheduler.core.errors import Unreachable
 from scheduler.core.timetable import TimetableEntry
 from scheduler.ops import views
-from scheduler.ops.gauges import Exposition
+from scheduler.ops.gauges import render_metrics
 from scheduler.ops.hosts import HostCheck
 from scheduler.ops.page.assets import ROOT as ASSETS
 from scheduler.ops.page.findings import describe_warnings
@@ -53,7 +53,7 @@ class ProgramRoutes(PageSources):
 
     async def serve_metrics(self, request: Request) -> Response:
         """Serve ``/metrics``: all metrics, in the format that the client accepts."""
-        content, content_type = await Exposition(self).render(request.headers.get("accept", ""))
+        content, content_type = await render_metrics(self, request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
     async def serve_health(self, _: Request) -> Response:

@@ -16,6 +16,7 @@ from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
+from scheduler.ledger.history import read_recent
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings.load import load
@@ -56,7 +57,7 @@ def test_the_pages_read_where_nothing_else_waits(tmp_path: Path) -> None:
         watching = observing(tmp_path)
         watching._database = OnlyForPeople()  # type: ignore[assignment]  # it is asked for nothing else
         assert await watching._read_occurrences(service(), OccurrenceQuery()) == "browsed"  # type: ignore[comparison-overlap]  # what it gave
-        assert await watching._read_recent(SystemClock().now()) == "browsed"  # type: ignore[comparison-overlap]  # the same
+        assert await watching._browse(read_recent, SystemClock().now()) == "browsed"  # type: ignore[comparison-overlap]  # the same
         watching._log.close()
 
     asyncio.run(main())
@@ -89,7 +90,7 @@ def test_a_ledger_that_is_not_open_yet_is_said_so(tmp_path: Path) -> None:
         watching = observing(tmp_path)
         for look in (
             watching._read_occurrences(service(), OccurrenceQuery()),
-            watching._read_recent(SystemClock().now()),
+            watching._browse(read_recent, SystemClock().now()),
         ):
             with pytest.raises(LedgerUnavailable, match="not open yet"):
                 await look

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.app import daemon as daemon_module
-from scheduler.cli.recorded_policies import parse_policies
+from scheduler.cli.recorded_policies import parse_settings
 from scheduler.core.cron import zones
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
@@ -67,11 +67,13 @@ def test_the_policies_of_any_time_are_on_record(tmp_path: Path, monkeypatch: pyt
                 for since, *texts in life.rows("SELECT since, schedule, overrides FROM policy")
             ]
             assert policies[0].since < before < policies[1].since
-            assert [parse_policies(each, ID, "nightly report") for each in policies] == [
+            recorded = [parse_settings(each) for each in policies]
+            assert [each and each.find_policies(ID, "nightly report") for each in recorded] == [
                 make_policies(),
                 make_policies(jitter=timedelta(seconds=7), concurrency=Concurrency.FORBID),
             ]
-            assert parse_policies(policies[1], ID, "hourly") == make_policies(jitter=timedelta(seconds=7))
+            assert recorded[1] is not None
+            assert recorded[1].find_policies(ID, "hourly") == make_policies(jitter=timedelta(seconds=7))
 
     asyncio.run(main())
 

@@ -10,8 +10,7 @@ import click
 import pytest
 
 from scheduler.cli import root
-from scheduler.cli.group import SECTIONS, SchedulerCommand, Source
-from scheduler.cli.program import find_program
+from scheduler.cli.group import SECTIONS, SchedulerCommand, Source, find_program
 from tests.cli.conftest import Scheduler
 from tests.commands_page import PAGE, WIDTH
 

@@ -82,7 +82,6 @@ from scheduler.core.status import (
     WaitStatus,
 )
 from scheduler.core.timetable import TimetableEntry
-from scheduler.ops.gauges import Exposition
 from scheduler.ops.metrics import Metrics
 from scheduler.ops.page_sources import AutomationKey
 from scheduler.ops.page_worker import PageWorker
@@ -523,15 +522,14 @@ def exposition(
     per_automation: bool | str = "auto",
     ledger_size: int | None = 4096,
     fires: Callable[[str, str], bool] = lambda *_: True,
-) -> Exposition:
-    sources = replace(
+) -> Pages:
+    return replace(
         pages(metrics=metrics),
         status=status,
         targets=lambda: {each.name: ShownTarget(each.name, automations, fires) for each in status().targets},
         per_automation=per_automation,  # type: ignore[arg-type]  # a test's own word
         ledger_size=lambda: ledger_size,
     )
-    return Exposition(sources)
 
 
 def eventually(condition: Callable[[], bool]) -> None:

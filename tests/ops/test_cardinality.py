@@ -13,7 +13,7 @@ import pytest
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import MAX_NAME, InvalidAutomation, RunStatus, parse_automation
 from scheduler.localapi.http.metrics import METHODS, ApiMetrics
-from scheduler.ops.gauges import MAX_DETAILED
+from scheduler.ops.gauges import MAX_DETAILED, render_metrics
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from scheduler.upstream import exchange
 from tests.ops.support import ID, NOW, STATUS, TARGET, every_event, exposition, named, run_finished
@@ -54,7 +54,9 @@ def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int
         STATUS, targets=[replace(TARGET, name=name, automations={"enabled": automations}) for name in targets]
     )
     return series(
-        asyncio.run(exposition(metrics, status=lambda: status, automations=each).render(""))[0].decode()
+        asyncio.run(render_metrics(exposition(metrics, status=lambda: status, automations=each), ""))[
+            0
+        ].decode()
     )
 
 

@@ -54,7 +54,7 @@ def shown() -> dict[str, tuple[str, frozenset[str]]]:
     counted.recall_failing("main", ())
     for event in every_event():
         counted.observe(event)
-    text = asyncio.run(exposition(counted).render(""))[0].decode()
+    text = asyncio.run(gauges.render_metrics(exposition(counted), ""))[0].decode()
     found = {}
     for family in text_string_to_metric_families(text):
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -223,10 +223,10 @@ def test_an_address_in_use_is_a_fault_though_there_is_another(monkeypatch: pytes
 def test_when_it_is_stopped_nothing_listens_any_more() -> None:
     async def run() -> None:
         running = served()
-        await running.start()
+        await running.__aenter__()
         address = running.address
-        await running.stop()
-        await running.stop()
+        await running.__aexit__()
+        await running.__aexit__()
         with pytest.raises(httpx.ConnectError):
             await get(address)
 
@@ -245,7 +245,7 @@ async def a_request_under_way(
         await greeting(scope, receive, send)
 
     running = served(slow, patience=patience)
-    await running.start()
+    await running.__aenter__()
     request = asyncio.create_task(get(running.address))
     async with asyncio.timeout(DEADLINE):
         await begun.wait()
@@ -255,7 +255,7 @@ async def a_request_under_way(
 def test_a_request_under_way_comes_to_its_end_when_it_is_stopped() -> None:
     async def run() -> str:
         async with a_request_under_way(patience=10) as (running, answer, request):
-            stopping = asyncio.create_task(running.stop())
+            stopping = asyncio.create_task(running.__aexit__())
             await asyncio.sleep(0)
             answer.set()
             await stopping
@@ -268,7 +268,7 @@ def test_a_request_that_does_not_end_is_given_up(caplog: pytest.LogCaptureFixtur
     async def run() -> None:
         async with a_request_under_way(patience=1) as (running, _, request):
             async with asyncio.timeout(DEADLINE):
-                await running.stop()
+                await running.__aexit__()
             with contextlib.suppress(httpx.HTTPError):
                 assert (await request).status_code == 500
 
@@ -279,11 +279,11 @@ def test_a_request_that_does_not_end_is_given_up(caplog: pytest.LogCaptureFixtur
 def test_an_idle_connection_does_not_keep_it_from_stopping() -> None:
     async def run() -> None:
         running = served(keep_alive=600)
-        await running.start()
+        await running.__aenter__()
         async with httpx.AsyncClient() as client:
             await client.get(f"http://{running.address}")
             async with asyncio.timeout(DEADLINE):
-                await running.stop()
+                await running.__aexit__()
 
     asyncio.run(run())
 

@@ -35,8 +35,9 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunStatus, State
 from scheduler.core.status import AUTOMATION_STATES, PlacesStatus
-from scheduler.ops.gauges import MAX_DETAILED, Exposition
+from scheduler.ops.gauges import MAX_DETAILED, render_metrics
 from scheduler.ops.metrics import AutomationMetrics, Metrics
+from scheduler.ops.web import Pages
 from tests.ops.support import (
     AUTOMATION,
     EMPTY_TARGET,
@@ -60,11 +61,11 @@ OF_THE_LEDGER = NOW - timedelta(days=1)
 SOURCE = Path(__file__).parents[2] / "scheduler"
 
 
-def text(of: Exposition, accept: str = "") -> str:
-    return asyncio.run(of.render(accept))[0].decode()
+def text(of: Pages, accept: str = "") -> str:
+    return asyncio.run(render_metrics(of, accept))[0].decode()
 
 
-def samples(of: Exposition) -> Samples:
+def samples(of: Pages) -> Samples:
     found: Samples = {}
     for family in plain(text(of)):
         for sample in family.samples:
@@ -544,7 +545,7 @@ def test_the_runs_of_an_automation_are_counted_by_their_end_and_the_newest_is_me
     assert samples(of)[duration] == 300
 
 
-def failing(of: Exposition) -> tuple[float | None, float | None]:
+def failing(of: Pages) -> tuple[float | None, float | None]:
     """How many automations of the target fail, and whether ours does."""
     found = samples(of)
     return found.get(at("automations_failing", target="main")), found.get(
@@ -685,7 +686,7 @@ def test_the_loop_turns_while_a_large_text_is_made() -> None:
 
     async def look() -> tuple[int, int]:
         turns = 0
-        making = asyncio.create_task(of.render(""))
+        making = asyncio.create_task(render_metrics(of, ""))
         while not making.done():
             await asyncio.sleep(0.001)
             turns += 1

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.core.events import RequestEnded
 from scheduler.localapi.http.metrics import ApiMetrics
+from scheduler.ops.gauges import render_metrics
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from tests.ops.support import NOW, every_event, exposition
 
@@ -36,7 +37,7 @@ def daemons() -> str:
     )
     for event in (*every_event(), *requests):
         counted.observe(event)
-    return asyncio.run(exposition(counted).render(""))[0].decode()
+    return asyncio.run(render_metrics(exposition(counted), ""))[0].decode()
 
 
 def apis() -> str:

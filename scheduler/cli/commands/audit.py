@@ -81,8 +81,7 @@ def command(
     """
     from scheduler.audit.runner import Audit, AuditRequest
     from scheduler.cli.audit_inputs import compare_with_api, find_patience
-    from scheduler.cli.automation_lookup import make_ledger_collection
-    from scheduler.cli.ledger_file import act_as_ledger_owner, open_read_only
+    from scheduler.cli.ledger_file import act_as_ledger_owner, make_ledger_collection, open_read_only
     from scheduler.cli.lookup import expand_prefix, make_unknown_error
 
     settings, at = source.load().settings, now()

@@ -9,18 +9,12 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 from click import Option
 
-from scheduler.cli.completion_values import complete_automations, complete_zones
+from scheduler.cli.completion_values import complete_zones
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import SchedulerGroup, Source, as_json
-from scheduler.cli.options import choose_target
-from scheduler.cli.output import (
-    Cell,
-    Column,
-    print_json,
-    print_line,
-    show,
-)
-from scheduler.cli.record_columns import colour_run
+from scheduler.cli.options import choose_target, name_automation
+from scheduler.cli.output import Cell, Column, print_json, print_line, show
+from scheduler.cli.record_columns import make_run_cell
 from scheduler.cli.times import format_in_zone, format_zone_and_utc, now
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
@@ -75,7 +69,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
 
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
-@click.argument("automation", shell_complete=complete_automations)
+@name_automation
 @choose_target
 @as_json
 @click.pass_obj
@@ -111,7 +105,7 @@ def create(source: Source, /, *, target_name: str | None, as_json: bool, **field
     ],
     params=_make_field_options(new=False),
 )
-@click.argument("automation", shell_complete=complete_automations)
+@name_automation
 @choose_target
 @as_json
 @click.pass_obj
@@ -129,7 +123,7 @@ def update(
 @command.command(
     "delete", examples=["scheduler automations delete nightly", "scheduler automations delete nightly --yes"]
 )
-@click.argument("automation", shell_complete=complete_automations)
+@name_automation
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @choose_target
 @click.pass_obj
@@ -146,7 +140,7 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
 
 
 @command.command("run", examples=["scheduler automations run nightly"])
-@click.argument("automation", shell_complete=complete_automations)
+@name_automation
 @choose_target
 @as_json
 @click.pass_obj
@@ -259,11 +253,6 @@ def _get_text(name: str, document: "Document") -> str:
     return "" if value is None else str(value)
 
 
-def _make_status_cell(document: "Document") -> Cell:
-    status = _get_text("last_run_status", document)
-    return Cell(status, colour_run(status))
-
-
 def _format_last_run(document: "Document") -> str:
     """Return the time of the last run in the automation's zone, which has a column of its own."""
     return _format_instant(_get_text("last_run_at", document), document, format_in_zone)
@@ -281,5 +270,5 @@ _COLUMNS: "tuple[Column[Document], ...]" = (
     Column("zone", partial(_get_text, "timezone"), rank=4),
     Column("enabled", _make_enabled_cell),
     Column.make_detail("last run", _format_last_run),
-    Column("status", _make_status_cell),
+    Column("status", lambda document: make_run_cell(_get_text("last_run_status", document))),
 )

@@ -3,9 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
-from scheduler.cli.group import SchedulerCommand
+from scheduler.cli.group import COMPLETION_VARIABLE, PROGRAM, SchedulerCommand
 from scheduler.cli.output import print_line
-from scheduler.cli.program import COMPLETION_VARIABLE, PROGRAM
 
 _EXAMPLES = (
     'eval "$(scheduler completion bash)"        # in ~/.bashrc',

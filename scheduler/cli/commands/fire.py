@@ -4,10 +4,9 @@ import getpass
 
 import click
 
-from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import SchedulerCommand, Source
-from scheduler.cli.options import choose_target_of_automation
+from scheduler.cli.options import choose_target_of_automation, name_automation
 from scheduler.cli.output import print_line, print_to_stderr, style
 from scheduler.cli.times import format_in_zone, format_zone_and_utc, now, parse_time
 from scheduler.core.terminal_text import to_printable
@@ -19,7 +18,7 @@ _EXAMPLES = (
 
 
 @click.command("fire", cls=SchedulerCommand, section="Automations", examples=_EXAMPLES)
-@click.argument("automation", shell_complete=complete_automations)
+@name_automation
 @click.argument("time")
 @choose_target_of_automation
 @click.option("--no-wait", is_flag=True, help="Do not wait for the outcome.")
@@ -40,9 +39,8 @@ def command(source: Source, *, automation: str, time: str, target: str | None, n
     """
     from scheduler.audit.backfill import BackfillRefused, make_backfill_request
     from scheduler.audit.evidence import collect_evidence
-    from scheduler.cli.automation_lookup import make_ledger_collection
     from scheduler.cli.backfill import submit, wait_for_outcome
-    from scheduler.cli.ledger_file import open_read_only
+    from scheduler.cli.ledger_file import make_ledger_collection, open_read_only
     from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
 

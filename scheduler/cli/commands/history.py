@@ -13,13 +13,8 @@ from scheduler.cli.options import (
     make_number_option,
     make_time_option,
 )
-from scheduler.cli.output import (
-    Cell,
-    Column,
-    print_to_stderr,
-    show,
-)
-from scheduler.cli.record_columns import colour_outcome, colour_run, make_time_columns
+from scheduler.cli.output import Cell, Column, print_to_stderr, show
+from scheduler.cli.record_columns import colour_outcome, make_run_cell, make_time_columns
 from scheduler.cli.times import format_machine_and_utc, now, to_zone
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
@@ -76,8 +71,7 @@ def command(
 
     The command works with and without a running daemon, and changes nothing.
     """
-    from scheduler.cli.automation_lookup import make_ledger_collection
-    from scheduler.cli.ledger_file import is_served, open_read_only
+    from scheduler.cli.ledger_file import is_served, make_ledger_collection, open_read_only
     from scheduler.cli.lookup import advise_on, expand_prefix
     from scheduler.cli.recorded_policies import read_settings
     from scheduler.core.occurrence_query import OccurrenceQuery
@@ -155,11 +149,6 @@ def _describe_open(line: "Line", timezone: str | None) -> str:
     return f"open: due {to_zone(from_text(str(line['due'])), timezone):%H:%M:%S}"
 
 
-def _make_run_cell(line: "Line") -> Cell:
-    status = _get_text(line, "run_status")
-    return Cell(status, colour_run(status))
-
-
 def _get_text(line: "Line", key: str) -> str:
     return "" if line[key] is None else str(line[key])
 
@@ -181,7 +170,7 @@ def _make_columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | Non
         Column("outcome", lambda line: _make_outcome_cell(line, timezone(line)), rank=8, least=least),
         Column.make_detail("late", _format_lateness, rank=3),
         Column.make_detail("attempts", lambda line: str(line["attempts"])),
-        Column("run", _make_run_cell),
+        Column("run", lambda line: make_run_cell(_get_text(line, "run_status"))),
         Column.make_id("run id", lambda line: _get_text(line, "task_run_id")),
         Column.make_text("error", lambda line: _get_text(line, "error")),
     ]

@@ -5,9 +5,14 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.options import add_utc_option, choose_begin, choose_zone_of_cron, make_number_option
+from scheduler.cli.options import (
+    add_utc_option,
+    choose_begin,
+    choose_zone_of_cron,
+    make_number_option,
+    name_optional_automation,
+)
 from scheduler.cli.output import print_json, show
 from scheduler.cli.times import now
 
@@ -22,7 +27,7 @@ _EXAMPLES = (
 
 
 @click.command("next", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
-@click.argument("automation", required=False, shell_complete=complete_automations)
+@name_optional_automation
 @click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation.")
 @choose_zone_of_cron
 @choose_begin

@@ -5,9 +5,8 @@ from functools import partial
 
 import click
 
-from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.group import SchedulerCommand, Source
-from scheduler.cli.options import choose_target
+from scheduler.cli.options import choose_target, name_optional_automation
 from scheduler.cli.output import print_line, print_to_stderr
 from scheduler.cli.times import now
 from scheduler.core.terminal_text import to_printable
@@ -20,7 +19,7 @@ _EXAMPLES = (
 
 
 @click.command("resume", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
-@click.argument("automation", required=False, shell_complete=complete_automations)
+@name_optional_automation
 @click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
 @click.option("--keep-single", is_flag=True, help="With --all: keep the pauses of single automations.")
 @choose_target

@@ -12,7 +12,6 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import AUTOMATION_FORMS, SchedulerGroup, Source, as_json
 from scheduler.cli.options import filter_by_automation, make_number_option
 from scheduler.cli.output import (
-    Cell,
     Column,
     Json,
     RawPrinter,
@@ -23,7 +22,7 @@ from scheduler.cli.output import (
     show,
     style,
 )
-from scheduler.cli.record_columns import colour_run, make_time_columns
+from scheduler.cli.record_columns import colour_run, make_run_cell, make_time_columns
 from scheduler.cli.tail import GrowingFile
 from scheduler.cli.times import format_zone_and_utc, now
 from scheduler.core.instants import from_text
@@ -33,7 +32,6 @@ from scheduler.core.terminal_text import to_printable
 if TYPE_CHECKING:
     from scheduler.database import Database
     from scheduler.localapi.runner.workspace import Workspace
-    from scheduler.localapi.runs import RunQueue
     from scheduler.settings.models import ApiSettings
 
 ApiRunRow = dict[str, Any]
@@ -145,19 +143,14 @@ async def _list_runs(
 ) -> list[ApiRunRow]:
     from scheduler.cli.lookup import expand_prefix
     from scheduler.cli.run_lookup import make_embedded_collection
+    from scheduler.localapi.runs import RunQueue
 
     if automation is not None:
         text = automation
         automation = await database.browse(
             lambda connection: expand_prefix(make_embedded_collection(connection), text)
         )
-    return await _make_queue(database).list_runs(automation=automation, status=status, limit=limit)
-
-
-def _make_queue(database: "Database") -> "RunQueue":
-    from scheduler.localapi.runs import RunQueue
-
-    return RunQueue(database, now)
+    return await RunQueue(database, now).list_runs(automation=automation, status=status, limit=limit)
 
 
 async def _show(
@@ -218,8 +211,9 @@ async def _follow(database: "Database", run: ApiRunRow, output: GrowingFile, raw
 
 async def _find_run(database: "Database", run_id: str) -> ApiRunRow:
     from scheduler.cli.run_lookup import advise_run_list
+    from scheduler.localapi.runs import RunQueue
 
-    run = await _make_queue(database).get_run(run_id)
+    run = await RunQueue(database, now).get_run(run_id)
     if run is None:
         raise AnswerIsNo(f"there is no run {run_id}; {advise_run_list()}")
     return run
@@ -259,7 +253,7 @@ def _make_columns(runs: Sequence[ApiRunRow]) -> list[Column[ApiRunRow]]:
     return [
         Column.make_id("run", lambda run: run["id"]),
         Column.make_name("automation", lambda run: run["name"]),
-        Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
+        Column("status", lambda run: make_run_cell(run["status"])),
         *make_time_columns(
             runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]
         ),

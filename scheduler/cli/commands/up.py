@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source
+from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source, find_program
 from scheduler.cli.output import print_to_stderr, style
-from scheduler.cli.program import find_program
 from scheduler.core.command_line import format_command, set_caller
 from scheduler.core.terminal_text import to_printable
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.completion_values import complete_automations
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import SchedulerCommand, Source, as_json
-from scheduler.cli.options import choose_target_of_automation
+from scheduler.cli.options import choose_target_of_automation, name_automation
 from scheduler.cli.output import Colour, Json, print_json, print_lines, style
 from scheduler.cli.record_columns import colour_outcome, colour_run
 from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time, to_zone
-from scheduler.core.cron.zones import load_zone
 from scheduler.core.instants import to_optional_text, to_text, to_text_seconds
 from scheduler.core.model import Occurrence, RunStatus, State
 from scheduler.core.terminal_text import to_printable
@@ -36,7 +34,7 @@ Fates = Mapping[datetime, str | None]
 
 
 @click.command("why", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
-@click.argument("automation", shell_complete=complete_automations)
+@name_automation
 @click.argument("time")
 @choose_target_of_automation
 @as_json
@@ -56,8 +54,7 @@ def command(source: Source, *, automation: str, time: str, target: str | None, a
     """
     from scheduler.audit.evidence import collect_evidence
     from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
-    from scheduler.cli.automation_lookup import make_ledger_collection
-    from scheduler.cli.ledger_file import is_served, open_read_only
+    from scheduler.cli.ledger_file import is_served, make_ledger_collection, open_read_only
     from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
     from scheduler.ledger.occurrence_records import read_row
@@ -86,7 +83,8 @@ def command(source: Source, *, automation: str, time: str, target: str | None, a
     if as_json:
         print_json(_make_json(explanation, parsed.note, fates))
     else:
-        timezone = _find_timezone(explanation) or find_usable_zone(match.timezone)
+        definition = None if explanation.period is None else explanation.period.version.definition
+        timezone = find_usable_zone(None if definition is None else definition.timezone, match.timezone)
         print_lines(_format_lines(explanation, parsed.note, fates, at, timezone, seen_at=seen_at))
     if explanation.verdict in {ExplanationVerdict.NOTHING, ExplanationVerdict.MISSING}:
         raise click.exceptions.Exit(ANSWER_IS_NO)
@@ -166,15 +164,6 @@ def _format_instant(instant: datetime, timezone: str) -> str:
     return f"{format_in_zone(instant, timezone)} ({to_text_seconds(instant)})"
 
 
-def _find_timezone(explanation: "OccurrenceExplanation") -> str | None:
-    """Return the zone of the definition in force; None without a definition, or when its zone is unknown."""
-    definition = None if explanation.period is None else explanation.period.version.definition
-    try:
-        return None if definition is None else load_zone(definition.timezone).key
-    except KeyError:  # the present zone data do not have this zone
-        return None
-
-
 def _format_definition(explanation: "OccurrenceExplanation") -> Iterator[str]:
     if explanation.period is None:
         yield "definition none was in force"
@@ -207,15 +196,19 @@ def _find_policy_settings(evidence: "Evidence") -> dict[str, str | bool] | None:
 
 
 def _find_policies(evidence: "Evidence") -> "Policies | None":
-    """Return the policies of the automation at the instant; None when they are not on record."""
-    from scheduler.cli.recorded_policies import parse_policies
+    """Return the policies of the automation at the instant; None when they are not on record.
+
+    The policies are also None when the recorded settings belong to a version with other settings.
+    """
+    from scheduler.cli.recorded_policies import parse_settings
 
     if evidence.policy is None:
         return None
     name = evidence.name if evidence.period is None else evidence.period.version.name
     if evidence.row is not None:
         name = evidence.row.name
-    return parse_policies(evidence.policy, evidence.automation_id, name)
+    settings = parse_settings(evidence.policy)
+    return None if settings is None else settings.find_policies(evidence.automation_id, name)
 
 
 def _format_steps(explanation: "OccurrenceExplanation", timezone: str) -> Iterator[str]:
