@@ -38,9 +38,8 @@ async def run_api(settings: Settings) -> AsyncIterator[LocalApi]:
     `Unreachable`.
     """
     if settings.api.listen is None:
-        raise ConfigurationError(
-            'the embedded API has no address to listen on; set [api] listen, for example to "127.0.0.1:8040"'
-        )
+        remedy = 'set [api] listen, for example to "127.0.0.1:8040"'
+        raise ConfigurationError(f"the embedded API has no address to listen on; {remedy}")
     api = await LocalApi.start(make_api_config(settings.api), now=SystemClock().now)
     try:
         async with HttpServer(

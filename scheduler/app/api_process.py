@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +44,8 @@ class Parent:
 
     def tell_ready(self) -> None:
         """Tell the parent that requests are answered. Do nothing when the parent is gone."""
-        try:
+        with suppress(OSError):
             self._socket.send(_READY)
-        except OSError:
-            return
 
     def watch(self, gone: Callable[[], None]) -> None:
         """Call ``gone`` when the parent has ended, or wants this process to end."""
@@ -88,9 +86,8 @@ class Child:
         try:
             return await asyncio.wait_for(self.wait(), STOP_WITHIN)
         except TimeoutError:
-            sys.stderr.write(
-                f"error: the embedded API has not stopped within {STOP_WITHIN:.0f} s; it is killed\n"
-            )
+            error = f"the embedded API has not stopped within {STOP_WITHIN:.0f} s; it is killed"
+            sys.stderr.write(f"error: {error}\n")
         kill_child(self._process)
         return await self.wait()
 

@@ -210,10 +210,8 @@ class Daemon:
 
     def _report_lost_lock(self) -> LedgerUnavailable:
         file = locate_lock_file(self._settings.ledger.url.path)
-        error = (
-            f"{file} was removed or replaced while this daemon held it, and another daemon may fire too; "
-            "start again, and do not touch the file"
-        )
+        fault = f"{file} was removed or replaced while this daemon held it, and another daemon may fire too"
+        error = f"{fault}; start again, and do not touch the file"
         self._health.note_failure("lock", error)
         return LedgerUnavailable(error)
 
@@ -353,9 +351,9 @@ class Daemon:
 
 def _require_target(settings: Settings) -> Settings:
     if not settings.targets:
+        variables = "SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
         raise ConfigurationError(
-            "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL "
-            "and SCHEDULER_TARGET__PROJECT_ID"
+            f"no target is configured; set [[target]] url and project_id, or {variables}"
         )
     return settings
 

@@ -59,9 +59,8 @@ class RunOutputReader:
         if target not in self._targets:
             return None
         if self._waiting >= _MAX_WAITING:
-            return RunOutputTail(
-                error=f"{self._waiting} pages already wait for outputs of runs; try again in some seconds"
-            )
+            error = f"{self._waiting} pages already wait for outputs of runs; try again in some seconds"
+            return RunOutputTail(error=error)
         self._waiting += 1
         try:
             return await self._read_in_turn(target, run_id)

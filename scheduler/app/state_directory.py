@@ -65,9 +65,8 @@ def prepare_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> Pat
         if not file.exists():
             _write(file, _make_configuration(folder, environ), 0o644)
     except OSError as error:
-        raise ConfigurationError(
-            f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir"
-        ) from None
+        fault = f"the state directory {folder} cannot be used: {error.strerror}"
+        raise ConfigurationError(f"{fault}; name another with --state-dir") from None
     return file
 
 
@@ -77,10 +76,8 @@ def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
     Raises `ConfigurationError`, and `SettingsError` for errors in the environment.
     """
     if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
-        raise ConfigurationError(
-            f"the state directory {str(folder)!r} has a character that a configuration cannot hold; "
-            "name another"
-        )
+        fault = f"the state directory {str(folder)!r} has a character that a configuration cannot hold"
+        raise ConfigurationError(f"{fault}; name another")
     api, server = (f"{_HOST}:{_find_free_port(first)}" for first in (_API_PORT, _SERVER_PORT))
     values = {
         "url": f"http://{api}",
@@ -113,10 +110,9 @@ def _apply_environment(values: Mapping[str, str], settings: Settings) -> Mapping
     """
     target, listen = settings.targets[0], settings.api.listen
     if listen is None or not listen.port:
-        raise ConfigurationError(
-            f'`up` needs an address with a port for the embedded API, and [api] listen is "{listen or ""}"; '
-            'set SCHEDULER_API__LISTEN to one like "127.0.0.1:8040", or unset it'
-        )
+        need = "`up` needs an address with a port for the embedded API"
+        remedy = 'set SCHEDULER_API__LISTEN to one like "127.0.0.1:8040", or unset it'
+        raise ConfigurationError(f'{need}, and [api] listen is "{listen or ""}"; {remedy}')
     return {
         "url": target.url if listen.is_reached_by(target.url) else f"http://{listen.local_address}",
         "project": target.project_id,
@@ -163,10 +159,8 @@ def write_key(file: Path, key: str) -> None:
 
 
 def _make_key_error(file: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(
-        f"the key file {file} cannot be used: {error.strerror}; check that you own the file and that "
-        "its disk has room"
-    )
+    remedy = "check that you own the file and that its disk has room"
+    return ConfigurationError(f"the key file {file} cannot be used: {error.strerror}; {remedy}")
 
 
 def _write(file: Path, text: str, mode: int) -> None:

@@ -20,7 +20,7 @@ from scheduler.localapi.schema import open_database
 from scheduler.settings.load import Configuration
 from scheduler.settings.models import TargetSection
 from scheduler.settings.registry import SettingPath, format_path
-from scheduler.upstream.client import ApiClient, Document
+from scheduler.upstream.client import ApiClient
 from scheduler.upstream.fields import NewAutomation
 
 _UNEXPECTED_END: Final = 1
@@ -90,10 +90,9 @@ async def _keep_key(database_file: Path, own: Path, target: TargetSection | None
         if await keys.check(text) is not None:
             return
         if text and file != own:
-            raise ConfigurationError(
-                f"the key in {file} (key_file of target {target.name if target else ''}) is no key of this "
-                "embedded API; remove the file, and a new key is made there, or unset key_file"
-            )
+            present = f"the key in {file} (key_file of target {target.name if target else ''})"
+            remedy = "remove the file, and a new key is made there, or unset key_file"
+            raise ConfigurationError(f"{present} is no key of this embedded API; {remedy}")
         key = await keys.create([Scope.READ, Scope.WRITE], int(target.project_id) if target else 1)
         await asyncio.to_thread(write_key, file, key.text)
     finally:
@@ -114,9 +113,8 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
             return target
     here = f"no [[target]] has its url http://{listen.local_address if listen else ''}"
     if demo:
-        raise ConfigurationError(
-            f"--demo adds an automation to the embedded API, but {here}; start without --demo"
-        )
+        need = "--demo adds an automation to the embedded API"
+        raise ConfigurationError(f"{need}, but {here}; start without --demo")
     named: list[tuple[SettingPath, str]] = [(("api", "listen"), str(listen or ""))]
     named += [(("target", number, "url"), target.url) for number, target in enumerate(settings.targets)]
     moved = any(path in origins and origins[path].kind == "environment" for path, _ in named)
@@ -124,10 +122,10 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
         addresses = ", ".join(
             f"{format_path(path)} is {value} ({origins.get(path, 'default')})" for path, value in named
         )
+        remedy = f"set the same address in the environment and in {configuration.file}, or start"
         raise ConfigurationError(
-            f"the embedded API would run, but {here}: {addresses}; set the same address in the "
-            "environment and in "
-            f"{configuration.file}, or start `{format_command('run')}` for another API"
+            f"the embedded API would run, but {here}: {addresses}; "
+            f"{remedy} `{format_command('run')}` for another API"
         )
     return None
 
@@ -139,13 +137,9 @@ def _get_key_file(folder: Path) -> Path:
 async def _ensure_demo(target: TargetSection) -> None:
     """Ensure that the demo's automation exists and is enabled, however often `up` starts."""
     async with ApiClient(make_upstream_config(target), SystemClock()) as api:
-        demo = await _find_by_name(api, DEMO["name"])
+        documents = await api.list_documents()
+        demo = next((document for document in documents if document.get("name") == DEMO["name"]), None)
         if demo is None:
             await api.create(DEMO)
         elif not demo.get("enabled"):
             await api.update(str(demo["id"]), {"enabled": True})
-
-
-async def _find_by_name(api: ApiClient, name: str) -> Document | None:
-    """Find the first automation with this name."""
-    return next((document for document in await api.list_documents() if document.get("name") == name), None)

@@ -27,10 +27,8 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
     """
     with act_as_owner(path):
         if not make and not path.exists():
-            raise Unreachable(
-                f"the embedded API's database {path} is not there; start `{format_api_command()}`, "
-                "or name another in [api] database"
-            )
+            remedy = f"start `{format_api_command()}`, or name another in [api] database"
+            raise Unreachable(f"the embedded API's database {path} is not there; {remedy}")
         before = os.umask(0o077)  # prompts and the hashes of keys are for the owner only
         try:
             return asyncio.run(_carry_out(path, use))

@@ -33,10 +33,8 @@ def compare_with_api(
     configured = {target.name: target for target in settings.targets}
     for known in audit.targets:
         if known.name not in configured:
-            notes.append(
-                f"target {known.name}: the API was not asked for the newest runs, because the target "
-                "is not configured"
-            )
+            reason = "because the target is not configured"
+            notes.append(f"target {known.name}: the API was not asked for the newest runs, {reason}")
             continue
         try:
             snapshot = asyncio.run(_fetch_snapshot(configured[known.name]))

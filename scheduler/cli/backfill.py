@@ -27,9 +27,8 @@ def submit(ledger: Path, request: FireRequest) -> None:
     Repeating a request changes nothing.
     """
     if not is_locked(ledger):
-        raise Unreachable(
-            f"no daemon runs on the ledger {ledger}; start `{format_daemon_command()}`, and ask again"
-        )
+        remedy = f"start `{format_daemon_command()}`, and ask again"
+        raise Unreachable(f"no daemon runs on the ledger {ledger}; {remedy}")
     write(ledger, partial(request_fire, request=request))
 
 
@@ -45,15 +44,12 @@ def wait_for_outcome(ledger: Path, occurrence: Occurrence, taken_up: Callable[[]
     with open_read_only(ledger) as connection:
         while (row := read_row(connection, occurrence)) and row.outcome is None:
             if not is_locked(ledger):
-                raise Unreachable(
-                    "the daemon ended while the occurrence was open; the next daemon goes on with it"
-                )
+                fault = "the daemon ended while the occurrence was open"
+                raise Unreachable(f"{fault}; the next daemon goes on with it")
             time.sleep(_LOOK_INTERVAL)
     if row is None:
-        raise AnswerIsNo(
-            "the row of the occurrence is gone: the clock went back to before its instant; see "
-            f"`{format_command('history')}`"
-        )
+        fault = "the row of the occurrence is gone: the clock went back to before its instant"
+        raise AnswerIsNo(f"{fault}; see `{format_command('history')}`")
     return row
 
 
@@ -63,10 +59,9 @@ def _wait_until_taken_up(ledger: Path, occurrence: Occurrence) -> None:
         while is_requested(connection, occurrence):
             is_late = time.perf_counter() > until
             if is_late and write(ledger, partial(withdraw_request, occurrence=occurrence)):
-                raise AnswerIsNo(
-                    f"the daemon did not take up the request within {PATIENCE:.0f} s, and the request is "
-                    f"withdrawn; see `{format_command('status')}`"
-                )
+                fault = f"the daemon did not take up the request within {PATIENCE:.0f} s"
+                look = f"see `{format_command('status')}`"
+                raise AnswerIsNo(f"{fault}, and the request is withdrawn; {look}")
             time.sleep(_LOOK_INTERVAL)
         why = read_refusal(connection, occurrence)
     if why is not None:

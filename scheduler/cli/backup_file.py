@@ -46,6 +46,8 @@ PLAIN_COPY: Final = (
     "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
 )
 
+_NAME_BACKUP: Final = "name a file that `scheduler backup` made"
+
 
 def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at: datetime) -> None:
     """Copy the databases into ``file``, which must not exist yet.
@@ -86,7 +88,7 @@ A backup maps each kind of database to the function that writes the database int
 def open_backup(file: Path) -> Iterator[Backup]:
     """Open a backup, and check its contents. Raises `ConfigurationError` or `DatabaseRefused`."""
     if not file.is_file():
-        raise ConfigurationError(f"{file} is not there; name a file that `scheduler backup` made")
+        raise ConfigurationError(f"{file} is not there; {_NAME_BACKUP}")
     with translate_errors(file), file.open("rb") as content:
         beginning = content.read(len(SQLITE_HEADER))
         if not beginning:
@@ -112,15 +114,11 @@ def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
         if kind.application_id == application_id:
             require_whole(file, connection, kind)
             return kind
-    raise DatabaseRefused(
-        f"{file} is an SQLite database of another program; name a file that `scheduler backup` made"
-    )
+    raise DatabaseRefused(f"{file} is an SQLite database of another program; {_NAME_BACKUP}")
 
 
 def _make_no_tables_error(file: Path) -> ConfigurationError:
-    return ConfigurationError(
-        f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; name a file that `scheduler backup` made"
-    )
+    return ConfigurationError(f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; {_NAME_BACKUP}")
 
 
 def _stage_database(file: Path, connection: sqlite3.Connection, kind: DatabaseKind, staged: Path) -> None:

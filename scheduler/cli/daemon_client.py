@@ -24,9 +24,8 @@ def fetch_page(settings: Settings, path: str) -> Any:
     """
     listen = settings.server.listen
     if listen is None:
-        raise ConfigurationError(
-            "the daemon serves no pages: [server] listen is empty; set an address, for example 127.0.0.1:9464"
-        )
+        remedy = "set an address, for example 127.0.0.1:9464"
+        raise ConfigurationError(f"the daemon serves no pages: [server] listen is empty; {remedy}")
     return fetch_page_at(listen, path)
 
 
@@ -40,10 +39,9 @@ def fetch_page_at(listen: SocketAddress, path: str, *, patience: float = _PATIEN
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ConnectionRefusedError):
-            raise Unreachable(
-                f"no daemon runs here: {url} refuses the connection; {advise_start_daemon()}. "
-                "If one runs, compare [server] listen with its configuration"
-            ) from None
+            advice = "If one runs, compare [server] listen with its configuration"
+            fault = f"no daemon runs here: {url} refuses the connection"
+            raise Unreachable(f"{fault}; {advise_start_daemon()}. {advice}") from None
         kind = NoAnswer if isinstance(reason, TimeoutError) else Unreachable
         raise kind(f"no daemon answers at {url}: {reason}; {advise_log('scheduler')}") from None
 

@@ -106,9 +106,9 @@ class Source:
     def _find_state_file(self, folder: Path) -> Path:
         file = folder / FILE_NAME
         if not file.exists():
+            create = f"create this directory: `{format_daemon_command()}`"
             raise ConfigurationError(
-                f"there is no {file}; name the --state-dir of the running daemon, "
-                f"or create this directory: `{format_daemon_command()}`"
+                f"there is no {file}; name the --state-dir of the running daemon, or {create}"
             )
         return file
 

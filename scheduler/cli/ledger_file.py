@@ -79,9 +79,8 @@ def acquire_lock(path: Path, at: datetime) -> LedgerLock:
     """
     lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
     if lock is None:
-        raise ConfigurationError(
-            f"the ledger {path} is in use by {read_holder(path)}; stop that daemon first"
-        )
+        holder = read_holder(path)
+        raise ConfigurationError(f"the ledger {path} is in use by {holder}; stop that daemon first")
     return lock
 
 
@@ -143,7 +142,5 @@ def write_and_wake(path: Path, operation: Callable[[sqlite3.Connection], T]) -> 
 
 def _require_ledger(path: Path) -> None:
     if not path.exists():
-        raise NoLedger(
-            f"there is no ledger {path}; name the right one with --state-dir, --config or [ledger] url, "
-            f"or start `{format_daemon_command()}` once"
-        )
+        remedy = "name the right one with --state-dir, --config or [ledger] url"
+        raise NoLedger(f"there is no ledger {path}; {remedy}, or start `{format_daemon_command()}` once")

@@ -61,9 +61,8 @@ def main(path: Path, now: datetime) -> None:
     except NotPermitted as error:
         facts = LedgerFacts(path=path, error=str(error))
     except OSError as error:
-        facts = LedgerFacts(
-            path=path, error=f"{path}: {(error.strerror or str(error)).lower()}; run the command as root"
-        )
+        fault = (error.strerror or str(error)).lower()
+        facts = LedgerFacts(path=path, error=f"{path}: {fault}; run the command as root")
     sys.stdout.write(_FACTS.dump_json(facts).decode())
 
 

@@ -25,10 +25,9 @@ def refuse_moved_directory(configuration: Configuration, folder: Path) -> None:
         if not old.exists() or (old / FILE_NAME).exists():  # otherwise the place was chosen on purpose
             file = folder / FILE_NAME
             correct = shlex.join(["sed", "-i", _make_sed_expression(old, folder.absolute()), str(file)])
-            raise ConfigurationError(
-                f"{file} names files of another state directory: {format_path(place)} is {path}. Was "
-                f"{old} moved or copied? Correct the paths: `{correct}`"
-            )
+            fault = f"{file} names files of another state directory: {format_path(place)} is {path}"
+            question = f"Was {old} moved or copied?"
+            raise ConfigurationError(f"{fault}. {question} Correct the paths: `{correct}`")
 
 
 def _list_files(configuration: Configuration) -> Iterator[tuple[SettingPath, Path]]:

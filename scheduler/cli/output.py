@@ -238,9 +238,8 @@ def classify_output_error(error: OSError) -> Unreachable | None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:
         return None
-    return Unreachable(
-        f"the output cannot be written: {error.strerror}; check where the output is redirected to"
-    )
+    remedy = "check where the output is redirected to"
+    return Unreachable(f"the output cannot be written: {error.strerror}; {remedy}")
 
 
 def style(text: str, colour: Colour | None, *, error: bool = False) -> str:

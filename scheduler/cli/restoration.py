@@ -160,9 +160,8 @@ def _require_complete_file(staged: Path) -> None:
     SQLite reports no error when the disk is full.
     """
     if any(staged.with_name(staged.name + suffix).exists() for suffix in SIDE_FILE_SUFFIXES):
-        raise LedgerUnavailable(
-            f"{staged} could not be written completely; make room on its disk. Nothing was changed"
-        )
+        remedy = "make room on its disk. Nothing was changed"
+        raise LedgerUnavailable(f"{staged} could not be written completely; {remedy}")
 
 
 def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:

@@ -49,10 +49,8 @@ class GrowingFile:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise Unreachable(
-                f"the output {self._path} cannot be read: {error.strerror}; run the command as the "
-                "user of the server"
-            ) from error
+            fault = f"the output {self._path} cannot be read: {error.strerror}"
+            raise Unreachable(f"{fault}; run the command as the user of the server") from error
 
     def _is_readable(self, file: BinaryIO) -> bool:
         status = os.fstat(file.fileno())

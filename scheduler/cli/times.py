@@ -51,9 +51,9 @@ def parse_time(text: str, timezone: str, present: datetime) -> ParsedTime:
             return _read_time_of_day(time.fromisoformat(text.zfill(5)), timezone, present)
         return _resolve_local_time(datetime.fromisoformat(text), timezone)
     except (ValueError, OverflowError):
+        local = "in the automation's own zone as 2026-11-23T09:00 or 09:00"
         raise click.BadParameter(
-            f"{text!r} is no time; write it as 2026-11-23T09:00:00Z, or in the automation's own zone "
-            "as 2026-11-23T09:00 or 09:00"
+            f"{text!r} is no time; write it as 2026-11-23T09:00:00Z, or {local}"
         ) from None
 
 

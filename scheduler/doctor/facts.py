@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
 
+from scheduler.core.cron.zones import ZoneDataCopy
 from scheduler.core.model import Automation, Snapshot
 from scheduler.ledger.automations import AutomationRow
 from scheduler.ledger.summary import LedgerRecord
@@ -182,15 +183,6 @@ class LedgerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ZoneCopy:
-    """A copy of the zone data."""
-
-    version: str
-    source: str
-    root: str
-
-
-@dataclass(frozen=True, slots=True)
 class ZoneFacts:
     """The copies of the zone data, and the differences between the copies.
 
@@ -198,7 +190,7 @@ class ZoneFacts:
     in another copy, and the instant of the first difference.
     """
 
-    copies: tuple[ZoneCopy, ...]
+    copies: tuple[ZoneDataCopy, ...]
     disagreements: Mapping[str, datetime]
 
 

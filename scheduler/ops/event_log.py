@@ -6,8 +6,7 @@ A line holds only the fields of its event. `logs` writes lines of any content.
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import datetime
-from functools import cache, partial
-from operator import attrgetter
+from functools import cache
 from typing import Final
 
 import structlog
@@ -130,21 +129,18 @@ class EventLogger:
         Polls and failures repeat often. Only a change is logged at its full level, and the first failure
         after a success.
         """
+        level: LogLevel = "warning"
         match event:
             case events.SnapshotTaken(target=target, incomplete=incomplete):
-                changed = self._update_situation(f"snapshot of {target}", "incomplete" if incomplete else "")
-                level: LogLevel = "warning" if incomplete else "info"
+                of, situation = f"snapshot of {target}", "incomplete" if incomplete else ""
+                level = "warning" if incomplete else "info"
             case events.SnapshotFailed(target=target, error=error):
-                changed = self._update_situation(f"snapshot of {target}", f"failed: {error}")
-                changed, level = changed or event.first, "warning"
+                of, situation = f"snapshot of {target}", f"failed: {error}"
             case _:
-                changed = self._update_situation("ledger", event.error)
-                changed, level = changed or event.first, "error"
-        return level if changed else "debug"
-
-    def _update_situation(self, of: str, situation: str) -> bool:
+                of, situation, level = "ledger", event.error, "error"
         before, self._situations[of] = self._situations.get(of), situation
-        return before != situation
+        is_first = not isinstance(event, events.SnapshotTaken) and event.first
+        return level if before != situation or is_first else "debug"
 
 
 def _choose_level(event: Event) -> LogLevel:
@@ -162,11 +158,14 @@ def _choose_level(event: Event) -> LogLevel:
 
 def _make_keys(event: Event) -> dict[str, object]:
     """Return the keys of a line beside its name: every field that is neither its default nor None."""
-    return {
-        key: _format_value(key, value)
-        for key, get, default in _make_plan(type(event))  # type: ignore[arg-type]  # a class is hashable
-        if (value := get(event)) is not None and value != default
-    }
+    keys: dict[str, object] = {}
+    for key, field, part, default in _make_plan(type(event)):  # type: ignore[arg-type]  # a class is hashable
+        value = getattr(event, field)
+        if part:
+            value = getattr(value, part, None)  # an automation with unusable data has no definition
+        if value is not None and value != default:
+            keys[key] = _format_value(key, value)
+    return keys
 
 
 def _format_value(key: str, value: object) -> object:
@@ -182,26 +181,15 @@ def _format_value(key: str, value: object) -> object:
 
 
 @cache
-def _make_plan(kind: type[Event]) -> list[tuple[str, Callable[[Event], object], object]]:
-    """Return the keys of the lines of an event class, in their order, with their getters and defaults."""
+def _make_plan(kind: type[Event]) -> list[tuple[str, str, str, object]]:
+    """Return the keys of the lines of an event class, in their order, with their fields and defaults.
+
+    The value of a key is the field itself, or the named part of the field.
+    """
     plan = [
-        (_KEY_NAMES.get(name, name), get, field.default)
+        (part or _KEY_NAMES.get(field.name, field.name), field.name, part, field.default)
         for field in fields(kind)
         if field.name not in _OMITTED_FIELDS
-        for name, get in _make_getters(field.name)
+        for part in _NESTED_KEYS.get(field.name, ("",))
     ]
     return sorted(plan, key=lambda part: _ORDER.index(part[0]) if part[0] in _ORDER else len(_ORDER))
-
-
-def _make_getters(field: str) -> list[tuple[str, Callable[[Event], object]]]:
-    if field not in _NESTED_KEYS:
-        return [(field, attrgetter(field))]
-    return [(name, partial(_get_part, field, name)) for name in _NESTED_KEYS[field]]
-
-
-def _get_part(field: str, name: str, event: Event) -> object:
-    """Return the attribute ``name`` of a field's value.
-
-    Return None when the field is None: an automation with unusable data has no definition.
-    """
-    return getattr(getattr(event, field), name, None)

@@ -55,10 +55,8 @@ class HostCheck:
         if header is None or await self._is_accepted(header):  # a browser always sends Host
             await self._app(scope, receive, send)
             return
-        error = (
-            f"this server is not called {header[:255]!r}: use its address, or set this "
-            "name as its listen address"
-        )
+        remedy = "use its address, or set this name as its listen address"
+        error = f"this server is not called {header[:255]!r}: {remedy}"
         await JSONResponse({"error": error}, HTTPStatus.MISDIRECTED_REQUEST)(scope, receive, send)
 
     async def _is_accepted(self, header: str) -> bool:

@@ -7,11 +7,12 @@ text.
 
 from collections import Counter as Counts
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from typing import Final
+from itertools import product
+from typing import Final, TypeVar
 
 from prometheus_client import (  # noqa: TID251  this module keeps the metrics
     CollectorRegistry,
@@ -27,6 +28,8 @@ from prometheus_client import (  # noqa: TID251  this module keeps the metrics
 from scheduler.core import events
 from scheduler.core.events import Event
 from scheduler.core.model import FAILURES, REASONS, AttemptResult, Outcome, RunStatus
+
+_M = TypeVar("_M", Counter, Histogram)
 
 KINDS: Final = ("on_time", "catch_up", "retry")
 POLLS: Final = ("ok", "error", "disagreed")
@@ -89,8 +92,9 @@ class Metrics:
         self._facts: defaultdict[tuple[str, str], AutomationMetrics] = defaultdict(AutomationMetrics)
         # by target: the automations whose newest finished run failed or was lost
         self._failing: dict[str, set[str]] = {}
-        self._make_occurrence_metrics()
-        self._make_target_metrics()
+        served = tuple(targets)
+        self._make_occurrence_metrics(served)
+        self._make_target_metrics(served)
         self._make_process_metrics()
         self._observers: Mapping[type[Event], Callable[..., None]] = {
             events.OccurrenceConcluded: self._count_conclusion,
@@ -111,32 +115,11 @@ class Metrics:
             events.LedgerFailed: lambda event: self._ledger_errors.labels(event.operation).inc(),
             events.ConfigReloaded: lambda event: self._reloaded.set(event.error is None),
         }
-        for target in targets:
-            self._create_target_series(target)
 
     def observe(self, event: Event) -> None:
         """Count an event."""
         if (observer := self._observers.get(type(event))) is not None:
             observer(event)
-
-    def _create_target_series(self, target: str) -> None:
-        """Create the series of a target. New series begin at 0."""
-        for outcome, reasons in REASONS.items():
-            for reason in reasons:
-                self._occurrences.labels(target, outcome, reason)
-        _create_series(self._lateness, target, KINDS)
-        _create_series(self._attempts, target, AttemptResult)
-        _create_series(self._runs, target, RUN_ENDS)
-        _create_series(self._run_durations, target, TIMED_ENDS)
-        _create_series(self._polls, target, POLLS)
-        _create_series(self._request_durations, target, ENDPOINTS)
-        for endpoint in ENDPOINTS:
-            # an alert watches the first 429; other codes are unknown beforehand
-            self._requests.labels(target, endpoint, THROTTLED)
-        for metric in (self._attempt_durations, self._poll_durations):
-            metric.labels(target)
-        for counter in (self._foreign, self._doubles, self._disappearances):
-            counter.labels(target)
 
     def recall(
         self, target: str, automation_id: str, accepted_at: datetime | None, succeeded_at: datetime | None
@@ -163,76 +146,73 @@ class Metrics:
 
     # ------------------------------------------------------------ the metrics
 
-    def _make_occurrence_metrics(self) -> None:
+    def _make_occurrence_metrics(self, targets: Sequence[str]) -> None:
         self._occurrences = self._make_counter(
-            "scheduler_occurrences", "Occurrences by outcome", "target", "outcome", "reason"
+            "scheduler_occurrences", "Occurrences by outcome", target=(), outcome=(), reason=()
         )
+        for target, (outcome, reasons) in product(targets, REASONS.items()):
+            for reason in reasons:
+                self._occurrences.labels(target, outcome, reason)
         self._lateness = self._make_histogram(
             "scheduler_fire_lateness_seconds",
             "Time from due to the first byte of the attempt that counts",
             _LATENESS_BUCKETS,
-            "target",
-            "kind",
+            target=targets,
+            kind=KINDS,
         )
-        self._attempts = self._make_counter("scheduler_attempts", "Attempts by result", "target", "result")
+        self._attempts = self._make_counter(
+            "scheduler_attempts", "Attempts by result", target=targets, result=AttemptResult
+        )
         self._attempt_durations = self._make_histogram(
             "scheduler_attempt_duration_seconds",
             "Time from the first byte of an attempt to its answer or its end",
             _NETWORK_BUCKETS,
-            "target",
+            target=targets,
         )
-        self._runs = self._make_counter("scheduler_runs", "Ended runs", "target", "status")
+        self._runs = self._make_counter("scheduler_runs", "Ended runs", target=targets, status=RUN_ENDS)
         self._run_durations = self._make_histogram(
             "scheduler_run_duration_seconds",
             "Time from the beginning of a run to the reading that showed its end",
             _RUN_BUCKETS,
-            "target",
-            "status",
+            target=targets,
+            status=TIMED_ENDS,
         )
-        self._foreign = self._make_counter("scheduler_foreign_runs", "Foreign runs", "target")
-        self._doubles = self._make_counter(
-            "scheduler_late_doubles",
-            "Foreign runs that most likely belong to an attempt taken for not started",
-            "target",
-        )
+        self._foreign = self._make_counter("scheduler_foreign_runs", "Foreign runs", target=targets)
+        text = "Foreign runs that most likely belong to an attempt taken for not started"
+        self._doubles = self._make_counter("scheduler_late_doubles", text, target=targets)
 
-    def _make_target_metrics(self) -> None:
-        self._polls = self._make_counter(
-            "scheduler_polls", "Polls: readings of the list of automations", "target", "result"
-        )
+    def _make_target_metrics(self, targets: Sequence[str]) -> None:
+        text = "Polls: readings of the list of automations"
+        self._polls = self._make_counter("scheduler_polls", text, target=targets, result=POLLS)
         self._poll_durations = self._make_histogram(
-            "scheduler_poll_duration_seconds", "Duration of a poll", _NETWORK_BUCKETS, "target"
+            "scheduler_poll_duration_seconds", "Duration of a poll", _NETWORK_BUCKETS, target=targets
         )
-        self._disappearances = self._make_counter(
-            "scheduler_mass_disappearances",
-            "Disappearances of more than half of the automations from the list",
-            "target",
-        )
+        text = "Disappearances of more than half of the automations from the list"
+        self._disappearances = self._make_counter("scheduler_mass_disappearances", text, target=targets)
+        # an alert watches the first 429; other codes are unknown beforehand
         self._requests = self._make_counter(
-            "scheduler_target_requests", "Requests to the API", "target", "endpoint", "code"
+            "scheduler_target_requests",
+            "Requests to the API",
+            target=targets,
+            endpoint=ENDPOINTS,
+            code=(THROTTLED,),
         )
         self._request_durations = self._make_histogram(
             "scheduler_target_request_duration_seconds",
             "Duration of a request",
             _NETWORK_BUCKETS,
-            "target",
-            "endpoint",
+            target=targets,
+            endpoint=ENDPOINTS,
         )
 
     def _make_process_metrics(self) -> None:
-        self._jumps = self._make_counter(
-            "scheduler_clock_jumps", "Steps of the wall clock, and suspends", "direction"
-        )
-        for direction in DIRECTIONS:
-            self._jumps.labels(direction)
+        text = "Steps of the wall clock, and suspends"
+        self._jumps = self._make_counter("scheduler_clock_jumps", text, direction=DIRECTIONS)
         self._commits = self._make_histogram(
             "scheduler_ledger_commit_duration_seconds", "Duration of a commit", _COMMIT_BUCKETS
         )
-        self._ledger_errors = self._make_counter(
-            "scheduler_ledger_errors", "Failed writes and reads of the ledger", "operation"
-        )
-        for operation in OPERATIONS:
-            self._ledger_errors.labels(operation)
+        text = "Failed writes and reads of the ledger"
+        self._ledger_errors = self._make_counter("scheduler_ledger_errors", text, operation=OPERATIONS)
         self._reloaded = Gauge(
             "scheduler_config_last_reload_successful",
             "1: the last reading of the configuration succeeded; 0: it failed",
@@ -240,11 +220,16 @@ class Metrics:
         )
         self._reloaded.set(1)
 
-    def _make_counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+    def _make_counter(self, name: str, text: str, **labels: Iterable[str]) -> Counter:
+        """Make a counter with a series for each combination of the labels' known values."""
+        return _create_series(Counter(name, text, labels, registry=self.registry), labels)
 
-    def _make_histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+    def _make_histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], **labels: Iterable[str]
+    ) -> Histogram:
+        """Make a histogram with a series for each combination of the labels' known values."""
+        histogram = Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+        return _create_series(histogram, labels)
 
     # ------------------------------------------------------------ the events
 
@@ -305,9 +290,12 @@ def _limit_code(code: str) -> str:
     return f"{code[0]}xx" if code[:1].isdigit() else "other"
 
 
-def _create_series(metric: Counter | Histogram, target: str, values: Iterable[str]) -> None:
-    for value in values:
-        metric.labels(target, value)
+def _create_series(metric: _M, labels: Mapping[str, Iterable[str]]) -> _M:
+    """Return the metric with its series at 0. A metric without labels has its only series already."""
+    if labels:
+        for values in product(*labels.values()):
+            metric.labels(*values)
+    return metric
 
 
 def _choose_newer(known: datetime | None, recalled: datetime | None) -> datetime | None:

@@ -47,10 +47,8 @@ def describe_status(status: DaemonStatus) -> str:
     if problems := status.problems:
         return f"not ready: {'; '.join(problems)}"
     open_now = sum(sum(target.open.values()) + target.before_due for target in status.targets)
-    return (
-        f"{pluralize(len(status.targets), 'target')}, {pluralize(open_now, 'occurrence')} open, "
-        f"{_describe_next_fire(status.targets)}"
-    )
+    targets, occurrences = pluralize(len(status.targets), "target"), pluralize(open_now, "occurrence")
+    return f"{targets}, {occurrences} open, {_describe_next_fire(status.targets)}"
 
 
 def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from scheduler.core.cron.zones import ZoneDataCopy
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
 from scheduler.doctor.facts import (
     ApiFacts,
@@ -21,7 +22,6 @@ from scheduler.doctor.facts import (
     LedgerFacts,
     ProcessFacts,
     TargetFacts,
-    ZoneCopy,
     ZoneFacts,
 )
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -140,7 +140,11 @@ EMBEDDED = EmbeddedFacts(
     runs_disk=replace(DISK, path=Path("/var/lib/scheduler-api/api.db.runs")),
 )
 ZONES = ZoneFacts(
-    (ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "system", "/usr/share/zoneinfo")), {}
+    (
+        ZoneDataCopy(Path("/zones"), "package", "2026a"),
+        ZoneDataCopy(Path("/usr/share/zoneinfo"), "system", "2025b"),
+    ),
+    {},
 )
 HEALTHY = Facts(
     now=NOW,

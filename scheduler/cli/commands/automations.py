@@ -218,10 +218,8 @@ def _read_prompt(prompt: str | None, prompt_file: IO[bytes] | None) -> str | Non
     try:
         return source.read().decode()
     except UnicodeDecodeError as error:
-        raise click.UsageError(
-            f"the prompt in {source.name} is not UTF-8 text: byte {error.start + 1} is "
-            f"{error.object[error.start]:#04x}"
-        ) from None
+        byte = f"byte {error.start + 1} is {error.object[error.start]:#04x}"
+        raise click.UsageError(f"the prompt in {source.name} is not UTF-8 text: {byte}") from None
 
 
 def _print(document: "Document", *, as_json: bool) -> None:

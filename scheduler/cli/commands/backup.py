@@ -61,8 +61,7 @@ def _find_databases(settings: "Settings") -> "list[tuple[DatabaseKind, Path]]":
             if path.exists():
                 databases.append((kind, path))
     if not databases:
-        raise NoLedger(
-            f"there is no ledger {ledger}, and no database {api} of the embedded API; "
-            f"name the right ones with --state-dir or --config, or start `{format_daemon_command()}` once"
-        )
+        start = f"start `{format_daemon_command()}` once"
+        remedy = f"name the right ones with --state-dir or --config, or {start}"
+        raise NoLedger(f"there is no ledger {ledger}, and no database {api} of the embedded API; {remedy}")
     return databases

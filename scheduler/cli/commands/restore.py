@@ -63,15 +63,11 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
         for database in restore(backup, settings, now(), moved=moved):
             _show(database, file)
         if API in backup and not moved:
-            print_line(
-                "keys that were revoked and automations that were deleted since the backup exist "
-                f"again: see `{format_command('keys list')}`"
-            )
+            old = "keys that were revoked and automations that were deleted since the backup"
+            print_line(f"{old} exist again: see `{format_command('keys list')}`")
             if LEDGER not in backup:
-                print_line(
-                    "the daemon is not paused: if deleted automations must not fire, run "
-                    f"`{format_command('pause --all')}` before the API starts"
-                )
+                pause = f"run `{format_command('pause --all')}` before the API starts"
+                print_line(f"the daemon is not paused: if deleted automations must not fire, {pause}")
         if made_file is not None:
             _show_lacking(made_file, settings, has_runs=API in backup)
 
@@ -85,10 +81,8 @@ def _show_lacking(file: Path, settings: "Settings", *, has_runs: bool) -> None:
         f"Until then the agent's command is `{agent}`"
     )
     if has_runs:
-        print_line(
-            "not in a backup: outputs of runs. To keep them, copy the old api.db.runs to "
-            f"{to_printable(str(settings.api.runs_folder))}"
-        )
+        folder = to_printable(str(settings.api.runs_folder))
+        print_line(f"not in a backup: outputs of runs. To keep them, copy the old api.db.runs to {folder}")
 
 
 def _show(database: "RestoredDatabase", file: Path) -> None:
@@ -102,7 +96,5 @@ def _show(database: "RestoredDatabase", file: Path) -> None:
         name, resume = to_printable(pause.target), to_printable(resume_all(pause.target))
         print_line(f"paused: all automations of {name}; when the daemon is ready: {resume}")
     if database.ended_runs:
-        print_line(
-            f"ended as failed: {pluralize(database.ended_runs, 'run')} that had not ended "
-            f"in the backup; see `{format_command('runs list')}`"
-        )
+        ended = f"{pluralize(database.ended_runs, 'run')} that had not ended in the backup"
+        print_line(f"ended as failed: {ended}; see `{format_command('runs list')}`")

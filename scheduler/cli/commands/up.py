@@ -48,10 +48,8 @@ def command(source: Source, *, demo: bool) -> None:
     from scheduler.cli.service import run
 
     if source.file is not None:
-        raise click.UsageError(
-            "`up` uses the configuration in its --state-dir; for a configuration of your own, use "
-            "`run` and `serve`"
-        )
+        remedy = "for a configuration of your own, use `run` and `serve`"
+        raise click.UsageError(f"`up` uses the configuration in its --state-dir; {remedy}")
     folder = source.state_dir or Path("var")
     source = Source(state_dir=folder)
     set_caller(find_program(), source.options)

@@ -35,10 +35,8 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
         return
     subject, settings = Subject(str(facts.configuration.file or "no file")), facts.settings
     if not settings.targets:
-        advice = (
-            "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
-        )
-        yield subject.fault("no target is configured", advice)
+        variables = "SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
+        yield subject.fault("no target is configured", f"set [[target]] url and project_id, or {variables}")
     yield subject.ok(f"can be read; targets: {len(settings.targets)}, overrides: {len(settings.overrides)}")
     yield from _check_variables(facts)
     yield from _check_times(facts.settings)

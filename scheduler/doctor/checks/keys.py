@@ -79,11 +79,9 @@ def _report_unusable(facts: Facts, target: str, key: KeyFacts, subject: Subject)
     status = facts.get_daemon_target(target)
     works_for_daemon = status.get("snapshot_at") and not status.get("held") and not status.get("error")
     if key.place is None and works_for_daemon:
-        return subject.notice(
-            "there is none for this command; the running daemon has one that works",
-            "to have the API examined too, run the command as root, or set POSTHOG_PERSONAL_API_KEY "
-            "for this command",
-        )
+        finding = "there is none for this command; the running daemon has one that works"
+        advice = "run the command as root, or set POSTHOG_PERSONAL_API_KEY for this command"
+        return subject.notice(finding, f"to have the API examined too, {advice}")
     text = (key.error or "").removeprefix(f"target {target}: ")
     return subject.fault(*split_advice(text, "see docs/configuration.md, Keys"))
 
@@ -104,9 +102,8 @@ def check_scopes(facts: Facts) -> Iterator[CheckFinding]:
 def _check_target_scopes(subject: Subject, api: ApiFacts) -> Iterator[CheckFinding]:
     refusal, write_refusal = api.refusal, api.write_refusal
     if refusal is not None and refusal.status == HTTPStatus.FORBIDDEN:
-        yield subject.fault(
-            f"the key may not read automations: {refusal.text}", "give it the scope task:read"
-        )
+        finding = f"the key may not read automations: {refusal.text}"
+        yield subject.fault(finding, "give it the scope task:read")
     if api.may_write:
         yield subject.ok("the key may read and write" if api.snapshot is not None else "the key may write")
     elif api.may_write is False and write_refusal is not None:

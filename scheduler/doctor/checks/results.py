@@ -25,9 +25,8 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     more = sum(count for target, count in failing.counts.items() if target in targets) - len(named)
     if more > 0:
         finding = f"{more:,} more with a failed newest finished run"
-        yield Subject("automations").warning(
-            finding, f"see `{format_command('history --run-status failed')}`"
-        )
+        advice = f"see `{format_command('history --run-status failed')}`"
+        yield Subject("automations").warning(finding, advice)
     if not named and not more:
         yield Subject("automations").ok("no newest finished run failed")
 

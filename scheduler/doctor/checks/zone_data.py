@@ -41,9 +41,8 @@ def _check_copies(subject: Subject, facts: Facts, zones: ZoneFacts) -> Iterator[
         yield subject.ok(f"{used.version} of the {used.source} is used{beside}")
     for name, since in zones.disagreements.items():
         copy = f"the {others[0].source}'s copy, {others[0].version}"
-        advice = (
-            f"nothing for the fires, which go by {used.version}; for the clocks that people see: {_UPDATE}"
-        )
+        nothing = f"nothing for the fires, which go by {used.version}"
+        advice = f"{nothing}; for the clocks that people see: {_UPDATE}"
         yield Subject(name).warning(f"{copy}, has other times there from {to_text_seconds(since)} on", advice)
 
 

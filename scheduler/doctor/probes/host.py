@@ -10,7 +10,7 @@ from typing import Final
 from scheduler.core.cron import zones
 from scheduler.core.cron.clock_changes import THIRTEEN_MONTHS
 from scheduler.core.errors import NoAnswer, SchedulerError
-from scheduler.doctor.facts import Occupant, ProcessFacts, ZoneCopy, ZoneFacts
+from scheduler.doctor.facts import Occupant, ProcessFacts, ZoneFacts
 from scheduler.doctor.probes.time_limit import run_abandonable
 from scheduler.ledger.lock import find_holding_process
 from scheduler.settings.addresses import SocketAddress
@@ -38,11 +38,10 @@ def read_zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
     The comparison covers thirteen months from the current hour on.
     """
     data = zones.load_zone_data()
-    copies = tuple(ZoneCopy(copy.version, copy.source, str(copy.root)) for copy in data.copies)
     begin = now.replace(minute=0, second=0, microsecond=0)
     end = begin + THIRTEEN_MONTHS
     differing = ((name, data.find_disagreement(name, begin, end)) for name in sorted(set(names)))
-    return ZoneFacts(copies, {name: since for name, since in differing if since is not None})
+    return ZoneFacts(data.copies, {name: since for name, since in differing if since is not None})
 
 
 async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupant:

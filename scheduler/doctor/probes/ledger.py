@@ -16,8 +16,7 @@ from typing import Final
 from scheduler.core.errors import SchedulerError
 from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.errors import translate_errors
-from scheduler.database.files import SIDE_FILE_SUFFIXES, find_damage, read_kind
-from scheduler.database.files import open_without_trace as without_a_trace
+from scheduler.database.files import SIDE_FILE_SUFFIXES, find_damage, open_without_trace, read_kind
 from scheduler.doctor.facts import LOOK_BACK, LedgerFacts
 from scheduler.doctor.probes.files import find_filesystem, get_free_bytes, read_file_facts
 from scheduler.ledger.lock import find_holding_process, locate_lock_file
@@ -43,16 +42,13 @@ def probe_ledger(path: Path, now: datetime, overdue: Callable[[], bool]) -> Ledg
         with translate_errors(path), path.open("rb") as file:
             # The file is closed again before SQLite has any lock on the ledger.
             facts = replace(facts, has_wal=file.read(_WAL_BYTE + 1)[-1:] == b"\2")
-        with translate_errors(path), closing(without_a_trace(path)) as connection:
+        with translate_errors(path), closing(open_without_trace(path)) as connection:
             return _read_contents(facts, connection, now, overdue)
     except SchedulerError as error:
         return replace(facts, error=str(error))
     except OSError as error:
-        return replace(
-            facts,
-            error=f"{path}: {(error.strerror or str(error)).lower()}; run the command as root, or as the "
-            "user that the daemon runs as",
-        )
+        remedy = "run the command as root, or as the user that the daemon runs as"
+        return replace(facts, error=f"{path}: {(error.strerror or str(error)).lower()}; {remedy}")
 
 
 def _read_files(path: Path) -> LedgerFacts:

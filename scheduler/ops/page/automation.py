@@ -92,11 +92,8 @@ def _list_states(
         yield from _describe_pauses(details, pauses, now)
         if details.state == "enabled" and target.throttled_until is not None:
             until = DisplayTime(target.throttled_until, now)
-            sentence = (
-                f"Nothing fires on target {target.name} before {until.utc} ({until.relative}): the API "
-                "asked for that."
-            )
-            yield Notice("warn", "Throttled", sentence, _ADVICE_ON_TARGET)
+            sentence = f"Nothing fires on target {target.name} before {until.utc} ({until.relative})"
+            yield Notice("warn", "Throttled", f"{sentence}: the API asked for that.", _ADVICE_ON_TARGET)
         elif details.state == "enabled":
             yield Notice("good", "Enabled", "The automation fires at its times.")
     if target.held is not None:
@@ -111,12 +108,9 @@ def _describe_failure(run: FinishedRun | None, now: datetime) -> Iterator[Notice
     finished = DisplayTime(run.finished_at, now)
     error = f": {run.error}" if run.error else "."
     sentence = f"The newest finished run {run.description}, {finished.utc} ({finished.relative}){error}"
-    advice = (
-        f"`{format_command(f'runs show {run.run_id}')}` prints its output where the embedded API runs "
-        "it; mend the cause"
-    )
+    show = f"`{format_command(f'runs show {run.run_id}')}` prints its output where the embedded API runs it"
     again = format_command(f"automations run {run.automation_id}", target=run.target)
-    yield Notice("bad", "Failing", sentence, f"{advice}, then `{again}`")
+    yield Notice("bad", "Failing", sentence, f"{show}; mend the cause, then `{again}`")
 
 
 def _describe_pauses(

@@ -217,9 +217,8 @@ def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Pa
     if status.ledger_error is not None:
         yield _make_missing("The ledger cannot be written", status.ledger_error, _advise("ledger.failed"))
     if status.clock_in_doubt:
-        detail = (
-            "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
-        )
+        doubt = "It stepped forward, or shows less than the ledger has seen"
+        detail = f"{doubt}, and no API has confirmed it yet."
         yield _make_missing("The clock is in doubt", detail, _advise("clock.jumped"))
     is_explained = status.ledger_error is not None or status.lock_holder is not None
     if ledger_error is not None and not is_explained and status.targets:
@@ -256,15 +255,10 @@ def _check_snapshot(target: TargetStatus) -> Iterator[PageFinding]:
 def _check_progress(target: TargetStatus) -> Iterator[PageFinding]:
     if target.stalled_for >= STALLED_AFTER:
         title = f"Target {target.name}: planning has stopped although occurrences are due"
-        detail = (
-            f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, "
-            "or the daemon is overloaded."
-        )
-        advice = (
-            "see the log, and check the speed of the ledger's disk; under systemd, the watchdog restarts "
-            "the daemon"
-        )
-        yield _make_missing(title, detail, advice)
+        passed = f"Planning has made no progress for {target.stalled_for:.0f} s"
+        detail = f"{passed}: the ledger does not answer, or the daemon is overloaded."
+        advice = "see the log, and check the speed of the ledger's disk"
+        yield _make_missing(title, detail, f"{advice}; under systemd, the watchdog restarts the daemon")
     if target.overdue_count:
         title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
         items = [FindingItem(occurrence) for occurrence in target.overdue]
@@ -280,10 +274,8 @@ def _check_progress(target: TargetStatus) -> Iterator[PageFinding]:
 def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     """Yield the problems of the list itself, although the list could be read."""
     if target.unidentified:
-        title = (
-            f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be "
-            f"identified and never fire{'s' * (target.unidentified == 1)}"
-        )
+        objects = f"{pluralize(target.unidentified, 'object')} in the list of target {target.name}"
+        title = f"{objects} cannot be identified and never fire{'s' * (target.unidentified == 1)}"
         items = [FindingItem(description) for description in target.anonymous]
         advice = _advise("automations.unidentified")
         yield _make_list(WARN, title, None, advice, items, count=target.unidentified)
@@ -305,10 +297,8 @@ def _check_invalid(
     for target in targets:
         count = target.automations.get("invalid", 0)
         if count:
-            title = (
-                f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never "
-                f"fire{'s' * (count == 1)}"
-            )
+            automations = f"{pluralize(count, 'automation')} of target {target.name}"
+            title = f"{automations} cannot be evaluated and never fire{'s' * (count == 1)}"
             items = [
                 FindingItem(details.name, details.invalid, make_automation_link(details.target, details.id))
                 for details in invalid
