@@ -142,9 +142,8 @@ class Daemon:
 
         Return None when the daemon is told to stop before. ``closing`` closes everything again.
         """
-        opening = LedgerStartup(
-            self._settings.ledger.url.path, self._service, self._health, self._observability.publish
-        )
+        path, publish = self._settings.ledger.url.path, self._observability.publish
+        opening = LedgerStartup(path, self._service, self._health, publish)
         lock = await opening.acquire_lock(self._settings.daemon.node, self._clock.now)
         if lock is None:
             return None
@@ -262,9 +261,8 @@ class Daemon:
                     await asyncio.sleep(_HEAR_EVERY)
         except OSError as error:
             reason = f"{locate_wake_file(ledger)}: {error.strerror or error}"
-            self._observability.publish(
-                WakeFailed(error=f"{reason}; changes by commands take effect at the next poll")
-            )
+            failure = WakeFailed(error=f"{reason}; changes by commands take effect at the next poll")
+            self._observability.publish(failure)
 
     async def _refresh_targets(self) -> None:
         for target in self._targets:
@@ -351,10 +349,10 @@ class Daemon:
 
 def _require_target(settings: Settings) -> Settings:
     if not settings.targets:
-        variables = "SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
-        raise ConfigurationError(
-            f"no target is configured; set [[target]] url and project_id, or {variables}"
+        remedy = (
+            "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
         )
+        raise ConfigurationError(f"no target is configured; {remedy}")
     return settings
 
 

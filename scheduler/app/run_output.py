@@ -87,10 +87,8 @@ class RunOutputReader:
     async def _ask(self, target: TargetSection, run_id: str) -> RunOutputTail | None:
         try:
             config = await asyncio.to_thread(make_upstream_config, target)  # the key may have been rotated
-            async with ApiClient(
-                replace(config, connect_timeout=_ANSWER_TIMEOUT / 2, request_timeout=_ANSWER_TIMEOUT),
-                self._clock,
-            ) as api:
+            config = replace(config, connect_timeout=_ANSWER_TIMEOUT / 2, request_timeout=_ANSWER_TIMEOUT)
+            async with ApiClient(config, self._clock) as api:
                 return await api.read_run_output(run_id)
         except InvalidAutomation:  # an invalid id, and so no run of the embedded API
             return None

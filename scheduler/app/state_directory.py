@@ -98,9 +98,8 @@ def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def _format_configuration(values: Mapping[str, str]) -> str:
-    return _CONFIGURATION.format(
-        **{name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
-    )
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    return _CONFIGURATION.format(**texts)
 
 
 def _apply_environment(values: Mapping[str, str], settings: Settings) -> Mapping[str, str]:

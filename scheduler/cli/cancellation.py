@@ -100,10 +100,8 @@ async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
         if clock() > deadline:
             show(1.0)
             runs = "1 run has" if count == 1 else f"{count:,} runs have"
-            raise Unreachable(
-                f"{runs} not ended yet. The cancellation stands, and takes effect when the embedded API "
-                f"runs: `{format_api_command()}` starts it"
-            )
+            effect = f"takes effect when the embedded API runs: `{format_api_command()}` starts it"
+            raise Unreachable(f"{runs} not ended yet. The cancellation stands, and {effect}")
         show(1 - count / total)
         await asyncio.sleep(_LOOK_INTERVAL)
     show(1.0)

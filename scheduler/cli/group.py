@@ -107,9 +107,8 @@ class Source:
         file = folder / FILE_NAME
         if not file.exists():
             create = f"create this directory: `{format_daemon_command()}`"
-            raise ConfigurationError(
-                f"there is no {file}; name the --state-dir of the running daemon, or {create}"
-            )
+            remedy = f"name the --state-dir of the running daemon, or {create}"
+            raise ConfigurationError(f"there is no {file}; {remedy}")
         return file
 
 

@@ -81,9 +81,8 @@ def _print_pauses(automations: list[AutomationRow], settings: Settings) -> None:
         for source in pauses.find_sources(automation.target, automation.automation_id, automation.name):
             by_source[source].append(automation)
     for target in sorted({automation.target for automation in by_source[PauseSource.TARGET]}):
-        print_to_stderr(
-            f"paused: all automations of {to_printable(target)}; {meaning} until {resume_all(target)}"
-        )
+        end = f"{meaning} until {resume_all(target)}"
+        print_to_stderr(f"paused: all automations of {to_printable(target)}; {end}")
     if single := by_source[PauseSource.AUTOMATION]:
         resume = format_command("resume AUTOMATION")
         print_to_stderr(f"paused: {_describe(single)}; {meaning} until `{resume}`")

@@ -18,22 +18,17 @@ name_automation: Final = click.argument("automation", shell_complete=complete_au
 name_optional_automation: Final = click.argument(
     "automation", required=False, shell_complete=complete_automations
 )
-choose_target: Final = click.option(
-    "--target",
-    "target_name",
-    metavar="NAME",
-    help="The target. Necessary if several are configured.",
-    shell_complete=complete_targets,
+
+
+def _make_target_option(text: str, *names: str) -> Callable[[Decorated], Decorated]:
+    return click.option("--target", *names, metavar="NAME", help=text, shell_complete=complete_targets)
+
+
+choose_target: Final = _make_target_option("The target. Necessary if several are configured.", "target_name")
+choose_target_of_automation: Final = _make_target_option(
+    "The target of AUTOMATION. Necessary if several targets have one with this name."
 )
-choose_target_of_automation: Final = click.option(
-    "--target",
-    metavar="NAME",
-    help="The target of AUTOMATION. Necessary if several targets have one with this name.",
-    shell_complete=complete_targets,
-)
-filter_by_target: Final = click.option(
-    "--target", metavar="NAME", help="Only this target.", shell_complete=complete_targets
-)
+filter_by_target: Final = _make_target_option("Only this target.")
 filter_by_automation: Final = click.option(
     "--automation",
     metavar="NAME",

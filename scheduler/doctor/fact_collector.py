@@ -151,15 +151,10 @@ async def _collect_target(of: Installation, target: TargetSection, patience: flo
     result = await limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
     facts, config = (KeyFacts(None, error=result.reason), None) if isinstance(result, UnknownFact) else result
     step = min(target.connect_timeout.total_seconds(), _STEP_TIMEOUT)
-    connectivity = await limit_time(
-        patience, probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step)
-    )
-    return TargetFacts(
-        settings=target,
-        key=facts,
-        connectivity=connectivity,
-        api=await _collect_api(of, connectivity, config, patience),
-    )
+    connecting = probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step)
+    connectivity = await limit_time(patience, connecting)
+    api = await _collect_api(of, connectivity, config, patience)
+    return TargetFacts(settings=target, key=facts, connectivity=connectivity, api=api)
 
 
 async def _collect_api(

@@ -32,9 +32,8 @@ def indent_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     A reader cannot mistake these lines for log lines, since a log line begins with an instant.
     """
     if "exception" in event:
-        event["exception"] = "\n".join(
-            f"    | {to_printable(line)}" for line in event["exception"].splitlines()
-        )
+        lines = event["exception"].splitlines()
+        event["exception"] = "\n".join(f"    | {to_printable(line)}" for line in lines)
     return event
 
 
@@ -43,14 +42,12 @@ def make_renderer(*, colours: bool) -> ConsoleRenderer:
     styles = ConsoleRenderer.get_default_column_styles(colours)
     levels = ConsoleRenderer.get_default_level_styles(colours)
     bare = partial(KeyValueColumnFormatter, None, reset_style=styles.reset)
+    pairs = KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, value_repr=_format_value)
     columns = [
         Column("timestamp", bare(value_style=styles.timestamp, value_repr=_format_milliseconds)),
         Column("level", LogLevelColumnFormatter(levels, styles.reset)),
         Column("event", bare(value_style=styles.bright, value_repr=_escape_text, width=_EVENT_WIDTH)),
-        Column(
-            "",
-            KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, value_repr=_format_value),
-        ),
+        Column("", pairs),
     ]
     return ConsoleRenderer(columns=columns, sort_keys=False)
 

@@ -113,9 +113,8 @@ class HttpServer:
         problem: OSError | None = None
         for family, _, _, _, (address, *_) in dict.fromkeys(addresses):
             try:
-                sockets.append(
-                    _bind_address(family, str(address), sockets[0].getsockname()[1] if sockets else port)
-                )
+                port = sockets[0].getsockname()[1] if sockets else port
+                sockets.append(_bind_address(family, str(address), port))
             except OSError as error:
                 problem = error
                 if error.errno not in _ABSENT_ERRORS:

@@ -53,9 +53,8 @@ class Log:
         self._stream = stream or sys.stdout or sys.stderr or _open_null()
         self._is_console = self._stream.isatty() if format == "auto" else format == "console"
         self._threshold = _LEVEL_NUMBERS[level]
-        self._journal = (
-            Journal() if journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM")) else None
-        )
+        is_journal = journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM"))
+        self._journal = Journal() if is_journal else None
         self._writer: LogWriter[Any] = LogWriter(
             self._journal or StreamOutput(self._stream), lost=self._make_loss_line, limit=limit
         )
@@ -118,9 +117,8 @@ class Log:
         self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict
     ) -> bytes:
         """Return the event as an entry of the journal."""
-        return journal.make_entry(
-            self._add_common_keys(logger, level, dict(event)), str(_apply_processors(text, level, event))
-        )
+        fields = self._add_common_keys(logger, level, dict(event))
+        return journal.make_entry(fields, str(_apply_processors(text, level, event)))
 
     def _drop_below_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
         if _LEVEL_NUMBERS[level] < self._threshold:

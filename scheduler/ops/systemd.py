@@ -37,9 +37,8 @@ class Supervisor:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         # Open from the start: a process without free file descriptors is alive, and must be able
         # to notify systemd.
-        self._socket = (
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
-        )
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_UNIX, kind) if address else None
         is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if is_for_us else 0.0
         """Seconds within which the watchdog must be fed; 0 for no watchdog."""

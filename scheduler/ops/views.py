@@ -219,14 +219,13 @@ def make_fires(
 
 def _make_fire(scheduled_for: datetime, target: str, entry: TimetableEntry) -> Json:
     definition = entry.automation.definition
+    due = compute_due(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)
     return {
         "target": target,
         "automation_id": entry.automation.id,
         "name": entry.automation.name,
         "scheduled_for": to_text_seconds(scheduled_for),
-        "due": to_text(
-            compute_due(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)
-        ),
+        "due": to_text(due),
         "local": scheduled_for.astimezone(load_zone(definition.timezone)).isoformat(timespec="seconds"),
         "timezone": definition.timezone,
         "note": entry.schedule and entry.schedule.find_note(scheduled_for),

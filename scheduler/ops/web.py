@@ -69,9 +69,8 @@ class ProgramRoutes(PageSources):
         ledger = await read_ledger(self)
         status = self.status()
         waits = {name: await target.waits.make_status() for name, target in self.targets().items()}
-        return JSONResponse(
-            views.make_status(status, ledger.failing, waits, describe_warnings(status, ledger))
-        )
+        warnings = describe_warnings(status, ledger)
+        return JSONResponse(views.make_status(status, ledger.failing, waits, warnings))
 
     async def serve_upcoming(self, request: Request) -> Response:
         """Serve ``/api/v1/upcoming``: the fire times within a span, of all automations or of some."""
@@ -164,9 +163,8 @@ async def _answer_http_error(_: Request, error: Exception) -> Response:
 
 async def _answer_bad_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, BadQuery)
-    return JSONResponse(
-        {"error": "the query cannot be answered", "problems": dict(error.problems)}, HTTPStatus.BAD_REQUEST
-    )
+    body = {"error": "the query cannot be answered", "problems": dict(error.problems)}
+    return JSONResponse(body, HTTPStatus.BAD_REQUEST)
 
 
 async def _answer_unreachable(_: Request, error: Exception) -> Response:

@@ -50,9 +50,8 @@ def command(source: Source, *, automation: str, time: str, target: str | None, n
         parsed = parse_time(time, match.timezone, at)
         if parsed.later_today is not None:
             day = format_in_zone(parsed.instant, match.timezone)
-            raise click.UsageError(
-                f"{parsed.later_today} is still to come in {match.timezone}; for {day}, give the date too"
-            )
+            fault = f"{parsed.later_today} is still to come in {match.timezone}"
+            raise click.UsageError(f"{fault}; for {day}, give the date too")
         evaluator = evaluated.croniter, evaluated.tzdata
         evidence = collect_evidence(connection, match.target, match.automation_id, parsed.instant, evaluator)
     note = f", {parsed.note}" if parsed.note else ""

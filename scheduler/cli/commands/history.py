@@ -113,10 +113,8 @@ def command(
 
     show(lines, _make_columns(lines, find_timezone), dict if as_json else None, empty=empty)
     for name, at in _find_last_seen(lines, snapshots).items():
-        seen_at = format_machine_and_utc(at)
-        print_to_stderr(
-            f"no daemon runs: waits and runs of target {to_printable(name)} are as last seen at {seen_at}"
-        )
+        last_seen = f"are as last seen at {format_machine_and_utc(at)}"
+        print_to_stderr(f"no daemon runs: waits and runs of target {to_printable(name)} {last_seen}")
 
 
 def _find_last_seen(lines: "Sequence[Line]", snapshots: dict[str, datetime]) -> dict[str, datetime]:

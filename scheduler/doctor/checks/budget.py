@@ -54,11 +54,10 @@ def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
         return
     if target.requests_per_minute > per_minute or target.requests_per_hour > per_hour:
         requests = pluralize(target.requests_per_minute, "request")
-        yield Subject(f"target {target.name}").warning(
-            f"it may be sent {requests} a minute and {target.requests_per_hour:,} an hour; "
-            f"the cloud allows a key {per_minute:,} and {per_hour:,}",
-            "lower requests_per_minute and requests_per_hour; leave room for other users of the key",
-        )
+        finding = f"it may be sent {requests} a minute and {target.requests_per_hour:,} an hour"
+        allowed = f"the cloud allows a key {per_minute:,} and {per_hour:,}"
+        advice = "lower requests_per_minute and requests_per_hour; leave room for other users of the key"
+        yield Subject(f"target {target.name}").warning(f"{finding}; {allowed}", advice)
 
 
 def _check_target(
@@ -83,10 +82,9 @@ def _check_target(
     if crowded.fires > limits.max_in_flight:
         due = f"{crowded.fires:,} automations are due in the minute of {to_text_seconds(crowded.at)}"
         attempts = pluralize(limits.max_in_flight, "attempt goes", "attempts go")
-        yield subject.notice(
-            f"{due}, and {attempts} at the same time: the others wait for their turn",
-            "spread them with jitter, or raise max_in_flight if the API takes more",
-        )
+        finding = f"{due}, and {attempts} at the same time: the others wait for their turn"
+        advice = "spread them with jitter, or raise max_in_flight if the API takes more"
+        yield subject.notice(finding, advice)
 
 
 def _find_stretch(minutes: Sequence[RequestLoad], load: RequestLoad) -> range:

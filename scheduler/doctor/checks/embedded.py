@@ -33,9 +33,8 @@ def check(facts: Facts) -> Iterator[CheckFinding]:
     yield from _compare_settings(facts.embedded, is_running=is_running)
     runner = facts.embedded.runner if isinstance(facts.embedded.runner, RunnerSettings) else api.runner
     yield _check_command(runner, facts.embedded)
-    yield from _check_runner(
-        runner, facts.settings.schedule.run_timeout, facts.embedded, is_running=is_running
-    )
+    run_timeout = facts.settings.schedule.run_timeout
+    yield from _check_runner(runner, run_timeout, facts.embedded, is_running=is_running)
     yield _check_database(api.database.path, facts.embedded)
     yield from _judge_disks(facts.embedded)
     yield from _report_storage(subject, facts.embedded_storage)
@@ -51,10 +50,9 @@ def _compare_settings(embedded: EmbeddedFacts, *, is_running: bool) -> Iterator[
     subject, server = Subject("api.runner"), embedded.server
     if isinstance(embedded.runner, UnknownFact):
         effect = "the server cannot start again" if is_running else "the unit cannot start"
-        yield subject.warning(
-            f"the configuration has mistakes with the variables of {server}: {embedded.runner.reason}",
-            f"correct it: {effect}; until then `check` judges the settings of this command",
-        )
+        mistakes = f"the configuration has mistakes with the variables of {server}"
+        advice = f"correct it: {effect}; until then `check` judges the settings of this command"
+        yield subject.warning(f"{mistakes}: {embedded.runner.reason}", advice)
     elif embedded.differing_variables:
         variables = ", ".join(embedded.differing_variables)
         finding = f"{server} has other settings than this command, which come from {variables}"
@@ -91,21 +89,19 @@ def _check_runner(
 ) -> Iterator[CheckFinding]:
     longest = runner.queue_timeout + runner.clone_timeout + runner.timeout
     if longest > run_timeout:
-        yield Subject("api.runner.queue_timeout").warning(
-            f"a run may end {format_duration(longest)} after its start was accepted, "
-            f"and counts as lost after {format_duration(run_timeout)}",
-            "shorten queue_timeout, clone_timeout or timeout, or raise [schedule] run_timeout",
-        )
+        finding = f"a run may end {format_duration(longest)} after its start was accepted"
+        lost = f"counts as lost after {format_duration(run_timeout)}"
+        advice = "shorten queue_timeout, clone_timeout or timeout, or raise [schedule] run_timeout"
+        yield Subject("api.runner.queue_timeout").warning(f"{finding}, and {lost}", advice)
     if runner.clone_url and embedded.git is None:
         finding = f"there is no git in the PATH of {embedded.server}: every run fails"
         yield Subject("api.runner.clone_url").fault(finding, "apt-get install git")
     unset = [name for name in embedded.unset_variables if name not in DEFAULT_ENVIRONMENT]
     if runner.command and unset:
         restart = ", and restart it" if is_running else ""
-        yield Subject("api.runner.environment").warning(
-            f"{embedded.server} does not have {', '.join(unset)}: runs do not get it",
-            f"set it for the server, see docs/agents.md{restart}; or take it out",
-        )
+        finding = f"{embedded.server} does not have {', '.join(unset)}: runs do not get it"
+        advice = f"set it for the server, see docs/agents.md{restart}; or take it out"
+        yield Subject("api.runner.environment").warning(finding, advice)
 
 
 def _check_database(path: Path, embedded: EmbeddedFacts) -> CheckFinding:
@@ -116,9 +112,8 @@ def _check_database(path: Path, embedded: EmbeddedFacts) -> CheckFinding:
         advice = f"make {path.parent} for the API's user, or correct [api] database"
         return subject.fault("its folder does not exist", advice)
     if database is None:
-        return subject.notice(
-            "it is not there yet", f"nothing: `{format_api_command()}` makes it when it starts"
-        )
+        advice = f"nothing: `{format_api_command()}` makes it when it starts"
+        return subject.notice("it is not there yet", advice)
     if not folder.is_accessible(database.uid, database.gid, _WRITE):
         finding = f"{database.owner}, whose it is, may not write in its folder"
         return subject.fault(finding, f"chown {database.owner} {folder.path}")
@@ -151,10 +146,9 @@ def _report_storage(subject: Subject, storage: StorageFacts | UnknownFact | None
         finding = f"the disk usage of the runs could not be measured: {storage.reason}"
         yield subject.notice(finding, "run the command as root, or as its user")
     elif storage is not None:
-        text = (
-            f"it takes {format_bytes(storage.database)}; the folders of {pluralize(storage.runs, 'run')}: "
-            f"outputs {format_bytes(storage.outputs)}, working directories {format_bytes(storage.clones)}"
-        )
+        outputs, clones = format_bytes(storage.outputs), format_bytes(storage.clones)
+        text = f"it takes {format_bytes(storage.database)}; the folders of {pluralize(storage.runs, 'run')}"
+        text += f": outputs {outputs}, working directories {clones}"
         if storage.measured_runs != storage.runs:
             text += f"; at least: the time was enough for {storage.measured_runs:,} of them"
         yield subject.ok(text)

@@ -20,11 +20,10 @@ _WRONG_KINDS: Final[Mapping[str, str]] = {"phc_": "a project's public key", "phs
 def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield the findings about the key of every target, and about secrets in the configuration file."""
     if facts.holds_key is True and facts.configuration:
-        yield Subject(str(facts.configuration.file)).fault(
-            "the configuration seems to hold a key",
-            "take it out, also of comments, put it into a file of mode 0600 that key_file names, "
-            "and revoke it if others could read it",
-        )
+        advice = "take it out, also of comments, put it into a file of mode 0600 that key_file names"
+        revoke = "and revoke it if others could read it"
+        subject = Subject(str(facts.configuration.file))
+        yield subject.fault("the configuration seems to hold a key", f"{advice}, {revoke}")
     yield from _check_proxies(facts)
     for target in facts.targets:
         yield _check_target(facts, target, Subject(f"target {target.settings.name}"))
@@ -39,11 +38,10 @@ def _check_proxies(facts: Facts) -> Iterator[CheckFinding]:
         origin = facts.configuration.origins.get(("target", number, "proxy"))
         if target.proxy and target.proxy.has_credentials and origin and origin.kind == "file":
             password = f"the password of the proxy of target {target.name}, mode {file.mode:04o}"
-            yield Subject(str(file.path)).warning(
-                f"everybody on this machine may read {password}",
-                "chmod o-r, with the daemon's user in the file's group; or SCHEDULER_TARGET__PROXY "
-                "in an EnvironmentFile= of root's",
-            )
+            finding = f"everybody on this machine may read {password}"
+            variable = "SCHEDULER_TARGET__PROXY in an EnvironmentFile= of root's"
+            advice = f"chmod o-r, with the daemon's user in the file's group; or {variable}"
+            yield Subject(str(file.path)).warning(finding, advice)
 
 
 def _check_target(facts: Facts, target: TargetFacts, subject: Subject) -> CheckFinding:

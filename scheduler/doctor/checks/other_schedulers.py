@@ -64,11 +64,10 @@ def _check_unrecorded_runs(facts: Facts) -> Iterator[CheckFinding]:
         if suspects:
             names = ", ".join([*suspects[:_MAX_NAMES], *(["…"] if len(suspects) > _MAX_NAMES else [])])
             runs = "newest runs that began by their schedules and that the ledger does not know"
-            advice = "if another scheduler is at work, as the hosted service's own, switch it off"
+            off = "switch it off before this one fires too"
+            advice = f"if another scheduler is at work, as the hosted service's own, {off}"
             subject = Subject(f"target {target.settings.name}")
-            yield subject.warning(
-                f"{runs}, of {len(suspects):,}: {names}", f"{advice} before this one fires too"
-            )
+            yield subject.warning(f"{runs}, of {len(suspects):,}: {names}", advice)
 
 
 def _is_suspect(

@@ -86,8 +86,8 @@ def _report_recorded_list(facts: Facts, subject: Subject, target: TargetFacts) -
 def _check_automation(facts: Facts, automation: AutomationRow) -> Iterator[CheckFinding]:
     subject = Subject(f"automation {automation.name} ({automation.automation_id})")
     if automation.broken is not None:
-        finding = f"the API's object is broken, and the automation never fires: {automation.broken}"
-        yield subject.fault(finding, "edit or delete it at the API")
+        broken = f"the API's object is broken, and the automation never fires: {automation.broken}"
+        yield subject.fault(broken, "edit or delete it at the API")
         return
     try:
         schedule = parse_schedule(automation, facts.settings)
@@ -95,9 +95,8 @@ def _check_automation(facts: Facts, automation: AutomationRow) -> Iterator[Check
         yield _report_invalid(subject, automation, error)
         return
     if automation.enabled:
-        yield from (
-            replace(finding, subject=subject.name) for finding in _check_schedule(schedule, facts.now)
-        )
+        for finding in _check_schedule(schedule, facts.now):
+            yield replace(finding, subject=subject.name)
         yield from _check_policies(subject, facts, automation, schedule)
 
 

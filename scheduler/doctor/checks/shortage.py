@@ -89,9 +89,8 @@ def _list_dues(
         if to_the_next is not None and policies.catch_up is not CatchUp.ALL:
             patience = min(patience, to_the_next)
         if 0 <= at < length:
-            yield ForecastOccurrence(
-                at, at + patience.total_seconds(), automation.id, reads=automation.needs_reading
-            )
+            until = at + patience.total_seconds()
+            yield ForecastOccurrence(at, until, automation.id, reads=automation.needs_reading)
 
 
 def describe_shortage(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:

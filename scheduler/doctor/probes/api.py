@@ -64,11 +64,8 @@ async def _probe_write_scope(api: ApiClient, facts: ApiFacts) -> ApiFacts:
     except UpstreamError as error:
         if error.status in _WRITE_STATUSES:
             return replace(facts, may_write=True)
-        return replace(
-            facts,
-            may_write=False if error.status == HTTPStatus.FORBIDDEN else None,
-            write_refusal=_make_refusal(error),
-        )
+        may_write = False if error.status == HTTPStatus.FORBIDDEN else None
+        return replace(facts, may_write=may_write, write_refusal=_make_refusal(error))
     return replace(facts, may_write=True)
 
 

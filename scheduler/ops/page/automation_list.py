@@ -47,9 +47,7 @@ def choose_automations(
 
 
 def make_rows(
-    automations: Sequence[AutomationDetails],
-    runs: Mapping[AutomationKey, FinishedRun],
-    status: DaemonStatus,
+    automations: Sequence[AutomationDetails], runs: Mapping[AutomationKey, FinishedRun], status: DaemonStatus
 ) -> Iterator[AutomationListRow]:
     """Yield a row for each automation. ``runs`` contains the newest finished runs, by target and id."""
     for details in automations:

@@ -317,13 +317,9 @@ def _check_failing(failing: FailingAutomations, now: datetime) -> Iterator[PageF
         finished = DisplayTime(run.finished_at, now)
         link = make_automation_link(run.target, run.automation_id)
         ended = "was lost" if run.status is RunStatus.LOST else "failed"
-        yield PageFinding(
-            BAD,
-            f"The newest finished run of {run.name} {ended}",
-            f"{in_a_row} {finished.utc} ({finished.relative}).",
-            advice,
-            [FindingItem(f"run {run.run_id}", run.error, link)],
-        )
+        title, detail = f"The newest finished run of {run.name} {ended}", f"{in_a_row} {finished.utc}"
+        item = FindingItem(f"run {run.run_id}", run.error, link)
+        yield PageFinding(BAD, title, f"{detail} ({finished.relative}).", advice, [item])
     if (more := failing.count - len(named)) > 0:
         title = f"The newest finished run of {pluralize(more, 'more automation')} failed or was lost"
         yield PageFinding(BAD, title, None, advice, link=f"/automations?{urlencode({'result': FAILING})}")
@@ -353,15 +349,10 @@ def _check_outcomes(recent: RecentActivity) -> Iterator[PageFinding]:
             tally for tally in recent.tallies if tally.outcome is outcome and reason in {None, tally.reason}
         ]
         if tallies:
-            query = urlencode({"outcome": outcome, "since": to_text_seconds(recent.since)})
-            yield PageFinding(
-                severity,
-                f"{pluralize(sum(tally.count for tally in tallies), 'occurrence')} {words}",
-                _IN_LAST_DAY,
-                _advise(event),
-                [FindingItem(_describe_tally(tally)) for tally in tallies],
-                link=f"/occurrences?{query}",
-            )
+            title = f"{pluralize(sum(tally.count for tally in tallies), 'occurrence')} {words}"
+            items = [FindingItem(_describe_tally(tally)) for tally in tallies]
+            link = f"/occurrences?{urlencode({'outcome': outcome, 'since': to_text_seconds(recent.since)})}"
+            yield PageFinding(severity, title, _IN_LAST_DAY, _advise(event), items, link=link)
 
 
 def _describe_tally(tally: OutcomeTally) -> str:
@@ -386,28 +377,20 @@ def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFind
 
 def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
     newest = "" if runs.newest is None else f", the newest began {to_text_seconds(runs.newest)}"
-    return FindingItem(
-        runs.name,
-        f"{count:,} on target {runs.target}{newest}",
-        make_automation_link(runs.target, runs.automation_id),
-    )
+    link = make_automation_link(runs.target, runs.automation_id)
+    return FindingItem(runs.name, f"{count:,} on target {runs.target}{newest}", link)
 
 
 def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
+    items = []
     for pause in pauses:
+        by = f"{pause.by}, since {to_text_seconds(pause.since)}"
         if pause.automation_id is None:
             title = f"All automations of target {pause.target} are paused"
-            detail = f"By {pause.by}, since {to_text_seconds(pause.since)}. {_PAUSED}"
-            yield PageFinding(NOTE, title, detail, f"{resume_all(pause.target)} ends it")
-    items = [
-        FindingItem(
-            pause.name,
-            f"by {pause.by}, since {to_text_seconds(pause.since)}",
-            make_automation_link(pause.target, pause.automation_id),
-        )
-        for pause in pauses
-        if pause.automation_id is not None
-    ]
+            yield PageFinding(NOTE, title, f"By {by}. {_PAUSED}", f"{resume_all(pause.target)} ends it")
+        else:
+            link = make_automation_link(pause.target, pause.automation_id)
+            items.append(FindingItem(pause.name, f"by {by}", link))
     if items:
         title = f"{pluralize(len(items), 'automation')} paused by hand"
         advice = f"`{format_command('resume AUTOMATION')}` ends it"

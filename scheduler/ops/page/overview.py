@@ -13,13 +13,7 @@ from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus, State
 from scheduler.core.policy import compute_due
 from scheduler.core.quantities import describe_duration
-from scheduler.core.status import (
-    AutomationDetails,
-    DaemonStatus,
-    RecentActivity,
-    TargetStatus,
-    WaitsStatus,
-)
+from scheduler.core.status import AutomationDetails, DaemonStatus, RecentActivity, TargetStatus, WaitsStatus
 from scheduler.ops.page.findings import BAD, WARN, LedgerReading, PageFinding, list_findings
 from scheduler.ops.page.renderer import iterate_with_pauses
 from scheduler.ops.page.rows import (
@@ -213,9 +207,8 @@ def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iter
     status, recent = gathered.status, gathered.ledger.recent
     yield Figure("next fire", next_fire, "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
-    open_ones = sum(sum(target.open.values()) for target in status.targets) + sum(
-        waits.unclaimed for waits in gathered.waits.values()
-    )
+    claimed = sum(sum(target.open.values()) for target in status.targets)
+    open_ones = claimed + sum(waits.unclaimed for waits in gathered.waits.values())
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
     if recent is None:
         return

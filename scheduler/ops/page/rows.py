@@ -99,17 +99,14 @@ def make_history_rows(records: Sequence[Json], zones: Zones, now: datetime) -> I
     """Yield the records of ``history --json`` as rows."""
     for record in records:
         key = str(record["target"]), str(record["automation_id"])
-        outcome, reason, late = record["outcome"], str(record["reason"]), record["lateness_seconds"]
-        yield HistoryRow(
-            record,
-            DisplayTime(from_text(str(record["scheduled_for"])), now, zones.get(key)),
-            make_automation_link(*key),
-            "open" if outcome is None else str(outcome),
-            _describe_open_state(record, now) if outcome is None else reason,
-            None if outcome is None else EXPLANATIONS.get(reason),
-            _choose_tone(record),
-            describe_duration(late) if isinstance(late, float | int) else None,
-        )
+        label, reason, lateness = str(record["outcome"]), str(record["reason"]), record["lateness_seconds"]
+        explanation = EXPLANATIONS.get(reason)
+        if record["outcome"] is None:
+            label, reason, explanation = "open", _describe_open_state(record, now), None
+        when = DisplayTime(from_text(str(record["scheduled_for"])), now, zones.get(key))
+        link, tone = make_automation_link(*key), _choose_tone(record)
+        late = describe_duration(lateness) if isinstance(lateness, float | int) else None
+        yield HistoryRow(record, when, link, label, reason, explanation, tone, late)
 
 
 def _choose_tone(record: Json) -> str:
@@ -128,11 +125,9 @@ def _choose_tone(record: Json) -> str:
 def _describe_open_state(record: Json, now: datetime) -> str:
     """Return the state of an open record. Without a claim, add when the occurrence is due."""
     state = str(record.get("state"))
-    return (
-        state
-        if record["claimed_at"]
-        else f"{state}, due {DisplayTime(from_text(str(record['due'])), now).relative}"
-    )
+    if record["claimed_at"]:
+        return state
+    return f"{state}, due {DisplayTime(from_text(str(record['due'])), now).relative}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +149,11 @@ def make_wait_row(
     target: str, wait: WaitStatus, now: datetime, timezone: str | None, throttled_until: datetime | None
 ) -> WaitRow:
     """Return a wait as a row. ``throttled_until`` is the end of the throttle of its target."""
-    return WaitRow(
-        wait,
-        target,
-        DisplayTime(wait.scheduled_for, now, timezone),
-        DisplayTime(wait.due, now, timezone),
-        DisplayTime(wait.since, now, timezone),
-        make_automation_link(target, wait.automation_id),
-        WAITS_FOR[wait.cause],
-        wait.cause is Cause.DUE,
-        wait.describe_expiry(throttled_until),
-    )
+    instants = (wait.scheduled_for, wait.due, wait.since)
+    when, due, since = (DisplayTime(instant, now, timezone) for instant in instants)
+    link, expiry = make_automation_link(target, wait.automation_id), wait.describe_expiry(throttled_until)
+    words, until_due = WAITS_FOR[wait.cause], wait.cause is Cause.DUE
+    return WaitRow(wait, target, when, due, since, link, words, until_due, expiry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +180,7 @@ def make_upcoming_row(
     """
     note = details.schedule and details.schedule.find_note(instant)
     due = compute_due(details.policies, details.target, details.id, details.schedule, instant)
-    is_early = throttled_until is not None and due < throttled_until
-    return UpcomingRow(
-        details,
-        DisplayTime(instant, now, details.timezone),
-        None if due == instant else DisplayTime(due, now, details.timezone),
-        is_early and details.state == "enabled",
-        NOTES[note] if note else None,
-    )
+    is_throttled = throttled_until is not None and due < throttled_until and details.state == "enabled"
+    when = DisplayTime(instant, now, details.timezone)
+    shown_due = None if due == instant else DisplayTime(due, now, details.timezone)
+    return UpcomingRow(details, when, shown_due, is_throttled, NOTES[note] if note else None)

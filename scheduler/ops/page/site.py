@@ -163,17 +163,15 @@ class Site:
         asset = assets.ASSETS.get(request.path_params["name"])
         if asset is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        return Response(
-            asset.content, headers={"Content-Type": asset.content_type, "Cache-Control": assets.CACHE_FOREVER}
-        )
+        headers = {"Content-Type": asset.content_type, "Cache-Control": assets.CACHE_FOREVER}
+        return Response(asset.content, headers=headers)
 
     async def _show_absent(
         self, target: str, automation_id: str | None, records: Sequence[Json] | None
     ) -> Response:
         values = {"target": target, "automation_id": automation_id, "is_on_record": bool(records)}
-        return await self._make_page(
-            "absent.html", self._content.status(), lambda: values, HTTPStatus.NOT_FOUND
-        )
+        status = self._content.status()
+        return await self._make_page("absent.html", status, lambda: values, HTTPStatus.NOT_FOUND)
 
     def _find_zones(self, automations: Iterable[AutomationKey]) -> Zones:
         """Return the current zones of automations. Must be called on the loop."""

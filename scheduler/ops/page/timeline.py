@@ -142,19 +142,12 @@ def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | Non
     counted = _count_fires(shown, _make_row_key(automations), begin, scale)
     most = max((count for counts in counted.values() for count in counts.total.values()), default=0)
     rows = list(_make_rows(counted, begin, scale, most))
-    bottom = rows[-1].base + _ROW_GAP if rows else _HIGH_ROW
-    return Timeline(
-        scale,
-        begin,
-        bottom + _AXIS_HEIGHT,
-        rows,
-        list(_make_ticks(begin, scale)),
-        sum(counts.active.total() for counts in counted.values()),
-        sum(counts.paused.total() for counts in counted.values()),
-        len(automations),
-        most,
-        cut if cut is not None and cut < begin + scale.span else None,
-    )
+    height = (rows[-1].base + _ROW_GAP if rows else _HIGH_ROW) + _AXIS_HEIGHT
+    active = sum(counts.active.total() for counts in counted.values())
+    paused = sum(counts.paused.total() for counts in counted.values())
+    ticks = list(_make_ticks(begin, scale))
+    seen_cut = cut if cut is not None and cut < begin + scale.span else None
+    return Timeline(scale, begin, height, rows, ticks, active, paused, len(automations), most, seen_cut)
 
 
 _RowKey = AutomationDetails | str
@@ -223,14 +216,10 @@ def _make_rows(
         total = counts.total
         height, full = (_HIGH_ROW, most) if automation is None else (_LOW_ROW, max(total.values()))
         base = y + _LABEL_HEIGHT + height
-        yield TimelineRow(
-            key if isinstance(key, str) else key.name,
-            automation,
-            y + _LABEL_HEIGHT - 5,
-            base,
-            list(_make_bars(counts, base, height / full, begin, scale)),
-            _make_parts(counts.parts, begin, scale),
-        )
+        label = key if isinstance(key, str) else key.name
+        bars = list(_make_bars(counts, base, height / full, begin, scale))
+        parts = _make_parts(counts.parts, begin, scale)
+        yield TimelineRow(label, automation, y + _LABEL_HEIGHT - 5, base, bars, parts)
         y = base + _ROW_GAP
 
 
@@ -241,21 +230,14 @@ def _get_sort_text(key: _RowKey) -> str:
 def _make_bars(counts: _Counts, base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
     width = _FULL_WIDTH / scale.bars
     for number, total in sorted(counts.total.items()):
-        y = base
+        x, y = round(number * width, 3), base
         title = f"{format_clock(begin + number * scale.bar)} UTC: {pluralize(total, 'fire')}"
         for count, is_paused in ((counts.active[number], False), (counts.paused[number], True)):
             if count:
                 height = max(count * unit, _MIN_BAR)
                 y -= height
-                yield Bar(
-                    round(number * width, 3),
-                    round(y, 1),
-                    round(width - _GAP, 3),
-                    round(height, 1),
-                    count,
-                    is_paused,
-                    title,
-                )
+                size = round(width - _GAP, 3), round(height, 1)
+                yield Bar(x, round(y, 1), *size, count, is_paused, title)
 
 
 def _make_ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:

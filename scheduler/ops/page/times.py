@@ -66,11 +66,9 @@ class DisplayTime:
             return None
 
 
-def make_display_time(
-    instant: datetime | None, now: datetime, timezone: str | None = None
-) -> DisplayTime | None:
+def make_display_time(instant: datetime | None, now: datetime, zone: str | None = None) -> DisplayTime | None:
     """Return the instant as a `DisplayTime`, None for None."""
-    return None if instant is None else DisplayTime(instant, now, timezone)
+    return None if instant is None else DisplayTime(instant, now, zone)
 
 
 def format_day(at: datetime) -> str:
