@@ -108,9 +108,8 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
     """
     settings, origins = configuration.settings, configuration.origins
     listen = settings.api.listen
-    for target in settings.targets:
-        if listen is not None and listen.is_reached_by(target.url):
-            return target
+    if embedded := settings.embedded_targets:
+        return embedded[0]
     here = f"no [[target]] has its url http://{listen.local_address if listen else ''}"
     if demo:
         need = "--demo adds an automation to the embedded API"

@@ -65,7 +65,7 @@ def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) ->
     # First the ledger: a paused ledger means that nothing can fire.
     kinds = sorted(backup, key=lambda kind: kind is not LEDGER)
     paths = {LEDGER: settings.ledger.url.path, API: settings.api.database.path}
-    embedded = _find_embedded_targets(settings) if len(kinds) == len(paths) else []
+    embedded = settings.embedded_targets if len(kinds) == len(paths) else []
     with ExitStack() as stack:
         for kind in kinds:
             stack.callback(_acquire_lock(kind, paths[kind], at).release)
@@ -87,11 +87,6 @@ def _acquire_lock(kind: DatabaseKind, path: Path, at: datetime) -> LedgerLock | 
         if not path.parent.is_dir():
             raise ConfigurationError(f"there is no folder {path.parent}; {_FOLDER_ADVICE[kind]}")
         return ledger_file.acquire_lock(path, at) if kind is LEDGER else ServerLock.acquire(path)
-
-
-def _find_embedded_targets(settings: Settings) -> list[TargetSection]:
-    listen = settings.api.listen
-    return [target for target in settings.targets if listen is not None and listen.is_reached_by(target.url)]
 
 
 def _move_into_place(restored: RestoredDatabase, at: datetime) -> RestoredDatabase:

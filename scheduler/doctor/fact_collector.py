@@ -200,9 +200,7 @@ def _collect_embedded_api(of: Installation) -> EmbeddedFacts | None:
     """
     api = of.settings.api
     database = read_file_facts(api.database.path)
-    if database is None and not any(
-        api.listen and api.listen.is_reached_by(target.url) for target in of.settings.targets
-    ):
+    if database is None and not of.settings.embedded_targets:
         return None
     server = find_environment(api.database.path, of.file, of.environ)
     server_runner = _load_runner(of, server)

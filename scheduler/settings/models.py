@@ -384,6 +384,12 @@ class Settings(Section):
         """
         return self.all_policies[min(self.patterns.find_all(automation_id, name), default=-1)]
 
+    @property
+    def embedded_targets(self) -> list[TargetSection]:
+        """The targets with URLs that lead to ``[api] listen``, as far as the addresses show."""
+        listen = self.api.listen
+        return [target for target in self.targets if listen is not None and listen.is_reached_by(target.url)]
+
     @cached_property
     def patterns(self) -> PatternIndex:
         """The patterns of the overrides, in order."""

@@ -86,7 +86,7 @@ def _format_welcome(
     from scheduler.app.state_directory import KEY_NAME
 
     api, server = settings.api.listen, settings.server.listen
-    target = next((target for target in settings.targets if api and api.is_reached_by(target.url)), None)
+    target = next(iter(settings.embedded_targets), None)
 
     address, project = api.local_address if api else "", target.project_id if target else 1
 

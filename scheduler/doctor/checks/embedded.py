@@ -159,11 +159,7 @@ def _check_silence(facts: Facts) -> Iterator[CheckFinding]:
     listen, process = facts.settings.api.listen, facts.embedded_process
     if facts.embedded_server != "silent" or listen is None or not isinstance(process, ProcessFacts):
         return
-    statuses = [
-        facts.get_daemon_target(target.name)
-        for target in facts.settings.targets
-        if listen.is_reached_by(target.url)
-    ]
+    statuses = [facts.get_daemon_target(target.name) for target in facts.settings.embedded_targets]
     read = max((str(status["snapshot_at"]) for status in statuses if status.get("snapshot_at")), default=None)
     since = f"; the daemon read it last at {read}" if read else ""
     yield report_silence(Subject(str(listen)), "the embedded API", process, "scheduler-api", since)

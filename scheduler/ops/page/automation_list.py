@@ -52,10 +52,8 @@ def make_rows(
     """Yield a row for each automation. ``runs`` contains the newest finished runs, by target and id."""
     for details in automations:
         run, throttled_until = runs.get((details.target, details.id)), status.throttles.get(details.target)
-        following = (
-            None
-            if details.next_fire is None
-            else make_upcoming_row(details.next_fire, details, status.at, throttled_until)
-        )
+        following = None
+        if details.next_fire is not None:
+            following = make_upcoming_row(details.next_fire, details, status.at, throttled_until)
         finished = None if run is None else DisplayTime(run.finished_at, status.at, details.timezone)
         yield AutomationListRow(details, following, run, finished)

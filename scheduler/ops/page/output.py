@@ -29,11 +29,8 @@ def make_output_view(output: RunOutputTail | None) -> OutputView | None:
     if output is None or (output.text is None and output.error is None):
         return None
     text, size = output.text or "", output.size or 0
-    lines = (
-        [_apply_carriage_returns(line) for line in strip_terminal_codes(text).rstrip().split("\n")]
-        if text.strip()
-        else []
-    )
+    printed = strip_terminal_codes(text).rstrip().split("\n") if text.strip() else []
+    lines = [_apply_carriage_returns(line) for line in printed]
     is_cut = len(lines) > MAX_LINES or size > len(text.encode(errors="replace"))
     return OutputView(lines[-MAX_LINES:], size, is_cut, output.error)
 
