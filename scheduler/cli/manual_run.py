@@ -56,9 +56,8 @@ async def _start_run(ledger: Path, target: TargetSection, automation: str, api: 
     if isinstance(verdict, MaybeStarted):
         look = format_command(f"automations get {automation_id}", target=target.name)
         raise UpstreamError(f"unknown whether a run was started: {error}; look with `{look}`")
-    if isinstance(verdict, NotStarted):
-        raise UpstreamError(f"no run was started: {error}")
-    raise ConfigurationError(f"no run was started: {error}")
+    kind = UpstreamError if isinstance(verdict, NotStarted) else ConfigurationError
+    raise kind(f"no run was started: {error}")
 
 
 def _record(connection: sqlite3.Connection, intent: int, verdict: AttemptVerdict) -> None:

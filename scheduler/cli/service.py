@@ -25,9 +25,7 @@ def run(main: Coroutine[Any, Any, _T], source: Source) -> _T:
     try:
         return uvloop.run(main)
     except BaseExceptionGroup as group:
-        raise _find_first_error(group) from group
-
-
-def _find_first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _find_first_error(first) if isinstance(first, BaseExceptionGroup) else first
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from group
