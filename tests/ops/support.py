@@ -522,7 +522,7 @@ def exposition(
     per_automation: bool | str = "auto",
     ledger_size: int | None = 4096,
     fires: Callable[[str, str], bool] = lambda *_: True,
-) -> Pages:
+) -> ProgramRoutes:
     return replace(
         pages(metrics=metrics),
         status=status,

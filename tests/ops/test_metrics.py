@@ -37,7 +37,7 @@ from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunSta
 from scheduler.core.status import AUTOMATION_STATES, PlacesStatus
 from scheduler.ops.gauges import MAX_DETAILED, render_metrics
 from scheduler.ops.metrics import AutomationMetrics, Metrics
-from scheduler.ops.web import Pages
+from scheduler.ops.web import ProgramRoutes
 from tests.ops.support import (
     AUTOMATION,
     EMPTY_TARGET,
@@ -61,11 +61,11 @@ OF_THE_LEDGER = NOW - timedelta(days=1)
 SOURCE = Path(__file__).parents[2] / "scheduler"
 
 
-def text(of: Pages, accept: str = "") -> str:
+def text(of: ProgramRoutes, accept: str = "") -> str:
     return asyncio.run(render_metrics(of, accept))[0].decode()
 
 
-def samples(of: Pages) -> Samples:
+def samples(of: ProgramRoutes) -> Samples:
     found: Samples = {}
     for family in plain(text(of)):
         for sample in family.samples:
@@ -545,7 +545,7 @@ def test_the_runs_of_an_automation_are_counted_by_their_end_and_the_newest_is_me
     assert samples(of)[duration] == 300
 
 
-def failing(of: Pages) -> tuple[float | None, float | None]:
+def failing(of: ProgramRoutes) -> tuple[float | None, float | None]:
     """How many automations of the target fail, and whether ours does."""
     found = samples(of)
     return found.get(at("automations_failing", target="main")), found.get(
