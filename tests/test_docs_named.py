@@ -13,7 +13,7 @@ import click
 import pytest
 
 from scheduler.cli import root
-from scheduler.settings.registry import SETTINGS
+from scheduler.settings.registry import SETTINGS, make_variable_name
 from tests.commands_page import PAGE, page
 
 ROOT = Path(__file__).parents[1]
@@ -104,7 +104,7 @@ MISTAKEN_ON_PURPOSE = {
     "SCHEDULER_API__RUNNER",
 }
 """Forms, and what docs/configuration.md shows to be refused or left alone."""
-VARIABLES = {setting.variable for setting in SETTINGS.values()} | {"SCHEDULER_CONFIG"}
+VARIABLES = {make_variable_name(path) for path in SETTINGS} | {"SCHEDULER_CONFIG"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ actions.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import dataclass_transform
 
 from scheduler.core.model import Attempt, Automation, Conclusion, Run
 from scheduler.core.occurrence_log import Cause
@@ -109,24 +110,24 @@ class DeliveryFacts:
 # ---------------------------------------------------------------- actions
 
 
+@dataclass_transform(frozen_default=True)
 class DeliveryAction:
-    """The next work for a delivery."""
+    """The next work for a delivery. Each subclass is a frozen dataclass."""
 
-    __slots__ = ()
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
 
 class Stop(DeliveryAction):
     """Do nothing more: another delivery is the head of the queue, or the daemon stops."""
 
 
-@dataclass(frozen=True, slots=True)
 class AwaitDue(DeliveryAction):
     """Wait for the due instant for ``seconds``, or until something changes."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
 class Sleep(DeliveryAction):
     """Wait for ``seconds``, or until something changes. None: only until something changes.
 
@@ -143,7 +144,6 @@ class ReadPauses(DeliveryAction):
     """Read the pauses of operators from the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
 class ReadAutomation(DeliveryAction):
     """Get a reading that begins at ``since`` or later, on the boot-time clock, for at most ``seconds``."""
 
@@ -151,7 +151,6 @@ class ReadAutomation(DeliveryAction):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
 class ConfirmPresence(DeliveryAction):
     """Find out whether the automation exists, for at most ``seconds``. Go on at once with any change.
 
@@ -167,21 +166,18 @@ class RequestPlace(DeliveryAction):
     """Join the queue for places."""
 
 
-@dataclass(frozen=True, slots=True)
 class AwaitPlace(DeliveryAction):
     """Wait for the place for at most ``seconds``, or until something changes."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
 class ReleasePlace(DeliveryAction):
     """Leave the place or its queue. ``conclusion``: the occurrence ends unsent."""
 
     conclusion: Conclusion | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class WriteAttempt(DeliveryAction):
     """Make the attempt durable before its first byte."""
 
@@ -208,7 +204,6 @@ class CheckList(DeliveryAction):
     """Read the list: a run answered 404, and the list shows whether the automation is gone."""
 
 
-@dataclass(frozen=True, slots=True)
 class CheckRun(DeliveryAction):
     """Ask the ledger whether a run that appeared late has another origin: an occurrence, or an operator."""
 
@@ -219,7 +214,6 @@ class Reconcile(DeliveryAction):
     """Find the outcome of the unknown attempt by reading the automation."""
 
 
-@dataclass(frozen=True, slots=True)
 class Conclude(DeliveryAction):
     """Make the outcome durable, with the end of the newest attempt if the end is not recorded yet."""
 

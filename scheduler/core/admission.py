@@ -146,18 +146,10 @@ def _make_attempt(delivery: Delivery, facts: DeliveryFacts) -> Attempt:
 
 # ---------------------------------------------------------------- admission
 
-Admission = (
-    actions.AwaitDue
-    | actions.Sleep
-    | actions.ReadAutomation
-    | actions.ConfirmPresence
-    | actions.Withdraw
-    | Conclusion
-    | None
-)
+Admission = DeliveryAction | Conclusion | None
 """None: the delivery may be sent. A conclusion ends the delivery without an attempt.
 
-All others are actions, after which the admission is decided again.
+An action comes first, and afterwards the admission is decided again.
 """
 
 

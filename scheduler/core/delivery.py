@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, dataclass_transform
 
 from scheduler.core.model import (
     Attempt,
@@ -279,10 +279,15 @@ class Delivery:
 # ---------------------------------------------------------------- events
 
 
+@dataclass_transform(frozen_default=True)
 class DeliveryEvent(ABC):
-    """Something that happened to a delivery: most events are results of an action of the daemon."""
+    """Something that happened to a delivery: most events are results of an action of the daemon.
 
-    __slots__ = ()
+    Each subclass is a frozen dataclass.
+    """
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
 
     def apply_to(self, delivery: Delivery) -> Delivery:
         """Return the delivery after this event. Raise `InvalidTransition` if the event cannot happen now.
@@ -319,7 +324,6 @@ class NotDue(DeliveryEvent):
         return replace(delivery, due_seen=None)
 
 
-@dataclass(frozen=True, slots=True)
 class Delayed(DeliveryEvent):
     """The occurrence is due, and waits for ``cause`` from ``boottime`` on."""
 
@@ -334,7 +338,6 @@ class Delayed(DeliveryEvent):
         return replace(due, is_held_up=True, waits_for_run_before=waits_for_run_before)
 
 
-@dataclass(frozen=True, slots=True)
 class PlaceRequested(DeliveryEvent):
     """The delivery joined the queue for places. ``waiting_since`` is on the boot-time clock."""
 
@@ -353,7 +356,6 @@ class PlaceGranted(DeliveryEvent):
         return replace(delivery, place_state=PlaceState.GRANTED)
 
 
-@dataclass(frozen=True, slots=True)
 class PlaceReleased(DeliveryEvent):
     """The delivery has no place and waits for none.
 
@@ -366,7 +368,6 @@ class PlaceReleased(DeliveryEvent):
         return replace(delivery, place_state=PlaceState.NONE, error=delivery.error or self.error)
 
 
-@dataclass(frozen=True, slots=True)
 class AttemptWritten(DeliveryEvent):
     """The ledger has the next attempt. ``boottime`` is the begin of the write.
 
@@ -393,7 +394,6 @@ class AttemptDiscarded(DeliveryEvent):
         return replace(delivery, state=State.WAITING, attempt=attempt, written_boottime=None)
 
 
-@dataclass(frozen=True, slots=True)
 class SendBegun(DeliveryEvent):
     """The first byte of the attempt is about to leave."""
 
@@ -403,7 +403,6 @@ class SendBegun(DeliveryEvent):
         return replace(delivery, state=State.IN_FLIGHT, flight=self.instant, written_boottime=None)
 
 
-@dataclass(frozen=True, slots=True)
 class Answered(DeliveryEvent):
     """The request of the attempt is over at ``boottime``, with an answer or without an answer.
 
@@ -469,7 +468,6 @@ class AttemptEndRecorded(DeliveryEvent):
         return replace(delivery, state=delivery.state_after_attempt_end, unrecorded_end=None, flight=None)
 
 
-@dataclass(frozen=True, slots=True)
 class ListChecked(DeliveryEvent):
     """The list was read after a 404, and after the record of the attempt's end.
 
@@ -490,7 +488,6 @@ class ListChecked(DeliveryEvent):
         return replace(after, conclusion=conclusion)
 
 
-@dataclass(frozen=True, slots=True)
 class ReadingFailed(DeliveryEvent):
     """No reading came in time."""
 
@@ -525,7 +522,6 @@ class LateRunDismissed(DeliveryEvent):
         return replace(delivery, unstarted_attempt=None)
 
 
-@dataclass(frozen=True, slots=True)
 class Resolved(DeliveryEvent):
     """A reading decided the outcome. The ledger does not have the outcome yet."""
 
@@ -535,7 +531,6 @@ class Resolved(DeliveryEvent):
         return replace(delivery, conclusion=self.conclusion)
 
 
-@dataclass(frozen=True, slots=True)
 class RunRefused(DeliveryEvent):
     """The ledger refused the conclusion: the run belongs to another occurrence.
 
@@ -563,7 +558,6 @@ class RunRefused(DeliveryEvent):
         return replace(unknown, conclusion=None, unrecorded_end=end, error=error)
 
 
-@dataclass(frozen=True, slots=True)
 class OlderCoalesced(DeliveryEvent):
     """An older occurrence was coalesced into this one, which inherits the longer wait."""
 
@@ -574,7 +568,6 @@ class OlderCoalesced(DeliveryEvent):
         return replace(delivery, has_coalesced=True, waiting_since=min(since, default=None))
 
 
-@dataclass(frozen=True, slots=True)
 class Faulted(DeliveryEvent):
     """An internal error of the scheduler interrupted the delivery.
 
@@ -618,13 +611,6 @@ class Withdrawn(DeliveryEvent):
 
 # ---------------------------------------------------------------- transitions
 
-
-FIRST_STATES: Final[Mapping[State, str]] = {
-    State.WAITING: "a claim without an attempt, a backfill, or a recovery without an unknown attempt",
-    State.CLAIMED: "a claim together with the first attempt",
-    State.UNKNOWN: "a recovery with an unknown attempt",
-}
-"""The states in which a delivery begins, and how."""
 
 TRANSITIONS: Final[Mapping[State, Mapping[type[DeliveryEvent], frozenset[State | End]]]] = {
     State.WAITING: {

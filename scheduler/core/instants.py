@@ -8,8 +8,6 @@ JUST_BEFORE: Final = timedelta(microseconds=1)
 BEGINNING_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
-_ZERO = timedelta(0)
-
 _CREDIBLE: Final = range(1970, 3000)
 """Years that a clock may show.
 
@@ -31,7 +29,7 @@ def to_text(instant: datetime) -> str:
 
     A naive ``instant`` raises ValueError.
     """
-    return _to_utc(instant).isoformat(timespec="microseconds")[:26] + "Z"
+    return to_utc(instant).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def to_text_seconds(instant: datetime) -> str:
@@ -39,7 +37,7 @@ def to_text_seconds(instant: datetime) -> str:
 
     A naive ``instant`` raises ValueError.
     """
-    return _to_utc(instant).isoformat(timespec="seconds")[:19] + "Z"
+    return to_utc(instant).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def from_text(text: str) -> datetime:
@@ -60,7 +58,11 @@ def from_optional_text(text: str | None) -> datetime | None:
     return None if text is None else from_text(text)
 
 
-def _to_utc(instant: datetime) -> datetime:
+def to_utc(instant: datetime) -> datetime:
+    """Return the instant in UTC itself, not in a zone with the present offset of UTC.
+
+    Additions to the result must not follow a wall clock. A naive ``instant`` raises ValueError.
+    """
     if instant.utcoffset() is None:
         raise ValueError(f"the instant {instant!r} has no zone; instants are UTC throughout")
-    return instant if instant.utcoffset() == _ZERO else instant.astimezone(UTC)
+    return instant.astimezone(UTC)

@@ -340,7 +340,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Consecutive occurrences of an automation with an outcome but no attempt, written as a single row.
+    """Consecutive skipped occurrences of an automation without an attempt, written as a single row.
 
     All instants are listed, in order. Occurrences with a row keep the row: the span is written around them.
     """
@@ -352,7 +352,6 @@ class Skip:
     reason: Reason
     at: datetime
     error: str | None = None
-    outcome: Outcome = Outcome.SKIPPED
 
     @property
     def last(self) -> datetime:
@@ -382,7 +381,6 @@ class SkippedSpan:
     reason: Reason
     at: datetime
     error: str | None = None
-    outcome: Outcome = Outcome.SKIPPED
 
 
 @dataclass(frozen=True, slots=True)

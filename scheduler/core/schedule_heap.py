@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from operator import itemgetter
 from typing import NamedTuple
 
 from scheduler.core.cron.schedule import Schedule
@@ -117,30 +118,24 @@ def _merge_schedules(
 ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
     """Yield the instants of these schedules in order of time.
 
-    The entries may change during the iteration: the values of an entry are read at the same time.
+    Schedules with the same instant keep the order of ``slots``. The entries may change during the iteration:
+    the values of an entry are read at the same time.
     """
     streams = [
-        _iterate_schedule(number, first, slot.schedule, members, after=after, until=until)
-        for number, slot in enumerate(slots)
+        _iterate_schedule(slot.schedule, first, members, after=after, until=until)
+        for slot in slots
         if (first := slot.next) is not None
         and first <= until
         and (members := sorted(filter(is_wanted, tuple(slot.members))))
     ]
-    for instant, _, schedule, in_order in heapq.merge(*streams):
-        yield instant, schedule, in_order
+    yield from heapq.merge(*streams, key=itemgetter(0))
 
 
 def _iterate_schedule(
-    number: int,
-    first: datetime,
-    schedule: Schedule,
-    in_order: Sequence[str],
-    *,
-    after: datetime,
-    until: datetime,
-) -> Iterator[tuple[datetime, int, Schedule, Sequence[str]]]:
-    """Yield the instants of a schedule. ``number`` decides the order of schedules at the same instant."""
+    schedule: Schedule, first: datetime, in_order: Sequence[str], *, after: datetime, until: datetime
+) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
+    """Yield the instants of a schedule. ``first`` is its first instant after the cursor."""
     if first > after:
-        yield first, number, schedule, in_order
+        yield first, schedule, in_order
     for instant in schedule.iterate_between(max(first, after), until):
-        yield instant, number, schedule, in_order
+        yield instant, schedule, in_order

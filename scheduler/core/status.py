@@ -330,11 +330,6 @@ class DaemonStatus:
         }
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the daemon has no problem."""
-        return not self.problems
-
-    @property
     def problems(self) -> list[str]:
         """Sentences about the problems that keep the daemon from its work; empty when it is ready."""
         problems = []

@@ -143,22 +143,19 @@ class SnapshotChanges:
     last snapshot with the automation. An automation back in the list maps to None.
     """
 
-    added: Sequence[DefinitionVersion] = ()
-    changed: Sequence[DefinitionVersion] = ()
-    removed: Sequence[DefinitionVersion] = ()
-    updated: Sequence[Automation] = ()
-    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
+    added: list[DefinitionVersion] = field(default_factory=list)
+    changed: list[DefinitionVersion] = field(default_factory=list)
+    removed: list[DefinitionVersion] = field(default_factory=list)
+    updated: list[Automation] = field(default_factory=list)
+    unseen: dict[str, datetime | None] = field(default_factory=dict)
 
-
-def merge_changes(parts: Sequence[SnapshotChanges]) -> SnapshotChanges:
-    """Return the changes of all parts of one snapshot, in their order."""
-    return SnapshotChanges(
-        [each for part in parts for each in part.added],
-        [each for part in parts for each in part.changed],
-        [each for part in parts for each in part.removed],
-        [each for part in parts for each in part.updated],
-        {automation_id: since for part in parts for automation_id, since in part.unseen.items()},
-    )
+    def extend(self, part: "SnapshotChanges") -> None:
+        """Add the changes of the next part of the snapshot."""
+        self.added.extend(part.added)
+        self.changed.extend(part.changed)
+        self.removed.extend(part.removed)
+        self.updated.extend(part.updated)
+        self.unseen.update(part.unseen)
 
 
 class Timetable:
@@ -317,22 +314,20 @@ class Timetable:
         other parts follow.
         """
         last_poll = previous_poll or snapshot.begun_at
-        added: list[DefinitionVersion] = []
-        changed: list[DefinitionVersion] = []
-        updated: list[Automation] = []
+        changes = SnapshotChanges()
         for automation in snapshot.automations.values():
             known = self._entries.get(automation.id)
             if known is None:
-                added.append(self._edit(automation, snapshot, last_poll))
+                changes.added.append(self._edit(automation, snapshot, last_poll))
             elif known.automation is automation and not known.broken:
                 # The usual case: unchanged automations are the same objects as in the snapshot before.
                 continue
             elif known.broken or known.automation.definition != automation.definition:
-                changed.append(self._edit(automation, snapshot, last_poll))
-                updated.append(automation)
+                changes.changed.append(self._edit(automation, snapshot, last_poll))
+                changes.updated.append(automation)
             else:
                 if known.automation != automation:
-                    updated.append(automation)
+                    changes.updated.append(automation)
                 # Also replace an equal object loaded from the ledger: later comparisons are by identity.
                 self._refresh(known, automation)
         for automation_id, error in snapshot.broken.items():
@@ -340,15 +335,13 @@ class Timetable:
             if known is None or not known.broken or known.invalid != error.reason:
                 automation = _make_broken(automation_id, error, known)
                 version = self._edit(automation, snapshot, last_poll, broken=error.reason)
-                (added if known is None else changed).append(version)
-        removed: Sequence[DefinitionVersion] = ()
-        unseen: Mapping[str, datetime | None] = {}
+                (changes.added if known is None else changes.changed).append(version)
         if confirm_after is not None:
-            removed = self._remove_gone(snapshot, confirm_after, last_poll)
-            unseen = self.absences.report_unseen(self._entries)
+            changes.removed.extend(self._remove_gone(snapshot, confirm_after, last_poll))
+            changes.unseen.update(self.absences.report_unseen(self._entries))
         self.due_queue.confirm_all(self.schedule_heap.cursor)
         self._unconfirmed_backlog.move_to(self.backlog)
-        return SnapshotChanges(added, changed, removed, updated, unseen)
+        return changes
 
     @property
     def is_confirmed(self) -> bool:

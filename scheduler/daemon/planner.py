@@ -12,7 +12,7 @@ from scheduler.core.backlog_decisions import decide_late
 from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
-from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, SkippedSpan, State
+from scheduler.core.model import Attempt, Claim, Occurrence, Outcome, Reason, Skip, SkippedSpan, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import (
     Concurrency,
@@ -461,7 +461,7 @@ def _iterate_skip_events(
                 yield OccurrenceConcluded(
                     occurrence=first,
                     automation=skip.name,
-                    outcome=skip.outcome,
+                    outcome=Outcome.SKIPPED,
                     reason=skip.reason,
                     count=count,
                 )

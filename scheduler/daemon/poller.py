@@ -14,7 +14,7 @@ from typing import Final
 from scheduler.core import events
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.model import DefinitionVersion, Snapshot
-from scheduler.core.timetable import SnapshotChanges, merge_changes
+from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.clock import Alarm, back_off
 from scheduler.daemon.context import Context
@@ -124,16 +124,16 @@ class Poller:
         if snapshot.clock_offset is not None:
             context.watch.check_offset(snapshot.clock_offset, begun=snapshot.begun)
         interval = context.settings.poll_interval.total_seconds()
-        in_parts = await self._take_in_parts(snapshot)
-        if in_parts is None:
+        changes = await self._take_in_parts(snapshot)
+        if changes is None:
             self._is_requested = True  # the clock was set meanwhile: the rest of the snapshot does not fit
             return
-        changes = context.timetable.update(
+        rest = context.timetable.update(
             snapshot, previous_poll=self._context.knowledge.snapshot_at, confirm_after=interval
         )
         # before other tasks have a turn: plans may use only versions in the outbox
-        self._outbox.add(snapshot, changes)
-        changes = merge_changes([*in_parts, changes])
+        self._outbox.add(snapshot, rest)
+        changes.extend(rest)
         self._context.knowledge.note_good_poll(snapshot.begun_at)
         self._cache.apply_snapshot(snapshot)
         for listener in self.snapshot_listeners:
@@ -145,14 +145,14 @@ class Poller:
         await self._write_outbox()  # before the events: 100,000 change events take longer than the write
         await context.publish_all(_make_events(context.target, snapshot, changes))
 
-    async def _take_in_parts(self, snapshot: Snapshot) -> list[SnapshotChanges] | None:
+    async def _take_in_parts(self, snapshot: Snapshot) -> SnapshotChanges | None:
         """Apply many changes in parts, so that due occurrences do not wait.
 
         Return the changes of the parts, or None when the clock was set meanwhile. Each part is in the outbox
         before other tasks have a turn. Fewer changes than one part are left to the caller. Nothing is applied
         before the first snapshot has confirmed the past fire times: confirmation needs the whole snapshot.
         """
-        context, taken = self._context, list[SnapshotChanges]()
+        context, taken = self._context, SnapshotChanges()
         if not context.timetable.is_confirmed:
             return taken
         differing = [each for each in snapshot.automations.values() if context.timetable.is_changed(each)]
@@ -160,12 +160,11 @@ class Poller:
         for first in range(0, len(differing) - _CHANGES_AT_ONCE + 1, _CHANGES_AT_ONCE):
             some = differing[first : first + _CHANGES_AT_ONCE]
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
-            taken.append(
-                context.timetable.update(
-                    part, previous_poll=self._context.knowledge.snapshot_at, confirm_after=None
-                )
+            changes = context.timetable.update(
+                part, previous_poll=self._context.knowledge.snapshot_at, confirm_after=None
             )
-            self._outbox.add(part, taken[-1], whole=False)
+            self._outbox.add(part, changes, whole=False)
+            taken.extend(changes)
             await asyncio.sleep(0)
             context.watch.check()
             if context.watch.has_stepped_since(snapshot.begun):

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Final, TypeVar
 
 from scheduler.core.instants import JUST_BEFORE, from_text
-from scheduler.core.model import Claim, Gap, Occurrence, Skip, SkippedSpan
+from scheduler.core.model import Claim, Gap, Occurrence, Outcome, Skip, SkippedSpan
 from scheduler.ledger.attempts import ATTEMPT, make_attempt_row
 from scheduler.ledger.spans import (
     SpanPart,
@@ -307,7 +307,7 @@ def _make_row(skip: Skip | SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
             schedule.rules_version,
         )
     due = part.first + (skip.due - skip.occurrence.scheduled_for)
-    texts = skip.name, due, skip.outcome, skip.reason, skip.at, skip.error
+    texts = skip.name, due, Outcome.SKIPPED, skip.reason, skip.at, skip.error
     return (skip.occurrence.automation_id, *part.extent, *texts, *by)
 
 

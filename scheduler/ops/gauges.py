@@ -234,7 +234,9 @@ def _make_process_gauges(
     text = "Versions of the daemon and its parts"
     yield _make_family("scheduler_build_info", text, list(built), [(list(built.values()), 1)])
     yield GaugeMetricFamily(
-        "scheduler_ready", "1: the daemon is ready to fire; 0: a condition is missing", value=status.is_ready
+        "scheduler_ready",
+        "1: the daemon is ready to fire; 0: a condition is missing",
+        value=not status.problems,
     )
     yield GaugeMetricFamily(
         "scheduler_loop_progress_timestamp_seconds",

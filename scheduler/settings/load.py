@@ -1,9 +1,9 @@
-"""From sources to settings: defaults, the file, the environment and the command line.
+"""From sources to settings: defaults, the file and the environment.
 
 All mistakes are reported together.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from scheduler.settings.registry import LISTS, SettingPath
 from scheduler.settings.sources import (
     Assignment,
     Origin,
-    SettingsSource,
     find_file,
     read_environment,
     read_file,
@@ -50,19 +49,17 @@ class Configuration:
                 yield Assignment(path, value, self.origins.get(path, _DEFAULT))
 
 
-def load(
-    file: Path | None, environ: Mapping[str, str], command_line: Sequence[Assignment] = ()
-) -> Configuration:
+def load(file: Path | None, environ: Mapping[str, str]) -> Configuration:
     """Read and check all sources. ``file`` is the file of ``--config``, if any.
 
     Raises `SettingsError` with all mistakes, or `SettingsUnreadable` when the file cannot be read.
     """
     found = find_file(file, environ)
-    written = SettingsSource() if found is None else read_file(found)
-    variables = read_environment(environ, _count_targets(written.assignments))
-    assigned = {one.path: one for one in (*written.assignments, *variables.assignments, *command_line)}
-    settings, findings = _check_settings(assigned, partial=bool(written.problems))
-    problems = (*written.problems, *variables.problems, *findings)
+    written, unread = ([], []) if found is None else read_file(found)
+    variables, misread = read_environment(environ, _count_targets(written))
+    assigned = {one.path: one for one in (*written, *variables)}
+    settings, findings = _check_settings(assigned, partial=bool(unread))
+    problems = (*unread, *misread, *findings)
     if settings is None or problems:
         raise SettingsError(problems)
     return Configuration(settings, found, {path: one.origin for path, one in assigned.items()})

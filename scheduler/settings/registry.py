@@ -2,7 +2,6 @@
 
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from pydantic import BaseModel
@@ -19,22 +18,8 @@ Tables count from 0: ``("target", 0, "url")``.
 VARIABLE_PREFIX: Final = "SCHEDULER_"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting. In a list of tables the path has no number: ``("target", "url")``."""
-
-    path: tuple[str, ...]
-    field: FieldInfo
-    is_repeated: bool
-
-    @property
-    def variable(self) -> str:
-        """The environment variable for the setting, where a variable is possible."""
-        return make_variable_name(self.path)
-
-
 def make_variable_name(path: tuple[str, ...]) -> str:
-    """Return the environment variable for a place in the file."""
+    """Return the environment variable for a place in the file, where a variable is possible."""
     return VARIABLE_PREFIX + "__".join(path).upper()
 
 
@@ -49,22 +34,23 @@ def find_table_model(field: FieldInfo) -> type[BaseModel] | None:
     return inner[0] if isinstance(inner[0], type) and issubclass(inner[0], BaseModel) else None
 
 
-def _walk(model: type[BaseModel], path: tuple[str, ...], *, repeated: bool) -> Iterator[Setting]:
+def _walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
     for name, field in model.model_fields.items():
         here = (*path, field.alias or name)
         table = find_table_model(field)
         if table is None:
-            yield Setting(here, field, repeated)
+            yield here, field
         else:
-            yield from _walk(table, here, repeated=repeated or typing.get_origin(field.annotation) is tuple)
+            yield from _walk(table, here)
 
 
-SETTINGS: Final[Mapping[tuple[str, ...], Setting]] = {
-    setting.path: setting for setting in _walk(Settings, (), repeated=False)
-}
+SETTINGS: Final[Mapping[tuple[str, ...], FieldInfo]] = dict(_walk(Settings, ()))
+"""Every setting by its place. In a list of tables the place has no number: ``("target", "url")``."""
 TABLES: Final[frozenset[tuple[str, ...]]] = frozenset(
     path[:length] for path in SETTINGS for length in range(1, len(path))
 )
 LISTS: Final[frozenset[tuple[str, ...]]] = frozenset(
-    path[:1] for path, setting in SETTINGS.items() if setting.is_repeated
+    (field.alias or name,)
+    for name, field in Settings.model_fields.items()
+    if typing.get_origin(field.annotation) is tuple
 )

@@ -1,4 +1,4 @@
-"""The sources of settings: a file, the environment, the command line. Later assignments replace earlier ones.
+"""The sources of settings: a file and the environment. The environment replaces assignments of the file.
 
 Only the form is checked here; the models judge the values of all sources.
 """
@@ -7,7 +7,7 @@ import contextlib
 import json
 import tomllib
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -28,9 +28,9 @@ DEFAULT_FILE: Final = Path("/etc/scheduler/scheduler.toml")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The origin of a value: a file by path, a variable or an option by name, or the default."""
+    """The origin of a value: a file by path, a variable by name, or the default."""
 
-    kind: Literal["default", "file", "environment", "command line"]
+    kind: Literal["default", "file", "environment"]
     name: str = ""
 
     def __str__(self) -> str:
@@ -46,17 +46,8 @@ class Assignment:
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsSource:
-    """The assignments of a source, and the problems of the source's form."""
-
-    assignments: tuple[Assignment, ...] = ()
-    problems: tuple[Problem, ...] = ()
-
-
-def make_option_assignment(path: str, value: object, name: str) -> Assignment:
-    """Make the assignment of an option, for example ``("server.listen", "127.0.0.1:0", "--listen")``."""
-    return Assignment(tuple(path.split(".")), value, Origin("command line", name))
+SourceContent = tuple[Sequence[Assignment], Sequence[Problem]]
+"""The assignments of a source, and the problems of the source's form."""
 
 
 def find_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -68,7 +59,7 @@ def find_file(given: Path | None, environ: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def read_file(path: Path) -> SettingsSource:
+def read_file(path: Path) -> SourceContent:
     """Read the assignments of a TOML file. Raises `SettingsUnreadable` without a readable file."""
     origin = Origin("file", str(path))
     try:
@@ -79,8 +70,8 @@ def read_file(path: Path) -> SettingsSource:
         raise SettingsUnreadable([Problem(str(origin), what, remedy)]) from None
     except (ValueError, RecursionError) as error:
         remedy = "correct this first; the rest of the file has not been read"
-        return SettingsSource(problems=(Problem(str(origin), _describe_parse_error(error), remedy),))
-    return SettingsSource(tuple(Assignment(place, value, origin) for place, value in walk_leaves((), tables)))
+        return [], [Problem(str(origin), _describe_parse_error(error), remedy)]
+    return [Assignment(place, value, origin) for place, value in walk_leaves((), tables)], []
 
 
 def _describe_parse_error(error: ValueError | RecursionError) -> str:
@@ -105,7 +96,7 @@ def walk_leaves(path: SettingPath, value: object) -> Iterator[tuple[SettingPath,
         yield path, value
 
 
-def read_environment(environ: Mapping[str, str], targets: int) -> SettingsSource:
+def read_environment(environ: Mapping[str, str], targets: int) -> SourceContent:
     """Read the assignments of the variables ``SCHEDULER_SECTION__KEY``.
 
     ``targets`` is the number of targets in the file. A variable can set a target only when the target is the
@@ -121,7 +112,7 @@ def read_environment(environ: Mapping[str, str], targets: int) -> SettingsSource
             problems.append(Problem(str(origin), error.what, error.remedy))
         else:
             assignments += (Assignment(path, value, origin) for path, value in leaves)
-    return SettingsSource(tuple(assignments), tuple(problems))
+    return assignments, problems
 
 
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -161,7 +152,7 @@ def _parse_value(path: tuple[str, ...], text: str) -> object:
 
     Invalid JSON stays text, and the models refuse it.
     """
-    if path in SETTINGS and not _is_json_type(SETTINGS[path].field.annotation):
+    if path in SETTINGS and not _is_json_type(SETTINGS[path].annotation):
         return text
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(text)

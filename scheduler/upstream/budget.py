@@ -22,40 +22,38 @@ _SHORTEST_SLEEP: Final = 0.001
 
 
 class BudgetReservation:
-    """One place in the budget.
+    """One place in the budget for a fire.
 
     The place counts until it is given back. `use` marks the moment of its request.
     """
 
-    def __init__(self, sums: RequestBudget, clock: ClientClock, purpose: Purpose, requests: int = 1) -> None:
+    def __init__(self, sums: RequestBudget, clock: ClientClock) -> None:
         self._sums = sums
         self._clock = clock
-        self._purpose = purpose
-        self._requests = requests
         self._open = True
-        sums.hold(purpose)
+        sums.hold()
 
     def use(self) -> None:
         """Send the request now."""
         assert self._open, "a place serves one request"
         self._open = False
-        self._sums.use(self._clock.boottime(), self._purpose, requests=self._requests)
+        self._sums.use(self._clock.boottime())
 
     def give_back(self) -> None:
         """Give the place back, unless it was used or given back before."""
         if self._open:
             self._open = False
-            self._sums.give_back(self._purpose)
+            self._sums.give_back()
 
 
 @dataclass(slots=True)
 class _Waiter:
-    """A waiting request of the background.
+    """A waiting request of the background. The result of ``future``: a place is held for the request.
 
     The request is the first of a series of ``requests``, which should follow each other without a wait.
     """
 
-    future: asyncio.Future[BudgetReservation]
+    future: asyncio.Future[None]
     requests: int
 
 
@@ -74,7 +72,7 @@ class Budget:
     def reserve(self) -> BudgetReservation | None:
         """Reserve a place for one fire, or return None when no place is free now."""
         self._admit_all()  # the reserve's polls and readings precede the fire
-        return None if self.estimate_wait() > 0 else BudgetReservation(self._sums, self._clock, Purpose.FIRE)
+        return None if self.estimate_wait() > 0 else BudgetReservation(self._sums, self._clock)
 
     def estimate_wait(self) -> float:
         """Return the seconds until `reserve` may give a place; 0 when a place is free now."""
@@ -114,10 +112,11 @@ class Budget:
         self._queues[purpose].append(waiter)
         try:
             self._admit_all()
-            (await waiter.future).use()
+            await waiter.future
+            self._sums.use(self._clock.boottime(), purpose, requests=requests)
         except asyncio.CancelledError:
             if not waiter.future.cancelled():
-                waiter.future.result().give_back()
+                self._sums.give_back(purpose)
             raise
         finally:
             self._admit_all()
@@ -152,6 +151,6 @@ class Budget:
             wait = at - now
             if wait > 0:
                 return wait
-            waiter = queue.popleft()
-            waiter.future.set_result(BudgetReservation(self._sums, self._clock, purpose, waiter.requests))
+            self._sums.hold(purpose)
+            queue.popleft().future.set_result(None)
         return None

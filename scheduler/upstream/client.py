@@ -283,9 +283,7 @@ class ApiClient:
         that is no id.
         """
         request = self._make_request("DELETE", self._config.locate_automation(automation_id))
-        result = await self._send_in_turn("delete", request)
-        if isinstance(result, Failure) or not answers.is_success(result):
-            raise self._make_error(result, request)
+        self._require_success(await self._send_in_turn("delete", request), request)
 
     # ---------------------------------------------------------------- one request
 
@@ -377,20 +375,22 @@ class ApiClient:
         self, result: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False
     ) -> object:
         """Return the content of a success, read by ``read``. Raise `UpstreamError` for any other answer."""
-        if isinstance(result, Failure) or not answers.is_success(result):
-            raise self._make_error(result, request, on_list=on_list)
+        reply = self._require_success(result, request, on_list=on_list)
         try:
-            return await read(result)
+            return await read(reply)
         except Undecodable as error:
             why = self._clean(str(error))
         raise UpstreamError(
-            f"{_format_request(request)} answered HTTP {result.status}, but {why}", status=result.status
+            f"{_format_request(request)} answered HTTP {reply.status}, but {why}", status=reply.status
         )
 
-    def _make_error(
+    def _require_success(
         self, result: Reply | Failure, request: httpx.Request, *, on_list: bool = False
-    ) -> UpstreamError:
-        return answers.to_error(
+    ) -> Reply:
+        """Return an answer with success. Raise `UpstreamError` for any other result."""
+        if isinstance(result, Reply) and answers.is_success(result):
+            return result
+        raise answers.to_error(
             result,
             request=_format_request(request),
             target=self._config.name,

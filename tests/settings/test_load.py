@@ -10,7 +10,6 @@ import pytest
 from scheduler.settings import sources
 from scheduler.settings.load import Configuration, load
 from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable
-from scheduler.settings.sources import make_option_assignment
 
 TARGET = '[[target]]\nurl = "https://a.example"\nproject_id = "1"\n'
 
@@ -50,8 +49,8 @@ def test_each_layer_counts_above_the_one_before(tmp_path: Path) -> None:
     file = tmp_path / "scheduler.toml"
     file.write_text('[server]\nlisten = "127.0.0.1:1"\n[log]\nlevel = "debug"\nformat = "json"\n')
     environ = {"SCHEDULER_SERVER__LISTEN": "127.0.0.1:2", "SCHEDULER_LOG__LEVEL": "error"}
-    configuration = load(file, environ, [make_option_assignment("server.listen", "127.0.0.1:3", "--listen")])
-    assert value(configuration, "server", "listen") == ("127.0.0.1:3", "command line --listen")
+    configuration = load(file, environ)
+    assert value(configuration, "server", "listen") == ("127.0.0.1:2", "environment SCHEDULER_SERVER__LISTEN")
     assert value(configuration, "log", "level") == ("error", "environment SCHEDULER_LOG__LEVEL")
     assert value(configuration, "log", "format") == ("json", f"file {file}")
     assert value(configuration, "ledger", "retention") == ("180d", "default")
@@ -326,11 +325,6 @@ def test_a_mistake_in_a_variable_names_the_variable() -> None:
 def test_a_mistake_is_its_writers_and_not_his_neighbours(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, '[schedule]\njitter = "1s"', {"SCHEDULER_SCHEDULE__CATCH_UP": "some"})
     assert problem.where == "environment SCHEDULER_SCHEDULE__CATCH_UP: schedule.catch_up"
-
-
-def test_a_mistake_on_the_command_line_names_the_option() -> None:
-    with pytest.raises(SettingsError, match=r"command line --listen: server\.listen"):
-        load(None, {}, [make_option_assignment("server.listen", "nowhere", "--listen")])
 
 
 def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:

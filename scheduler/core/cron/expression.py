@@ -61,7 +61,6 @@ _NOT_FIXED: Final = {
 Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
 
 _ANY_DAY: Final = date(2000, 1, 1)
-_MIDNIGHT: Final = time()
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -378,7 +377,7 @@ def _ask_croniter(days: str, day: date) -> date | None:
     # the calendar keeps its position, and threads must not share a position
     calendar = copy(_make_calendar(days))
     try:  # from the minute before the day begins
-        return calendar.get_next(datetime, start_time=datetime.combine(day, _MIDNIGHT) - _MINUTE).date()
+        return calendar.get_next(datetime, start_time=datetime.combine(day, time.min) - _MINUTE).date()
     # no such day within fifty years, or the year 9999 has ended
     except (CroniterBadDateError, ValueError, OverflowError):
         return None
@@ -389,5 +388,5 @@ def _make_calendar(days: str) -> "croniter[datetime]":
     # implement_cron_bug: both day fields must match when either begins with "*", as in Debian's cron;
     # otherwise either is enough.
     return croniter(
-        f"0 0 {days}", datetime.combine(_ANY_DAY, _MIDNIGHT), ret_type=datetime, implement_cron_bug=True
+        f"0 0 {days}", datetime.combine(_ANY_DAY, time.min), ret_type=datetime, implement_cron_bug=True
     )

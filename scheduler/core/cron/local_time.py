@@ -16,7 +16,6 @@ DAY: Final = timedelta(days=1)
 FIRST: Final = datetime(1, 1, 4, tzinfo=UTC)
 END: Final = datetime(9999, 12, 29, tzinfo=UTC)  # later than every fire
 _SECOND: Final = timedelta(seconds=1)
-_MIDNIGHT: Final = time()
 
 
 class OffsetPeriod(NamedTuple):
@@ -53,7 +52,7 @@ def iterate_offset_periods(zone: tzinfo, day: date) -> Iterator[OffsetPeriod]:
 
     A clock put back by up to a day is remembered from the day before.
     """
-    midnight = datetime.combine(day, _MIDNIGHT, UTC)
+    midnight = datetime.combine(day, time.min, UTC)
     shown = datetime.min  # noqa: DTZ901  (a reading of a wall clock has no zone)
     for begin, end, offset in (*_split_day(zone, midnight - DAY), *_split_day(zone, midnight)):
         period = OffsetPeriod(begin, end, offset, shown)

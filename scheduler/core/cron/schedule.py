@@ -30,7 +30,7 @@ from scheduler.core.cron.expression import BadExpression, Expression, strip_expr
 from scheduler.core.cron.local_time import DAY, END, FIRST, OffsetPeriod, iterate_offset_periods
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.errors import SchedulerError
-from scheduler.core.instants import JUST_BEFORE
+from scheduler.core.instants import JUST_BEFORE, to_utc
 
 GapPolicy = Literal["after", "skip"]
 RepeatPolicy = Literal["once", "twice"]
@@ -39,7 +39,6 @@ FireNote = Literal["after_gap", "first_pass", "second_pass"]
 
 _MINUTE: Final = timedelta(minutes=1)
 _MINUTES: Final = tuple(timedelta(minutes=minute) for minute in range(24 * 60))
-_MIDNIGHT: Final = time()
 _LOOK_BACK_SPANS: Final = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 64, 512, 4096, 50 * 365.25))
 
 
@@ -110,15 +109,15 @@ class Schedule:
 
         Return None when the calendar ends (at the end of the year 9999) before the schedule fires again.
         """
-        return next(self._iterate_fires(_to_utc(after)), None)
+        return next(self._iterate_fires(to_utc(after)), None)
 
     def iterate_between(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """Return an iterator of the instants later than ``after`` and not later than ``until``.
 
         The instants strictly increase. Each instant is computed on request.
         """
-        end = _to_utc(until)
-        return takewhile(lambda instant: instant <= end, self._iterate_fires(_to_utc(after)))
+        end = to_utc(until)
+        return takewhile(lambda instant: instant <= end, self._iterate_fires(to_utc(after)))
 
     def count(self, after: datetime, until: datetime) -> int:
         """Return the number of instants later than ``after`` and not later than ``until``, without a list.
@@ -127,7 +126,7 @@ class Schedule:
         two ends and the days near a clock change are evaluated. The cost therefore grows with the days, not
         with the instants.
         """
-        begin, end = max(_to_utc(after), FIRST), min(_to_utc(until), END)
+        begin, end = max(to_utc(after), FIRST), min(to_utc(until), END)
         # an instant at ``begin`` itself does not count
         first, last = _find_midnight_after(begin + JUST_BEFORE), _find_midnight_after(end) - DAY
         if begin >= end or first >= last:
@@ -159,7 +158,7 @@ class Schedule:
 
         The clock does not change in these hours.
         """
-        begin, read = reading - datetime.combine(reading, _MIDNIGHT), self._parsed_expression
+        begin, read = reading - datetime.combine(reading, time.min), self._parsed_expression
         passed = _count_minutes_before(read.minutes, read.hours, _to_minutes(begin))
         total = 0
         if read.find_day(reading.date()) == reading.date():
@@ -175,7 +174,7 @@ class Schedule:
         a fire is found, and then halves the span from this fire. The search uses `find_next` alone, so the
         rules for fires are in one place only.
         """
-        end = _to_utc(before)
+        end = to_utc(before)
         begin, until = self._find_fire_near(end), end
         while begin is not None and until - begin > DAY:
             middle = begin + (until - begin) / 2
@@ -185,7 +184,7 @@ class Schedule:
 
     def is_fire_time(self, instant: datetime) -> bool:
         """Return whether the schedule fires at exactly this instant."""
-        return self.find_next(_to_utc(instant) - JUST_BEFORE) == instant
+        return self.find_next(to_utc(instant) - JUST_BEFORE) == instant
 
     def find_note(self, instant: datetime) -> FireNote | None:
         """Return the note on the fire at this instant, or None for an ordinary fire or no fire.
@@ -195,7 +194,7 @@ class Schedule:
         """
         if not self.is_fire_time(instant):
             return None
-        utc = _to_utc(instant)
+        utc = to_utc(instant)
         zone = zones.load_zone(self.timezone)
         periods = iterate_offset_periods(zone, utc.date())
         if any(self._has_skipped_times(period) and _find_first_minute(period) == utc for period in periods):
@@ -254,7 +253,7 @@ class Schedule:
     def _iterate_instants(self, offset: timedelta, begin: datetime, end: datetime) -> Iterator[datetime]:
         """Yield the instants of matching readings from ``begin`` up to ``end`` (exclusive), at one offset."""
         day = self._parsed_expression.find_day(begin.date())
-        while day is not None and (midnight := datetime.combine(day, _MIDNIGHT)) < end:
+        while day is not None and (midnight := datetime.combine(day, time.min)) < end:
             origin = midnight.replace(tzinfo=UTC) - offset
             for minute in self._parsed_expression.iterate_minutes(
                 _to_minutes(begin - midnight), _to_minutes(end - midnight)
@@ -300,12 +299,12 @@ def _read_croniter_version() -> str:
 
 def _find_first_minute(period: OffsetPeriod) -> datetime:
     """Return the first instant of an offset period whose reading is a whole minute."""
-    return period.begin + -(period.local_begin - datetime.combine(period.local_begin, _MIDNIGHT)) % _MINUTE
+    return period.begin + -(period.local_begin - datetime.combine(period.local_begin, time.min)) % _MINUTE
 
 
 def _find_midnight_after(instant: datetime) -> datetime:
     """Return the first midnight in UTC at or after the instant."""
-    midnight = datetime.combine(instant, _MIDNIGHT, UTC)
+    midnight = datetime.combine(instant, time.min, UTC)
     return midnight if midnight == instant else midnight + DAY
 
 
@@ -318,13 +317,3 @@ def _count_minutes_before(minutes: tuple[int, ...], hours: tuple[int, ...], end:
 def _to_minutes(span: timedelta) -> int:
     """Return a span in minutes, rounded up."""
     return -(-span // _MINUTE)
-
-
-def _to_utc(instant: datetime) -> datetime:
-    """Return the instant in UTC itself, not in a zone with the present offset of UTC.
-
-    Additions to the result must not follow a wall clock.
-    """
-    if instant.utcoffset() is None:
-        raise ValueError(f"the instant {instant!r} has no zone; instants are UTC throughout")
-    return instant.astimezone(UTC)
