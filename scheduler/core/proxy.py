@@ -22,9 +22,7 @@ class Proxy:
 
     @property
     def authorization(self) -> str:
-        """The value of ``Proxy-Authorization`` (RFC 7617); empty without credentials. A secret."""
-        if not self.has_credentials:
-            return ""
+        """The value of ``Proxy-Authorization`` (RFC 7617), for a proxy with credentials. A secret."""
         return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode()
 
     def __str__(self) -> str:

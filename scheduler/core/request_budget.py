@@ -356,7 +356,12 @@ class RequestBudget:
 
         The request must leave room for all coming requests of the reserves in ``above``.
         """
-        return -inf if self._has_room(now, above) else now + RECHECK_INTERVAL
+        more = self._held.total() + 1
+        has_room = all(
+            window.has_room(now, more, self._estimate_coming(window, now, above), window.limit)
+            for window in self._windows
+        )
+        return -inf if has_room else now + RECHECK_INTERVAL
 
     def _find_spare_instant(self, now: float, requests: int) -> float:
         """Return when ``requests`` requests of a poll fit beside all reserves.
@@ -396,14 +401,6 @@ class RequestBudget:
             return window.limit - window.limit // 4
         least = self._need.least * window.length + self._need.pages + self._need.at_once
         return max(window.limit / 4, min(window.limit * most, least))
-
-    def _has_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
-        """Return whether one more request leaves room for all coming requests of the reserves."""
-        more = self._held.total() + 1
-        return all(
-            window.has_room(now, more, self._estimate_coming(window, now, reserves), window.limit)
-            for window in self._windows
-        )
 
     def _estimate_coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> ComingRequests:
         level, rate = sum(each.compute_level(now) for each in reserves), sum(each.rate for each in reserves)

@@ -254,18 +254,9 @@ class Timetable:
 
     def _recall(self, entry: TimetableEntry, undecided: Sequence[Gap]) -> None:
         """Keep the entry's fire times in the undecided gaps until an `update` confirms them."""
-        if entry.schedule is None:
-            return
         last = min(entry.until or END_OF_TIME, self.schedule_heap.cursor)
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
-            begin, end = gap.since, min(gap.until, last)
-            if begin >= end:
-                continue
-            span = _evaluate_span(entry.schedule, begin, end)
-            if span is None:
-                self._recall_interval(entry, entry.schedule, begin, end)
-            elif moments := self._get_fire_times(span, entry):
-                self.due_queue.recall(entry.automation.id, moments, self.schedule_heap.cursor)
+            self._add_past(entry, gap.since, min(gap.until, last), is_confirmed=False)
 
     def _enter_ended_version(self, each: EndedVersion) -> TimetableEntry:
         version = each.version
@@ -709,19 +700,23 @@ class Timetable:
         except InvalidSchedule as error:
             return None, error.reason
 
-    def _add_past(self, entry: TimetableEntry, begin: datetime, end: datetime) -> None:
-        """Add the entry's instants after ``begin`` and up to ``end``."""
+    def _add_past(
+        self, entry: TimetableEntry, begin: datetime, end: datetime, *, is_confirmed: bool = True
+    ) -> None:
+        """Add the entry's instants after ``begin`` and up to ``end``.
+
+        Instants that are not confirmed wait for an `update`.
+        """
         if entry.schedule is None or _to_minute(begin) >= _to_minute(end):
             return  # The usual case: this automation needs no evaluation.
-        span = _evaluate_span(entry.schedule, begin, end)
-        if span is None:
+        span = evaluate_minutes(entry.schedule, _to_minute(begin), _to_minute(end))
+        if span is None and is_confirmed:
             self._add_interval(self.backlog, entry, entry.schedule, begin, end)
+        elif span is None:
+            self._recall_interval(entry, entry.schedule, begin, end)
         elif moments := self._get_fire_times(span, entry):
-            self.due_queue.add(entry.automation.id, moments, self.schedule_heap.cursor)
-
-
-def _evaluate_span(schedule: Schedule, begin: datetime, end: datetime) -> EvaluatedSpan | None:
-    return evaluate_minutes(schedule, _to_minute(begin), _to_minute(end))
+            add = self.due_queue.add if is_confirmed else self.due_queue.recall
+            add(entry.automation.id, moments, self.schedule_heap.cursor)
 
 
 def _to_minute(instant: datetime) -> datetime:

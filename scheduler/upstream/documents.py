@@ -14,7 +14,7 @@ from typing import Any, Final
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
 from scheduler.core.quantities import pluralize
 from scheduler.upstream.exchange import Reply
-from scheduler.upstream.partial_json import Fields, Malformed, ReadItems, read_value, run_in_pieces
+from scheduler.upstream.partial_json import STRING, Fields, Malformed, ReadItems, read_value, run_in_pieces
 
 MAX_VALUES: Final = 200_000
 """Largest number of JSON values in a whole document, by its commas and brackets outside of texts.
@@ -24,7 +24,7 @@ Eight megabytes of ``[],[],`` would become two hundred megabytes of lists.
 _PAGE: Final = ("count", "results")
 _LONGEST_INTEGER: Final = 1000
 """Largest number of digits of an integer. The conversion takes quadratic time."""
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
+_STRING: Final = re.compile(STRING, re.DOTALL)
 
 
 class Undecodable(ValueError):

@@ -45,10 +45,10 @@ An answer of 8 MiB holds fewer automations than this, but millions of empty obje
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 # Only repeats of single characters are possessive. Up to Python 3.11.4, possessive repeats of groups lose
 # their place when they fail (CPython #106052).
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*', re.DOTALL)
 _IN_SCALAR: Final = re.compile(rb'[^"\[\]{},: \t\n\r]++')
-_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*' % _STRING, re.DOTALL)
+_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*' % STRING, re.DOTALL)
 _DEPTHS: Final[Mapping[bytes, int]] = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 _KINDS: Final[Mapping[bytes, type]] = {b"[": list, b"{": dict}
 
