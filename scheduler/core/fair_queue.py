@@ -44,12 +44,10 @@ _V = TypeVar("_V")
 class Ticket:
     """A waiting occurrence.
 
-    ``lost_at`` is the instant at which the occurrence is lost. ``since`` is the due instant of the
-    occurrence, or of the first occurrence coalesced into it.
+    ``since`` is the due instant of the occurrence, or of the first occurrence coalesced into it.
     """
 
     automation_id: str
-    lost_at: float
     since: float
     round: int
     deadline_key: _Key
@@ -112,7 +110,7 @@ class FairQueue:
         return len(self._waiting)
 
     def join(self, automation_id: str, *, lost_at: float, since: float) -> Ticket:
-        """Add an occurrence and return its ticket."""
+        """Add an occurrence and return its ticket. The occurrence is lost at ``lost_at``."""
         sent_at, sent_in = self._sent.get(automation_id, (since, 0))
         waited_behind = since < sent_at  # the occurrence waited when its automation was last served
         its_round = max(self._round, sent_in + 1) if waited_behind else self._round
@@ -121,7 +119,6 @@ class FairQueue:
         level = int(share / _STEP)
         ticket = Ticket(
             automation_id,
-            lost_at,
             since,
             its_round,
             deadline_key=(hung, -level, its_round, lost_at, since, number),

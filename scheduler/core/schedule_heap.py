@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from operator import itemgetter
-from typing import NamedTuple
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.evaluated_span import EvaluatedSpan
@@ -25,16 +24,11 @@ class HeapEntry:
     members: set[str] = field(default_factory=set)
 
 
-class CollectedSpan(NamedTuple):
-    """The instants of a schedule after ``begin``, and the ids of its automations.
+CollectedSpan = tuple[Schedule, datetime, EvaluatedSpan | None, frozenset[str]]
+"""A schedule, an instant, the schedule's later instants, and the ids of its automations.
 
-    ``span`` is None for too many instants to list.
-    """
-
-    schedule: Schedule
-    begin: datetime
-    span: EvaluatedSpan | None
-    members: frozenset[str]
+The span is None for too many instants to list.
+"""
 
 
 class ScheduleHeap:
@@ -72,7 +66,7 @@ class ScheduleHeap:
             span = EvaluatedSpan.evaluate(slot.schedule, begin, until)
             slot.next = span.following if span and span.instants else slot.schedule.find_next(until)
             self._push(slot)
-            yield CollectedSpan(slot.schedule, begin, span, frozenset(slot.members))
+            yield slot.schedule, begin, span, frozenset(slot.members)
 
     def rewind(self, cursor: datetime) -> None:
         """Move the cursor back to an earlier instant."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import chain, pairwise
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from scheduler.core.cron import zones
 from scheduler.core.cron.description import join_words
@@ -77,15 +77,9 @@ def _find_offset_changes(
     return tuple((before, after) for before, after in pairwise(every) if before.offset != after.offset)
 
 
-class _ChangeEffect(NamedTuple):
-    """The effect of a clock change on skipped or repeated times."""
-
-    effect: Effect
-    fires: tuple[datetime, ...]
-    sentence: str
-
-
-_UNTOUCHED: Final = _ChangeEffect("untouched", (), "nothing of this schedule is touched")
+_ChangeEffect = tuple[Effect, tuple[datetime, ...], str]
+"""The effect of a clock change on skipped or repeated times, with its fires and a sentence."""
+_UNTOUCHED: Final[_ChangeEffect] = ("untouched", (), "nothing of this schedule is touched")
 
 
 def _describe_change(
@@ -125,14 +119,14 @@ def _describe_skip(
     if fire is None or schedule.find_note(fire) != "after_gap":
         none = "it does not fire" if one else "it fires for none of them"
         why = _explain_effect(schedule, "dst_gap is skip")
-        return _ChangeEffect("not_fired", (), f"{sentence}; {none}, as {why}")
+        return "not_fired", (), f"{sentence}; {none}, as {why}"
     reading = fire.astimezone(zone).replace(tzinfo=None)
     shown = _format_reading(reading, times[-1].date())
     if _find_named_times(schedule, reading, reading + JUST_BEFORE):
         ending = f"the fire at {shown} stands for {'it' if one else 'them'} too"
     else:
         ending = f"it fires {'' if one else 'once '}at {shown} instead"
-    return _ChangeEffect("made_up", (fire,), f"{sentence}; {ending}")
+    return "made_up", (fire,), f"{sentence}; {ending}"
 
 
 def _describe_repeat(
@@ -142,9 +136,9 @@ def _describe_repeat(
     change = period.begin - JUST_BEFORE
     fires = tuple(schedule.iterate_between(change - span, change + span))
     if fires[-1] < period.begin:
-        return _ChangeEffect("first_pass", fires, f"{sentence}; it fires the first time only")
+        return "first_pass", fires, f"{sentence}; it fires the first time only"
     why = _explain_effect(schedule, "dst_repeat is twice")
-    return _ChangeEffect("both_passes", fires, f"{sentence}; it fires both times, as {why}")
+    return "both_passes", fires, f"{sentence}; it fires both times, as {why}"
 
 
 def _explain_effect(schedule: Schedule, policy: str) -> str:
