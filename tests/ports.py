@@ -5,7 +5,6 @@ connection of any process may be given it, and the next start fails. These are b
 ip_local_port_range).
 """
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,13 +13,29 @@ from typing import Final
 _FIRST: Final = 20_000
 _BEHIND: Final = 32_768
 _STRIDE: Final = 64
-"""Processes that test side by side begin at different ports of so many, and go on in steps of as many."""
+"""How many processes may test side by side: each has every 64th port to itself."""
+
+
+def _claim_slot() -> int:
+    """A number below `_STRIDE` that no other process on this network has until this process ends."""
+    for slot in range(_STRIDE):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0scheduler.tests.ports.{slot}")
+        except OSError:
+            claim.close()
+        else:
+            claim.detach()  # open until the end
+            return slot
+    raise AssertionError(f"more than {_STRIDE} processes test side by side")
+
+
+_SLOT: Final = _claim_slot()
 
 
 def _ports() -> Iterator[int]:
-    begin = _FIRST + os.getpid() % _STRIDE
     while True:
-        yield from range(begin, _BEHIND, _STRIDE)
+        yield from range(_FIRST + _SLOT, _BEHIND, _STRIDE)
 
 
 _PORTS: Final = _ports()
