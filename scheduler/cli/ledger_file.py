@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from scheduler.cli.file_owner import NotPermitted, act_as_owner
 from scheduler.cli.lookup import AutomationCollection, Candidate
+from scheduler.cli.times import now
 from scheduler.core.command_line import format_daemon_command
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, Unreachable
 from scheduler.database.errors import translate_errors
@@ -107,14 +108,14 @@ async def _write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
         return await database.write(operation)
 
 
-def write_alone(path: Path, at: datetime, operation: Callable[[sqlite3.Connection], T]) -> T:
+def write_alone(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``operation`` as `write` does, while no other process uses the ledger.
 
     Raises `ConfigurationError` naming the daemon that uses the ledger, or `NoLedger`.
     """
     with act_as_owner(path):
         _require_ledger(path)
-        lock = acquire_lock(path, at)
+        lock = acquire_lock(path, now())
     try:
         return write(path, operation)
     finally:

@@ -279,9 +279,8 @@ class Metrics:
         self._request_durations.labels(event.target, event.endpoint).observe(event.seconds)
 
     def _count_clock_jump(self, event: events.ClockJumped) -> None:
-        self._jumps.labels(
-            "suspend" if event.suspended else "forward" if event.seconds > 0 else "backward"
-        ).inc()
+        direction = "forward" if event.seconds > 0 else "backward"
+        self._jumps.labels("suspend" if event.suspended else direction).inc()
 
 
 def _limit_code(code: str) -> str:

@@ -145,9 +145,8 @@ def _parse_instant(text: str) -> datetime:
         return from_text(text)
     except (ValueError, OverflowError):
         hint = "; a + in an address is written %2B" if " " in text else ""
-        raise ValueError(
-            f"should be an instant such as 2026-11-23T19:20:00Z, not {text[:MAX_NAME]!r}{hint}"
-        ) from None
+        need = "should be an instant such as 2026-11-23T19:20:00Z"
+        raise ValueError(f"{need}, not {text[:MAX_NAME]!r}{hint}") from None
 
 
 def _choose(text: str, choices: Sequence[_C]) -> _C:
@@ -162,9 +161,8 @@ def _parse_span(text: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,8})([smhd])", text, re.ASCII)
     span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta(0)
     if not timedelta(0) < span <= _MAX_SPAN:
-        raise ValueError(
-            f"should be a duration such as 90m or 24h, at most {_MAX_SPAN.days}d, not {text[:MAX_NAME]!r}"
-        )
+        need = f"should be a duration such as 90m or 24h, at most {_MAX_SPAN.days}d"
+        raise ValueError(f"{need}, not {text[:MAX_NAME]!r}")
     return span
 
 

@@ -69,8 +69,11 @@ def command(
     if lines is not None:
         _answer(lines, settings, begin, count)
     else:
+        from scheduler.cli.upcoming_fires import find_upcoming_fires, make_columns, make_fire_json
+
         planned = _plan(automation, cron, timezone or "UTC", settings)
-        _show(planned, begin, count, as_json=as_json)
+        fires, columns = find_upcoming_fires(planned, begin, count), make_columns(begin, planned)
+        show(fires, columns, make_fire_json if as_json else None, empty="nothing fires")
 
 
 def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int) -> None:
@@ -91,11 +94,3 @@ def _plan(
     from scheduler.cli.ledger_automations import read_planned_schedules
 
     return read_planned_schedules(settings, automation)
-
-
-def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_json: bool) -> None:
-    from scheduler.cli.upcoming_fires import find_upcoming_fires, make_columns, make_fire_json
-
-    columns = make_columns(after, planned)
-    fires = find_upcoming_fires(planned, after, count)
-    show(fires, columns, make_fire_json if as_json else None, empty="nothing fires")

@@ -4,7 +4,7 @@ import click
 
 from scheduler.cli.group import SchedulerGroup, Source
 from scheduler.cli.output import print_line
-from scheduler.cli.times import format_machine_and_utc, now
+from scheduler.cli.times import format_machine_and_utc
 from scheduler.core.terminal_text import to_printable
 
 
@@ -26,7 +26,7 @@ def rename(source: Source, *, old: str, new: str) -> None:
     from scheduler.ledger.targets import rename_target
 
     path = source.load().settings.ledger.url.path
-    write_alone(path, now(), lambda connection: rename_target(connection, old, new))
+    write_alone(path, lambda connection: rename_target(connection, old, new))
     if old == new:
         print_line(f"nothing to rename: the target is called {to_printable(old)} already")
     else:
@@ -48,7 +48,7 @@ def move(source: Source, *, name: str) -> None:
     settings = source.load().settings
     target, path = settings.choose_target(name), settings.ledger.url.path
     old = write_alone(
-        path, now(), lambda connection: move_target(connection, target.name, target.url, target.project_id)
+        path, lambda connection: move_target(connection, target.name, target.url, target.project_id)
     )
     place = f"target {to_printable(name)} is at {to_printable(target.url)}"
     if old is None:
@@ -70,7 +70,7 @@ def unthrottle(source: Source, *, name: str) -> None:
     from scheduler.ledger.targets import unthrottle_target
 
     path = source.load().settings.ledger.url.path
-    until = write_alone(path, now(), lambda connection: unthrottle_target(connection, name))
+    until = write_alone(path, lambda connection: unthrottle_target(connection, name))
     if until is None:
         print_line(f"nothing to forget: target {to_printable(name)} does not wait")
     else:

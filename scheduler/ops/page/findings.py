@@ -179,7 +179,8 @@ def list_findings(
     """Return all findings, the worst first. ``invalid`` contains the invalid automations to name."""
     findings = [*_check_daemon(status, ledger.error)]
     for target in status.targets:
-        findings.extend(_check_target(target))
+        for check in (_check_snapshot, _check_progress, _check_places, _check_list):
+            findings.extend(check(target))
     findings.extend(_check_invalid(status.targets, invalid))
     if ledger.failing is not None:
         findings.extend(_check_failing(ledger.failing, status.at))
@@ -228,13 +229,6 @@ def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Pa
         detail = "The daemon claims no more occurrences. Attempts in flight get time to end."
         advice = "start the daemon again when you need it"
         yield PageFinding(NOTE, "The daemon is stopping", detail, advice)
-
-
-def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
-    yield from _check_snapshot(target)
-    yield from _check_progress(target)
-    yield from _check_places(target)
-    yield from _check_list(target)
 
 
 def _check_snapshot(target: TargetStatus) -> Iterator[PageFinding]:
@@ -305,9 +299,8 @@ def _check_invalid(
                 if details.target == target.name
             ]
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
-            yield _make_list(
-                WARN, title, None, _advise("automation.quarantined"), items, count=count, link=link
-            )
+            advice = _advise("automation.quarantined")
+            yield _make_list(WARN, title, None, advice, items, count=count, link=link)
 
 
 def _check_failing(failing: FailingAutomations, now: datetime) -> Iterator[PageFinding]:

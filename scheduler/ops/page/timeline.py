@@ -103,7 +103,6 @@ class Timeline:
     """
 
     scale: Scale
-    begin: datetime
     height: float
     rows: Sequence[TimelineRow]
     ticks: Sequence[Tick]
@@ -121,9 +120,8 @@ class Timeline:
         fires, those = pluralize(self.count, "fire"), pluralize(self.automations, "automation")
         minutes = self.scale.bar // timedelta(minutes=1)
         unit = "a minute" if minutes == 1 else f"{minutes} minutes"
-        cut = (
-            f" Fires after {format_clock(self.cut)} UTC are left out: there are too many." if self.cut else ""
-        )
+        left_out = "UTC are left out: there are too many."
+        cut = f" Fires after {format_clock(self.cut)} {left_out}" if self.cut else ""
         paused = f" {self.paused:,} more {'is' if self.paused == 1 else 'are'} paused." if self.paused else ""
         return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
 
@@ -147,7 +145,7 @@ def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | Non
     paused = sum(counts.paused.total() for counts in counted.values())
     ticks = list(_make_ticks(begin, scale))
     seen_cut = cut if cut is not None and cut < begin + scale.span else None
-    return Timeline(scale, begin, height, rows, ticks, active, paused, len(automations), most, seen_cut)
+    return Timeline(scale, height, rows, ticks, active, paused, len(automations), most, seen_cut)
 
 
 _RowKey = AutomationDetails | str
