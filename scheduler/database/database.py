@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Final, TypeVar, cast
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.errors import get_primary_code, is_fault, make_unavailable_error
@@ -39,11 +39,13 @@ from scheduler.database.operations import (
     PendingOperations,
     carry_out,
     complete_all,
-    make_single_operation,
 )
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+P = ParamSpec("P")
+Function = Callable[Concatenate[sqlite3.Connection, P], T]
+"""Function that receives the connection, and further arguments."""
 
 OnFault = Callable[[LedgerUnavailable], None]
 
@@ -85,6 +87,10 @@ class _Worker(ABC):
                 raise LedgerUnavailable(f"{self._path} was closed")
             self._queue.put(cast("PendingOperation[object, object]", request))
         return await request.wait_for_result()
+
+    async def call(self, function: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
+        """Call the function on this thread as an operation of its own, never together with others."""
+        return await self.ask(lambda connection, _: [function(connection, *args, **keywords)], None)
 
     def close(self) -> None:
         with self._lock:
@@ -325,15 +331,16 @@ class Database:
         background = _Reader("database-background", path, on_fault)
         return cls(writer, reader, background, _Browser("database-browser", path, on_fault))
 
-    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, operation: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
         """Carry out ``operation`` on the writer's thread, in the order of the calls.
 
+        The operation receives the connection, and the further arguments of this call.
         Return the result of the operation when the result is durable. An exception of the operation undoes
         only this operation, and is raised here. `LedgerUnavailable` means: nothing of the operation is in the
         file. The database recovers by itself when the cause is gone. A cancelled caller stops waiting, but
         the operation is carried out all the same.
         """
-        return await self._writer.ask(make_single_operation(operation), None)
+        return await self._writer.call(operation, *args, **keywords)
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """Carry out ``operation`` like `write`, in one call for all items that wait for the same operation.
@@ -344,28 +351,36 @@ class Database:
         """
         return await self._writer.ask(operation, item)
 
-    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Carry out ``query`` on the reader's thread.
+    async def read(self, query: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
+        """Carry out ``query`` on the reader's thread, with the connection and the further arguments.
 
         The query sees one state of the database, with every write whose call of `write` has returned. Rows
         are `sqlite3.Row`. Changes are not possible. Raises `LedgerUnavailable`.
         """
-        return await self._reader.ask(make_single_operation(query), None)
+        return await self._reader.call(query, *args, **keywords)
 
-    async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def read_in_background(self, query: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
         """Carry out ``query`` like `read`, for maintenance and checks, on a background thread.
 
         Nothing due waits for this thread and its connection. A query should be one bounded slice of the work,
         because queries of other callers wait for its end.
         """
-        return await self._background.ask(make_single_operation(query), None)
+        return await self._background.call(query, *args, **keywords)
 
-    async def browse(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def browse(self, query: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
         """Carry out ``query`` like `read`, for people, on a thread of its own.
 
         A query that takes more than `BROWSING_SECONDS` is stopped and raises `LedgerUnavailable`.
         """
-        return await self._browser.ask(make_single_operation(query), None)
+        return await self._browser.call(query, *args, **keywords)
+
+    async def fetch_all(self, statement: str, *values: object) -> list[sqlite3.Row]:
+        """Return all rows of a statement with these values, like `read`."""
+        return await self.read(lambda connection: connection.execute(statement, values).fetchall())
+
+    async def change(self, statement: str, *values: object) -> int:
+        """Execute a statement with these values like `write`. Return the number of changed rows."""
+        return await self.write(lambda connection: connection.execute(statement, values).rowcount)
 
     def close(self) -> None:
         """Wait for the queued requests and close the file; blocks.

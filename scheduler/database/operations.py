@@ -50,11 +50,6 @@ class PendingOperation(Generic[Item, T]):
 PendingOperations = Sequence[PendingOperation[object, object]]
 
 
-def make_single_operation(function: Callable[[sqlite3.Connection], T]) -> Operation[None, T]:
-    """Make an operation that calls a function for a single item, never together with other items."""
-    return lambda connection, _: [function(connection)]
-
-
 def carry_out(connection: sqlite3.Connection, requests: PendingOperations) -> None:
     """Carry out requests for the same operation, and store the result of each request.
 

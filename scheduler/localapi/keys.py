@@ -76,34 +76,29 @@ class ApiKeys:
         key = ApiKey(key_id, project_id, parse_scopes(scopes), to_text(self._now()))
         row = key.id, _digest(text), project_id, " ".join(sorted(key.scopes)), key.created_at
         statement = "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, ?, ?, ?, ?)"
-        await self._database.write(lambda connection: connection.execute(statement, row).rowcount)
+        await self._database.change(statement, *row)
         return NewApiKey(key, text)
 
     async def list_all(self) -> list[ApiKey]:
         """List all keys, the oldest first, with the revoked keys."""
-        statement = "SELECT * FROM keys ORDER BY created_at, id"
-        return await self._database.read(
-            lambda connection: [_to_key(row) for row in connection.execute(statement)]
-        )
+        rows = await self._database.fetch_all("SELECT * FROM keys ORDER BY created_at, id")
+        return list(map(_to_key, rows))
 
     async def revoke(self, key_id: str) -> bool:
         """Revoke a key, from the next request on. Return False for an unknown or revoked key."""
-        at = to_text(self._now())
         statement = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
-        return await self._database.write(
-            lambda connection: connection.execute(statement, (at, key_id)).rowcount == 1
-        )
+        return await self._database.change(statement, to_text(self._now()), key_id) == 1
 
     async def check(self, text: str) -> ApiKey | None:
         """Return the key for this text, None for an unknown or revoked key."""
-        statement, values = "SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)
-        row = await self._database.read(lambda connection: connection.execute(statement, values).fetchone())
-        if row is None or row["revoked_at"] is not None:
+        key_id = text[len(_PREFIX) : _ID_END]
+        rows = await self._database.fetch_all(
+            "SELECT * FROM keys WHERE id = ? AND revoked_at IS NULL", key_id
+        )
+        if not rows or not hmac.compare_digest(rows[0]["sha256"], _digest(text)):
             return None
-        if not hmac.compare_digest(row["sha256"], _digest(text)):
-            return None
-        await self._note_use(row["id"])
-        return _to_key(row)
+        await self._note_use(key_id)
+        return _to_key(rows[0])
 
     async def _note_use(self, key_id: str) -> None:
         """Record the use of a key, at most once a minute; a failed write does not fail the request."""
@@ -111,9 +106,8 @@ class ApiKeys:
         if abs(now - self._used.get(key_id, _NEVER)) < _USE_INTERVAL:
             return
         self._used[key_id] = now
-        statement, values = "UPDATE keys SET last_used_at = ? WHERE id = ?", (to_text(now), key_id)
         with suppress(Unreachable):
-            await self._database.write(lambda connection: connection.execute(statement, values).rowcount)
+            await self._database.change("UPDATE keys SET last_used_at = ? WHERE id = ?", to_text(now), key_id)
 
 
 def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:

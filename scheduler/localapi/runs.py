@@ -10,8 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from scheduler.core.automation_filter import find_id, make_glob
 from scheduler.core.instants import to_text
@@ -54,17 +53,10 @@ class CancelledRuns:
     up_to: int
 
 
-INTERRUPTED_ERROR: Final = "The server ended during this run, and the end of the run is not known."
-INTERRUPTED: Final = RunResult("failed", error=INTERRUPTED_ERROR)
+INTERRUPTED: Final = RunResult(
+    "failed", error="The server ended during this run, and the end of the run is not known."
+)
 """The end of a run that a dead process left running."""
-
-
-class InterruptedRun(NamedTuple):
-    """A run that a dead process left running."""
-
-    id: str
-    automation_id: str
-    name: str
 
 
 class RunQueue:
@@ -77,11 +69,10 @@ class RunQueue:
         self.now = now
         self._queue_timeout = queue_timeout
 
-    async def list_running(self) -> list[InterruptedRun]:
+    async def list_running(self) -> list[QueuedRun]:
         """List the runs marked as running. Before the first `take`, a dead process left them."""
-        statement = f"SELECT id, automation_id, name {RUNNING}"
-        rows = await self._database.read(lambda connection: connection.execute(statement).fetchall())
-        return [InterruptedRun(*row) for row in rows]
+        rows = await self._database.fetch_all(f"SELECT {_QUEUED_RUN} {RUNNING}")
+        return [QueuedRun(*row) for row in rows]
 
     async def cancel(self, run_id: str) -> bool:
         """Note the cancellation of a run, which the runner ends soon. Return False for an ended run."""
@@ -89,14 +80,11 @@ class RunQueue:
             "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN "
             "('queued', 'running')"
         )
-        return await self._database.write(
-            lambda connection: connection.execute(statement, (self._format_now(), run_id)).rowcount == 1
-        )
+        return await self._database.change(statement, self._format_now(), run_id) == 1
 
     async def cancel_all(self, automation_id: str | None) -> CancelledRuns:
         """Note the cancellation of all unfinished runs: of an automation, or with None of all automations."""
-        now = self._format_now()
-        return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=now))
+        return await self._database.write(_cancel_all, automation_id, self._format_now())
 
     async def count_unfinished(self) -> int:
         """Count all unfinished runs."""
@@ -108,15 +96,12 @@ class RunQueue:
             "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN "
             "('queued', 'running')"
         )
-        return await self._database.read(
-            lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0])
-        )
+        ((count,),) = await self._database.fetch_all(statement, json.dumps(run_ids))
+        return int(count)
 
     async def count_waiting(self, automation_id: str | None, up_to: int) -> int:
         """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
-        return await self._database.read(
-            partial(early_ends.count_waiting, automation_id=automation_id, up_to=up_to)
-        )
+        return await self._database.read(early_ends.count_waiting, automation_id, up_to)
 
     async def find_with_prefix(self, prefix: str, limit: int) -> list[dict[str, Any]]:
         """Return id, name, status and ``created_at`` of the runs with ids that begin with a prefix."""
@@ -127,9 +112,8 @@ class RunQueue:
 
     async def list_cancellations(self) -> list[str]:
         """Return the ids of the running runs with a cancellation."""
-        statement = f"SELECT id {RUNNING} AND cancelled_at IS NOT NULL"
-        rows = await self._database.read(lambda connection: connection.execute(statement).fetchall())
-        return [row["id"] for row in rows]
+        rows = await self._database.fetch_all(f"SELECT id {RUNNING} AND cancelled_at IS NOT NULL")
+        return [run_id for (run_id,) in rows]
 
     async def end_early(self, errors: Mapping[EarlyCause, str]) -> tuple[EarlyCause, int] | None:
         """End the first waiting runs that may not begin, each with the error of the cause.
@@ -138,10 +122,9 @@ class RunQueue:
         at most, to delay no other write for long. Call again until the result is None.
         """
         oldest = self._compute_expiry_limit()
-        if not await self._database.read(partial(early_ends.has_any, oldest=oldest)):
+        if not await self._database.read(early_ends.has_any, oldest):
             return None
-        now = self._format_now()
-        return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=now))
+        return await self._database.write(_end_early, errors, oldest, self._format_now())
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
         """Mark the longest waiting run as running, with the command for the run; None when no run waits.
@@ -149,15 +132,15 @@ class RunQueue:
         None also while waiting runs are to end: call again after `end_early`.
         """
         oldest, now = self._compute_expiry_limit(), self._format_now()
-        return await self._database.write(partial(_take, command=json.dumps(command), oldest=oldest, now=now))
+        return await self._database.write(_take, json.dumps(command), oldest, now)
 
-    async def finish(self, run: QueuedRun | InterruptedRun, end: RunResult, ended_at: datetime) -> None:
+    async def finish(self, run: QueuedRun, end: RunResult, ended_at: datetime) -> None:
         """Record how and when a run ended. The automation shows the end while this is the newest run."""
-        await self._database.write(partial(_finish, run=run, end=end, ended_at=to_text(ended_at)))
+        await self._database.write(_finish, run, end, to_text(ended_at))
 
     async def end_unfinished(self, error: str) -> int:
         """Fail all unfinished runs with ``error``, and return the number; only while no process runs them."""
-        return await self._database.write(partial(_end_unfinished, error=error, now=self._format_now()))
+        return await self._database.write(_end_unfinished, error, self._format_now())
 
     async def list_runs(
         self, *, automation: str | None = None, status: str | None = None, limit: int = 100
@@ -167,16 +150,13 @@ class RunQueue:
         ``automation`` is an id, a name or a pattern for a name (``nightly-*``), now or at the time of
         acceptance.
         """
-        select = partial(select_runs, automation=automation, status=status, limit=limit)
-        return await self._database.read(select)
+        return await self._database.read(select_runs, automation=automation, status=status, limit=limit)
 
     async def get_run(self, run_id: str) -> dict[str, Any] | None:
         """Return all values of a run, None for an unknown run."""
         statement = f"SELECT {_RUN_COLUMNS}, {prompts.RUN_PROMPT} AS prompt FROM runs WHERE id = ?"  # noqa: S608 - the names are constants
-        row = await self._database.read(
-            lambda connection: connection.execute(statement, (run_id,)).fetchone()
-        )
-        return None if row is None else _to_dict(row)
+        rows = await self._database.fetch_all(statement, run_id)
+        return _to_dict(rows[0]) if rows else None
 
     def _compute_expiry_limit(self) -> str:
         """Return the latest acceptance time of the runs that have waited too long by now."""
@@ -187,30 +167,28 @@ class RunQueue:
 
 
 RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
+_QUEUED_RUN: Final = f"id, automation_id, task_id, name, repository, {prompts.RUN_PROMPT}"
+"""The columns of a `QueuedRun`."""
 _RUNS_WITH_PREFIX: Final = """
     SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g'
     ORDER BY id LIMIT :limit
 """  # no id has a character from g on
 
 
-def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:
+def _take(connection: sqlite3.Connection, command: str, oldest: str, now: str) -> QueuedRun | None:
     row = connection.execute(
         f"""
         UPDATE runs SET status = 'running', started_at = ?, command = ?
         WHERE sequence = (SELECT sequence {WAITING} ORDER BY sequence LIMIT 1)
             AND created_at > ? AND NOT EXISTS (SELECT 1 FROM cancellations)
-        RETURNING id, automation_id, task_id, name, repository, prompt, prompt_id
-        """,  # noqa: S608 - a constant
+        RETURNING {_QUEUED_RUN}
+        """,  # noqa: S608 - the names are constants
         (now, command, oldest),
     ).fetchone()
-    if row is None:
-        return None
-    run_id, automation_id, task_id, name, repository, prompt, prompt_id = row
-    text = prompt if prompt_id is None else prompts.read(connection, prompt_id)
-    return QueuedRun(run_id, automation_id, task_id, name, repository, text)
+    return None if row is None else QueuedRun(*row)
 
 
-def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, now: str) -> CancelledRuns:
+def _cancel_all(connection: sqlite3.Connection, automation_id: str | None, now: str) -> CancelledRuns:
     up_to = early_ends.request_end(connection, automation_id, EarlyCause.CANCELLED, now)
     running = connection.execute(
         f"""
@@ -232,7 +210,7 @@ def _count_unfinished(connection: sqlite3.Connection) -> int:
 
 
 def _end_early(
-    connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, str], oldest: str, now: str
+    connection: sqlite3.Connection, errors: Mapping[EarlyCause, str], oldest: str, now: str
 ) -> tuple[EarlyCause, int] | None:
     ends = early_ends.find_slice(connection, oldest)
     if ends is None:
@@ -242,7 +220,7 @@ def _end_early(
     return cause, len(runs)
 
 
-def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:
+def _end_unfinished(connection: sqlite3.Connection, error: str, now: str) -> int:
     runs = [
         run
         for condition in (RUNNING, WAITING, CANCELLED)
@@ -252,9 +230,7 @@ def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> 
     return len(runs)
 
 
-def _finish(
-    connection: sqlite3.Connection, *, run: QueuedRun | InterruptedRun, end: RunResult, ended_at: str
-) -> None:
+def _finish(connection: sqlite3.Connection, run: QueuedRun, end: RunResult, ended_at: str) -> None:
     connection.execute(
         "UPDATE runs SET status = ?, finished_at = ?, exit_status = ?, error = ? WHERE id = ?",
         (end.status, ended_at, end.exit_status, end.error, run.id),

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -99,16 +98,15 @@ class Store:
 
     async def read_page(self, project_id: int, *, limit: int, offset: int) -> PageRows:
         """Read a page of a project's automations, ordered by name; equal names the newest first."""
-        read = partial(_read_page, project_id=project_id, limit=limit, offset=min(offset, _MAX_OFFSET))
+        page = project_id, limit, min(offset, _MAX_OFFSET)
         if limit <= _USUAL_LIMIT:
-            return await self._database.read(partial(read, bookmarks=self._bookmarks))
-        return await self._database.browse(partial(read, bookmarks=self._large_page_bookmarks))
+            return await self._database.read(_read_page, *page, self._bookmarks)
+        return await self._database.browse(_read_page, *page, self._large_page_bookmarks)
 
     async def get(self, ref: AutomationRef) -> AutomationJson | None:
         """Read an automation, None for an unknown automation."""
         statement = f"SELECT {_COLUMNS} FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
-        parameters = ref.to_parameters()
-        return await self._database.read(lambda connection: _fetch_one(connection, statement, parameters))
+        return await self._database.read(_fetch_one, statement, ref.to_parameters())
 
     async def create(self, project_id: int, values: Mapping[str, Value]) -> AutomationJson:
         """Insert a new automation with these valid values."""
@@ -124,7 +122,7 @@ class Store:
         statement = (
             f"INSERT INTO automations ({', '.join(row)}) VALUES (:{', :'.join(row)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
         )
-        created = await self._database.write(lambda connection: _fetch_one(connection, statement, row))
+        created = await self._database.write(_fetch_one, statement, row)
         assert created is not None
         return created
 
@@ -133,15 +131,14 @@ class Store:
         values = {**changes, "updated_at": to_text(self._now())}
         assignments = ", ".join(f"{name} = :{name}" for name in values)
         statement = f"UPDATE automations SET {assignments} {_WHERE_AUTOMATION} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
-        parameters = ref.to_parameters() | values
-        return await self._database.write(lambda connection: _fetch_one(connection, statement, parameters))
+        return await self._database.write(_fetch_one, statement, ref.to_parameters() | values)
 
     async def delete(self, ref: AutomationRef) -> bool:
         """Delete an automation, and request the end of waiting runs. Return False for an unknown automation.
 
         The runs of the automation stay on record.
         """
-        return await self._database.write(partial(_delete, ref=ref, now=to_text(self._now())))
+        return await self._database.write(_delete, ref, to_text(self._now()))
 
     async def start_run(self, ref: AutomationRef, idempotency_key: str | None) -> AcceptedRun | None:
         """Accept a run, None for an unknown automation.
@@ -151,11 +148,10 @@ class Store:
         the first answer, however soon the repetition follows, also after a restart and with another key of
         the project.
         """
-        start = partial(_start_run, ref=ref, idempotency_key=idempotency_key, now=self._now())
-        return await self._database.write(start)
+        return await self._database.write(_start_run, ref, idempotency_key, self._now())
 
 
-def _delete(connection: sqlite3.Connection, *, ref: AutomationRef, now: str) -> bool:
+def _delete(connection: sqlite3.Connection, ref: AutomationRef, now: str) -> bool:
     statement = f"DELETE FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
     is_deleted = connection.execute(statement, ref.to_parameters()).rowcount == 1
     if is_deleted:
@@ -164,7 +160,7 @@ def _delete(connection: sqlite3.Connection, *, ref: AutomationRef, now: str) -> 
 
 
 def _read_page(
-    connection: sqlite3.Connection, *, project_id: int, limit: int, offset: int, bookmarks: PageBookmarks
+    connection: sqlite3.Connection, project_id: int, limit: int, offset: int, bookmarks: PageBookmarks
 ) -> PageRows:
     project = connection.execute(
         "SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)
@@ -220,7 +216,7 @@ def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[l
 
 
 def _start_run(
-    connection: sqlite3.Connection, *, ref: AutomationRef, idempotency_key: str | None, now: datetime
+    connection: sqlite3.Connection, ref: AutomationRef, idempotency_key: str | None, now: datetime
 ) -> AcceptedRun | None:
     if idempotency_key is not None and (answer := _find_answer(connection, ref, idempotency_key, now)):
         return answer

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from scheduler.localapi.runner.start_failure import find_fault
-from scheduler.localapi.runs import INTERRUPTED_ERROR
+from scheduler.localapi.runs import INTERRUPTED
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 
@@ -142,7 +142,7 @@ def test_a_run_that_a_dead_server_left_is_counted_and_logged_by_the_next(tmp_pat
         "warning",
         run_id,
         "Nightly",
-        INTERRUPTED_ERROR,
+        INTERRUPTED.error,
     )
     assert "duration_seconds" not in line
 

@@ -16,7 +16,7 @@ import pytest
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, Unreachable
 from scheduler.localapi.runner import orphans
 from scheduler.localapi.runner.workspace import Workspace
-from scheduler.localapi.runs import INTERRUPTED_ERROR
+from scheduler.localapi.runs import INTERRUPTED
 from scheduler.localapi.server import LocalApi
 from tests.localapi.support import Clock, alive, configured, eventually, serving
 
@@ -47,7 +47,7 @@ def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried
                 served.api.runs.list_runs, lambda runs: all(run["finished_at"] for run in runs)
             )
             assert Counter((run["status"], run["error"]) for run in ended) == {
-                ("failed", INTERRUPTED_ERROR): 2,
+                ("failed", INTERRUPTED.error): 2,
                 ("success", None): 3,
             }
             assert [run["status"] for run in ended[::-1]] == [
@@ -78,7 +78,7 @@ def test_what_is_left_when_the_watcher_was_killed_too_ends_with_the_next_start(t
         async with serving(tmp_path, command=("cat",), grace=0.2) as served:
             assert not alive(command), "nothing of a run goes on without its server"
             (run,) = await served.api.runs.list_runs()
-            assert (run["status"], run["error"]) == ("failed", INTERRUPTED_ERROR)
+            assert (run["status"], run["error"]) == ("failed", INTERRUPTED.error)
 
     asyncio.run(story())
 
@@ -108,7 +108,7 @@ def test_kill_after_kill_leaves_no_process_and_no_run_without_an_end(tmp_path: P
                 lambda runs: all(run["finished_at"] for run in runs),
             )
             assert len(ended) == 2 * len(ways)
-            assert {run["error"] for run in ended} - {None} == {INTERRUPTED_ERROR}
+            assert {run["error"] for run in ended} - {None} == {INTERRUPTED.error}
             outputs = [Workspace.locate(tmp_path / "runs", run["id"]).output for run in ended]
             assert [process for output in outputs for process in orphans.find_processes(output)] == []
 

@@ -169,4 +169,4 @@ def test_a_start_counts_what_waits_and_fails_what_was_going_on(queue: Queue) -> 
     queue.do(queue.runs.finish(interrupted, runs.INTERRUPTED, NOW))
     assert queue.do(queue.runs.count_unfinished()) == 5
     assert queue.do(queue.runs.list_running()) == []
-    assert queue.do(queue.runs.list_runs(limit=1))[0]["error"] == runs.INTERRUPTED_ERROR
+    assert queue.do(queue.runs.list_runs(limit=1))[0]["error"] == runs.INTERRUPTED.error

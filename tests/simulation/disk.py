@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database.operations import Operation, PendingOperation, carry_out, make_single_operation
+from scheduler.database.operations import Operation, PendingOperation, carry_out
 from tests.memory_file import MemoryFile
 from tests.simulation.script import Disk, Ledger
 
@@ -79,26 +79,28 @@ class OpenFile:
             tuple[_Group, bool]
         ] = []  # what failed at its fsync since the last write that did not
 
-    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, operation: Callable[..., T], *args: Any, **keywords: Any) -> T:
         """See `scheduler.database.Database`."""
-        return await self._written(PendingOperation(make_single_operation(operation), None))
+        return await self.write_together(
+            lambda connection, _: [operation(connection, *args, **keywords)], None
+        )
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """See `scheduler.database.Database`."""
         return await self._written(PendingOperation(operation, item))
 
-    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, query: Callable[..., T], *args: Any, **keywords: Any) -> T:
         """See `scheduler.database.Database`."""
         self._process.must_live()
         await asyncio.sleep(self._file.commit / 3)
         trouble = self._file.trouble
         if trouble is not None and trouble.reads:
             raise LedgerUnavailable(f"it cannot be read: {trouble.trouble}")
-        return self._file.read(query)
+        return self._file.read(lambda connection: query(connection, *args, **keywords))
 
-    async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def read_in_background(self, query: Callable[..., T], *args: Any, **keywords: Any) -> T:
         """See `scheduler.database.Database`."""
-        return await self.read(query)
+        return await self.read(query, *args, **keywords)
 
     def close(self) -> None:
         """Nothing more is asked of it."""

@@ -85,13 +85,13 @@ async def read_run_output(
     ``folder`` holds the folders of the runs. The answer has the size of the whole output in bytes. Without an
     output, size and output are None.
     """
-    statement, values = "SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)
-    row = await database.read(lambda connection: connection.execute(statement, values).fetchone())
-    if row is None:
+    statement = "SELECT status FROM runs WHERE id = ? AND project_id = ?"
+    rows = await database.fetch_all(statement, run_id, project_id)
+    if not rows:
         return None
     end = await asyncio.to_thread(read_end, Workspace.locate(folder, run_id).output)
     size, text = (None, None) if end is None else (end[0], end[1].decode(errors="replace"))
-    return {"id": run_id, "status": row["status"], "size": size, "output": text}
+    return {"id": run_id, "status": rows[0]["status"], "size": size, "output": text}
 
 
 def read_end(path: Path, most: int = TAIL_SIZE) -> tuple[int, bytes] | None:

@@ -43,7 +43,8 @@ _SLICE_PAUSE: Final = 0.05
 _MEASURE_TIMEOUT: Final = 60.0
 """Seconds for one measurement of the folders of runs."""
 
-_COLUMNS: Final = "sequence, id, status, created_at, finished_at, prompt_id"
+_WITH_IDS: Final = "WHERE id IN (SELECT value FROM json_each(?))"
+_SLICE_AFTER: Final = f"WHERE sequence > ? ORDER BY sequence LIMIT {_SLICE}"  # in the order of acceptance
 
 _log = structlog.get_logger(__name__)
 
@@ -168,7 +169,7 @@ class Retention:
         # Instants as text have the order of time. The empty text is before all of them.
         all_before = self._compute_cutoff(min(self._config.retention, self._config.row_retention))
         clones_before = self._compute_cutoff(self._config.clone_retention) if self._config.clone_url else ""
-        runs = await self._database.read_in_background(partial(_find_runs, names=names))
+        runs = await self._database.read_in_background(_read_rows, _WITH_IDS, json.dumps(names))
         end_times = {run.id: run.finished_at for run in runs if run.finished_at}
         successful = [run.id for run in runs if run.status == "success"]
         old = [run_id for run_id, finished_at in end_times.items() if finished_at <= all_before]
@@ -192,10 +193,10 @@ class Retention:
         # Runs are accepted in the order of their rows, so the slices end at the first run that is not old.
         before, sequence, more = self._compute_cutoff(self._config.row_retention), 0, True
         while more:
-            rows = await self._database.read_in_background(partial(_read_rows, sequence=sequence))
+            rows = await self._database.read_in_background(_read_rows, _SLICE_AFTER, sequence)
             ended_rows = [row for row in rows if row.finished_at and row.finished_at <= before]
             if old := [row for row in ended_rows if row.id not in with_folder]:
-                await self._database.write(partial(_remove_runs, rows=old))
+                await self._database.write(_remove_runs, old)
                 await asyncio.sleep(_SLICE_PAUSE)
             more = len(rows) == _SLICE and rows[-1].created_at <= before
             sequence = rows[-1].sequence if rows else sequence
@@ -211,10 +212,10 @@ class Retention:
         return to_text(self._now() - timedelta(seconds=seconds))
 
 
-def _find_runs(connection: sqlite3.Connection, *, names: Sequence[str]) -> list[_RunRow]:
-    """Find the runs whose folders have these names."""
-    statement = f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - a constant
-    return [_RunRow(*row) for row in connection.execute(statement, (json.dumps(names),))]
+def _read_rows(connection: sqlite3.Connection, choice: str, *values: object) -> list[_RunRow]:
+    """Read the rows of a choice, the SQL behind ``FROM runs``, with these values."""
+    rows = connection.execute(f"SELECT {', '.join(_RunRow._fields)} FROM runs {choice}", values)  # noqa: S608 - constants
+    return [_RunRow(*row) for row in rows]
 
 
 def _is_run_id(name: str) -> bool:
@@ -235,13 +236,7 @@ def _find_unchanged_folders(folder: Path, run_ids: Sequence[str], before: str) -
     return unchanged
 
 
-def _read_rows(connection: sqlite3.Connection, *, sequence: int) -> list[_RunRow]:
-    """Read a slice of rows in the order in which the runs were accepted."""
-    statement = f"SELECT {_COLUMNS} FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608 - a constant
-    return [_RunRow(*row) for row in connection.execute(statement, (sequence, _SLICE))]
-
-
-def _remove_runs(connection: sqlite3.Connection, *, rows: Sequence[_RunRow]) -> None:
+def _remove_runs(connection: sqlite3.Connection, rows: Sequence[_RunRow]) -> None:
     numbers = json.dumps([row.sequence for row in rows])
     connection.execute("DELETE FROM runs WHERE sequence IN (SELECT value FROM json_each(?))", (numbers,))
     prompts.remove_unused(connection, (row.prompt_id for row in rows))

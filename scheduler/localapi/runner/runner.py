@@ -24,7 +24,7 @@ from scheduler.localapi.runner.run_results import (
 )
 from scheduler.localapi.runner.start_failure import find_fault
 from scheduler.localapi.runner.workspace import Workspace
-from scheduler.localapi.runs import INTERRUPTED, InterruptedRun, QueuedRun, RunQueue, RunResult
+from scheduler.localapi.runs import INTERRUPTED, QueuedRun, RunQueue, RunResult
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
 _CANCEL_WITHIN: Final = 0.5  # seconds
@@ -254,7 +254,7 @@ class Runner:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
 
-def _log_end(run: QueuedRun | InterruptedRun, end: RunResult, seconds: float | None) -> None:
+def _log_end(run: QueuedRun, end: RunResult, seconds: float | None) -> None:
     keys = {
         "automation_id": run.automation_id,
         "automation": run.name,
