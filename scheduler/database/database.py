@@ -16,7 +16,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.errors import get_primary_code, is_fault, make_unavailable_error
 from scheduler.database.files import (
-    Migration,
     Schema,
     connect_for_reading,
     open_for_writing,
@@ -312,9 +311,8 @@ class Database:
     def open(
         cls,
         path: Path,
+        schema: Schema,
         *,
-        application_id: int,
-        migrations: Sequence[Migration],
         on_commit: Callable[[float], None] | None = None,
         on_fault: OnFault | None = None,
     ) -> "Database":
@@ -326,7 +324,7 @@ class Database:
         Raises `DatabaseRefused` for a file that is damaged, of another application or of a newer version. The
         refused file stays unchanged. Raises `LedgerUnavailable` when the file cannot be opened now.
         """
-        writer = _Writer(path, Schema(application_id, migrations), on_commit, on_fault)
+        writer = _Writer(path, schema, on_commit, on_fault)
         reader = _Reader("database-reader", path, on_fault)
         background = _Reader("database-background", path, on_fault)
         return cls(writer, reader, background, _Browser("database-browser", path, on_fault))

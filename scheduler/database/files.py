@@ -109,9 +109,7 @@ def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
             return connection
 
 
-def open_for_reading(
-    path: Path, *, application_id: int, migrations: Sequence[Migration]
-) -> sqlite3.Connection:
+def open_for_reading(path: Path, schema: Schema) -> sqlite3.Connection:
     """Open a read-only connection with rows by name, for commands, also while a daemon writes.
 
     Raises `DatabaseRefused` for a file of another application, a damaged file, or another version. Raises
@@ -123,7 +121,7 @@ def open_for_reading(
             "another file"
         )
     with translate_errors(path), _close_on_error(connect_for_reading(path)) as connection:
-        _require_current(path, connection, Schema(application_id, migrations))
+        _require_current(path, connection, schema)
         return connection
 
 

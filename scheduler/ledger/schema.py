@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from scheduler import database
-from scheduler.database import Database, Migration
+from scheduler.database import Database, Migration, Schema
 
 APPLICATION_ID: Final = int.from_bytes(b"TASL")
 """Stands in the header of the file, where `file` shows it: a task automation scheduler's ledger."""
@@ -490,13 +490,14 @@ MIGRATIONS: Final = (
     # Add indexes to find the newest occurrences with an outcome or a run status, however rare.
     Migration("add_outcome_index", _HISTORY_BY_OUTCOME),
 )
+SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:
     """Open the ledger's file; create or migrate the file where needed. See `Database.open`."""
-    return Database.open(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, on_commit=on_commit)
+    return Database.open(path, SCHEMA, on_commit=on_commit)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open the ledger for commands that change nothing; see `scheduler.database.open_for_reading`."""
-    return database.open_for_reading(path, application_id=APPLICATION_ID, migrations=MIGRATIONS)
+    return database.open_for_reading(path, SCHEMA)

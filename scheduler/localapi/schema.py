@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database import Database, Migration
+from scheduler.database import Database, Migration, Schema
 
 APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file, for `file` and for this program
 
+# Create all tables.
 _FIRST_TABLES: Final = (
     """
     CREATE TABLE keys (
@@ -101,6 +102,130 @@ _FIRST_TABLES: Final = (
     "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
 )
 
+# Add cancellations of runs, by any process with the file open, and the last use of keys.
+_CANCELLING_AND_USE: Final = (
+    "ALTER TABLE runs ADD COLUMN cancelled_at TEXT",
+    (
+        "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND "
+        "status IN ('queued', 'running')"
+    ),
+    "ALTER TABLE keys ADD COLUMN last_used_at TEXT",
+)
+
+# Add a version to the order of each project's automations, changed by insert, delete and rename.
+_VERSION_OF_THE_ORDER: Final = (
+    "ALTER TABLE project_sizes ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
+    "DROP TRIGGER automation_created",
+    """
+    CREATE TRIGGER automation_created AFTER INSERT ON automations BEGIN
+        INSERT INTO project_sizes (project_id, automations) VALUES (new.project_id, 1)
+        ON CONFLICT DO UPDATE SET automations = automations + 1, version = version + 1;
+    END
+    """,
+    "DROP TRIGGER automation_deleted",
+    """
+    CREATE TRIGGER automation_deleted AFTER DELETE ON automations BEGIN
+        UPDATE project_sizes SET automations = automations - 1, version = version + 1
+        WHERE project_id = old.project_id;
+    END
+    """,
+    """
+    CREATE TRIGGER automation_renamed AFTER UPDATE OF name ON automations WHEN new.name != old.name BEGIN
+        UPDATE project_sizes SET version = version + 1 WHERE project_id = new.project_id;
+    END
+    """,
+)
+
+# Store answers by project instead of by key. A client that repeats a request after a rotation gets the
+# first answer. Several keys of a project may have left an answer to the same request. The earliest answer
+# stays, among the answers that can still be given: an answer is given for seven days.
+_ANSWERS_BY_PROJECT: Final = (
+    """
+    CREATE TABLE answers_by_project (
+        project_id INTEGER NOT NULL,
+        automation_id TEXT NOT NULL,
+        idempotency_key TEXT NOT NULL,
+        status INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        PRIMARY KEY (project_id, automation_id, idempotency_key)
+    ) STRICT
+    """,
+    """
+    INSERT OR IGNORE INTO answers_by_project
+    SELECT project_id, automation_id, idempotency_key, status, body, created_at FROM (
+        SELECT
+            keys.project_id, automation_id, idempotency_key, status, body, answers.created_at,
+            max(answers.created_at) OVER (PARTITION BY keys.project_id, automation_id,
+                idempotency_key) AS newest
+        FROM idempotent_answers AS answers JOIN keys ON keys.id = answers.key_id
+    )
+    WHERE created_at > strftime('%Y-%m-%dT%H:%M:%f000Z', newest, '-7 days')
+    ORDER BY created_at
+    """,
+    "DROP TABLE idempotent_answers",
+    "ALTER TABLE answers_by_project RENAME TO idempotent_answers",
+    "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
+)
+
+# Add an index for each query of the queue, so that no query reads ended runs.
+_RUNS_THAT_WAIT: Final = (
+    "DROP INDEX runs_unfinished",
+    "DROP INDEX runs_cancelled",
+    "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
+    (
+        "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND "
+        "cancelled_at IS NOT NULL"
+    ),
+    "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
+)
+
+# Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation.
+_CANCELLATIONS_OF_MANY: Final = (
+    """
+    CREATE TABLE cancellations (
+        id INTEGER PRIMARY KEY,
+        automation_id TEXT,  -- NULL: the runs of all automations
+        up_to INTEGER NOT NULL,  -- the sequence of the last run that is concerned
+        cause TEXT NOT NULL CHECK (cause IN ('cancelled', 'deleted')),
+        requested_at TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE INDEX runs_waiting_of_automation ON runs (automation_id, sequence)
+    WHERE status = 'queued' AND cancelled_at IS NULL
+    """,
+)
+
+# Keep each prompt once, for all runs and answers with this prompt. Existing runs keep the text for now:
+# moving gigabytes takes long. `prompts.move_run_prompts` moves the texts slice by slice, while the server
+# serves. Existing answers keep the text: the answers are gone a week later.
+_PROMPTS_ONCE: Final = (
+    """
+    CREATE TABLE prompts (
+        id INTEGER PRIMARY KEY,
+        sha256 BLOB NOT NULL UNIQUE,
+        text TEXT NOT NULL
+    ) STRICT
+    """,
+    "ALTER TABLE runs ADD COLUMN prompt_id INTEGER",  # NULL: `prompt` has the text
+    "ALTER TABLE idempotent_answers ADD COLUMN prompt_id INTEGER",  # NULL: `body` has the text
+    "CREATE INDEX runs_by_prompt ON runs (prompt_id) WHERE prompt_id IS NOT NULL",
+    "CREATE INDEX runs_with_own_prompt ON runs (sequence) WHERE prompt_id IS NULL",
+    "CREATE INDEX answers_by_prompt ON idempotent_answers (prompt_id) WHERE prompt_id IS NOT NULL",
+)
+
+MIGRATIONS: Final = (
+    Migration("m001_first_tables", _FIRST_TABLES),
+    Migration("m002_cancelling_and_use", _CANCELLING_AND_USE),
+    Migration("m003_version_of_the_order", _VERSION_OF_THE_ORDER),
+    Migration("m004_answers_by_project", _ANSWERS_BY_PROJECT),
+    Migration("m005_runs_that_wait", _RUNS_THAT_WAIT),
+    Migration("m006_cancellations_of_many", _CANCELLATIONS_OF_MANY),
+    Migration("m007_prompts_once", _PROMPTS_ONCE),
+)
+SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS)
+
 
 def open_database(
     path: Path,
@@ -112,155 +237,4 @@ def open_database(
 
     ``on_commit`` and ``on_fault`` are passed to `Database.open`.
     """
-    return Database.open(
-        path,
-        application_id=APPLICATION_ID,
-        migrations=MIGRATIONS,
-        on_commit=on_commit,
-        on_fault=on_fault,
-    )
-
-
-# Create all tables.
-_M001_FIRST_TABLES: Final = Migration("m001_first_tables", _FIRST_TABLES)
-
-# Add cancellations of runs, by any process with the file open, and the last use of keys.
-_M002_CANCELLING_AND_USE: Final = Migration(
-    "m002_cancelling_and_use",
-    (
-        "ALTER TABLE runs ADD COLUMN cancelled_at TEXT",
-        (
-            "CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND "
-            "status IN ('queued', 'running')"
-        ),
-        "ALTER TABLE keys ADD COLUMN last_used_at TEXT",
-    ),
-)
-
-# Add a version to the order of each project's automations, changed by insert, delete and rename.
-_M003_VERSION_OF_THE_ORDER: Final = Migration(
-    "m003_version_of_the_order",
-    (
-        "ALTER TABLE project_sizes ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
-        "DROP TRIGGER automation_created",
-        """
-        CREATE TRIGGER automation_created AFTER INSERT ON automations BEGIN
-            INSERT INTO project_sizes (project_id, automations) VALUES (new.project_id, 1)
-            ON CONFLICT DO UPDATE SET automations = automations + 1, version = version + 1;
-        END
-        """,
-        "DROP TRIGGER automation_deleted",
-        """
-        CREATE TRIGGER automation_deleted AFTER DELETE ON automations BEGIN
-            UPDATE project_sizes SET automations = automations - 1, version = version + 1
-            WHERE project_id = old.project_id;
-        END
-        """,
-        """
-        CREATE TRIGGER automation_renamed AFTER UPDATE OF name ON automations WHEN new.name != old.name BEGIN
-            UPDATE project_sizes SET version = version + 1 WHERE project_id = new.project_id;
-        END
-        """,
-    ),
-)
-
-# Store answers by project instead of by key. A client that repeats a request after a rotation gets the
-# first answer. Several keys of a project may have left an answer to the same request. The earliest answer
-# stays, among the answers that can still be given: an answer is given for seven days.
-_M004_ANSWERS_BY_PROJECT: Final = Migration(
-    "m004_answers_by_project",
-    (
-        """
-        CREATE TABLE answers_by_project (
-            project_id INTEGER NOT NULL,
-            automation_id TEXT NOT NULL,
-            idempotency_key TEXT NOT NULL,
-            status INTEGER NOT NULL,
-            body TEXT NOT NULL,
-            created_at TEXT NOT NULL,
-            PRIMARY KEY (project_id, automation_id, idempotency_key)
-        ) STRICT
-        """,
-        """
-        INSERT OR IGNORE INTO answers_by_project
-        SELECT project_id, automation_id, idempotency_key, status, body, created_at FROM (
-            SELECT
-                keys.project_id, automation_id, idempotency_key, status, body, answers.created_at,
-                max(answers.created_at) OVER (PARTITION BY keys.project_id, automation_id,
-                    idempotency_key) AS newest
-            FROM idempotent_answers AS answers JOIN keys ON keys.id = answers.key_id
-        )
-        WHERE created_at > strftime('%Y-%m-%dT%H:%M:%f000Z', newest, '-7 days')
-        ORDER BY created_at
-        """,
-        "DROP TABLE idempotent_answers",
-        "ALTER TABLE answers_by_project RENAME TO idempotent_answers",
-        "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
-    ),
-)
-
-# Add an index for each query of the queue, so that no query reads ended runs.
-_M005_RUNS_THAT_WAIT: Final = Migration(
-    "m005_runs_that_wait",
-    (
-        "DROP INDEX runs_unfinished",
-        "DROP INDEX runs_cancelled",
-        "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
-        (
-            "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND "
-            "cancelled_at IS NOT NULL"
-        ),
-        "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
-    ),
-)
-
-# Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation.
-_M006_CANCELLATIONS_OF_MANY: Final = Migration(
-    "m006_cancellations_of_many",
-    (
-        """
-        CREATE TABLE cancellations (
-            id INTEGER PRIMARY KEY,
-            automation_id TEXT,  -- NULL: the runs of all automations
-            up_to INTEGER NOT NULL,  -- the sequence of the last run that is concerned
-            cause TEXT NOT NULL CHECK (cause IN ('cancelled', 'deleted')),
-            requested_at TEXT NOT NULL
-        ) STRICT
-        """,
-        """
-        CREATE INDEX runs_waiting_of_automation ON runs (automation_id, sequence)
-        WHERE status = 'queued' AND cancelled_at IS NULL
-        """,
-    ),
-)
-
-# Keep each prompt once, for all runs and answers with this prompt. Existing runs keep the text for now:
-# moving gigabytes takes long. `prompts.move_run_prompts` moves the texts slice by slice, while the server
-# serves. Existing answers keep the text: the answers are gone a week later.
-_M007_PROMPTS_ONCE: Final = Migration(
-    "m007_prompts_once",
-    (
-        """
-        CREATE TABLE prompts (
-            id INTEGER PRIMARY KEY,
-            sha256 BLOB NOT NULL UNIQUE,
-            text TEXT NOT NULL
-        ) STRICT
-        """,
-        "ALTER TABLE runs ADD COLUMN prompt_id INTEGER",  # NULL: `prompt` has the text
-        "ALTER TABLE idempotent_answers ADD COLUMN prompt_id INTEGER",  # NULL: `body` has the text
-        "CREATE INDEX runs_by_prompt ON runs (prompt_id) WHERE prompt_id IS NOT NULL",
-        "CREATE INDEX runs_with_own_prompt ON runs (sequence) WHERE prompt_id IS NULL",
-        "CREATE INDEX answers_by_prompt ON idempotent_answers (prompt_id) WHERE prompt_id IS NOT NULL",
-    ),
-)
-
-MIGRATIONS: Final = (
-    _M001_FIRST_TABLES,
-    _M002_CANCELLING_AND_USE,
-    _M003_VERSION_OF_THE_ORDER,
-    _M004_ANSWERS_BY_PROJECT,
-    _M005_RUNS_THAT_WAIT,
-    _M006_CANCELLATIONS_OF_MANY,
-    _M007_PROMPTS_ONCE,
-)
+    return Database.open(path, SCHEMA, on_commit=on_commit, on_fault=on_fault)

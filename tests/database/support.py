@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scheduler.database import Database, Migration
+from scheduler.database import Database, Migration, Schema
 
 APPLICATION_ID = 0x54455354
 
@@ -30,7 +30,7 @@ def opened(
     migrations: Sequence[Migration] = (MAKE_WORDS,),
     on_commit: Callable[[float], None] | None = None,
 ) -> Iterator[Database]:
-    database = Database.open(path, application_id=APPLICATION_ID, migrations=migrations, on_commit=on_commit)
+    database = Database.open(path, Schema(APPLICATION_ID, migrations), on_commit=on_commit)
     try:
         yield database
     finally:

@@ -13,7 +13,7 @@ from subprocess import PIPE
 import pytest
 
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
-from scheduler.database import Migration, open_for_reading
+from scheduler.database import Migration, Schema, open_for_reading
 from tests.database.support import (
     ADD_LANGUAGE,
     APPLICATION_ID,
@@ -234,7 +234,7 @@ def test_several_processes_that_make_the_same_file_make_it_once(tmp_path: Path) 
 
 
 def _reading(path: Path, migrations: Sequence[Migration] = _OURS) -> sqlite3.Connection:
-    return open_for_reading(path, application_id=APPLICATION_ID, migrations=migrations)
+    return open_for_reading(path, Schema(APPLICATION_ID, migrations))
 
 
 def test_a_reader_sees_what_a_daemon_is_writing(tmp_path: Path) -> None:
