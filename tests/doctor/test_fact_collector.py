@@ -253,7 +253,7 @@ def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> N
 def test_what_the_embedded_api_keeps_is_measured(tmp_path: Path) -> None:
     (tmp_path / "api.db").write_bytes(bytes(5000))
     (tmp_path / "api.db-wal").write_bytes(bytes(3000))
-    workspace = Workspace.locate(tmp_path / "api.db.runs", "3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b")
+    workspace = Workspace(tmp_path / "api.db.runs" / "3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b")
     workspace.prepare("p")
     (workspace.work / "file").write_bytes(bytes(2**20))
     (tmp_path / "api.db.runs" / "notes").mkdir()

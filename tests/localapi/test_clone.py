@@ -63,9 +63,9 @@ def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: P
             runs = [await ended(served, prompt="and more", repository="Acme/Widgets") for _ in range(2)]
         assert [run["last_error"] for run in runs] == [None, None]
         for run in runs:
-            assert (
-                Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n"
-            ), "each begins anew"
+            assert Workspace(tmp_path / "runs" / run["last_task_run_id"]).output.read_bytes() == b"hello\n", (
+                "each begins anew"
+            )
             assert (
                 git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README")
                 == "hello\nand more\n"
@@ -100,10 +100,7 @@ def test_submodules_are_fetched_by_the_command_of_the_documents_alone(tmp_path: 
             async with serving(tmp_path, command=command, clone_url=url(tmp_path)) as served:
                 run = await ended(served, prompt="the prompt")
                 assert run["last_error"] is None
-                assert (
-                    Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes()
-                    == printed
-                )
+                assert Workspace(tmp_path / "runs" / run["last_task_run_id"]).output.read_bytes() == printed
 
     asyncio.run(story())
 
@@ -125,7 +122,7 @@ def test_the_clone_has_large_files_where_git_is_set_up_for_lfs(tmp_path: Path, o
                 run = await ended(served)
                 if error is None:
                     assert (
-                        Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes()
+                        Workspace(tmp_path / "runs" / run["last_task_run_id"]).output.read_bytes()
                         == b"content\n"
                     )
                 else:
@@ -226,7 +223,7 @@ def test_git_never_asks_and_sees_what_a_command_sees(tmp_path: Path, monkeypatch
                 tmp_path, command=("true",), clone_url=url(tmp_path), environment=allowed
             ) as served:
                 run = await ended(served)
-                printed = Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_text()
+                printed = Workspace(tmp_path / "runs" / run["last_task_run_id"]).output.read_text()
                 assert {
                     "GIT_TERMINAL_PROMPT=0",
                     f"SSH_ASKPASS_REQUIRE={asks}",

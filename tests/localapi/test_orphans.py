@@ -67,7 +67,7 @@ async def ended(served: Served, **values: object) -> dict[str, Any]:
 
 
 def output(folder: Path, automation: dict[str, Any]) -> str:
-    return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.read_text()
+    return Workspace(folder / "runs" / automation["last_task_run_id"]).output.read_text()
 
 
 def shell(script: str) -> tuple[str, ...]:
@@ -365,4 +365,4 @@ def test_a_server_over_a_copy_of_the_database_leaves_the_runs_of_the_first_one_a
 
 
 def prepared(folder: Path, automation: dict[str, Any]) -> bool:
-    return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.exists()
+    return Workspace(folder / "runs" / automation["last_task_run_id"]).output.exists()

@@ -109,7 +109,7 @@ def test_kill_after_kill_leaves_no_process_and_no_run_without_an_end(tmp_path: P
             )
             assert len(ended) == 2 * len(ways)
             assert {run["error"] for run in ended} - {None} == {INTERRUPTED.error}
-            outputs = [Workspace.locate(tmp_path / "runs", run["id"]).output for run in ended]
+            outputs = [Workspace(tmp_path / "runs" / run["id"]).output for run in ended]
             assert [process for output in outputs for process in orphans.find_processes(output)] == []
 
     asyncio.run(story())

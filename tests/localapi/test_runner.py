@@ -31,7 +31,7 @@ async def run_once(served: Served, **values: object) -> dict[str, Any]:
 
 
 def output(folder: Path, automation: dict[str, Any]) -> bytes:
-    return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.read_bytes()
+    return Workspace(folder / "runs" / automation["last_task_run_id"]).output.read_bytes()
 
 
 def test_the_prompt_is_the_standard_input_with_a_newline_at_its_end_and_what_is_printed_is_kept(
@@ -115,7 +115,7 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
 def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("cat",)) as served:
-            workspace = Workspace.locate(tmp_path / "runs", (await run_once(served))["last_task_run_id"])
+            workspace = Workspace(tmp_path / "runs", (await run_once(served))["last_task_run_id"])
             assert [
                 oct(path.stat().st_mode)[-3:]
                 for path in (workspace.folder, workspace.work, workspace.prompt, workspace.output)
@@ -129,7 +129,7 @@ def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(("config", "mode"), [({}, "644"), ({"umask": 0o027}, "640")])
+@pytest.mark.parametrize(("config" / "mode"), [({}, "644"), ({"umask": 0o027}, "640")])
 def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_their_modes(
     tmp_path: Path, config: dict[str, Any], mode: str
 ) -> None:
@@ -141,7 +141,7 @@ def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_
         ) as served:
             ended = await run_once(served)
             assert ended["last_error"] is None
-            workspace = Workspace.locate(tmp_path / "runs", ended["last_task_run_id"])
+            workspace = Workspace(tmp_path / "runs" / ended["last_task_run_id"])
             files = (
                 workspace.work / "made",
                 workspace.work / ".git" / "config",
@@ -562,7 +562,7 @@ def test_a_run_is_not_lost_while_the_database_cannot_be_written(
             )
 
     async def prepared(folder: Path, automation: dict[str, Any]) -> bool:
-        return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.exists()
+        return Workspace(folder / "runs" / automation["last_task_run_id"]).output.exists()
 
     async def tried(logged: Sequence[Mapping[str, Any]]) -> bool:
         return any(entry["event"] == "database.unavailable" for entry in logged)

@@ -23,7 +23,7 @@ KIB = 1024
 
 
 def fill(root: Path, run_id: str, *, output: int, work: int) -> None:
-    workspace = Workspace.locate(root, run_id)
+    workspace = Workspace(root / run_id)
     workspace.prepare("p")
     workspace.output.write_bytes(bytes(output))
     (workspace.work / "deep").mkdir()
@@ -35,7 +35,7 @@ def test_outputs_and_working_directories_are_told_apart_and_what_is_not_there_is
 ) -> None:
     fill(tmp_path, "first", output=100 * KIB, work=1000 * KIB)
     fill(tmp_path, "second", output=300 * KIB, work=0)
-    asyncio.run(Workspace.locate(tmp_path, "second").remove_work())
+    asyncio.run(Workspace(tmp_path / "second").remove_work())
     sizes = asyncio.run(measure(tmp_path, ["first", "missing", "second"], 30.0))
     assert sizes.keys() == {"first", "second"}
     assert 100 <= sizes["first"].outputs / KIB < 130

@@ -160,7 +160,7 @@ async def _show(
     from scheduler.localapi.runner.workspace import Workspace
 
     run = await _find_run(database, await identify_run(database, run_id, by_name=True))
-    workspace = Workspace.locate(api.runs_folder, run["id"])
+    workspace = Workspace(api.runs_folder / run["id"])
     output = GrowingFile(workspace.output)
     if as_json:
         text = output.read_head(api.runner.output_limit + _OUTPUT_SLACK).decode(errors="replace")

@@ -73,7 +73,7 @@ def _require_mapping(data: object) -> Mapping[str, object]:
         raise make_validation_error("null", "No data provided")
     if not isinstance(data, dict):
         raise make_validation_error(
-            "invalid", f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
+            "invalid_input", f"Invalid data. Expected a dictionary, but got {type(data).__name__}."
         )
     return data
 

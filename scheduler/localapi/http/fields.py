@@ -109,13 +109,13 @@ class Text(Field):
 
     def _coerce(self, value: object) -> str:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self._make_error("invalid", "Not a valid string.")
+            raise self._make_error("invalid_input", "Not a valid string.")
         text = str(value).strip()
         self._check_text(text)
         try:
             return self.check(text)
         except ValueError as error:
-            raise self._make_error("invalid", str(error)) from None
+            raise self._make_error("invalid_input", str(error)) from None
 
     def _check_text(self, text: str) -> None:
         if self.max_length is not None and len(text) > self.max_length:
@@ -147,7 +147,7 @@ class Flag(Field):
                 return True
             if spelling in _FALSE:
                 return False
-        raise self._make_error("invalid", "Must be a valid boolean.")
+        raise self._make_error("invalid_input", "Must be a valid boolean.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,35 +22,28 @@ MAX_MEDIA_TYPE: Final = 256
 _MAX_PARAMETERS: Final = 16
 """Parameters of a header's value: the library takes quadratic time for parameters."""
 
-_CODECS: Final = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "iso-8859-1": "iso-8859-1",
-    "latin-1": "iso-8859-1",
-    "latin1": "iso-8859-1",
-    "iso-8859-15": "iso-8859-15",
-    "windows-1252": "windows-1252",
-    "cp1252": "windows-1252",
-    "utf-16": "utf-16",
-    "utf-16le": "utf-16-le",
-    "utf-16be": "utf-16-be",
-}
-"""The codecs by charset.
+CHARSETS: Final = (
+    *("utf-8", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be"),
+)
+"""The charsets, by the names of their codecs.
 
 The list is closed, because some of Python's codecs take quadratic time (punycode) or are not for text (zip),
 and Python searches the file system for every name that a client invents.
 """
-CHARSETS: Final = (
-    *("utf-8", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16", "utf-16le", "utf-16be"),
-)
-"""The names of the charsets, for errors: one name for each codec."""
+_ALIASES: Final = {
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "latin-1": "iso-8859-1",
+    "latin1": "iso-8859-1",
+    "cp1252": "windows-1252",
+}
 
 
 def find_codec(charset: str) -> str | None:
     """Return the name of the codec for a charset, None for an unsupported charset."""
-    return _CODECS.get(charset.lower().replace("_", "-"))
+    name = charset.lower().replace("_", "-")
+    codec = _ALIASES.get(name, name)
+    return codec if codec in CHARSETS else None
 
 
 def parse_header(text: str) -> tuple[str, dict[str, str]]:

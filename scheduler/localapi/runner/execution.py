@@ -50,7 +50,7 @@ async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interrupti
     """Carry out a run to the end or to the interruption. No part of the run continues."""
     if not config.command:
         return NO_COMMAND
-    workspace = Workspace.locate(config.folder, run.id)
+    workspace = Workspace(config.folder / run.id)
     try:
         await asyncio.to_thread(workspace.prepare, run.prompt)
         output = await asyncio.to_thread(Output, workspace.output, config.output_limit)

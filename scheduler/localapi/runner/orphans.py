@@ -9,11 +9,12 @@ outlives the parent is invisible; only a control group would hold this process.
 import asyncio
 import os
 import signal
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
+
+from scheduler.localapi.runner.subreaper import list_children
 
 RUN_VARIABLE: Final = "OUTPUT_FILE"
 """The variable that names the run's output, and thereby the run."""
@@ -27,8 +28,14 @@ _KILL_TIMEOUT: Final = 5.0
 def find_processes(output: Path) -> set[int]:
     """Find the process ids of a run. Reads all of ``/proc``: milliseconds, on a thread."""
     mark = os.fsencode(f"{RUN_VARIABLE}={output}")
-    processes = {process for process in _list_processes() if mark in _read_environment(process)}
-    return processes | _find_descendants(processes) if processes else processes
+    numbers = {int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()}
+    processes = {number for number in numbers - {os.getpid()} if mark in _read_environment(number)}
+    waiting = list(processes)
+    while waiting:
+        children = set(list_children(waiting.pop())) - processes - {os.getpid()}
+        processes |= children
+        waiting += children
+    return processes
 
 
 async def end_processes(output: Path, grace: float) -> None:
@@ -65,40 +72,9 @@ def _open_descriptors(processes: set[int], closing: ExitStack) -> Iterator[tuple
             yield process, descriptor
 
 
-def _list_processes() -> Iterator[int]:
-    processes = (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal())
-    return (process for process in processes if process != os.getpid())
-
-
 def _read_environment(process: int) -> list[bytes]:
     """Read the initial environment of a process; nothing for an ended process or another user's process."""
     try:
         return (_PROC / str(process) / "environ").read_bytes().split(b"\0")
     except OSError:
         return []
-
-
-def _find_descendants(roots: set[int]) -> set[int]:
-    children: defaultdict[int, list[int]] = defaultdict(list)
-    for process in _list_processes():
-        children[_read_parent(process)].append(process)
-    descendants: set[int] = set()
-    waiting = list(roots)
-    while waiting:
-        for child in children.get(waiting.pop(), ()):
-            if child not in descendants:
-                descendants.add(child)
-                waiting.append(child)
-    return descendants
-
-
-def _read_parent(process: int) -> int:
-    """Return the parent of a process, 0 for an ended process.
-
-    The name in the file may contain blanks and parentheses: only the text after the last parenthesis counts.
-    """
-    try:
-        status = (_PROC / str(process) / "stat").read_text(errors="replace")
-    except OSError:
-        return 0
-    return int(status.rpartition(")")[2].split()[1])

@@ -89,7 +89,7 @@ async def read_run_output(
     rows = await database.fetch_all(statement, run_id, project_id)
     if not rows:
         return None
-    end = await asyncio.to_thread(read_end, Workspace.locate(folder, run_id).output)
+    end = await asyncio.to_thread(read_end, Workspace(folder / run_id).output)
     size, text = (None, None) if end is None else (end[0], end[1].decode(errors="replace"))
     return {"id": run_id, "status": rows[0]["status"], "size": size, "output": text}
 

@@ -117,7 +117,7 @@ class Retention:
     async def _remove_clones(self, run_ids: Sequence[str]) -> None:
         async with self._removing:  # otherwise two tasks would remove the same clone
             for run_id in await self._find_existing(run_ids, "work"):
-                if await self._remove(run_id, Workspace.locate(self._config.folder, run_id).remove_work):
+                if await self._remove(run_id, Workspace(self._config.folder / run_id).remove_work):
                     self._note_size(run_id, None)  # smaller now: measured with the next removal of old data
 
     async def _measure(self, run_ids: Sequence[str]) -> None:
@@ -177,7 +177,7 @@ class Retention:
         await self._remove_clones(clones)
         without_row = [name for name in set(names) - {run.id for run in runs} if _is_run_id(name)]
         old += await asyncio.to_thread(_find_unchanged_folders, folder, without_row, all_before)
-        workspaces = {run_id: Workspace.locate(folder, run_id) for run_id in old}
+        workspaces = {run_id: Workspace(folder / run_id) for run_id in old}
         removed = {run_id for run_id in old if await self._remove(run_id, workspaces[run_id].remove)}
         return list(end_times), removed
 

@@ -78,7 +78,7 @@ class Runner:
             _report_unset(self._config.environment)
         await self._report_command()
         runs = await self._queue.list_running()
-        outputs = [Workspace.locate(self._config.folder, run.id).output for run in runs]
+        outputs = [Workspace(self._config.folder / run.id).output for run in runs]
         await asyncio.gather(*(orphans.end_processes(output, self._config.grace) for output in outputs))
         for run in runs:
             await self._queue.finish(run, INTERRUPTED, self._queue.now())

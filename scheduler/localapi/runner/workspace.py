@@ -20,11 +20,6 @@ class Workspace:
 
     folder: Path
 
-    @classmethod
-    def locate(cls, root: Path, run_id: str) -> "Workspace":
-        """Return the workspace of a run; nothing is created."""
-        return cls(root / run_id)
-
     @staticmethod
     def list_names(root: Path) -> list[str]:
         """List the names of all entries in the folder of the workspaces. Raises OSError."""
