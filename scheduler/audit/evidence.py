@@ -22,7 +22,7 @@ from scheduler.ledger.occurrence_records import (
     read_runs,
     read_steps,
 )
-from scheduler.ledger.targets import read_target
+from scheduler.ledger.targets import LedgerTarget, read_target
 from scheduler.ledger.versions import read_automation_versions, read_gaps, read_prune_limit, read_rules
 
 
@@ -42,11 +42,9 @@ class Evidence:
     runs: Sequence[RunRow]
     pauses: Sequence[PauseRow]
     policy: RecordedPolicy | None
-    watermark: datetime | None
-    snapshot_at: datetime | None
+    recorded_target: LedgerTarget
     pruned_before: datetime | None
-    gaps: Sequence[Gap] = ()
-    throttled_until: datetime | None = None
+    gaps: Sequence[Gap]
 
     @property
     def period(self) -> VersionPeriod | None:
@@ -62,7 +60,8 @@ class Evidence:
     @property
     def is_undecided(self) -> bool:
         """Whether the daemon has not decided yet about occurrences due at the instant."""
-        return self.watermark is None or self.instant > self.watermark or self.is_in_gap
+        watermark = self.recorded_target.watermark
+        return watermark is None or self.instant > watermark or self.is_in_gap
 
     @property
     def is_in_gap(self) -> bool:
@@ -85,7 +84,6 @@ def collect_evidence(
     versions = read_automation_versions(connection, target, automation_id)
     row = read_row(connection, occurrence)
     decided_at = instant if row is None else row.claimed_at or row.finished_at
-    recorded_target = read_target(connection, target)
     return Evidence(
         target=target,
         automation_id=automation_id,
@@ -99,9 +97,7 @@ def collect_evidence(
         runs=read_runs(connection, occurrence, row),
         pauses=read_pauses_at(connection, occurrence),
         policy=read_policy(connection, decided_at),
-        watermark=recorded_target.watermark,
-        snapshot_at=recorded_target.snapshot_at,
+        recorded_target=read_target(connection, target),
         pruned_before=read_prune_limit(connection),
         gaps=read_gaps(connection, target),
-        throttled_until=recorded_target.throttled_until,
     )

@@ -56,40 +56,16 @@ class OccurrenceWait:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class OccurrenceExplanation:
-    """The answer.
+    """The answer for one occurrence, as known at ``now``. Each attribute follows from the attributes before.
 
-    ``due`` is None when nothing was scheduled, or when the due instant is unknown. ``wait`` is the present
-    wait, as far as the record shows. ``period`` is the period of the version in force. ``before`` and
-    ``after`` are the nearest implied instants.
+    ``policies`` are the policies of the automation at the instant; None: unknown. ``due`` is None when
+    nothing was scheduled, or when the due instant is unknown. ``wait`` is the present wait, as far as the
+    record shows. ``period`` is the period of the version in force. ``before`` and ``after`` are the nearest
+    implied instants.
     """
 
-    evidence: Evidence
-    verdict: ExplanationVerdict
-    why: str
-    period: VersionPeriod | None
-    entries: tuple[ExplanationEntry, ...]
-    before: datetime | None
-    after: datetime | None
-    due: datetime | None
-    wait: OccurrenceWait | None
-
-
-def explain_occurrence(
-    evidence: Evidence, now: datetime, policies: Policies | None = None
-) -> OccurrenceExplanation:
-    """Explain the occurrence, as known at ``now``.
-
-    ``policies`` are the policies of the automation at the instant; None: unknown.
-    """
-    return _Explainer(evidence, now, policies).explain()
-
-
-class _Explainer:
-    """Explains one occurrence. Each attribute follows from the attributes before."""
-
-    def __init__(self, evidence: Evidence, now: datetime, policies: Policies | None) -> None:
+    def __init__(self, evidence: Evidence, now: datetime, policies: Policies | None = None) -> None:
         self.evidence, self.now, self.policies = evidence, now, policies
         self.row, self.instant, self.period = evidence.row, evidence.instant, evidence.period
         self.schedule = None if self.period is None else _parse_schedule(evidence, self.period)
@@ -97,17 +73,12 @@ class _Explainer:
         self.verdict, self.why = self._judge()
         self.wait = self._find_wait()
         self.deadline = self._find_deadline()
-
-    def explain(self) -> OccurrenceExplanation:
-        """Put the explanation together."""
-        why = self.why if self.wait is None or self.row is None else _describe_wait(self.wait)
+        if self.wait is not None and self.row is not None:
+            self.why = _describe_wait(self.wait)
         if hindrance := self._describe_hindrance():
-            why = f"{why}; {hindrance}"
-        entries = tuple(sorted(self._list_entries(), key=lambda entry: entry.at))
-        before, after = _find_nearest_before(self.evidence), _find_nearest_after(self.evidence)
-        return OccurrenceExplanation(
-            self.evidence, self.verdict, why, self.period, entries, before, after, self.due, self.wait
-        )
+            self.why = f"{self.why}; {hindrance}"
+        self.entries = sorted(self._list_entries(), key=lambda entry: entry.at)
+        self.before, self.after = _find_nearest_before(evidence), _find_nearest_after(evidence)
 
     def _find_due(self) -> datetime | None:
         """Find the due instant; None when nothing was scheduled, or when the due instant is unknown."""
@@ -179,7 +150,7 @@ class _Explainer:
             return None
         if not is_open and self._is_paused():
             return "it will be recorded and not fired, because it is paused"
-        end = self.evidence.throttled_until
+        end = self.evidence.recorded_target.throttled_until
         if end is None or end <= self.now:
             return None
         if self.deadline is not None and (expiry := describe_expiry(self.deadline, end)):
@@ -317,9 +288,8 @@ def _describe_reach(evidence: Evidence) -> str:
     """Describe how far the record is complete."""
     if evidence.is_in_gap:
         return ": the daemon recovers from a downtime, slice by slice"
-    if evidence.watermark is None:
-        return ""
-    return f": the record is complete up to {to_text(evidence.watermark)}"
+    watermark = evidence.recorded_target.watermark
+    return "" if watermark is None else f": the record is complete up to {to_text(watermark)}"
 
 
 def _describe_row(row: OccurrenceRow) -> str:

@@ -15,17 +15,8 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Final
 
-from scheduler.audit.comparison import (
-    MAX_ZONE_SHIFT,
-    Discrepancy,
-    Judge,
-    count_missing_rows,
-    find_differing_instants,
-    find_discrepancies,
-    find_miscounted_spans,
-    split_off_gaps,
-)
-from scheduler.audit.consistency import make_double_finding, make_inconsistent_finding, make_open_finding
+from scheduler.audit import comparison, consistency
+from scheduler.audit.comparison import Discrepancy
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.expectation import AuditExpectation, PeriodsByAutomation, draw_weights, group_periods
 from scheduler.audit.findings import AuditFinding, FindingKind
@@ -128,7 +119,7 @@ class _Auditor:
         self.all_of_them = wanted.automation is None
         self.periods = _select_automations(recorded, wanted.automation)
         self.weights = draw_weights(self.periods)
-        self.judge = Judge(bounds.target, self.periods, self.evaluation, evaluator)
+        self.judge = comparison.Judge(bounds.target, self.periods, self.evaluation, evaluator)
         self.bounds = self._extend_bounds(bounds, min(wanted.until - JUST_BEFORE, wanted.now))
         self.stretches = list(_split_into_stretches(self.bounds.begin, self.bounds.end))
 
@@ -169,13 +160,15 @@ class _Auditor:
         gaps = versions.read_gaps(connection, self.target)
         gaps = [gap for gap in gaps if gap.since < end and begin < gap.until]
         expectation, counted = self._tally_stretch(connection, stretch, gaps)
-        decided, undecided = split_off_gaps(find_differing_instants(expectation, counted), gaps)
-        missing = count_missing_rows(undecided, expectation, counted)
+        decided, undecided = comparison.split_off_gaps(
+            comparison.find_differing_instants(expectation, counted), gaps
+        )
+        missing = comparison.count_missing_rows(undecided, expectation, counted)
         if undecided and (first := min(gap.automation_id for gap in gaps)):
             of_decided, counted = self._tally_stretch(connection, stretch, gaps, first)
-            differing = set(find_differing_instants(of_decided, counted))
+            differing = set(comparison.find_differing_instants(of_decided, counted))
             decided = sorted({*decided, *(differing & set(undecided))})
-            missing -= count_missing_rows(undecided, of_decided, counted)
+            missing -= comparison.count_missing_rows(undecided, of_decided, counted)
         return expectation, decided, missing
 
     def _tally_stretch(
@@ -221,13 +214,13 @@ class _Auditor:
             counts = audit_queries.count_outcomes(connection, stretch, all_of_them=self.all_of_them)
             findings = [
                 self.judge.judge_miscounted_span(span, implied)
-                for span, implied in find_miscounted_spans(expectation)
+                for span, implied in comparison.find_miscounted_spans(expectation)
             ]
             if any(row.inconsistent for row in counts):
                 wrong = audit_queries.find_inconsistent_rows(
                     connection, stretch, all_of_them=self.all_of_them
                 )
-                findings += [make_inconsistent_finding(target, row) for row in wrong]
+                findings += [consistency.make_inconsistent_finding(target, row) for row in wrong]
         outcomes: Counter[Fate] = Counter({(row.outcome, row.reason): row.number for row in counts})
         for span, covered in expectation.span_counts.items():
             outcomes[span.outcome, span.reason] += covered
@@ -239,7 +232,7 @@ class _Auditor:
         for instant in instants:
             rows = audit_queries.read_fates(connection, self.target, instant)
             fates = {id_: fate for id_, fate in rows.items() if self.all_of_them or id_ in self.periods}
-            for discrepancy in find_discrepancies(expectation, instant, fates):
+            for discrepancy in comparison.find_discrepancies(expectation, instant, fates):
                 if not self._was_sent_ahead(connection, expectation, discrepancy):
                     yield discrepancy
 
@@ -334,7 +327,7 @@ class Audit:
             waiting = {
                 discrepancy.automation_id
                 for discrepancy in discrepancies
-                if discrepancy.scheduled_for > part.end - MAX_ZONE_SHIFT
+                if discrepancy.scheduled_for > part.end - comparison.MAX_ZONE_SHIFT
             }
             ripe = [discrepancy for discrepancy in discrepancies if discrepancy.automation_id not in waiting]
             left = [discrepancy for discrepancy in discrepancies if discrepancy.automation_id in waiting]
@@ -352,13 +345,13 @@ class Audit:
             doubles = audit_queries.find_late_doubles(connection, stretch)
         for row in open_rows:
             patience = wanted.patience(row.automation_id, row.name)
-            late = make_open_finding(bounds.target, row, wanted.now, patience)
+            late = consistency.make_open_finding(bounds.target, row, wanted.now, patience)
             if late is not None and (auditor.all_of_them or row.automation_id in names):
                 yield late
         for double in doubles:
             if auditor.all_of_them or double.automation_id in names:
                 name = names.get(double.automation_id, double.automation_id)
-                yield make_double_finding(bounds.target, double, name)
+                yield consistency.make_double_finding(bounds.target, double, name)
 
     def _audit_stretches(self, auditor: _Auditor) -> Iterator[_Part]:
         stretches = auditor.stretches

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.audit.evidence import collect_evidence
-from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation, explain_occurrence
+from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation
 from scheduler.core.cron.ranges import CRONITERS_RULES, RULES_VERSION
 from scheduler.core.cron.schedule import Schedule, read_versions
 from scheduler.ledger.schema import open_for_reading
@@ -76,7 +76,7 @@ def why(path: Path, clock: str) -> OccurrenceExplanation:
         (automation_id,) = connection.execute(
             "SELECT automation_id FROM definition WHERE name = 'wraps'"
         ).fetchone()
-        return explain_occurrence(
+        return OccurrenceExplanation(
             collect_evidence(
                 connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
             ),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.audit.evidence import collect_evidence
-from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation, explain_occurrence
+from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation
 from scheduler.audit.messages import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.instants import to_text
@@ -78,7 +78,7 @@ def why(path: Path, name: str, clock: str, *, now: datetime = NOW) -> Occurrence
         (automation_id,) = connection.execute(
             "SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)
         ).fetchone()
-        return explain_occurrence(
+        return OccurrenceExplanation(
             collect_evidence(
                 connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
             ),
@@ -288,7 +288,7 @@ def test_what_a_clock_change_has_to_do_with_it_is_told(
     evaluated = read_versions()
     with closing(open_for_reading(path)) as connection:
         (automation_id,) = connection.execute("SELECT automation_id FROM definition").fetchone()
-        story = explain_occurrence(
+        story = OccurrenceExplanation(
             collect_evidence(
                 connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)
             ),

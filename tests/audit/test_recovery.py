@@ -12,7 +12,7 @@ from scheduler.audit.comparison import find_miscounted_spans
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.evidence import collect_evidence
 from scheduler.audit.expectation import AuditExpectation
-from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
+from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation
 from scheduler.core.cron.schedule import Schedule, read_versions
 from scheduler.daemon import planner
 from scheduler.ledger.audit_queries import OccurrenceSpan
@@ -122,7 +122,7 @@ def test_why_tells_that_the_daemon_recovers(tmp_path: Path) -> None:
         connection, "main", every_minute, NOON + timedelta(days=1), (evaluated.croniter, evaluated.tzdata)
     )
     connection.close()
-    answer = explain_occurrence(account, NOON + timedelta(days=DAYS))
+    answer = OccurrenceExplanation(account, NOON + timedelta(days=DAYS))
     assert (account.row, answer.verdict) == (None, ExplanationVerdict.TO_COME)
     assert "the daemon recovers from a downtime" in answer.why
 

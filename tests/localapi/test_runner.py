@@ -115,7 +115,7 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
 def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("cat",)) as served:
-            workspace = Workspace(tmp_path / "runs", (await run_once(served))["last_task_run_id"])
+            workspace = Workspace(tmp_path / "runs" / (await run_once(served))["last_task_run_id"])
             assert [
                 oct(path.stat().st_mode)[-3:]
                 for path in (workspace.folder, workspace.work, workspace.prompt, workspace.output)
@@ -129,7 +129,7 @@ def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize(("config" / "mode"), [({}, "644"), ({"umask": 0o027}, "640")])
+@pytest.mark.parametrize(("config", "mode"), [({}, "644"), ({"umask": 0o027}, "640")])
 def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_their_modes(
     tmp_path: Path, config: dict[str, Any], mode: str
 ) -> None:

@@ -53,7 +53,7 @@ def command(source: Source, *, automation: str, time: str, target: str | None, a
     The command works with and without a running daemon, and changes nothing.
     """
     from scheduler.audit.evidence import collect_evidence
-    from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
+    from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation
     from scheduler.cli.ledger_file import is_served, make_ledger_collection, open_read_only
     from scheduler.cli.lookup import find_automation
     from scheduler.core.cron.schedule import read_versions
@@ -68,7 +68,7 @@ def command(source: Source, *, automation: str, time: str, target: str | None, a
 
         def explain(instant: datetime) -> "OccurrenceExplanation":
             evidence = collect_evidence(connection, match.target, match.automation_id, instant, evaluator)
-            return explain_occurrence(evidence, at, _find_policies(evidence))
+            return OccurrenceExplanation(evidence, at, _find_policies(evidence))
 
         def find_fate(instant: datetime) -> str | None:
             row = read_row(connection, Occurrence(match.target, match.automation_id, instant))
@@ -131,7 +131,10 @@ def _format_lines(
 def _find_last_seen(evidence: "Evidence") -> datetime | None:
     """Return when a daemon last saw the automation or recorded something of the occurrence."""
     row = evidence.row
-    instants = [evidence.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
+    instants = [
+        evidence.recorded_target.snapshot_at,
+        *((row.claimed_at, row.finished_at) if row is not None else ()),
+    ]
     instants += [step.until or step.at for step in evidence.steps]
     instants += [attempt.ended_at or attempt.written_at for attempt in evidence.attempts]
     return max(filter(None, instants), default=None)

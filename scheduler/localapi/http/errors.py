@@ -60,7 +60,7 @@ class ApiError(Exception):
 
 
 def make_validation_error(code: str, detail: str, *, attr: str | None = None) -> ApiError:
-    """Make a 400: a value is refused. For ``invalid`` of the framework, the hosted API has ``invalid_input``."""
+    """Make a 400: a value is refused. The hosted API calls the framework's ``invalid`` ``invalid_input``."""
     return ApiError(HTTPStatus.BAD_REQUEST, detail, code=code, kind="validation_error", attr=attr)
 
 

@@ -15,19 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.runner import orphans
+from scheduler.localapi.runner import orphans, run_results
 from scheduler.localapi.runner.output import Output
 from scheduler.localapi.runner.process import CommandResult, EndCause, Invocation, carry_out
-from scheduler.localapi.runner.run_results import (
-    NO_COMMAND,
-    describe_orphans,
-    judge_clone,
-    judge_command,
-    make_repository_failure,
-    make_start_failure,
-    make_workspace_failure,
-    may_be_line_end,
-)
 from scheduler.localapi.runner.start_failure import explain_line_end, explain_start_failure
 from scheduler.localapi.runner.workspace import Workspace
 from scheduler.localapi.runs import QueuedRun, RunResult
@@ -49,13 +39,13 @@ Interruption = asyncio.Future[EndCause]
 async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interruption) -> RunResult:
     """Carry out a run to the end or to the interruption. No part of the run continues."""
     if not config.command:
-        return NO_COMMAND
+        return run_results.NO_COMMAND
     workspace = Workspace(config.folder / run.id)
     try:
         await asyncio.to_thread(workspace.prepare, run.prompt)
         output = await asyncio.to_thread(Output, workspace.output, config.output_limit)
     except OSError as error:
-        return make_workspace_failure(workspace.folder, error)
+        return run_results.make_workspace_failure(workspace.folder, error)
     with closing(output):
         execution = _Execution(run, config, interruption, workspace, output)
         return await execution.clone() or await execution.run_command()
@@ -96,10 +86,10 @@ class _Execution:
             return None
         argv = make_clone_argv(self.config.clone_url, self.run.repository)
         if argv is None:
-            return make_repository_failure(self.run.repository)
+            return run_results.make_repository_failure(self.run.repository)
         timeout = self.config.clone_timeout
         end = await self._run_to_end(argv, _NEVER_ASK | self.environment, timeout, "git clone")
-        return end if isinstance(end, RunResult) else judge_clone(end, timeout, self.output.tail)
+        return end if isinstance(end, RunResult) else run_results.judge_clone(end, timeout, self.output.tail)
 
     async def run_command(self) -> RunResult:
         """Carry out the command."""
@@ -107,8 +97,12 @@ class _Execution:
         end = await self._run_to_end(command, self.environment, timeout, "the command", prompt)
         if isinstance(end, RunResult):
             return end
-        hint = await self._explain_in_thread(explain_line_end, command[0]) if may_be_line_end(end) else None
-        return judge_command(end, timeout, self.output.tail, hint)
+        hint = (
+            await self._explain_in_thread(explain_line_end, command[0])
+            if run_results.may_be_line_end(end)
+            else None
+        )
+        return run_results.judge_command(end, timeout, self.output.tail, hint)
 
     async def _run_to_end(
         self,
@@ -140,8 +134,8 @@ class _Execution:
                 await orphans.end_processes(self.workspace.output, self.config.grace)
         except OSError as error:
             hint = await self._explain_in_thread(explain_start_failure, argv[0])
-            return make_start_failure(argv[0], error, hint)
-        if note := describe_orphans(subject, end):
+            return run_results.make_start_failure(argv[0], error, hint)
+        if note := run_results.describe_orphans(subject, end):
             self.output.add_note(note)
         return end
 

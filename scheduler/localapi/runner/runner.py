@@ -12,16 +12,10 @@ import structlog
 from scheduler.core.errors import Unreachable
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT, RunnerConfig
 from scheduler.localapi.early_ends import EarlyCause
-from scheduler.localapi.runner import orphans
+from scheduler.localapi.runner import orphans, run_results
 from scheduler.localapi.runner.execution import Interruption, execute
 from scheduler.localapi.runner.process import EndCause
 from scheduler.localapi.runner.retention import Retention
-from scheduler.localapi.runner.run_results import (
-    CANCELLED_ERROR,
-    DELETED_ERROR,
-    describe_expiry,
-    make_unexpected_failure,
-)
 from scheduler.localapi.runner.start_failure import find_fault
 from scheduler.localapi.runner.workspace import Workspace
 from scheduler.localapi.runs import INTERRUPTED, QueuedRun, RunQueue, RunResult
@@ -58,9 +52,9 @@ class Runner:
         self._tasks: list[asyncio.Task[None]] = []  # all workers and background tasks
         self._interruptions: dict[str, Interruption] = {}  # by run, for the runs in progress
         self._early_errors = {
-            EarlyCause.CANCELLED: CANCELLED_ERROR,
-            EarlyCause.DELETED: DELETED_ERROR,
-            EarlyCause.EXPIRED: describe_expiry(config.queue_timeout),
+            EarlyCause.CANCELLED: run_results.CANCELLED_ERROR,
+            EarlyCause.DELETED: run_results.DELETED_ERROR,
+            EarlyCause.EXPIRED: run_results.describe_expiry(config.queue_timeout),
         }
         self.queued = 0
 
@@ -188,7 +182,7 @@ class Runner:
             _log.exception(
                 "command.lost", automation_id=run.automation_id, automation=run.name, task_run_id=run.id
             )
-            return make_unexpected_failure(error)
+            return run_results.make_unexpected_failure(error)
 
     def _interrupt(self, run_ids: Iterable[str], by: EndCause) -> None:
         for run_id in run_ids:
