@@ -12,7 +12,7 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,7 @@ from scheduler.core.model import (
 )
 from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.database import Database
+from scheduler.database.database import OnCommit, ignore
 from scheduler.ledger import history
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger
@@ -65,7 +66,7 @@ class Cost:
 
 
 @contextmanager
-def ledger(on_commit: Callable[[float], None] | None = None) -> Iterator[tuple[Database, SqliteLedger]]:
+def ledger(on_commit: OnCommit = ignore) -> Iterator[tuple[Database, SqliteLedger]]:
     """An empty one."""
     with parts.folder() as folder:
         database = open_ledger(folder / "ledger.db", on_commit=on_commit)

@@ -46,6 +46,7 @@ P = ParamSpec("P")
 Function = Callable[Concatenate[sqlite3.Connection, P], T]
 """Function that receives the connection, and further arguments."""
 
+OnCommit = Callable[[float], None]
 OnFault = Callable[[LedgerUnavailable], None]
 
 _IDLE_SECONDS: Final = 1.0
@@ -111,14 +112,14 @@ class _Worker(ABC):
 class _Reader(_Worker):
     """Reader: one query after the other, each on one consistent state of the database."""
 
-    def __init__(self, name: str, path: Path, on_fault: OnFault | None) -> None:
+    def __init__(self, name: str, path: Path, on_fault: OnFault) -> None:
         self._on_fault = on_fault
         super().__init__(name, path)
 
     def _serve(self) -> None:
         while (request := self._queue.get()) is not None:
             fault = self._execute_query(request)
-            complete_all([request], _make_report(self._on_fault, fault))
+            complete_all([request], None if fault is None else partial(self._on_fault, fault))
         self._drop_connection()
 
     def _execute_query(self, request: PendingOperation[object, object]) -> LedgerUnavailable | None:
@@ -176,9 +177,7 @@ class _Writer(_Worker):
     After a fault, the connection is dropped. The next group opens a new connection.
     """
 
-    def __init__(
-        self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None, on_fault: OnFault | None
-    ) -> None:
+    def __init__(self, path: Path, schema: Schema, on_commit: OnCommit, on_fault: OnFault) -> None:
         self._schema = schema
         self._on_commit = on_commit
         self._on_fault = on_fault
@@ -233,10 +232,9 @@ class _Writer(_Worker):
             # one exception object per request: a shared object would collect the tracebacks of all callers
             for request in group:
                 request.result = make_unavailable_error(self._path, error)
-            report = _make_report(self._on_fault, make_unavailable_error(self._path, error))
-            complete_all(group, report)
+            complete_all(group, partial(self._on_fault, make_unavailable_error(self._path, error)))
         else:
-            complete_all(group, partial(self._on_commit, seconds) if self._on_commit is not None else None)
+            complete_all(group, partial(self._on_commit, seconds))
 
     def _transact(self, group: PendingOperations) -> float:
         """Carry out the group in one transaction. Return the seconds that the commit took.
@@ -271,11 +269,6 @@ class _Writer(_Worker):
         return self._connection
 
 
-def _make_report(on_fault: OnFault | None, fault: LedgerUnavailable | None) -> Callable[[], None] | None:
-    """Return a call for the report of a fault on the loop. None without a fault or without a listener."""
-    return None if on_fault is None or fault is None else partial(on_fault, fault)
-
-
 def _read_identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
@@ -298,24 +291,16 @@ def _execute_in_savepoint(connection: sqlite3.Connection, requests: PendingOpera
     connection.execute("RELEASE operation")
 
 
+def ignore(_: object) -> None:
+    """Do nothing with a report."""
+
+
 class Database:
     """SQLite file of this project, open while the process needs the file. Usable from any event loop."""
 
-    def __init__(self, writer: _Writer, reader: _Reader, background: _Reader, browser: _Browser) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._background = background
-        self._browser = browser
-
-    @classmethod
-    def open(
-        cls,
-        path: Path,
-        schema: Schema,
-        *,
-        on_commit: Callable[[float], None] | None = None,
-        on_fault: OnFault | None = None,
-    ) -> "Database":
+    def __init__(
+        self, path: Path, schema: Schema, on_commit: OnCommit = ignore, on_fault: OnFault = ignore
+    ) -> None:
         """Open, make or migrate the file; blocks.
 
         ``on_commit`` is called on the loop with the seconds that each commit took. ``on_fault`` is called on
@@ -324,10 +309,10 @@ class Database:
         Raises `DatabaseRefused` for a file that is damaged, of another application or of a newer version. The
         refused file stays unchanged. Raises `LedgerUnavailable` when the file cannot be opened now.
         """
-        writer = _Writer(path, schema, on_commit, on_fault)
-        reader = _Reader("database-reader", path, on_fault)
-        background = _Reader("database-background", path, on_fault)
-        return cls(writer, reader, background, _Browser("database-browser", path, on_fault))
+        self._writer = _Writer(path, schema, on_commit, on_fault)
+        self._reader = _Reader("database-reader", path, on_fault)
+        self._background = _Reader("database-background", path, on_fault)
+        self._browser = _Browser("database-browser", path, on_fault)
 
     async def write(self, operation: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
         """Carry out ``operation`` on the writer's thread, in the order of the calls.

@@ -5,12 +5,12 @@ migration. `docs/ledger.md` explains every column.
 """
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from scheduler import database
 from scheduler.database import Database, Migration, Schema
+from scheduler.database.database import OnCommit, ignore
 
 APPLICATION_ID: Final = int.from_bytes(b"TASL")
 """Stands in the header of the file, where `file` shows it: a task automation scheduler's ledger."""
@@ -493,9 +493,9 @@ MIGRATIONS: Final = (
 SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS)
 
 
-def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:
-    """Open the ledger's file; create or migrate the file where needed. See `Database.open`."""
-    return Database.open(path, SCHEMA, on_commit=on_commit)
+def open_ledger(path: Path, *, on_commit: OnCommit = ignore) -> Database:
+    """Open the ledger's file; create or migrate the file where needed. See `Database`."""
+    return Database(path, SCHEMA, on_commit)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:

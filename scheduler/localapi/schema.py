@@ -5,12 +5,11 @@ from the time of acceptance: a later edit or deletion does not change the run. F
 key binds a run.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from scheduler.core.errors import LedgerUnavailable
 from scheduler.database import Database, Migration, Schema
+from scheduler.database.database import OnCommit, OnFault, ignore
 
 APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file, for `file` and for this program
 
@@ -227,14 +226,9 @@ MIGRATIONS: Final = (
 SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS)
 
 
-def open_database(
-    path: Path,
-    *,
-    on_commit: Callable[[float], None] | None = None,
-    on_fault: Callable[[LedgerUnavailable], None] | None = None,
-) -> Database:
+def open_database(path: Path, on_commit: OnCommit = ignore, on_fault: OnFault = ignore) -> Database:
     """Open the embedded API's database, and create or update the tables. Blocks; raises `DatabaseRefused`.
 
-    ``on_commit`` and ``on_fault`` are passed to `Database.open`.
+    ``on_commit`` and ``on_fault`` are passed to `Database`.
     """
-    return Database.open(path, SCHEMA, on_commit=on_commit, on_fault=on_fault)
+    return Database(path, SCHEMA, on_commit, on_fault)

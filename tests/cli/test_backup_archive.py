@@ -199,7 +199,7 @@ def test_a_ledger_of_an_older_version_is_backed_up_as_it_is(
     scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "old.db"
-    Database.open(path, Schema(ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS[:1])).close()
+    Database(path, Schema(ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS[:1])).close()
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     monkeypatch.setenv("SCHEDULER_API__DATABASE", f"sqlite:///{folder}/absent.db")
     assert scheduler("backup", str(folder / "copy.db")).status == 0
@@ -279,7 +279,7 @@ def test_databases_of_an_older_version_are_brought_up_to_date(
     members = []
     for kind in KINDS:
         old = saved.with_name("old.db")
-        Database.open(old, Schema(kind.application_id, kind.migrations[:1])).close()
+        Database(old, Schema(kind.application_id, kind.migrations[:1])).close()
         members.append((kind.member, old.read_bytes()))
         old.unlink()
     saved.unlink()

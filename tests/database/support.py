@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scheduler.database import Database, Migration, Schema
+from scheduler.database.database import OnCommit, ignore
 
 APPLICATION_ID = 0x54455354
 
@@ -28,9 +29,9 @@ FAIL_MIDWAY = Migration(
 def opened(
     path: Path,
     migrations: Sequence[Migration] = (MAKE_WORDS,),
-    on_commit: Callable[[float], None] | None = None,
+    on_commit: OnCommit = ignore,
 ) -> Iterator[Database]:
-    database = Database.open(path, Schema(APPLICATION_ID, migrations), on_commit=on_commit)
+    database = Database(path, Schema(APPLICATION_ID, migrations), on_commit=on_commit)
     try:
         yield database
     finally:

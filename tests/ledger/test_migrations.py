@@ -55,7 +55,7 @@ ONE_OF_EACH: Final = """
 def of_version_1(tmp_path: Path) -> Path:
     """A ledger as the first version made it, with a row in each table."""
     path = tmp_path / "ledger.db"
-    Database.open(path, Schema(APPLICATION_ID, MIGRATIONS[:1])).close()
+    Database(path, Schema(APPLICATION_ID, MIGRATIONS[:1])).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(ONE_OF_EACH)
     return path

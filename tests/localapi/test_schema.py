@@ -19,7 +19,7 @@ COLUMNS = (
 
 def made_by_the_first_version(path: Path) -> list[str]:
     """Three automations, and a run of the first that waits; their ids."""
-    Database.open(path, Schema(APPLICATION_ID, MIGRATIONS[:1])).close()
+    Database(path, Schema(APPLICATION_ID, MIGRATIONS[:1])).close()
     ids = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, each in enumerate(ids):
