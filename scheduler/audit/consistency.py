@@ -1,14 +1,13 @@
 """Check each occurrence's own record, without its definitions: contradicting runs and unknown outcomes."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.audit.findings import KEEP_ADVICE, AuditFinding, FindingKind
 from scheduler.core.command_line import format_command
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Outcome
+from scheduler.core.model import Automation, Outcome
 from scheduler.ledger.audit_queries import InconsistentRow, LateDouble, OpenRow
 
 GRACE: Final = timedelta(minutes=5)
@@ -72,29 +71,21 @@ def make_open_finding(target: str, row: OpenRow, now: datetime, patience: timede
     return AuditFinding(target, row.automation_id, row.name, row.scheduled_for, kind, text, advice)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRun:
-    """An automation with its newest run, as the API shows it; the instant is on our clock."""
-
-    automation_id: str
-    name: str
-    run_id: str
-    run_at: datetime | None
-
-
 def find_unknown_runs(
-    target: str, shown: Iterable[ApiRun], known: Mapping[str, bool], snapshot_at: datetime | None
+    target: str, shown: Iterable[Automation], known: Collection[str], snapshot_at: datetime | None
 ) -> Iterator[AuditFinding]:
     """Find runs that the newest snapshot must have shown and that are not on record.
 
-    ``known``: for each run id, whether the ledger has the run.
+    ``shown`` are automations with their newest runs, as the API shows them; the instants are on our clock.
+    ``known`` are the ids of the runs on record.
     """
     if snapshot_at is None:
         return
     advice, kind = f"find out who starts its runs; {KEEP_ADVICE}", FindingKind.UNEXPLAINED
-    for run in shown:
-        is_in_snapshot = run.run_at is None or run.run_at < snapshot_at - CLOCK_TOLERANCE
-        if is_in_snapshot and not known[run.run_id]:
-            began = "" if run.run_at is None else f", begun {to_text(run.run_at)}"
-            text = f"the API shows run {run.run_id}{began}, which the ledger does not know"
-            yield AuditFinding(target, run.automation_id, run.name, None, kind, text, advice)
+    for automation in shown:
+        run_at = automation.run_at
+        is_in_snapshot = run_at is None or run_at < snapshot_at - CLOCK_TOLERANCE
+        if is_in_snapshot and automation.run_id not in known:
+            began = "" if run_at is None else f", begun {to_text(run_at)}"
+            text = f"the API shows run {automation.run_id}{began}, which the ledger does not know"
+            yield AuditFinding(target, automation.id, automation.name, None, kind, text, advice)

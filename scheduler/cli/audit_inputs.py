@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from scheduler.audit.consistency import ApiRun, find_unknown_runs
+from scheduler.audit.consistency import find_unknown_runs
 from scheduler.audit.findings import AuditFinding
 from scheduler.audit.runner import Audit
 from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.target_api import open_api
 from scheduler.core.errors import SchedulerError
-from scheduler.core.model import Snapshot
+from scheduler.core.model import Automation, Snapshot
 from scheduler.core.policy import Concurrency
 from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.settings.models import Settings, TargetSection
@@ -42,13 +43,12 @@ def compare_with_api(
             notes.append(f"target {known.name}: the API could not be asked for the newest runs: {error}")
             continue
         names = audit.list_names(known.name)
-        shown = [run for run in _list_newest_runs(snapshot) if run.automation_id in names]
+        shown = [automation for automation in _list_newest_runs(snapshot) if automation.id in names]
         with open_read_only(path) as connection:
-            recorded = find_known_runs(connection, known.name, [run.run_id for run in shown])
+            recorded = find_known_runs(connection, known.name, [str(each.run_id) for each in shown])
         compared = f"{len(shown):,} of which {'was' if len(shown) == 1 else 'were'} compared"
         notes.append(f"target {known.name}: the API was asked for the newest runs, {compared}")
-        is_known = {run.run_id: run.run_id in recorded for run in shown}
-        for finding in find_unknown_runs(known.name, shown, is_known, known.snapshot_at):
+        for finding in find_unknown_runs(known.name, shown, recorded, known.snapshot_at):
             yield audit.count_finding(finding)
 
 
@@ -57,9 +57,9 @@ async def _fetch_snapshot(target: TargetSection) -> Snapshot:
         return await api.read_snapshot()
 
 
-def _list_newest_runs(snapshot: Snapshot) -> Iterator[ApiRun]:
+def _list_newest_runs(snapshot: Snapshot) -> Iterator[Automation]:
+    """Yield the automations with a run, with the instants on our clock."""
     ahead = timedelta(seconds=snapshot.clock_offset or 0.0)
     for automation in snapshot.automations.values():
         if automation.run_id is not None:
-            run_at = automation.run_at and automation.run_at - ahead
-            yield ApiRun(automation.id, automation.name, automation.run_id, run_at)
+            yield replace(automation, run_at=automation.run_at and automation.run_at - ahead)

@@ -6,7 +6,7 @@ any part is written elsewhere.
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,10 @@ from scheduler.database.backup import (
     make_file,
     make_temporary_file,
     open_copy,
-    open_source,
     require_whole,
 )
 from scheduler.database.errors import translate_errors
-from scheduler.database.files import has_tables, read_kind
+from scheduler.database.files import connect_for_reading, has_tables, read_kind
 from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
 
@@ -71,7 +70,8 @@ def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> No
     with (
         fill_copy(part, kind, file) as into,
         act_as_owner(path),
-        open_source(path) as source,
+        translate_errors(path),
+        closing(connect_for_reading(path)) as source,
         translate_errors(file),
     ):
         copy_database(source, into)

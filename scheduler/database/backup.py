@@ -23,7 +23,6 @@ from scheduler.database.files import (
     SIDE_FILE_SUFFIXES,
     Schema,
     check_schema,
-    connect_for_reading,
     open_without_trace,
     require_sound,
 )
@@ -98,13 +97,6 @@ def copy_database(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
     source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     source.backup(into, pages=_PAGES)
     source.execute("COMMIT")
-
-
-@contextmanager
-def open_source(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database of any version to copy from. Raises `DatabaseRefused` or `LedgerUnavailable`."""
-    with translate_errors(path), closing(connect_for_reading(path)) as connection:
-        yield connection
 
 
 @contextmanager

@@ -38,6 +38,10 @@ _SLICE_OF_EXPIRED: Final = f"""
     SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} {_SLICE})
     WHERE created_at <= ?
 """  # noqa: S608 - the names are constants
+_HAS_ENDS: Final = f"""
+    SELECT EXISTS (SELECT 1 {CANCELLED}) OR EXISTS (SELECT 1 FROM cancellations)
+        OR (SELECT created_at {WAITING} ORDER BY sequence LIMIT 1) <= ?
+"""  # noqa: S608 - the names are constants
 _FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
 
 
@@ -79,11 +83,8 @@ def has_any(connection: sqlite3.Connection, oldest: str) -> bool:
 
     Cancelled runs, runs covered by a request, and runs accepted at ``oldest`` or before are to end.
     """
-    statements = (f"SELECT 1 {CANCELLED} LIMIT 1", "SELECT 1 FROM cancellations LIMIT 1")
-    if any(connection.execute(statement).fetchone() for statement in statements):
-        return True
-    head = connection.execute(f"SELECT created_at {WAITING} ORDER BY sequence LIMIT 1").fetchone()
-    return head is not None and head[0] <= oldest
+    (has_ends,) = connection.execute(_HAS_ENDS, (oldest,)).fetchone()
+    return bool(has_ends)
 
 
 def find_slice(

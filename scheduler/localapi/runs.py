@@ -88,7 +88,8 @@ class RunQueue:
 
     async def count_unfinished(self) -> int:
         """Count all unfinished runs."""
-        return await self._database.read(_count_unfinished)
+        ((count,),) = await self._database.fetch_all(f"SELECT count(*) FROM ({_UNFINISHED})")  # noqa: S608 - a constant
+        return int(count)
 
     async def count_unfinished_among(self, run_ids: Sequence[str]) -> int:
         """Count the unfinished runs among these runs."""
@@ -167,6 +168,9 @@ class RunQueue:
 
 
 RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
+_UNFINISHED: Final = " UNION ALL ".join(
+    f"SELECT id, automation_id {condition}" for condition in (RUNNING, WAITING, CANCELLED)
+)
 _QUEUED_RUN: Final = f"id, automation_id, task_id, name, repository, {prompts.RUN_PROMPT}"
 """The columns of a `QueuedRun`."""
 _RUNS_WITH_PREFIX: Final = """
@@ -202,13 +206,6 @@ def _cancel_all(connection: sqlite3.Connection, automation_id: str | None, now: 
     return CancelledRuns(waiting, tuple(run_id for (run_id,) in running), up_to)
 
 
-def _count_unfinished(connection: sqlite3.Connection) -> int:
-    return sum(
-        int(connection.execute(f"SELECT count(*) {condition}").fetchone()[0])
-        for condition in (WAITING, CANCELLED, RUNNING)
-    )
-
-
 def _end_early(
     connection: sqlite3.Connection, errors: Mapping[EarlyCause, str], oldest: str, now: str
 ) -> tuple[EarlyCause, int] | None:
@@ -221,11 +218,7 @@ def _end_early(
 
 
 def _end_unfinished(connection: sqlite3.Connection, error: str, now: str) -> int:
-    runs = [
-        run
-        for condition in (RUNNING, WAITING, CANCELLED)
-        for run in connection.execute(f"SELECT id, automation_id {condition}").fetchall()
-    ]
+    runs = connection.execute(_UNFINISHED).fetchall()
     early_ends.end_runs(connection, runs, error, now)
     return len(runs)
 

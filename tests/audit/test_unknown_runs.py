@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit.consistency import ApiRun, find_unknown_runs
+from scheduler.audit.consistency import find_unknown_runs
 from scheduler.audit.findings import AuditFinding, FindingKind
-from scheduler.core.model import RunOrigin
+from scheduler.core.model import Automation, Definition, RunOrigin
 from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.ledger.schema import open_for_reading
 from tests.daemon.world import NOON
@@ -18,8 +18,10 @@ from tests.ledger.support import MAIN, at, run, stand
 def unknown(
     run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON
 ) -> list[AuditFinding]:
-    shown = ApiRun("a", "nightly report", "run-1", run_at)
-    return list(find_unknown_runs("main", [shown], {"run-1": is_known}, snapshot_at))
+    shown = Automation(
+        "a", "nightly report", Definition("0 3 * * *", "UTC", True), run_id="run-1", run_at=run_at
+    )
+    return list(find_unknown_runs("main", [shown], {"run-1"} if is_known else (), snapshot_at))
 
 
 def test_a_run_that_nobody_knows_is_unexplained() -> None:

@@ -47,7 +47,7 @@ async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interrupti
     except OSError as error:
         return run_results.make_workspace_failure(workspace.folder, error)
     with closing(output):
-        execution = _Execution(run, config, interruption, workspace, output)
+        execution = _Execution(run, config, interruption, workspace, output, read_environment(config))
         return await execution.clone() or await execution.run_command()
 
 
@@ -58,12 +58,7 @@ class _Execution:
     interruption: Interruption
     workspace: Workspace
     output: Output
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The configured variables. No other variable of the server's environment is passed on."""
-        names = [name for name in self.config.environment if name not in FORBIDDEN_VARIABLES]
-        return {name: os.environ[name] for name in names if name in os.environ}
+    environment: dict[str, str]
 
     @property
     def run_variables(self) -> dict[str, bytes]:
@@ -143,6 +138,12 @@ class _Execution:
         self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str
     ) -> str | None:
         return await asyncio.to_thread(explain, program, self.environment, self.workspace.work)
+
+
+def read_environment(config: RunnerConfig) -> dict[str, str]:
+    """Read the configured variables. No other variable of the server's environment is passed on."""
+    names = [name for name in config.environment if name not in FORBIDDEN_VARIABLES]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def make_clone_argv(url: str, repository: str) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from scheduler.core.errors import Unreachable
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT, RunnerConfig
 from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.runner import orphans, run_results
-from scheduler.localapi.runner.execution import Interruption, execute
+from scheduler.localapi.runner.execution import Interruption, execute, read_environment
 from scheduler.localapi.runner.process import EndCause
 from scheduler.localapi.runner.retention import Retention
 from scheduler.localapi.runner.start_failure import find_fault
@@ -93,10 +93,8 @@ class Runner:
     async def _report_command(self) -> None:
         """Log why every run will fail, where the reason is known before the first run."""
         config = self._config
-        environment = {name: os.environ[name] for name in config.environment if name in os.environ}
-        fault = await asyncio.to_thread(
-            find_fault, config.command, environment, clones=bool(config.clone_url)
-        )
+        environment, clones = read_environment(config), bool(config.clone_url)
+        fault = await asyncio.to_thread(find_fault, config.command, environment, clones=clones)
         if fault is not None:
             _log.warning(
                 "command.missing",
