@@ -47,15 +47,6 @@ class ExplanationEntry:
     is_failure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OccurrenceWait:
-    """The cause for which an occurrence without an outcome waits, and the begin of the wait."""
-
-    cause: Cause
-    since: datetime
-    detail: str | None = None
-
-
 class OccurrenceExplanation:
     """The answer for one occurrence, as known at ``now``. Each attribute follows from the attributes before.
 
@@ -199,17 +190,16 @@ class OccurrenceExplanation:
 
     # ---------------------------------------------------------------- the steps
 
-    def _find_wait(self) -> OccurrenceWait | None:
+    def _find_wait(self) -> Step | None:
         """Find the present wait of the occurrence, as far as the record shows."""
         is_before_due = self.due is not None and self.instant <= self.now < self.due
-        wait_until_due = OccurrenceWait(Cause.DUE, self.instant) if is_before_due else None
+        wait_until_due = Step(self.instant, Cause.DUE) if is_before_due else None
         if self.row is None:
             return wait_until_due if self.verdict is ExplanationVerdict.TO_COME else None
         if self.row.outcome is not None:
             return None
-        if (step := _find_lasting_step(self.evidence)) is not None:
-            return OccurrenceWait(step.cause, step.at, step.detail)
-        return wait_until_due or _find_attempt_wait(self.row, self.evidence.attempts)
+        lasting = _find_lasting_step(self.evidence)
+        return lasting or wait_until_due or _find_attempt_wait(self.row, self.evidence.attempts)
 
     def _list_entries(self) -> Iterator[ExplanationEntry]:
         evidence, row = self.evidence, self.row
@@ -300,9 +290,9 @@ def _describe_row(row: OccurrenceRow) -> str:
     return f"{text} ({row.error})" if row.error else text
 
 
-def _describe_wait(wait: OccurrenceWait) -> str:
+def _describe_wait(wait: Step) -> str:
     detail = f" ({wait.detail})" if wait.detail else ""
-    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}{detail}"
+    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.at)}{detail}"
 
 
 def _find_lasting_step(evidence: Evidence) -> Step | None:
@@ -316,13 +306,13 @@ def _find_lasting_step(evidence: Evidence) -> Step | None:
     return max(lasting, key=lambda step: step.at, default=None)
 
 
-def _find_attempt_wait(row: OccurrenceRow, attempts: Sequence[AttemptRow]) -> OccurrenceWait | None:
+def _find_attempt_wait(row: OccurrenceRow, attempts: Sequence[AttemptRow]) -> Step | None:
     newest = attempts[-1] if attempts else None
     if newest is None:
         return None
     if row.state == State.UNKNOWN:
-        return OccurrenceWait(Cause.OUTCOME, newest.ended_at or newest.written_at)
-    return OccurrenceWait(Cause.ANSWER, newest.written_at) if newest.result is None else None
+        return Step(newest.ended_at or newest.written_at, Cause.OUTCOME)
+    return Step(newest.written_at, Cause.ANSWER) if newest.result is None else None
 
 
 def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[ExplanationEntry]:
@@ -335,13 +325,13 @@ def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[Explana
         yield ExplanationEntry(row.asked_at, "an operator asked for a backfill")
 
 
-def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntry:
+def _make_step_entry(step: Step, wait: Step | None) -> ExplanationEntry:
     if step.cause is Cause.REOPENED:
         return ExplanationEntry(step.at, f"{step.detail}; then {step.by} asked for a backfill", step.until)
     detail = f": {step.detail}" if step.detail else ""
     if step.until is not None or step.cause not in WAITS_FOR:
         return ExplanationEntry(step.at, CAUSES[step.cause] + detail, step.until)
-    if wait is not None and (wait.cause, wait.since) == (step.cause, step.at):
+    if wait is not None and (wait.cause, wait.at) == (step.cause, step.at):
         return ExplanationEntry(step.at, f"waits for {WAITS_FOR[step.cause]}{detail}")
     end = "the end is not on record, because the process was killed"
     return ExplanationEntry(step.at, f"{CAUSES[step.cause]}{detail}; {end}")

@@ -14,9 +14,9 @@ from typing import BinaryIO, Final
 
 from scheduler.cli.file_owner import act_as_owner
 from scheduler.core.errors import ConfigurationError, DatabaseRefused
+from scheduler.database import Schema
 from scheduler.database.archive import SQLITE_HEADER, Member, pack, read_members, unpack
 from scheduler.database.backup import (
-    DatabaseKind,
     copy_database,
     fill_copy,
     make_file,
@@ -29,12 +29,8 @@ from scheduler.database.files import connect_for_reading, has_tables, read_kind
 from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
 
-LEDGER: Final = DatabaseKind(
-    ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS, name="ledger", member="ledger.db"
-)
-API: Final = DatabaseKind(
-    api_schema.APPLICATION_ID, api_schema.MIGRATIONS, name="database of the embedded API", member="api.db"
-)
+LEDGER: Final = ledger_schema.SCHEMA
+API: Final = api_schema.SCHEMA
 KINDS: Final = (LEDGER, API)
 """The kinds of databases, in the order of copying.
 
@@ -48,7 +44,7 @@ PLAIN_COPY: Final = (
 _NAME_BACKUP: Final = "name a file that `scheduler backup` made"
 
 
-def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at: datetime) -> None:
+def write_backup(file: Path, databases: Sequence[tuple[Schema, Path]], at: datetime) -> None:
     """Copy the databases into ``file``, which must not exist yet.
 
     Raises `ConfigurationError`, `DatabaseRefused`, or `LedgerUnavailable`.
@@ -66,7 +62,7 @@ def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at:
             pack(part, members, at)
 
 
-def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> None:
+def _copy_database(kind: Schema, path: Path, part: Path, file: Path) -> None:
     with (
         fill_copy(part, kind, file) as into,
         act_as_owner(path),
@@ -77,7 +73,7 @@ def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> No
         copy_database(source, into)
 
 
-Backup = Mapping[DatabaseKind, Callable[[Path], None]]
+Backup = Mapping[Schema, Callable[[Path], None]]
 """An open backup, readable also after the process changes its user.
 
 A backup maps each kind of database to the function that writes the database into a new file.
@@ -106,7 +102,7 @@ def open_backup(file: Path) -> Iterator[Backup]:
         yield {kind: partial(_stage_database, file, connection, kind)}
 
 
-def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
+def _find_kind(file: Path, connection: sqlite3.Connection) -> Schema:
     application_id, _ = read_kind(connection)
     if not has_tables(connection):
         raise _make_no_tables_error(file)
@@ -121,12 +117,12 @@ def _make_no_tables_error(file: Path) -> ConfigurationError:
     return ConfigurationError(f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; {_NAME_BACKUP}")
 
 
-def _stage_database(file: Path, connection: sqlite3.Connection, kind: DatabaseKind, staged: Path) -> None:
+def _stage_database(file: Path, connection: sqlite3.Connection, kind: Schema, staged: Path) -> None:
     with make_file(staged) as part, fill_copy(part, kind, file) as into:
         copy_database(connection, into)
 
 
-def _stage_member(file: Path, content: BinaryIO, member: Member, kind: DatabaseKind, staged: Path) -> None:
+def _stage_member(file: Path, content: BinaryIO, member: Member, kind: Schema, staged: Path) -> None:
     unpack(content, member, staged)
     with open_copy(staged, file) as connection:
         if _find_kind(file, connection) is not kind:

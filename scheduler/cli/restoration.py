@@ -18,8 +18,8 @@ from scheduler.cli import api_database, ledger_file
 from scheduler.cli.backup_file import API, LEDGER, Backup
 from scheduler.cli.file_owner import act_as_owner
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable
-from scheduler.database import Database
-from scheduler.database.backup import DatabaseKind, make_staged_path, move_into_place
+from scheduler.database import Database, Schema
+from scheduler.database.backup import make_staged_path, move_into_place
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.ledger.lock import LedgerLock
@@ -78,7 +78,7 @@ def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) ->
         return [_move_into_place(restored, at) for restored in written]
 
 
-def _acquire_lock(kind: DatabaseKind, path: Path, at: datetime) -> LedgerLock | ServerLock:
+def _acquire_lock(kind: Schema, path: Path, at: datetime) -> LedgerLock | ServerLock:
     """Lock a database that may not exist yet, so that no server uses the database.
 
     Raises `ConfigurationError` naming the server that uses the database, or for a missing folder.
@@ -103,7 +103,7 @@ def _remove(staged: Path) -> None:
 
 def _write(
     backup: Backup,
-    kind: DatabaseKind,
+    kind: Schema,
     path: Path,
     at: datetime,
     embedded: Sequence[TargetSection],

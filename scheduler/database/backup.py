@@ -11,7 +11,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -28,14 +27,6 @@ from scheduler.database.files import (
 )
 
 _PAGES: Final = 4096  # pages of a copy made between two checks for signals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseKind(Schema):
-    """Kind of database. ``name`` is for people. ``member`` is the name of the copy in an archive."""
-
-    name: str
-    member: str
 
 
 # ---------------------------------------------------------------- making copies
@@ -77,7 +68,7 @@ def make_temporary_file(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def fill_copy(part: Path, kind: DatabaseKind, file: Path) -> Iterator[sqlite3.Connection]:
+def fill_copy(part: Path, kind: Schema, file: Path) -> Iterator[sqlite3.Connection]:
     """Open an empty file for a copy, and check the content when the block ends.
 
     ``file`` is the name for messages.
@@ -111,7 +102,7 @@ def open_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def require_whole(file: Path, connection: sqlite3.Connection, kind: DatabaseKind) -> None:
+def require_whole(file: Path, connection: sqlite3.Connection, kind: Schema) -> None:
     """Raise `DatabaseRefused` for an unusable copy.
 
     Such a copy is damaged, of another kind, without tables, or of a newer version.

@@ -74,10 +74,15 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Schema of a kind of database: the application id in the file's header, and all steps in order."""
+    """Schema of a kind of database: the application id in the file's header, and all steps in order.
+
+    ``name`` is for people. ``member`` is the name of the copy in an archive.
+    """
 
     application_id: int
     migrations: Sequence[Migration]
+    name: str
+    member: str
 
 
 def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:

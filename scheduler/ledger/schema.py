@@ -490,7 +490,7 @@ MIGRATIONS: Final = (
     # Add indexes to find the newest occurrences with an outcome or a run status, however rare.
     Migration("add_outcome_index", _HISTORY_BY_OUTCOME),
 )
-SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS)
+SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS, name="ledger", member="ledger.db")
 
 
 def open_ledger(path: Path, *, on_commit: OnCommit = ignore) -> Database:

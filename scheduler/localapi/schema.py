@@ -223,7 +223,7 @@ MIGRATIONS: Final = (
     Migration("m006_cancellations_of_many", _CANCELLATIONS_OF_MANY),
     Migration("m007_prompts_once", _PROMPTS_ONCE),
 )
-SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS)
+SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS, name="database of the embedded API", member="api.db")
 
 
 def open_database(path: Path, on_commit: OnCommit = ignore, on_fault: OnFault = ignore) -> Database:

@@ -333,18 +333,18 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
     assert story.wait is not None
     assert (story.wait.cause, story.wait.detail) == (Cause.HELD, "HTTP 401: bad key")
     assert story.why == (
-        f"it waits for the release of its held target, since {to_text(story.wait.since)} (HTTP 401: bad key)"
+        f"it waits for the release of its held target, since {to_text(story.wait.at)} (HTTP 401: bad key)"
     )
     told = [(each.at, each.text) for each in story.entries]
-    assert (story.wait.since, "waits for the release of its held target: HTTP 401: bad key") in told
+    assert (story.wait.at, "waits for the release of its held target: HTTP 401: bad key") in told
     assert [
         at for at, text in told if text.endswith("; the end is not on record, because the process was killed")
-    ] < [story.wait.since]
+    ] < [story.wait.at]
     other = recorded(tmp_path / "other.db", _attempted, policies=lenient, begin=begin)
     for name, cause in (("lost", Cause.ANSWER), ("asked", Cause.ANSWER)):
         wait = why(other, name, "13:00", now=now).wait
         assert wait is not None
-        assert (wait.cause, wait.since.replace(microsecond=0)) == (
+        assert (wait.cause, wait.at.replace(microsecond=0)) == (
             cause,
             NOON + timedelta(minutes=59, seconds=59),
         )
@@ -352,7 +352,7 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
     spoil(other, "UPDATE attempt SET result = 'unknown', ended_at = '2026-11-23T13:00:31.000000Z'")
     wait = why(other, "lost", "13:00", now=now).wait
     assert wait is not None
-    assert (wait.cause, to_text(wait.since)) == (Cause.OUTCOME, "2026-11-23T13:00:31.000000Z")
+    assert (wait.cause, to_text(wait.at)) == (Cause.OUTCOME, "2026-11-23T13:00:31.000000Z")
 
 
 async def _queued(world: World) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,7 +25,7 @@ from scheduler.cli.backup_file import KINDS
 from scheduler.cli.failures import INTERRUPTED
 from scheduler.core.errors import DatabaseRefused
 from scheduler.core.pauses import EVERYTHING
-from scheduler.database import Database, Schema, backup
+from scheduler.database import Database, backup
 from scheduler.database.backup import make_staged_path, refuse_interrupted_restore
 from scheduler.doctor.probes.ledger import probe_ledger
 from scheduler.ledger import schema as ledger_schema
@@ -199,7 +200,7 @@ def test_a_ledger_of_an_older_version_is_backed_up_as_it_is(
     scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder / "old.db"
-    Database(path, Schema(ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS[:1])).close()
+    Database(path, replace(ledger_schema.SCHEMA, migrations=ledger_schema.MIGRATIONS[:1])).close()
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     monkeypatch.setenv("SCHEDULER_API__DATABASE", f"sqlite:///{folder}/absent.db")
     assert scheduler("backup", str(folder / "copy.db")).status == 0
@@ -279,7 +280,7 @@ def test_databases_of_an_older_version_are_brought_up_to_date(
     members = []
     for kind in KINDS:
         old = saved.with_name("old.db")
-        Database(old, Schema(kind.application_id, kind.migrations[:1])).close()
+        Database(old, replace(kind, migrations=kind.migrations[:1])).close()
         members.append((kind.member, old.read_bytes()))
         old.unlink()
     saved.unlink()

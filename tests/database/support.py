@@ -31,7 +31,9 @@ def opened(
     migrations: Sequence[Migration] = (MAKE_WORDS,),
     on_commit: OnCommit = ignore,
 ) -> Iterator[Database]:
-    database = Database(path, Schema(APPLICATION_ID, migrations), on_commit=on_commit)
+    database = Database(
+        path, Schema(APPLICATION_ID, migrations, name="list of words", member="words.db"), on_commit=on_commit
+    )
     try:
         yield database
     finally:

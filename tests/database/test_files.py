@@ -234,7 +234,7 @@ def test_several_processes_that_make_the_same_file_make_it_once(tmp_path: Path) 
 
 
 def _reading(path: Path, migrations: Sequence[Migration] = _OURS) -> sqlite3.Connection:
-    return open_for_reading(path, Schema(APPLICATION_ID, migrations))
+    return open_for_reading(path, Schema(APPLICATION_ID, migrations, name="list of words", member="words.db"))
 
 
 def test_a_reader_sees_what_a_daemon_is_writing(tmp_path: Path) -> None:

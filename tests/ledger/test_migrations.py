@@ -12,8 +12,8 @@ import pytest
 from scheduler import database
 from scheduler.core.errors import DatabaseRefused
 from scheduler.core.model import AttemptResult, Outcome, Reason, RunStatus
-from scheduler.database import Database, Schema
-from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS, SCHEMA, open_for_reading, open_ledger
+from scheduler.database import Database
+from scheduler.ledger.schema import MIGRATIONS, SCHEMA, open_for_reading, open_ledger
 from tests.ledger.support import MAIN, accepted, at, attempt, claim, concluded, end, occurrence, skip, stand
 
 TABLES: Final = (
@@ -55,7 +55,7 @@ ONE_OF_EACH: Final = """
 def of_version_1(tmp_path: Path) -> Path:
     """A ledger as the first version made it, with a row in each table."""
     path = tmp_path / "ledger.db"
-    Database(path, Schema(APPLICATION_ID, MIGRATIONS[:1])).close()
+    Database(path, replace(SCHEMA, migrations=MIGRATIONS[:1])).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(ONE_OF_EACH)
     return path

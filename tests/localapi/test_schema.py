@@ -3,11 +3,12 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from scheduler.database import Database, Schema
+from scheduler.database import Database
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.schema import APPLICATION_ID, MIGRATIONS
+from scheduler.localapi.schema import MIGRATIONS, SCHEMA
 from tests.localapi.support import COLLECTION, Clock, serving
 
 NOW = "2026-11-23T19:00:00.000000Z"
@@ -19,7 +20,7 @@ COLUMNS = (
 
 def made_by_the_first_version(path: Path) -> list[str]:
     """Three automations, and a run of the first that waits; their ids."""
-    Database(path, Schema(APPLICATION_ID, MIGRATIONS[:1])).close()
+    Database(path, replace(SCHEMA, migrations=MIGRATIONS[:1])).close()
     ids = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
     with closing(sqlite3.connect(path)) as connection, connection:
         for number, each in enumerate(ids):

@@ -13,7 +13,7 @@ from scheduler.core.command_line import format_daemon_command
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.database.backup import DatabaseKind
+    from scheduler.database import Schema
     from scheduler.settings.models import Settings
 
 _EXAMPLES = ("scheduler backup /var/backups/scheduler-2026-11-26.backup",)
@@ -46,7 +46,7 @@ def command(source: Source, *, file: Path) -> None:
     print_line(f"copy this file and not the databases: {PLAIN_COPY}")
 
 
-def _find_databases(settings: "Settings") -> "list[tuple[DatabaseKind, Path]]":
+def _find_databases(settings: "Settings") -> "list[tuple[Schema, Path]]":
     """Find the existing databases. Raises `NoLedger` without any."""
     from scheduler.cli.backup_file import API, LEDGER
     from scheduler.cli.file_owner import require_access

@@ -253,7 +253,7 @@ def _make_json(explanation: "OccurrenceExplanation", note: str | None, fates: Fa
         "outcome": row and row.outcome,
         "reason": row and row.reason,
         "state": row and row.state,
-        "waits": wait and {"for": wait.cause, "since": to_text(wait.since), "detail": wait.detail},
+        "waits": wait and {"for": wait.cause, "since": to_text(wait.at), "detail": wait.detail},
         "span": row and _make_span_json(row),
         "definition": period and _make_version_json(period.version),
         "policies": _find_policy_settings(evidence),

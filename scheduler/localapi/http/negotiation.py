@@ -46,25 +46,6 @@ def find_codec(charset: str) -> str | None:
     return codec if codec in CHARSETS else None
 
 
-def parse_header(text: str) -> tuple[str, dict[str, str]]:
-    """Parse a header such as Content-Type: the main value in lower case, and the parameters.
-
-    The rules are in RFC 2045, 5.1, and RFC 2231. Raises ValueError for contradictory parameters, for too many
-    parameters, and for an unsupported charset. The caller has to bound the length of the text.
-    """
-    if ";" not in text:
-        return text.strip().lower(), {}
-    if text.count(";") > _MAX_PARAMETERS:
-        raise ValueError(f"more than {_MAX_PARAMETERS} parameters")
-    message = Message()
-    message["content-type"] = text
-    try:
-        (main, _), *parameters = message.get_params(failobj=[("", "")])
-    except TypeError as error:  # email.utils does not foresee ``x*=`` beside ``x*0=``
-        raise ValueError(text) from error
-    return main.lower(), {name: _collapse_parameter(value) for name, value in parameters if name}
-
-
 def _collapse_parameter(value: str | tuple[str | None, str | None, str]) -> str:
     if isinstance(value, str):
         return value
@@ -82,10 +63,21 @@ class MediaType:
 
     @classmethod
     def parse(cls, text: str) -> "MediaType":
-        """Parse a Content-Type, or a range of an Accept header. Nonsense is parsed, and matches nothing."""
+        """Parse a Content-Type, or a range of an Accept header, into the kind and the parameters.
+
+        The rules are in RFC 2045, 5.1, and RFC 2231. Contradictory parameters, too many parameters, and an
+        unsupported charset make a type that matches nothing. The caller has to bound the length of the text.
+        """
+        if ";" not in text:
+            return cls(text.strip().lower(), {})
+        if text.count(";") > _MAX_PARAMETERS:
+            return cls("", {})
+        message = Message()
+        message["content-type"] = text
         try:
-            return cls(*parse_header(text))
-        except ValueError:
+            (kind, _), *parameters = message.get_params(failobj=[("", "")])
+            return cls(kind.lower(), {name: _collapse_parameter(value) for name, value in parameters if name})
+        except (TypeError, ValueError):  # TypeError: email.utils does not foresee ``x*=`` beside ``x*0=``
             return cls("", {})
 
     def covers(self, other: str) -> bool:

@@ -34,34 +34,30 @@ class Output:
         self._room = limit
         self._printed = 0
         self._written = 0
-        self._last = b""
+        self.tail = b""
+        """The end of the output so far: some thousand bytes."""
         self._note = ""
 
     def write(self, content: bytes) -> None:
         """Add printed bytes."""
         self._printed += len(content)
-        self._last = (self._last + content[-TAIL_SIZE:])[-TAIL_SIZE:]
+        self.tail = (self.tail + content[-TAIL_SIZE:])[-TAIL_SIZE:]
         if self._room > 0:
             self._append(content[: self._room])
-
-    @property
-    def tail(self) -> bytes:
-        """The end of the output so far: some thousand bytes."""
-        return self._last
 
     def add_note(self, text: str) -> None:
         """Add a line of the runner to the end of the file, in brackets.
 
         The line counts neither for the limit nor as the command's last output.
         """
-        line_end = "" if self._last[-1:] in {b"", b"\n"} or self._note else "\n"
+        line_end = "" if self.tail[-1:] in {b"", b"\n"} or self._note else "\n"
         self._note += f"{line_end}[{text}]\n"
 
     def close(self) -> None:
         """Write the end to the file, unless written already, and the notes after the end."""
         with self._file:
             if missing := self._printed - self._written:
-                tail = self._last[-missing:]
+                tail = self.tail[-missing:]
                 with suppress(OSError):
                     self._file.write(b"\n[... %d bytes left out ...]\n" % (missing - len(tail)) + tail)
             if self._note:

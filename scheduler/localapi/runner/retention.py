@@ -14,7 +14,6 @@ import json
 import os
 import sqlite3
 import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -67,8 +66,8 @@ class Retention:
         self._config = config
         self._database = database
         self._now = now
-        self._ended_runs: deque[tuple[str, bool]] = deque()  # recently ended runs, and whether they succeeded
-        self._wake_up = asyncio.Event()
+        # the recently ended runs, and whether they succeeded
+        self._ended_runs: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._removing = asyncio.Lock()
         self._sizes: dict[str, RunSize] = {}  # of the ended runs with a folder, as far as measured
         self.size = RunSize()
@@ -76,8 +75,7 @@ class Retention:
 
     def note_end(self, run_id: str, *, succeeded: bool) -> None:
         """Note an ended run, to measure the folder, and to remove the clone of a success if none are kept."""
-        self._ended_runs.append((run_id, succeeded))
-        self._wake_up.set()
+        self._ended_runs.put_nowait((run_id, succeeded))
 
     async def run(self) -> None:
         """Remove old data, now and every hour, and handle each run that ends, until the task is cancelled."""
@@ -92,9 +90,10 @@ class Retention:
 
     async def _handle_ends(self) -> None:
         while True:
-            await self._wake_up.wait()
-            self._wake_up.clear()
-            await self._try_work(self._clean_ended_runs)
+            ended_runs = [await self._ended_runs.get()]
+            while not self._ended_runs.empty():
+                ended_runs.append(self._ended_runs.get_nowait())
+            await self._try_work(partial(self._clean_ended_runs, ended_runs))
 
     async def _try_work(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -106,9 +105,8 @@ class Retention:
         except Exception:  # noqa: BLE001 - the edge of the loop: the next time it may go well
             _log.exception("workspaces.unread")
 
-    async def _clean_ended_runs(self) -> None:
+    async def _clean_ended_runs(self, ended_runs: Sequence[tuple[str, bool]]) -> None:
         config = self._config
-        ended_runs = [self._ended_runs.popleft() for _ in range(len(self._ended_runs))]
         successful = [run_id for run_id, succeeded in ended_runs if succeeded]
         if config.clone_url and not config.clone_retention:
             await self._remove_clones(successful)
