@@ -61,11 +61,9 @@ class AuditBounds:
     occurrences with a row are decided too, up to the first occurrence without a row.
     """
 
-    target: str
+    target: LedgerTarget
     begin: datetime
     end: datetime
-    watermark: datetime | None
-    snapshot_at: datetime | None
     pruned_before: datetime | None
     is_complete: bool = False
 
@@ -109,17 +107,17 @@ class _Auditor:
     """
 
     def __init__(self, path: Path, wanted: AuditRequest, bounds: AuditBounds) -> None:
-        self.path, self.target = path, bounds.target
+        self.path, self.target = path, bounds.target.name
         evaluated = read_versions()
         evaluator = (evaluated.croniter, evaluated.tzdata)
         with closing(open_for_reading(path)) as connection:
-            recorded = group_periods(versions.read_versions(connection, bounds.target))
+            recorded = group_periods(versions.read_versions(connection, self.target))
             rules = versions.read_rules(connection, evaluator)
-            self.evaluation = Evaluation(rules, versions.read_transitions(connection, bounds.target, rules))
+            self.evaluation = Evaluation(rules, versions.read_transitions(connection, self.target, rules))
         self.all_of_them = wanted.automation is None
         self.periods = _select_automations(recorded, wanted.automation)
         self.weights = draw_weights(self.periods)
-        self.judge = comparison.Judge(bounds.target, self.periods, self.evaluation, evaluator)
+        self.judge = comparison.Judge(self.target, self.periods, self.evaluation, evaluator)
         self.bounds = self._extend_bounds(bounds, min(wanted.until - JUST_BEFORE, wanted.now))
         self.stretches = list(_split_into_stretches(self.bounds.begin, self.bounds.end))
 
@@ -128,12 +126,13 @@ class _Auditor:
 
         An edit that a later snapshot shows may count from the newest snapshot on.
         """
-        if bounds.watermark is None or bounds.snapshot_at is None:
+        snapshot_at = bounds.target.snapshot_at
+        if bounds.target.watermark is None or snapshot_at is None:
             return bounds
-        whole, wanted = wanted, min(wanted, bounds.snapshot_at)
+        whole, wanted = wanted, min(wanted, snapshot_at)
         with closing(self.connect()) as connection:
             for begin, end in _split_into_stretches(bounds.end, wanted):
-                missing = self._find_first_missing(connection, (bounds.target, begin, end))
+                missing = self._find_first_missing(connection, (self.target, begin, end))
                 if missing is not None:
                     return replace(bounds, end=missing - JUST_BEFORE)
         end = max(bounds.end, wanted)
@@ -338,20 +337,20 @@ class Audit:
 
     def _find_open_and_doubles(self, auditor: _Auditor) -> Iterator[AuditFinding]:
         """Find open occurrences and late doubles: findings that need no comparison by stretches."""
-        bounds, wanted, names = auditor.bounds, self._wanted, self.list_names(auditor.bounds.target)
-        stretch = (bounds.target, bounds.begin, bounds.end)
+        target, wanted, names = auditor.target, self._wanted, self.list_names(auditor.target)
+        stretch = (target, auditor.bounds.begin, auditor.bounds.end)
         with closing(open_for_reading(self._path)) as connection:
             open_rows = audit_queries.find_open_rows(connection, stretch)
             doubles = audit_queries.find_late_doubles(connection, stretch)
         for row in open_rows:
             patience = wanted.patience(row.automation_id, row.name)
-            late = consistency.make_open_finding(bounds.target, row, wanted.now, patience)
+            late = consistency.make_open_finding(target, row, wanted.now, patience)
             if late is not None and (auditor.all_of_them or row.automation_id in names):
                 yield late
         for double in doubles:
             if auditor.all_of_them or double.automation_id in names:
                 name = names.get(double.automation_id, double.automation_id)
-                yield consistency.make_double_finding(bounds.target, double, name)
+                yield consistency.make_double_finding(target, double, name)
 
     def _audit_stretches(self, auditor: _Auditor) -> Iterator[_Part]:
         stretches = auditor.stretches
@@ -379,7 +378,7 @@ class Audit:
 def _make_bounds(target: LedgerTarget, request: AuditRequest, pruned: datetime | None) -> AuditBounds:
     begin = max(request.since, pruned or request.since) - JUST_BEFORE
     end = max(min(request.until - JUST_BEFORE, target.watermark or begin), begin)
-    return AuditBounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)
+    return AuditBounds(target, begin, end, pruned)
 
 
 # ---------------------------------------------------------------- in a worker process

@@ -86,7 +86,7 @@ class _Worker(ABC):
             if self._is_closed:
                 raise LedgerUnavailable(f"{self._path} was closed")
             self._queue.put(cast("PendingOperation[object, object]", request))
-        return await request.wait_for_result()
+        return await request.future
 
     async def call(self, function: Function[P, T], *args: P.args, **keywords: P.kwargs) -> T:
         """Call the function on this thread as an operation of its own, never together with others."""
@@ -153,10 +153,7 @@ class _Browser(_Reader):
     def _execute_query(self, request: PendingOperation[object, object]) -> LedgerUnavailable | None:
         self._time_limit = time.perf_counter() + BROWSING_SECONDS
         fault = super()._execute_query(request)
-        if (
-            isinstance(request.result, sqlite3.Error)
-            and get_primary_code(request.result) == sqlite3.SQLITE_INTERRUPT
-        ):
+        if get_primary_code(request.result) == sqlite3.SQLITE_INTERRUPT:
             request.result = LedgerUnavailable(
                 f"reading {self._path} took more than {BROWSING_SECONDS:g} s and was stopped: ask "
                 "for a shorter period"

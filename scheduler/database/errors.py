@@ -39,8 +39,8 @@ The codes are the faults of the file or the machine. Errors of a statement are n
 """
 
 
-def get_primary_code(error: sqlite3.Error) -> int:
-    """Return SQLite's primary result code; 0 for an error that Python's module raised by itself."""
+def get_primary_code(error: object) -> int:
+    """Return SQLite's primary result code; 0 for an error that is not from SQLite itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
@@ -49,7 +49,7 @@ def is_fault(error: BaseException) -> bool:
 
     After a fault, no other operation in the same transaction can be trusted either.
     """
-    return isinstance(error, sqlite3.Error) and get_primary_code(error) in _WHAT_TO_DO
+    return get_primary_code(error) in _WHAT_TO_DO
 
 
 def make_unavailable_error(path: Path, error: BaseException) -> LedgerUnavailable:

@@ -20,31 +20,27 @@ An exception as a result is raised for the caller of this item.
 class PendingOperation(Generic[Item, T]):
     """Item for an operation, with the future on which the caller waits for the result."""
 
-    __slots__ = ("_future", "item", "loop", "operation", "result")
+    __slots__ = ("future", "item", "loop", "operation", "result")
 
     def __init__(self, operation: Operation[Item, T], item: Item) -> None:
         self.operation = operation
         self.item = item
         self.result: T | BaseException | None = None
         self.loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[T] = self.loop.create_future()
+        self.future: asyncio.Future[T] = self.loop.create_future()
 
     def complete(self) -> None:
         """Wake the caller with the result, unless the caller was cancelled. Called on the loop."""
-        if self._future.done():
+        if self.future.done():
             return
         if isinstance(self.result, StopIteration):
-            self._future.set_exception(
+            self.future.set_exception(
                 RuntimeError("the operation raised StopIteration, which no future takes")
             )
         elif isinstance(self.result, BaseException):
-            self._future.set_exception(self.result)
+            self.future.set_exception(self.result)
         else:
-            self._future.set_result(cast("T", self.result))
-
-    async def wait_for_result(self) -> T:
-        """Return the result of the operation, or raise its exception."""
-        return await self._future
+            self.future.set_result(cast("T", self.result))
 
 
 PendingOperations = Sequence[PendingOperation[object, object]]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
@@ -55,16 +55,11 @@ _FROM_BOOKMARK: Final = (
 _WHERE_AUTOMATION: Final = "WHERE id = :id AND project_id = :project_id"
 
 
-@dataclass(frozen=True, slots=True)
-class AutomationRef:
+class AutomationRef(NamedTuple):
     """The project and the id of an automation. An id is searched only within the project."""
 
     project_id: int
-    automation_id: str
-
-    def to_parameters(self) -> dict[str, Value]:
-        """Return the values for SQL's ``:id`` and ``:project_id``."""
-        return {"id": self.automation_id, "project_id": self.project_id}
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +101,7 @@ class Store:
     async def get(self, ref: AutomationRef) -> AutomationJson | None:
         """Read an automation, None for an unknown automation."""
         statement = f"SELECT {_COLUMNS} FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
-        return await self._database.read(_fetch_one, statement, ref.to_parameters())
+        return await self._database.read(_fetch_one, statement, ref._asdict())
 
     async def create(self, project_id: int, values: Mapping[str, Value]) -> AutomationJson:
         """Insert a new automation with these valid values."""
@@ -131,7 +126,7 @@ class Store:
         values = {**changes, "updated_at": to_text(self._now())}
         assignments = ", ".join(f"{name} = :{name}" for name in values)
         statement = f"UPDATE automations SET {assignments} {_WHERE_AUTOMATION} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
-        return await self._database.write(_fetch_one, statement, ref.to_parameters() | values)
+        return await self._database.write(_fetch_one, statement, ref._asdict() | values)
 
     async def delete(self, ref: AutomationRef) -> bool:
         """Delete an automation, and request the end of waiting runs. Return False for an unknown automation.
@@ -153,9 +148,9 @@ class Store:
 
 def _delete(connection: sqlite3.Connection, ref: AutomationRef, now: str) -> bool:
     statement = f"DELETE FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
-    is_deleted = connection.execute(statement, ref.to_parameters()).rowcount == 1
+    is_deleted = connection.execute(statement, ref._asdict()).rowcount == 1
     if is_deleted:
-        early_ends.request_end(connection, ref.automation_id, EarlyCause.DELETED, now)
+        early_ends.request_end(connection, ref.id, EarlyCause.DELETED, now)
     return is_deleted
 
 
@@ -220,7 +215,7 @@ def _start_run(
 ) -> AcceptedRun | None:
     if idempotency_key is not None and (answer := _find_answer(connection, ref, idempotency_key, now)):
         return answer
-    run = {**ref.to_parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
+    run = {**ref._asdict(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
     automation = _fetch_one(
         connection,
         f"""
@@ -244,8 +239,7 @@ def _start_run(
         {**run, "prompt_id": prompt_id},
     )
     if idempotency_key is not None:
-        names = ref.project_id, ref.automation_id, idempotency_key
-        _keep_answer(connection, names, automation, prompt_id, now)
+        _keep_answer(connection, (*ref, idempotency_key), automation, prompt_id, now)
     return AcceptedRun(automation, is_new=True)
 
 
@@ -257,7 +251,7 @@ def _find_answer(
         SELECT body, prompt_id FROM idempotent_answers
         WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
-        (ref.project_id, ref.automation_id, idempotency_key, to_text(now - ANSWER_RETENTION)),
+        (*ref, idempotency_key, to_text(now - ANSWER_RETENTION)),
     ).fetchone()
     if row is None:
         return None

@@ -121,7 +121,7 @@ class OpenFile:
         self._queue.append(request)
         self._next()
         try:
-            return await request.wait_for_result()
+            return await request.future
         except asyncio.CancelledError:
             self._file.unheard += 1
             raise

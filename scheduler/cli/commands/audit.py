@@ -179,7 +179,8 @@ def _print_summary(summary: "AuditSummary", notes: list[str], *, as_json: bool) 
 
 
 def _format_bounds(bounds: "AuditBounds") -> str:
-    name, pruned_before, watermark = to_printable(bounds.target), bounds.pruned_before, bounds.watermark
+    name, watermark = to_printable(bounds.target.name), bounds.target.watermark
+    pruned_before = bounds.pruned_before
     if bounds.is_empty:
         reason = f"decided up to {to_text(watermark)}" if watermark else "nothing has been decided yet"
         removed = f"; rows older than {to_text(pruned_before)} may have been removed" if pruned_before else ""
@@ -212,10 +213,10 @@ def _make_summary_json(summary: "AuditSummary", notes: list[str]) -> Json:
         "summary": {
             "targets": [
                 {
-                    "target": bounds.target,
+                    "target": bounds.target.name,
                     "since": to_text(bounds.since),
                     "up_to": None if bounds.is_empty else to_text(bounds.end),
-                    "watermark": to_optional_text(bounds.watermark),
+                    "watermark": to_optional_text(bounds.target.watermark),
                     "pruned_before": to_optional_text(bounds.pruned_before),
                 }
                 for bounds in summary.bounds
