@@ -9,19 +9,7 @@ from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.versions import VersionPeriod, find_period_at, find_periods
 from scheduler.core.model import Gap, Occurrence
 from scheduler.core.occurrence_log import Step
-from scheduler.ledger.occurrence_records import (
-    AttemptRow,
-    OccurrenceRow,
-    PauseRow,
-    RecordedPolicy,
-    RunRow,
-    read_attempts,
-    read_pauses_at,
-    read_policy,
-    read_row,
-    read_runs,
-    read_steps,
-)
+from scheduler.ledger import occurrence_records
 from scheduler.ledger.targets import LedgerTarget, read_target
 from scheduler.ledger.versions import read_automation_versions, read_gaps, read_prune_limit, read_rules
 
@@ -36,12 +24,12 @@ class Evidence:
     instant: datetime
     periods: Sequence[VersionPeriod]
     evaluation: Evaluation
-    row: OccurrenceRow | None
-    attempts: Sequence[AttemptRow]
+    row: occurrence_records.OccurrenceRow | None
+    attempts: Sequence[occurrence_records.AttemptRow]
     steps: Sequence[Step]
-    runs: Sequence[RunRow]
-    pauses: Sequence[PauseRow]
-    policy: RecordedPolicy | None
+    runs: Sequence[occurrence_records.RunRow]
+    pauses: Sequence[occurrence_records.PauseRow]
+    policy: occurrence_records.RecordedPolicy | None
     recorded_target: LedgerTarget
     pruned_before: datetime | None
     gaps: Sequence[Gap]
@@ -82,7 +70,7 @@ def collect_evidence(
     """
     occurrence = Occurrence(target, automation_id, instant)
     versions = read_automation_versions(connection, target, automation_id)
-    row = read_row(connection, occurrence)
+    row = occurrence_records.read_row(connection, occurrence)
     decided_at = instant if row is None else row.claimed_at or row.finished_at
     return Evidence(
         target=target,
@@ -92,11 +80,11 @@ def collect_evidence(
         periods=find_periods(versions),
         evaluation=Evaluation(read_rules(connection, evaluator)),
         row=row,
-        attempts=[] if row is None else read_attempts(connection, row),
-        steps=[] if row is None else read_steps(connection, row),
-        runs=read_runs(connection, occurrence, row),
-        pauses=read_pauses_at(connection, occurrence),
-        policy=read_policy(connection, decided_at),
+        attempts=[] if row is None else occurrence_records.read_attempts(connection, row),
+        steps=[] if row is None else occurrence_records.read_steps(connection, row),
+        runs=occurrence_records.read_runs(connection, occurrence, row),
+        pauses=occurrence_records.read_pauses_at(connection, occurrence),
+        policy=occurrence_records.read_policy(connection, decided_at),
         recorded_target=read_target(connection, target),
         pruned_before=read_prune_limit(connection),
         gaps=read_gaps(connection, target),
