@@ -26,12 +26,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.errors import get_primary_code, is_fault, make_unavailable_error
-from scheduler.database.files import (
-    Schema,
-    connect_for_reading,
-    open_for_writing,
-    reopen_for_writing,
-)
+from scheduler.database.files import Schema, connect_for_reading, open_for_writing, reopen_for_writing
 from scheduler.database.operations import (
     Operation,
     PendingOperation,

@@ -8,6 +8,7 @@ scanned in C. A page is encoded automation by automation.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]  # what the decoder itself is made of
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the scanner of interpreters without the one in C
 from typing import Any, Final, NoReturn
@@ -36,32 +37,21 @@ class _BoundedDecoder(json.JSONDecoder):
         super().__init__(parse_constant=_refuse_constant)
         self._values = 0
         self._depth = 0
-        self.parse_array = self._parse_array
-        self.parse_object = self._parse_object
+        self.parse_array = partial(self._parse_nested, JSONArray)
+        self.parse_object = partial(self._parse_nested, JSONObject)
         self.scan_once = py_make_scanner(self)
 
-    def _parse_array(self, start: tuple[str, int], scan_once: _Scan) -> tuple[Any, int]:
-        self._descend()
-        parsed: tuple[Any, int] = JSONArray(start, self._count(scan_once))
-        self._depth -= 1
-        return parsed
-
-    def _parse_object(
-        self,
-        start: tuple[str, int],
-        strict: bool,  # noqa: FBT001
-        scan_once: _Scan,
-        *hooks: Any,
+    def _parse_nested(
+        self, parse: Callable[..., tuple[Any, int]], start: tuple[str, int], *arguments: Any
     ) -> tuple[Any, int]:
-        self._descend()
-        parsed: tuple[Any, int] = JSONObject(start, strict, self._count(scan_once), *hooks)
-        self._depth -= 1
-        return parsed
-
-    def _descend(self) -> None:
+        """Parse an array or an object. The scanner is the only function among the arguments."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+        bounded = (self._count(argument) if callable(argument) else argument for argument in arguments)
+        parsed = parse(start, *bounded)
+        self._depth -= 1
+        return parsed
 
     def _count(self, scan_once: _Scan) -> _Scan:
         def scan_next(text: str, index: int) -> tuple[Any, int]:

@@ -8,37 +8,24 @@ import asyncio
 import errno
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.localapi.runner.process import end_child
 
 
-@dataclass(frozen=True, slots=True)
 class Workspace:
     """The folder for the inputs and the results of a run; only the owner has access."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.prompt = folder / "prompt"  # the command's standard input
+        self.output = folder / "output"  # from standard output and standard error
+        self.work = folder / "work"  # the command's working directory
 
     @staticmethod
     def list_names(root: Path) -> list[str]:
         """List the names of all entries in the folder of the workspaces. Raises OSError."""
         return [entry.name for entry in root.iterdir()] if root.exists() else []
-
-    @property
-    def prompt(self) -> Path:
-        """The prompt, as the command's standard input."""
-        return self.folder / "prompt"
-
-    @property
-    def output(self) -> Path:
-        """The output of the command, from standard output and standard error."""
-        return self.folder / "output"
-
-    @property
-    def work(self) -> Path:
-        """The command's working directory."""
-        return self.folder / "work"
 
     def prepare(self, prompt: str) -> None:
         """Create the folder and write the prompt. Raises OSError.
