@@ -10,12 +10,13 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tarfile import TarInfo
 from typing import BinaryIO, Final
 
 from scheduler.cli.file_owner import act_as_owner
 from scheduler.core.errors import ConfigurationError, DatabaseRefused
 from scheduler.database import Schema
-from scheduler.database.archive import SQLITE_HEADER, Member, pack, read_members, unpack
+from scheduler.database.archive import SQLITE_HEADER, pack, read_members, unpack
 from scheduler.database.backup import (
     copy_database,
     fill_copy,
@@ -122,7 +123,7 @@ def _stage_database(file: Path, connection: sqlite3.Connection, kind: Schema, st
         copy_database(connection, into)
 
 
-def _stage_member(file: Path, content: BinaryIO, member: Member, kind: Schema, staged: Path) -> None:
+def _stage_member(file: Path, content: BinaryIO, member: TarInfo, kind: Schema, staged: Path) -> None:
     unpack(content, member, staged)
     with open_copy(staged, file) as connection:
         if _find_kind(file, connection) is not kind:

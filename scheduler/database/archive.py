@@ -8,7 +8,6 @@ restore write to another place, or read without limit.
 import os
 import tarfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -21,15 +20,6 @@ SQLITE_HEADER: Final = b"SQLite format 3\0"
 _CHUNK: Final = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Database in an archive: the position of its content, and the size of the content in bytes."""
-
-    name: str
-    offset: int
-    size: int
-
-
 def pack(part: Path, members: Sequence[tuple[str, Path]], at: datetime) -> None:
     """Write an archive of the files, in this order, each under its name. Raises OSError."""
     with part.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -40,16 +30,16 @@ def pack(part: Path, members: Sequence[tuple[str, Path]], at: datetime) -> None:
                 archive.addfile(header, content)
 
 
-def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mapping[str, Member]:
-    """Return the members of an archive by name: only databases with ``allowed`` names, each name once.
+def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mapping[str, tarfile.TarInfo]:
+    """Return the headers of an archive by name: only databases with ``allowed`` names, each name once.
 
+    Each header has the position of the content, ``offset_data``, and the size of the content in bytes.
     Raises `ConfigurationError`, naming ``path``, for any other content.
     """
     total = os.fstat(file.fileno()).st_size
-    members: dict[str, Member] = {}
+    members: dict[str, tarfile.TarInfo] = {}
     position = 0
     while (header := _read_header(file, path, position)) is not None:
-        member = Member(header.name, position + tarfile.BLOCKSIZE, header.size)
         if header.name not in allowed or header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
             names = " and ".join(sorted(allowed, reverse=True))
             raise _make_refusal(
@@ -57,30 +47,30 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
             )
         if header.name in members:
             raise _make_refusal(path, f"it holds {header.name} twice")
-        if not len(SQLITE_HEADER) <= member.size <= total - member.offset:
+        if not len(SQLITE_HEADER) <= header.size <= total - header.offset_data:
             raise _make_refusal(
                 path,
-                f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut "
+                f"{header.name} has {header.size} bytes there, and the archive {total}: it is cut "
                 "short, or wrong",
             )
-        file.seek(member.offset)
+        file.seek(header.offset_data)
         if file.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
             raise _make_refusal(path, f"its {header.name} is no SQLite database")
-        members[header.name] = member
-        position = member.offset + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        members[header.name] = header
+        position = header.offset_data + -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     if not members:
         raise _make_refusal(path, "it is empty")
     return members
 
 
-def unpack(file: BinaryIO, member: Member, into: Path) -> None:
+def unpack(file: BinaryIO, member: tarfile.TarInfo, into: Path) -> None:
     """Write a member to a new file, for its owner alone, and make the file durable.
 
     Raises OSError, also when the file exists already.
     """
     descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as content:
-        file.seek(member.offset)
+        file.seek(member.offset_data)
         left = member.size
         while left:
             chunk = file.read(min(_CHUNK, left))
@@ -100,10 +90,12 @@ def _read_header(file: BinaryIO, path: Path, position: int) -> tarfile.TarInfo |
     if block == bytes(tarfile.BLOCKSIZE):
         return None
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         other = "it is neither a database nor a tar file (decompress it first if it is compressed)"
         raise _make_refusal(path, "it is cut short, or wrong" if position else other) from None
+    header.offset_data = position + tarfile.BLOCKSIZE
+    return header
 
 
 def _make_refusal(path: Path, why: str) -> ConfigurationError:
