@@ -21,6 +21,7 @@ from scheduler.core.errors import Unreachable
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 from scheduler.database import Database
+from scheduler.localapi.early_ends import count_waiting
 from scheduler.localapi.runs import RunQueue
 
 _LOOK_INTERVAL: Final = 0.2  # seconds
@@ -72,7 +73,7 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
         return
 
     async def count_remaining() -> int:
-        waiting = await queue.count_waiting(automation_id, cancelled.up_to)
+        waiting = await database.read(count_waiting, automation_id, cancelled.up_to)
         return waiting + await queue.count_unfinished_among(cancelled.running)
 
     await _wait(count_remaining, total)

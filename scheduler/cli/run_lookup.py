@@ -21,7 +21,7 @@ from scheduler.core.instants import from_text
 from scheduler.database import Database
 from scheduler.localapi import automation_search
 from scheduler.localapi.automation_search import AutomationName
-from scheduler.localapi.runs import RunQueue
+from scheduler.localapi.runs import RunQueue, find_with_prefix
 
 _MAX_CANDIDATES: Final = 100
 """Maximum number of candidates to read."""
@@ -47,10 +47,10 @@ async def identify_run(database: Database, text: str, *, by_name: bool = False) 
     queue, whole = RunQueue(database, now), find_id(text)
     if whole is not None and (not by_name or await queue.get_run(whole)):
         return whole
-    named = partial(automation_search.find_named, text=whole or text)
-    automations = await database.browse(named) if by_name else []
+    named = automation_search.find_named
+    automations = await database.browse(named, whole or text) if by_name else []
     if (prefix := read_prefix(text)) and whole is None and not automations:
-        runs = await queue.find_with_prefix(prefix, _MAX_CANDIDATES)
+        runs = await database.browse(find_with_prefix, prefix, _MAX_CANDIDATES)
         if len(runs) > 1:
             candidates = [Candidate(run["id"], run["name"], _describe(run)) for run in runs]
             raise make_ambiguous_error(text, candidates, kind="runs")
@@ -59,7 +59,7 @@ async def identify_run(database: Database, text: str, *, by_name: bool = False) 
     if not by_name:
         advice = advise(text, (), f"{advise_run_list()}, or name an automation with --automation")
         raise AnswerIsNo(f"there is no run {text!r}; {advice}")
-    automations = automations or await database.browse(partial(_find_once_named, text=whole or text))
+    automations = automations or await database.browse(_find_once_named, whole or text)
     return await _find_newest_run(database, text, automations)
 
 

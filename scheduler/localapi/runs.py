@@ -100,17 +100,6 @@ class RunQueue:
         ((count,),) = await self._database.fetch_all(statement, json.dumps(run_ids))
         return int(count)
 
-    async def count_waiting(self, automation_id: str | None, up_to: int) -> int:
-        """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
-        return await self._database.read(early_ends.count_waiting, automation_id, up_to)
-
-    async def find_with_prefix(self, prefix: str, limit: int) -> list[dict[str, Any]]:
-        """Return id, name, status and ``created_at`` of the runs with ids that begin with a prefix."""
-        values = {"prefix": prefix, "limit": limit}
-        return await self._database.browse(
-            lambda connection: [dict(row) for row in connection.execute(_RUNS_WITH_PREFIX, values)]
-        )
-
     async def list_cancellations(self) -> list[str]:
         """Return the ids of the running runs with a cancellation."""
         rows = await self._database.fetch_all(f"SELECT id {RUNNING} AND cancelled_at IS NOT NULL")
@@ -173,10 +162,6 @@ _UNFINISHED: Final = " UNION ALL ".join(
 )
 _QUEUED_RUN: Final = f"id, automation_id, task_id, name, repository, {prompts.RUN_PROMPT}"
 """The columns of a `QueuedRun`."""
-_RUNS_WITH_PREFIX: Final = """
-    SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g'
-    ORDER BY id LIMIT :limit
-"""  # no id has a character from g on
 
 
 def _take(connection: sqlite3.Connection, command: str, oldest: str, now: str) -> QueuedRun | None:
@@ -266,6 +251,16 @@ def select_runs(
     return [_to_dict(row) for row in rows]
 
 
+def find_with_prefix(connection: sqlite3.Connection, prefix: str, limit: int) -> list[dict[str, Any]]:
+    """Return id, name, status and ``created_at`` of the runs with ids that begin with a prefix."""
+    rows = connection.execute(_RUNS_WITH_PREFIX, {"prefix": prefix, "limit": limit})
+    return [dict(row) for row in rows]
+
+
+_RUNS_WITH_PREFIX: Final = """
+    SELECT id, name, status, created_at FROM runs WHERE id >= :prefix AND id < :prefix || 'g'
+    ORDER BY id LIMIT :limit
+"""  # no id has a character from g on
 _RUN_COLUMNS: Final = (
     "id, automation_id, project_id, task_id, name, repository, status, created_at, started_at, "
     "cancelled_at, finished_at, command, "

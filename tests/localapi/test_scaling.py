@@ -34,7 +34,7 @@ class Queue:
 
     def __init__(self, database: Database, runner: asyncio.Runner) -> None:
         self.runs = RunQueue(database, lambda: NOW)
-        self._database = database
+        self.database = database
         self._runner = runner
 
     def do(self, verb: Awaitable[T]) -> T:
@@ -56,10 +56,10 @@ class Queue:
             (f"{status} {automation} {cancelled_at} {number}", automation, status, created_at, cancelled_at)
             for number in range(count)
         ]
-        self.do(self._database.write(lambda connection: connection.executemany(_INSERT, rows).rowcount))
+        self.do(self.database.write(lambda connection: connection.executemany(_INSERT, rows).rowcount))
 
     def count_steps(self, operation: Callable[[sqlite3.Connection], object]) -> int:
-        return self.do(self._database.write(lambda connection: count_steps(connection, operation)))
+        return self.do(self.database.write(lambda connection: count_steps(connection, operation)))
 
 
 @pytest.fixture
@@ -126,9 +126,9 @@ def test_cancelling_all_runs_counts_them_and_marks_those_in_progress(queue: Queu
     cancelled = queue.do(queue.runs.cancel_all("a"))
     assert (cancelled.waiting, len(cancelled.running)) == (3, 2)
     assert sorted(queue.do(queue.runs.list_cancellations())) == sorted(cancelled.running)
-    assert queue.do(queue.runs.count_waiting("a", cancelled.up_to)) == 3
+    assert queue.do(queue.database.read(early_ends.count_waiting, "a", cancelled.up_to)) == 3
     assert end_all(queue) == [(EarlyCause.CANCELLED, 3)]
-    assert queue.do(queue.runs.count_waiting("a", cancelled.up_to)) == 0
+    assert queue.do(queue.database.read(early_ends.count_waiting, "a", cancelled.up_to)) == 0
     assert queue.do(queue.runs.count_unfinished_among(cancelled.running)) == 2
 
 
