@@ -30,14 +30,6 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request with a valid key and the scope."""
-
-    request: Request
-    key: ApiKey
-
-
-@dataclass(frozen=True, slots=True)
 class EndpointResponse:
     """The answer: a status and the JSON value of the body, None for no body.
 
@@ -52,10 +44,10 @@ class EndpointResponse:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """The action of a method, and the required scope."""
+    """The action of a method, and the required scope. ``perform`` gets a valid key with the scope."""
 
     scope: Scope
-    perform: Callable[[Call], Awaitable[EndpointResponse]]
+    perform: Callable[[Request, ApiKey], Awaitable[EndpointResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class Endpoint:
         self.rate_limiter.count_request(key.id)
         if action is None:
             raise ApiError(HTTPStatus.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
-        return await action.perform(Call(request, key))
+        return await action.perform(request, key)
 
     async def _authenticate(self, request: Request) -> ApiKey:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")

@@ -16,12 +16,12 @@ from starlette.requests import Request
 
 from scheduler.localapi.http.bodies import PARSED_TYPES, parse_body, read_body
 from scheduler.localapi.http.contract import Contract
-from scheduler.localapi.http.endpoint import Action, Call, EndpointResponse
+from scheduler.localapi.http.endpoint import Action, EndpointResponse
 from scheduler.localapi.http.errors import ApiError, make_not_found_error
 from scheduler.localapi.http.long_work import LongWork
 from scheduler.localapi.http.negotiation import JSON
 from scheduler.localapi.http.paging import PageRequest
-from scheduler.localapi.keys import Scope
+from scheduler.localapi.keys import ApiKey, Scope
 from scheduler.localapi.store import AutomationJson, AutomationRef, Store, Value
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
@@ -80,10 +80,10 @@ class Views:
             },
         }
 
-    async def _list(self, call: Call) -> EndpointResponse:
-        request = call.request
+    async def _list(self, request: Request, key: ApiKey) -> EndpointResponse:
         page = PageRequest.parse(request.query_params, self.max_page)
-        rows = await self.store.read_page(_require_project(call), limit=page.limit, offset=page.offset)
+        project_id = _require_project(request, key)
+        rows = await self.store.read_page(project_id, limit=page.limit, offset=page.offset)
         url = self._make_absolute_url(request)
         body = {
             "count": rows.count,
@@ -93,35 +93,35 @@ class Views:
         }
         return EndpointResponse(HTTPStatus.OK, body, size=rows.characters)
 
-    async def _create(self, call: Call) -> EndpointResponse:
-        values = await self._read_values(call.request, self.contract.parse_new)
-        created = await self.store.create(_require_project(call), values)
+    async def _create(self, request: Request, key: ApiKey) -> EndpointResponse:
+        values = await self._read_values(request, self.contract.parse_new)
+        created = await self.store.create(_require_project(request, key), values)
         return _make_response(created, HTTPStatus.CREATED)
 
-    async def _retrieve(self, call: Call) -> EndpointResponse:
-        return _make_response(await self.store.get(_parse_automation_ref(call)))
+    async def _retrieve(self, request: Request, key: ApiKey) -> EndpointResponse:
+        return _make_response(await self.store.get(_parse_automation_ref(request, key)))
 
-    async def _update(self, call: Call) -> EndpointResponse:
-        changes = await self._read_values(call.request, self.contract.parse_changes)
-        return _make_response(await self.store.update(_parse_automation_ref(call), changes))
+    async def _update(self, request: Request, key: ApiKey) -> EndpointResponse:
+        changes = await self._read_values(request, self.contract.parse_changes)
+        return _make_response(await self.store.update(_parse_automation_ref(request, key), changes))
 
-    async def _delete(self, call: Call) -> EndpointResponse:
-        if not await self.store.delete(_parse_automation_ref(call)):
+    async def _delete(self, request: Request, key: ApiKey) -> EndpointResponse:
+        if not await self.store.delete(_parse_automation_ref(request, key)):
             raise make_not_found_error()
         self.on_delete()
         return EndpointResponse(HTTPStatus.NO_CONTENT)
 
-    async def _start_run(self, call: Call) -> EndpointResponse:
-        ref = _parse_automation_ref(call)
-        accepted = await self.store.start_run(ref, _read_idempotency_key(call.request))
+    async def _start_run(self, request: Request, key: ApiKey) -> EndpointResponse:
+        ref = _parse_automation_ref(request, key)
+        accepted = await self.store.start_run(ref, _read_idempotency_key(request))
         if accepted is None:
             raise make_not_found_error()
         if accepted.is_new:
             self.on_run()
         return _make_response(accepted.automation)
 
-    async def _read_output(self, call: Call) -> EndpointResponse:
-        body = await self.read_output(_require_project(call), _parse_id(call))
+    async def _read_output(self, request: Request, key: ApiKey) -> EndpointResponse:
+        body = await self.read_output(_require_project(request, key), _parse_id(request))
         if body is None:
             raise make_not_found_error()
         return EndpointResponse(HTTPStatus.OK, body, size=len(body["output"] or ""))
@@ -147,10 +147,10 @@ class Views:
         The fields of a POST are described to keys that may POST.
         """
 
-        async def respond(call: Call) -> EndpointResponse:
+        async def respond(_: Request, key: ApiKey) -> EndpointResponse:
             body: dict[str, Any] = {"name": name, "description": _DESCRIPTION}
             body |= {"renders": [JSON], "parses": list(PARSED_TYPES)}
-            if has_post and call.key.may(Scope.WRITE):
+            if has_post and key.may(Scope.WRITE):
                 body["actions"] = {"POST": self.contract.describe_fields()}
             return EndpointResponse(HTTPStatus.OK, body)
 
@@ -173,21 +173,21 @@ def _read_idempotency_key(request: Request) -> str | None:
     return name or None
 
 
-def _require_project(call: Call) -> int:
+def _require_project(request: Request, key: ApiKey) -> int:
     """Return the key's own project, which the path must name: a key cannot learn about other projects."""
-    named = call.request.path_params["project"]
-    if named not in {_CURRENT, str(call.key.project_id)}:
+    named = request.path_params["project"]
+    if named not in {_CURRENT, str(key.project_id)}:
         raise make_not_found_error()
-    return call.key.project_id
+    return key.project_id
 
 
-def _parse_automation_ref(call: Call) -> AutomationRef:
-    return AutomationRef(_require_project(call), _parse_id(call))
+def _parse_automation_ref(request: Request, key: ApiKey) -> AutomationRef:
+    return AutomationRef(_require_project(request, key), _parse_id(request))
 
 
-def _parse_id(call: Call) -> str:
+def _parse_id(request: Request) -> str:
     """Return the id in the path, in the form of the database."""
     try:
-        return str(uuid.UUID(call.request.path_params["id"]))
+        return str(uuid.UUID(request.path_params["id"]))
     except ValueError:
         raise make_not_found_error() from None
