@@ -70,11 +70,9 @@ def translate_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         if get_primary_code(error) in _DAMAGED:
             raise DatabaseRefused(describe_damage(path, str(error))) from error
-        raise make_unavailable_error(path, error) from error
-    except OSError as error:
         raise make_unavailable_error(path, error) from error
 
 

@@ -7,13 +7,12 @@ contract.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scheduler.localapi.http.endpoint import Action, Endpoint, make_error_response, render
@@ -29,15 +28,16 @@ _YAML: Final = "application/yaml"  # RFC 9512
 
 
 class _ExactRoute(Route):
-    """A route for exactly the path, with segments as in the framework's router: no id has a dot.
+    """A route for exactly the path, with a slash at the end and without.
 
-    With ``$``, Starlette's route also accepts a line break at the end.
+    Segments are as in the framework's router: no id has a dot. With ``$``, Starlette's route also accepts a
+    line break at the end.
     """
 
     def __init__(self, path: str, endpoint: ASGIApp) -> None:
-        super().__init__(path, endpoint)
+        super().__init__(path.rstrip("/"), endpoint)
         pattern = self.path_regex.pattern.replace("[^/]+", "[^/.]+").removesuffix("$")
-        self.path_regex = re.compile(pattern + r"\Z")
+        self.path_regex = re.compile(pattern + r"/?\Z")
 
 
 def build_app(
@@ -51,10 +51,9 @@ def build_app(
 ) -> ASGIApp:
     """Build the application. ``healthy`` returns whether each part works, ``sizes`` the parts' bytes."""
 
-    def make_routes(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
+    def make_route(route: str, actions: dict[str, Action]) -> Route:
         path = route.replace(":project_id", "{project}").replace(":id", "{id}")
-        app = Endpoint(route, actions, keys, rate_limiter, metrics, views.long_work)
-        return [_ExactRoute(path, app), _ExactRoute(path.rstrip("/"), app)]  # with the slash and without
+        return _ExactRoute(path, Endpoint(route, actions, keys, rate_limiter, metrics, views.long_work))
 
     contract = OPENAPI.read_bytes()
 
@@ -75,13 +74,12 @@ def build_app(
     async def respond_unknown_route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             metrics.count_request("unmatched", scope["method"], HTTPStatus.NOT_FOUND, 0)
-            await render(make_error_response(make_not_found_error("Endpoint not found.")), None, {})(
-                scope, receive, send
-            )
+            answer = make_error_response(make_not_found_error("Endpoint not found."))
+            await render(answer, None, {})(scope, receive, send)
 
     return Router(
         [
-            *chain.from_iterable(make_routes(*item) for item in views.make_actions().items()),
+            *(make_route(*item) for item in views.make_actions().items()),
             Route("/healthz", get_health),
             Route("/metrics", get_metrics),
             Route("/openapi.yaml", get_contract),
