@@ -436,9 +436,4 @@ EXCEPTIONS: Final = (
         f"names by a pattern; {_OWN_PROCESS}",
     ),
     Allowance("localapi.automation_search.find_named", "(SCAN automations", _OWN_PROCESS),
-    Allowance(
-        "localapi.store._find_rows",
-        "automations_in_order (project_id=?)",
-        "skips to a page in the index alone",
-    ),
 )

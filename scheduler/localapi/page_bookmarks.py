@@ -21,6 +21,10 @@ class PageBookmark(NamedTuple):
     id: str
 
 
+_START: Final = PageBookmark(0, "", "", "")
+"""The bookmark before all rows: no name is empty."""
+
+
 class PageBookmarks:
     """The bookmarks of all projects, for the newest known version of each order; for a single thread."""
 
@@ -28,21 +32,20 @@ class PageBookmarks:
         # by project: the version, and the bookmarks in order
         self._known: dict[int, tuple[int, list[PageBookmark]]] = {}
 
-    def find_before(self, project_id: int, version: int, offset: int) -> PageBookmark | None:
+    def find_before(self, project_id: int, version: int, offset: int) -> PageBookmark:
         """Find the last bookmark at an offset or before."""
         bookmarks = self._get_bookmarks(project_id, version)
-        index = bisect_right(bookmarks, offset, key=lambda bookmark: bookmark.offset)
-        return bookmarks[index - 1] if index else None
+        return bookmarks[bisect_right(bookmarks, offset, key=lambda bookmark: bookmark.offset) - 1]
 
     def keep(self, project_id: int, version: int, bookmark: PageBookmark) -> None:
         """Keep a bookmark, unless an existing bookmark is near enough."""
         last = self.find_before(project_id, version, bookmark.offset)
-        if bookmark.offset - (last.offset if last else 0) >= SPACING:
+        if bookmark.offset - last.offset >= SPACING:
             insort(self._get_bookmarks(project_id, version), bookmark)
 
     def _get_bookmarks(self, project_id: int, version: int) -> list[PageBookmark]:
         last_version, bookmarks = self._known.get(project_id, (None, []))
         if last_version != version:
-            bookmarks = []
+            bookmarks = [_START]
             self._known[project_id] = version, bookmarks
         return bookmarks

@@ -48,10 +48,12 @@ _MAX_PURGED: Final = 10
 _MAX_OFFSET: Final = 2**62  # larger numbers do not fit into SQLite's integers, and mean the same
 
 _COLUMNS: Final = ", ".join(FIELDS)
-_ORDER: Final = "name, created_at DESC, id"
-_FROM_BOOKMARK: Final = (
-    "name >= :name AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))"
-)
+_PAGE: Final = """
+    SELECT rowid FROM automations
+    WHERE project_id = :project_id AND name >= :name
+        AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))
+    ORDER BY name, created_at DESC, id LIMIT :limit OFFSET :skipped
+"""
 _WHERE_AUTOMATION: Final = "WHERE id = :id AND project_id = :project_id"
 
 
@@ -174,23 +176,11 @@ def _read_page(
 
 
 def _find_rows(
-    connection: sqlite3.Connection, project_id: int, limit: int, offset: int, bookmark: PageBookmark | None
+    connection: sqlite3.Connection, project_id: int, limit: int, offset: int, bookmark: PageBookmark
 ) -> list[int]:
     """Return the rowids of a page in order. Rows are skipped in the index, and nothing is sorted."""
-    rows = connection.execute(
-        f"""
-        SELECT rowid FROM automations
-        WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if bookmark else ""}
-        ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped
-        """,  # noqa: S608 - the names are constants
-        {
-            "project_id": project_id,
-            "limit": limit,
-            "skipped": offset - (bookmark.offset if bookmark else 0),
-            **(bookmark._asdict() if bookmark else {}),
-        },
-    )
-    return [rowid for (rowid,) in rows]
+    page = {"project_id": project_id, "limit": limit, "skipped": offset - bookmark.offset}
+    return [rowid for (rowid,) in connection.execute(_PAGE, bookmark._asdict() | page)]
 
 
 def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[AutomationJson], int]:

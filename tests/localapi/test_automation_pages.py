@@ -201,10 +201,10 @@ def test_a_row_is_remembered_only_where_none_is_near() -> None:
     for offset in (0, 999, 1000, 1500, 2100, 5000, 3500):
         known.keep(1, 7, PageBookmark(offset, "n", "c", "i"))
     found = [known.find_before(1, 7, offset) for offset in (999, 1000, 2099, 2100, 4999, 9999)]
-    assert [anchor and anchor.offset for anchor in found] == [None, 1000, 1000, 2100, 3500, 5000]
-    assert known.find_before(2, 7, 9999) is None
-    assert known.find_before(1, 8, 9999) is None, "another version"
-    assert known.find_before(1, 7, 9999) is None, "what was known of the one before is forgotten"
+    assert [anchor.offset for anchor in found] == [0, 1000, 1000, 2100, 3500, 5000]
+    assert known.find_before(2, 7, 9999).offset == 0
+    assert known.find_before(1, 8, 9999).offset == 0, "another version"
+    assert known.find_before(1, 7, 9999).offset == 0, "what was known of the one before is forgotten"
 
 
 def test_behind_a_proxy_links_lead_to_where_clients_reach_it(tmp_path: Path) -> None:

@@ -121,8 +121,6 @@ class Retention:
     async def _measure(self, run_ids: Sequence[str]) -> None:
         """Measure the folders of these runs, within a time limit. `_remove_old` measures the others later."""
         existing = await self._find_existing(run_ids)
-        if not existing:
-            return
         sizes = await measure(self._config.folder, existing, _MEASURE_TIMEOUT)
         for run_id, size in sizes.items():
             self._note_size(run_id, size)
