@@ -232,11 +232,9 @@ def select_runs(
 ) -> list[dict[str, Any]]:
     """Return the newest runs, see `RunQueue.list_runs`."""
     automation_id = find_id(automation)
-    conditions = ["true"]
+    conditions = ["status = coalesce(:status, status)"]
     if automation is not None:
         conditions.append("automation_id = :automation_id" if automation_id else _AUTOMATION_CONDITION)
-    if status is not None:
-        conditions.append("status = :status")
     rows = connection.execute(
         f"SELECT {_RUN_COLUMNS} FROM runs "  # noqa: S608 -- constants
         f"WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit",
