@@ -92,11 +92,9 @@ class _Execution:
         end = await self._run_to_end(command, self.environment, timeout, "the command", prompt)
         if isinstance(end, RunResult):
             return end
-        hint = (
-            await self._explain_in_thread(explain_line_end, command[0])
-            if run_results.may_be_line_end(end)
-            else None
-        )
+        hint = None
+        if run_results.may_be_line_end(end):
+            hint = await self._explain_in_thread(explain_line_end, command[0])
         return run_results.judge_command(end, timeout, self.output.tail, hint)
 
     async def _run_to_end(
