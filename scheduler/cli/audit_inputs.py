@@ -45,7 +45,8 @@ def compare_with_api(
         names = audit.list_names(known.name)
         shown = [automation for automation in _list_newest_runs(snapshot) if automation.id in names]
         with open_read_only(path) as connection:
-            recorded = find_known_runs(connection, known.name, [str(each.run_id) for each in shown])
+            runs = [str(automation.run_id) for automation in shown]
+            recorded = find_known_runs(connection, known.name, runs)
         compared = f"{len(shown):,} of which {'was' if len(shown) == 1 else 'were'} compared"
         notes.append(f"target {known.name}: the API was asked for the newest runs, {compared}")
         for finding in find_unknown_runs(known.name, shown, recorded, known.snapshot_at):
