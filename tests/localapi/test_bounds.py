@@ -135,9 +135,11 @@ def test_a_page_that_is_larger_than_usual_is_read_where_no_other_request_waits(
         for name in ("read", "browse"):
             method = getattr(Database, name)
 
-            def note(self: Database, query: Any, name: str = name, method: Any = method) -> Any:
+            def note(
+                self: Database, *arguments: Any, name: str = name, method: Any = method, **keywords: Any
+            ) -> Any:
                 used.append(name)
-                return method(self, query)
+                return method(self, *arguments, **keywords)
 
             monkeypatch.setattr(Database, name, note)
         assert (await served.client.get(COLLECTION, params={"limit": limit})).json()["count"] == 1

@@ -43,7 +43,7 @@ _MEASURE_TIMEOUT: Final = 60.0
 """Seconds for one measurement of the folders of runs."""
 
 _WITH_IDS: Final = "WHERE id IN (SELECT value FROM json_each(?))"
-_SLICE_AFTER: Final = f"WHERE sequence > ? ORDER BY sequence LIMIT {_SLICE}"  # in the order of acceptance
+_SLICE_AFTER: Final = "WHERE sequence > ? ORDER BY sequence LIMIT ?"  # in the order of acceptance
 
 _log = structlog.get_logger(__name__)
 
@@ -189,7 +189,7 @@ class Retention:
         # Runs are accepted in the order of their rows, so the slices end at the first run that is not old.
         before, sequence, more = self._compute_cutoff(self._config.row_retention), 0, True
         while more:
-            rows = await self._database.read_in_background(_read_rows, _SLICE_AFTER, sequence)
+            rows = await self._database.read_in_background(_read_rows, _SLICE_AFTER, sequence, _SLICE)
             ended_rows = [row for row in rows if row.finished_at and row.finished_at <= before]
             if old := [row for row in ended_rows if row.id not in with_folder]:
                 await self._database.write(_remove_runs, old)
