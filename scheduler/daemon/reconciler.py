@@ -98,7 +98,7 @@ class Reconciler:
         """
         unknown = self._adjust_to_clock(unknown)
         finding = reconcile(unknown, by.newest, by.earlier, margin=by.margin, taken=self._cache.is_taken)
-        return unknown.ended <= by.earlier.begun and finding is ReconcileResult.NOTHING_STARTED
+        return unknown.ended <= by.earlier.read_at and finding is ReconcileResult.NOTHING_STARTED
 
     def find_late_run(self, automation_id: str, unstarted: UnknownAttempt) -> Run | None:
         """Return the run that appeared late, after the attempt was resolved as not started.
@@ -155,4 +155,4 @@ class Reconciler:
 
 
 def _make_run(automation_id: str, reading: RunReading) -> Run:
-    return Run(reading.run_id or "", automation_id, reading.run_at, RunStatus.RUNNING)
+    return Run(reading.run_id or "", automation_id, reading.run_began_by_api, RunStatus.RUNNING)
