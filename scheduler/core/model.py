@@ -5,8 +5,8 @@ All values are frozen and have no behavior beyond their own meaning. Instants ar
 
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -480,3 +480,19 @@ class DefinitionVersion:
     effective_from: datetime
     observed_at: datetime
     invalid: str | None = None  # why the definition cannot be evaluated
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotUpdate:
+    """The changes of a snapshot: definition versions, changed automations, and ids of removed automations.
+
+    ``unseen``: since when automations are not shown; None for automations that are shown again. ``whole`` is
+    False for a part that other parts follow. Each part holds all changes of its automations.
+    """
+
+    at: datetime
+    versions: Sequence[DefinitionVersion]
+    changed: Sequence[Automation] = ()
+    removed: Collection[str] = ()
+    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
+    whole: bool = True

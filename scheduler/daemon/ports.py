@@ -5,7 +5,6 @@ The implementations live in `upstream`, `ledger` and `scheduler.clock`.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Protocol
 
 from scheduler.core.backfill import FireRequest, Reopening
@@ -16,7 +15,6 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
-    DefinitionVersion,
     Gap,
     Occurrence,
     OpenOccurrence,
@@ -25,6 +23,7 @@ from scheduler.core.model import (
     Skip,
     SkippedSpan,
     Snapshot,
+    SnapshotUpdate,
     State,
 )
 from scheduler.core.occurrence_log import Step
@@ -119,23 +118,12 @@ class Ledger(Protocol):
         Return the recorded state of the target. Raises `TargetMismatch`.
         """
 
-    async def record_snapshot(
-        self,
-        target: str,
-        snapshot_at: datetime,
-        versions: Sequence[DefinitionVersion],
-        changed: Sequence[Automation],
-        removed: Collection[str],
-        *,
-        unseen: Mapping[str, datetime | None] = MappingProxyType({}),
-        whole: bool = True,
-    ) -> None:
+    async def record_snapshot(self, target: str, update: SnapshotUpdate) -> None:
         """Record the changes of a snapshot.
 
         The watermark goes back to the earliest ``effective_from``, so that no implied occurrence is missed.
-        ``unseen`` maps automations to the instant since which the list does not show them; None when shown
-        again. ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its
-        last part.
+        While more of the snapshot follows, the snapshot does not count as taken: it counts with its last
+        part.
         """
 
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:

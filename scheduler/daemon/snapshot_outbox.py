@@ -8,11 +8,10 @@ plan may use only recorded definition versions. Otherwise nobody could explain t
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
-from scheduler.core.model import Automation, DefinitionVersion, Snapshot
+from scheduler.core.model import DefinitionVersion, Snapshot, SnapshotUpdate
 from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon.context import Context
 
@@ -22,55 +21,11 @@ _MOST_AT_ONCE: Final = 5_000
 """Number of automations in one transaction: 0.1 to 0.2 s, for which a due claim may have to wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class _SnapshotUpdate:
-    """Update for the ledger, from a snapshot or from a reload of the snapshot's automations.
+_Item = SnapshotUpdate | datetime
+"""Update for the ledger, or the instant to which the clock stepped back.
 
-    ``whole`` is False when more of the snapshot follows.
-    """
-
-    at: datetime
-    versions: Sequence[DefinitionVersion]
-    changed: Sequence[Automation]
-    removed: Sequence[str]
-    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
-    whole: bool = True
-
-    def divide(self) -> "Iterator[_SnapshotUpdate]":
-        """Yield parts of at most `_MOST_AT_ONCE` automations. Only the last part is whole.
-
-        Each part contains all changes of its automations. The parts are in the order of automation ids:
-        neighbours in a part are neighbours in the tables, so that a part writes few pages.
-        """
-        automation_ids = {
-            *(version.automation_id for version in self.versions),
-            *(automation.id for automation in self.changed),
-            *self.unseen,
-        }
-        part_of = {
-            automation_id: place // _MOST_AT_ONCE
-            for place, automation_id in enumerate(sorted(automation_ids))
-        }
-        versions = _group(self.versions, lambda version: part_of[version.automation_id])
-        changed = _group(self.changed, lambda automation: part_of[automation.id])
-        removed = _group(self.removed, lambda automation_id: part_of[automation_id])
-        unseen = _group(self.unseen.items(), lambda item: part_of[item[0]])
-        last = max(part_of.values(), default=0)
-        for part in range(last + 1):
-            whole = self.whole and part == last
-            yield _SnapshotUpdate(
-                self.at, versions[part], changed[part], removed[part], dict(unseen[part]), whole
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class _ClockReturn:
-    """Clock step back to ``now``.
-
-    Earlier items with instants after ``now`` come from a clock that was ahead.
-    """
-
-    now: datetime
+Earlier items with instants after this instant come from a clock that was ahead.
+"""
 
 
 class SnapshotOutbox:
@@ -78,13 +33,13 @@ class SnapshotOutbox:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._items: deque[_SnapshotUpdate | _ClockReturn] = deque()
+        self._items: deque[_Item] = deque()
         self._write_lock = asyncio.Lock()
 
     @property
     def is_behind(self) -> bool:
         """Whether a prerequisite of plans is not durable yet: a definition version or a clock step back."""
-        return any(isinstance(each, _ClockReturn) or each.versions for each in self._items)
+        return any(isinstance(each, datetime) or each.versions for each in self._items)
 
     def add(self, snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool = True) -> None:
         """Add the changes of a snapshot. ``whole`` is False when the rest of the snapshot is added later.
@@ -94,7 +49,7 @@ class SnapshotOutbox:
         """
         while len(self._items) > 1 and _is_empty(self._items[-1]):
             self._items.pop()
-        self._items.extend(_make_update(snapshot, changes, whole=whole).divide())
+        self._items.extend(_divide(_make_update(snapshot, changes, whole=whole)))
 
     def revise(self, versions: Sequence[DefinitionVersion], snapshot_at: datetime | None) -> None:
         """Add versions that follow from other settings or zone data.
@@ -103,7 +58,7 @@ class SnapshotOutbox:
         nothing is added.
         """
         if versions and snapshot_at is not None:
-            self._items.extend(_SnapshotUpdate(snapshot_at, versions, [], []).divide())
+            self._items.extend(_divide(SnapshotUpdate(snapshot_at, versions)))
 
     def remove(self, version: DefinitionVersion, snapshot_at: datetime | None) -> None:
         """Add the removal of an automation whose GET answered 404.
@@ -111,11 +66,11 @@ class SnapshotOutbox:
         The newest snapshot is still the snapshot of ``snapshot_at``.
         """
         if snapshot_at is not None:
-            self._items.append(_SnapshotUpdate(snapshot_at, [version], [], [version.automation_id]))
+            self._items.append(SnapshotUpdate(snapshot_at, [version], removed=[version.automation_id]))
 
     def add_rewind(self, now: datetime) -> None:
         """Add a clock step back to ``now``."""
-        self._items.append(_ClockReturn(now))
+        self._items.append(now)
 
     async def write_prerequisites(self) -> None:
         """Make durable all prerequisites of plans. Raises `LedgerUnavailable`."""
@@ -132,20 +87,38 @@ class SnapshotOutbox:
                 await self._write_item(self._items[0])
                 self._items.popleft()
 
-    async def _write_item(self, item: _SnapshotUpdate | _ClockReturn) -> None:
+    async def _write_item(self, item: _Item) -> None:
         ledger, target = self._context.ledger, self._context.target
-        if isinstance(item, _ClockReturn):
-            await ledger.rewind(target, item.now)
+        if isinstance(item, datetime):
+            await ledger.rewind(target, item)
         else:
-            await ledger.record_snapshot(
-                target,
-                item.at,
-                item.versions,
-                item.changed,
-                item.removed,
-                unseen=item.unseen,
-                whole=item.whole,
-            )
+            await ledger.record_snapshot(target, item)
+
+
+def _divide(update: SnapshotUpdate) -> Iterator[SnapshotUpdate]:
+    """Yield parts of at most `_MOST_AT_ONCE` automations. Only the last part is whole.
+
+    Each part contains all changes of its automations. The parts are in the order of automation ids:
+    neighbours in a part are neighbours in the tables, so that a part writes few pages.
+    """
+    automation_ids = {
+        *(version.automation_id for version in update.versions),
+        *(automation.id for automation in update.changed),
+        *update.unseen,
+    }
+    part_of = {
+        automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(sorted(automation_ids))
+    }
+    versions = _group(update.versions, lambda version: part_of[version.automation_id])
+    changed = _group(update.changed, lambda automation: part_of[automation.id])
+    removed = _group(update.removed, lambda automation_id: part_of[automation_id])
+    unseen = _group(update.unseen.items(), lambda item: part_of[item[0]])
+    last = max(part_of.values(), default=0)
+    for part in range(last + 1):
+        whole = update.whole and part == last
+        yield SnapshotUpdate(
+            update.at, versions[part], changed[part], removed[part], dict(unseen[part]), whole
+        )
 
 
 def _group(items: Iterable[_T], find_part: Callable[[_T], int]) -> Mapping[int, list[_T]]:
@@ -155,19 +128,17 @@ def _group(items: Iterable[_T], find_part: Callable[[_T], int]) -> Mapping[int, 
     return parts
 
 
-def _is_empty(item: _SnapshotUpdate | _ClockReturn) -> bool:
+def _is_empty(item: _Item) -> bool:
     """Return whether an item is a whole snapshot without a change."""
     return (
-        isinstance(item, _SnapshotUpdate)
-        and item.whole
-        and not (item.versions or item.changed or item.unseen)
+        isinstance(item, SnapshotUpdate) and item.whole and not (item.versions or item.changed or item.unseen)
     )
 
 
-def _make_update(snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool) -> _SnapshotUpdate:
+def _make_update(snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool) -> SnapshotUpdate:
     added = (version.automation_id for version in changes.added)
     fresh = [snapshot.automations[each] for each in added if each in snapshot.automations]
-    return _SnapshotUpdate(
+    return SnapshotUpdate(
         snapshot.begun_at,
         [*changes.added, *changes.changed, *changes.removed],
         [*changes.updated, *fresh],

@@ -13,6 +13,7 @@ from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.ledger import steps
+from scheduler.ledger.rows import make_parser, parse_rows
 from scheduler.ledger.spans import decode_intervals, encode_intervals, take_out
 from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
 
@@ -74,21 +75,20 @@ _ANY_REQUEST: Final = (
 
 def read_requests(connection: sqlite3.Connection, target: str) -> list[FireRequest]:
     """Read the waiting requests of a target, the oldest first."""
-    return [_parse_request(row) for row in connection.execute(_REQUESTS, (target,))]
+    rows = connection.execute(_REQUESTS, (target,))
+    return parse_rows(FireRequest, rows, occurrence=make_parser(Occurrence, rows), instants=_parse_instants)
 
 
 _REQUESTS: Final = """
-    SELECT * FROM fire_request INDEXED BY fire_request_waiting WHERE target = ? AND refused IS NULL
-    ORDER BY requested_at, scheduled_for
+    SELECT *, requested_at AS at FROM fire_request INDEXED BY fire_request_waiting
+    WHERE target = ? AND refused IS NULL ORDER BY requested_at, scheduled_for
 """
 
 
-def _parse_request(row: sqlite3.Row) -> FireRequest:
-    occurrence = Occurrence(row["target"], row["automation_id"], from_text(row["scheduled_for"]))
-    instants = (
+def _parse_instants(row: sqlite3.Row) -> tuple[datetime, ...]:
+    return (
         () if row["intervals"] is None else tuple(decode_intervals(from_text(row["span"]), row["intervals"]))
     )
-    return FireRequest(occurrence, from_text(row["requested_at"]), row["by"], instants)
 
 
 def refuse(connection: sqlite3.Connection, request: FireRequest, why: str) -> None:

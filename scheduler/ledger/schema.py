@@ -169,6 +169,20 @@ _FIRST: Final = (
 )
 
 
+_STEP: Final = """
+    CREATE TABLE step (              -- what the attempts of an occurrence do not tell
+        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
+        at TEXT NOT NULL,
+        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held',
+            'throttled', 'back_off',
+            'budget', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
+        until TEXT,                  -- NULL for what happened at one instant
+        detail TEXT,
+        "by" TEXT,                   -- whoever asked for it
+        PRIMARY KEY (occurrence_id, at, cause)
+    ) STRICT, WITHOUT ROWID
+    """
+
 _SECOND: Final = (
     # a comment in the statement would hide the text that SQLite appends
     "ALTER TABLE attempt ADD COLUMN clock_offset REAL",
@@ -193,19 +207,7 @@ _SECOND: Final = (
     ) STRICT
     """,
     "CREATE INDEX past_pause_by_automation ON past_pause (target, automation_id, until)",
-    """
-    CREATE TABLE step (              -- what the attempts of an occurrence do not tell
-        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
-        at TEXT NOT NULL,
-        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held',
-            'throttled', 'back_off',
-            'budget', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
-        until TEXT,                  -- NULL for what happened at one instant
-        detail TEXT,
-        "by" TEXT,                   -- whoever asked for it
-        PRIMARY KEY (occurrence_id, at, cause)
-    ) STRICT, WITHOUT ROWID
-    """,
+    _STEP,
     """
     CREATE TABLE fire_request (      -- written by `scheduler fire`, and gone when it has been taken up
         target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
@@ -284,19 +286,7 @@ _GAPS: Final = (
 # SQLite cannot change a CHECK. So the table is created again with one more cause: `in_flight`.
 _CAUSES: Final = (
     "ALTER TABLE step RENAME TO step_before",
-    """
-    CREATE TABLE step (              -- what the attempts of an occurrence do not tell
-        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
-        at TEXT NOT NULL,
-        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held',
-            'throttled', 'back_off',
-            'budget', 'in_flight', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
-        until TEXT,                  -- NULL for what happened at one instant
-        detail TEXT,
-        "by" TEXT,                   -- whoever asked for it
-        PRIMARY KEY (occurrence_id, at, cause)
-    ) STRICT, WITHOUT ROWID
-    """,
+    _STEP.replace("'reading'", "'in_flight', 'reading'"),
     'INSERT INTO step SELECT occurrence_id, at, cause, until, detail, "by" FROM step_before',
     "DROP TABLE step_before",
 )

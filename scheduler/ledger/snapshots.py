@@ -3,11 +3,10 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.instants import from_optional_text, from_text, to_optional_text
+from scheduler.core.instants import from_text, to_optional_text
 from scheduler.core.model import (
     NO_DEFINITION,
     Automation,
@@ -15,6 +14,7 @@ from scheduler.core.model import (
     Run,
     RunOrigin,
     RunStatus,
+    SnapshotUpdate,
 )
 from scheduler.core.recorded_state import (
     EndedVersion,
@@ -24,7 +24,7 @@ from scheduler.core.recorded_state import (
     Removal,
 )
 from scheduler.ledger.operator_requests import attribute_manual_runs, find_manual_run
-from scheduler.ledger.rows import parse_rows
+from scheduler.ledger.rows import make_parser, parse_rows
 from scheduler.ledger.sql_batch import (
     Contradiction,
     Value,
@@ -54,15 +54,13 @@ def read_target_state(connection: sqlite3.Connection, target: str) -> RecordedTa
     """Read the target as last recorded, without its removed automations."""
     known = read_target(connection, target)
     recall_since = None if known.snapshot_at is None else known.snapshot_at - _REMOVAL_RECALL
+    automations = connection.execute(_SELECT_AUTOMATIONS, (target,))
     ended = connection.execute(_SELECT_ENDED, (target, to_optional_text(known.watermark)))
     return RecordedTargetState(
         known.snapshot_at,
         known.watermark,
-        {
-            row["automation_id"]: _parse_automation(row)
-            for row in connection.execute(_SELECT_AUTOMATIONS, (target,))
-        },
-        tuple(_parse_ended_version(row) for row in ended),
+        {recorded.automation.id: recorded for recorded in _parse_automations(automations)},
+        tuple(_parse_ended(ended)),
         tuple(read_gaps(connection, target)),
         _read_recent_removals(connection, target, recall_since),
         known.throttle,
@@ -77,7 +75,12 @@ def _read_recent_removals(
     return tuple(parse_rows(Removal, rows))
 
 
-_SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
+_SELECT_AUTOMATIONS: Final = """
+    SELECT automation_id AS id, iif(cron_expression IS NULL, invalid, NULL) AS broken,
+        iif(cron_expression IS NULL, NULL, invalid) AS invalid, name, cron_expression, timezone, enabled,
+        effective_from, updated_at, run_id, run_at, run_status, run_error, unseen_since
+    FROM automation WHERE target = ? AND removed_at IS NULL
+"""
 
 _SELECT_REMOVALS: Final = """
     SELECT (
@@ -101,37 +104,16 @@ _SELECT_ENDED: Final = """
 """
 
 
-def _parse_ended_version(row: sqlite3.Row) -> EndedVersion:
-    version = DefinitionVersion(
-        row["automation_id"],
-        row["name"],
-        parse_definition(row),
-        from_text(row["effective_from"]),
-        from_text(row["observed_at"]),
-    )
-    return EndedVersion(version, from_text(row["until"]))
+def _parse_ended(rows: sqlite3.Cursor) -> list[EndedVersion]:
+    parse_version = make_parser(DefinitionVersion, rows, definition=parse_definition)
+    return parse_rows(EndedVersion, rows, version=parse_version)
 
 
-def _parse_automation(row: sqlite3.Row) -> RecordedAutomation:
-    definition, why = parse_definition(row), row["invalid"]
-    automation = Automation(
-        id=row["automation_id"],
-        name=row["name"],
-        definition=definition or NO_DEFINITION,
-        updated_at=from_optional_text(row["updated_at"]),
-        run_id=row["run_id"],
-        run_at=from_optional_text(row["run_at"]),
-        run_status=row["run_status"],
-        run_error=row["run_error"],
+def _parse_automations(rows: sqlite3.Cursor) -> list[RecordedAutomation]:
+    parse_automation = make_parser(
+        Automation, rows, definition=lambda row: parse_definition(row) or NO_DEFINITION
     )
-    broken, invalid = (why, None) if definition is None else (None, why)
-    return RecordedAutomation(
-        automation,
-        from_text(row["effective_from"]),
-        broken,
-        invalid,
-        from_optional_text(row["unseen_since"]),
-    )
+    return parse_rows(RecordedAutomation, rows, automation=parse_automation)
 
 
 # ---------------------------------------------------------------- snapshots
@@ -194,25 +176,8 @@ _SEE: Final = """
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotUpdate:
-    """The changes of a snapshot: definition versions, changed automations, and ids of removed automations.
-
-    ``unseen``: since when automations are not shown; None for automations that are shown again. ``whole`` is
-    False for a part that other parts follow. Each part holds all changes of its automations.
-    """
-
-    target: str
-    at: datetime
-    versions: Sequence[DefinitionVersion]
-    changed: Sequence[Automation]
-    removed: frozenset[str]
-    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
-    whole: bool = True
-
-
 def record_snapshot(
-    connection: sqlite3.Connection, seen: SnapshotUpdate, evaluated_by: tuple[str, str]
+    connection: sqlite3.Connection, target: str, seen: SnapshotUpdate, evaluated_by: tuple[str, str]
 ) -> None:
     """Record the changes of a snapshot. Without changes, only the target's row is written.
 
@@ -222,22 +187,21 @@ def record_snapshot(
     of croniter and of the zone data.
     """
     earliest = min((version.effective_from for version in seen.versions), default=seen.at)
-    if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), seen.target, seen.whole)).rowcount != 1:
-        raise Contradiction(f"the target {seen.target!r} was never bound")
+    if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), target, seen.whole)).rowcount != 1:
+        raise Contradiction(f"the target {target!r} was never bound")
     if seen.versions:
-        rows = pack_rows([_make_version_row(version, seen.removed) for version in seen.versions])
-        connection.execute(_INSERT_VERSIONS, (rows, seen.target, *evaluated_by))
-        connection.execute(_TAKE_VERSIONS, (rows, seen.target))
+        removed = frozenset(seen.removed)
+        rows = pack_rows([_make_version_row(version, removed) for version in seen.versions])
+        connection.execute(_INSERT_VERSIONS, (rows, target, *evaluated_by))
+        connection.execute(_TAKE_VERSIONS, (rows, target))
     if seen.changed:
-        rows = pack_rows([_make_automation_row(seen.target, automation) for automation in seen.changed])
+        rows = pack_rows([_make_automation_row(target, automation) for automation in seen.changed])
         connection.execute(_TAKE_CHANGES, (rows,))
     if seen.unseen:
-        rows = pack_rows(
-            [(seen.target, automation_id, since) for automation_id, since in seen.unseen.items()]
-        )
+        rows = pack_rows([(target, automation_id, since) for automation_id, since in seen.unseen.items()])
         connection.execute(_TAKE_UNSEEN, (rows,))
     if seen.removed:
-        connection.execute(_REMOVE, (json.dumps(list(seen.removed)), to_text(seen.at), seen.target))
+        connection.execute(_REMOVE, (json.dumps(list(seen.removed)), to_text(seen.at), target))
 
 
 def _make_version_row(version: DefinitionVersion, removed: frozenset[str]) -> tuple[Value, ...]:

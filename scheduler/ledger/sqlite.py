@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from types import MappingProxyType
 from typing import Final
 
 from scheduler.core.backfill import FireRequest, Reopening
@@ -18,10 +17,8 @@ from scheduler.core.model import (
     Attempt,
     AttemptEnd,
     AttemptResult,
-    Automation,
     Claim,
     Conclusion,
-    DefinitionVersion,
     Gap,
     Occurrence,
     OpenOccurrence,
@@ -29,6 +26,7 @@ from scheduler.core.model import (
     RunOrigin,
     Skip,
     SkippedSpan,
+    SnapshotUpdate,
     State,
 )
 from scheduler.core.occurrence_log import Step
@@ -37,6 +35,7 @@ from scheduler.database import Database
 from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots, targets
 from scheduler.ledger import unattributed_runs as notes
 from scheduler.ledger.claims import ClaimPlan, claim, find_missing
+from scheduler.ledger.rows import make_parser, parse_rows
 from scheduler.ledger.sql_batch import to_identity
 from scheduler.ledger.steps import record
 
@@ -64,23 +63,11 @@ class SqliteLedger:
         await self.database.write(lambda connection: targets.bind(connection, target, url, project_id))
         return await self.database.read(lambda connection: snapshots.read_target_state(connection, target))
 
-    async def record_snapshot(
-        self,
-        target: str,
-        snapshot_at: datetime,
-        versions: Sequence[DefinitionVersion],
-        changed: Sequence[Automation],
-        removed: Collection[str],
-        *,
-        unseen: Mapping[str, datetime | None] = MappingProxyType({}),
-        whole: bool = True,
-    ) -> None:
+    async def record_snapshot(self, target: str, update: SnapshotUpdate) -> None:
         """See `snapshots.record_snapshot`."""
-        sighting = snapshots.SnapshotUpdate(
-            target, snapshot_at, versions, changed, frozenset(removed), unseen, whole
-        )
+        evaluated_by = (self.croniter, self.tzdata)
         await self.database.write(
-            lambda connection: snapshots.record_snapshot(connection, sighting, (self.croniter, self.tzdata))
+            lambda connection: snapshots.record_snapshot(connection, target, update, evaluated_by)
         )
 
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
@@ -278,28 +265,24 @@ _SELECT_OPEN_ONE: Final = f"{_OPEN_ONES} AND occurrence.automation_id = ?2 AND o
 
 
 def _read_open(connection: sqlite3.Connection, target: str, before: str | None) -> list[OpenOccurrence]:
-    return [_parse_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))]
+    return _parse_open(connection.execute(_SELECT_OPEN, (target, before)))
 
 
 def _read_open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:
     cursor = connection.cursor()
     cursor.row_factory = sqlite3.Row  # the writer's connection returns plain tuples
-    return _parse_open(cursor.execute(_SELECT_OPEN_ONE, to_identity(occurrence)).fetchone())
+    (reopened,) = _parse_open(cursor.execute(_SELECT_OPEN_ONE, to_identity(occurrence)))
+    return reopened
 
 
-def _parse_open(row: sqlite3.Row) -> OpenOccurrence:
-    return OpenOccurrence(
-        occurrence=Occurrence(row["target"], row["automation_id"], from_text(row["scheduled_for"])),
-        name=row["name"],
-        due=from_text(row["due"]),
-        deadline=from_text(row["deadline"]),
-        claimed_at=from_text(row["claimed_at"]),
-        state=State(row["state"]),
-        attempt=_parse_attempt(row),
-        first_in_doubt=_parse_attempt(row, "first_"),
-        end=None if row["result"] is None else _parse_end(row),
-        maybe_sent=bool(row["maybe_sent"]),
-        asked_at=from_optional_text(row["asked_at"]),
+def _parse_open(rows: sqlite3.Cursor) -> list[OpenOccurrence]:
+    return parse_rows(
+        OpenOccurrence,
+        rows,
+        occurrence=make_parser(Occurrence, rows),
+        attempt=_parse_attempt,
+        first_in_doubt=partial(_parse_attempt, prefix="first_"),
+        end=_parse_end,
     )
 
 
@@ -309,7 +292,9 @@ def _parse_attempt(row: sqlite3.Row, prefix: str = "") -> Attempt | None:
     return None if number is None else Attempt(number, from_text(written_at), baseline, clock_offset)
 
 
-def _parse_end(row: sqlite3.Row) -> AttemptEnd:
+def _parse_end(row: sqlite3.Row) -> AttemptEnd | None:
+    if row["result"] is None:
+        return None
     return AttemptEnd(
         number=row["number"],
         result=AttemptResult(row["result"]),

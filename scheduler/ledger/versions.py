@@ -13,26 +13,20 @@ from typing import Final, cast
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import GapPolicy, RepeatPolicy, Schedule
 from scheduler.core.instants import BEGINNING_OF_TIME, from_text, to_text, to_text_seconds
-from scheduler.core.model import Definition, Gap
+from scheduler.core.model import Definition, DefinitionVersion, Gap
 from scheduler.ledger.rows import parse_rows
 
 Transition = tuple[datetime, datetime]
 """A stretch of time, exclusive begin and inclusive end, decided by the rules before or after a change."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedVersion:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedVersion(DefinitionVersion):
     """A definition version on record.
 
     ``definition`` is None when the automation was removed, or so broken that no definition could be read.
     """
 
-    automation_id: str
-    name: str
-    definition: Definition | None
-    effective_from: datetime
-    observed_at: datetime
-    invalid: str | None
     removed: bool
     croniter: str
     tzdata: str
@@ -89,7 +83,7 @@ class EvaluationRules:
 def read_versions(connection: sqlite3.Connection, target: str) -> list[RecordedVersion]:
     """Read every definition version of a target, in the order of recording."""
     select = "SELECT * FROM definition WHERE target = ? ORDER BY id"
-    return [_parse_version(row) for row in connection.execute(select, (target,))]
+    return _parse_versions(connection.execute(select, (target,)))
 
 
 def read_automation_versions(
@@ -97,7 +91,11 @@ def read_automation_versions(
 ) -> list[RecordedVersion]:
     """Read every definition version of one automation, in the order of recording."""
     select = "SELECT * FROM definition WHERE target = ? AND automation_id = ? ORDER BY id"
-    return [_parse_version(row) for row in connection.execute(select, (target, automation_id))]
+    return _parse_versions(connection.execute(select, (target, automation_id)))
+
+
+def _parse_versions(rows: sqlite3.Cursor) -> list[RecordedVersion]:
+    return parse_rows(RecordedVersion, rows, definition=parse_definition)
 
 
 def parse_definition(row: sqlite3.Row) -> Definition | None:
@@ -105,20 +103,6 @@ def parse_definition(row: sqlite3.Row) -> Definition | None:
     if row["cron_expression"] is None:
         return None
     return Definition(row["cron_expression"], row["timezone"], bool(row["enabled"]))
-
-
-def _parse_version(row: sqlite3.Row) -> RecordedVersion:
-    return RecordedVersion(
-        row["automation_id"],
-        row["name"],
-        parse_definition(row),
-        from_text(row["effective_from"]),
-        from_text(row["observed_at"]),
-        row["invalid"],
-        bool(row["removed"]),
-        row["croniter"],
-        row["tzdata"],
-    )
 
 
 def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> list[EvaluationRules]:

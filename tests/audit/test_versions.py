@@ -17,7 +17,10 @@ def at(minutes: float) -> datetime:
 def version(effective_from: float, observed_at: float) -> RecordedVersion:
     definition = Definition("* * * * *", "UTC", enabled=True)
     return RecordedVersion(
-        "a", "nightly", definition, at(effective_from), at(observed_at), None, False, "6.0", "2026f"
+        *("a", "nightly", definition, at(effective_from), at(observed_at)),
+        removed=False,
+        croniter="6.0",
+        tzdata="2026f",
     )
 
 

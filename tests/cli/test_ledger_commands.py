@@ -13,7 +13,7 @@ import pytest
 
 from scheduler.cli.next_steps import describe_first_fire
 from scheduler.cli.times import format_machine_and_utc, format_timedelta
-from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus
+from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus, SnapshotUpdate
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import read_pauses
 from scheduler.ledger.schema import open_for_reading
@@ -66,7 +66,9 @@ def _fill(on: Stand) -> None:
         Automation(OFF, "off", Definition("0 3 * * *", "UTC", enabled=False)),
         Automation(BROKEN, "broken", Definition("61 * * * *", "UTC", enabled=True)),
     ]
-    on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each) for each in known], known, []))
+    on.do(
+        on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each) for each in known], known, []))
+    )
     claims = [claim(1, first=attempt()), claim(2), claim(4, HOURLY, name="hourly", first=attempt())]
     on.do(on.ledger.claim(MAIN, claims, [skip(3, 4, 5, 6)], at(8)))
     for done, run_id in ((occurrence(1), "run-1"), (occurrence(4, HOURLY), "run-4")):

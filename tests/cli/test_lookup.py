@@ -14,7 +14,7 @@ from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.lookup import LEAST_PREFIX, find_near
 from scheduler.cli.target_api import find_document
 from scheduler.core.cron.zones import find_similar_names as find_near_zone
-from scheduler.core.model import Automation, Definition
+from scheduler.core.model import Automation, Definition, SnapshotUpdate
 from tests.cli.conftest import Scheduler
 from tests.cli.test_commands import LEAVES
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, at, automation, claim, stand, version
@@ -43,7 +43,11 @@ def _ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             *(Automation(each, "twin", at_three) for each in (OTHER, TWIN)),
             Automation(DEADBEEF, "5f0e7c3a", at_three),
         ]
-        on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each) for each in known], known, []))
+        on.do(
+            on.ledger.record_snapshot(
+                MAIN, SnapshotUpdate(at(0), [version(each) for each in known], known, [])
+            )
+        )
         on.do(on.ledger.claim(MAIN, [claim(4, OTHER, name="twin")], [], at(8)))
 
 

@@ -21,6 +21,7 @@ from scheduler.core.model import (
     Reason,
     RunOrigin,
     RunStatus,
+    SnapshotUpdate,
     State,
 )
 from scheduler.core.occurrence_log import Cause, Step
@@ -599,8 +600,8 @@ def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Sta
 
 def test_what_was_skipped_as_deleted_stays_so_when_its_automation_is_gone(ledger: Stand) -> None:
     seen = automation()
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(1), [version(seen, 1)], [seen], []))
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(4), [removal(seen, 4)], [], [NIGHTLY]))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(1), [version(seen, 1)], [seen], [])))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(4), [removal(seen, 4)], [], [NIGHTLY])))
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(5, reason=Reason.DELETED)], at(5)))
     assert _rewound(ledger, at(0)) == [(5, 1, "deleted")]
 
@@ -610,7 +611,7 @@ def test_what_an_edit_took_back_lies_ahead_again(ledger: Stand) -> None:
     no more.
     """
     seen = automation()
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(1), [version(seen, 1)], [seen], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(1), [version(seen, 1)], [seen], [])))
     ledger.do(
         ledger.ledger.claim(
             MAIN, [], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5)
@@ -641,7 +642,9 @@ def test_a_watermark_that_lies_before_the_present_stays(ledger: Stand) -> None:
 def test_a_version_that_would_come_into_force_ahead_of_the_present_is_in_force(ledger: Stand) -> None:
     seen, later = automation(), automation(HOURLY)
     ledger.do(
-        ledger.ledger.record_snapshot(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], [])
+        ledger.ledger.record_snapshot(
+            MAIN, SnapshotUpdate(at(9), [version(seen, 3), version(later, 8)], [seen, later], [])
+        )
     )
     ledger.do(ledger.ledger.rewind(MAIN, at(5)))
     known_target = ledger.do(ledger.ledger.bind(MAIN, URL, "1"))

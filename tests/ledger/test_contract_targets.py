@@ -17,6 +17,7 @@ from scheduler.core.model import (
     DefinitionVersion,
     RunOrigin,
     RunStatus,
+    SnapshotUpdate,
     parse_automation,
 )
 from scheduler.core.pauses import EVERYTHING
@@ -62,7 +63,7 @@ def _observe(
     changed: Sequence[Automation] = (),
     removed: Sequence[str] = (),
 ) -> None:
-    on.do(on.ledger.record_snapshot(MAIN, at(minute), versions, changed, removed))
+    on.do(on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(minute), versions, changed, removed)))
 
 
 def _added(on: Stand, *automations: Automation, minute: float = 0) -> None:
@@ -186,7 +187,7 @@ def test_a_version_that_ended_after_the_watermark_is_recalled_with_its_end(ledge
     first = automation()
     _added(ledger, first)
     edited = replace(first, definition=replace(first.definition, cron_expression="*/7 * * * *"))
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [version(edited, 4)], [edited], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(5), [version(edited, 4)], [edited], [])))
     assert [(each.version.definition, each.until) for each in _recorded(ledger).ended] == [
         (first.definition, at(4))
     ]
@@ -231,7 +232,11 @@ def test_since_when_an_automation_is_not_shown_is_there_after_a_restart_until_it
     ledger: Stand,
 ) -> None:
     _added(ledger, automation(), automation(HOURLY, "hourly"))
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [], [], [], unseen={NIGHTLY: at(4), HOURLY: at(4)}))
+    ledger.do(
+        ledger.ledger.record_snapshot(
+            MAIN, SnapshotUpdate(at(5), [], [], [], unseen={NIGHTLY: at(4), HOURLY: at(4)})
+        )
+    )
     _observe(ledger, 6, [version(automation(), 3, invalid="unknown time zone")])
     assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {
         NIGHTLY: at(4),
@@ -239,7 +244,10 @@ def test_since_when_an_automation_is_not_shown_is_there_after_a_restart_until_it
     }
     ledger.do(
         ledger.ledger.record_snapshot(
-            MAIN, at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}
+            MAIN,
+            SnapshotUpdate(
+                at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}
+            ),
         )
     )
     _added(ledger, automation(HOURLY, "hourly"), minute=8)
@@ -343,7 +351,7 @@ def test_the_first_snapshot_sets_the_watermark(ledger: Stand) -> None:
 
 def test_a_target_that_was_never_bound_is_not_observed(ledger: Stand) -> None:
     with pytest.raises(Contradiction, match="never bound"):
-        ledger.do(ledger.ledger.record_snapshot("nobody", at(1), [], [], []))
+        ledger.do(ledger.ledger.record_snapshot("nobody", SnapshotUpdate(at(1), [], [], [])))
 
 
 # ---------------------------------------------------------------- pauses

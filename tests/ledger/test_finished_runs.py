@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
+from scheduler.core.model import AttemptResult, RunOrigin, RunStatus, SnapshotUpdate
 from scheduler.core.status import FailingAutomations, FinishedRun
 from scheduler.ledger.finished_runs import (
     count_failed_runs,
@@ -41,7 +41,9 @@ SUCCESS, FAILED, LOST, SUPERSEDED = RunStatus.SUCCESS, RunStatus.FAILED, RunStat
 def show(on: Stand, *automation_ids: str) -> None:
     """Record these automations."""
     shown = [automation(automation_id, f"automation {automation_id[-1]}") for automation_id in automation_ids]
-    on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each) for each in shown], shown, []))
+    on.do(
+        on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each) for each in shown], shown, []))
+    )
 
 
 def follow(
@@ -160,7 +162,7 @@ def test_an_automation_that_is_gone_does_not_count(ledger: Stand) -> None:
     show(ledger, NIGHTLY)
     follow(ledger, "1", FAILED)
     gone = automation()
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [removal(gone, 5)], [], [gone.id]))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(5), [removal(gone, 5)], [], [gone.id])))
     assert failing(ledger) == FailingAutomations({}, [])
 
 
@@ -170,7 +172,11 @@ def test_an_automation_that_is_disabled_counts_again_when_it_is_enabled(ledger: 
     enabled = automation()
     disabled = replace(enabled, definition=replace(enabled.definition, enabled=False))
     for minute, shown, count in ((5, disabled, 0), (6, enabled, 1)):
-        ledger.do(ledger.ledger.record_snapshot(MAIN, at(minute), [version(shown, minute)], [shown], []))
+        ledger.do(
+            ledger.ledger.record_snapshot(
+                MAIN, SnapshotUpdate(at(minute), [version(shown, minute)], [shown], [])
+            )
+        )
         assert failing(ledger).count == count
     assert in_a_row(ledger) == ("1", 1)
 

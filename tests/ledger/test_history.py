@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus, State
+from scheduler.core.model import (
+    AttemptResult,
+    Occurrence,
+    Outcome,
+    Reason,
+    RunOrigin,
+    RunStatus,
+    SnapshotUpdate,
+    State,
+)
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.core.status import WaitStatus
@@ -48,7 +57,7 @@ def filled() -> Iterator[Stand]:
     with tempfile.TemporaryDirectory() as folder, stand(Path(folder) / "ledger.db") as on:
         verbs, renamed = on.ledger, automation(HOURLY, "hourly [eu]")
         both = [automation(), renamed]
-        on.do(verbs.record_snapshot(MAIN, at(0), [version(each) for each in both], both, []))
+        on.do(verbs.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each) for each in both], both, [])))
         on.do(verbs.bind("other", "https://eu.posthog.com", "1"))
         nightly = [claim(1, first=attempt()), claim(2)]
         hourly = [
@@ -225,7 +234,7 @@ def test_it_is_known_by_one_row_for_each_automation(filled: Stand) -> None:
 
 def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
     verbs, shown = ledger.ledger, automation()
-    ledger.do(verbs.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(verbs.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(shown)], [shown], [])))
     ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in (3, 1)], [], at(8)))
     for minute, seen_at in ((3, 9), (1, 7)):
         ended = end(result=AttemptResult.ANSWERED)

@@ -24,6 +24,7 @@ from scheduler.core.model import (
     Reason,
     Skip,
     SkippedSpan,
+    SnapshotUpdate,
     State,
 )
 from scheduler.core.recorded_state import EndedVersion
@@ -86,7 +87,7 @@ def known(on: Stand, *crons: str) -> None:
         each.__class__(each.automation_id, each.name, definition(cron), at(-60), at(-59))
         for each, cron in zip(versions, crons, strict=True)
     ]
-    on.do(on.ledger.record_snapshot(MAIN, at(-59), utc, [], []))
+    on.do(on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(-59), utc, [], [])))
     on.do(on.ledger.record_evaluation(at(-60), dst_gap="after", dst_repeat="once"))  # type: ignore[attr-defined]  # SqliteLedger's own
 
 
@@ -310,8 +311,8 @@ def test_what_lies_in_a_gap_is_not_lacking(ledger: Stand) -> None:
 def test_versions_that_ended_in_a_gap_are_recalled(ledger: Stand) -> None:
     of = automation()
     first, second = version(of, 5), version(automation(cron="0 4 * * *"), 15)
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(16), [first], [], []))
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(16), [second], [], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(16), [first], [], [])))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(16), [second], [], [])))
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50)))
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).ended == ()
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
@@ -346,7 +347,7 @@ class Writes:
             DefinitionVersion(NIGHTLY, "nightly report", definition(cron), at(-60), at(-59))
             for cron in _CRONS
         ]
-        await self.ledger.record_snapshot(MAIN, at(-59), versions, [], [])
+        await self.ledger.record_snapshot(MAIN, SnapshotUpdate(at(-59), versions, [], []))
 
     async def carry_out(self, what: str, cron: str, first: int, length: int) -> None:
         """Carry out a step, and compare the answer."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
+from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus, SnapshotUpdate
 from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger import history
@@ -78,7 +78,7 @@ def test_runs_of_others_are_counted_for_each_automation_while_they_go_on_and_as_
 ) -> None:
     with stand(tmp_path / "ledger.db") as on:
         verbs, hourly = on.ledger, automation(HOURLY, "hourly")
-        on.do(verbs.record_snapshot(MAIN, at(0), [version(hourly)], [hourly], []))
+        on.do(verbs.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(hourly)], [hourly], [])))
         on.do(
             verbs.record_runs(
                 MAIN, [(run("a", HOURLY, RunStatus.SUCCESS, minute=1), RunOrigin.FOREIGN)], at(2)
@@ -113,7 +113,7 @@ def test_failed_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_pauses_are_told_with_their_names_and_whose_they_are(tmp_path: Path) -> None:
     with stand(tmp_path / "ledger.db") as on:
         nightly = automation()
-        on.do(on.ledger.record_snapshot(MAIN, at(0), [version(nightly)], [nightly], []))
+        on.do(on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(nightly)], [nightly], [])))
         on.write(lambda connection: pause(connection, Pause(MAIN, NIGHTLY, at(1), "ada")))
         on.write(lambda connection: pause(connection, Pause(MAIN, EVERYTHING, at(2), "ben")))
         assert recent(on, at(9)).pauses == [

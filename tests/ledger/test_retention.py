@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from scheduler.core.instants import to_text
-from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
+from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus, SnapshotUpdate
 from scheduler.ledger import retention
 from scheduler.ledger.operator_requests import Pause, announce_run, pause, resume
 from scheduler.ledger.retention import prune
@@ -72,7 +72,7 @@ def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
 
 def test_the_newest_finished_run_stays_beside_a_newer_run(ledger: Stand) -> None:
     shown = automation(run_id="newest")
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(shown)], [shown], [])))
     runs = [
         run("older", status=RunStatus.FAILED),
         run("finished", status=RunStatus.FAILED, minute=2),
@@ -85,7 +85,7 @@ def test_the_newest_finished_run_stays_beside_a_newer_run(ledger: Stand) -> None
 
 def test_the_newest_run_stays_and_so_does_one_that_has_not_ended(ledger: Stand) -> None:
     shown = automation(run_id="newest")
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(shown)], [shown], [])))
     runs = [
         run("older", status=RunStatus.SUCCESS),
         run("newest", status=RunStatus.FAILED),
@@ -106,7 +106,11 @@ def _versions(on: Stand) -> list[tuple[object, ...]]:
 def _edited(on: Stand, *minutes: float) -> None:
     for minute in minutes:
         edited = automation(cron=f"{minute:.0f} * * * *")
-        on.do(on.ledger.record_snapshot(MAIN, at(minute + 1), [version(edited, minute)], [edited], []))
+        on.do(
+            on.ledger.record_snapshot(
+                MAIN, SnapshotUpdate(at(minute + 1), [version(edited, minute)], [edited], [])
+            )
+        )
 
 
 def test_the_newest_definition_stays_and_older_ones_while_they_were_in_force(ledger: Stand) -> None:
@@ -123,7 +127,9 @@ def test_the_newest_definition_stays_and_older_ones_while_they_were_in_force(led
 
 def test_the_definition_that_says_that_an_automation_is_gone_stays(ledger: Stand) -> None:
     _edited(ledger, 0)
-    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [removal(automation(), 5)], [], [NIGHTLY]))
+    ledger.do(
+        ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(5), [removal(automation(), 5)], [], [NIGHTLY]))
+    )
     _prune(ledger, at(1000))
     assert ledger.rows("SELECT removed FROM definition") == [(1,)]
 

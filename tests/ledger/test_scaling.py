@@ -13,11 +13,19 @@ import pytest
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Automation, Definition, Reason, Run, RunOrigin, SkippedSpan, State
+from scheduler.core.model import (
+    Automation,
+    Definition,
+    Reason,
+    Run,
+    RunOrigin,
+    SkippedSpan,
+    SnapshotUpdate,
+    State,
+)
 from scheduler.ledger import claims, snapshots
 from scheduler.ledger.claims import ClaimPlan
 from scheduler.ledger.operator_requests import announce_run, find_manual_run, record_started_run
-from scheduler.ledger.snapshots import SnapshotUpdate
 from tests import counting
 from tests.ledger.support import (
     MAIN,
@@ -52,32 +60,33 @@ def count_steps(ledger: Stand, operation: Callable[[sqlite3.Connection], object]
 
 def observe(ledger: Stand, sighting: SnapshotUpdate) -> int:
     return count_steps(
-        ledger, lambda connection: snapshots.record_snapshot(connection, sighting, ("6.2.4", "2026.2"))
+        ledger,
+        lambda connection: snapshots.record_snapshot(connection, MAIN, sighting, ("6.2.4", "2026.2")),
     )
 
 
 def added(count: int) -> SnapshotUpdate:
     shown = automations(count, "first")
-    return SnapshotUpdate(MAIN, at(0), [version(each) for each in shown], shown, frozenset())
+    return SnapshotUpdate(at(0), [version(each) for each in shown], shown, frozenset())
 
 
 def edited(count: int) -> SnapshotUpdate:
     shown = automations(count, "second")
-    return SnapshotUpdate(MAIN, at(1), [version(each, 1) for each in shown], shown, frozenset())
+    return SnapshotUpdate(at(1), [version(each, 1) for each in shown], shown, frozenset())
 
 
 def run_moved(count: int) -> SnapshotUpdate:
-    return SnapshotUpdate(MAIN, at(1), [], automations(count, "first"), frozenset())
+    return SnapshotUpdate(at(1), [], automations(count, "first"), frozenset())
 
 
 def removed(count: int) -> SnapshotUpdate:
     return SnapshotUpdate(
-        MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count))
+        at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count))
     )
 
 
 def not_shown(count: int) -> SnapshotUpdate:
-    return SnapshotUpdate(MAIN, at(1), [], [], frozenset(), dict.fromkeys(ids(count), at(0)))
+    return SnapshotUpdate(at(1), [], [], frozenset(), dict.fromkeys(ids(count), at(0)))
 
 
 def test_a_first_snapshot_costs_as_much_as_it_has_automations(ledger: Stand) -> None:
@@ -209,7 +218,7 @@ def test_the_version_that_implied_a_span_is_found_among_many(ledger: Stand) -> N
         edits = [
             version(automation(first.id, cron=f"{number % 60} * * * *"), number) for number in range(versions)
         ]
-        observe(ledger, SnapshotUpdate(MAIN, at(0), [version(first), *edits], [], frozenset()))
+        observe(ledger, SnapshotUpdate(at(0), [version(first), *edits], [], frozenset()))
         steps = count_steps(
             ledger,
             lambda connection: claims.claim(connection, MAIN, ClaimPlan([], [], at(0), [wanted]), "node"),

@@ -19,6 +19,7 @@ from scheduler.core.model import (
     Reason,
     RunOrigin,
     RunStatus,
+    SnapshotUpdate,
     State,
     parse_automation,
 )
@@ -90,7 +91,7 @@ def test_an_automation_is_read_back_as_it_was_shown_or_was_refused(
         return
     automation = shown(**texts, name=name, last_error=error)
     seen = version(automation, invalid=automation.name)  # a reason may quote any text of the automation
-    shared.do(shared.ledger.record_snapshot(MAIN, at(0), [seen], [automation], []))
+    shared.do(shared.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [seen], [automation], [])))
     recorded = shared.do(shared.ledger.bind(MAIN, URL, "1")).automations[NIGHTLY]
     assert (recorded.automation, recorded.invalid) == (automation, seen.invalid)
 
@@ -134,6 +135,8 @@ def test_no_text_is_cut_on_its_way_into_a_statement(text: str) -> None:
 
 def test_a_text_with_nul_that_comes_as_far_as_the_ledger_keeps_its_length(shared: Stand) -> None:
     automation = replace(shown(run_id=None), name="before\0after", run_error=r"a\u0000b")
-    shared.do(shared.ledger.record_snapshot(MAIN, at(0), [version(automation)], [automation], []))
+    shared.do(
+        shared.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(automation)], [automation], []))
+    )
     recorded = shared.do(shared.ledger.bind(MAIN, URL, "1")).automations[NIGHTLY].automation
     assert (recorded.name, recorded.run_error) == ("before\ufffdafter", r"a\u0000b")
