@@ -28,6 +28,7 @@ from scheduler.core.model import (
     AttemptEnd,
     AttemptResult,
     Claim,
+    ClaimPlan,
     Conclusion,
     Occurrence,
     Outcome,
@@ -99,7 +100,7 @@ async def fire(
     wanted = claims(minute, automations)
     outcomes = [outcome(each) for each in wanted]
     with claiming.counted():
-        await to.claim("main", wanted, [], START + timedelta(minutes=minute))
+        await to.claim("main", ClaimPlan(wanted, [], START + timedelta(minutes=minute)))
     with concluding.counted():
         await asyncio.gather(*(to.conclude(*each) for each in outcomes))
 
@@ -171,7 +172,7 @@ async def contended() -> None:
         await to.bind("main", "https://us.posthog.com", "1")
 
         async def together(minute: int) -> None:
-            await to.claim("main", claims(minute, AUTOMATIONS), [], START)
+            await to.claim("main", ClaimPlan(claims(minute, AUTOMATIONS), [], START))
 
         async def each(minute: int) -> None:
             await database.write(lambda connection: one_by_one(connection, claims(minute, AUTOMATIONS)))
@@ -209,7 +210,7 @@ async def long_history() -> None:
                 Skip(Occurrence("main", each, at), "nightly report", at, [at], Reason.PAUSED, at)
                 for each in AUTOMATIONS
             ]
-            await to.claim("main", [], skips, at)
+            await to.claim("main", ClaimPlan([], skips, at))
         claiming, concluding = Cost(), Cost()
         for minute in range(minutes, minutes + 5):
             await fire(to, minute, AUTOMATIONS, claiming, concluding)

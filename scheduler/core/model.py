@@ -496,3 +496,17 @@ class SnapshotUpdate:
     removed: Collection[str] = ()
     unseen: Mapping[str, datetime | None] = field(default_factory=dict)
     whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPlan:
+    """The decision for all occurrences of a target due up to ``watermark``.
+
+    Occurrences in the ``gaps`` are decided later.
+    """
+
+    claims: Sequence[Claim]
+    skips: Sequence[Skip]
+    watermark: datetime
+    spans: Sequence[SkippedSpan] = ()
+    gaps: Sequence[Gap] = ()

@@ -79,10 +79,7 @@ class Context:
 
     async def find_run_origin(self, run: Run) -> RunOrigin | None:
         """Return the recorded origin of a run. Retries until the ledger answers."""
-        return await self.health.retry_read(
-            "origin",
-            lambda: self.ledger.find_run_origin(self.target, run.id, run.automation_id, run.started_at),
-        )
+        return await self.health.retry_read("origin", lambda: self.ledger.find_run_origin(self.target, run))
 
     async def publish_all(self, events: Iterable[Event]) -> None:
         """Publish events, a few at a time.

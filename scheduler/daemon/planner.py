@@ -12,7 +12,7 @@ from scheduler.core.backlog_decisions import decide_late
 from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
-from scheduler.core.model import Attempt, Claim, Occurrence, Outcome, Reason, Skip, SkippedSpan, State
+from scheduler.core.model import (Attempt, Claim, ClaimPlan, Occurrence, Outcome, Reason, Skip, SkippedSpan, State)
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import (
     Concurrency,
@@ -213,13 +213,9 @@ class Planner:
         written = context.clock.boottime()
         plan = self._decide_due(dues)
         self._note_coalescences(plan)
-        won = await context.ledger.claim(
-            context.target,
-            [claim for claim, _ in plan.claims],
-            plan.skips,
-            context.timetable.compute_watermark(context.clock.now(), planned=dues),
-            gaps=context.timetable.backlog.find_gaps(),
-        )
+        watermark = context.timetable.compute_watermark(context.clock.now(), planned=dues)
+        claims, gaps = [claim for claim, _ in plan.claims], context.timetable.backlog.find_gaps()
+        won = await context.ledger.claim(context.target, ClaimPlan(claims, plan.skips, watermark, gaps=gaps))
         context.health.note_success()
         context.timetable.mark_durable(dues)
         for entry, instant in plan.starts:
@@ -242,9 +238,8 @@ class Planner:
         now, began = context.clock.now(), context.clock.boottime()
         spans = [span for each in overdue for span in self._make_spans(each, now)]
         gaps = timetable.backlog.find_gaps(overdue)
-        won = await context.ledger.claim(
-            context.target, [], [], timetable.compute_watermark(now), spans=spans, gaps=gaps
-        )
+        plan = ClaimPlan([], [], timetable.compute_watermark(now), spans, gaps)
+        won = await context.ledger.claim(context.target, plan)
         context.health.note_success()
         timetable.mark_late_durable(overdue)
         self._adapt_slice(context.clock.boottime() - began)

@@ -13,15 +13,12 @@ from scheduler.core.model import (
     Attempt,
     AttemptEnd,
     Automation,
-    Claim,
+    ClaimPlan,
     Conclusion,
-    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
-    Skip,
-    SkippedSpan,
     Snapshot,
     SnapshotUpdate,
     State,
@@ -129,16 +126,7 @@ class Ledger(Protocol):
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
         """Record the wait that the API of the target asked for. None: the wait is over."""
 
-    async def claim(
-        self,
-        target: str,
-        claims: Sequence[Claim],
-        skips: Sequence[Skip],
-        watermark: datetime,
-        *,
-        spans: Sequence[SkippedSpan] = (),
-        gaps: Sequence[Gap] = (),
-    ) -> Mapping[Occurrence, int]:
+    async def claim(self, target: str, plan: ClaimPlan) -> Mapping[Occurrence, int]:
         """Make missing rows, move the watermark, and replace the gaps of the target, in one transaction.
 
         Return the new rows by their first occurrence, with the number of occurrences in each row. Some
@@ -251,12 +239,10 @@ class Ledger(Protocol):
     async def read_unattributed_runs(self, target: str) -> list[Run]:
         """Return the runs noted as unattributed, in the order of their ids."""
 
-    async def find_run_origin(
-        self, target: str, run_id: str, automation_id: str, started_at: datetime | None
-    ) -> RunOrigin | None:
+    async def find_run_origin(self, target: str, run: Run) -> RunOrigin | None:
         """Return the recorded origin of a run, or None when the ledger does not know the run.
 
-        A manual run counts as known when it was requested around ``started_at``.
+        A manual run counts as known when it was requested around the start of the run.
         """
 
 

@@ -8,14 +8,14 @@ import sqlite3
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import Final, TypeVar
 
 from scheduler.core.instants import JUST_BEFORE, from_text
-from scheduler.core.model import Claim, Gap, Occurrence, Outcome, Skip, SkippedSpan
+from scheduler.core.model import Claim, ClaimPlan, Gap, Occurrence, Outcome, Skip, SkippedSpan
 from scheduler.ledger.attempts import ATTEMPT, make_attempt_row
 from scheduler.ledger.spans import (
     SpanPart,
@@ -161,20 +161,6 @@ _SELECT_MISSING: Final = make_statement(
     )
     """,  # noqa: S608 -- literals of this module
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimPlan:
-    """The decision for all occurrences due up to ``watermark``.
-
-    Occurrences in the ``gaps`` are decided later.
-    """
-
-    claims: Sequence[Claim]
-    skips: Sequence[Skip]
-    watermark: datetime
-    spans: Sequence[SkippedSpan] = ()
-    gaps: Sequence[Gap] = ()
 
 
 def claim(connection: sqlite3.Connection, target: str, plan: ClaimPlan, node: str) -> dict[Occurrence, int]:

@@ -136,19 +136,17 @@ def record_failed_run(
     )
 
 
-def find_manual_run(
-    connection: sqlite3.Connection, target: str, automation_id: str, run_id: str, started_at: datetime | None
-) -> int | None:
+def find_manual_run(connection: sqlite3.Connection, target: str, run: Run) -> int | None:
     """Find the intent of this run, by the answer that named the run.
 
     Without such an answer, find the oldest unanswered intent near the beginning of the run.
     """
     row = connection.execute(
-        "SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)
+        "SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run.id)
     ).fetchone()
-    if row is None and started_at is not None:
-        window = to_text(started_at - MANUAL_RUN_WINDOW), to_text(started_at + MANUAL_RUN_WINDOW)
-        row = connection.execute(_NEAREST, (target, automation_id, *window)).fetchone()
+    if row is None and run.started_at is not None:
+        window = to_text(run.started_at - MANUAL_RUN_WINDOW), to_text(run.started_at + MANUAL_RUN_WINDOW)
+        row = connection.execute(_NEAREST, (target, run.automation_id, *window)).fetchone()
     return None if row is None else int(row[0])
 
 
@@ -163,7 +161,7 @@ _NEAREST: Final = """
 def attribute_manual_runs(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
     """Assign each of these manual runs to an intent, and no later run to the same intent."""
     for run in runs:
-        intent = find_manual_run(connection, target, run.automation_id, run.id, run.started_at)
+        intent = find_manual_run(connection, target, run)
         connection.execute(
             "UPDATE manual_run SET run_id = ? WHERE id = ? AND run_id IS NULL", (run.id, intent)
         )

@@ -351,17 +351,14 @@ def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...
     return run.id, run.automation_id, origin, run.status, run.started_at, finished_at, run.error
 
 
-def find_run_origin(
-    connection: sqlite3.Connection, target: str, run_id: str, automation_id: str, started_at: datetime | None
-) -> RunOrigin | None:
+def find_run_origin(connection: sqlite3.Connection, target: str, run: Run) -> RunOrigin | None:
     """Return the recorded origin of a run, or manual when the run fits a manual run; None when unknown."""
     known = connection.execute(
-        "SELECT origin FROM run WHERE target = ? AND run_id = ?", (target, run_id)
+        "SELECT origin FROM run WHERE target = ? AND run_id = ?", (target, run.id)
     ).fetchone()
     if known is not None:
         return RunOrigin(known["origin"])
-    manual = find_manual_run(connection, target, automation_id, run_id, started_at)
-    return None if manual is None else RunOrigin.MANUAL
+    return None if find_manual_run(connection, target, run) is None else RunOrigin.MANUAL
 
 
 _SELECT_NEWEST_RUNS: Final = """

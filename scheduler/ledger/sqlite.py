@@ -17,15 +17,12 @@ from scheduler.core.model import (
     Attempt,
     AttemptEnd,
     AttemptResult,
-    Claim,
+    ClaimPlan,
     Conclusion,
-    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
-    Skip,
-    SkippedSpan,
     SnapshotUpdate,
     State,
 )
@@ -34,7 +31,7 @@ from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, Thr
 from scheduler.database import Database
 from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots, targets
 from scheduler.ledger import unattributed_runs as notes
-from scheduler.ledger.claims import ClaimPlan, claim, find_missing
+from scheduler.ledger.claims import claim, find_missing
 from scheduler.ledger.rows import make_parser, parse_rows
 from scheduler.ledger.sql_batch import to_identity
 from scheduler.ledger.steps import record
@@ -86,18 +83,8 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ occurrences
 
-    async def claim(
-        self,
-        target: str,
-        claims: Sequence[Claim],
-        skips: Sequence[Skip],
-        watermark: datetime,
-        *,
-        spans: Sequence[SkippedSpan] = (),
-        gaps: Sequence[Gap] = (),
-    ) -> Mapping[Occurrence, int]:
+    async def claim(self, target: str, plan: ClaimPlan) -> Mapping[Occurrence, int]:
         """See `claims.claim`."""
-        plan = ClaimPlan(claims, skips, watermark, spans, gaps)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
     async def write_attempt(
@@ -220,15 +207,9 @@ class SqliteLedger:
         """See `snapshots.read_newest_runs`."""
         return await self.database.read(lambda connection: snapshots.read_newest_runs(connection, target))
 
-    async def find_run_origin(
-        self, target: str, run_id: str, automation_id: str, started_at: datetime | None
-    ) -> RunOrigin | None:
+    async def find_run_origin(self, target: str, run: Run) -> RunOrigin | None:
         """See `snapshots.find_run_origin`."""
-        return await self.database.read(
-            lambda connection: snapshots.find_run_origin(
-                connection, target, run_id, automation_id, started_at
-            )
-        )
+        return await self.database.read(lambda connection: snapshots.find_run_origin(connection, target, run))
 
 
 _INSERT_EVALUATION: Final = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.model import AttemptResult, SnapshotUpdate
+from scheduler.core.model import AttemptResult, ClaimPlan, SnapshotUpdate
 from tests.cli.conftest import Scheduler
 from tests.ledger.support import (
     MAIN,
@@ -42,7 +42,7 @@ def _fill(on: Stand) -> None:
     each_minute = automation(cron="* * * * *")
     on.do(on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each_minute)], [each_minute], [])))
     claims = [claim(minute, first=attempt(), name="nightly report") for minute in (1, 2)]
-    on.do(on.ledger.claim(MAIN, claims, [skip(3, 4, 5), skip(6)], at(6.5)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan(claims, [skip(3, 4, 5), skip(6)], at(6.5))))
     for minute in (1, 2):
         on.do(
             on.ledger.conclude(

@@ -15,6 +15,7 @@ import pytest
 
 from scheduler.cli import backup_file
 from scheduler.cli.commands import restore
+from scheduler.core.model import ClaimPlan
 from scheduler.core.pauses import EVERYTHING
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import read_pauses
@@ -36,7 +37,7 @@ def ledger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def daemon(ledger: Path) -> Iterator[Stand]:
     """Has the ledger open, and has written what lies in its write-ahead log alone."""
     with stand(ledger) as on:
-        on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
         yield on
 
 
@@ -51,7 +52,7 @@ def test_a_copy_has_what_is_durable_and_nothing_that_came_later(
     done = scheduler("backup", str(folder / "copy.db"))
     assert (done.status, done.err) == (0, "")
     assert sorted(each.name for each in folder.iterdir()) == ["copy.db", "state"]
-    daemon.do(daemon.ledger.claim(MAIN, [claim(2)], [], at(2)))
+    daemon.do(daemon.ledger.claim(MAIN, ClaimPlan([claim(2)], [], at(2))))
     assert occurrences(folder / "copy.db") == 1
     assert f"to {folder / 'copy.db'}, {(folder / 'copy.db').stat().st_size} bytes" in done.out
 
@@ -86,7 +87,7 @@ def test_without_a_ledger_nothing_is_left_behind(scheduler: Scheduler, ledger: P
 
 def test_a_damaged_ledger_makes_no_copy(scheduler: Scheduler, ledger: Path, folder: Path) -> None:
     with stand(ledger) as on:
-        on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
     with closing(open_for_reading(ledger)) as connection:
         (root,) = connection.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'occurrence'"
@@ -124,7 +125,7 @@ def test_root_copies_to_where_the_daemons_user_may_not_even_look_and_changes_no_
     scheduler: Scheduler, ledger: Path, folder: Path
 ) -> None:
     with stand(ledger) as on:
-        on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
     for path in (ledger.parent, *ledger.parent.iterdir()):
         shutil.chown(path, DAEMON, DAEMON)
     private = folder / "private"
@@ -185,9 +186,9 @@ def test_half_a_copy_is_removed(
 def saved(scheduler: Scheduler, ledger: Path, folder: Path) -> Path:
     """A backup with one occurrence, of a ledger that has had another since, in its write-ahead log too."""
     with stand(ledger) as on:
-        on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
         scheduler("backup", str(folder / "copy.db"))
-        on.do(on.ledger.claim(MAIN, [claim(2)], [], at(2)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(2)], [], at(2))))
         shutil.copytree(ledger.parent, folder / "killed")
     shutil.rmtree(ledger.parent)
     (folder / "killed").rename(ledger.parent)  # as kill -9 would have left it
@@ -220,7 +221,7 @@ def test_it_can_be_restored_again(
 ) -> None:
     assert scheduler("restore", str(saved)).status == 0
     with stand(ledger) as on:
-        on.do(on.ledger.claim(MAIN, [claim(3), claim(4)], [], at(4)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(3), claim(4)], [], at(4))))
     monkeypatch.setattr(
         restore, "now", lambda: at(600)
     )  # the folder for what was there has its name by the second

@@ -24,6 +24,7 @@ from scheduler.cli import backup_file
 from scheduler.cli.backup_file import KINDS
 from scheduler.cli.failures import INTERRUPTED
 from scheduler.core.errors import DatabaseRefused
+from scheduler.core.model import ClaimPlan
 from scheduler.core.pauses import EVERYTHING
 from scheduler.database import Database, backup
 from scheduler.database.backup import make_staged_path, refuse_interrupted_restore
@@ -61,7 +62,7 @@ def ledger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.parent.mkdir()
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     with stand(path) as on:
-        on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
     return path
 
 
@@ -133,7 +134,7 @@ def saved(scheduler: Scheduler, ledger: Path, api: Path, folder: Path) -> Path:
     done = scheduler("backup", str(folder / "saved"))
     assert (done.status, done.err) == (0, ""), done
     with stand(ledger) as on:
-        on.do(on.ledger.claim(MAIN, [claim(2)], [], at(2)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(2)], [], at(2))))
     assert request(api, "third") is not None
     return folder / "saved"
 

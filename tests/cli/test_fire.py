@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli import backfill
-from scheduler.core.model import AttemptResult, SnapshotUpdate
+from scheduler.core.model import AttemptResult, ClaimPlan, SnapshotUpdate
 from scheduler.ledger.lock import LedgerLock
 from tests.cli.conftest import Scheduler
 from tests.ledger.support import (
@@ -47,7 +47,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _fill(on: Stand) -> None:
     each_minute = automation(cron="* * * * *")
     on.do(on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each_minute)], [each_minute], [])))
-    on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [skip(2, 3, 4)], at(4.5)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [skip(2, 3, 4)], at(4.5))))
     on.do(on.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
 
 

@@ -13,7 +13,15 @@ import pytest
 
 from scheduler.cli.next_steps import describe_first_fire
 from scheduler.cli.times import format_machine_and_utc, format_timedelta
-from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import (
+    AttemptResult,
+    Automation,
+    ClaimPlan,
+    Definition,
+    RunOrigin,
+    RunStatus,
+    SnapshotUpdate,
+)
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import read_pauses
 from scheduler.ledger.schema import open_for_reading
@@ -70,7 +78,7 @@ def _fill(on: Stand) -> None:
         on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each) for each in known], known, []))
     )
     claims = [claim(1, first=attempt()), claim(2), claim(4, HOURLY, name="hourly", first=attempt())]
-    on.do(on.ledger.claim(MAIN, claims, [skip(3, 4, 5, 6)], at(8)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan(claims, [skip(3, 4, 5, 6)], at(8))))
     for done, run_id in ((occurrence(1), "run-1"), (occurrence(4, HOURLY), "run-4")):
         of_it = accepted(run_id, automation_id=done.automation_id, minute=4)
         on.do(on.ledger.conclude(done, of_it, end(result=AttemptResult.ANSWERED)))

@@ -14,7 +14,7 @@ from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.lookup import LEAST_PREFIX, find_near
 from scheduler.cli.target_api import find_document
 from scheduler.core.cron.zones import find_similar_names as find_near_zone
-from scheduler.core.model import Automation, Definition, SnapshotUpdate
+from scheduler.core.model import Automation, ClaimPlan, Definition, SnapshotUpdate
 from tests.cli.conftest import Scheduler
 from tests.cli.test_commands import LEAVES
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, at, automation, claim, stand, version
@@ -48,7 +48,7 @@ def _ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 MAIN, SnapshotUpdate(at(0), [version(each) for each in known], known, [])
             )
         )
-        on.do(on.ledger.claim(MAIN, [claim(4, OTHER, name="twin")], [], at(8)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(4, OTHER, name="twin")], [], at(8))))
 
 
 COMMANDS = [

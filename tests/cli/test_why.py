@@ -12,7 +12,7 @@ import pytest
 
 from scheduler.app.settings_mapping import make_policy_texts
 from scheduler.cli.times import parse_time
-from scheduler.core.model import AttemptResult, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import AttemptResult, ClaimPlan, RunOrigin, RunStatus, SnapshotUpdate
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings.load import load
 from tests.cli.conftest import Scheduler
@@ -56,7 +56,7 @@ def _fill(on: Stand, file: Path) -> None:
     assert isinstance(on.ledger, SqliteLedger)
     on.do(on.ledger.record_policies(at(-60), schedule=schedule, overrides=overrides))
     on.do(on.ledger.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(each_minute)], [each_minute], [])))
-    on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [skip(2, 3, 4)], at(4.5)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [skip(2, 3, 4)], at(4.5))))
     on.do(on.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
 
 

@@ -3,7 +3,6 @@ decided by a clock in doubt.
 """
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from scheduler.clock import SystemClock
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
-from scheduler.core.model import AttemptResult, Automation, Occurrence, Reason, SkippedSpan
+from scheduler.core.model import AttemptResult, Automation, ClaimPlan, Occurrence, Reason
 from scheduler.core.policy import CatchUp, Concurrency
 from scheduler.daemon.clock import Alarm, ClockWatch
 from tests.daemon.world import NOON, World, in_world, slow
@@ -202,10 +201,10 @@ def test_a_small_step_back_starts_nothing_that_a_newer_one_has_coalesced(step: f
         await world.until("13:00:10")
         claim, refused = world.ledger.claim, [LedgerUnavailable("disk")]
 
-        async def faulty(target: str, *more: Any, spans: Sequence[SkippedSpan] = (), **kwargs: Any) -> Any:
-            if spans and refused:
+        async def faulty(target: str, plan: ClaimPlan) -> Any:
+            if plan.spans and refused:
                 raise refused[0]
-            return await claim(target, *more, spans=spans, **kwargs)
+            return await claim(target, plan)
 
         world.ledger.__dict__["claim"] = faulty
         world.start()

@@ -73,8 +73,8 @@ def test_the_newest_is_sent_before_the_rest_is_recorded() -> None:
             made = await claim(*args, **more)
             gaps.append(len(world.ledger.target().gaps))
             if len(gaps) == 1:
-                assert len(args[1]) == 6
-                assert not more.get("spans")
+                assert len(args[1].claims) == 6
+                assert not args[1].spans
                 assert world.clock.now() - (world.ledger.target().watermark or NOON) < timedelta(seconds=1)
             return made
 
@@ -315,7 +315,7 @@ def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.
         claim = world.ledger.claim
 
         async def claiming(*args: Any, **more: Any) -> Any:
-            if spans := more.get("spans"):
+            if spans := args[1].spans:
                 sizes.append(len(spans))
                 await asyncio.sleep(0.02 * len(spans))
             return await claim(*args, **more)

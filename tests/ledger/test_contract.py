@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from scheduler.core.model import (
     Attempt,
     AttemptResult,
+    ClaimPlan,
     OpenOccurrence,
     Outcome,
     Reason,
+    Run,
     RunOrigin,
     RunStatus,
     SnapshotUpdate,
@@ -52,7 +54,9 @@ from tests.ledger.support import (
 
 def _claimed(on: Stand, minute: int = 1, automation_id: str = NIGHTLY) -> None:
     """An occurrence of ours, with its first attempt written."""
-    made = on.do(on.ledger.claim(MAIN, [claim(minute, automation_id, first=attempt())], [], at(minute)))
+    made = on.do(
+        on.ledger.claim(MAIN, ClaimPlan([claim(minute, automation_id, first=attempt())], [], at(minute)))
+    )
     assert made == {occurrence(minute, automation_id): 1}
 
 
@@ -65,19 +69,23 @@ def _open(on: Stand) -> OpenOccurrence:
 
 
 def test_an_occurrence_is_claimed_once(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2)], [], at(2))).keys() == {
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1), claim(2)], [], at(2)))).keys() == {
         occurrence(1),
         occurrence(2),
     }
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(2), claim(3)], [], at(3))).keys() == {occurrence(3)}
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(2), claim(3)], [], at(3)))).keys() == {
+        occurrence(3)
+    }
 
 
 def test_the_same_instant_of_another_automation_is_another_occurrence(ledger: Stand) -> None:
-    assert len(ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(1, HOURLY)], [], at(1)))) == 2
+    assert len(ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1), claim(1, HOURLY)], [], at(1))))) == 2
 
 
 def test_an_occurrence_that_is_given_twice_is_made_once(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(1)], [], at(1))).keys() == {occurrence(1)}
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1), claim(1)], [], at(1)))).keys() == {
+        occurrence(1)
+    }
     assert ledger.outcomes() == [(1, 1, None)]
 
 
@@ -92,7 +100,7 @@ def test_of_two_daemons_that_claim_the_same_one_wins(ledger: Stand) -> None:
         rival = sqlite_ledger(other, "node-2")
         outcomes = ledger.together(
             *(
-                who.claim(MAIN, wanted[begin : begin + 10], [], at(50))
+                who.claim(MAIN, ClaimPlan(wanted[begin : begin + 10], [], at(50)))
                 for begin in range(0, 100, 10)
                 for who in (ledger.ledger, rival)
             )
@@ -104,7 +112,7 @@ def test_of_two_daemons_that_claim_the_same_one_wins(ledger: Stand) -> None:
 
 
 def test_a_claim_without_an_attempt_waits(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
     found = _open(ledger)
     assert (found.state, found.attempt, found.end) == (State.WAITING, None, None)
     assert (found.due, found.deadline, found.claimed_at, found.name) == (
@@ -122,25 +130,25 @@ def test_a_first_attempt_is_durable_with_its_claim(ledger: Stand) -> None:
 
 
 def test_an_attempt_rides_only_with_a_claim_that_was_won(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1))) == {}
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1)))) == {}
     assert _open(ledger).attempt is None
     assert ledger.rows("SELECT * FROM attempt") == []
 
 
 def test_the_watermark_is_what_the_caller_gives(ledger: Stand) -> None:
     assert ledger.watermark() is None
-    ledger.do(ledger.ledger.claim(MAIN, [claim(9)], [], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(9)], [], at(5))))
     assert ledger.watermark() == at(5)
 
 
 def test_nothing_is_claimed_for_a_target_that_was_never_bound(ledger: Stand) -> None:
     with pytest.raises(Contradiction, match="never bound"):
-        ledger.do(ledger.ledger.claim("nobody", [], [], at(1)))
+        ledger.do(ledger.ledger.claim("nobody", ClaimPlan([], [], at(1))))
 
 
 def test_open_occurrences_come_in_the_order_of_due(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(3), claim(1, HOURLY), claim(2)], [], at(3)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(3), claim(1, HOURLY), claim(2)], [], at(3))))
     assert [each.occurrence for each in ledger.do(ledger.ledger.read_open_occurrences(MAIN))] == [
         occurrence(1, HOURLY),
         occurrence(2),
@@ -155,7 +163,7 @@ def test_open_occurrences_come_in_the_order_of_due(ledger: Stand) -> None:
 def test_what_is_passed_over_has_its_outcome_at_once(ledger: Stand) -> None:
     assert ledger.do(
         ledger.ledger.claim(
-            MAIN, [], [skip(1, reason=Reason.PAUSED), skip(3, 4, 5, automation_id=HOURLY)], at(5)
+            MAIN, ClaimPlan([], [skip(1, reason=Reason.PAUSED), skip(3, 4, 5, automation_id=HOURLY)], at(5))
         )
     ).keys() == {
         occurrence(1),
@@ -166,12 +174,12 @@ def test_what_is_passed_over_has_its_outcome_at_once(ledger: Stand) -> None:
 
 
 def test_nothing_in_a_span_can_be_claimed_or_passed_over_again(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3)], at(3)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1, 2, 3)], at(3))))
     again = [skip(2), skip(1, 2), skip(1, 2, 3)]
     for minute in (1, 2, 3):
-        assert ledger.do(ledger.ledger.claim(MAIN, [claim(minute)], [], at(3))) == {}
+        assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(minute)], [], at(3)))) == {}
     for each in again:
-        assert ledger.do(ledger.ledger.claim(MAIN, [], [each], at(3))) == {}
+        assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [each], at(3)))) == {}
     assert ledger.outcomes() == [(1, 3, "missed")]
 
 
@@ -196,22 +204,22 @@ def test_a_span_is_written_around_what_is_there(
     minutes: Sequence[int],
     made: Sequence[tuple[int, int, str | None]],
 ) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, there, [], at(0)))  # type: ignore[arg-type]  # claims, as the table says
-    rows = ledger.do(ledger.ledger.claim(MAIN, [], [skip(*minutes)], at(9)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan(there, [], at(0))))  # type: ignore[arg-type]  # claims, as the table says
+    rows = ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(*minutes)], at(9))))
     assert ledger.outcomes() == made
     assert rows == {occurrence(minute): count for minute, count, reason in made if reason is not None}
 
 
 def test_a_span_is_written_around_another_that_began_before(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3)], at(3)))
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 3, 4, 5, reason=Reason.COALESCED)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1, 2, 3)], at(3))))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(2, 3, 4, 5, reason=Reason.COALESCED)], at(5))))
     assert ledger.outcomes() == [(1, 3, "missed"), (4, 2, "coalesced")]
 
 
 def test_spans_that_come_together_are_written_around_each_other(ledger: Stand) -> None:
     ledger.do(
         ledger.ledger.claim(
-            MAIN, [claim(2)], [skip(1, 2, 3), skip(3, 4, reason=Reason.COALESCED), skip(4)], at(5)
+            MAIN, ClaimPlan([claim(2)], [skip(1, 2, 3), skip(3, 4, reason=Reason.COALESCED), skip(4)], at(5))
         )
     )
     assert ledger.outcomes() == [(1, 1, "missed"), (2, 1, None), (3, 1, "missed"), (4, 1, "coalesced")]
@@ -240,7 +248,10 @@ def test_no_instant_ever_has_two_rows_and_none_is_left_out(
             claims = [claim(minute, automation_id) for minute in minutes] if claiming else []
             on.do(
                 on.ledger.claim(
-                    MAIN, claims, [] if claiming else [skip(*minutes, automation_id=automation_id)], at(0)
+                    MAIN,
+                    ClaimPlan(
+                        claims, [] if claiming else [skip(*minutes, automation_id=automation_id)], at(0)
+                    ),
                 )
             )
         lines = on.lines()
@@ -271,7 +282,7 @@ def test_an_attempt_that_has_ended_is_not_made_again(ledger: Stand) -> None:
 
 
 def test_the_first_attempt_has_the_number_one(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
     with pytest.raises(Contradiction, match="out of its turn"):
         ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(0)))
 
@@ -336,7 +347,7 @@ def test_an_attempt_ends_once(ledger: Stand) -> None:
 
 
 def test_nothing_is_attempted_for_what_has_its_outcome(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1)], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1)], at(1))))
     for verb in (
         ledger.ledger.write_attempt(occurrence(1), attempt()),
         ledger.ledger.end_attempt(occurrence(1), end(), State.WAITING),
@@ -403,7 +414,10 @@ def test_an_outcome_its_run_and_the_end_of_its_attempt_are_one(ledger: Stand) ->
         }
     ]
     assert ledger.rows("SELECT number, result FROM attempt") == [(1, "answered")]
-    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.OCCURRENCE
+    assert (
+        ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, None, RunStatus.RUNNING)))
+        is RunOrigin.OCCURRENCE
+    )
 
 
 def test_the_first_outcome_stays_and_a_second_one_is_refused_loudly(ledger: Stand) -> None:
@@ -452,7 +466,10 @@ def test_a_run_of_somebody_else_becomes_ours_only_when_it_was_found_to_be(
     ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), origin)], at(2)))
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", reason))) is ours
     expected = RunOrigin.OCCURRENCE if ours else origin
-    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is expected
+    assert (
+        ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, None, RunStatus.RUNNING)))
+        is expected
+    )
     assert ledger.outcomes() == [(1, 1, "found" if ours else None)]
 
 
@@ -476,7 +493,9 @@ def test_an_attempt_that_is_open_when_nothing_was_started_was_never_made(
 
 def test_of_many_that_wait_together_only_the_wrong_ones_are_refused(ledger: Stand) -> None:
     ledger.do(
-        ledger.ledger.claim(MAIN, [claim(minute, first=attempt()) for minute in range(100)], [], at(100))
+        ledger.ledger.claim(
+            MAIN, ClaimPlan([claim(minute, first=attempt()) for minute in range(100)], [], at(100))
+        )
     )
     outcomes = ledger.together(
         *(
@@ -499,7 +518,9 @@ def test_of_many_that_wait_together_only_the_wrong_ones_are_refused(ledger: Stan
 
 def test_attempts_and_ends_that_wait_together_are_each_kept(ledger: Stand) -> None:
     verbs, minutes = ledger.ledger, range(40)
-    ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in minutes], [], at(40)))
+    ledger.do(
+        verbs.claim(MAIN, ClaimPlan([claim(minute, first=attempt()) for minute in minutes], [], at(40)))
+    )
     ends = ledger.together(
         *(
             verbs.end_attempt(occurrence(minute), end(error=str(minute)), State.WAITING)
@@ -532,7 +553,7 @@ def test_what_is_withdrawn_was_never_claimed(ledger: Stand) -> None:
     assert watermark is not None
     assert watermark < at(5), "since it has no row below it any more"
     ledger.do(ledger.ledger.withdraw([occurrence(5)]))
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(5)], [], at(5))).keys() == {occurrence(5)}
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(5)], [], at(5)))).keys() == {occurrence(5)}
 
 
 @pytest.mark.parametrize("result", list(AttemptResult))
@@ -548,7 +569,7 @@ def test_what_was_tried_is_not_withdrawn_even_when_nothing_was_started(
 
 
 def test_what_has_its_outcome_is_not_withdrawn(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1)], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1)], at(1))))
     with pytest.raises(Contradiction):
         ledger.do(ledger.ledger.withdraw([occurrence(1)]))
     assert ledger.outcomes() == [(1, 1, "missed")]
@@ -568,7 +589,8 @@ def test_a_clock_that_went_back_takes_back_what_was_passed_over_ahead_of_it(
 ) -> None:
     ledger.do(
         ledger.ledger.claim(
-            MAIN, [], [skip(1, reason=reason), skip(5, reason=reason), skip(6, reason=reason)], at(6)
+            MAIN,
+            ClaimPlan([], [skip(1, reason=reason), skip(5, reason=reason), skip(6, reason=reason)], at(6)),
         )
     )
     assert _rewound(ledger, at(5)) == [(1, 1, reason), (5, 1, reason)]
@@ -580,9 +602,11 @@ def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Sta
     ledger.do(
         verbs.claim(
             MAIN,
-            [claim(6, first=attempt()), claim(7), claim(8, first=attempt()), claim(9)],
-            [skip(10)],
-            at(10),
+            ClaimPlan(
+                [claim(6, first=attempt()), claim(7), claim(8, first=attempt()), claim(9)],
+                [skip(10)],
+                at(10),
+            ),
         )
     )
     ledger.do(verbs.conclude(occurrence(6), accepted("run-6"), end(result=AttemptResult.ANSWERED)))
@@ -591,7 +615,7 @@ def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Sta
     ledger.do(verbs.conclude(occurrence(9), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     assert _rewound(ledger, at(0)) == [(6, 1, "answered"), (7, 1, None), (8, 1, "not_started")]
     assert ledger.do(
-        verbs.claim(MAIN, [claim(minute) for minute in (6, 7, 8, 9, 10)], [], at(10))
+        verbs.claim(MAIN, ClaimPlan([claim(minute) for minute in (6, 7, 8, 9, 10)], [], at(10)))
     ).keys() == {
         occurrence(9),
         occurrence(10),
@@ -602,7 +626,7 @@ def test_what_was_skipped_as_deleted_stays_so_when_its_automation_is_gone(ledger
     seen = automation()
     ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(1), [version(seen, 1)], [seen], [])))
     ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(4), [removal(seen, 4)], [], [NIGHTLY])))
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(5, reason=Reason.DELETED)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(5, reason=Reason.DELETED)], at(5))))
     assert _rewound(ledger, at(0)) == [(5, 1, "deleted")]
 
 
@@ -614,14 +638,14 @@ def test_what_an_edit_took_back_lies_ahead_again(ledger: Stand) -> None:
     ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(1), [version(seen, 1)], [seen], [])))
     ledger.do(
         ledger.ledger.claim(
-            MAIN, [], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5)
+            MAIN, ClaimPlan([], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5))
         )
     )
     assert _rewound(ledger, at(3)) == [(2, 3, "deleted")]
 
 
 def test_a_span_that_the_present_divides_is_taken_back_whole_and_implied_anew(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [skip(2, 3, 4, 5)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1)], [skip(2, 3, 4, 5)], at(5))))
     assert _rewound(ledger, at(3.5)) == [(1, 1, None)]
     watermark = ledger.watermark()
     assert watermark is not None
@@ -629,12 +653,12 @@ def test_a_span_that_the_present_divides_is_taken_back_whole_and_implied_anew(le
 
 
 def test_a_span_that_ends_now_stays(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 3)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(2, 3)], at(5))))
     assert _rewound(ledger, at(3)) == [(2, 2, "missed")]
 
 
 def test_a_watermark_that_lies_before_the_present_stays(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(2)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(2))))
     ledger.do(ledger.ledger.rewind(MAIN, at(5)))
     assert ledger.watermark() == at(2)
 
@@ -664,7 +688,7 @@ def test_before_the_first_poll_there_is_nothing_to_rewind(ledger: Stand) -> None
 
 def test_rewinding_one_target_leaves_the_others(ledger: Stand) -> None:
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(5)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(5)], at(5))))
     ledger.do(ledger.ledger.rewind("other", at(0)))
     assert ledger.outcomes() == [(5, 1, "missed")]
 
@@ -707,7 +731,10 @@ def test_no_reading_makes_a_run_that_has_ended_run_again(
 def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None:
     for origin, status in ((RunOrigin.FOREIGN, RunStatus.RUNNING), (RunOrigin.OCCURRENCE, RunStatus.SUCCESS)):
         ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=status), origin)], at(4)))
-    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert (
+        ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, None, RunStatus.RUNNING)))
+        is RunOrigin.FOREIGN
+    )
 
 
 def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(ledger: Stand) -> None:
@@ -735,14 +762,20 @@ def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(le
         )
     )
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [replace(second, error=None)]
-    assert ledger.do(verbs.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert (
+        ledger.do(verbs.find_run_origin(MAIN, Run("run-1", NIGHTLY, None, RunStatus.RUNNING)))
+        is RunOrigin.FOREIGN
+    )
     assert ledger.do(verbs.read_unattributed_runs("other")) == [elsewhere]
     ledger.do(verbs.record_runs(MAIN, [], at(5), attributed=["run-2"], unattributed=[second]))
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [second], "set aside again in the same moment"
 
 
 def test_nothing_is_known_of_a_run_that_nobody_announced(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, at(1))) is None
+    assert (
+        ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, at(1), RunStatus.RUNNING)))
+        is None
+    )
 
 
 def test_the_newest_run_of_each_automation_is_gone_on_with(ledger: Stand) -> None:
@@ -828,7 +861,7 @@ def test_a_late_double_is_known_by_the_clock_of_the_api(
     """
     behind = -(known or now or 0.0) / 60
     first = Attempt(1, at(30), None, known)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(30, first=first)], [], at(30))))
     ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     stranger = [(run("stranger", minute=31 - behind), RunOrigin.FOREIGN)]
     assert ledger.do(ledger.ledger.record_runs(MAIN, stranger, at(31), clock_offset=now)).doubles == {
@@ -838,7 +871,7 @@ def test_a_late_double_is_known_by_the_clock_of_the_api(
 
 def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledger: Stand) -> None:
     first = Attempt(1, at(30), None, 5.0)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(30, first=first)], [], at(30))))
     ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     assert (
         ledger.do(
@@ -863,10 +896,12 @@ def spans(on: Stand) -> list[tuple[int, int, str | None]]:
 
 def test_what_lies_in_a_span_and_is_none_of_it_divides_the_span(ledger: Stand) -> None:
     """An edit that was seen late implied it, and so it has a row of its own."""
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6, 8, 12)], at(12)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(2, 4, 6, 8, 12)], at(12))))
     assert spans(ledger) == [(2, 5, "[[120,3],[240,1]]")]
     made = ledger.do(
-        ledger.ledger.claim(MAIN, [claim(6), claim(7), claim(20)], [skip(9, 10, 11, 12, 13)], at(13))
+        ledger.ledger.claim(
+            MAIN, ClaimPlan([claim(6), claim(7), claim(20)], [skip(9, 10, 11, 12, 13)], at(13))
+        )
     )
     assert made == {occurrence(7): 1, occurrence(20): 1, occurrence(9): 3, occurrence(13): 1}
     assert spans(ledger) == [
@@ -883,24 +918,28 @@ def test_what_lies_in_a_span_and_is_none_of_it_divides_the_span(ledger: Stand) -
 
 
 def test_what_a_span_stands_for_divides_nothing(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6)], at(6)))
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(4)], [skip(2, 4, 6)], at(6))) == {}
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(2, 4, 6)], at(6))))
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(4)], [skip(2, 4, 6)], at(6)))) == {}
     assert spans(ledger) == [(2, 3, "[[120,2]]")]
 
 
 def test_the_spans_of_other_automations_and_targets_are_not_divided(ledger: Stand) -> None:
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6)], at(6)))
-    ledger.do(ledger.ledger.claim(MAIN, [claim(3, HOURLY)], [skip(5, 7, automation_id=HOURLY)], at(7)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(2, 4, 6)], at(6))))
+    ledger.do(
+        ledger.ledger.claim(MAIN, ClaimPlan([claim(3, HOURLY)], [skip(5, 7, automation_id=HOURLY)], at(7)))
+    )
     elsewhere = replace(claim(3), occurrence=replace(occurrence(3), target="other"))
-    assert ledger.do(ledger.ledger.claim("other", [elsewhere], [], at(6))) == {elsewhere.occurrence: 1}
+    assert ledger.do(ledger.ledger.claim("other", ClaimPlan([elsewhere], [], at(6)))) == {
+        elsewhere.occurrence: 1
+    }
     assert spans(ledger) == [(2, 3, "[[120,2]]"), (3, 1, None), (3, 1, None), (5, 2, "[[120,1]]")]
 
 
 def test_a_divided_span_is_due_where_its_jitter_says(ledger: Stand) -> None:
     late = replace(skip(2, 4, 6), due=at(2.5))
-    ledger.do(ledger.ledger.claim(MAIN, [], [late], at(6)))
-    ledger.do(ledger.ledger.claim(MAIN, [claim(3)], [], at(6)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [late], at(6))))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(3)], [], at(6))))
     assert [
         str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")
     ] == ["02:30", "03:00", "04:30"]
@@ -911,7 +950,7 @@ def test_a_divided_span_is_due_where_its_jitter_says(ledger: Stand) -> None:
 
 def test_what_has_a_row_of_its_own_or_in_a_span_is_not_lacking(ledger: Stand) -> None:
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(7, HOURLY)], [skip(3, 4, 5)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1), claim(7, HOURLY)], [skip(3, 4, 5)], at(5))))
     expected = [*(occurrence(minute) for minute in range(1, 8)), occurrence(7, HOURLY)]
     assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {
         occurrence(2),
@@ -922,7 +961,7 @@ def test_what_has_a_row_of_its_own_or_in_a_span_is_not_lacking(ledger: Stand) ->
 
 
 def test_late_is_what_is_open_past_its_deadline(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2), claim(3)], [], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1), claim(2), claim(3)], [], at(5))))
     ledger.do(ledger.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7)))] == []
     assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7.5)))] == [

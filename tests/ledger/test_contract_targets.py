@@ -13,8 +13,10 @@ from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.model import (
     Automation,
+    ClaimPlan,
     Definition,
     DefinitionVersion,
+    Run,
     RunOrigin,
     RunStatus,
     SnapshotUpdate,
@@ -122,14 +124,17 @@ def test_two_targets_that_changed_their_names_among_them_are_told_both(ledger: S
 
 def test_a_renamed_target_keeps_its_history(ledger: Stand) -> None:
     _added(ledger, automation())
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [skip(2)], at(2)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1)], [skip(2)], at(2))))
     ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), RunOrigin.FOREIGN)], at(2)))
     ledger.write(lambda connection: pause(connection, Pause(MAIN, NIGHTLY, at(0), "ada")))
     ledger.write(lambda connection: rename_target(connection, MAIN, "prod"))
     assert {line["target"] for line in ledger.lines()} == {"prod"}
     assert ledger.do(ledger.ledger.bind("prod", URL, "1")).automations.keys() == {NIGHTLY}
     assert ledger.do(ledger.ledger.read_pauses("prod")) == {NIGHTLY}
-    assert ledger.do(ledger.ledger.find_run_origin("prod", "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert (
+        ledger.do(ledger.ledger.find_run_origin("prod", Run("run-1", NIGHTLY, None, RunStatus.RUNNING)))
+        is RunOrigin.FOREIGN
+    )
     with pytest.raises(TargetMismatch):
         ledger.do(ledger.ledger.bind(MAIN, URL, "1"))
 
@@ -191,7 +196,7 @@ def test_a_version_that_ended_after_the_watermark_is_recalled_with_its_end(ledge
     assert [(each.version.definition, each.until) for each in _recorded(ledger).ended] == [
         (first.definition, at(4))
     ]
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(5))))
     assert _recorded(ledger).ended == ()
 
 
@@ -337,7 +342,7 @@ def test_an_edit_takes_the_watermark_back_and_never_forward(
     ledger: Stand, effective_from: Sequence[int], expected: int
 ) -> None:
     _added(ledger, automation())
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(5))))
     _observe(ledger, 9, [version(automation(), each) for each in effective_from])
     assert _recorded(ledger).watermark == at(expected)
 
@@ -422,7 +427,7 @@ def _intend(on: Stand, minute: float = 1) -> int:
 
 def _origin(on: Stand, run_id: str, minute: float | None, automation_id: str = NIGHTLY) -> RunOrigin | None:
     started_at: datetime | None = None if minute is None else at(minute)
-    return on.do(on.ledger.find_run_origin(MAIN, run_id, automation_id, started_at))
+    return on.do(on.ledger.find_run_origin(MAIN, Run(run_id, automation_id, started_at, RunStatus.RUNNING)))
 
 
 def test_a_run_that_shows_up_before_its_request_was_answered_is_known(ledger: Stand) -> None:
@@ -494,7 +499,10 @@ def test_whenever_the_api_says_that_a_run_began_it_is_recorded(ledger: Stand, be
     definition = {"cron_expression": "* * * * *", "timezone": "UTC", "enabled": True}
     seen = parse_automation({"id": NIGHTLY, "last_run_at": began, "last_task_run_id": "run-1", **definition})
     stranger = replace(run("run-1"), started_at=seen.run_at)
-    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, seen.run_at)) is None
+    assert (
+        ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, seen.run_at, RunStatus.RUNNING)))
+        is None
+    )
     ledger.do(ledger.ledger.record_runs(MAIN, [(stranger, RunOrigin.FOREIGN)], at(2)))
     assert ledger.do(ledger.ledger.read_newest_runs(MAIN)) == [stranger]
 

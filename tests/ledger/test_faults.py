@@ -15,7 +15,7 @@ from subprocess import PIPE
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.core.model import AttemptResult, State
+from scheduler.core.model import AttemptResult, ClaimPlan, State
 from tests.ledger.support import MAIN, Stand, accepted, at, attempt, claim, end, occurrence, skip, stand
 
 
@@ -31,21 +31,25 @@ def _full_disk(size: int) -> Iterator[None]:
 
 
 def test_on_a_full_disk_nothing_is_claimed_and_it_goes_on_when_there_is_room(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(0)], [], at(0)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(0)], [], at(0))))
     wanted = [claim(minute, first=attempt()) for minute in range(1, 3001)]
     size = ledger.path.with_name("ledger.db-wal").stat().st_size
     with _full_disk(size + 200_000):
         with pytest.raises(LedgerUnavailable):
-            ledger.do(ledger.ledger.claim(MAIN, wanted, [skip(4000)], at(4000)))
+            ledger.do(ledger.ledger.claim(MAIN, ClaimPlan(wanted, [skip(4000)], at(4000))))
         assert ledger.rows("SELECT count(*) FROM occurrence") == [(1,)]
         assert ledger.rows("SELECT count(*) FROM attempt") == [(0,)]
         assert ledger.rows("SELECT watermark FROM target") == [("2026-11-23T12:00:00.000000Z",)]
-    assert len(ledger.do(ledger.ledger.claim(MAIN, wanted, [skip(4000)], at(4000)))) == 3001
+    assert len(ledger.do(ledger.ledger.claim(MAIN, ClaimPlan(wanted, [skip(4000)], at(4000))))) == 3001
 
 
 def test_of_outcomes_that_cannot_be_written_nothing_is_kept(ledger: Stand) -> None:
     minutes = range(2000)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(minute, first=attempt()) for minute in minutes], [], at(2000)))
+    ledger.do(
+        ledger.ledger.claim(
+            MAIN, ClaimPlan([claim(minute, first=attempt()) for minute in minutes], [], at(2000))
+        )
+    )
 
     def conclude_all() -> list[object]:
         ends = end(result=AttemptResult.ANSWERED)
@@ -117,4 +121,6 @@ def test_a_killed_daemon_leaves_whole_claims_and_whole_outcomes(tmp_path: Path, 
             each.attempt == attempt() and each.end is None
             for each in on.do(on.ledger.read_open_occurrences(MAIN))
         )
-        assert on.do(on.ledger.claim(MAIN, [claim(0), claim(15)], [], at(0))) == {}, "what is there is there"
+        assert on.do(on.ledger.claim(MAIN, ClaimPlan([claim(0), claim(15)], [], at(0)))) == {}, (
+            "what is there is there"
+        )

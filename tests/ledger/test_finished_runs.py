@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from scheduler.core.model import AttemptResult, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import AttemptResult, ClaimPlan, RunOrigin, RunStatus, SnapshotUpdate
 from scheduler.core.status import FailingAutomations, FinishedRun
 from scheduler.ledger.finished_runs import (
     count_failed_runs,
@@ -135,7 +135,7 @@ def test_a_run_that_was_there_before_finished_at_an_unknown_time_after_its_begin
 
 def test_runs_of_occurrences_and_runs_by_hand_count_alike(ledger: Stand) -> None:
     show(ledger, NIGHTLY)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     ledger.do(ledger.ledger.conclude(occurrence(1), accepted("1"), end(result=AttemptResult.ANSWERED)))
     follow(ledger, "1", FAILED, origin=RunOrigin.OCCURRENCE)
     assert in_a_row(ledger) == ("1", 1)

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from scheduler.core.backfill import FireRequest, Reopening
-from scheduler.core.model import AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, State
+from scheduler.core.model import AttemptResult, ClaimPlan, OpenOccurrence, Outcome, Reason, RunOrigin, State
 from scheduler.ledger.fire_requests import (
     has_request,
     is_requested,
@@ -51,7 +51,7 @@ def steps(on: Stand) -> list[tuple[object, ...]]:
 
 
 def _expired(on: Stand, minute: int = 1) -> None:
-    on.do(on.ledger.claim(MAIN, [claim(minute, first=attempt())], [], at(minute)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(minute, first=attempt())], [], at(minute))))
     on.do(
         on.ledger.conclude(
             occurrence(minute),
@@ -62,7 +62,7 @@ def _expired(on: Stand, minute: int = 1) -> None:
 
 
 def test_what_was_skipped_is_open_again_and_the_request_is_gone(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1)], at(2)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1)], at(2))))
     opened = reopened(ledger, request(1))
     assert isinstance(opened, OpenOccurrence)
     assert (opened.occurrence, opened.state, opened.attempt) == (occurrence(1), State.WAITING, None)
@@ -85,7 +85,7 @@ def test_what_was_skipped_is_open_again_and_the_request_is_gone(ledger: Stand) -
 def test_what_was_tried_goes_on_with_the_next_attempt(
     ledger: Stand, outcome: Outcome, reason: Reason
 ) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     ledger.do(
         ledger.ledger.conclude(
             occurrence(1), concluded(outcome, reason, "no way"), end(result=AttemptResult.REFUSED)
@@ -123,7 +123,7 @@ def test_what_has_no_row_gets_one(ledger: Stand) -> None:
 def test_one_of_a_span_is_taken_out_of_it(
     ledger: Stand, minute: int, rows: list[tuple[int, int, str | None]], knows_itself: bool
 ) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3, 4, 5)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1, 2, 3, 4, 5)], at(5))))
     if not knows_itself:  # as one that the first version of the ledger wrote
         ledger.write(lambda connection: connection.execute("UPDATE occurrence SET intervals = NULL").rowcount)
     instants = () if knows_itself else [at(each) for each in range(1, 6)]
@@ -141,7 +141,7 @@ def test_one_of_a_span_is_taken_out_of_it(
 
 @pytest.mark.parametrize("instants", [(), range(1, 5), range(6), (1, 2, 4, 5, 6)])
 def test_a_span_that_is_another_by_now_stays_whole(ledger: Stand, instants: Sequence[int]) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3, 4, 5)], at(5)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1, 2, 3, 4, 5)], at(5))))
     ledger.write(lambda connection: connection.execute("UPDATE occurrence SET intervals = NULL").rowcount)
     why = reopened(ledger, request(3, instants=[at(each) for each in instants]))
     assert why == "what is on record of it has changed meanwhile; ask again"
@@ -150,21 +150,21 @@ def test_a_span_that_is_another_by_now_stays_whole(ledger: Stand, instants: Sequ
 
 
 def _accepted(on: Stand) -> None:
-    on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     on.do(on.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
 
 
 def _open(on: Stand) -> None:
-    on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1)], [], at(1))))
 
 
 def _unresolved(on: Stand) -> None:
-    on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     on.do(on.ledger.conclude(occurrence(1), concluded(Outcome.UNRESOLVED, Reason.COVERED), end()))
 
 
 def _started_late(on: Stand) -> None:
-    on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    on.do(on.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     on.do(on.ledger.end_attempt(occurrence(1), end(), State.UNKNOWN))
     on.do(on.ledger.resolve_not_started(occurrence(1)))
     on.do(on.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))

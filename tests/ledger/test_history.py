@@ -14,6 +14,7 @@ import pytest
 
 from scheduler.core.model import (
     AttemptResult,
+    ClaimPlan,
     Occurrence,
     Outcome,
     Reason,
@@ -64,7 +65,11 @@ def filled() -> Iterator[Stand]:
             claim(4, HOURLY, name="hourly", first=attempt()),
             claim(5, HOURLY, name="hourly", first=attempt()),
         ]
-        on.do(verbs.claim(MAIN, nightly + hourly, [skip(3, 4, 5, 6), skip(8, reason=Reason.PAUSED)], at(8)))
+        on.do(
+            verbs.claim(
+                MAIN, ClaimPlan(nightly + hourly, [skip(3, 4, 5, 6), skip(8, reason=Reason.PAUSED)], at(8))
+            )
+        )
         on.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
         on.do(
             verbs.conclude(
@@ -78,7 +83,8 @@ def filled() -> Iterator[Stand]:
         )
         on.do(
             verbs.claim(
-                "other", [], [replace(skip(4), occurrence=Occurrence("other", NIGHTLY, at(4)))], at(8)
+                "other",
+                ClaimPlan([], [replace(skip(4), occurrence=Occurrence("other", NIGHTLY, at(4)))], at(8)),
             )
         )
         yield on
@@ -235,7 +241,7 @@ def test_it_is_known_by_one_row_for_each_automation(filled: Stand) -> None:
 def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
     verbs, shown = ledger.ledger, automation()
     ledger.do(verbs.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(shown)], [shown], [])))
-    ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in (3, 1)], [], at(8)))
+    ledger.do(verbs.claim(MAIN, ClaimPlan([claim(minute, first=attempt()) for minute in (3, 1)], [], at(8))))
     for minute, seen_at in ((3, 9), (1, 7)):
         ended = end(result=AttemptResult.ANSWERED)
         ledger.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), ended))
@@ -357,7 +363,7 @@ def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
 
 
 def test_a_run_that_was_foreign_is_found_by_its_status_once_it_is_an_occurrence_s(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     ledger.do(
         ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2))
     )

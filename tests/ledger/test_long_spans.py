@@ -16,6 +16,7 @@ from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.model import (
     Claim,
+    ClaimPlan,
     Definition,
     DefinitionVersion,
     Gap,
@@ -76,7 +77,7 @@ def span(
 
 def written(on: Stand, *wanted: SkippedSpan, gaps: Sequence[Gap] = ()) -> dict[int, int]:
     """The rows that were made, by their first minute, with how many occurrences each holds."""
-    made = on.do(on.ledger.claim(MAIN, [], [], at(0), spans=wanted, gaps=gaps))
+    made = on.do(on.ledger.claim(MAIN, ClaimPlan([], [], at(0), spans=wanted, gaps=gaps)))
     return {round((each.scheduled_for - NOON).total_seconds() / 60): count for each, count in made.items()}
 
 
@@ -139,7 +140,7 @@ def test_a_long_span_costs_no_list_of_instants(ledger: Stand, listed: list[datet
     listed.clear()
     written(ledger, month)
     written(ledger, month)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(17)], [skip(18, 19)], at(0)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(17)], [skip(18, 19)], at(0))))
     assert len(listed) <= 100
     assert isinstance(_reopened(ledger, 14 * DAY), OpenOccurrence)
     assert len(listed) <= 6 * DAY  # the ends of the two new spans, not what is between
@@ -152,7 +153,9 @@ def test_many_rows_in_the_way_of_a_long_span_cost_as_much_as_there_are_rows(
     read the list yet.
     """
     known(ledger, "* * * * *")
-    ledger.do(ledger.ledger.claim(MAIN, [claim(30 * DAY - each) for each in range(1, 40, 2)], [], at(0)))
+    ledger.do(
+        ledger.ledger.claim(MAIN, ClaimPlan([claim(30 * DAY - each) for each in range(1, 40, 2)], [], at(0)))
+    )
     written(ledger, span("* * * * *", 15 * DAY, 16 * DAY))
     month = span("* * * * *", 1, 30 * DAY)
     listed.clear()
@@ -171,7 +174,7 @@ def test_a_single_occurrence_names_no_definition(ledger: Stand) -> None:
 @pytest.mark.parametrize("there", [[5], [5, 6], list(range(3, 40, 3))], ids=["one", "two", "many"])
 def test_a_span_is_written_around_what_is_there(ledger: Stand, there: list[int]) -> None:
     known(ledger, "* * * * *")
-    ledger.do(ledger.ledger.claim(MAIN, [claim(minute) for minute in there], [], at(0)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(minute) for minute in there], [], at(0))))
     made = written(ledger, span("* * * * *", 1, 100))
     assert sum(made.values()) == 100 - len(there)
     covered = [minute for first, last, _, _, _ in rows(ledger) for minute in range(first, last + 1)]
@@ -188,14 +191,16 @@ def test_the_same_span_again_makes_nothing_and_a_longer_one_makes_the_rest(ledge
 def test_what_a_span_stands_for_divides_nothing(ledger: Stand) -> None:
     known(ledger, "*/2 * * * *")
     written(ledger, span("*/2 * * * *", 2, 200))
-    assert ledger.do(ledger.ledger.claim(MAIN, [claim(4)], [skip(100, 102)], at(0))) == {}
+    assert ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(4)], [skip(100, 102)], at(0)))) == {}
     assert rows(ledger) == [(2, 200, 100, None, True)]
 
 
 def test_what_an_edit_implied_late_divides_a_span_by_its_bounds(ledger: Stand) -> None:
     known(ledger, "*/2 * * * *")
     written(ledger, span("*/2 * * * *", 2, 200))
-    made = ledger.do(ledger.ledger.claim(MAIN, [claim(51, first=attempt())], [skip(101, 102, 103)], at(0)))
+    made = ledger.do(
+        ledger.ledger.claim(MAIN, ClaimPlan([claim(51, first=attempt())], [skip(101, 102, 103)], at(0)))
+    )
     assert made == {occurrence(51): 1, occurrence(101): 1, occurrence(103): 1}
     assert rows(ledger) == [
         (2, 50, 25, None, True),
@@ -266,7 +271,7 @@ def test_a_divided_span_is_due_where_its_jitter_says(ledger: Stand) -> None:
         late.at,
     )
     written(ledger, jittered)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(5)], [], at(6)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(5)], [], at(6))))
     assert [
         str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")
     ] == ["02:30", "05:00", "06:30"]
@@ -280,28 +285,28 @@ GAP = Gap(at(10), at(20))
 def test_gaps_are_what_the_newest_transaction_says(ledger: Stand) -> None:
     written(ledger, span("* * * * *", 1, 5), gaps=[GAP, Gap(at(30), at(40))])
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).gaps == (GAP, Gap(at(30), at(40)))
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50), gaps=[GAP])))
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).gaps == (GAP,)
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50))))
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).gaps == ()
 
 
 def test_the_gaps_of_another_target_stay(ledger: Stand) -> None:
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
-    ledger.do(ledger.ledger.claim("other", [], [], at(50), gaps=[GAP]))
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50)))
+    ledger.do(ledger.ledger.claim("other", ClaimPlan([], [], at(50), gaps=[GAP])))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50))))
     assert ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1")).gaps == (GAP,)
 
 
 def test_what_lies_in_a_gap_is_not_lacking(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50), gaps=[GAP])))
     expected = [occurrence(minute) for minute in (9, 10, 11, 20, 21)]
     assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {
         occurrence(9),
         occurrence(10),
         occurrence(21),
     }
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[Gap(at(10), at(20), HOURLY)]))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50), gaps=[Gap(at(10), at(20), HOURLY)])))
     assert NIGHTLY < HOURLY
     assert ledger.do(ledger.ledger.find_missing(MAIN, [occurrence(15), occurrence(15, HOURLY)])) == {
         occurrence(15)
@@ -313,9 +318,9 @@ def test_versions_that_ended_in_a_gap_are_recalled(ledger: Stand) -> None:
     first, second = version(of, 5), version(automation(cron="0 4 * * *"), 15)
     ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(16), [first], [], [])))
     ledger.do(ledger.ledger.record_snapshot(MAIN, SnapshotUpdate(at(16), [second], [], [])))
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50))))
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).ended == ()
-    ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [], at(50), gaps=[GAP])))
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).ended == (EndedVersion(first, at(15)),)
 
 
@@ -358,11 +363,11 @@ class Writes:
         else:
             wanted = span(cron, first, first + length)
             skips, spans = ([_skip_of(wanted)], []) if what == "skip" else ([], [wanted])
-            made = await self.ledger.claim(MAIN, [], skips, at(0), spans=spans)
+            made = await self.ledger.claim(MAIN, ClaimPlan([], skips, at(0), spans=spans))
             assert made == self._note(_skip_of(wanted).instants)
 
     async def _claim(self, claims: Sequence[Claim]) -> None:
-        made = await self.ledger.claim(MAIN, claims, [], at(0))
+        made = await self.ledger.claim(MAIN, ClaimPlan(claims, [], at(0)))
         expected: dict[Occurrence, int] = {}
         for each in claims:
             noted = self._note([each.occurrence.scheduled_for])

@@ -11,7 +11,7 @@ import pytest
 
 from scheduler import database
 from scheduler.core.errors import DatabaseRefused
-from scheduler.core.model import AttemptResult, Outcome, Reason, RunStatus
+from scheduler.core.model import AttemptResult, ClaimPlan, Outcome, Reason, RunStatus
 from scheduler.database import Database
 from scheduler.ledger.schema import MIGRATIONS, SCHEMA, open_for_reading, open_ledger
 from tests.ledger.support import MAIN, accepted, at, attempt, claim, concluded, end, occurrence, skip, stand
@@ -171,7 +171,7 @@ def test_the_daemon_goes_on_from_it(of_version_1: Path) -> None:
             None,
         )
         on.do(on.ledger.conclude(opened.occurrence, concluded(Outcome.UNRESOLVED, Reason.GONE)))
-        on.do(on.ledger.claim(MAIN, [claim(10, first=attempt())], [skip(11, 12)], at(12)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(10, first=attempt())], [skip(11, 12)], at(12))))
         assert on.do(
             on.ledger.conclude(occurrence(10), accepted("run-2"), end(result=AttemptResult.ANSWERED))
         )

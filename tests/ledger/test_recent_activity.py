@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import (
+    AttemptResult,
+    ClaimPlan,
+    Outcome,
+    Reason,
+    RunOrigin,
+    RunStatus,
+    SnapshotUpdate,
+)
 from scheduler.core.pauses import EVERYTHING
 from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger import history
@@ -40,7 +48,10 @@ def test_outcomes_are_counted_by_target_and_reason_and_spans_by_their_occurrence
         verbs = on.ledger
         on.do(
             verbs.claim(
-                MAIN, [claim(1, first=attempt()), claim(2, first=attempt()), claim(3)], [skip(4, 5, 6)], at(8)
+                MAIN,
+                ClaimPlan(
+                    [claim(1, first=attempt()), claim(2, first=attempt()), claim(3)], [skip(4, 5, 6)], at(8)
+                ),
             )
         )
         for minute in (1, 2):
@@ -67,7 +78,7 @@ def test_outcomes_are_counted_by_target_and_reason_and_spans_by_their_occurrence
 def test_no_more_than_so_many_rows_are_gone_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MOST", 2)
     with stand(tmp_path / "ledger.db") as on:
-        on.do(on.ledger.claim(MAIN, [claim(5), claim(6)], [skip(1), skip(2)], at(8)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([claim(5), claim(6)], [skip(1), skip(2)], at(8))))
         found = recent(on, at(0))
         assert not found.complete
         assert found.tallies == []  # the newest two are open
@@ -141,7 +152,7 @@ def test_what_is_old_is_not_gone_through(tmp_path: Path, statement: str) -> None
 
 def test_an_id_alone_is_looked_for_in_the_index(tmp_path: Path) -> None:
     with stand(tmp_path / "ledger.db") as on:
-        on.do(on.ledger.claim(MAIN, [replace(claim(1), name=HOURLY), claim(2, HOURLY)], [], at(8)))
+        on.do(on.ledger.claim(MAIN, ClaimPlan([replace(claim(1), name=HOURLY), claim(2, HOURLY)], [], at(8))))
         assert [line["automation_id"] for line in on.lines(automation=HOURLY)] == [
             HOURLY
         ]  # and not one that is called by it

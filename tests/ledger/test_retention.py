@@ -10,7 +10,15 @@ from functools import partial
 import pytest
 
 from scheduler.core.instants import to_text
-from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import (
+    AttemptResult,
+    ClaimPlan,
+    Outcome,
+    Reason,
+    RunOrigin,
+    RunStatus,
+    SnapshotUpdate,
+)
 from scheduler.ledger import retention
 from scheduler.ledger.operator_requests import Pause, announce_run, pause, resume
 from scheduler.ledger.retention import prune
@@ -46,7 +54,7 @@ def _minutes(on: Stand) -> list[int]:
 
 def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
     verbs = ledger.ledger
-    ledger.do(verbs.claim(MAIN, [claim(1, first=attempt()), claim(5)], [skip(2), skip(6)], at(6)))
+    ledger.do(verbs.claim(MAIN, ClaimPlan([claim(1, first=attempt()), claim(5)], [skip(2), skip(6)], at(6))))
     ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
     ledger.do(
         verbs.record_runs(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4))
@@ -59,13 +67,13 @@ def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
 
 
 def test_open_occurrences_stay(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt()), claim(2)], [], at(2)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt()), claim(2)], [], at(2))))
     assert _prune(ledger, at(1000)) == 0
     assert len(ledger.do(ledger.ledger.read_open_occurrences(MAIN))) == 2
 
 
 def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3)], at(3)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(1, 2, 3)], at(3))))
     assert _prune(ledger, at(3)) == 0
     assert _prune(ledger, at(4)) == 1
 
@@ -137,7 +145,7 @@ def test_the_definition_that_says_that_an_automation_is_gone_stays(ledger: Stand
 @pytest.mark.parametrize("minute", [5, 10])
 def test_a_definition_stays_while_an_open_occurrence_comes_from_it(ledger: Stand, minute: int) -> None:
     _edited(ledger, 0, 10)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(minute)], [], at(minute)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(minute)], [], at(minute))))
     _prune(ledger, at(1000))
     assert len(_versions(ledger)) == 2
     ledger.do(ledger.ledger.conclude(occurrence(minute), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
@@ -174,7 +182,7 @@ def test_the_policies_that_were_in_force_since_stay(ledger: Stand) -> None:
 
 
 def test_it_is_on_record_what_may_be_gone(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.claim(MAIN, [], [skip(3), skip(8)], at(9)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skip(3), skip(8)], at(9))))
     _prune(ledger, at(2))
     assert ledger.rows("SELECT before FROM pruned") == []
     for minute in (5, 4):
@@ -246,7 +254,9 @@ def test_much_is_removed_in_steps_that_let_others_through(
 ) -> None:
     monkeypatch.setattr(retention, "_SLICE", 10)
     ledger.do(
-        ledger.ledger.claim(MAIN, [], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95))
+        ledger.ledger.claim(
+            MAIN, ClaimPlan([], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95))
+        )
     )
     removed: list[int] = []
     original = retention._delete_rows

@@ -15,16 +15,17 @@ from scheduler.core.cron.schedule import Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import (
     Automation,
+    ClaimPlan,
     Definition,
     Reason,
     Run,
     RunOrigin,
+    RunStatus,
     SkippedSpan,
     SnapshotUpdate,
     State,
 )
 from scheduler.ledger import claims, snapshots
-from scheduler.ledger.claims import ClaimPlan
 from scheduler.ledger.operator_requests import announce_run, find_manual_run, record_started_run
 from tests import counting
 from tests.ledger.support import (
@@ -113,7 +114,10 @@ def doubt(ledger: Stand, minute: int, automation_ids: Sequence[str]) -> None:
     """An attempt of unknown outcome for each automation."""
     ledger.do(
         ledger.ledger.claim(
-            MAIN, [claim(minute, each, first=attempt(1, minute)) for each in automation_ids], [], at(minute)
+            MAIN,
+            ClaimPlan(
+                [claim(minute, each, first=attempt(1, minute)) for each in automation_ids], [], at(minute)
+            ),
         )
     )
     ledger.together(
@@ -151,8 +155,10 @@ def test_a_manual_run_is_found_among_many(ledger: Stand) -> None:
         announce_run(connection, MAIN, ids(1)[0], at(MANY))
 
     def look(connection: sqlite3.Connection) -> None:
-        assert find_manual_run(connection, MAIN, ids(1)[0], f"by hand {MANY // 2}", None) == MANY // 2 + 1
-        assert find_manual_run(connection, MAIN, ids(1)[0], "nobody told of", at(MANY)) == MANY + 1
+        told = Run(f"by hand {MANY // 2}", ids(1)[0], None, RunStatus.RUNNING)
+        assert find_manual_run(connection, MAIN, told) == MANY // 2 + 1
+        untold = Run("nobody told of", ids(1)[0], at(MANY), RunStatus.RUNNING)
+        assert find_manual_run(connection, MAIN, untold) == MANY + 1
 
     ledger.write(request_runs)
     assert count_steps(ledger, look) < FEW
@@ -259,9 +265,9 @@ def test_no_span_of_the_present_lies_over_another_row(
 ) -> None:
     monkeypatch.setattr(claims, "_MANY_ROWS", most)
     monkeypatch.setattr(claims, "_ROWS_FOR_A_CHANGE", 0)
-    ledger.do(ledger.ledger.claim(MAIN, [claim(20), claim(41)], [skip(60, 61, 62)], at(62)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(20), claim(41)], [skip(60, 61, 62)], at(62))))
     skipped = skip(0, 10, 11, 12, 40, 41, 42, 61, 70, 71)
-    ledger.do(ledger.ledger.claim(MAIN, [], [skipped], at(71)))
+    ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([], [skipped], at(71))))
     rows = [
         (str(first), str(last), int(str(count)))
         for first, last, count in ledger.rows(

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from scheduler.core.model import (
     AttemptResult,
     Automation,
+    ClaimPlan,
     InvalidAutomation,
     Outcome,
     Reason,
+    Run,
     RunOrigin,
     RunStatus,
     SnapshotUpdate,
@@ -104,7 +106,8 @@ def test_claims_attempts_steps_outcomes_and_runs_keep_their_texts(
     ledger, of = shared.ledger, occurrence(minute)
     if not shared.do(
         ledger.claim(
-            MAIN, [claim(minute, first=replace(attempt(), baseline=run_id), name=text)], [], at(minute)
+            MAIN,
+            ClaimPlan([claim(minute, first=replace(attempt(), baseline=run_id), name=text)], [], at(minute)),
         )
     ):
         return  # drawn before
@@ -124,7 +127,10 @@ def test_claims_attempts_steps_outcomes_and_runs_keep_their_texts(
     ][:1] == [text]
     failed = replace(run(run_id, status=RunStatus.FAILED), error=text)
     shared.do(ledger.record_runs(MAIN, [(failed, RunOrigin.FOREIGN)], at(minute)))
-    assert shared.do(ledger.find_run_origin(MAIN, run_id, NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert (
+        shared.do(ledger.find_run_origin(MAIN, Run(run_id, NIGHTLY, None, RunStatus.RUNNING)))
+        is RunOrigin.FOREIGN
+    )
 
 
 @given(text=TEXT)

@@ -1,6 +1,7 @@
 """The promise under load broken on purpose, one way at a time, and the story that notices each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from scheduler.core.backlog import Backlog
 from scheduler.core.cron import ranges
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
-from scheduler.core.model import Claim, Occurrence, Skip
+from scheduler.core.model import ClaimPlan, Occurrence
 from scheduler.core.occurrence_log import Cause
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
 from scheduler.core.timetable import SnapshotChanges, Timetable
@@ -97,28 +98,14 @@ def _choose_again(self: FairQueue) -> Ticket | None:
     return _choose(self)
 
 
-async def _claim_without_spans(
-    self: SqliteLedger,
-    target: str,
-    claims: Sequence[Claim],
-    skips: Sequence[Skip],
-    watermark: datetime,
-    **more: Any,
-) -> Mapping[Occurrence, int]:
+async def _claim_without_spans(self: SqliteLedger, target: str, plan: ClaimPlan) -> Mapping[Occurrence, int]:
     """Make a slice of the recovery durable without its rows."""
-    return await _claim(self, target, claims, skips, watermark, **(more | {"spans": ()}))
+    return await _claim(self, target, replace(plan, spans=()))
 
 
-async def _claim_without_gaps(
-    self: SqliteLedger,
-    target: str,
-    claims: Sequence[Claim],
-    skips: Sequence[Skip],
-    watermark: datetime,
-    **more: Any,
-) -> Mapping[Occurrence, int]:
+async def _claim_without_gaps(self: SqliteLedger, target: str, plan: ClaimPlan) -> Mapping[Occurrence, int]:
     """Move the watermark, and record no gap."""
-    return await _claim(self, target, claims, skips, watermark, **(more | {"gaps": ()}))
+    return await _claim(self, target, replace(plan, gaps=()))
 
 
 def _forget_gaps(

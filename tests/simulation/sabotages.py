@@ -17,7 +17,7 @@ from scheduler.app import ledger_startup
 from scheduler.core import backlog_decisions, policy, reconcile
 from scheduler.core.actions import NewestReading
 from scheduler.core.cron import schedule
-from scheduler.core.model import Attempt, Claim, Occurrence, Skip
+from scheduler.core.model import Attempt, ClaimPlan, Occurrence
 from scheduler.core.reconcile import ReconcileResult, RunReading, UnknownAttempt
 from scheduler.core.timetable import Timetable
 from scheduler.daemon import reconciler
@@ -51,19 +51,12 @@ def _meanwhile(work: Any) -> None:
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
-async def _claim_not_durable(
-    self: SqliteLedger,
-    target: str,
-    claims: Sequence[Claim],
-    skips: Sequence[Skip],
-    watermark: datetime,
-    **more: Any,
-) -> Mapping[Occurrence, int]:
+async def _claim_not_durable(self: SqliteLedger, target: str, plan: ClaimPlan) -> Mapping[Occurrence, int]:
     """Goes on before its rows are there."""
-    if skips or not claims:
-        return await _claim(self, target, claims, skips, watermark, **more)
-    _meanwhile(_claim(self, target, claims, skips, watermark, **more))
-    return {each.occurrence: 1 for each in claims}
+    if plan.skips or not plan.claims:
+        return await _claim(self, target, plan)
+    _meanwhile(_claim(self, target, plan))
+    return {each.occurrence: 1 for each in plan.claims}
 
 
 async def _second_attempt_not_durable(
