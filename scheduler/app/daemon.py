@@ -29,6 +29,7 @@ from scheduler.core.cron.zones import reload_zones
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped, WakeFailed
 from scheduler.daemon.clock import ClockWatch
+from scheduler.daemon.context import Context
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
@@ -184,7 +185,7 @@ class Daemon:
             await client.aclose()
 
     def _make_target(self, target: TargetSection, client: ApiClient) -> TargetWorker:
-        return TargetWorker(
+        context = Context(
             make_target_settings(target, self._settings),
             client,
             ledger=self._ledger,
@@ -194,6 +195,7 @@ class Daemon:
             publish=self._observability.publish,
             parse=make_parser(self._settings),
         )
+        return TargetWorker(context)
 
     # ------------------------------------------------------------ while it runs
 

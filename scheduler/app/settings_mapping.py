@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from scheduler.core.cron.schedule import Schedule
-from scheduler.daemon.context import TargetSettings
-from scheduler.daemon.target_worker import Parse
+from scheduler.daemon.context import Parse, TargetSettings
 from scheduler.settings.keys import load_key
 from scheduler.settings.models import Settings, TargetSection
 from scheduler.upstream.target import TargetConfig

@@ -510,3 +510,19 @@ class ClaimPlan:
     watermark: datetime
     spans: Sequence[SkippedSpan] = ()
     gaps: Sequence[Gap] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunUpdate:
+    """New states of runs, and new runs with their origin, as seen at ``at``.
+
+    ``clock_offset`` is the current clock offset in seconds, for attempts without a recorded clock offset.
+    ``unattributed``: runs that an attempt may have started when they were shown. ``attributed``: the ids of
+    such runs with a known origin by now.
+    """
+
+    runs: Sequence[tuple[Run, RunOrigin]]
+    at: datetime
+    clock_offset: float | None = None
+    attributed: Collection[str] = ()
+    unattributed: Sequence[Run] = ()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from scheduler.core.cron.schedule import Schedule
 from scheduler.core.events import Event
 from scheduler.core.model import Run, RunOrigin
 from scheduler.core.occurrence_log import Cause, Step
@@ -25,6 +26,10 @@ PAUSES_FRESH_FOR: Final = 0.5
 """Seconds for which the pauses last read from the ledger count."""
 _EVENTS_AT_ONCE: Final = 50
 """Events published before other tasks run: some five milliseconds."""
+
+
+Parse = Callable[[str, str], Schedule]
+"""Parser of a cron expression in a time zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,16 @@ class Context:
     watch: ClockWatch
     health: LedgerHealth
     publish: Publish
-    timetable: Timetable
+    parse: Parse
+    timetable: Timetable = field(init=False)
     throttle: TargetThrottle = field(init=False)
     breaker: CircuitBreaker = field(init=False)
     knowledge: "TargetKnowledge" = field(init=False)
+    _begun_at: datetime = field(init=False)
 
     def __post_init__(self) -> None:
+        self._begun_at = self.clock.now()
+        self.timetable = self.make_timetable()
         self.throttle = TargetThrottle(self.settings.name, self.clock, self.publish)
         self.breaker = CircuitBreaker(self.settings.name, self.clock, self.publish, self.throttle)
         self.knowledge = TargetKnowledge(self)
@@ -76,6 +85,13 @@ class Context:
         """API clock minus local clock, in seconds; None until the API has shown a ``Date``."""
         offset = self.upstream.clock_offset
         return None if offset is None else offset[0]
+
+    def make_timetable(self) -> Timetable:
+        """Make an empty timetable of the target. Policies are those of the present settings at each use."""
+        return Timetable(self.target, now=self._begun_at, policies=self._find_policies, schedule=self.parse)
+
+    def _find_policies(self, automation_id: str, name: str) -> Policies:
+        return self.settings.policies(automation_id, name)
 
     async def find_run_origin(self, run: Run) -> RunOrigin | None:
         """Return the recorded origin of a run. Retries until the ledger answers."""

@@ -3,7 +3,7 @@
 The implementations live in `upstream`, `ledger` and `scheduler.clock`.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from scheduler.core.model import (
     OpenOccurrence,
     Run,
     RunOrigin,
+    RunUpdate,
     Snapshot,
     SnapshotUpdate,
     State,
@@ -215,22 +216,11 @@ class Ledger(Protocol):
     async def read_pauses(self, target: str) -> frozenset[str]:
         """Return the ids of paused automations. ``*`` stands for all automations."""
 
-    async def record_runs(
-        self,
-        target: str,
-        runs: Sequence[tuple[Run, RunOrigin]],
-        at: datetime,
-        *,
-        clock_offset: float | None = None,
-        attributed: Collection[str] = (),
-        unattributed: Sequence[Run] = (),
-    ) -> RecordedRuns:
-        """Record new states of runs, and new runs, as seen at ``at``.
+    async def record_runs(self, target: str, update: RunUpdate) -> RecordedRuns:
+        """Record new states of runs, and new runs.
 
-        Return the ledger's knowledge of the runs. Notes are written for the ``unattributed`` runs: when they
-        were shown, an attempt may have started them. The notes of the ``attributed`` runs, given by their
-        ids, are removed. ``clock_offset`` is the current clock offset in seconds, for attempts without a
-        recorded clock offset.
+        Return the ledger's knowledge of the runs. Notes are written for the unattributed runs, and the notes
+        of the attributed runs are removed.
         """
 
     async def read_newest_runs(self, target: str) -> list[Run]:

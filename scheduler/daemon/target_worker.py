@@ -11,27 +11,22 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, DefinitionVersion, State
 from scheduler.core.pauses import EVERYTHING
-from scheduler.core.policy import Policies
 from scheduler.core.recorded_state import RecordedTargetState
 from scheduler.core.status import AutomationDetails, BacklogStatus, TargetStatus
-from scheduler.core.timetable import Timetable, TimetableEntry
+from scheduler.core.timetable import TimetableEntry
 from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.backfill import Backfill
-from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import Context, TargetSettings
+from scheduler.daemon.context import Context, Parse, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
-from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.overdue_check import OverdueCheck
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.poller import Poller, iterate_quarantines
-from scheduler.daemon.ports import DaemonClock, Ledger, Publish, Upstream
+from scheduler.daemon.ports import Ledger, Upstream
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
 from scheduler.daemon.tracker import Tracker
 from scheduler.daemon.waits import WaitRecorder, Waits
-
-Parse = Callable[[str, str], Schedule]
 
 BUSY_BEFORE: Final = 1.5
 """Seconds before a due time during which the target is busy. Claims are made 1 s before the due time."""
@@ -49,25 +44,11 @@ class TargetWorker:
     Targets share only the ledger and the services of the process, such as the clock watch.
     """
 
-    def __init__(
-        self,
-        settings: TargetSettings,
-        upstream: Upstream,
-        *,
-        ledger: Ledger,
-        clock: DaemonClock,
-        watch: ClockWatch,
-        health: LedgerHealth,
-        publish: Publish,
-        parse: Parse,
-    ) -> None:
+    def __init__(self, context: Context) -> None:
         # the process may have waited for the ledger's lock; earlier clock steps do not concern a new target
-        watch.check()
-        self._parse, self._begun_at = parse, clock.now()
+        context.watch.check()
+        self.context = context
         self._reloads = 0
-        self.context = Context(
-            settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name)
-        )
         self._cache = readings = AutomationCache(self.context, self._request_poll)
         self._presence = Presence(self.context, readings, self._remove_automation, self._handle_presence)
         self._dispatcher = Dispatcher(self.context, readings, self._presence)
@@ -89,8 +70,8 @@ class TargetWorker:
         self._poller.snapshot_listeners.append(self._tracker.queue_snapshot)
         self._poller.snapshot_listeners.append(lambda *_: self._presence.note_snapshot())
         self._poller.end_listeners += [self._presence.note_poll_end, self.wake]
-        watch.jump_listeners.append(self._handle_clock_jump)
-        watch.confirmation_listeners.append(self._handle_clock_confirmation)
+        context.watch.jump_listeners.append(self._handle_clock_jump)
+        context.watch.confirmation_listeners.append(self._handle_clock_confirmation)
 
     async def open(self) -> None:
         """Load the target's state from the ledger and recover its open occurrences.
@@ -132,7 +113,7 @@ class TargetWorker:
         """
         while True:
             reloads, versions = self._reloads, list[DefinitionVersion]()
-            timetable = self._make_timetable(self.context.target)
+            timetable = self.context.make_timetable()
             slices = timetable.load(
                 recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps
             )
@@ -142,9 +123,6 @@ class TargetWorker:
             if reloads == self._reloads:
                 self.context.timetable = timetable
                 return versions
-
-    def _make_timetable(self, target: str) -> Timetable:
-        return Timetable(target, now=self._begun_at, policies=self._find_policies, schedule=self._parse)
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
         """Serve until ``stopping`` is set. Return the number of deliveries left in flight.
@@ -216,8 +194,7 @@ class TargetWorker:
         changes.
         """
         context = self.context
-        context.settings, context.upstream, context.ledger = settings, upstream, ledger
-        self._parse = parse
+        context.settings, context.upstream, context.ledger, context.parse = settings, upstream, ledger, parse
         self._reloads += 1
         versions = context.timetable.reconsider(parse, since)
         # before the changes of the next snapshot
@@ -392,9 +369,6 @@ class TargetWorker:
         queue = self._dispatcher.queues.get(automation_id)
         if queue is not None:
             queue.alarm.ring()
-
-    def _find_policies(self, automation_id: str, name: str) -> Policies:
-        return self.context.settings.policies(automation_id, name)
 
     def _handle_clock_confirmation(self) -> None:
         self._planner.expect_progress()

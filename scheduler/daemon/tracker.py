@@ -7,13 +7,12 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Final, TypedDict
+from typing import Final, TypedDict
 
 from scheduler.core.actions import NewestReading
 from scheduler.core.command_line import format_command
 from scheduler.core.events import EarlierRunSeen, Event, LedgerRestored, RunDoubled, RunFinished, RunForeign
-from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
+from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, RunUpdate, Snapshot
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState
 from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon.context import Context
@@ -209,18 +208,22 @@ class Tracker:
             await self._record_runs(records[first : first + _RUNS_AT_ONCE], at)
             for first in range(0, last, _RUNS_AT_ONCE)
         ]
-        newest = await self._record_runs(
-            records[last:], at, attributed=findings.attributed, unattributed=findings.unattributed
-        )
+        newest = await self._record_runs(records[last:], at, findings.attributed, findings.unattributed)
         recorded = RecordedRuns.merge([*parts, newest])
         await self._context.publish_all(self._make_events(findings, recorded, at))
 
     async def _record_runs(
-        self, records: Sequence[tuple[Run, RunOrigin]], at: datetime, **attribution: Sequence[Any]
+        self,
+        records: Sequence[tuple[Run, RunOrigin]],
+        at: datetime,
+        attributed: Sequence[str] = (),
+        unattributed: Sequence[Run] = (),
     ) -> RecordedRuns:
         context = self._context
-        record = partial(context.ledger.record_runs, context.target, clock_offset=context.clock_offset)
-        return await context.health.retry_write("runs", partial(record, records, at, **attribution))
+        update = RunUpdate(records, at, context.clock_offset, attributed, unattributed)
+        return await context.health.retry_write(
+            "runs", lambda: context.ledger.record_runs(context.target, update)
+        )
 
     def _make_events(self, findings: _Findings, recorded: RecordedRuns, at: datetime) -> Iterator[Event]:
         for run, name in findings.foreign:

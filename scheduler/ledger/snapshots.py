@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ from scheduler.core.model import (
     Run,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
 )
 from scheduler.core.recorded_state import (
@@ -302,23 +303,17 @@ _NAMES: Final = make_statement(
 )
 
 
-def record_runs(
-    connection: sqlite3.Connection,
-    target: str,
-    runs: Sequence[tuple[Run, RunOrigin]],
-    at: datetime,
-    clock_offset: float | None,
-) -> RecordedRuns:
+def record_runs(connection: sqlite3.Connection, target: str, update: RunUpdate) -> RecordedRuns:
     """Record runs and how they ended.
 
     Return the occurrences of new late doubles and of the ended runs, and names. The recorded origin of a run
     never changes here, and no reading makes an ended run running again.
     """
-    offset = clock_offset or 0.0
+    runs, offset = update.runs, update.clock_offset or 0.0
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
     windows = pack_rows([_make_window_row(run, timedelta(seconds=offset)) for run in foreign])
     doubles = read_json(connection.execute(_NEW_FOREIGN, (windows, target, offset)))
-    rows = pack_rows([(*_make_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs])
+    rows = pack_rows([(*_make_run_row(run, origin, update.at), doubles.get(run.id)) for run, origin in runs])
     connection.execute(_FOLLOW, (rows, target))
     attribute_manual_runs(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     ended = pack_rows([(run.id,) for run, _ in runs if run.status is not RunStatus.RUNNING])

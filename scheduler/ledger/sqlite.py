@@ -4,7 +4,7 @@ The other modules of this package describe the operations.
 """
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -23,6 +23,7 @@ from scheduler.core.model import (
     OpenOccurrence,
     Run,
     RunOrigin,
+    RunUpdate,
     SnapshotUpdate,
     State,
 )
@@ -177,24 +178,15 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ runs
 
-    async def record_runs(
-        self,
-        target: str,
-        runs: Sequence[tuple[Run, RunOrigin]],
-        at: datetime,
-        *,
-        clock_offset: float | None = None,
-        attributed: Collection[str] = (),
-        unattributed: Sequence[Run] = (),
-    ) -> RecordedRuns:
+    async def record_runs(self, target: str, update: RunUpdate) -> RecordedRuns:
         """See `snapshots.record_runs` and the module `unattributed_runs`."""
 
         def record(connection: sqlite3.Connection) -> RecordedRuns:
             recorded = RecordedRuns({}, {}, {})
-            if runs:
-                recorded = snapshots.record_runs(connection, target, runs, at, clock_offset)
-            notes.remove(connection, target, attributed)
-            notes.note(connection, target, unattributed)
+            if update.runs:
+                recorded = snapshots.record_runs(connection, target, update)
+            notes.remove(connection, target, update.attributed)
+            notes.note(connection, target, update.unattributed)
             return recorded
 
         return await self.database.write(record)

@@ -11,7 +11,7 @@ from scheduler.app.observability import Observability
 from scheduler.clock import SystemClock
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event
-from scheduler.core.model import RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import RunOrigin, RunStatus, RunUpdate, SnapshotUpdate
 from scheduler.core.occurrence_query import OccurrenceQuery
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.ledger_health import LedgerHealth
@@ -74,7 +74,7 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
             nightly, at = automation(), datetime(2026, 11, 23, 12, tzinfo=UTC)
             await ledger.record_snapshot("default", SnapshotUpdate(at, [version(nightly)], [nightly], []))
             await ledger.record_runs(
-                "default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at
+                "default", RunUpdate([(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at)
             )
             await watching.recall(database)
             assert watching._metrics.find_failing("default") == {nightly.id}

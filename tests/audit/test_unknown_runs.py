@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.audit.consistency import find_unknown_runs
 from scheduler.audit.findings import AuditFinding, FindingKind
-from scheduler.core.model import Automation, Definition, RunOrigin
+from scheduler.core.model import Automation, Definition, RunOrigin, RunUpdate
 from scheduler.ledger.audit_queries import find_known_runs
 from scheduler.ledger.schema import open_for_reading
 from tests.daemon.world import NOON
@@ -52,6 +52,6 @@ def test_a_run_is_known_as_soon_as_it_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with stand(path) as on:
         recorded = [(run("run-1"), RunOrigin.FOREIGN)]
-        on.do(on.ledger.record_runs(MAIN, recorded, at(2), unattributed=[run("run-2")]))
+        on.do(on.ledger.record_runs(MAIN, RunUpdate(recorded, at(2), unattributed=[run("run-2")])))
         with closing(open_for_reading(path)) as connection:
             assert find_known_runs(connection, MAIN, ["run-1", "run-2", "run-3"]) == {"run-1", "run-2"}

@@ -20,6 +20,7 @@ from scheduler.core.model import (
     Definition,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
 )
 from scheduler.ledger.lock import LedgerLock
@@ -83,7 +84,9 @@ def _fill(on: Stand) -> None:
         of_it = accepted(run_id, automation_id=done.automation_id, minute=4)
         on.do(on.ledger.conclude(done, of_it, end(result=AttemptResult.ANSWERED)))
     on.do(
-        on.ledger.record_runs(MAIN, [(run("run-4", HOURLY, RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(5))
+        on.ledger.record_runs(
+            MAIN, RunUpdate([(run("run-4", HOURLY, RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(5))
+        )
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from scheduler.app.settings_mapping import make_policy_texts
 from scheduler.cli.times import parse_time
-from scheduler.core.model import AttemptResult, ClaimPlan, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import AttemptResult, ClaimPlan, RunOrigin, RunStatus, RunUpdate, SnapshotUpdate
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings.load import load
 from tests.cli.conftest import Scheduler
@@ -237,7 +237,7 @@ def test_a_run_that_failed_is_red_on_a_terminal(ledger: Path, scheduler: Schedul
     with stand(ledger) as on:
         on.do(
             on.ledger.record_runs(
-                MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)
+                MAIN, RunUpdate([(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3))
             )
         )
     told = scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out

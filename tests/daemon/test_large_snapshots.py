@@ -5,14 +5,13 @@ A kill between two parts loses nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from scheduler.core.events import AutomationAdded, AutomationChanged, Event, RunForeign
-from scheduler.core.model import RunOrigin, Snapshot
+from scheduler.core.model import RunOrigin, RunUpdate, Snapshot
 from scheduler.core.recorded_state import RecordedRuns
 from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon import planner, poller, snapshot_outbox, tracker
@@ -163,9 +162,9 @@ def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
         runs = [world.api.run_by_somebody(world.api.create("0 13 * * *")) for _ in range(4)]
         followed, parts = world.ledger.record_runs, []
 
-        async def counted(target: str, some: Sequence[Any], *args: Any, **known: Any) -> RecordedRuns:
-            parts.append(len(some))
-            return await followed(target, some, *args, **known)
+        async def counted(target: str, update: RunUpdate) -> RecordedRuns:
+            parts.append(len(update.runs))
+            return await followed(target, update)
 
         world.ledger.__dict__["record_runs"] = counted
         world.start()

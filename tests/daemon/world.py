@@ -20,7 +20,7 @@ from scheduler.core.events import Event, OccurrenceConcluded
 from scheduler.core.model import Occurrence, Outcome, make_idempotency_key
 from scheduler.core.policy import Policies
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.context import TargetSettings
+from scheduler.daemon.context import Context, TargetSettings
 from scheduler.daemon.ledger_health import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
@@ -132,7 +132,7 @@ class Process(MortalProcess):
 
     def _target(self, settings: TargetSettings) -> TargetWorker:
         world = self._world
-        return TargetWorker(
+        context = Context(
             settings,
             cast("Upstream", Mortal(world.apis[settings.name], "api", self)),
             ledger=cast("Ledger", MortalLedger(world.ledger, "ledger", self)),
@@ -142,6 +142,7 @@ class Process(MortalProcess):
             publish=self.publish,
             parse=world.parse,
         )
+        return TargetWorker(context)
 
     async def _open(self, target: TargetWorker) -> None:
         while True:

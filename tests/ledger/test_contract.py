@@ -23,6 +23,7 @@ from scheduler.core.model import (
     Run,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
     State,
 )
@@ -463,7 +464,7 @@ def test_a_run_of_somebody_else_becomes_ours_only_when_it_was_found_to_be(
     ledger: Stand, origin: RunOrigin, reason: Reason, ours: bool
 ) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), origin)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-1"), origin)], at(2))))
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", reason))) is ours
     expected = RunOrigin.OCCURRENCE if ours else origin
     assert (
@@ -701,7 +702,7 @@ def test_a_run_is_followed_to_its_end(ledger: Stand) -> None:
     ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
     ledger.do(
         ledger.ledger.record_runs(
-            MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(4)
+            MAIN, RunUpdate([(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(4))
         )
     )
     line = ledger.lines()[0]
@@ -724,13 +725,17 @@ def test_no_reading_makes_a_run_that_has_ended_run_again(
     ledger: Stand, first: RunStatus, then: RunStatus, stays: RunStatus
 ) -> None:
     for status in (first, then):
-        ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=status), RunOrigin.MANUAL)], at(4)))
+        ledger.do(
+            ledger.ledger.record_runs(
+                MAIN, RunUpdate([(run("run-1", status=status), RunOrigin.MANUAL)], at(4))
+            )
+        )
     assert ledger.rows("SELECT status FROM run") == [(stays,)]
 
 
 def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None:
     for origin, status in ((RunOrigin.FOREIGN, RunStatus.RUNNING), (RunOrigin.OCCURRENCE, RunStatus.SUCCESS)):
-        ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=status), origin)], at(4)))
+        ledger.do(ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-1", status=status), origin)], at(4))))
     assert (
         ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, None, RunStatus.RUNNING)))
         is RunOrigin.FOREIGN
@@ -745,20 +750,22 @@ def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(le
         run("run-1", minute=None),
         run("run-2", status=RunStatus.FAILED),
     )
-    ledger.do(verbs.record_runs("other", [], at(3), unattributed=[elsewhere]))
-    ledger.do(verbs.record_runs(MAIN, [], at(3), unattributed=[second, first]))
+    ledger.do(verbs.record_runs("other", RunUpdate([], at(3), unattributed=[elsewhere])))
+    ledger.do(verbs.record_runs(MAIN, RunUpdate([], at(3), unattributed=[second, first])))
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [first, second]
     ended = replace(first, status=RunStatus.SUCCESS, started_at=at(1))
-    ledger.do(verbs.record_runs(MAIN, [], at(3), attributed=["run-9"], unattributed=[ended]))
+    ledger.do(verbs.record_runs(MAIN, RunUpdate([], at(3), attributed=["run-9"], unattributed=[ended])))
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [ended, second]
     assert ledger.do(verbs.read_newest_runs(MAIN)) == []
     ledger.do(
         verbs.record_runs(
             MAIN,
-            [(ended, RunOrigin.FOREIGN)],
-            at(4),
-            attributed=["run-1"],
-            unattributed=[replace(second, error=None)],
+            RunUpdate(
+                [(ended, RunOrigin.FOREIGN)],
+                at(4),
+                attributed=["run-1"],
+                unattributed=[replace(second, error=None)],
+            ),
         )
     )
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [replace(second, error=None)]
@@ -767,7 +774,7 @@ def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(le
         is RunOrigin.FOREIGN
     )
     assert ledger.do(verbs.read_unattributed_runs("other")) == [elsewhere]
-    ledger.do(verbs.record_runs(MAIN, [], at(5), attributed=["run-2"], unattributed=[second]))
+    ledger.do(verbs.record_runs(MAIN, RunUpdate([], at(5), attributed=["run-2"], unattributed=[second])))
     assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [second], "set aside again in the same moment"
 
 
@@ -782,11 +789,17 @@ def test_the_newest_run_of_each_automation_is_gone_on_with(ledger: Stand) -> Non
     ledger.do(
         ledger.ledger.record_runs(
             MAIN,
-            [(run("old", minute=1), RunOrigin.FOREIGN), (run("new", minute=2), RunOrigin.FOREIGN)],
-            at(4),
+            RunUpdate(
+                [(run("old", minute=1), RunOrigin.FOREIGN), (run("new", minute=2), RunOrigin.FOREIGN)],
+                at(4),
+            ),
         )
     )
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("other", HOURLY, minute=1), RunOrigin.MANUAL)], at(4)))
+    ledger.do(
+        ledger.ledger.record_runs(
+            MAIN, RunUpdate([(run("other", HOURLY, minute=1), RunOrigin.MANUAL)], at(4))
+        )
+    )
     newest = ledger.do(ledger.ledger.read_newest_runs(MAIN))
     assert {each.automation_id: each.id for each in newest} == {NIGHTLY: "new", HOURLY: "other"}
     assert run("new", minute=2) in newest
@@ -807,7 +820,9 @@ def _stranger(
 ) -> dict[str, datetime]:
     return dict(
         on.do(
-            on.ledger.record_runs(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))
+            on.ledger.record_runs(
+                MAIN, RunUpdate([(run("stranger", automation_id, minute=minute), origin)], at(9))
+            )
         ).doubles
     )
 
@@ -864,9 +879,9 @@ def test_a_late_double_is_known_by_the_clock_of_the_api(
     ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(30, first=first)], [], at(30))))
     ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     stranger = [(run("stranger", minute=31 - behind), RunOrigin.FOREIGN)]
-    assert ledger.do(ledger.ledger.record_runs(MAIN, stranger, at(31), clock_offset=now)).doubles == {
-        "stranger": at(30)
-    }
+    assert ledger.do(
+        ledger.ledger.record_runs(MAIN, RunUpdate(stranger, at(31), clock_offset=now))
+    ).doubles == {"stranger": at(30)}
 
 
 def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledger: Stand) -> None:
@@ -876,7 +891,8 @@ def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledg
     assert (
         ledger.do(
             ledger.ledger.record_runs(
-                MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0
+                MAIN,
+                RunUpdate([(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0),
             )
         ).doubles
         == {}

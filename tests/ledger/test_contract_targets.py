@@ -19,6 +19,7 @@ from scheduler.core.model import (
     Run,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
     parse_automation,
 )
@@ -125,7 +126,7 @@ def test_two_targets_that_changed_their_names_among_them_are_told_both(ledger: S
 def test_a_renamed_target_keeps_its_history(ledger: Stand) -> None:
     _added(ledger, automation())
     ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1)], [skip(2)], at(2))))
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), RunOrigin.FOREIGN)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-1"), RunOrigin.FOREIGN)], at(2))))
     ledger.write(lambda connection: pause(connection, Pause(MAIN, NIGHTLY, at(0), "ada")))
     ledger.write(lambda connection: rename_target(connection, MAIN, "prod"))
     assert {line["target"] for line in ledger.lines()} == {"prod"}
@@ -309,7 +310,9 @@ def test_what_was_removed_is_gone_and_may_come_back(ledger: Stand) -> None:
         (0, "0 3 * * *"),
         (1, None),
     ]
-    followed = ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), RunOrigin.BEFORE)], at(6)))
+    followed = ledger.do(
+        ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-1"), RunOrigin.BEFORE)], at(6)))
+    )
     assert followed.names == {NIGHTLY: automation().name}, "the last name"
     _added(ledger, automation(), minute=8)
     assert _recorded(ledger).automations[NIGHTLY].effective_from == at(8)
@@ -433,7 +436,9 @@ def _origin(on: Stand, run_id: str, minute: float | None, automation_id: str = N
 def test_a_run_that_shows_up_before_its_request_was_answered_is_known(ledger: Stand) -> None:
     intent = _intend(ledger)
     assert _origin(ledger, "run-1", 1.5) is RunOrigin.MANUAL
-    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", minute=1.5), RunOrigin.MANUAL)], at(2)))
+    ledger.do(
+        ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-1", minute=1.5), RunOrigin.MANUAL)], at(2)))
+    )
     assert _origin(ledger, "run-2", 1.6) is None, "one request excuses one run"
     ledger.write(lambda connection: record_started_run(connection, intent, run("run-1", minute=1.5), at(2.5)))
     assert _origin(ledger, "run-1", 1.5) is RunOrigin.MANUAL
@@ -452,7 +457,7 @@ def test_a_run_that_was_taken_for_foreign_too_early_is_put_right(ledger: Stand) 
     intent = _intend(ledger)
     ledger.do(
         ledger.ledger.record_runs(
-            MAIN, [(run("run-1", minute=30, status=RunStatus.SUCCESS), RunOrigin.FOREIGN)], at(2)
+            MAIN, RunUpdate([(run("run-1", minute=30, status=RunStatus.SUCCESS), RunOrigin.FOREIGN)], at(2))
         )
     )
     ledger.write(lambda connection: record_started_run(connection, intent, run("run-1", minute=30), at(2)))
@@ -503,7 +508,7 @@ def test_whenever_the_api_says_that_a_run_began_it_is_recorded(ledger: Stand, be
         ledger.do(ledger.ledger.find_run_origin(MAIN, Run("run-1", NIGHTLY, seen.run_at, RunStatus.RUNNING)))
         is None
     )
-    ledger.do(ledger.ledger.record_runs(MAIN, [(stranger, RunOrigin.FOREIGN)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, RunUpdate([(stranger, RunOrigin.FOREIGN)], at(2))))
     assert ledger.do(ledger.ledger.read_newest_runs(MAIN)) == [stranger]
 
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from scheduler.core.model import AttemptResult, ClaimPlan, RunOrigin, RunStatus, SnapshotUpdate
+from scheduler.core.model import AttemptResult, ClaimPlan, RunOrigin, RunStatus, RunUpdate, SnapshotUpdate
 from scheduler.core.status import FailingAutomations, FinishedRun
 from scheduler.ledger.finished_runs import (
     count_failed_runs,
@@ -58,7 +58,11 @@ def follow(
 ) -> None:
     """Record what a reading shows of a run that began at ``minute``."""
     seen = at(minute + 0.5 if seen_at is None else seen_at)
-    on.do(on.ledger.record_runs(MAIN, [(run(run_id, automation_id, status, minute=minute), origin)], seen))
+    on.do(
+        on.ledger.record_runs(
+            MAIN, RunUpdate([(run(run_id, automation_id, status, minute=minute), origin)], seen)
+        )
+    )
 
 
 def failing(on: Stand, most: int = 10) -> FailingAutomations:

@@ -7,7 +7,16 @@ from functools import partial
 import pytest
 
 from scheduler.core.backfill import FireRequest, Reopening
-from scheduler.core.model import AttemptResult, ClaimPlan, OpenOccurrence, Outcome, Reason, RunOrigin, State
+from scheduler.core.model import (
+    AttemptResult,
+    ClaimPlan,
+    OpenOccurrence,
+    Outcome,
+    Reason,
+    RunOrigin,
+    RunUpdate,
+    State,
+)
 from scheduler.ledger.fire_requests import (
     has_request,
     is_requested,
@@ -169,7 +178,7 @@ def _started_late(on: Stand) -> None:
     on.do(on.ledger.resolve_not_started(occurrence(1)))
     on.do(on.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     assert on.do(
-        on.ledger.record_runs(MAIN, [(run("late", minute=9), RunOrigin.FOREIGN)], at(10))
+        on.ledger.record_runs(MAIN, RunUpdate([(run("late", minute=9), RunOrigin.FOREIGN)], at(10)))
     ).doubles == {"late": at(1)}
 
 
@@ -241,13 +250,13 @@ def test_a_run_that_is_found_for_what_was_asked_for_is_its_own(ledger: Stand) ->
     ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 62)))
     ledger.do(ledger.ledger.end_attempt(occurrence(1), end(2, minute=62), State.UNKNOWN))
     assert ledger.do(
-        ledger.ledger.record_runs(MAIN, [(run("run-2", minute=62), RunOrigin.FOREIGN)], at(63))
+        ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-2", minute=62), RunOrigin.FOREIGN)], at(63)))
     ).doubles == {"run-2": at(1)}
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-2", Reason.MANUAL, minute=62)))
     assert ledger.rows("SELECT origin, doubles FROM run") == [("occurrence", None)]
     assert (
         ledger.do(
-            ledger.ledger.record_runs(MAIN, [(run("run-3", minute=70), RunOrigin.FOREIGN)], at(71))
+            ledger.ledger.record_runs(MAIN, RunUpdate([(run("run-3", minute=70), RunOrigin.FOREIGN)], at(71)))
         ).doubles
         == {}
     )

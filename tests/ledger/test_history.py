@@ -20,6 +20,7 @@ from scheduler.core.model import (
     Reason,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
     State,
 )
@@ -79,7 +80,9 @@ def filled() -> Iterator[Stand]:
             )
         )
         on.do(
-            verbs.record_runs(MAIN, [(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7))
+            verbs.record_runs(
+                MAIN, RunUpdate([(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7))
+            )
         )
         on.do(
             verbs.claim(
@@ -247,7 +250,10 @@ def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
         ledger.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), ended))
         ledger.do(
             verbs.record_runs(
-                MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)
+                MAIN,
+                RunUpdate(
+                    [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)
+                ),
             )
         )
     assert ledger.do(ledger.database.read(lambda connection: history.read_last_times(connection, MAIN))) == {
@@ -365,7 +371,9 @@ def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
 def test_a_run_that_was_foreign_is_found_by_its_status_once_it_is_an_occurrence_s(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, ClaimPlan([claim(1, first=attempt())], [], at(1))))
     ledger.do(
-        ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2))
+        ledger.ledger.record_runs(
+            MAIN, RunUpdate([(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2))
+        )
     )
     assert ledger.lines(run_status=RunStatus.FAILED) == []
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", Reason.FOUND)))

@@ -14,6 +14,7 @@ from scheduler.core.model import (
     Reason,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
 )
 from scheduler.core.pauses import EVERYTHING
@@ -92,17 +93,19 @@ def test_runs_of_others_are_counted_for_each_automation_while_they_go_on_and_as_
         on.do(verbs.record_snapshot(MAIN, SnapshotUpdate(at(0), [version(hourly)], [hourly], [])))
         on.do(
             verbs.record_runs(
-                MAIN, [(run("a", HOURLY, RunStatus.SUCCESS, minute=1), RunOrigin.FOREIGN)], at(2)
+                MAIN, RunUpdate([(run("a", HOURLY, RunStatus.SUCCESS, minute=1), RunOrigin.FOREIGN)], at(2))
             )
         )
         on.do(
             verbs.record_runs(
                 MAIN,
-                [
-                    (run("b", HOURLY, minute=3), RunOrigin.FOREIGN),
-                    (run("c", NIGHTLY, minute=4), RunOrigin.BEFORE),
-                ],
-                at(5),
+                RunUpdate(
+                    [
+                        (run("b", HOURLY, minute=3), RunOrigin.FOREIGN),
+                        (run("c", NIGHTLY, minute=4), RunOrigin.BEFORE),
+                    ],
+                    at(5),
+                ),
             )
         )
         assert recent(on, at(0)).foreign == [ForeignRunTally(MAIN, HOURLY, "hourly", 2, 0, at(3))]
@@ -114,7 +117,7 @@ def test_failed_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         runs = [
             (run(str(minute), status=RunStatus.FAILED, minute=minute), RunOrigin.FOREIGN) for minute in (1, 2)
         ]
-        on.do(on.ledger.record_runs(MAIN, runs, at(5)))
+        on.do(on.ledger.record_runs(MAIN, RunUpdate(runs, at(5))))
         assert recent(on, at(0)).failed_runs == {RunStatus.FAILED: 2}
         assert recent(on, at(0)).complete
         monkeypatch.setattr(history, "_MOST", 2)

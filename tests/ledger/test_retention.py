@@ -17,6 +17,7 @@ from scheduler.core.model import (
     Reason,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
 )
 from scheduler.ledger import retention
@@ -57,7 +58,9 @@ def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
     ledger.do(verbs.claim(MAIN, ClaimPlan([claim(1, first=attempt()), claim(5)], [skip(2), skip(6)], at(6))))
     ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
     ledger.do(
-        verbs.record_runs(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4))
+        verbs.record_runs(
+            MAIN, RunUpdate([(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4))
+        )
     )
     assert _prune(ledger, at(5)) == 3, "two occurrences and a run"
     assert _minutes(ledger) == [5, 6]
@@ -86,7 +89,7 @@ def test_the_newest_finished_run_stays_beside_a_newer_run(ledger: Stand) -> None
         run("finished", status=RunStatus.FAILED, minute=2),
         run("newest", minute=3),
     ]
-    ledger.do(ledger.ledger.record_runs(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
+    ledger.do(ledger.ledger.record_runs(MAIN, RunUpdate([(each, RunOrigin.FOREIGN) for each in runs], at(4))))
     assert _prune(ledger, at(1000)) == 1
     assert ledger.rows("SELECT run_id FROM run ORDER BY run_id") == [("finished",), ("newest",)]
 
@@ -100,7 +103,7 @@ def test_the_newest_run_stays_and_so_does_one_that_has_not_ended(ledger: Stand) 
         run("running"),
         run("lost", HOURLY, RunStatus.LOST),
     ]
-    ledger.do(ledger.ledger.record_runs(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
+    ledger.do(ledger.ledger.record_runs(MAIN, RunUpdate([(each, RunOrigin.FOREIGN) for each in runs], at(4))))
     _prune(ledger, at(4))
     assert len(ledger.rows("SELECT * FROM run")) == 4
     _prune(ledger, at(5))

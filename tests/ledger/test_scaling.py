@@ -21,6 +21,7 @@ from scheduler.core.model import (
     Run,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SkippedSpan,
     SnapshotUpdate,
     State,
@@ -106,7 +107,7 @@ def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int
 def follow(ledger: Stand, runs: Sequence[Run]) -> int:
     records = [(each, RunOrigin.FOREIGN) for each in runs]
     return count_steps(
-        ledger, lambda connection: snapshots.record_runs(connection, MAIN, records, at(9), 0.0)
+        ledger, lambda connection: snapshots.record_runs(connection, MAIN, RunUpdate(records, at(9), 0.0))
     )
 
 

@@ -21,6 +21,7 @@ from scheduler.core.model import (
     Run,
     RunOrigin,
     RunStatus,
+    RunUpdate,
     SnapshotUpdate,
     State,
     parse_automation,
@@ -126,7 +127,7 @@ def test_claims_attempts_steps_outcomes_and_runs_keep_their_texts(
         line["error"] for line in shared.lines(since=at(minute), until=at(minute + 1)) if line["count"] == 1
     ][:1] == [text]
     failed = replace(run(run_id, status=RunStatus.FAILED), error=text)
-    shared.do(ledger.record_runs(MAIN, [(failed, RunOrigin.FOREIGN)], at(minute)))
+    shared.do(ledger.record_runs(MAIN, RunUpdate([(failed, RunOrigin.FOREIGN)], at(minute))))
     assert (
         shared.do(ledger.find_run_origin(MAIN, Run(run_id, NIGHTLY, None, RunStatus.RUNNING)))
         is RunOrigin.FOREIGN

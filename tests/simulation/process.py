@@ -22,8 +22,8 @@ from scheduler.app import ledger_startup
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
 from scheduler.core.events import Event, RequestEnded
 from scheduler.daemon import clock as clocks
+from scheduler.daemon.context import Parse
 from scheduler.daemon.service import Service
-from scheduler.daemon.target_worker import Parse
 from scheduler.database import Database
 from scheduler.ops.bus import Bus
 from scheduler.ops.event_log import EventLogger
