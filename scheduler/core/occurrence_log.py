@@ -3,11 +3,13 @@
 Steps are separate from `model` because no decision depends on them: they explain an occurrence afterwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+from scheduler.core.model import Occurrence
 
 
 class Cause(StrEnum):
@@ -90,3 +92,7 @@ class Step:
     until: datetime | None = None
     detail: str | None = None
     by: str | None = None
+
+
+StepsByOccurrence = Sequence[tuple[Occurrence, Sequence[Step]]]
+"""Occurrences with their steps."""

@@ -129,9 +129,8 @@ class AutomationCache:
         self._change_demand(1)
         try:
             while True:
-                seen = self.find_newest(automation_id)
-                if seen is not None and seen.begun >= since:
-                    return seen
+                if self._is_read(automation_id, since):
+                    return self.find_newest(automation_id)
                 if self._demand > AT_ONCE:
                     self._request_poll()
                 try:

@@ -24,7 +24,7 @@ from scheduler.core.model import (
     SnapshotUpdate,
     State,
 )
-from scheduler.core.occurrence_log import Step
+from scheduler.core.occurrence_log import Step, StepsByOccurrence
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
 from scheduler.core.response import AttemptAnswer
 
@@ -170,14 +170,14 @@ class Ledger(Protocol):
         """
 
     async def discard_attempts(
-        self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
+        self, occurrences: Sequence[Occurrence], steps: StepsByOccurrence = ()
     ) -> None:
         """Remove the newest attempt of each occurrence: the attempt was written and is never sent.
 
         The occurrences continue to wait. ``steps`` are written as in `record_steps`.
         """
 
-    async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+    async def record_steps(self, steps: StepsByOccurrence) -> None:
         """Write steps of occurrences without another change of the occurrences.
 
         A recorded end of a step stays when the step is written again without an end.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scheduler.core.model import Attempt, AttemptEnd, Occurrence, State
-from scheduler.core.occurrence_log import Step
+from scheduler.core.occurrence_log import Step, StepsByOccurrence
 from scheduler.ledger import steps
 from scheduler.ledger.sql_batch import (
     OCCURRENCE,
@@ -175,9 +175,7 @@ def _make_end_row(item: AttemptEndWrite) -> tuple[Value, ...]:
 
 
 @halve_on_contradiction
-def resolve_not_started(
-    connection: sqlite3.Connection, items: Sequence[tuple[Occurrence, Sequence[Step]]]
-) -> None:
+def resolve_not_started(connection: sqlite3.Connection, items: StepsByOccurrence) -> None:
     """Resolve the newest, unknown attempts of occurrences as "not started": the occurrences wait.
 
     The items are occurrences with their steps. An attempt keeps the result ``unknown``, because the result
@@ -192,7 +190,7 @@ def resolve_not_started(
 def discard(
     connection: sqlite3.Connection,
     occurrences: Sequence[Occurrence],
-    steps_by_occurrence: Sequence[tuple[Occurrence, Sequence[Step]]],
+    steps_by_occurrence: StepsByOccurrence,
 ) -> None:
     """Remove the newest attempts, never sent, and write the steps: the occurrences wait.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, groupby, pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final, TypeVar
 
 from scheduler.core.instants import JUST_BEFORE, from_text
@@ -282,19 +282,18 @@ def _insert_parts(
 
 def _make_row(skip: Skip | SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
     """Make one row. Only a row of several occurrences without a list names the definition."""
-    by: tuple[Value, ...] = ()
-    if isinstance(skip, SkippedSpan) and part.is_by_schedule:
-        definition, schedule = skip.definition, skip.schedule
-        by = (
-            definition.cron_expression,
-            definition.timezone,
-            schedule.dst_gap,
-            schedule.dst_repeat,
-            schedule.rules_version,
-        )
+    is_by_schedule = isinstance(skip, SkippedSpan) and part.is_by_schedule
+    by = _get_definition(skip) if is_by_schedule else ()
     due = part.first + (skip.due - skip.occurrence.scheduled_for)
     texts = skip.name, due, Outcome.SKIPPED, skip.reason, skip.at, skip.error
     return (skip.occurrence.automation_id, *part.extent, *texts, *by)
+
+
+_get_definition: Final = attrgetter(
+    *("definition.cron_expression", "definition.timezone"),
+    *("schedule.dst_gap", "schedule.dst_repeat", "schedule.rules_version"),
+)
+"""The definition of a span and its evaluation, in the order of `_INSERT_SKIPS`."""
 
 
 def _find_bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:

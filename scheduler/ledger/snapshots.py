@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final
 
 from scheduler.core.instants import from_text, to_optional_text
@@ -196,7 +197,7 @@ def record_snapshot(
         connection.execute(_INSERT_VERSIONS, (rows, target, *evaluated_by))
         connection.execute(_TAKE_VERSIONS, (rows, target))
     if seen.changed:
-        rows = pack_rows([_make_automation_row(target, automation) for automation in seen.changed])
+        rows = pack_rows([(target, *_get_automation_values(automation)) for automation in seen.changed])
         connection.execute(_TAKE_CHANGES, (rows,))
     if seen.unseen:
         rows = pack_rows([(target, automation_id, since) for automation_id, since in seen.unseen.items()])
@@ -221,21 +222,11 @@ def _make_version_row(version: DefinitionVersion, removed: frozenset[str]) -> tu
     )
 
 
-def _make_automation_row(target: str, automation: Automation) -> tuple[Value, ...]:
-    definition = automation.definition
-    return (
-        target,
-        automation.id,
-        automation.name,
-        definition.cron_expression,
-        definition.timezone,
-        definition.enabled,
-        automation.updated_at,
-        automation.run_id,
-        automation.run_at,
-        automation.run_status,
-        automation.run_error,
-    )
+_get_automation_values: Final = attrgetter(
+    *("id", "name", "definition.cron_expression", "definition.timezone", "definition.enabled"),
+    *("updated_at", "run_id", "run_at", "run_status", "run_error"),
+)
+"""The values of an automation, in the order of `_TAKE_CHANGES`."""
 
 
 # ---------------------------------------------------------------- runs

@@ -27,7 +27,7 @@ from scheduler.core.model import (
     SnapshotUpdate,
     State,
 )
-from scheduler.core.occurrence_log import Step
+from scheduler.core.occurrence_log import Step, StepsByOccurrence
 from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
 from scheduler.database import Database
 from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots, targets
@@ -125,12 +125,12 @@ class SqliteLedger:
         await self.database.write(lambda connection: outcomes.withdraw(connection, occurrences))
 
     async def discard_attempts(
-        self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()
+        self, occurrences: Sequence[Occurrence], steps: StepsByOccurrence = ()
     ) -> None:
         """See `attempts.discard`."""
         await self.database.write(lambda connection: attempts.discard(connection, occurrences, steps))
 
-    async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+    async def record_steps(self, steps: StepsByOccurrence) -> None:
         """See `steps.record`."""
         await self.database.write(lambda connection: record(connection, steps))
 

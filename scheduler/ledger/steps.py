@@ -4,11 +4,9 @@ A lasting wait is written once by itself, without the end.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
 from typing import Final
 
-from scheduler.core.model import Occurrence
-from scheduler.core.occurrence_log import Step
+from scheduler.core.occurrence_log import StepsByOccurrence
 from scheduler.ledger.sql_batch import OCCURRENCE, make_statement, pack_rows, to_identity
 
 _INSERT: Final = make_statement(
@@ -23,9 +21,7 @@ _INSERT: Final = make_statement(
 )
 
 
-def record(
-    connection: sqlite3.Connection, steps_by_occurrence: Iterable[tuple[Occurrence, Sequence[Step]]]
-) -> None:
+def record(connection: sqlite3.Connection, steps_by_occurrence: StepsByOccurrence) -> None:
     """Write the steps of occurrences; most occurrences have none."""
     rows = [
         (*to_identity(occurrence), step.at, step.cause, step.until, step.detail, step.by)
