@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Any, Final
 
 from scheduler.core.backlog_decisions import measure_extent
@@ -121,12 +122,13 @@ class SpanRow:
         return {instant for instant in within if self.schedule.is_fire_time(instant)}
 
     def divide_around(self, strangers: Sequence[datetime]) -> list[SpanPart]:
-        """Divide the span at ``strangers``, and return the parts.
+        """Divide the span at ``strangers``, and return the parts without these instants.
 
-        Strangers are instants within the bounds of the span, in order, not covered by the span.
+        Strangers are instants within the bounds of the span, in order.
         """
         if self.instants is not None:
-            return _group_instants(self.instants, strangers)
+            apart = set(strangers)
+            return _group_instants([own for own in self.instants if own not in apart], strangers)
         assert self.schedule is not None
         between = list(self.schedule.iterate_between(strangers[0], strangers[-1]))
         return [
@@ -138,16 +140,7 @@ class SpanRow:
     def split_at(self, instant: datetime) -> list[SpanPart]:
         """Return the part before one of the span's instants, the instant itself, and the part after."""
         own = SpanPart(instant, instant, 1)
-        if self.instants is not None:
-            at = self.instants.index(instant)
-            before, after = self.instants[:at], self.instants[at + 1 :]
-            return [*_group_instants(before, ()), own, *_group_instants(after, ())]
-        assert self.schedule is not None
-        return [
-            *make_parts(self.schedule, self.first - JUST_BEFORE, instant - JUST_BEFORE),
-            own,
-            *make_parts(self.schedule, instant, self.last),
-        ]
+        return sorted([own, *self.divide_around([instant])], key=attrgetter("first"))
 
 
 _FEW: Final = 8
