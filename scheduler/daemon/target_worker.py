@@ -93,16 +93,11 @@ class TargetWorker:
         undecided = {each.occurrence.automation_id for each in opened}
         self._tracker.load(recorded, runs, undecided=undecided, unattributed=unattributed)
         self._dispatcher.recover(opened)
-        self._resume_wait(recorded)
+        if recorded.throttled is not None:
+            context.throttle.recall(recorded.throttled)
+            context.upstream.resume_wait(context.throttle.seconds_left)
         self._outbox.revise(versions, recorded.snapshot_at)
         await self.record_changes()
-
-    def _resume_wait(self, recorded: RecordedTargetState) -> None:
-        """Continue the wait that the API requested from an earlier process."""
-        throttle = self.context.throttle
-        if recorded.throttled is not None:
-            throttle.recall(recorded.throttled)
-            self.context.upstream.resume_wait(throttle.seconds_left)
 
     async def _load_timetable(self, recorded: RecordedTargetState) -> Sequence[DefinitionVersion]:
         """Fill the timetable in slices. Return the changed definition versions.

@@ -37,15 +37,12 @@ _BEGIN: Final = make_statement(
     """,
 )
 
-_CLOSE_EARLIER: Final = make_statement(
-    ATTEMPT,
-    """
-    UPDATE attempt SET result = 'unknown', automation_id = given.automation_id
-    FROM {given}, occurrence
-    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number < given.number
-        AND attempt.result IS NULL
-    """,
-)
+_CLOSE_OPEN: Final = """
+    UPDATE attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
+    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.result IS NULL
+"""
+_CLOSE: Final = make_statement(OCCURRENCE, _CLOSE_OPEN)
+_CLOSE_EARLIER: Final = make_statement(ATTEMPT, f"{_CLOSE_OPEN} AND attempt.number < given.number")
 
 _WRITE: Final = make_statement(
     ATTEMPT,
@@ -80,14 +77,6 @@ _GO_ON: Final = make_statement(
 _WAIT: Final = make_statement(
     OCCURRENCE,
     "UPDATE occurrence SET state = 'waiting' FROM {given} WHERE {same} AND outcome IS NULL",
-)
-
-_CLOSE: Final = make_statement(
-    OCCURRENCE,
-    """
-    UPDATE attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
-    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.result IS NULL
-    """,
 )
 
 _REMOVE_OPEN: Final = make_statement(

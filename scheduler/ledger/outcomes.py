@@ -198,13 +198,8 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
     (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
     if left:
         raise Contradiction(f"{left} of these have had an attempt or have an outcome: {occurrences}")
-    earliest: dict[str, datetime] = {}
     for occurrence in occurrences:
-        earliest[occurrence.target] = min(
-            occurrence.scheduled_for, earliest.get(occurrence.target, occurrence.scheduled_for)
-        )
-    for target, instant in earliest.items():
-        _lower_watermark(connection, target, instant - JUST_BEFORE)
+        _lower_watermark(connection, occurrence.target, occurrence.scheduled_for - JUST_BEFORE)
 
 
 def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:

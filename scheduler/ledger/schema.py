@@ -239,14 +239,12 @@ _SECOND: Final = (
 )
 
 
-_RULES: Final = (
+_GAPS_AND_INDEXES: Final = (
     # The version of the scheduler's own rules by which expressions were read: until now always the first
     # version.
     "ALTER TABLE evaluation ADD COLUMN rules_version INTEGER NOT NULL DEFAULT 1",
-)
-# Indexes for the look-ups that read all rows of a target.
-_LOOK_UPS: Final = (
-    # only where the result is 'unknown', for the index below
+    # Indexes for the look-ups that read all rows of a target. The new column has a value only where the
+    # result is 'unknown', for the index below.
     "ALTER TABLE attempt ADD COLUMN automation_id TEXT",
     """
     UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence
@@ -264,10 +262,6 @@ _LOOK_UPS: Final = (
     "CREATE INDEX definition_by_effect ON definition (effective_from)",
     "CREATE INDEX occurrence_span_ends ON occurrence (last) WHERE count > 1",
     "CREATE INDEX fire_request_waiting ON fire_request (target, requested_at) WHERE refused IS NULL",
-)
-
-
-_GAPS: Final = (
     # of a span without intervals: the definition version of the span
     "ALTER TABLE occurrence ADD COLUMN definition_id INTEGER",
     "ALTER TABLE occurrence ADD COLUMN evaluation_id INTEGER",  # how the definition version was evaluated
@@ -281,21 +275,14 @@ _GAPS: Final = (
         CHECK (until > since)
     ) STRICT, WITHOUT ROWID
     """,
-)
-
-# SQLite cannot change a CHECK. So the table is created again with one more cause: `in_flight`.
-_CAUSES: Final = (
+    # SQLite cannot change a CHECK. So the table is created again with one more cause: `in_flight`.
     "ALTER TABLE step RENAME TO step_before",
     _STEP.replace("'reading'", "'in_flight', 'reading'"),
     'INSERT INTO step SELECT occurrence_id, at, cause, until, detail, "by" FROM step_before',
     "DROP TABLE step_before",
-)
-
-
-# A start reads these values for each automation, and must not read the whole history. Triggers keep the
-# values, because outcomes and runs are written in several places, and an additional statement for each group
-# would need Python's global lock once more.
-_LAST_TIMES: Final = (
+    # A start reads these values for each automation, and must not read the whole history. Triggers keep the
+    # values, because outcomes and runs are written in several places, and an additional statement for each
+    # group would need Python's global lock once more.
     "ALTER TABLE automation ADD COLUMN accepted_at TEXT",
     "ALTER TABLE automation ADD COLUMN succeeded_at TEXT",
     """
@@ -461,7 +448,7 @@ MIGRATIONS: Final = (
     # Add tables for `scheduler why`, `audit` and `fire`: settings, past pauses, steps, requests.
     Migration("add_explanations", _SECOND),
     # Add the version of the expression rules, gaps, last times, and indexes for large installations.
-    Migration("add_gaps_and_indexes", (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES)),
+    Migration("add_gaps_and_indexes", _GAPS_AND_INDEXES),
     # Add the time since when an automation is not shown, and an index for the definition version of a span.
     # When a damaged list left an automation out, an edit of the automation counts from this time, also after
     # a restart. The definition version of a span may be an old version among many.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Final, cast
+from typing import Final
 
 from scheduler.core.cron.ranges import RULES_VERSION
 from scheduler.core.cron.schedule import GapPolicy, RepeatPolicy, Schedule
@@ -54,8 +54,8 @@ class EvaluationRules:
     since: datetime
     croniter: str
     tzdata: str
-    dst_gap: str
-    dst_repeat: str
+    dst_gap: GapPolicy
+    dst_repeat: RepeatPolicy
     rules_version: int  # version of the scheduler's own rules for reading expressions
 
     @property
@@ -70,12 +70,11 @@ class EvaluationRules:
 
     def parse_schedule(self, definition: Definition) -> Schedule:
         """Parse the definition. Raises `InvalidSchedule`, for example because of the present zone data."""
-        gap, repeat = cast("GapPolicy", self.dst_gap), cast("RepeatPolicy", self.dst_repeat)
         return Schedule.parse(
             definition.cron_expression,
             definition.timezone,
-            dst_gap=gap,
-            dst_repeat=repeat,
+            dst_gap=self.dst_gap,
+            dst_repeat=self.dst_repeat,
             rules_version=self.rules_version,
         )
 
