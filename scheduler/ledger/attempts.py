@@ -37,12 +37,14 @@ _BEGIN: Final = make_statement(
     """,
 )
 
-_CLOSE_OPEN: Final = """
-    UPDATE attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
+_OPEN_TO_UNKNOWN: Final = """
+    attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
     WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.result IS NULL
 """
-_CLOSE: Final = make_statement(OCCURRENCE, _CLOSE_OPEN)
-_CLOSE_EARLIER: Final = make_statement(ATTEMPT, f"{_CLOSE_OPEN} AND attempt.number < given.number")
+_CLOSE: Final = make_statement(OCCURRENCE, f"UPDATE {_OPEN_TO_UNKNOWN}")
+_CLOSE_EARLIER: Final = make_statement(
+    ATTEMPT, f"UPDATE {_OPEN_TO_UNKNOWN} AND attempt.number < given.number"
+)
 
 _WRITE: Final = make_statement(
     ATTEMPT,
