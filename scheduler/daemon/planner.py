@@ -12,7 +12,17 @@ from scheduler.core.backlog_decisions import decide_late
 from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
-from scheduler.core.model import (Attempt, Claim, ClaimPlan, Occurrence, Outcome, Reason, Skip, SkippedSpan, State)
+from scheduler.core.model import (
+    Attempt,
+    Claim,
+    ClaimPlan,
+    Occurrence,
+    Outcome,
+    Reason,
+    Skip,
+    SkippedSpan,
+    State,
+)
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import (
     Concurrency,
