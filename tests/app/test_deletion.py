@@ -66,9 +66,10 @@ class Ahead(Clock):
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.ahead
 
-    def set_before_the_minute(self) -> None:
-        """Set it ahead to half a second before the next full minute."""
-        self.ahead += timedelta(seconds=59.5 - (self().second + self().microsecond / 1e6))
+    def set_before_the_minute(self, seconds: float = 3.0) -> None:
+        """Set it ahead to some seconds before a full minute: the daemon takes note of the change meanwhile."""
+        now = self()
+        self.ahead += timedelta(seconds=(60.0 - seconds - now.second - now.microsecond / 1e6) % 60.0)
 
 
 class InProcess(Transport):
@@ -127,7 +128,7 @@ def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(
         clock = Ahead()
         command = ("sh", "-c", WAITS_FOR_A_FILE.format(folder=tmp_path))
         async with serving(tmp_path, clock, command=command, max_parallel=1) as served:
-            clock.set_before_the_minute()
+            clock.set_before_the_minute(10.0)  # the daemon also starts meanwhile
             automation = (await served.create(cron_expression="* * * * *"))["id"]
             async with running(tmp_path, served, clock, monkeypatch) as (daemon, events):
                 await until_statuses(served, ["running"])

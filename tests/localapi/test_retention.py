@@ -238,7 +238,13 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def left_of(folder: Path, run_id: str) -> set[str]:
-    return {str(path.relative_to(folder / "runs" / run_id)) for path in (folder / "runs" / run_id).rglob("*")}
+    """What is left of a run's folder. It may shrink meanwhile: `os.walk` passes over what is gone."""
+    root = folder / "runs" / run_id
+    return {
+        str(Path(parent, name).relative_to(root))
+        for parent, folders, files in os.walk(root)
+        for name in (*folders, *files)
+    }
 
 
 ALL: Final = {"prompt", "output", "work", "work/cloned"}

@@ -12,6 +12,7 @@ Code = Literal[
     "day_fields_and",
     "day_fields_or",
     "equal_range",
+    "full_day_field",
     "ignored_field",
     "large_step",
     "last_day",

@@ -75,6 +75,30 @@ def _check_star_in_list(written: CronText) -> Iterator[Difference]:
             )
 
 
+def _check_full_day_field(written: CronText) -> Iterator[Difference]:
+    """Find a day field with all values and without ``*``: every day matches, whatever the other field has."""
+    for field, other in ((DATE, WEEKDAY), (WEEKDAY, DATE)):
+        texts = written.fields[field], written.fields[other]
+        if any("*" in text.split(",") or text[0] in "*?" for text in texts) or not _is_plain(written):
+            return
+        if _matches_every_day(written, field) and not _matches_every_day(written, other):
+            names = [f"the {FIELDS[index].name} {written.format_field(index)}" for index in (field, other)]
+            croniter = [Cron.CRONITER] if "*" in texts[1] else []
+            yield Difference(
+                "full_day_field",
+                f"{names[0]} has every day, so the other day field decides nothing, and every day matches",
+                (behave(f"{names[1]} must match", *croniter, Cron.APSCHEDULER, Cron.SYSTEMD), _BOTH_REFUSED),
+                written.keep_if_equal(" ".join([*written.fields[:DATE], "*", written.fields[MONTH], "*"])),
+            )
+
+
+def _matches_every_day(written: CronText, field: int) -> bool:
+    """Return whether a day field, alone, matches every day."""
+    other = WEEKDAY if field == DATE else DATE
+    days = CronText.parse(written.replace_field(other, "*")).days
+    return not (days.by_date or days.by_week)
+
+
 def _check_ignored_field(written: CronText) -> Iterator[Difference]:
     days = written.days
     if _is_plain(written) or (days.by_date and days.by_week):
@@ -164,6 +188,7 @@ def _check_question_mark(written: CronText) -> Iterator[Difference]:
 _RULES: Final = (
     _check_day_fields,
     _check_star_in_list,
+    _check_full_day_field,
     _check_ignored_field,
     _check_date_signs,
     _check_last_weekday,

@@ -29,7 +29,9 @@ from scheduler.settings.units import format_duration
 _RARE_AFTER: Final = timedelta(days=366)
 _NO_SUBJECT: Final = Subject("")
 """The subject of a finding about a schedule, until the automation is known."""
-_SURPRISING_CODES: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
+_SURPRISING_CODES: Final[frozenset[Code]] = frozenset(
+    {"day_fields_or", "full_day_field", "ignored_field", "star_in_list"}
+)
 """Differences that most authors do not intend, whatever cron the authors have in mind."""
 _USUAL_CODES: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
 """Differences that nearly every schedule for working days has, and that nearly every cron reads alike.
