@@ -67,7 +67,7 @@ class Ahead(Clock):
         return datetime.now(UTC) + self.ahead
 
     def set_before_the_minute(self, seconds: float = 3.0) -> None:
-        """Set it ahead to some seconds before a full minute: the daemon takes note of the change meanwhile."""
+        """Set it ahead to some seconds before a full minute. The daemon notes the change meanwhile."""
         now = self()
         self.ahead += timedelta(seconds=(60.0 - seconds - now.second - now.microsecond / 1e6) % 60.0)
 
