@@ -18,12 +18,12 @@ from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, pe
 from scheduler.core.timetable import TimetableEntry
 
 SEND_WITHIN: Final = 10.0
-"""Seconds after the durable instant of an attempt in which the attempt may be sent.
+"""Seconds after the begin of its write in which an attempt may be sent.
 
 Later, the attempt is written anew.
 """
 _ROUNDING: Final = 0.001
-"""Seconds after a deadline at which a wait for the deadline ends."""
+"""Seconds that a wait for a deadline is longer, so that the deadline is surely over at its end."""
 DELETED: Final = "the automation was deleted before it could be sent"
 
 
@@ -42,26 +42,29 @@ def next_action(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction:
 
 
 def _finish_attempt(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
-    """Return the action for a result that the ledger does not have yet. Such a result precedes all else.
+    """Return the action that finishes the newest attempt: write its result, or learn more about the attempt.
 
-    A run that appeared late replaces a conclusion without a run.
+    Such an action precedes all else. A conclusion without a run waits for the check of a late run, because
+    this run may belong to the occurrence. An answer 404 is followed by a look at the list.
     """
     conclusion, late_run = delivery.conclusion, facts.automation.late_run
-    if conclusion is not None and (conclusion.run is not None or late_run is None):
+    must_check_run = conclusion is not None and conclusion.run is None and late_run is not None
+    if conclusion is not None and not must_check_run:
         if delivery.has_unsent_attempt:
             return actions.DiscardAttempt()
         return actions.Conclude(replace(conclusion, at=facts.daemon.now))
     if delivery.unrecorded_end is not None:
         return actions.RecordEnd()
-    if conclusion is not None and late_run is not None:
+    if must_check_run and late_run is not None:
         return actions.CheckRun(late_run)
     return actions.CheckList() if delivery.must_check_list else None
 
 
 def _give_way(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
-    """Return the action of a delivery that must not go on.
+    """Return the action of a delivery that is not the head of its queue, or that the daemon must stop.
 
-    At a stop of the daemon, the last write discards the unsent attempts of all deliveries together.
+    The delivery gives its place back and discards an unsent attempt. At a stop of the daemon, one last write
+    discards the unsent attempts of all deliveries, and no delivery does so alone.
     """
     if facts.queue.is_head and not facts.daemon.is_stopping:
         return None
@@ -81,19 +84,20 @@ def _check_late_run(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction 
 
 def _reconcile(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction | None:
     """Return `Reconcile` for an unknown attempt, unless the attempt may be sent again under the same key."""
-    if delivery.unknown_attempt is None or _may_resend(delivery, facts):
+    if delivery.unknown_attempt is None or _may_resend_now(delivery, facts):
         return None
     return actions.Reconcile() if delivery.place_state is PlaceState.NONE else actions.ReleasePlace()
 
 
-def _may_resend(delivery: Delivery, facts: DeliveryFacts) -> bool:
+def _may_resend_now(delivery: Delivery, facts: DeliveryFacts) -> bool:
     return facts.send.is_idempotent and delivery.may_resend and facts.daemon.now <= delivery.deadline
 
 
 def _pursue(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction:
     """Return the action that brings the delivery nearer to its send, or ends the delivery.
 
-    Only readings end a delivery with an unknown attempt.
+    A delivery that may not be sent first gives its place back. The next call decides again, without a place.
+    While an attempt is unknown, only readings end the delivery: it is reconciled in place of a conclusion.
     """
     if facts.automation.must_read_pauses:
         return actions.ReadPauses()
@@ -120,23 +124,25 @@ def _proceed(delivery: Delivery, facts: DeliveryFacts) -> DeliveryAction:
 
 
 def _measure_place_wait(delivery: Delivery, facts: DeliveryFacts) -> float:
-    """Return the seconds until time alone ends the wait: at the deadline, or when a newer fire is due."""
-    rest, next_due = _measure_rest(delivery, facts) + _ROUNDING, facts.queue.next_due
+    """Return the longest wait for a place in seconds: until the deadline, or until a newer one is due."""
+    wait, next_due = _measure_time_left(delivery, facts) + _ROUNDING, facts.queue.next_due
     if next_due is not None:
-        rest = min(rest, (next_due - facts.daemon.now).total_seconds())
-    return max(0.0, rest)
+        wait = min(wait, (next_due - facts.daemon.now).total_seconds())
+    return max(0.0, wait)
 
 
 def _is_outdated(delivery: Delivery, facts: DeliveryFacts) -> bool:
-    """Return whether the newest known run changed since the attempt was written.
+    """Return whether another run became the newest known run since the attempt was written.
 
-    The new run is not the attempt's, and must become the baseline of the attempt.
+    This run is not the run of the unsent attempt, and must become its baseline. A resend keeps the baseline
+    of the unknown attempt.
     """
     assert delivery.attempt is not None
     return delivery.unknown_attempt is None and delivery.attempt.baseline != facts.automation.baseline
 
 
 def _make_attempt(delivery: Delivery, facts: DeliveryFacts) -> Attempt:
+    """Make the attempt to write: the unsent attempt anew under its number, or the next attempt."""
     is_rewrite = delivery.attempt is not None and delivery.state is State.CLAIMED
     number = delivery.attempt_count if is_rewrite else delivery.attempt_count + 1
     unknown = delivery.unknown_attempt
@@ -147,9 +153,9 @@ def _make_attempt(delivery: Delivery, facts: DeliveryFacts) -> Attempt:
 # ---------------------------------------------------------------- admission
 
 Admission = DeliveryAction | Conclusion | None
-"""None: the delivery may be sent. A conclusion ends the delivery without an attempt.
+"""The decision of one check, or of all checks. None: no objection to the send.
 
-An action comes first, and afterwards the admission is decided again.
+A conclusion ends the delivery without a further attempt. After an action, the admission is decided again.
 """
 
 
@@ -172,11 +178,16 @@ def is_in_force(delivery: Delivery, entry: TimetableEntry | None) -> bool:
 
 
 def is_attempt_fresh(delivery: Delivery, boottime: float) -> bool:
-    """Return whether the attempt may be sent under its durable instant, within `SEND_WITHIN` seconds."""
+    """Return whether an attempt is written, not sent, and not older than `SEND_WITHIN`."""
     return delivery.written_boottime is not None and boottime - delivery.written_boottime <= SEND_WITHIN
 
 
 def _check_knowledge(delivery: Delivery, facts: DeliveryFacts) -> actions.Sleep | None:
+    """Require a wait while the daemon cannot trust its clock or its snapshot.
+
+    After an absence of the daemon, an occurrence from this absence waits for the first good poll. News about
+    the clock or the snapshot end the wait.
+    """
     absent_until = facts.send.absent_until
     if facts.daemon.is_clock_in_doubt:
         return actions.Sleep(None, Cause.CLOCK)
@@ -202,15 +213,21 @@ def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission:
 
 
 def _find_repeal(delivery: Delivery, entry: TimetableEntry) -> TimetableEntry | None:
-    """Return the definition version that took the occurrence back; None: no version did."""
+    """Return the definition version that took the occurrence back; None: no version did.
+
+    The version of the occurrence, and the edits after this version, give the version in force at the
+    scheduled instant. After a recovery, the first version is the version in force at the recovery. The
+    version in force at the instant takes the occurrence back when its schedule does not fire at the instant.
+    """
     if entry is delivery.entry:
         return None
     scheduled_for = delivery.occurrence.scheduled_for
-    decisive = (delivery.entry or delivery.recovered_under or entry).find_decisive(scheduled_for)
-    if decisive is delivery.entry or decisive.effective_from >= scheduled_for:
+    in_force_then = (delivery.entry or delivery.recovered_under or entry).find_decisive(scheduled_for)
+    if in_force_then is delivery.entry or in_force_then.effective_from >= scheduled_for:
         return None
-    still_fires = decisive.schedule is not None and decisive.schedule.is_fire_time(scheduled_for)
-    return None if still_fires else decisive
+    schedule = in_force_then.schedule
+    still_fires = schedule is not None and schedule.is_fire_time(scheduled_for)
+    return None if still_fires else in_force_then
 
 
 def _find_end(delivery: Delivery, entry: TimetableEntry) -> str | None:
@@ -221,10 +238,10 @@ def _find_end(delivery: Delivery, entry: TimetableEntry) -> str | None:
 def _take_back(
     delivery: Delivery, facts: DeliveryFacts, entry: TimetableEntry
 ) -> actions.Withdraw | Conclusion:
-    """Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
+    """End an occurrence that an edit took back: remove its row, or end the occurrence as skipped.
 
-    The row of an occurrence stays after the due instant, after an attempt, or after an older occurrence
-    was coalesced into it. Attempts and coalescence are possible before the due instant too: the planner
+    The row is removed only before the due instant, without an attempt, and when no older occurrence was
+    coalesced into this occurrence. Attempts and coalescence are possible before the due instant: the planner
     coalesces into occurrences claimed ahead, and the clock may be set back.
     """
     if facts.daemon.now < delivery.due and not delivery.is_attempted and not delivery.has_coalesced:
@@ -258,8 +275,8 @@ def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     if facts.automation.is_paused or policies.paused:
         return delivery.make_conclusion(Outcome.SKIPPED, Reason.PAUSED, now)
     if now < delivery.due:
-        # With an unknown attempt, the clock was set back: no second send before the due instant, but
-        # reconcile now.
+        # An attempt before the due instant means that the clock was set back. `_pursue` writes no conclusion
+        # while an attempt is unknown: this conclusion becomes `Reconcile`, and nothing is sent again now.
         if delivery.unknown_attempt is not None:
             return delivery.make_conclusion(Outcome.EXPIRED, Reason.NOT_STARTED, now)
         return actions.AwaitDue((delivery.due - now).total_seconds())
@@ -273,16 +290,16 @@ def _may_be_coalesced(delivery: Delivery, policies: Policies) -> bool:
 
 
 def _check_deadline(delivery: Delivery, facts: DeliveryFacts) -> actions.Sleep | Conclusion | None:
-    """End an occurrence after its deadline. Before, require a wait for the back-off and for the breaker."""
-    left, breaker = _measure_rest(delivery, facts), facts.send.breaker
+    """End an occurrence after its deadline. Until then, require a wait while back-off or breaker last."""
+    left, breaker = _measure_time_left(delivery, facts), facts.send.breaker
     if left < 0:
         return _expire(delivery, facts)
     back_off = delivery.not_before - facts.daemon.boottime
     wait = max(back_off, breaker.wait)
     if wait <= 0:
         return None
-    own = back_off >= breaker.wait
-    cause, detail = (Cause.BACK_OFF, delivery.error) if own else (breaker.cause, breaker.detail)
+    is_back_off = back_off >= breaker.wait
+    cause, detail = (Cause.BACK_OFF, delivery.error) if is_back_off else (breaker.cause, breaker.detail)
     return actions.Sleep(min(wait, left + _ROUNDING), cause, detail, is_due=True)
 
 
@@ -293,15 +310,16 @@ def _check_presence(delivery: Delivery, facts: DeliveryFacts) -> actions.Confirm
     """
     if not facts.automation.needs_reading:
         return None
-    return actions.ConfirmPresence(_measure_rest(delivery, facts) + _ROUNDING, facts.automation.denial)
+    return actions.ConfirmPresence(_measure_time_left(delivery, facts) + _ROUNDING, facts.automation.denial)
 
 
-def _measure_rest(delivery: Delivery, facts: DeliveryFacts) -> float:
+def _measure_time_left(delivery: Delivery, facts: DeliveryFacts) -> float:
     """Return the seconds until the latest instant for the start of the occurrence; negative afterwards."""
     return (delivery.find_deadline(facts.send.run_timeout) - facts.daemon.now).total_seconds()
 
 
 def _check_concurrency(delivery: Delivery, facts: DeliveryFacts) -> Admission:
+    """Require that the newest run is finished, under a concurrency policy that asks for this."""
     policies = facts.automation.policies
     # A resend under the same key starts no second run, and the newest run may belong to this occurrence.
     if policies.concurrency is Concurrency.ALLOW or delivery.unknown_attempt is not None:
@@ -313,9 +331,10 @@ def _check_concurrency(delivery: Delivery, facts: DeliveryFacts) -> Admission:
         case Permission.OVERLAP:
             error = "the newest run is not finished"
             return delivery.make_conclusion(Outcome.SKIPPED, Reason.OVERLAP, facts.daemon.now, error=error)
+    # The occurrence waits: first for a reading, then for the end of the newest run.
     if unfinished is None:
         since = facts.daemon.boottime if delivery.due_seen is None else delivery.due_seen
-        return actions.ReadAutomation(since, max(_measure_rest(delivery, facts), 0.0) + _ROUNDING)
+        return actions.ReadAutomation(since, max(_measure_time_left(delivery, facts), 0.0) + _ROUNDING)
     reading = facts.automation.reading
     return actions.Sleep(None, Cause.QUEUED, reading.automation.run_id if reading else None, is_due=True)
 

@@ -53,7 +53,7 @@ _Perform = Callable[[OpenDelivery, Any], Awaitable[None]]
 
 _UNREADABLE = "the automation could not be read, so it could not be told whether its newest run was finished"
 _WAITS = (actions.Sleep, actions.ReadAutomation, actions.ConfirmPresence, actions.ReadPauses)
-"""Actions during which the current wait goes on."""
+"""Actions that wait: a wait that began before goes on. Before any other action, the wait ends."""
 
 
 class Sender:
@@ -107,6 +107,7 @@ class Sender:
             delivery.cancel_reading()
 
     def _choose(self, delivery: OpenDelivery) -> actions.DeliveryAction:
+        """Return the next action. With a handled answer, the automation is no longer in flight."""
         if delivery.value.state is not State.IN_FLIGHT and not delivery.value.has_unrecorded_result:
             self.in_flight.discard(delivery.occurrence.automation_id)
         return next_action(delivery.value, self._collect_facts(delivery))
@@ -118,18 +119,18 @@ class Sender:
         context, knowledge = self._context, self._context.knowledge
         context.watch.check()
         daemon = DaemonFacts(
-            context.clock.now(),
-            context.clock.boottime(),
-            context.watch.is_in_doubt,
-            self.is_stopping,
-            context.clock_offset,
+            now=context.clock.now(),
+            boottime=context.clock.boottime(),
+            is_clock_in_doubt=context.watch.is_in_doubt,
+            is_stopping=self.is_stopping,
+            clock_offset=context.clock_offset,
         )
         send = SendFacts(
-            context.settings.idempotent,
-            context.settings.run_timeout,
-            knowledge.absent_until,
-            knowledge.is_stale,
-            context.breaker.make_facts(delivery),
+            is_idempotent=context.settings.idempotent,
+            run_timeout=context.settings.run_timeout,
+            absent_until=knowledge.absent_until,
+            is_stale=knowledge.is_stale,
+            breaker=context.breaker.make_facts(delivery),
         )
         automation = self._collect_automation(delivery.value, daemon)
         return DeliveryFacts(daemon, send, automation, _collect_queue(delivery, daemon, automation.entry))
@@ -138,18 +139,19 @@ class Sender:
         context, automation_id = self._context, value.occurrence.automation_id
         timetable, knowledge, settings = context.timetable, context.knowledge, context.settings
         entry, unstarted = timetable.entries.get(automation_id), value.unstarted_attempt
+        find_late_run = self._reconciler.find_late_run
         # A fresh attempt needs no reading of the pauses: the claim of a moment ago has considered the pauses.
         is_fresh = is_attempt_fresh(value, daemon.boottime)
         return AutomationFacts(
-            entry,
-            settings.policies(automation_id, value.name) if entry is None else entry.policies,
-            not is_fresh and knowledge.is_paused(automation_id),
-            not is_fresh and not knowledge.has_fresh_pauses,
-            timetable.absences.find_denial(automation_id),
-            timetable.needs_reading(automation_id),
-            self._cache.find_newest(automation_id),
-            self._cache.find_baseline(automation_id),
-            None if unstarted is None else self._reconciler.find_late_run(automation_id, unstarted),
+            entry=entry,
+            policies=settings.policies(automation_id, value.name) if entry is None else entry.policies,
+            is_paused=not is_fresh and knowledge.is_paused(automation_id),
+            must_read_pauses=not is_fresh and not knowledge.has_fresh_pauses,
+            denial=timetable.absences.find_denial(automation_id),
+            needs_reading=timetable.needs_reading(automation_id),
+            reading=self._cache.find_newest(automation_id),
+            baseline=self._cache.find_baseline(automation_id),
+            late_run=None if unstarted is None else find_late_run(automation_id, unstarted),
         )
 
     # ------------------------------------------------------------ waits
@@ -182,9 +184,9 @@ class Sender:
             delivery.apply(state_machine.Resolved(conclusion))
 
     async def _confirm_presence(self, delivery: OpenDelivery, action: actions.ConfirmPresence) -> None:
-        """Read an automation that may be gone, as long as the delivery waits for nothing but this reading.
+        """Wait until a reading, or the next snapshot, shows whether the automation still exists.
 
-        The reading may wait long for the request budget, and the next snapshot may answer earlier.
+        The reading may wait long for the request budget. A delivery that goes on earlier cancels the reading.
         """
         delivery.delay(Cause.UNCONFIRMED, action.detail)
         automation_id, alarm = delivery.occurrence.automation_id, delivery.queue.alarm
@@ -202,7 +204,9 @@ class Sender:
         request = self._make_place_request(delivery)
         delivery.apply(state_machine.PlaceRequested(self._context.clock.boottime(), request.since))
         delivery.place = self.places.enter(request)
-        await asyncio.sleep(0)  # all due occurrences join the queue before the queue chooses
+        await asyncio.sleep(
+            0
+        )  # all due occurrences join the queue for places before the first place is given
         delivery.waits.place_wait = delivery.place.wait
 
     async def _await_place(self, delivery: OpenDelivery, action: actions.AwaitPlace) -> None:
@@ -213,16 +217,16 @@ class Sender:
             delivery.apply(state_machine.PlaceGranted())
 
     async def _release_place(self, delivery: OpenDelivery, action: actions.ReleasePlace) -> None:
-        error = None if action.conclusion is None else self._note_unsent_end(delivery, action.conclusion)
+        error = None if action.conclusion is None else self._settle_unsent_end(delivery, action.conclusion)
         self._leave_place(delivery)
         delivery.apply(state_machine.PlaceReleased(error))
 
-    def _note_unsent_end(self, delivery: OpenDelivery, conclusion: Conclusion) -> str | None:
-        """Note that the occurrence ends while it has or awaits a place. Return the shortage as the error.
+    def _settle_unsent_end(self, delivery: OpenDelivery, conclusion: Conclusion) -> str | None:
+        """Prepare the end of an occurrence that has or awaits a place. Return the shortage of places, if any.
 
-        After a coalescence, the newer occurrence takes over the wait before the place goes to another
-        automation. An occurrence with an earlier send is not counted as lost for want of a place: an
-        automation with nothing but failing attempts must not precede the others.
+        The loss counts: automations with many losses get places earlier. A loss after an earlier send does
+        not count, because an automation with nothing but failing attempts must not precede the others. After
+        a coalescence, the newer occurrence takes over the wait before the place goes to another automation.
         """
         place = delivery.place
         assert place is not None
@@ -369,6 +373,7 @@ class Sender:
         delivery.apply(state_machine.AttemptEndRecorded())
 
     async def _check_list(self, delivery: OpenDelivery, _: actions.CheckList) -> None:
+        """After a 404 for a run, read the list: the automation is gone, or its run is denied."""
         automation_id, is_gone = delivery.occurrence.automation_id, False
         try:
             with delivery.waits.record(Cause.UNCONFIRMED):
@@ -383,6 +388,10 @@ class Sender:
     # ------------------------------------------------------------ unknown attempts
 
     async def _check_run(self, delivery: OpenDelivery, action: actions.CheckRun) -> None:
+        """Count a late run as the run of this occurrence, unless the ledger knows another origin of the run.
+
+        A foreign run counts too: it looks like a late execution of the attempt (`has_appeared_late`).
+        """
         context, run = self._context, action.run
         with delivery.waits.record(Cause.LEDGER):
             origin = await context.find_run_origin(run)
@@ -427,9 +436,9 @@ class Sender:
             raise head
 
     async def _record_not_started(self, delivery: OpenDelivery) -> None:
-        """Record that nothing was started, and only afterwards let the occurrence wait.
+        """Record that the attempt started nothing. Only afterwards, the delivery returns to waiting.
 
-        In the other order, a stop would take the attempt for an unsent attempt.
+        In the other order, a stop of the daemon in between would discard the attempt as never sent.
         """
         step = Step(self._context.clock.now(), Cause.NOTHING_STARTED)
         await _persist_once(
@@ -460,7 +469,7 @@ class Sender:
         )
 
     def _finish(self, delivery: OpenDelivery, conclusion: Conclusion, *, is_recorded: bool) -> None:
-        """Take note of the ledger's answer to a conclusion, and publish a durable outcome."""
+        """Publish the outcome that the ledger has, or note that the ledger refused its run."""
         context = self._context
         if not is_recorded:
             settle_time = context.settings.settle_time.total_seconds()
@@ -491,35 +500,35 @@ class Sender:
             )
         )
 
-    async def conclude_unsent(self, behind: OpenDelivery) -> None:
-        """Conclude in one transaction the first deliveries of a queue that end now without an attempt.
+    async def conclude_unsent(self, before: OpenDelivery) -> None:
+        """Conclude the first deliveries of a queue that end now without a further attempt.
 
-        ``behind`` is the delivery that they waited for. Each write is tried once. After a failed write, the
-        delivery is not concluded and becomes the head of the queue. As the head, the delivery is decided
-        again, and a further error is reported.
+        ``before`` is the delivery that they waited for. The writes begin together, and the ledger takes them
+        into one transaction. Each write is tried once. After a failed write, the delivery stays in the queue
+        and becomes its head. As the head, the delivery is decided again, and a further error is reported.
         """
-        unsent = await self._find_unsent(behind.queue)
+        unsent = await self._find_unsent(before.queue)
         now = self._context.clock.now()
         for delivery, _ in unsent:
-            delivery.note_turn_wait(behind, now)
+            delivery.note_turn_wait(before, now)
         await asyncio.gather(*(self._conclude_once(*each) for each in unsent), return_exceptions=True)
         for delivery, _ in unsent:
             if delivery.value.end is not None:
-                behind.queue.deliveries.remove(delivery)
+                before.queue.deliveries.remove(delivery)
 
     async def _find_unsent(self, queue: AutomationQueue) -> list[tuple[OpenDelivery, Conclusion]]:
-        """Return the first deliveries of a queue that end now without an attempt.
+        """Return the first deliveries of a queue that end now without a further attempt.
 
-        Stop before a backfill, an attempt that may have started a run, a run that appeared late, and pauses
-        that must be read again.
+        The queue has a delivery. Stop before a backfill, an attempt that may have started a run, a late run,
+        and pauses that must be read again.
         """
-        if _may_not_end_unsent(queue.deliveries[0]):
+        if _is_decided_as_head(queue.deliveries[0]):
             return []
         if not self._context.knowledge.has_fresh_pauses:
             await self._read_pauses(queue.deliveries[0], actions.ReadPauses())
         unsent = list[tuple[OpenDelivery, Conclusion]]()
         for delivery in queue.deliveries:
-            if _may_not_end_unsent(delivery):
+            if _is_decided_as_head(delivery):
                 break
             facts = self._collect_facts(delivery)
             admission = decide_admission(delivery.value, facts)
@@ -553,7 +562,10 @@ class Sender:
 
 
 async def _persist_once(delivery: OpenDelivery, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
-    """Write a change of the delivery and its unrecorded steps. Raises `LedgerUnavailable`."""
+    """Write a change of the delivery and its unrecorded steps. Raises `LedgerUnavailable`.
+
+    The result False means that the ledger refused the change: the steps are still unrecorded.
+    """
     steps = delivery.waits.list_steps()
     result = await write(steps)
     if result is not False:
@@ -583,12 +595,13 @@ def _collect_queue(delivery: OpenDelivery, daemon: DaemonFacts, entry: Timetable
     newer = (other.value for other in queue.iterate_newer_due(value, daemon.now))
     waits_for_place = value.place_state is PlaceState.WAITING
     return QueueFacts(
-        queue.deliveries[0] is delivery,
+        is_head=queue.deliveries[0] is delivery,
         # A delivery out of force is never coalesced. To check all newer deliveries for nothing takes long.
-        is_in_force(value, entry) and any(is_in_force(other, entry) for other in newer),
-        queue.find_next_due(daemon.now) if waits_for_place else None,
+        has_newer_due=is_in_force(value, entry) and any(is_in_force(other, entry) for other in newer),
+        next_due=queue.find_next_due(daemon.now) if waits_for_place else None,
     )
 
 
-def _may_not_end_unsent(delivery: OpenDelivery) -> bool:
+def _is_decided_as_head(delivery: OpenDelivery) -> bool:
+    """Return whether the delivery is decided only as the head: a backfill, or a run may have started."""
     return delivery.value.is_backfill or delivery.value.may_have_started

@@ -1,6 +1,6 @@
 """Make rows for occurrences: for claims, and for skipped occurrences.
 
-Only the insert under the identity of an occurrence decides who has the occurrence.
+An occurrence belongs to the process that inserts its row first. Nothing else decides this.
 """
 
 import json
@@ -37,8 +37,8 @@ from scheduler.ledger.sql_batch import (
     to_text_seconds,
 )
 
-# Spans of an automation never overlap. So only the first span that ends at an instant or later can hold the
-# instant.
+# True when no span covers the instant. The spans of an automation never overlap: only the first span that
+# ends at the instant or later can cover the instant. '~' is later than each instant, and stands for no span.
 _OUTSIDE_SPANS: Final = """
     given.scheduled_for < coalesce((
         SELECT span.scheduled_for FROM occurrence AS span
@@ -47,8 +47,7 @@ _OUTSIDE_SPANS: Final = """
         ORDER BY span.last LIMIT 1
     ), '~')
 """
-# Each packed value costs as much as half a comparison. So a value that all rows share is a separate
-# parameter.
+# To pack a value takes time: a value that all rows share is passed once, as a parameter of its own.
 _INSERT_CLAIMS: Final = make_statement(
     "automation_id, scheduled_for, name, due, deadline, claimed_at, attempts",
     f"""
@@ -105,8 +104,8 @@ _SELECT_BETWEEN: Final = f"""
     )
 """  # noqa: S608 -- literals of this module
 # The same rows as _SELECT_BETWEEN, read instant by instant, and at each instant only the automations from ?5
-# to ?6. Where other targets have many rows, a slice of a recovery costs a share of these rows, and not all
-# rows again.
+# to ?6. Where other targets have many rows, most of these rows are not read. "+" keeps SQLite from the use of
+# another index.
 _SELECT_AMONG_MANY: Final = f"""
     WITH RECURSIVE at (instant) AS (
         SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for >= ?3
@@ -133,9 +132,9 @@ _SELECT_AT: Final = make_statement(
 )
 _ARE_MANY: Final = "SELECT 1 FROM occurrence WHERE scheduled_for BETWEEN ? AND ? LIMIT 1 OFFSET ?"
 _MANY_ROWS: Final = 20_000
-"""Fewer rows than these are read in some milliseconds."""
+"""Up to this number of rows, a query takes only some milliseconds."""
 _ROWS_FOR_A_CHANGE: Final = 200
-"""Reading this number of rows costs as much as making one row."""
+"""To make one row costs as much as to read this number of rows."""
 
 _MINUTE: Final = timedelta(minutes=1)
 """The shortest time between two occurrences of an automation."""
@@ -146,6 +145,8 @@ _Interval = tuple[str, str]
 """Last and first scheduled instant of a row, in this order: rows are searched by the last instant."""
 
 
+# A gap begins with an automation: the automations before it, in the order of their ids, are decided (`Gap`).
+# The bounds of a gap have microseconds, and instants of schedules have none: whole seconds are compared.
 _SELECT_MISSING: Final = make_statement(
     "automation_id, scheduled_for",
     f"""
@@ -173,16 +174,16 @@ def claim(connection: sqlite3.Connection, target: str, plan: ClaimPlan, node: st
         made |= _insert_skips(connection, target, plan.skips, node)
     if plan.spans:
         made |= _insert_spans(connection, target, plan.spans, node)
-    _record_gaps(connection, target, plan.gaps)
+    _replace_gaps(connection, target, plan.gaps)
     moved = connection.execute(
         "UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target)
     )
     if moved.rowcount != 1:
-        raise Contradiction(f"the target {target!r} was never bound")
+        raise Contradiction(f"the target {target!r} has no row in the ledger")
     return made
 
 
-def _record_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap]) -> None:
+def _replace_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap]) -> None:
     connection.execute("DELETE FROM gap WHERE target = ?", (target,))
     rows = [(target, to_text(gap.since), to_text(gap.until), gap.automation_id) for gap in gaps]
     connection.executemany("INSERT INTO gap (target, since, until, automation_id) VALUES (?, ?, ?, ?)", rows)
@@ -191,6 +192,11 @@ def _record_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap
 def _claim_occurrences(
     connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
 ) -> set[Occurrence]:
+    """Insert the claims without a row. Return the inserted occurrences.
+
+    A span can cover an instant at which its schedule does not fire. Such a span is divided, and the claim of
+    the instant is inserted once more.
+    """
     made = _insert_claims(connection, target, claims, node)
     refused = [planned for planned in claims if planned.occurrence not in made]
     wanted = _group_by_automation(
@@ -213,6 +219,10 @@ def _group_by_automation(
 def _insert_claims(
     connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str
 ) -> set[Occurrence]:
+    """Insert the claims without a row, with their first attempts. Return the inserted occurrences.
+
+    These are the rows with an id above the highest id before: the transaction excludes other writers.
+    """
     (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
     rows = pack_rows([_make_claim_row(planned) for planned in claims])
     connection.execute(_INSERT_CLAIMS, (rows, target, node))
@@ -247,13 +257,20 @@ def find_missing(
 def _insert_skips(
     connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str
 ) -> dict[Occurrence, int]:
+    """Insert skipped occurrences in as few rows as possible, around the existing rows.
+
+    Among many rows, only the rows at the instants of the skips are read. Then nobody knows what lies between
+    two instants, and only instants a minute apart share a row: no instant can lie between them.
+    """
     divide_spans(connection, target, _group_by_automation((skip.occurrence, skip.instants) for skip in skips))
     are_many = _has_many_rows(connection, skips, sum(len(skip.instants) for skip in skips))
     intervals = (_read_rows_at if are_many else _read_rows_between)(connection, target, skips)
 
     def find_parts(skip: Skip, rows_there: Sequence[_Interval]) -> Iterator[SpanPart]:
-        free = _find_free(skip.instants, rows_there)
-        return map(make_listed_part, chain.from_iterable(map(_group_adjacent, free)) if are_many else free)
+        groups = _find_free(skip.instants, rows_there)
+        if are_many:
+            groups = chain.from_iterable(map(_group_adjacent, groups))
+        return map(make_listed_part, groups)
 
     return _insert_parts(connection, target, skips, node, intervals=intervals, find_parts=find_parts)
 
@@ -281,12 +298,15 @@ def _insert_parts(
 
 
 def _make_row(skip: Skip | SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
-    """Make one row. Only a row of several occurrences without a list names the definition."""
+    """Make one row. Only a row of several occurrences that are not listed names the definition.
+
+    The values that a shorter row lacks are NULL.
+    """
     is_by_schedule = isinstance(skip, SkippedSpan) and part.is_by_schedule
-    by = _get_definition(skip) if is_by_schedule else ()
+    definition = _get_definition(skip) if is_by_schedule else ()
     due = part.first + (skip.due - skip.occurrence.scheduled_for)
-    texts = skip.name, due, Outcome.SKIPPED, skip.reason, skip.at, skip.error
-    return (skip.occurrence.automation_id, *part.extent, *texts, *by)
+    details = skip.name, due, Outcome.SKIPPED, skip.reason, skip.at, skip.error
+    return (skip.occurrence.automation_id, *part.extent, *details, *definition)
 
 
 _get_definition: Final = attrgetter(
@@ -301,13 +321,15 @@ def _find_bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:
     return to_text_seconds(first), to_text_seconds(last)
 
 
-def _has_many_rows(connection: sqlite3.Connection, skips: Sequence[Skip | SkippedSpan], changes: int) -> bool:
-    """Return whether the skips cover more rows, of all targets, than a query should read.
+def _has_many_rows(
+    connection: sqlite3.Connection, skips: Sequence[Skip | SkippedSpan], new_rows: int
+) -> bool:
+    """Return whether too many rows to read, of all targets, lie between the first and last skipped instant.
 
-    The rows between the first and the last instant of all the skips are counted.
+    The more rows are to be made, the more rows may be read.
     """
-    most = max(_MANY_ROWS, _ROWS_FOR_A_CHANGE * changes)
-    return connection.execute(_ARE_MANY, (*_find_bounds(skips), most)).fetchone() is not None
+    limit = max(_MANY_ROWS, _ROWS_FOR_A_CHANGE * new_rows)
+    return connection.execute(_ARE_MANY, (*_find_bounds(skips), limit)).fetchone() is not None
 
 
 def _read_rows_between(
@@ -378,9 +400,9 @@ def _group_adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]
 # ---------------------------------------------------------------- skipped spans, known by their bounds
 
 _NEAR: Final = timedelta(hours=1)
-"""Between rows at most this far apart, instants are listed.
+"""Rows whose ends are at most this far apart form a group, and the instants within a group are listed.
 
-Listing is faster than measuring the extent between each two rows.
+For so short a time, a list is faster than the measurement of each part between two rows.
 """
 
 
@@ -394,34 +416,38 @@ def _insert_spans(
 
 
 def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan]) -> None:
-    """Divide existing spans of other schedules around the instants of the new spans.
+    """Divide existing spans of other schedules: no instant of the new spans lies within their bounds then.
 
-    Usually none exists.
+    Usually no such span exists.
     """
     ours: defaultdict[str, list[SkippedSpan]] = defaultdict(list)
     for span in spans:
         ours[span.occurrence.automation_id].append(span)
     begin, end = min(span.occurrence.scheduled_for for span in spans), max(span.last for span in spans)
-    for there in read_spans_around(connection, target, ours, begin, end):
-        wanted = [
-            instant for span in ours[there.automation_id] for instant in _find_instants_within(span, there)
-        ]
-        divide_span(connection, there, wanted)
+    for existing in read_spans_around(connection, target, ours, begin, end):
+        new_spans = ours[existing.automation_id]
+        wanted = [instant for span in new_spans for instant in _find_instants_within(span, existing)]
+        divide_span(connection, existing, wanted)
 
 
-def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterable[datetime]:
+def _find_instants_within(span: SkippedSpan, existing: SpanRow) -> Iterable[datetime]:
     """Return the instants of a new span within the bounds of an existing span.
 
-    None are returned when both spans have the same schedule.
+    The first instant of the existing span has its row. The result is empty for two spans of one schedule.
     """
-    since, until = max(there.first, span.occurrence.scheduled_for - JUST_BEFORE), min(there.last, span.last)
-    if span.schedule == there.schedule or since >= until:
+    first = span.occurrence.scheduled_for
+    since, until = max(existing.first, first - JUST_BEFORE), min(existing.last, span.last)
+    if span.schedule == existing.schedule or since >= until:
         return ()
     return span.schedule.iterate_between(since, until)
 
 
 def _find_free_parts(span: SkippedSpan, intervals: Sequence[_Interval]) -> Iterator[SpanPart]:
-    """Yield the parts of a span that have no row. No row divides a part."""
+    """Yield the parts of a span that have no row. No row divides a part.
+
+    Rows close together form a group. Before the first group, between groups and behind the last group, a part
+    is measured by its bounds. Within a group, the instants are listed.
+    """
     first, last = span.occurrence.scheduled_for, span.last
     in_the_way = intervals[bisect_left(intervals, (to_text_seconds(first),)) :]
     in_the_way = [overlapping for overlapping in in_the_way if overlapping[1] <= to_text_seconds(last)]
@@ -439,9 +465,9 @@ def _find_free_parts(span: SkippedSpan, intervals: Sequence[_Interval]) -> Itera
 
 
 def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
-    """Yield groups of rows. Within a group, each row ends at most `_NEAR` after the row before.
+    """Yield groups of rows. Within a group, each row ends at most `_NEAR` after the end of the row before.
 
-    Thus a long row begins a group.
+    A row longer than `_NEAR` is the first row of its group: no long part of a span is ever listed.
     """
     group: list[_Interval] = []
     for row in rows:

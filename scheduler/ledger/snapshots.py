@@ -190,7 +190,7 @@ def record_snapshot(
     """
     earliest = min((version.effective_from for version in seen.versions), default=seen.at)
     if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), target, seen.whole)).rowcount != 1:
-        raise Contradiction(f"the target {target!r} was never bound")
+        raise Contradiction(f"the target {target!r} has no row in the ledger")
     if seen.versions:
         removed = frozenset(seen.removed)
         rows = pack_rows([_make_version_row(version, removed) for version in seen.versions])

@@ -168,7 +168,7 @@ def record_throttle(connection: sqlite3.Connection, target: str, span: ThrottleS
     since, until = (None, None) if span is None else (to_text(span.since), to_text(span.until))
     update = "UPDATE target SET throttled_at = ?, throttled_until = ? WHERE name = ?"
     if connection.execute(update, (since, until, target)).rowcount != 1:
-        raise Contradiction(f"the target {target!r} was never bound")
+        raise Contradiction(f"the target {target!r} has no row in the ledger")
 
 
 def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime | None:
