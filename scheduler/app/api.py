@@ -58,7 +58,7 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
     """Serve until a signal says stop; a second signal ends the process at once.
 
     ``announce`` is called when requests are answered. With a ``parent``, the end of the parent is a reason to
-    stop too.
+    stop too. Raises `LedgerUnavailable` when the lock of the database is lost.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -70,12 +70,13 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
         format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now
     )
     try:
-        async with run_api(settings) as api:
+        async with run_api(settings) as api, asyncio.TaskGroup() as group:
             announce()
             notifier = Notifier(is_up=lambda: True, is_alive=api.is_alive, status=api.describe_state)
-            notifying = asyncio.create_task(notifier.run())
+            endless = [group.create_task(work) for work in (notifier.run(), api.guard_lock())]
             await stopping.wait()
-            notifying.cancel()
+            for task in endless:
+                task.cancel()
             notifier.announce_stop()
     finally:
         log.flush()

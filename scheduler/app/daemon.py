@@ -35,7 +35,7 @@ from scheduler.daemon.service import Service
 from scheduler.daemon.target_worker import TargetWorker
 from scheduler.database import Database
 from scheduler.ledger.fire_requests import has_request
-from scheduler.ledger.lock import LedgerLock, locate_lock_file
+from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.ledger.wake import WakeSocket, locate_wake_file
@@ -44,7 +44,6 @@ from scheduler.settings.models import Settings, TargetSection
 from scheduler.upstream.client import ApiClient
 
 _PRUNE_EVERY: Final = 3600.0
-_GUARD_EVERY: Final = 2.0
 _LOOK_FOR_REQUESTS_EVERY: Final = 1.0
 _LOOK_FOR_LISTS_EVERY: Final = 1.0
 _HEAR_EVERY: Final = 0.1
@@ -204,17 +203,11 @@ class Daemon:
 
         Another daemon may then have the ledger, and may send the same occurrences.
         """
-        while True:
-            if not lock.is_held():
-                raise self._report_lost_lock()
-            await asyncio.sleep(_GUARD_EVERY)
-
-    def _report_lost_lock(self) -> LedgerUnavailable:
-        file = locate_lock_file(self._settings.ledger.url.path)
-        fault = f"{file} was removed or replaced while this daemon held it, and another daemon may fire too"
-        error = f"{fault}; start again, and do not touch the file"
+        await lock.wait_until_lost()
+        fault = f"{lock.path} was removed or replaced while this daemon held it"
+        error = f"{fault}, and another daemon may fire too; start again, and do not touch the file"
         self._health.note_failure("lock", error)
-        return LedgerUnavailable(error)
+        raise LedgerUnavailable(error)
 
     async def _freeze(self) -> None:
         """Exclude the automations from garbage collection as well.

@@ -18,7 +18,8 @@ from scheduler.daemon.ports import Publish
 from scheduler.daemon.service import Service
 from scheduler.database import Database
 from scheduler.database.backup import refuse_interrupted_restore
-from scheduler.ledger.lock import LedgerLock, read_holder
+from scheduler.database.lock_file import read_holder
+from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.schema import open_ledger
 
 T = TypeVar("T")

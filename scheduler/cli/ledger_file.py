@@ -20,9 +20,10 @@ from scheduler.cli.times import now
 from scheduler.core.command_line import format_daemon_command
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, Unreachable
 from scheduler.database.errors import translate_errors
+from scheduler.database.lock_file import read_holder
 from scheduler.ledger import automations
 from scheduler.ledger.automations import AutomationMatch
-from scheduler.ledger.lock import LedgerLock, is_locked, read_holder
+from scheduler.ledger.lock import LedgerLock, is_locked
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.ledger.wake import wake
 

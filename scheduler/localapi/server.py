@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-from scheduler.core.errors import Unreachable
+from scheduler.core.errors import LedgerUnavailable, Unreachable
 from scheduler.database import Database
 from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.files import measure_database
@@ -109,6 +109,16 @@ class LocalApi:
         await asyncio.wait({self._prober})
         await asyncio.to_thread(self._database.close)
         self._lock.release()
+
+    async def guard_lock(self) -> None:
+        """Raise `LedgerUnavailable` when the lock is lost: another server may serve this database too.
+
+        The other server fails the runs in progress as interrupted, and starts waiting runs.
+        """
+        await self._lock.wait_until_lost()
+        fault = f"{self._lock.path} was removed or replaced while this server held it"
+        danger = "another server may carry out the same runs"
+        raise LedgerUnavailable(f"{fault}, and {danger}; start again, and do not touch the file")
 
     def is_alive(self) -> bool:
         """Return whether all tasks that carry out runs are working."""

@@ -10,7 +10,7 @@ from scheduler.app import ledger_startup as opening_module
 from scheduler.app.observability import Observability
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStarted, DaemonStopped, LedgerFailed, LedgerRecovered
-from scheduler.ledger.lock import locate_lock_file
+from scheduler.database.lock_file import locate_lock_file
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.app.running_daemon import living
 from tests.fault_server import until

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.instants import to_text
-from scheduler.ledger.lock import LedgerLock, locate_lock_file
+from scheduler.database.lock_file import locate_lock_file
+from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.wake import locate_wake_file
 from tests.app.conftest import Within
 from tests.fault_server import Visit, fault_server, response

@@ -5,8 +5,8 @@ import shlex
 import signal
 from http import HTTPStatus
 
+from scheduler.database.lock_file import read_holder as lock_holder
 from scheduler.ledger.lock import is_locked
-from scheduler.ledger.lock import read_holder as lock_holder
 from tests.e2e.stand import until
 from tests.faults.fault import Fault, Violation
 from tests.faults.site import PATIENCE, Site

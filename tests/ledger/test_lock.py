@@ -1,6 +1,5 @@
 """Of several daemons on one ledger, the one that holds its lock fires."""
 
-import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,8 @@ from subprocess import PIPE
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.ledger.lock import LedgerLock, find_holding_process, locate_lock_file, read_holder
+from scheduler.database.lock_file import locate_lock_file, read_holder
+from scheduler.ledger.lock import LedgerLock, find_holding_process
 from tests.database.support import unprivileged
 from tests.ledger.support import at
 
@@ -90,37 +90,3 @@ def test_a_lock_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         folder.chmod(0o500)
         with pytest.raises(LedgerUnavailable, match="daemon's user"):
             _take(folder / "ledger.db")
-
-
-@pytest.mark.parametrize("replaced", [False, True])
-def test_a_lock_whose_file_was_taken_away_is_not_held(tmp_path: Path, *, replaced: bool) -> None:
-    ledger = tmp_path / "ledger.db"
-    lock = _take(ledger)
-    assert lock is not None
-    assert lock.is_held()
-    locate_lock_file(ledger).unlink()
-    other = _take(ledger) if replaced else None
-    assert not lock.is_held()
-    lock.release()
-    if other is not None:
-        assert other.is_held()
-        other.release()
-
-
-def test_a_file_that_is_removed_before_it_can_be_locked_is_not_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger, real = tmp_path / "ledger.db", fcntl.flock
-    removals = iter([True, True])
-
-    def flock(descriptor: int, operation: int) -> None:
-        if next(removals, False):
-            locate_lock_file(ledger).unlink()
-        real(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    lock = _take(ledger)
-    assert lock is not None
-    assert lock.is_held()
-    assert _take(ledger) is None
-    lock.release()

@@ -17,9 +17,10 @@ from scheduler.core.errors import SchedulerError
 from scheduler.database.backup import refuse_interrupted_restore
 from scheduler.database.errors import translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES, find_damage, open_without_trace, read_kind
+from scheduler.database.lock_file import locate_lock_file
 from scheduler.doctor.facts import LOOK_BACK, LedgerFacts
 from scheduler.doctor.probes.files import find_filesystem, get_free_bytes, read_file_facts
-from scheduler.ledger.lock import find_holding_process, locate_lock_file
+from scheduler.ledger.lock import find_holding_process
 from scheduler.ledger.schema import APPLICATION_ID
 from scheduler.ledger.summary import read_record
 
