@@ -39,8 +39,10 @@ install:  ## as root: install or upgrade the services from this checkout
 uninstall:  ## as root: remove the services; keep settings, ledger and users
 	PREFIX=$(PREFIX) deploy/install.sh uninstall
 
+# Of the first tests, too, some wait for a process or a connection: one worker more than there are cores has something to do meanwhile.
 test: check  ## run all checks and every test
-	tests/run_all.sh $(BIN)/pytest $(JOBS)
+	$(BIN)/pytest -n $$(( $(JOBS) + 1 )) --dist worksteal -m 'not waiting'
+	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
 
 # VENV and PYTHON choose another Python: see .ci/run.
 quick: $(STAMP)  ## check the code and run the quick tests, in under a minute

@@ -1,5 +1,5 @@
 """Which tests mostly wait, for the full minute or for what takes its time: many of them run beside each other
-(see run_all.sh).
+(see the Makefile).
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ HERE: Final = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not read the files of the tests that this part leaves out: every worker would read all of
+    """Do not read the files of the tests that the Makefile leaves out: every worker would read all of
     them.
     """
     waiting = {"waiting": True, "not waiting": False}.get(config.option.markexpr)

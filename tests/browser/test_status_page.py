@@ -289,7 +289,7 @@ def test_a_screen_reader_finds_its_way(site: Site, visiting: Visiting) -> None:
     landmarks: tuple[Literal["banner", "main", "contentinfo"], ...] = ("banner", "main", "contentinfo")
     for role in landmarks:
         expect(page.get_by_role(role)).to_have_count(1)
-    expect(page.get_by_role("navigation", name="ProgramRoutes")).to_have_count(1)
+    expect(page.get_by_role("navigation", name="Pages")).to_have_count(1)
     headings = [each.inner_text() for each in page.get_by_role("heading", level=2).all()]
     assert headings == [
         "Problems and remedies",

@@ -72,13 +72,14 @@ _CLAIM_UNTIL_KILLED = """
 import asyncio, sys
 from pathlib import Path
 from tests.ledger.support import MAIN, accepted, at, attempt, claim, end, occurrence, skip, stand
-from scheduler.core.model import AttemptResult
+from scheduler.core.model import AttemptResult, ClaimPlan
 
 with stand(Path(sys.argv[1])) as on:
     for batch in range(10**9):
         minutes = range(batch * 20, batch * 20 + 20)
         claims = [claim(each, first=attempt()) for each in minutes[:10]]
-        made = on.do(on.ledger.claim(MAIN, claims, [skip(*minutes[10:])], at(minutes[-1])))
+        plan = ClaimPlan(claims, [skip(*minutes[10:])], at(minutes[-1]))
+        made = on.do(on.ledger.claim(MAIN, plan))
         assert len(made) == 11
         print("claimed", batch, flush=True)
         done = end(result=AttemptResult.ANSWERED)
