@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.app import daemon as daemon_module
 from scheduler.app import ledger_startup as opening_module
 from scheduler.app.observability import Observability
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStarted, DaemonStopped, LedgerFailed, LedgerRecovered
+from scheduler.database import lock_file
 from scheduler.database.lock_file import locate_lock_file
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.app.running_daemon import living
@@ -26,7 +26,7 @@ STEPS = [
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening_module, "back_off", lambda _: 0.01)
-    monkeypatch.setattr(daemon_module, "_GUARD_EVERY", 0.01)
+    monkeypatch.setattr(lock_file, "LOOK_EVERY", 0.01)
 
 
 @pytest.mark.parametrize(("place", "step"), STEPS, ids=[step for _, step in STEPS])

@@ -24,7 +24,7 @@ from scheduler.core.events import Event, RequestEnded
 from scheduler.daemon import clock as clocks
 from scheduler.daemon.context import Parse
 from scheduler.daemon.service import Service
-from scheduler.database import Database
+from scheduler.database import Database, lock_file
 from scheduler.ops.bus import Bus
 from scheduler.ops.event_log import EventLogger
 from scheduler.ops.metrics import Metrics
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_GUARD_EVERY: Final = 60.0
+_LOCK_LOOK_EVERY: Final = 60.0
 """A day of looking at the lock file every two seconds is a second of a computer's time."""
 _LOOK_FOR_REQUESTS_EVERY: Final = 600.0
 """No script asks for a backfill. Looking for one every second took two thirds of a simulation's time."""
@@ -334,11 +334,11 @@ def machine() -> Iterator[None]:
             "gc": SimpleNamespace(freeze=lambda: None),
             "os": SimpleNamespace(_exit=_exit),
             "WakeSocket": SimpleNamespace(open=SimulatedWakeSocket),
-            "_GUARD_EVERY": _GUARD_EVERY,
             "_LOOK_FOR_REQUESTS_EVERY": _LOOK_FOR_REQUESTS_EVERY,
         }.items():
             patches.enter_context(mock.patch.object(app, name, stand_in))
         patches.enter_context(mock.patch.object(ledger_startup, "open_ledger", _opened))
+        patches.enter_context(mock.patch.object(lock_file, "LOOK_EVERY", _LOCK_LOOK_EVERY))
         patches.enter_context(mock.patch.object(ledger_startup, "_LOOK_AGAIN", _LOCK_AGAIN))
         patches.enter_context(mock.patch.dict(os.environ, {"POSTHOG_PERSONAL_API_KEY": "phx_simulated"}))
         yield
