@@ -23,7 +23,7 @@ SEND_WITHIN: Final = 10.0
 Later, the attempt is written anew.
 """
 _ROUNDING: Final = 0.001
-"""Seconds that a wait for a deadline is longer, so that the deadline is surely over at its end."""
+"""Seconds added to a wait for a deadline, so that the deadline has surely passed at the end of the wait."""
 DELETED: Final = "the automation was deleted before it could be sent"
 
 
@@ -215,9 +215,9 @@ def _check_definition(delivery: Delivery, facts: DeliveryFacts) -> Admission:
 def _find_repeal(delivery: Delivery, entry: TimetableEntry) -> TimetableEntry | None:
     """Return the definition version that took the occurrence back; None: no version did.
 
-    The version of the occurrence, and the edits after this version, give the version in force at the
-    scheduled instant. After a recovery, the first version is the version in force at the recovery. The
-    version in force at the instant takes the occurrence back when its schedule does not fire at the instant.
+    The search begins at the version of the occurrence, or after a recovery at the version in force then, and
+    follows the later edits to the version in force at the scheduled instant. An edit to this version takes
+    the occurrence back when its schedule does not fire at the instant.
     """
     if entry is delivery.entry:
         return None
@@ -241,8 +241,8 @@ def _take_back(
     """End an occurrence that an edit took back: remove its row, or end the occurrence as skipped.
 
     The row is removed only before the due instant, without an attempt, and when no older occurrence was
-    coalesced into this occurrence. Attempts and coalescence are possible before the due instant: the planner
-    coalesces into occurrences claimed ahead, and the clock may be set back.
+    coalesced into this occurrence. Both can happen before the due instant: an attempt when the clock was set
+    back since, and a coalescence when the planner coalesces into occurrences claimed ahead.
     """
     if facts.daemon.now < delivery.due and not delivery.is_attempted and not delivery.has_coalesced:
         return actions.Withdraw()
@@ -275,8 +275,8 @@ def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission:
     if facts.automation.is_paused or policies.paused:
         return delivery.make_conclusion(Outcome.SKIPPED, Reason.PAUSED, now)
     if now < delivery.due:
-        # An attempt before the due instant means that the clock was set back. `_pursue` writes no conclusion
-        # while an attempt is unknown: this conclusion becomes `Reconcile`, and nothing is sent again now.
+        # An attempt before the due instant means that the clock was set back. Nothing may be sent now. While
+        # an attempt is unknown, `_pursue` writes no conclusion: this conclusion becomes `Reconcile`.
         if delivery.unknown_attempt is not None:
             return delivery.make_conclusion(Outcome.EXPIRED, Reason.NOT_STARTED, now)
         return actions.AwaitDue((delivery.due - now).total_seconds())
@@ -286,6 +286,11 @@ def _check_time(delivery: Delivery, facts: DeliveryFacts) -> Admission:
 
 
 def _may_be_coalesced(delivery: Delivery, policies: Policies) -> bool:
+    """Return whether a newer due occurrence may replace this occurrence.
+
+    Under `CatchUp.ALL`, only an occurrence that waits for the run before may be replaced. An occurrence that
+    may have been sent is never replaced.
+    """
     return (policies.catch_up is not CatchUp.ALL or delivery.waits_for_run_before) and not delivery.maybe_sent
 
 

@@ -7,7 +7,7 @@ here does I/O or reads a clock.
 
 The states have the names of the ledger's states:
 
-- waiting: the ledger has the occurrence, and no attempt is written that may still be sent;
+- waiting: the occurrence has a row in the ledger, and no written attempt that may be sent;
 - claimed: the next attempt is written and not sent;
 - in flight: the attempt is sent, and its end is not known, or known and not in the ledger yet;
 - unknown: an attempt may have started a run. Either the daemon sends again under the same idempotency key, or
@@ -21,7 +21,8 @@ Terms (``docs/glossary.md`` has all terms):
 - reading: an answer of the API about one automation, alone or in the list; it shows the newest run;
 - list: all automations of the target, as the API shows them;
 - baseline: the newest run of the automation before the write of an attempt;
-- claim: the write of the occurrence's row into the ledger, without or with the first attempt;
+- claim: the write of the occurrence's row into the ledger, with the first attempt, or without an attempt
+  (then the state is waiting, and not claimed);
 - place: the permission to send one attempt, within `max_in_flight` and the request budget;
 - late run: a run that appears after readings agreed that nothing was started;
 - recovery: a new process takes over the open occurrences of an earlier process.
@@ -240,8 +241,9 @@ class Delivery:
 
         An earlier attempt that was unknown, or seems to have started nothing, is combined with the newest
         attempt. The result has the send instant of the earlier attempt, because the API may start or show its
-        run late. The baseline is that of the newest attempt: before the write of the newest attempt, each run
-        that the API showed was checked, and none of these runs belongs to this occurrence.
+        run late. The baseline is that of the newest attempt. A resend has the baseline of the unknown
+        attempt. Otherwise, each run that the API showed before the write of the newest attempt was checked,
+        and none of these runs belongs to this occurrence.
         """
         earlier = self.unknown_attempt or self.unstarted_attempt
         unknown = UnknownAttempt(
@@ -292,9 +294,9 @@ class DeliveryEvent(ABC):
     def apply_to(self, delivery: Delivery) -> Delivery:
         """Return the delivery after this event. Raise `InvalidTransition` if the event cannot happen now.
 
-        An event that `TRANSITIONS` lists for no state may happen in each state, and never changes the state.
-        An event that the table lists for some states is an error in the other states. There are two
-        exceptions: `Faulted` and `RunRefused` may happen in each state, and leave an unlisted state as it is.
+        An event that is missing from `TRANSITIONS` is allowed in each state, and never changes the state. An
+        event of the table is allowed only in the states that list the event. There are two exceptions:
+        `Faulted` and `RunRefused` are allowed in each state, but change only the states that list them.
         """
         kind = type(self)
         if delivery.end is not None:
@@ -406,9 +408,9 @@ class SendBegun(DeliveryEvent):
 class Answered(DeliveryEvent):
     """The request of the attempt is over at ``boottime``, with an answer or without an answer.
 
-    ``verdict`` is its meaning. The delivery does not return to waiting before `AttemptEndRecorded`. Until
-    then, the ledger has an attempt without an end, and a stop of the daemon removes such attempts of all
-    deliveries that are neither in flight nor unknown (`Dispatcher.discard_unsent_attempts`).
+    ``verdict`` is its meaning. The delivery does not return to waiting before `AttemptEndRecorded`: a stop of
+    the daemon removes the attempts without an end, except for deliveries in flight or unknown
+    (`Dispatcher.discard_unsent_attempts`). A sent attempt would be lost.
     ``settle_time`` is the number of seconds in which the API may still start the run. ``back_off`` is the
     number of seconds before a next attempt.
     """
@@ -424,7 +426,7 @@ class Answered(DeliveryEvent):
         after = replace(delivery, place_state=PlaceState.NONE, error=end.error, unrecorded_end=end)
         match self.verdict:
             case AttemptAccepted(automation=automation):
-                after = replace(after, sent=delivery.flight, unstarted_attempt=None)
+                after = replace(after, sent=delivery.flight)
                 run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
                 conclusion = after.make_conclusion(Outcome.ACCEPTED, Reason.ANSWERED, at, run=run)
                 return replace(after, conclusion=conclusion)
@@ -446,7 +448,10 @@ class Answered(DeliveryEvent):
                 )
 
     def _leave_unknown(self, delivery: Delivery, retry_after: float | None) -> Delivery:
-        """Return the delivery as unknown. The first resend or reading is immediate, later ones back off."""
+        """Return the delivery as unknown, to be resent or read after ``retry_after``.
+
+        The first resend or reading needs no other wait, and later ones back off.
+        """
         back_off = 0.0 if delivery.unknown_attempt is None else self.back_off
         assert delivery.flight is not None
         return replace(
@@ -535,14 +540,15 @@ class RunRefused(DeliveryEvent):
     """The ledger refused the conclusion: the run belongs to another occurrence.
 
     When the answer to the attempt in flight named the run, the answer was wrong, and the attempt becomes
-    unknown. When a reading showed the run, nobody can see whether the attempt started a run too, because the
-    API shows only the newest run: the outcome becomes `unresolved`. No reading concludes a delivery in
-    flight.
+    unknown. When a reading showed the run, this run may hide a run of the attempt, because the API shows only
+    the newest run: the outcome becomes `unresolved`. The two cases cannot be confused: no reading concludes a
+    delivery in flight. ``back_off`` is the number of seconds before a next resend.
     """
 
     at: datetime
     boottime: float
     settle_time: float
+    back_off: float
 
     def _change(self, delivery: Delivery) -> Delivery:
         run = delivery.conclusion.run if delivery.conclusion else None
@@ -554,8 +560,16 @@ class RunRefused(DeliveryEvent):
             return replace(delivery, conclusion=conclusion)
         error = f"the answer named run {run_id}, which belongs to another occurrence"
         end = replace(end, result=AttemptResult.UNKNOWN, error=error)
-        unknown = delivery.mark_unknown(flight, ended=self.boottime, settle_time=self.settle_time)
-        return replace(unknown, conclusion=None, unrecorded_end=end, error=error)
+        # The next answer may name the same run again. The first resend is immediate, later resends back off.
+        back_off = 0.0 if delivery.unknown_attempt is None else self.back_off
+        return replace(
+            delivery.mark_unknown(flight, ended=self.boottime, settle_time=self.settle_time),
+            conclusion=None,
+            unrecorded_end=end,
+            error=error,
+            failures=delivery.failures + 1,
+            not_before=self.boottime + back_off,
+        )
 
 
 class OlderCoalesced(DeliveryEvent):

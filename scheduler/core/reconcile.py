@@ -33,8 +33,8 @@ class UnknownAttempt:
     which the attempt may have left, ``ended`` its end. ``settle_time`` is the time after the end, in seconds,
     in which the API may still start the run. ``sent_by_api`` is the API's clock at ``sent``, None if unknown.
 
-    After a restart, ``ended`` may be only the latest possible end. ``recorded_end`` is then the end by the
-    wall clock, which may have been set since.
+    After a restart, ``ended`` may be only the latest possible end. ``recorded_end`` is then the recorded end,
+    converted with the wall clock, which may have been set since.
     """
 
     baseline: str | None
@@ -46,10 +46,10 @@ class UnknownAttempt:
 
     @property
     def window_end(self) -> float:
-        """Latest begin of a run that counts as the run of this attempt.
+        """Latest begin at which a run counts as the run of this attempt.
 
-        The API shows only the newest run. A run that begins later may be the run of the attempt, or may hide
-        this run.
+        The origin of a later run cannot be decided. The API shows only the newest run: this may be the run of
+        the attempt, or a newer run that hides the run of the attempt.
         """
         return (self.ended if self.recorded_end is None else self.recorded_end) + self.settle_time
 
@@ -80,8 +80,8 @@ def reconcile(
 
     ``earlier`` is an earlier reading after the attempt, if any. ``taken`` returns whether a run belongs to
     another attempt. ``margin`` is the possible error of the run's begin in seconds, because the begin comes
-    from the API's clock. The margin makes the window wider, so that a run counts as the attempt's in doubt:
-    the mistake costs one run, and the opposite mistake would send the attempt twice.
+    from the API's clock. The margin makes the window wider: in doubt, a run counts as the attempt's. This may
+    be one run too few. The opposite mistake would send the attempt again, and start two runs.
     """
     if reading.run_id is not None and reading.run_id != attempt.baseline:
         begins = list(_find_run_begins(attempt, reading))
@@ -116,9 +116,9 @@ def _find_run_begins(attempt: UnknownAttempt, reading: RunReading) -> Iterator[f
 
     The API gives the begin on its own clock. The first result is converted with the API's clock at the
     reading, the second with the API's clock at the send. The two differ when a clock was set in between, and
-    then either may be right. When the API's clock at the send is unknown, only the first result exists. The
-    run cannot have begun after the reading that shows the run. A later begin means that the API's clock was
-    set back, and the begin of the reading takes its place.
+    then either may be right. When the API's clock at the send is unknown, only the first result exists. Only
+    then, the begin of the reading limits the result: a run does not begin after the reading that shows the
+    run, and a later begin means that the API's clock was set back.
     """
     if reading.run_began is not None:
         is_only = attempt.sent_by_api is None

@@ -472,10 +472,10 @@ class Sender:
         """Publish the outcome that the ledger has, or note that the ledger refused its run."""
         context = self._context
         if not is_recorded:
+            now, boottime = context.clock.now(), context.clock.boottime()
             settle_time = context.settings.settle_time.total_seconds()
-            delivery.apply(
-                state_machine.RunRefused(context.clock.now(), context.clock.boottime(), settle_time)
-            )
+            pause = back_off(delivery.value.failures + 1)
+            delivery.apply(state_machine.RunRefused(now, boottime, settle_time, pause))
             return
         if conclusion.run is not None:
             self._cache.note_own_run(delivery.occurrence.automation_id, conclusion.run.id)

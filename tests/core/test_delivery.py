@@ -283,7 +283,7 @@ class World:
         assert action.conclusion.reason is not Reason.COALESCED or not was_in_doubt
         if action.conclusion.run is not None and draw("run is taken", strategies.booleans()):
             self.open_doubts += self.delivery.unrecorded_end is not None
-            self.apply(d.RunRefused(self.now, self.boottime, SETTLE_TIME))
+            self.apply(d.RunRefused(self.now, self.boottime, SETTLE_TIME, back_off=7.0))
         else:
             self.apply(d.Concluded())
 
@@ -611,6 +611,36 @@ def test_a_run_that_appears_late_during_a_refused_attempt_is_the_outcome(
         )
     assert world.delivery.conclusion is not None
     assert (world.delivery.conclusion.run is None) is is_known
+
+
+def answer_with_the_run_of_another(delivery: d.Delivery, boottime: float, back_off: float) -> d.Delivery:
+    """A delivery whose attempt is accepted with a run that, by the ledger, belongs to another occurrence."""
+    number = delivery.attempt_count + 1
+    end = AttemptEnd(number, AttemptAccepted.result, DUE, DUE, 200, None)
+    for event in (
+        d.AttemptWritten(Attempt(number, DUE, "before", 0.0), boottime),
+        d.SendBegun(d.SendInstant(DUE, boottime, DUE)),
+        d.Answered(AttemptAccepted(STARTED), end, boottime, SETTLE_TIME, back_off),
+        d.RunRefused(DUE, boottime, SETTLE_TIME, back_off),
+        d.AttemptEndRecorded(),
+    ):
+        delivery = event.apply_to(delivery)
+    return delivery
+
+
+def test_an_answer_that_names_the_run_of_another_occurrence_again_and_again_is_no_storm() -> None:
+    once = answer_with_the_run_of_another(make_delivery(make_entry()), 1000.0, back_off=5.0)
+    assert (once.state, once.failures, once.not_before) == (State.UNKNOWN, 1, 1000.0)
+    twice = answer_with_the_run_of_another(once, 1001.0, back_off=5.0)
+    assert (twice.state, twice.failures, twice.not_before) == (State.UNKNOWN, 2, 1006.0)
+
+
+def test_a_refused_run_does_not_forget_an_earlier_attempt_whose_run_may_appear_late() -> None:
+    earlier = UnknownAttempt("before", 900.0, 905.0, SETTLE_TIME)
+    delivery = make_delivery(make_entry(), unstarted_attempt=earlier)
+    unknown = answer_with_the_run_of_another(delivery, 1000.0, back_off=5.0).unknown_attempt
+    assert unknown is not None
+    assert (unknown.sent, unknown.ended) == (900.0, 1000.0)
 
 
 def test_an_occurrence_with_a_doubtful_attempt_is_not_coalesced() -> None:
