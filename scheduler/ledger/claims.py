@@ -1,6 +1,10 @@
 """Make rows for occurrences: for claims, and for skipped occurrences.
 
 An occurrence belongs to the process that inserts its row first. Nothing else decides this.
+
+One row may stand for several skipped occurrences of an automation: a span, with ``count > 1``. Its instants
+are listed in the row (``intervals``), or are all fire times of a schedule between its bounds. To divide a
+span is to replace the span by shorter spans around an instant.
 """
 
 import json
@@ -12,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, groupby, pairwise
 from operator import attrgetter, itemgetter
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import Claim, ClaimPlan, Gap, Occurrence, Outcome, Skip, SkippedSpan
@@ -141,12 +145,16 @@ _MINUTE: Final = timedelta(minutes=1)
 
 _Skipped = TypeVar("_Skipped", Skip, SkippedSpan)
 
-_Interval = tuple[str, str]
-"""Last and first scheduled instant of a row, in this order: rows are searched by the last instant."""
+
+class _Interval(NamedTuple):
+    """Last and first scheduled instant of a row, in this order: rows are searched by the last instant."""
+
+    last: str
+    first: str
 
 
-# A gap begins with an automation: the automations before it, in the order of their ids, are decided (`Gap`).
-# The bounds of a gap have microseconds, and instants of schedules have none: whole seconds are compared.
+# A gap holds for its automation and for the automations with a higher id: the others are decided (`Gap`). The
+# bounds of a gap have microseconds, and scheduled instants have none: whole seconds are compared.
 _SELECT_MISSING: Final = make_statement(
     "automation_id, scheduled_for",
     f"""
@@ -165,7 +173,7 @@ _SELECT_MISSING: Final = make_statement(
 
 
 def claim(connection: sqlite3.Connection, target: str, plan: ClaimPlan, node: str) -> dict[Occurrence, int]:
-    """Insert the missing rows of the plan, and set the watermark.
+    """Insert the missing rows of the plan, replace the gaps, and set the watermark.
 
     Return the inserted rows by their first occurrence, with the number of occurrences in each row.
     """
@@ -259,8 +267,9 @@ def _insert_skips(
 ) -> dict[Occurrence, int]:
     """Insert skipped occurrences in as few rows as possible, around the existing rows.
 
-    Among many rows, only the rows at the instants of the skips are read. Then nobody knows what lies between
-    two instants, and only instants a minute apart share a row: no instant can lie between them.
+    When there are too many rows to read, only the rows at the instants of the skips are read. The rows
+    between two instants are then unknown, and only instants a minute apart share a row: nothing fits between
+    them.
     """
     divide_spans(connection, target, _group_by_automation((skip.occurrence, skip.instants) for skip in skips))
     are_many = _has_many_rows(connection, skips, sum(len(skip.instants) for skip in skips))
@@ -292,15 +301,15 @@ def _insert_parts(
         for part in find_parts(skip, rows_there):
             rows.append(_make_row(skip, part))
             made[replace(skip.occurrence, scheduled_for=part.first)] = part.count
-            insort(rows_there, (to_text_seconds(part.last), to_text_seconds(part.first)))
+            insort(rows_there, _Interval(to_text_seconds(part.last), to_text_seconds(part.first)))
     connection.execute(_INSERT_SKIPS, (pack_rows(rows), target, node))
     return made
 
 
 def _make_row(skip: Skip | SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
-    """Make one row. Only a row of several occurrences that are not listed names the definition.
+    """Make one row. A row names its definition only when its instants follow from the schedule.
 
-    The values that a shorter row lacks are NULL.
+    In other rows, these columns are NULL.
     """
     is_by_schedule = isinstance(skip, SkippedSpan) and part.is_by_schedule
     definition = _get_definition(skip) if is_by_schedule else ()
@@ -338,7 +347,7 @@ def _read_rows_between(
     """Read the rows between the first and the last instant of all the skips, by automation and in order."""
     automations = {skip.occurrence.automation_id for skip in skips}
     wanted = (json.dumps(list(automations)), target, *_find_bounds(skips))
-    if _has_many_rows(connection, skips, 0):
+    if _has_many_rows(connection, skips, 0):  # many, and still worth the reading
         bounds = min(automations), max(automations)
         rows = connection.execute(_SELECT_AMONG_MANY, (*wanted, *bounds))
     else:
@@ -368,7 +377,7 @@ def _sort_intervals(rows: sqlite3.Cursor) -> defaultdict[str, list[_Interval]]:
     """Sort the packed rows of a query by the last instant, for each automation."""
     intervals: defaultdict[str, list[_Interval]] = defaultdict(list)
     for automation_id, scheduled_for, end in sorted(read_json(rows), key=itemgetter(2)):
-        intervals[automation_id].append((end, scheduled_for))
+        intervals[automation_id].append(_Interval(end, scheduled_for))
     return intervals
 
 
@@ -378,7 +387,7 @@ def _find_free(instants: Sequence[datetime], intervals: Sequence[_Interval]) -> 
     for instant in instants:
         text = to_text_seconds(instant)
         behind = bisect_left(intervals, (text,))  # the number of rows ending before this instant
-        if behind == len(intervals) or intervals[behind][1] > text:
+        if behind == len(intervals) or intervals[behind].first > text:
             free.append((behind, instant))
     for _, group in groupby(free, key=itemgetter(0)):
         yield [instant for _, instant in group]
@@ -416,7 +425,7 @@ def _insert_spans(
 
 
 def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan]) -> None:
-    """Divide existing spans of other schedules: no instant of the new spans lies within their bounds then.
+    """Divide existing spans of other schedules, so that no instant of the new spans lies within their bounds.
 
     Usually no such span exists.
     """
@@ -433,7 +442,8 @@ def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[
 def _find_instants_within(span: SkippedSpan, existing: SpanRow) -> Iterable[datetime]:
     """Return the instants of a new span within the bounds of an existing span.
 
-    The first instant of the existing span has its row. The result is empty for two spans of one schedule.
+    The first instant of the existing span has its row already. Two spans of one schedule need no division:
+    the result is empty.
     """
     first = span.occurrence.scheduled_for
     since, until = max(existing.first, first - JUST_BEFORE), min(existing.last, span.last)
@@ -450,17 +460,18 @@ def _find_free_parts(span: SkippedSpan, intervals: Sequence[_Interval]) -> Itera
     """
     first, last = span.occurrence.scheduled_for, span.last
     in_the_way = intervals[bisect_left(intervals, (to_text_seconds(first),)) :]
-    in_the_way = [overlapping for overlapping in in_the_way if overlapping[1] <= to_text_seconds(last)]
+    in_the_way = [overlapping for overlapping in in_the_way if overlapping.first <= to_text_seconds(last)]
     if not in_the_way:
         yield SpanPart(first, last, span.count)
         return
     begin = first - JUST_BEFORE
     for rows in _group_near(in_the_way):
-        yield from make_parts(span.schedule, begin, from_text(rows[0][1]) - JUST_BEFORE)
+        yield from make_parts(span.schedule, begin, from_text(rows[0].first) - JUST_BEFORE)
         if len(rows) > 1:
-            between = list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1])))
+            since, until = from_text(rows[0].last), from_text(rows[-1].first)
+            between = list(span.schedule.iterate_between(since, until))
             yield from (SpanPart(group[0], group[-1], len(group)) for group in _find_free(between, rows))
-        begin = from_text(rows[-1][0])
+        begin = from_text(rows[-1].last)
     yield from make_parts(span.schedule, begin, last)
 
 
@@ -471,7 +482,7 @@ def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
     """
     group: list[_Interval] = []
     for row in rows:
-        if group and from_text(row[0]) - from_text(group[-1][0]) > _NEAR:
+        if group and from_text(row.last) - from_text(group[-1].last) > _NEAR:
             yield group
             group = []
         group.append(row)
