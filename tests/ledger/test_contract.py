@@ -144,7 +144,7 @@ def test_the_watermark_is_what_the_caller_gives(ledger: Stand) -> None:
 
 
 def test_nothing_is_claimed_for_a_target_that_was_never_bound(ledger: Stand) -> None:
-    with pytest.raises(Contradiction, match="never bound"):
+    with pytest.raises(Contradiction, match="has no row in the ledger"):
         ledger.do(ledger.ledger.claim("nobody", ClaimPlan([], [], at(1))))
 
 
