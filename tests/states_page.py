@@ -7,17 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from scheduler.core.delivery import TRANSITIONS, End
-from scheduler.core.model import State
+from scheduler.core.delivery import FIRST_STATES, TRANSITIONS, End
 
 PAGE = Path(__file__).parents[1] / "docs" / "semantics.md"
 BEGIN, END = "<!-- states: begin -->\n", "<!-- states: end -->"
-FIRST_STATES = {
-    State.WAITING: "a claim without an attempt, a backfill, or a recovery without an unknown attempt",
-    State.CLAIMED: "a claim together with the first attempt",
-    State.UNKNOWN: "a recovery with an unknown attempt",
-}
-"""The states in which a delivery begins, and how."""
 
 
 def draw_states() -> str:

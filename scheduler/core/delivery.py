@@ -626,6 +626,13 @@ class Withdrawn(DeliveryEvent):
 # ---------------------------------------------------------------- transitions
 
 
+FIRST_STATES: Final[Mapping[State, str]] = {
+    State.WAITING: "a claim without an attempt, a backfill, or a recovery without an unknown attempt",
+    State.CLAIMED: "a claim together with the first attempt",
+    State.UNKNOWN: "a recovery with an unknown attempt",
+}
+"""The states in which a delivery begins, and how."""
+
 TRANSITIONS: Final[Mapping[State, Mapping[type[DeliveryEvent], frozenset[State | End]]]] = {
     State.WAITING: {
         AttemptWritten: frozenset({State.CLAIMED}),

@@ -76,8 +76,10 @@ class LockFile:
 
     def release(self) -> None:
         """Release the lock for other processes. May be called once."""
-        os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
+        try:
+            os.ftruncate(self._descriptor, 0)
+        finally:
+            os.close(self._descriptor)
 
 
 def locate_lock_file(database: Path) -> Path:

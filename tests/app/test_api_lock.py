@@ -13,6 +13,7 @@ from scheduler.database import lock_file
 from scheduler.database.lock_file import locate_lock_file
 from scheduler.localapi.lock import ServerLock
 from scheduler.settings.load import load
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
@@ -20,6 +21,7 @@ def test_a_server_that_lost_its_lock_file_ends_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_replaced: bool
 ) -> None:
     monkeypatch.setattr(lock_file, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(state_directory, "_API_PORT", free_port())
     prepare_folder(tmp_path, {})
     settings = load(tmp_path / state_directory.FILE_NAME, {}).settings
     database = settings.api.database.path
@@ -28,7 +30,7 @@ def test_a_server_that_lost_its_lock_file_ends_and_says_why(
         answering = asyncio.Event()
         server = asyncio.create_task(serve(settings, answering.set))
         async with asyncio.timeout(30):
-            await answering.wait()
+            await asyncio.wait({server, asyncio.create_task(answering.wait())}, return_when="FIRST_COMPLETED")
             locate_lock_file(database).unlink()
             other = ServerLock.acquire(database) if is_replaced else None
             try:

@@ -44,7 +44,7 @@ async def _paused_and_made_up_for(folder: Path) -> None:
         out = await stand.command("audit", "--since", f"{begin:%Y-%m-%dT%H:%M:%SZ}")
         assert "clean: missing 0, double 0, unexplained 0" in out
         assert "the API was asked for the newest runs, 1 of which was compared" in out
-        since_begin = f"SELECT id FROM runs WHERE created_at >= '{begin:%Y-%m-%dT%H:%M:%S}'"
+        since_begin = f"SELECT id FROM runs WHERE created_at >= '{begin:%Y-%m-%dT%H:%M:%S.%f}'"
         runs = stand.rows(since_begin, database=stand.api_database)
         assert [row["id"] for row in runs] == [run["run_id"]]
         assert await stand.stop("run") == 0

@@ -492,7 +492,7 @@ class StandInWaits:
 
 
 def pages_with(**methods: Callable[..., Any]) -> ProgramRoutes:
-    """ProgramRoutes of one target, some of whose methods are these."""
+    """Pages of one target, some of whose methods are these."""
     target = StandInTarget("main", NOW, (), (), NO_WAITS)
     vars(target).update(methods)
     return replace(pages(), targets=lambda: {"main": target})

@@ -2,7 +2,7 @@
 outcome, and it is true.
 
 One seed decides everything. From it a `script` is *drawn*: the settings, and a list of timed actions
-(`drawing`). Then it is *played* (`world`): first the storm, then twenty minutes of calm in which all has to
+(`drawing`). Then it is *played* (`world`): first the storm, then minutes of calm in which all has to
 settle. Then the *checks* look at what it left behind.
 
 What is real: `scheduler.app.daemon.Daemon` with all that it is made of, from its lock file to its reloads and
