@@ -88,8 +88,8 @@ class RunQueue:
 
     async def count_unfinished(self) -> int:
         """Count all unfinished runs."""
-        ((count,),) = await self._database.fetch_all(f"SELECT count(*) FROM ({_UNFINISHED})")  # noqa: S608 - a constant
-        return int(count)
+        counts = (f"SELECT count(*) {condition}" for condition in _UNFINISHED)
+        return sum([int((await self._database.fetch_all(count))[0][0]) for count in counts])
 
     async def count_unfinished_among(self, run_ids: Sequence[str]) -> int:
         """Count the unfinished runs among these runs."""
@@ -157,11 +157,13 @@ class RunQueue:
 
 
 RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
-_UNFINISHED: Final = " UNION ALL ".join(
-    f"SELECT id, automation_id {condition}" for condition in (RUNNING, WAITING, CANCELLED)
+_UNFINISHED: Final = (RUNNING, WAITING, CANCELLED)
+"""The conditions of unfinished runs, each with its index."""
+_PROMPT: Final = (
+    "iif(prompt_id IS NULL, prompt, (SELECT text FROM prompts WHERE prompts.id = runs.prompt_id))"
 )
-_QUEUED_RUN: Final = f"id, automation_id, task_id, name, repository, {prompts.RUN_PROMPT}"
-"""The columns of a `QueuedRun`."""
+_QUEUED_RUN: Final = f"id, automation_id, task_id, name, repository, {_PROMPT}"
+"""The columns of a `QueuedRun`. The prompt is NULL when a damaged database lacks the text."""
 
 
 def _take(connection: sqlite3.Connection, command: str, oldest: str, now: str) -> QueuedRun | None:
@@ -174,7 +176,12 @@ def _take(connection: sqlite3.Connection, command: str, oldest: str, now: str) -
         """,  # noqa: S608 - the names are constants
         (now, command, oldest),
     ).fetchone()
-    return None if row is None else QueuedRun(*row)
+    if row is None:
+        return None
+    run = QueuedRun(*row)
+    if run.prompt is None:  # nobody pays for a run without its prompt: the run stays queued
+        raise LookupError(f"the database has no prompt for run {run.id}")
+    return run
 
 
 def _cancel_all(connection: sqlite3.Connection, automation_id: str | None, now: str) -> CancelledRuns:
@@ -203,7 +210,8 @@ def _end_early(
 
 
 def _end_unfinished(connection: sqlite3.Connection, error: str, now: str) -> int:
-    runs = connection.execute(_UNFINISHED).fetchall()
+    statements = (f"SELECT id, automation_id {condition}" for condition in _UNFINISHED)
+    runs = [run for statement in statements for run in connection.execute(statement)]
     early_ends.end_runs(connection, runs, error, now)
     return len(runs)
 
@@ -232,7 +240,8 @@ def select_runs(
 ) -> list[dict[str, Any]]:
     """Return the newest runs, see `RunQueue.list_runs`."""
     automation_id = find_id(automation)
-    conditions = ["status = coalesce(:status, status)"]
+    # Only a plain comparison lets SQLite use the index of running runs.
+    conditions = ["true" if status is None else "status = :status"]
     if automation is not None:
         conditions.append("automation_id = :automation_id" if automation_id else _AUTOMATION_CONDITION)
     rows = connection.execute(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.localapi.runner import orphans, process, runner
+from scheduler.localapi.runner import orphans, process, runner, subreaper
 from scheduler.localapi.runner.process import EndCause
 from scheduler.localapi.runner.run_results import describe_orphans
 from scheduler.localapi.runner.workspace import Workspace
@@ -366,3 +366,17 @@ def test_a_server_over_a_copy_of_the_database_leaves_the_runs_of_the_first_one_a
 
 def prepared(folder: Path, automation: dict[str, Any]) -> bool:
     return Workspace(folder / "runs" / automation["last_task_run_id"]).output.exists()
+
+
+def test_a_thread_that_ends_during_the_search_hides_no_child_of_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listdir = os.listdir
+
+    def list_with_an_ended_thread(folder: str) -> list[str]:
+        return ["999999999", *listdir(folder)]
+
+    with subprocess.Popen(["sleep", "60"]) as child:
+        monkeypatch.setattr(os, "listdir", list_with_an_ended_thread)
+        assert child.pid in subreaper.list_children(os.getpid())
+        child.kill()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scheduler.database import Database
-from scheduler.localapi import prompts
+from scheduler.localapi import prompts, runs
 from scheduler.localapi.runner import retention
 from scheduler.localapi.schema import open_database
 from tests.localapi.support import COLLECTION, Served, eventually, serving
@@ -146,5 +146,35 @@ def test_a_server_moves_the_prompts_of_an_older_version_while_it_serves(tmp_path
             run = await served.api.runs.get_run("r1")
             assert run is not None
             assert run["prompt"] == "same"
+
+    asyncio.run(story())
+
+
+def test_a_run_without_the_text_of_its_prompt_stays_queued(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, max_parallel=0) as served:
+            automation = await served.create(prompt="work")
+            await served.start_run(automation["id"])
+            await served.api._database.change("DELETE FROM prompts")
+            with pytest.raises(LookupError, match="has no prompt for run"):
+                await served.api.runs.take(["true"])
+            assert await select(served, "SELECT status FROM runs") == [("queued",)]
+
+    asyncio.run(story())
+
+
+def test_the_running_runs_are_found_without_the_ended_ones(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, max_parallel=0) as served:
+            statements: list[str] = []
+
+            def trace(connection: sqlite3.Connection) -> None:
+                connection.set_trace_callback(statements.append)
+                runs.select_runs(connection, automation=None, status="running", limit=10)
+                connection.set_trace_callback(None)
+
+            await served.api._database.read(trace)
+            plan = await select(served, f"EXPLAIN QUERY PLAN {statements[0]}")
+            assert "runs_running" in plan[0][3]
 
     asyncio.run(story())

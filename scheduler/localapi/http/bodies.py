@@ -146,7 +146,8 @@ def _unquote(text: str, codec: str) -> str:
     """
     if "%" not in text:
         return text
-    parts = _ASCII_OR_NOT.findall(text)
+    # One part after the other: a single call for all parts would stop all other threads.
+    parts = (match[0] for match in _ASCII_OR_NOT.finditer(text))
     return "".join(_decode(part, codec) if part.isascii() else part for part in parts)
 
 

@@ -198,14 +198,22 @@ def stop_descendants_once() -> set[int]:
 
 def list_children(process: int) -> list[int]:
     """List the children of all threads of a process; none for an ended process."""
-    children = list[int]()
     try:
-        for thread in os.listdir(f"/proc/{process}/task"):
-            with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:
-                children += map(int, file.read().split())
+        threads = os.listdir(f"/proc/{process}/task")
     except OSError:
-        pass
-    return children
+        return []
+    return [
+        child for thread in threads for child in _read_children(f"/proc/{process}/task/{thread}/children")
+    ]
+
+
+def _read_children(path: str) -> list[int]:
+    """Read the children of one thread; none for an ended thread, whose children have another thread now."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
 
 
 def send_signal(process: int, number: signal.Signals) -> None:
