@@ -223,8 +223,8 @@ class Delivery:
         """
         if run is None or self.sent is None:
             return Conclusion(outcome, reason, at, error=error, run=run)
-        # Of a recovered attempt, only the instant of its write is known, and an attempt is written before the
-        # due instant. No attempt is sent before the due instant.
+        # Of a recovered attempt without an end, only the instant of its write is known, and an attempt may be
+        # written before the due instant. No attempt is sent before the due instant.
         sent_at = max(self.sent.at, self.due)
         lateness = (sent_at - self.due).total_seconds()
         reason = Reason.MANUAL if self.is_backfill else reason
@@ -528,7 +528,7 @@ class LateRunDismissed(DeliveryEvent):
 
 
 class Resolved(DeliveryEvent):
-    """A reading decided the outcome. The ledger does not have the outcome yet."""
+    """A reading, or the lack of the automation, decided the outcome. The ledger does not have it yet."""
 
     conclusion: Conclusion
 
@@ -542,7 +542,8 @@ class RunRefused(DeliveryEvent):
     When the answer to the attempt in flight named the run, the answer was wrong, and the attempt becomes
     unknown. When a reading showed the run, this run may hide a run of the attempt, because the API shows only
     the newest run: the outcome becomes `unresolved`. The two cases cannot be confused: no reading concludes a
-    delivery in flight. ``back_off`` is the number of seconds before a next resend.
+    delivery in flight. ``back_off`` is the number of seconds before a resend or a reading, from the second
+    such answer on.
     """
 
     at: datetime

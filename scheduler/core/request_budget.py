@@ -265,11 +265,8 @@ class RequestBudget:
         free_at = self._find_free_instant(now)
         if free_at > now:
             return free_at
-        least_at = self._find_reserve_instant(self._least, now, requests)
-        if least_at == -inf:
-            return least_at  # nothing is earlier, and most polls find the reserve full
         return min(
-            least_at,
+            self._find_reserve_instant(self._least, now, requests),
             max(
                 self._find_reserve_instant(self._polls, now, requests),
                 self._find_room_instant(now, (self._least,)),

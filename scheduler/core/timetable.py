@@ -254,6 +254,8 @@ class Timetable:
 
     def _recall(self, entry: TimetableEntry, undecided: Sequence[Gap]) -> None:
         """Keep the entry's fire times in the undecided gaps until an `update` confirms them."""
+        if entry.schedule is None:
+            return
         last = min(entry.until or END_OF_TIME, self.schedule_heap.cursor)
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
             self._add_past(entry, gap.since, min(gap.until, last), is_confirmed=False)

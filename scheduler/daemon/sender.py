@@ -204,9 +204,8 @@ class Sender:
         request = self._make_place_request(delivery)
         delivery.apply(state_machine.PlaceRequested(self._context.clock.boottime(), request.since))
         delivery.place = self.places.enter(request)
-        await asyncio.sleep(
-            0
-        )  # all due occurrences join the queue for places before the first place is given
+        # All due occurrences join the queue for places before the first place is given.
+        await asyncio.sleep(0)
         delivery.waits.place_wait = delivery.place.wait
 
     async def _await_place(self, delivery: OpenDelivery, action: actions.AwaitPlace) -> None:

@@ -92,7 +92,7 @@ def _foreign_run_adopted(
 
 async def _without_the_lock(_self: object, _node: str, _now: object) -> object:
     """A second daemon does not wait for the first one."""
-    return SimpleNamespace(release=lambda: None, is_held=lambda: True)
+    return SimpleNamespace(release=lambda: None, wait_until_lost=asyncio.Event().wait)
 
 
 def _deadline_too_early(policies: policy.Policies, to_the_next: timedelta | None) -> timedelta:

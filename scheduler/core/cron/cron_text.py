@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from scheduler.core.cron.expression import Days, Expression
+from scheduler.core.cron.expression import BadExpression, Days, Expression
 from scheduler.core.cron.fields import DATE, FIELDS, WEEKDAY, CronField
 from scheduler.core.cron.ranges import RULES_VERSION
 
@@ -130,9 +130,14 @@ class CronText(NamedTuple):
     def keep_if_equal(self, expression: str) -> str | None:
         """Return ``expression`` if it has the same meaning as this expression, else None.
 
-        The meaning includes clock changes. ``expression`` may lack a ``*`` at the beginning of a field.
+        The meaning includes clock changes. ``expression`` may lack a ``*`` at the beginning of a field. When
+        it never fires, its meaning is another.
         """
-        return expression if Expression.read(expression).meaning == self.expression.meaning else None
+        try:
+            meaning = Expression.read(expression).meaning
+        except BadExpression:
+            return None
+        return expression if meaning == self.expression.meaning else None
 
     def replace_item(self, item: FieldItem, text: str) -> str | None:
         """Return the expression with ``text`` in place of one item, or None when the meaning changes."""

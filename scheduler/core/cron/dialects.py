@@ -93,9 +93,9 @@ def _check_full_day_field(written: CronText) -> Iterator[Difference]:
 
 
 def _matches_every_day(written: CronText, field: int) -> bool:
-    """Return whether a day field, alone, matches every day."""
-    other = WEEKDAY if field == DATE else DATE
-    days = CronText.parse(written.replace_field(other, "*")).days
+    """Return whether a day field, alone and in all months, matches every day."""
+    text = written.fields[field]
+    days = CronText.parse(f"0 0 {text} * *" if field == DATE else f"0 0 * * {text}").days
     return not (days.by_date or days.by_week)
 
 

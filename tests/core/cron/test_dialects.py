@@ -139,6 +139,15 @@ def test_what_is_otherwise_elsewhere_is_found(expression: str, codes: list[Code]
     assert [each.code for each in told(expression)] == codes
 
 
+@pytest.mark.parametrize("weekday", ["mon", "1-5", "0-6", "1-7", "sun-sat"])
+@pytest.mark.parametrize("date", ["30 2", "31 2,4", "31 4,6", "30,31 2"])
+def test_a_date_that_never_comes_beside_a_weekday_is_no_error(date: str, weekday: str) -> None:
+    codes = {each.code for each in told(f"0 9 {date} {weekday}")}
+    every_day = weekday in {"0-6", "1-7", "sun-sat"}
+    assert ("full_day_field" in codes) == every_day
+    assert ("day_fields_or" in codes) == (weekday in {"mon", "1-5"})
+
+
 def test_every_code_is_in_a_table() -> None:
     of_changes = {"clock_repeats", "clock_skips", "utc_only"}
     assert {code for codes in DIFFERENT.values() for code in codes} | of_changes == set(get_args(Code))
