@@ -30,6 +30,8 @@ _AT_ONCE = timedelta(seconds=1)
 """Attempts that were about to be sent when their target was held leave within this time."""
 _LONG_WAIT = 60.0
 """Seconds. A longer wait that the API asks for outlives a restart."""
+_LONGEST_WAIT = 24 * 3600.0
+"""A longer ``Retry-After`` counts as a day, and the API is asked again then (THROTTLE-2)."""
 _RECORDED_WITHIN = timedelta(seconds=5)
 
 
@@ -290,7 +292,8 @@ def nothing_while_the_api_asks_to_wait(evidence: Evidence) -> Check:
         times = sorted(request.at for request in link.requests)
         for wait in link.throttled:
             if wait.seconds > _LONG_WAIT:
-                begin, end = wait.at + _AT_ONCE, wait.at + timedelta(seconds=wait.seconds) - _AT_ONCE
+                seconds = min(wait.seconds, _LONGEST_WAIT)
+                begin, end = wait.at + _AT_ONCE, wait.at + timedelta(seconds=seconds) - _AT_ONCE
                 if begin < end and bisect_left(times, begin) < bisect_left(times, end):
                     yield from _find_impatient(evidence, link, wait, end)
 
