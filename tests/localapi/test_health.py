@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -125,7 +125,7 @@ def test_a_write_as_the_server_ends_does_not_keep_the_server_from_ending(tmp_pat
     async def story() -> None:
         health = DatabaseHealth(tmp_path)
         health.note_fault(LedgerUnavailable("the disk is full"))
-        prober = asyncio.create_task(health.probe_while_failed(Mock()))
+        prober = asyncio.create_task(health.probe_while_failed(AsyncMock()))
         await take_turns(10)  # it waits for a write
         health.note_commit(0.0)
         await take_turns(turns)

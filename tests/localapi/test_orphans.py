@@ -79,7 +79,7 @@ def shell(script: str) -> tuple[str, ...]:
 
 def test_a_long_line_of_descendants_ends_to_the_last_one(tmp_path: Path) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=(*NAMELESS, CHAIN), timeout=4.0, grace=0.2) as served:
+        async with serving(tmp_path, command=(*NAMELESS, CHAIN), timeout=8.0, grace=0.2) as served:
             last = output(tmp_path, await ended(served))
             assert not alive(int(last))
 
@@ -90,7 +90,7 @@ def test_what_starts_others_faster_than_it_is_killed_ends(tmp_path: Path) -> Non
     async def story() -> None:
         trace = tmp_path / "trace"
         async with serving(
-            tmp_path, command=(*NAMELESS, HYDRA, str(trace)), timeout=2.0, grace=0.2
+            tmp_path, command=(*NAMELESS, HYDRA, str(trace)), timeout=4.0, grace=0.2
         ) as served:
             assert (await ended(served))["last_run_status"] == "failed"
             size = trace.stat().st_size
