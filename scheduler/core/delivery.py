@@ -20,9 +20,9 @@ Terms (``docs/glossary.md`` has all terms):
 
 - reading: an answer of the API about one automation, alone or in the list; it shows the newest run;
 - list: all automations of the target, as the API shows them;
-- baseline: the newest run of the automation before the write of an attempt;
-- claim: the write of the occurrence's row into the ledger, with the first attempt, or without an attempt
-  (then the state is waiting, and not claimed);
+- baseline: the newest known run of the automation at the write of an attempt;
+- claim: the row that gives the occurrence to the daemon, with the first attempt, or without an attempt (then
+  the state is waiting, and not claimed);
 - place: the permission to send one attempt, within `max_in_flight` and the request budget;
 - late run: a run that appears after readings agreed that nothing was started;
 - recovery: a new process takes over the open occurrences of an earlier process.

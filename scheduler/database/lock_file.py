@@ -1,7 +1,8 @@
 """A lock file beside a database: the right of one process, as long as the process lives.
 
 The lock is the kernel's (flock), so that the lock is free the moment its holder has ended, however the holder
-ended. The file stays. Its text is for people, and names the current or the last holder of the lock.
+ended. The file stays. Its text is for people, and names the holder. A released lock has no text, and a killed
+holder leaves its text.
 """
 
 import asyncio
@@ -90,7 +91,8 @@ def locate_lock_file(database: Path) -> Path:
 def read_holder(database: Path) -> str:
     """Return the text written by the holder of a database's lock, for messages."""
     try:
-        text = locate_lock_file(database).read_bytes()[:_MOST].decode(errors="replace").strip()
+        with locate_lock_file(database).open("rb") as file:
+            text = file.read(_MOST).decode(errors="replace").strip()
     except OSError:
         text = ""
     return text or "another process"

@@ -198,8 +198,9 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
     (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
     if left:
         raise Contradiction(f"{left} of these have had an attempt or have an outcome: {occurrences}")
-    for occurrence in occurrences:
-        _lower_watermark(connection, occurrence.target, occurrence.scheduled_for - JUST_BEFORE)
+    for target in {occurrence.target for occurrence in occurrences}:
+        first = min(occurrence.scheduled_for for occurrence in occurrences if occurrence.target == target)
+        _lower_watermark(connection, target, first - JUST_BEFORE)
 
 
 def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:

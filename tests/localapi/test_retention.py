@@ -238,7 +238,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def left_of(folder: Path, run_id: str) -> set[str]:
-    """What is left of a run's folder. It may shrink meanwhile: `os.walk` passes over what is gone."""
+    """Return the paths in a run's folder. `os.walk` passes over paths that are removed meanwhile."""
     root = folder / "runs" / run_id
     return {
         str(Path(parent, name).relative_to(root))
