@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.launcher import Process, carry_out, start
 from tests.ports import free_port
 
 T = TypeVar("T")
 
 PATIENCE = 30.0  # seconds; what takes longer is a failure
-SCHEDULER = (sys.executable, "-m", "scheduler")
 KEY = "phx_" + "k" * 43
 
 
@@ -58,7 +57,7 @@ def page(port: int, path: str) -> tuple[int, Any]:
 class Running:
     """A process, and what it has printed so far on standard output and on standard error."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     output: Path
     errors: Path
 
@@ -153,21 +152,14 @@ command = ["true"]
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One command, carried out to its end."""
-        return subprocess.run(
-            [*SCHEDULER, *arguments, "--config", str(self.file)],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=environment(),
-            timeout=PATIENCE,
-        )
+        return carry_out([*arguments, "--config", str(self.file)], environment(), PATIENCE)
 
     def start(self, *arguments: str, options: tuple[str, ...] | None = None) -> Running:
         """A process that does not end by itself, with the configuration as it is now."""
         output, errors = (self.folder / f"{len(self.running)}.{name}" for name in ("log", "err"))
-        command = [*SCHEDULER, *arguments, *(options or ("--config", str(self.file)))]
+        command = [*arguments, *(options or ("--config", str(self.file)))]
         with output.open("wb") as out, errors.open("wb") as err:
-            process = subprocess.Popen(command, stdout=out, stderr=err, env=environment())
+            process = start(command, environment(), out, err)
         self.running.append(Running(process, output, errors))
         return self.running[-1]
 

@@ -28,8 +28,9 @@ from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.schema import open_database
 from scheduler.settings.load import Configuration, load
 from tests.app.conftest import Within
+from tests.launcher import PROGRAM
 from tests.localapi.support import alive
-from tests.operated import PATIENCE, SCHEDULER, Place, Running, environment, page, place, until
+from tests.operated import PATIENCE, Place, Running, environment, page, place, until
 from tests.ports import free_port
 
 
@@ -372,8 +373,8 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     told = [done.stdout, done.stderr]
     assert done.returncode == 0, done.stderr
     for words in map(shlex.split, commands[1:]):
-        assert words[: len(SCHEDULER)] == list(SCHEDULER)
-        status, *printed = within(*words[len(SCHEDULER) :])
+        assert words[: len(PROGRAM)] == list(PROGRAM)
+        status, *printed = within(*words[len(PROGRAM) :])
         assert status == 0, (words, printed)
         told += printed
     assert "demo" in "".join(told)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sqlite3
-import sys
+import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,10 +18,10 @@ import httpx
 
 from scheduler.cli.api_database import carry_out
 from scheduler.localapi.keys import ApiKeys, NewApiKey, Scope
+from tests.launcher import Process, carry_out_beside, start
 from tests.ports import free_port
 
 PATIENCE = 30.0
-SCHEDULER = [sys.executable, "-m", "scheduler"]
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE, what: str) -> Any:
@@ -61,7 +61,7 @@ class Stand:
     environments: dict[str, dict[str, str]] = field(default_factory=dict)  # by command, beside our own
     key: str = ""
     key_id: str = ""
-    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
 
     @property
     def ledger(self) -> Path:
@@ -108,14 +108,14 @@ node = "{self.node}"
 """
 
     async def command(self, *arguments: str, check: bool = True) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *SCHEDULER, *arguments, "--config", str(self.file), stdout=-1, stderr=-1, env=_environment()
+        done = await self.carry_out(*arguments)
+        assert not check or done.returncode == 0, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
-        out, err = await process.communicate()
-        assert not check or process.returncode == 0, (
-            f"{arguments}: {process.returncode}\n{out.decode()}\n{err.decode()}"
-        )
-        return out.decode()
+        return done.stdout
+
+    async def carry_out(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return await carry_out_beside([*arguments, "--config", str(self.file)], _environment())
 
     async def start_api(self) -> None:
         self.write_configuration()
@@ -147,12 +147,12 @@ node = "{self.node}"
 
     async def kill(self, name: str) -> None:
         self.processes[name].send_signal(signal.SIGKILL)
-        await self.processes.pop(name).wait()
+        await self.processes.pop(name).ended()
 
     async def stop(self, name: str) -> int:
         process = self.processes.pop(name)
         process.terminate()
-        return await asyncio.wait_for(process.wait(), PATIENCE)
+        return await asyncio.wait_for(process.ended(), PATIENCE)
 
     async def close(self) -> None:
         """Leave nothing behind. What ended by itself is told by whoever waited for it, and not hidden here by
@@ -190,15 +190,7 @@ node = "{self.node}"
         name = name or command
         environment = _environment() | self.environments.get(command, {})
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = await asyncio.create_subprocess_exec(
-                *SCHEDULER,
-                command,
-                "--config",
-                str(file or self.file),
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+            self.processes[name] = start([command, "--config", str(file or self.file)], environment, log, log)
 
     async def answers(self, port: int, path: str) -> bool:
         for name, process in self.processes.items():

@@ -2,7 +2,6 @@
 of it afterwards.
 """
 
-import asyncio
 import json
 import re
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.proxy import Proxy
-from tests.e2e.stand import SCHEDULER, Stand, plain_client, until
+from tests.e2e.stand import Stand, plain_client, until
 from tests.e2e.stand import now as true_now
 from tests.faults.fault import Violation
 from tests.ports import free_port
@@ -235,12 +234,8 @@ class Site(Stand):
 
     async def told_by(self, *arguments: str) -> tuple[int, str]:
         """The exit status of a command, and what it said."""
-        process = await asyncio.create_subprocess_exec(
-            *SCHEDULER, *arguments, "--config", str(self.file), stdout=-1, stderr=-2
-        )
-        said, _ = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, said.decode()
+        done = await self.carry_out(*arguments)
+        return done.returncode, done.stdout + done.stderr
 
     # ------------------------------------------------------------ the log
 
