@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from scheduler.core.command_line import FILE_NAME
 from scheduler.core.errors import ConfigurationError
 from scheduler.settings.load import load
 from scheduler.settings.models import Settings
 
-FILE_NAME: Final = "scheduler.toml"
 KEY_NAME: Final = "api-key"
 _HOST: Final = "127.0.0.1"
 _PROJECT: Final = "1"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli import commands
-from scheduler.core.command_line import STATE_DIR, format_daemon_command, set_caller, set_targets
+from scheduler.core.command_line import FILE_NAME, STATE_DIR, format_daemon_command, set_caller, set_targets
 from scheduler.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "scheduler"
 COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # holds the question of the shell's completion script
-FILE_NAME: Final = "scheduler.toml"
-"""The name of the configuration file in a state directory."""
 
 AUTOMATION_FORMS: Final = "a name, an id or the first 4 or more characters of an id"
 """The forms in which commands accept an automation. The number is `lookup.LEAST_PREFIX`."""

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from scheduler.cli.group import FILE_NAME
+from scheduler.core.command_line import FILE_NAME
 from scheduler.core.errors import ConfigurationError
 from scheduler.settings.load import Configuration
 from scheduler.settings.registry import SettingPath, format_path

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 STATE_DIR: Final = "--state-dir"
+FILE_NAME: Final = "scheduler.toml"
+"""The name of the configuration file in a state directory."""
 _COMMAND: Final = re.compile("`scheduler ([^`]+)`")
 
 

@@ -8,6 +8,7 @@ import pytest
 from scheduler.app import state_directory
 from scheduler.app.api import serve
 from scheduler.app.state_directory import prepare_folder
+from scheduler.core.command_line import FILE_NAME
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database import lock_file
 from scheduler.database.lock_file import locate_lock_file
@@ -23,7 +24,7 @@ def test_a_server_that_lost_its_lock_file_ends_and_says_why(
     monkeypatch.setattr(lock_file, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(state_directory, "_API_PORT", free_port())
     prepare_folder(tmp_path, {})
-    settings = load(tmp_path / state_directory.FILE_NAME, {}).settings
+    settings = load(tmp_path / FILE_NAME, {}).settings
     database = settings.api.database.path
 
     async def lose_lock() -> None:

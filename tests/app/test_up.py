@@ -23,6 +23,7 @@ from scheduler.app.api_process import Child
 from scheduler.app.state_directory import KEY_NAME, prepare_folder, read_key, write_key
 from scheduler.app.up import DEMO, run_up
 from scheduler.cli.commands.up import command, describe_command_fault
+from scheduler.core.command_line import FILE_NAME
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.schema import open_database
@@ -66,7 +67,7 @@ class _Served:
 @asynccontextmanager
 async def _serve_here(folder: Path) -> AsyncIterator[_Served]:
     """Serve the API of a state directory without another process, whose start takes most of a second."""
-    async with run_api(load(folder / state_directory.FILE_NAME, {}).settings):
+    async with run_api(load(folder / FILE_NAME, {}).settings):
         yield _Served()
 
 
@@ -80,7 +81,7 @@ def begin(folder: Path, *, demo: bool = False, environ: Mapping[str, str] | None
         raise _Announced
 
     def configuration() -> Configuration:
-        return load(folder / state_directory.FILE_NAME, variables)
+        return load(folder / FILE_NAME, variables)
 
     prepare_folder(folder, variables)
     with pytest.MonkeyPatch.context() as patched:
@@ -152,7 +153,7 @@ def test_the_file_says_the_same_as_the_environment_in_which_it_was_made(
     assert load(file, {}).settings == load(file, environ).settings
     (target,) = load(file, {}).settings.targets
     assert target.url == url
-    assert [each.name for each in folder.iterdir()] == [state_directory.FILE_NAME]
+    assert [each.name for each in folder.iterdir()] == [FILE_NAME]
 
 
 def test_the_help_names_the_variables_that_are_written_into_the_file(folder: Path) -> None:
@@ -235,11 +236,7 @@ def test_a_key_is_made_for_the_targets_project_and_where_the_target_looks_for_it
         ConfigurationError,
         match=f"the key in {file} \\(key_file of target default\\) is no key of this embedded API",
     ):
-        asyncio.run(
-            run_up(
-                folder, lambda: load(folder / state_directory.FILE_NAME, environ), lambda: None, demo=False
-            )
-        )
+        asyncio.run(run_up(folder, lambda: load(folder / FILE_NAME, environ), lambda: None, demo=False))
     assert file.read_text() == "phx_of_somebody_else"
 
 
@@ -283,7 +280,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_a_configuration_could_not_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="has a character"):
         prepare_folder(tmp_path / name)
-    assert not (tmp_path / name / state_directory.FILE_NAME).exists()
+    assert not (tmp_path / name / FILE_NAME).exists()
 
 
 def test_a_key_file_is_its_owners_alone_whatever_was_there_before(tmp_path: Path) -> None:
@@ -320,7 +317,7 @@ def test_a_key_that_does_not_work_is_replaced_by_one_that_does(folder: Path, spo
 
 def revoke_all(folder: Path) -> None:
     async def main() -> None:
-        async with run_api(load(folder / state_directory.FILE_NAME, {}).settings) as api:
+        async with run_api(load(folder / FILE_NAME, {}).settings) as api:
             for key in await api.keys.list_all():
                 assert await api.keys.revoke(key.id)
 
@@ -425,7 +422,7 @@ def test_an_api_that_stands_still_does_not_delay_the_daemon_and_sigterm_ends_bot
 ) -> None:
     running, api = start(here, folder)
     assert api != running.process.pid
-    listen = load(folder / state_directory.FILE_NAME, {}).settings.server.listen
+    listen = load(folder / FILE_NAME, {}).settings.server.listen
     assert listen is not None
     os.kill(api, signal.SIGSTOP)
     assert page(listen.port, "/healthz")[0] == 200

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source
+from scheduler.cli.group import SchedulerCommand, Source
 from scheduler.cli.output import print_line
 from scheduler.cli.times import now
-from scheduler.core.command_line import format_command, resume_all
+from scheduler.core.command_line import FILE_NAME, format_command, resume_all
 from scheduler.core.quantities import pluralize
 from scheduler.core.terminal_text import to_printable
 

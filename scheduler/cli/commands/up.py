@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source, find_program
+from scheduler.cli.group import SchedulerCommand, Source, find_program
 from scheduler.cli.output import print_to_stderr, style
-from scheduler.core.command_line import format_command, set_caller
+from scheduler.core.command_line import FILE_NAME, format_command, set_caller
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
