@@ -37,11 +37,7 @@ def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
         if any(each.schedule and each.schedule[1] in _zones_missing(evidence) for each in versions):
             continue
         rows = _Rows(evidence.rows_of.get((target, automation_id), []))
-        begins = [watermark, *(version.effective_from for version in reversed(versions[1:]))]
-        ends = reversed(
-            list(accumulate(begins, min))
-        )  # a version that is seen later may begin before one that was seen earlier
-        for version, end in zip(versions, ends, strict=True):
+        for version, end in zip(versions, _find_ends(versions, watermark), strict=True):
             for instant in rows.find_uncovered(evidence, version.schedule, version.effective_from, end):
                 if not _lies_in_a_gap(evidence, target, automation_id, instant):
                     yield Violation(
@@ -63,6 +59,15 @@ def no_gap_is_left(evidence: Evidence) -> Check:
     """After the calm everything is decided, so that no gap is left."""
     for target, gaps in evidence.gaps.items():
         yield Violation("gap", f"{target} has gaps after the calm: {gaps[:5]}")
+
+
+def _find_ends(versions: Sequence[VersionRow], last: datetime) -> Sequence[datetime]:
+    """Find until when each version surely is in force, at most until ``last``.
+
+    A version that is seen later may begin before a version that was seen earlier.
+    """
+    begins = (version.effective_from for version in reversed(versions[1:]))
+    return [*accumulate(begins, min, initial=last)][::-1]
 
 
 def _lies_in_a_gap(evidence: Evidence, target: str, automation_id: str, instant: datetime) -> bool:
@@ -192,9 +197,8 @@ def _is_all_implied_by_one(evidence: Evidence, versions: Sequence[VersionRow], r
     """
     if evidence.was_set or not versions:
         return False
-    version, following = versions[0], versions[1] if len(versions) > 1 else None
-    end = max(row.last for row in rows)
-    if following is not None and following.effective_from < end:
+    version, end = versions[0], max(row.last for row in rows)
+    if _find_ends(versions, end)[0] < end:
         return False
     return all(
         version.effective_from < row.scheduled_for
@@ -294,12 +298,10 @@ def _all_implied(
 ) -> tuple[set[datetime], set[datetime]]:
     surely, maybe = set(), set()
     last = max(row.last for row in rows)
-    for number, version in enumerate(versions):
-        following = versions[number + 1] if number + 1 < len(versions) else None
-        least = last if following is None else following.effective_from
-        most = last if following is None else max(following.effective_from, following.observed_at + _AHEAD)
-        surely |= evidence.implied(version.schedule, version.effective_from, min(least, last))[0]
-        maybe |= evidence.implied(version.schedule, version.effective_from, min(most, last))[1]
+    seen = [min(max(later.effective_from, later.observed_at + _AHEAD), last) for later in versions[1:]]
+    for version, end, latest in zip(versions, _find_ends(versions, last), [*seen, last], strict=True):
+        surely |= evidence.implied(version.schedule, version.effective_from, end)[0]
+        maybe |= evidence.implied(version.schedule, version.effective_from, max(end, latest))[1]
     return surely, maybe
 
 
