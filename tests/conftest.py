@@ -2,6 +2,7 @@
 (see the Makefile).
 """
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.relative_to(HERE).parts[0] in FOLDERS:
             item.add_marker("waiting")
     items.sort(key=_turn)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of the garbage collector, which would visit all of them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _turn(item: pytest.Item) -> int:

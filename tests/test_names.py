@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,12 @@ CODE = ("scheduler", "tests", "bench")
 PRAGMA = re.compile(r"  # (noqa|type): ?.*")  # a reason may make a line longer
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    """Return the tree of a module."""
+    return ast.parse(path.read_text())
+
+
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Yield the functions and methods of a module, without properties and magic methods: those are nouns, and
     Python's.
@@ -117,7 +124,7 @@ def test_functions_are_named_by_verbs() -> None:
     faults = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name} is {fault}"
         for path in sorted((ROOT / "scheduler").rglob("*.py"))
-        for node in functions(ast.parse(path.read_text()))
+        for node in functions(parse(path))
         if (fault := find_fault(node.name))
     ]
     assert faults == []
@@ -126,7 +133,7 @@ def test_functions_are_named_by_verbs() -> None:
 def test_a_public_class_name_exists_once() -> None:
     places = defaultdict(list)
     for path in (ROOT / "scheduler").rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
+        for node in parse(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(path.relative_to(ROOT)))
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
@@ -136,7 +143,7 @@ def test_a_docstring_begins_with_a_verb_or_its_subject() -> None:
     faults = [
         f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)} {docstring.splitlines()[0]}"
         for path in sorted((ROOT / "scheduler").rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parse(path))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if OPENINGS.match(docstring := ast.get_docstring(node) or "")
     ]

@@ -162,7 +162,7 @@ def test_each_text_in_a_form_too(tmp_path: Path, field: str) -> None:
     assert compared(tmp_path, asks) == ""
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_an_object_holds(tmp_path: Path, data: st.DataObject) -> None:
     """Several mistakes at once, and fields that nobody knows."""

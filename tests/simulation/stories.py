@@ -119,15 +119,15 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         poll_interval="2m",
     ),
     "budget of an hour spent in half of it": lambda: write_script(
-        75 * _MINUTE, plan_every("* * * * *", 12), target=_limit(1000, 300)
+        75 * _MINUTE, plan_every("* * * * *", 6), target=_limit(1000, 150)
     ),
     "polls want more than their quarter": lambda: write_script(
         25 * _MINUTE, plan_every("*/2 * * * *", 29), target=_limit(10_000, 480), poll_interval="5s"
     ),
     "budget exceeded by half": lambda: write_script(
         15 * _MINUTE,
-        plan_every("* * * * *", 60),
-        target=_limit(40),
+        plan_every("* * * * *", 30),
+        target=_limit(20),
         commit=0.02,
         calm=_BRIEF_CALM,
         poll_interval="10m",
@@ -135,29 +135,29 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     ),
     "budget exceeded by a tenth": lambda: write_script(
         25 * _MINUTE,
-        [*plan_every("* * * * *", 44), *plan_every("0 * * * *", 3)],
-        target=_limit(40),
+        [*plan_every("* * * * *", 22), *plan_every("0 * * * *", 2)],
+        target=_limit(20),
         calm=_BRIEF_CALM,
     ),
     "crowd at one minute": lambda: write_script(
         15 * _MINUTE,
-        [*plan_every("0 * * * *", 400), *plan_every("* * * * *", 3)],
-        target=_limit(100),
+        [*plan_every("0 * * * *", 200), *plan_every("* * * * *", 2)],
+        target=_limit(50),
         calm=_BRIEF_CALM,
     ),
     "everything caught up with": lambda: write_script(
         40 * _MINUTE,
-        plan_every("* * * * *", 12),
+        plan_every("* * * * *", 6),
         [s.Terminate(at=100.0, down=8 * _MINUTE)],
-        target=_limit(24),
+        target=_limit(12),
         catch_up="all",
         start_within="1h",
     ),
     "held in between": lambda: write_script(
         20 * _MINUTE,
-        plan_every("* * * * *", 30),
+        plan_every("* * * * *", 15),
         [s.Weather(at=190.0, lasts=130.0, target=0, endpoints=(RUN,), fault=Fault.STATUS, status=401)],
-        target=_limit(60),
+        target=_limit(30),
         calm=_BRIEF_CALM,
     ),
     "hanging requests": lambda: write_script(
@@ -218,7 +218,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     ),
     "runs with NUL": lambda: write_script(
         10 * _MINUTE,
-        plan_every("* * * * *", 2),
+        plan_every("* * * * *", 1),
         target=TargetPlan(page=1000, run_id_start="run\0"),
         calm=_DAY + _HOUR,  # an attempt that nobody can read up on is unresolved after a day
         poll_interval="10m",
@@ -346,11 +346,11 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         target=TargetPlan(idempotent=True),
     ),
     "hundreds in doubt after a restart": lambda: write_script(
-        11 * _HOUR,
+        8 * _HOUR,
         plan_every("* * * * *", 1),
         [
-            s.Ledger(at=600.0, lasts=10 * _HOUR, trouble=Disk.FSYNC, surfaces=True),
-            s.Kill(at=9.5 * _HOUR, dies=Dies.NOW, count=1, down=_HOUR),
+            s.Ledger(at=600.0, lasts=7 * _HOUR, trouble=Disk.FSYNC, surfaces=True),
+            s.Kill(at=6.5 * _HOUR, dies=Dies.NOW, count=1, down=_HOUR),
         ],
         commit=0.4,
         poll_interval="5m",
@@ -390,10 +390,10 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         [s.Backup(at=330.0), s.Restore(at=930.0, down=20.0, paused=90.0)],
     ),
     "late edit": lambda: write_script(
-        7 * _HOUR,
+        3 * _HOUR,
         [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],
         [
-            s.Weather(at=600.0, lasts=6 * _HOUR, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
+            s.Weather(at=600.0, lasts=2 * _HOUR, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
             *(
                 s.Edit(at=5000.0 + number, target=0, automation=number, expression="*/7 * * * *")
                 for number in range(6)

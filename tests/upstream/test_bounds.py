@@ -8,6 +8,7 @@ import gzip
 import json
 import time
 import tracemalloc
+from functools import cache
 from typing import Self
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from tests.fault_server import Visit, always, by_request, fault_server, response
 from tests.upstream.support import AUTOMATION, ID, client
 
 
+@cache
 def patience() -> float:
     """For how long an answer may hold up the loop: twenty times as long as it takes, here and now, to parse
     10,000 honest automations.

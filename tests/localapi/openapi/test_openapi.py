@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).parents[3]
 DESCRIBED: Final[dict[str, Any]] = yaml.safe_load(OPENAPI.read_text())
 SCHEMAS: Final = DESCRIBED["components"]["schemas"]
 FIELD: Final = {field.name: field for field in Contract().fields}
-EXAMPLES: Final = 15
+EXAMPLES: Final = 8
 """Of each operation, in each of the phases that draw."""
 OPTIONS: Final = ("--checks", "all", "--seed", "1", "--max-examples", str(EXAMPLES), "--no-color")
 
