@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collected tests out of the garbage collector, which would visit all of them again and again."""
+    """Keep the collected tests out of the garbage collector, which would visit all tests many times."""
     gc.collect()
     gc.freeze()
 
