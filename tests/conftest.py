@@ -18,10 +18,10 @@ settings.load_profile("suite")
 
 FOLDERS: Final = {"e2e", "faults", "prometheus", "systemd"}
 TURNS: Final = (
-    *("e2e/test_end_to_end.py", "faults/test_faults.py", "systemd/test_install.py"),
-    *("e2e/test_move.py", "e2e/test_restart.py", "systemd/test_minute.py"),
+    *("e2e/test_move.py", "e2e/test_end_to_end.py", "e2e/test_restart.py"),
+    *("faults/test_faults.py", "faults/test_process_faults.py", "systemd/test_minute.py"),
     *("faults/test_final_check.py", "e2e/test_own_agent.py", "systemd/test_units.py"),
-    *("prometheus/test_dashboard.py", "faults/test_key_rotation.py", "e2e/test_backfill.py"),
+    *("prometheus/test_dashboard.py", "faults/test_key_rotation.py", "systemd/test_install.py"),
 )
 """What takes longest begins first.
 

@@ -27,7 +27,8 @@ ZONES = (
     "Australia/Lord_Howe",
     "Pacific/Auckland",
 )
-COUNT = 300
+COUNT = 150
+"""More than twice as many as may be in flight at once."""
 LATE = 15.0  # seconds; a busy machine takes some of them
 # an occurrence that waits for a list waits for ever here: the list fails until all are sent
 
@@ -96,7 +97,7 @@ class Spoiler:
 
 
 @pytest.mark.timeout(420)
-def test_three_hundred_automations_through_every_trouble_at_once_agree_one_to_one(tmp_path: Path) -> None:
+def test_many_automations_through_every_trouble_at_once_agree_one_to_one(tmp_path: Path) -> None:
     asyncio.run(_through_every_trouble(tmp_path))
 
 
@@ -111,10 +112,9 @@ async def _through_every_trouble(folder: Path) -> None:
         async with stand.client() as client:
             ids = [await create(client, number) for number in range(COUNT)]
             await stand.start_daemon()
-            await _a_full_minute_on_idle_connections(stand, proxy)
             edited, disabled, deleted = ids[:10], ids[10:20], ids[20:30]
             minute = await _edits(client, edited, disabled, deleted)
-            await _a_minute_without_a_list(stand, spoiler, len(ids) - 30)
+            await _a_minute_without_a_list_and_connections(stand, spoiler, proxy, minute, len(ids) - 30)
             spoiler.hold, spoiler.lose_once = {ids[100], ids[101]}, {ids[101]}
             await _killed_twice(stand, spoiler, ids[100], ids[101], len(ids) - 30)
         assert await stand.stop("run") == 0
@@ -127,13 +127,12 @@ async def _through_every_trouble(folder: Path) -> None:
         assert not counts
         for one in (*edited, *disabled, *deleted):
             fired = stand.rows(
-                "SELECT max(scheduled_for) AS last FROM occurrence WHERE automation_id = ? AND "
+                "SELECT * FROM occurrence WHERE automation_id = ? AND scheduled_for >= ? AND "
                 "outcome = 'accepted'",
                 one,
+                _text(minute),
             )
-            assert fired == [{"last": _text(minute - timedelta(minutes=1))}], (
-                "it fired after it was edited, disabled or deleted"
-            )
+            assert not fired, "it fired after it was edited, disabled or deleted"
         outcomes = stand.rows("SELECT outcome, reason, count(*) AS n FROM occurrence GROUP BY 1, 2")
         assert {row["reason"] for row in outcomes} <= {"answered", "found", "deleted"}, outcomes
         skipped = stand.rows("SELECT DISTINCT automation_id FROM occurrence WHERE reason = 'deleted'")
@@ -143,22 +142,13 @@ async def _through_every_trouble(folder: Path) -> None:
         await proxy.close()
 
 
-async def _a_full_minute_on_idle_connections(stand: Stand, proxy: Proxy) -> None:
-    """The server closes every idle connection right before the instant."""
-    minute = next_minute(now() + timedelta(seconds=3))
-    await sleep_until(minute - timedelta(milliseconds=15))
-    assert proxy.close_idle() > 0
-    await until(lambda: concluded(stand, minute, count=COUNT), what=f"the occurrences of {minute}")
-    await _all_on_time(stand, minute, COUNT)
-
-
 async def _edits(
     client: httpx.AsyncClient, edited: list[str], disabled: list[str], deleted: list[str]
 ) -> datetime:
     """Seconds before the next minute, so that only the poll just before it can know; that minute comes
     back.
     """
-    minute = next_minute(now())
+    minute = next_minute(now() + timedelta(seconds=8))
     await sleep_until(minute - timedelta(seconds=6))
     for one in edited:
         assert (await client.patch(f"/{one}/", json={"cron_expression": "0 0 29 2 *"})).status_code == 200
@@ -170,11 +160,16 @@ async def _edits(
     return minute
 
 
-async def _a_minute_without_a_list(stand: Stand, spoiler: Spoiler, count: int) -> None:
-    """The list answers 500 from just before the instant on, while run works."""
-    minute = next_minute(now())
+async def _a_minute_without_a_list_and_connections(
+    stand: Stand, spoiler: Spoiler, proxy: Proxy, minute: datetime, count: int
+) -> None:
+    """The list answers 500 from just before the instant on, while run works, and the server closes every
+    idle connection right before the instant.
+    """
     await sleep_until(minute - timedelta(milliseconds=900))
     spoiler.list_fails = True
+    await sleep_until(minute - timedelta(milliseconds=15))
+    assert proxy.close_idle() > 0
     await until(
         lambda: concluded(stand, minute, count=count), what=f"the occurrences of {minute}, without a list"
     )
