@@ -11,7 +11,7 @@ from scheduler.core.events import AutomationRemoved, AutomationsDisappeared, Aut
 from scheduler.core.model import State
 from scheduler.core.occurrence_log import Cause
 from scheduler.daemon.presence import READINGS_PER_POLL
-from tests.daemon.world import World, in_world
+from tests.daemon.world import World, in_world, look_rarely
 from tests.defaults import make_policies
 
 BEFORE_THE_LAST_POLL = "12:09:40"
@@ -329,8 +329,11 @@ def test_when_more_than_half_disappear_it_is_told_once(known: int, gone: int, to
     in_world(story)
 
 
-def test_a_disappearance_is_forgotten_after_a_day() -> None:
+def test_a_disappearance_is_forgotten_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_rarely(monkeypatch)
+
     async def story(world: World) -> None:
+        world.set(poll_interval=timedelta(minutes=5))
         automations = [world.api.create("0 0 1 1 *") for _ in range(6)]
         process = world.start()
         await world.until("12:01:01")

@@ -13,7 +13,7 @@ from scheduler.core.events import OccurrenceConcluded, RunDoubled, RunForeign
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.response import AttemptResponse, MaybeStarted, NotStarted
 from tests.daemon.test_backfill import ask, look_every_second, started, tell
-from tests.daemon.world import NOON, World, in_world, slow
+from tests.daemon.world import NOON, World, in_world, look_rarely, slow
 from tests.defaults import make_policies
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
 
@@ -264,10 +264,14 @@ def test_a_run_from_before_is_not_its_own_though_the_clock_was_set_back_since() 
     told(story)
 
 
-def test_what_is_asked_for_by_hand_is_not_what_somebody_started_before() -> None:
+def test_what_is_asked_for_by_hand_is_not_what_somebody_started_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It expired a day ago; the process that reopens it dies before it sends it."""
+    look_rarely(monkeypatch)
 
     async def story(world: World) -> None:
+        world.set(poll_interval=timedelta(minutes=5))
         automation = world.api.create("0 13 * * *")
         world.api.script(automation, LOST_REQUEST)
         process = world.start()

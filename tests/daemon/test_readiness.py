@@ -11,7 +11,7 @@ from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.status import STALLED_AFTER, TargetStatus
 from scheduler.daemon.context import TargetKnowledge
 from scheduler.daemon.planner import Planner
-from tests.daemon.world import World, in_world
+from tests.daemon.world import World, in_world, look_rarely
 from tests.fakes.api import carried_out_after
 
 DAYS = 1
@@ -31,8 +31,11 @@ def test_it_is_up_when_every_list_has_been_asked_for_also_without_success() -> N
     in_world(story)
 
 
-def test_planning_that_has_nothing_to_do_for_days_goes_on() -> None:
+def test_planning_that_has_nothing_to_do_for_days_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_rarely(monkeypatch)
+
     async def story(world: World) -> None:
+        world.set(poll_interval=timedelta(minutes=5))
         world.api.create(cron="0 0 1 1 *")
         service = world.start().service
         await world.after(5)

@@ -17,7 +17,7 @@ from scheduler.core.reconcile import RunReading, UnknownAttempt
 from scheduler.core.response import AttemptResponse, MaybeStarted
 from scheduler.daemon import ledger_health
 from scheduler.daemon.reconciler import NotStartedProof, Reconciler
-from tests.daemon.world import NOON, World, in_world, slow
+from tests.daemon.world import NOON, World, in_world, look_rarely, slow
 from tests.defaults import make_policies
 from tests.fakes import (
     LOST_ANSWER,
@@ -316,7 +316,9 @@ def test_a_run_seen_between_the_claim_and_the_first_byte_is_not_ours() -> None:
 # ---------------------------------------------------------------- what cannot be found out
 
 
-def test_what_cannot_be_read_for_24_hours_is_unresolved() -> None:
+def test_what_cannot_be_read_for_24_hours_is_unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_rarely(monkeypatch)
+
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
         world.api.script(automation, RESET_AFTER)

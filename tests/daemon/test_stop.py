@@ -9,12 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
+import pytest
+
 from scheduler.core.delivery import Delivery
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStopped, DaemonStopping, Event, LedgerFailed, StopShortened
 from scheduler.core.model import Attempt, Occurrence, State
 from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import CatchUp
+from scheduler.daemon import dispatcher as dispatching
 from scheduler.daemon.automation_queue import OpenDelivery
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.ledger_health import LedgerHealth
@@ -360,15 +363,19 @@ def test_a_stop_with_few_open_occurrences_is_one_transaction() -> None:
     assert stop_with(0)[0].calls == []
 
 
-def test_a_stop_takes_no_longer_than_its_seconds_and_tells_what_is_left() -> None:
-    ledger, events, seconds = stop_with(10_000)
+def test_a_stop_takes_no_longer_than_its_seconds_and_tells_what_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatching, "_AT_ONCE", 200)
+    ledger, events, seconds = stop_with(1_000)
     assert (len(ledger.calls), seconds) == (5, 5.0)
-    assert events == [StopShortened(target="main", attempts=9_900 - 4 * 2_000, waits=10_000, seconds=5.0)]
-    _, events, seconds = stop_with(5_000)
-    assert events == [StopShortened(target="main", attempts=0, waits=1_950, seconds=5.0)]
+    assert events == [StopShortened(target="main", attempts=990 - 4 * 200, waits=1_000, seconds=5.0)]
+    _, events, seconds = stop_with(500)
+    assert events == [StopShortened(target="main", attempts=0, waits=195, seconds=5.0)]
 
 
-def test_a_stop_ends_when_the_ledger_takes_nothing_any_more() -> None:
-    ledger, events, _ = stop_with(10_000, fails_after=2)
+def test_a_stop_ends_when_the_ledger_takes_nothing_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatching, "_AT_ONCE", 200)
+    ledger, events, _ = stop_with(1_000, fails_after=2)
     assert len(ledger.calls) == 2
     assert [(type(event), getattr(event, "error", None)) for event in events] == [(LedgerFailed, "disk full")]

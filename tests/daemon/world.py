@@ -8,17 +8,23 @@ after it, at which a test can let the process die.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import pytest
 
 from scheduler.core.cron.schedule import Schedule
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event, OccurrenceConcluded
 from scheduler.core.model import Occurrence, Outcome, make_idempotency_key
 from scheduler.core.policy import Policies
+from scheduler.daemon import clock as clock_watch
+from scheduler.daemon import waits
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, TargetSettings
 from scheduler.daemon.ledger_health import LedgerHealth
@@ -38,7 +44,10 @@ NOON: Final = START
 
 
 class Mortal:
-    """A port as a process sees it: every call is a checkpoint, and a dead process gets nothing done."""
+    """A port as a process sees it: every call is a checkpoint, and a dead process gets nothing done.
+
+    `make_mortal` makes one.
+    """
 
     def __init__(self, port: object, name: str, process: "Process") -> None:
         self._port, self._name, self._process = port, name, process
@@ -70,6 +79,22 @@ class MortalLedger(Mortal):
         task = asyncio.ensure_future(coroutine)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return asyncio.shield(task)
+
+
+def make_mortal(kind: type[Mortal], port: object, name: str, process: "Process") -> Mortal:
+    """Make a port for a process."""
+    return _make_kind(kind, type(port))(port, name, process)  # type: ignore[arg-type]  # classes are hashable
+
+
+@cache
+def _make_kind(kind: type[Mortal], port: type) -> type[Mortal]:
+    """Make a kind of port that hands on at once what is no coroutine: a daemon asks for that most often."""
+    quick = {
+        attribute: property(attrgetter(f"_port.{attribute}"))
+        for attribute in dir(port)
+        if not attribute.startswith("_") and not asyncio.iscoroutinefunction(getattr(port, attribute))
+    }
+    return type(kind.__name__, (kind,), quick)
 
 
 class Process(MortalProcess):
@@ -134,8 +159,8 @@ class Process(MortalProcess):
         world = self._world
         context = Context(
             settings,
-            cast("Upstream", Mortal(world.apis[settings.name], "api", self)),
-            ledger=cast("Ledger", MortalLedger(world.ledger, "ledger", self)),
+            cast("Upstream", make_mortal(Mortal, world.apis[settings.name], "api", self)),
+            ledger=cast("Ledger", make_mortal(MortalLedger, world.ledger, "ledger", self)),
             clock=world.clock,
             watch=self.watch,
             health=self.health,
@@ -325,6 +350,34 @@ def in_world(story: Callable[[World], Coroutine[Any, Any, None]], **world: Any) 
         run_virtual(main())
     finally:
         random.setstate(before)
+
+
+READINGS: Final = ("api.read_snapshot", "api.retrieve", "api.warm", "ledger.read_", "ledger.find_")
+
+
+def list_traces(checkpoints: Sequence[str]) -> list[int]:
+    """The numbers of the checkpoints at which a death leaves something that the earlier ones did not leave:
+    an attempt that is about to leave, an answer, a write, and the first reading after each attempt.
+
+    All other readings leave nothing but the time that they took.
+    """
+    traces, reads = list[int](), False
+    for number, name in enumerate(checkpoints, 1):
+        if name == "after api.retrieve" and reads:
+            traces.append(number)
+            reads = False
+        elif name == "before api.run":
+            traces.append(number)
+            reads = True
+        elif name.startswith("after") and not name.removeprefix("after ").startswith(READINGS):
+            traces.append(number)
+    return traces
+
+
+def look_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a daemon look at its clocks and at what waits once a minute, for a story of a day."""
+    monkeypatch.setattr(clock_watch, "TICK", 60.0)
+    monkeypatch.setattr(waits, "RECORD_INTERVAL", 60.0)
 
 
 def slow(world: World, verb: str, seconds: float) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -233,7 +233,9 @@ class LedgerDouble(SqliteLedger):
 
     def _select_rows(self, condition: str, *parameters: object) -> list[Row]:
         rows = parse_rows(Row, self.file.connection.execute(f"{_SELECT_ROWS} {condition}", parameters))
-        return [replace(row, file=self.file) for row in rows]
+        for row in rows:
+            object.__setattr__(row, "file", self.file)  # nobody has seen the row yet
+        return rows
 
 
 _Operation = Callable[..., Coroutine[Any, Any, object]]
