@@ -37,17 +37,17 @@ ONE = NOON + timedelta(hours=1)
 LOOKS: list[asyncio.Task[None]] = []
 
 
-def started(world: World) -> Process:
-    """A process that looks every second for what is asked for."""
-    return look_every_second(world.start())
+def started(world: World, seconds: float = 1.0) -> Process:
+    """A process that looks every second, or every so many seconds, for what is asked for."""
+    return look_every_second(world.start(), seconds)
 
 
-def look_every_second(process: Process) -> Process:
+def look_every_second(process: Process, seconds: float = 1.0) -> Process:
     """From now on the process looks for what is asked for."""
 
     async def look() -> None:
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(seconds)
             with contextlib.suppress(LedgerUnavailable):
                 await process.target.backfill.process_requests()
 
@@ -342,7 +342,7 @@ async def asked_for(world: World, scene: str) -> str:
     world.kill()
     world.api.script(automation, *SCENES[scene])
     await world.after(5.0)
-    started(world)
+    started(world, 5.0)
     await world.until("13:05:00")
     ask(world, automation)
     return automation
@@ -382,7 +382,7 @@ def told(scene: str, kill_at: int, down_for: float) -> None:
         world.kills = lambda process, _: process is victim and len(process.checkpoints) == kill_at
         assert await victim.dies(within=180.0)
         await world.after(down_for)
-        started(world)
+        started(world, 5.0)
         await world.until("13:15:00")
         world.assert_settled()
         assert not world.ledger.requests
