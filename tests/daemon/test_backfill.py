@@ -470,7 +470,7 @@ class Storm:
         self.world.api.list_error = self.draw.choice([None, UpstreamError("HTTP 500", status=500)])
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_whatever_happens_meanwhile_nothing_is_started_twice_and_nothing_stays_open(seed: int) -> None:
     async def story(world: World) -> None:
         await Storm(world, seed).blow()

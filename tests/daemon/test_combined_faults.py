@@ -204,7 +204,7 @@ def _instants(version: RecordedVersion, following: RecordedVersion) -> list[date
     )
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(40))
 def test_after_the_storm_everything_has_its_outcome(seed: int) -> None:
     async def story(world: World) -> None:
         storm = Storm(world, random.Random(seed))

@@ -54,7 +54,7 @@ def part_lost(world: World, automation: str) -> float:
 
 
 def test_fires_that_need_almost_the_whole_budget_do_not_starve_the_polls() -> None:
-    """The proportions of 64 every-minute automations on the default budget, a tenth of its size, for two
+    """The proportions of 64 every-minute automations on the default budget, a tenth of its size, for six
     hours.
     """
 
@@ -62,9 +62,9 @@ def test_fires_that_need_almost_the_whole_budget_do_not_starve_the_polls() -> No
         limit(world, 40, 500)
         automations = [world.api.create() for _ in range(6)]
         world.start()
-        await world.until("14:00:30")
+        await world.until("18:00:30")
         for automation in automations:
-            assert Counter(world.fates(automation).values()) == {"accepted: answered": 120}
+            assert Counter(world.fates(automation).values()) == {"accepted: answered": 360}
         assert max(later - earlier for earlier, later in pairwise(world.api.polls)) <= timedelta(seconds=31)
 
     in_world(story)
@@ -75,11 +75,11 @@ def test_beyond_the_budget_polls_go_on_and_what_is_disabled_stops() -> None:
         limit(world, 40, 500)
         automations = [world.api.create() for _ in range(12)]
         world.start()
-        await world.until("13:10:20")
+        await world.until("14:30:20")
         world.api.edit(automations[0], enabled=False)
-        await world.until("13:12:30")
+        await world.until("14:32:30")
         fired = len(world.api.runs_of(automations[0]))
-        await world.until("13:50:00")
+        await world.until("15:30:00")
         assert len(world.api.runs_of(automations[0])) == fired
         assert max(later - earlier for earlier, later in pairwise(world.api.polls)) <= timedelta(seconds=121)
 
@@ -121,11 +121,11 @@ def test_throughput_is_the_budget_and_the_shortage_is_shared(automations: int) -
 @pytest.mark.parametrize("excess", [1.1, 1.5])
 def test_every_occurrence_has_an_outcome_when_the_budget_binds(excess: float) -> None:
     async def story(world: World) -> None:
-        limit(world, 10, 450)
-        created = [world.api.create() for _ in range(int(7 * excess))]
-        created += [world.api.create("*/5 * * * *") for _ in range(3)]
+        limit(world, 20, 900)
+        created = [world.api.create() for _ in range(int(13 * excess))]
+        created += [world.api.create("*/5 * * * *") for _ in range(5)]
         world.start()
-        await world.until("13:15:30")
+        await world.until("14:00:30")
         for automation in created:
             world.api.edit(automation, enabled=False)
         await world.after(600)
