@@ -37,16 +37,11 @@ class _Jumping(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise TimeStandsStill("everybody waits, and nothing is going to happen")
-        if timeout > 0:
-            self._turns = 0
-            self.passed += timeout
-            return []
-        self._turns += 1
+        self._turns = 0 if timeout > 0 else self._turns + 1
         if self._turns > _STILL:
             raise TimeStandsStill(f"{_STILL} turns of the loop in a row that waited for nothing")
         # Whoever waits for less than the clock can tell gets there in the end, as in real time.
-        if self._turns > _PATIENCE:
-            self.passed += _LEAST
+        self.passed += max(timeout, _LEAST if self._turns > _PATIENCE else 0.0)
         return []
 
 
