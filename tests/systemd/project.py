@@ -17,6 +17,7 @@ _FOLDERS: Final = ("deploy", "docs", "scheduler")
 _PYTHON: Final = Path(sys.base_prefix) / f"bin/python3.{sys.version_info.minor}"
 _SITE: Final = f"lib/python3.{sys.version_info.minor}/site-packages"
 _QUICK: Final = "/srv/quick-python"
+_QUICK_WITH_PIP: Final = "/srv/quick-python-with-pip"
 _QUICKLY: Final = f"""#!/bin/sh
 # Python, but an environment that it makes has the packages of the one that the tests run in, and a pip that
 # fetches nothing.
@@ -26,6 +27,13 @@ set -eu
 echo {PACKAGES} >"$3/{_SITE}/packages.pth"
 mkdir "$3/{_SITE}/pip"
 cp {CHECKOUT}/pip_here.py "$3/{_SITE}/pip/__main__.py"
+"""
+_QUICKLY_WITH_PIP: Final = f"""#!/bin/sh
+# Python, but an environment that it makes has the pip of the one that the tests run in: none to unpack.
+set -eu
+[ "$1 $2" = "-m venv" ] || exec {_PYTHON} "$@"
+{_PYTHON} -m venv --without-pip "$3"
+ln -s {PACKAGES}/pip "$3/{_SITE}/pip"
 """
 
 
@@ -39,6 +47,7 @@ def check_out(machine: Machine) -> None:
         shutil.copytree(ROOT / each, checkout / each)
     shutil.copy(ROOT / "tests/systemd/pip_here.py", checkout)
     write(machine, _QUICK, _QUICKLY, mode=0o755)
+    write(machine, _QUICK_WITH_PIP, _QUICKLY_WITH_PIP, mode=0o755)
 
 
 def make(machine: Machine, target: str, python: str = str(_PYTHON)) -> CompletedProcess[str]:
@@ -53,6 +62,11 @@ def make_quickly(machine: Machine, target: str) -> CompletedProcess[str]:
     fetches.
     """
     return make(machine, target, _QUICK)
+
+
+def make_with_pip(machine: Machine, target: str) -> CompletedProcess[str]:
+    """The same as `make`, with the pip of the environment that the tests run in."""
+    return make(machine, target, _QUICK_WITH_PIP)
 
 
 def releases(machine: Machine) -> set[str]:
