@@ -142,12 +142,13 @@ class Reconciler:
         only a run near the recorded end is surely the attempt's run.
         """
         offset, clock = self._context.upstream.clock_offset, self._context.clock
-        if unknown.ended >= self._since or offset is None:
+        if unknown.sent >= self._since or offset is None:
             return unknown
         if unknown.sent_by_api is None:
-            return replace(unknown, sent=float("-inf"), ended=self._since, recorded_end=unknown.ended)
+            ended = max(unknown.ended, self._since)
+            return replace(unknown, sent=float("-inf"), ended=ended, recorded_end=unknown.ended)
         sent = clock.boottime() - (clock.now() - unknown.sent_by_api).total_seconds() - offset[0]
-        if abs(sent - unknown.sent) <= 2 * offset[1]:
+        if unknown.ended >= self._since or abs(sent - unknown.sent) <= 2 * offset[1]:
             return unknown
         return replace(
             unknown, sent=sent if unknown.sent == float("-inf") else unknown.sent, ended=self._since

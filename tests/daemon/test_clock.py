@@ -827,20 +827,22 @@ def test_the_next_process_finds_a_run_that_a_clock_ahead_sent_before_all_clocks_
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "reason"),
+    ("first", "then", "down", "reason"),
     [
-        (40.0, -40.0, Reason.FOUND),
-        (40.0, 0.0, Reason.FOUND),
-        (-50.0, 20.0, Reason.FOUND),
-        (-430.0, 560.0, Reason.COVERED),  # the run seems to begin minutes later, as the run of a person does
-        (-430.0, 430.0, Reason.COVERED),
+        (40.0, -40.0, 90.0, Reason.FOUND),
+        (40.0, -40.0, 45.0, Reason.FOUND),  # at the start, the attempt seems to be some seconds old
+        (40.0, 0.0, 90.0, Reason.FOUND),
+        (-50.0, 20.0, 90.0, Reason.FOUND),
+        # the run seems to begin minutes later, as the run of a person does
+        (-430.0, 560.0, 90.0, Reason.COVERED),
+        (-430.0, 430.0, 90.0, Reason.COVERED),
     ],
 )
 def test_a_run_sent_by_a_clock_that_nobody_could_compare_is_found_when_it_begins_near_the_recorded_end(
-    first: float, then: float, reason: Reason
+    first: float, then: float, down: float, reason: Reason
 ) -> None:
-    """The list could not be read since the clock was set, and the clock is set again before the next
-    start.
+    """The list could not be read since the clock was set, and the clock is set again before the next start,
+    ``down`` seconds later.
     """
 
     async def story(world: World) -> None:
@@ -858,7 +860,7 @@ def test_a_run_sent_by_a_clock_that_nobody_could_compare_is_found_when_it_begins
         world.clock.step(then)
         world.api.list_error = world.api.get_error = None
         world.api.shows_date = True
-        await world.after(90.0)
+        await world.after(down)
         world.start()
         await world.after(20.0)
         run = world.api.runs[1]

@@ -16,43 +16,14 @@ NO_INDEX = re.compile(
 LOCK = f"{CHECKOUT}/requirements-run.lock"
 
 
-CLEAN = """
-for unit in scheduler scheduler-api; do
-    if systemctl cat $unit >/dev/null 2>&1; then
-        systemctl kill --signal=KILL $unit
-        systemctl disable --now $unit
-    fi
-done
-rm -rf /srv/* /opt/scheduler /usr/local/bin/scheduler /usr/local/lib/systemd/system/scheduler* \\
-    /usr/local/lib/sysusers.d/scheduler* /etc/systemd/system/scheduler* /etc/scheduler /var/lib/scheduler*
-for user in scheduler scheduler-api; do
-    if id $user >/dev/null 2>&1; then userdel $user; fi
-done
-systemctl daemon-reload
-systemctl reset-failed
-"""
-"""Removes what an installation and these tests make."""
-PLACES = ("/srv/", "/opt/", "/usr/local/", "/etc/", "/var/lib/")
-"""Where an installation writes."""
-
-
-@pytest.fixture(scope="module")
-def one_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine of this file's own."""
+@pytest.fixture
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine with a copy of this checkout, and nothing installed from it."""
     if lack := missing():
         pytest.skip(lack)
     with booted(tmp_path_factory.mktemp("bare")) as machine:
+        check_out(machine)
         yield machine
-
-
-@pytest.fixture
-def bare(one_machine: Machine) -> Machine:
-    """A machine with a copy of this checkout, and nothing installed from it."""
-    one_machine.run("sh", "-uc", CLEAN)
-    found = one_machine.run("find", *PLACES, "-xdev", "-name", "scheduler*").stdout.split()
-    assert found == [], "nothing of an earlier test is left"
-    check_out(one_machine)
-    return one_machine
 
 
 def install_quickly(machine: Machine) -> str:
