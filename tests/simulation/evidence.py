@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from scheduler.core.cron.schedule import InvalidSchedule, Schedule
-from scheduler.core.events import OccurrenceConcluded, SnapshotFailed, SnapshotTaken
+from scheduler.core.events import DaemonStarted, OccurrenceConcluded, SnapshotFailed, SnapshotTaken
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence, make_idempotency_key
 from scheduler.core.policy import Policies
@@ -153,6 +153,18 @@ class Evidence:
     def run_rows(self) -> dict[tuple[str, str], sqlite3.Row]:
         """By target and run."""
         return {(each["target"], each["run_id"]): each for each in self._select("SELECT * FROM run")}
+
+    @cached_property
+    def unattributed(self) -> set[tuple[str, str]]:
+        """The targets and ids of the runs that may belong to an attempt of an open occurrence."""
+        open_rows = {
+            (row.target, row.automation_id) for row in self.rows if row.outcome is None and row.attempts
+        }
+        return {
+            (each["target"], each["run_id"])
+            for each in self._select("SELECT target, run_id, automation_id FROM unattributed_run")
+            if (each["target"], each["automation_id"]) in open_rows
+        }
 
     def watermark(self, target: str) -> datetime | None:
         """Of a target."""
@@ -476,9 +488,16 @@ class Evidence:
         if any(begin <= at <= end for at, _ in self.world.offsets) or not self.right(begin, end):
             return False
         return any(
-            each.began <= begin and (each.ended_at is None or each.ended_at >= end)
-            for each in self.world.processes
+            process.number in self._served_since
+            and self._served_since[process.number] <= begin
+            and (process.ended_at is None or process.ended_at >= end)
+            for process in self.world.processes
         )
+
+    @cached_property
+    def _served_since(self) -> dict[int, datetime]:
+        """When each process began to serve. A second daemon waits for the lock until then."""
+        return {told.process: told.at for told in self.world.events if isinstance(told.event, DaemonStarted)}
 
 
 @lru_cache(maxsize=400_000)

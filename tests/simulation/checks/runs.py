@@ -88,7 +88,8 @@ def foreign_runs_are_known(evidence: Evidence) -> Check:
 
 def what_was_shown_is_on_record(evidence: Evidence) -> Check:
     """Every run that a process was shown, and that process was not killed, is in the ledger: ours, or as
-    foreign, or as a late double.
+    foreign, or as a late double. While an attempt of an open occurrence may have started the run, the ledger
+    has the run without an origin.
     """
     for target, link in evidence.world.links.items():
         runs = {run.id: run for run in link.api.runs}
@@ -99,9 +100,8 @@ def what_was_shown_is_on_record(evidence: Evidence) -> Check:
             if _is_kept(evidence, link, each) and not _is_overruled(overruled, each)
         )
         shown = {run_id for each in kept for run_id in each.runs.values() if run_id is not None}
-        for run in (
-            runs[each] for each in sorted(shown) if (target, each) not in evidence.run_rows and _is_text(each)
-        ):
+        known = evidence.run_rows.keys() | evidence.unattributed
+        for run in (runs[each] for each in sorted(shown) if (target, each) not in known and _is_text(each)):
             yield Violation(
                 "not on record", f"run {run.id}, which began at {run.at}, was shown", run.automation_id
             )
