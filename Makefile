@@ -42,7 +42,7 @@ uninstall:  ## as root: remove the services; keep settings, ledger and users
 # Of the first tests, too, some wait for a process or a connection: one worker more than there are cores has something to do meanwhile.
 test: check  ## run all checks and every test
 	$(BIN)/pytest -n $$(( $(JOBS) + 1 )) --dist worksteal -m 'not waiting'
-	$(BIN)/pytest -n $$(( 4 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
+	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
 
 # VENV and PYTHON choose another Python: see .ci/run.
 quick: $(STAMP)  ## check the code and run the quick tests, in under a minute
