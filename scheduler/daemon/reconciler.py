@@ -142,7 +142,8 @@ class Reconciler:
         only a run near the recorded end is surely the attempt's run.
         """
         offset, clock = self._context.upstream.clock_offset, self._context.clock
-        if unknown.sent >= self._since or offset is None:
+        is_corrected = unknown.recorded_end is not None  # a corrected end is no recorded end
+        if is_corrected or unknown.sent >= self._since or offset is None:
             return unknown
         if unknown.sent_by_api is None:
             ended = max(unknown.ended, self._since)

@@ -266,6 +266,29 @@ def test_a_run_hours_after_an_attempt_of_a_killed_process_hides_it_though_the_ap
     before_one(story)
 
 
+def test_nor_does_a_run_between_two_readings_count_when_the_apis_clock_was_unknown() -> None:
+    """The first reading shows no run; a person starts one while the settle time lasts."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.shows_date = False
+        world.api.script(automation, LOST_REQUEST)
+        world.start()
+        await world.until("13:00:01")
+        world.kill()
+        world.api.shows_date = True
+        await world.until("16:40:00")
+        world.start()
+        await world.until("16:40:11")
+        world.api.run_by_somebody(automation)
+        await world.until("16:45:00")
+        assert world.row(automation, "13:00").attempts[1].clock_offset is None
+        assert world.fates(automation)["13:00"] == "unresolved: covered"
+        assert len(world.api.arrivals) == 1
+
+    before_one(story)
+
+
 def test_an_answer_that_names_the_run_from_before_is_found_out() -> None:
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
