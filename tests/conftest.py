@@ -27,7 +27,7 @@ TURNS: Final = (
 """What takes longest begins first.
 
 xdist gives each of six workers one of the first six files and one of the next six: a short one. With eight
-workers, too many machines with a systemd start at once, and some are not up within half a minute.
+workers, some machines of `systemd/` were not up within half a minute.
 """
 HERE: Final = Path(__file__).parent
 

@@ -107,7 +107,7 @@ def start(
     """Start the program with these arguments, nothing to read, and these files to print to."""
     with Path(os.devnull).open("rb") as nothing:
         if "LD_PRELOAD" in environment:
-            return _executed(arguments, environment, nothing, out, err)
+            return _execute(arguments, environment, nothing, out, err)
         return _launcher().fork(arguments, environment, (nothing, out, err))
 
 
@@ -123,7 +123,7 @@ def carry_out(
             process.kill()
             process.wait()
             raise
-        return _completed(arguments, process, out, err)
+        return _make_completed(arguments, process, out, err)
 
 
 async def carry_out_beside(
@@ -138,10 +138,10 @@ async def carry_out_beside(
             process.kill()
             process.wait()
             raise
-        return _completed(arguments, process, out, err)
+        return _make_completed(arguments, process, out, err)
 
 
-def _completed(
+def _make_completed(
     arguments: Sequence[str], process: Process, out: IO[bytes], err: IO[bytes]
 ) -> "subprocess.CompletedProcess[str]":
     said = []
@@ -151,7 +151,7 @@ def _completed(
     return subprocess.CompletedProcess([*PROGRAM, *arguments], process.wait(), *said)
 
 
-def _executed(
+def _execute(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     nothing: IO[bytes],
