@@ -26,8 +26,7 @@ TURNS: Final = (
 )
 """What takes longest begins first.
 
-xdist gives each of six workers one of the first six files and one of the next six: a short one. With eight
-workers, some machines of `systemd/` were not up within half a minute.
+xdist gives each of six workers one of the first six files and one of the next six: a short one.
 """
 HERE: Final = Path(__file__).parent
 

@@ -28,6 +28,8 @@ _ENVIRONMENT: Final = {
     "HOME": "/root",
 }
 _NUMBERS: Final = count()
+_BOOT_SECONDS: Final = 90.0
+"""A boot takes a second, and over thirty on a machine that is busy with other tests."""
 _BOOT: Final = """
 set -eu
 place=$1 name=$2 packages=$3
@@ -65,9 +67,9 @@ class Machine:
     def __init__(self, nspawn: "subprocess.Popen[bytes]", console: Path) -> None:
         self._nspawn = nspawn
         self._console = console
-        self._init = until(self._found_init, "systemd to be started in the container")
+        self._init = until(self._found_init, "systemd to be started in the container", seconds=_BOOT_SECONDS)
         self.root = Path(f"/proc/{self._init}/root")
-        until(self._is_up, "systemd to be up in the container")
+        until(self._is_up, "systemd to be up in the container", seconds=_BOOT_SECONDS)
 
     def _found_init(self) -> int | None:
         """The number, here, of the process that is number 1 there."""
