@@ -60,6 +60,20 @@ def _turn(item: pytest.Item) -> int:
 
 
 @pytest.fixture(autouse=True)
+def _umask_stays() -> Iterator[None]:
+    """No test changes the umask for those after it: a machine that boots with 0077 never comes up."""
+    before = _read_umask()
+    yield
+    assert _read_umask() == before
+
+
+def _read_umask() -> str:
+    """Read the umask without setting one, as `os.umask` would, for all threads."""
+    status = Path("/proc/self/status").read_text()
+    return next(line for line in status.splitlines() if line.startswith("Umask:"))
+
+
+@pytest.fixture(autouse=True)
 def _plans_are_good() -> Iterator[None]:
     """No statement of ours goes through a table that grows; see `tests/query_plans.py`."""
     yield

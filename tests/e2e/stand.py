@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import Any
 
 import httpx
 
-from scheduler.cli.api_database import carry_out
 from scheduler.localapi.keys import ApiKeys, NewApiKey, Scope
+from scheduler.localapi.schema import open_database
 from tests.launcher import Process, carry_out_beside, start
 from tests.ports import free_port
 
@@ -134,10 +135,13 @@ node = "{self.node}"
         return self.key_id
 
     async def make_key(self, *scopes: Scope) -> NewApiKey:
-        """As `scheduler keys create` does, without a process of its own."""
-        return await asyncio.to_thread(
-            carry_out, self.api_database, lambda database: ApiKeys(database, now).create(scopes), make=True
-        )
+        """Make a key without a process of its own.
+
+        Not by the function behind `scheduler keys create`: that function changes the umask and the user of
+        the whole process, and other stands run in other threads.
+        """
+        with closing(await asyncio.to_thread(open_database, self.api_database)) as database:
+            return await ApiKeys(database, now).create(scopes)
 
     async def start_daemon(self, *, ready: bool = True) -> None:
         self.write_configuration()
