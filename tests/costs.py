@@ -62,14 +62,16 @@ def assert_linear(
         for make in draw_inputs(pieces, count=count, seed=limit, prefix=prefix):
             steepness = _measure_steepness(parse, make(limit // 4), whole := make(limit))
             assert steepness <= STEEPEST, (
-                f"{whole[:80]!r}… of {limit} characters takes {steepness:.1f} times as long as a quarter of it"
+                f"{whole[:80]!r}… of {limit} characters takes {steepness:.1f} times as long as a quarter"
             )
     finally:
         gc.enable()
 
 
 def _measure_steepness(parse: Parse, quarter: str, whole: str) -> float:
-    """Return how many times as long ``whole`` takes as ``quarter``; 1 for an input that is as good as copied."""
+    """Return how many times as long ``whole`` takes as ``quarter``; 1 for an input that is as good as
+    copied.
+    """
     longer = _time(parse, whole, 1)
     if longer <= _COPIED * len(whole):
         return 1.0
@@ -80,7 +82,10 @@ def _measure_steepness(parse: Parse, quarter: str, whole: str) -> float:
         tries < _TRIES or time.thread_time() - began < _PATIENCE
     ):
         tries += 1
-        shorter, longer = min(shorter, _time(parse, quarter, repeats)), min(longer, _time(parse, whole, repeats))
+        shorter, longer = (
+            min(shorter, _time(parse, quarter, repeats)),
+            min(longer, _time(parse, whole, repeats)),
+        )
     return 1.0 if longer <= _COPIED * len(whole) else longer / shorter
 
 

@@ -140,16 +140,17 @@ class AuditExpectation:
             instants.update(self.evaluation.list_period_instants(period, begin, end, until))
         return instants
 
-    def was_implied_when_sent(self, automation_id: str, instant: datetime, sent_at: datetime) -> bool:
-        """Return whether a version known to the daemon at ``sent_at`` implies the instant.
+    def was_implied_when_written(self, automation_id: str, instant: datetime, row_id: int) -> bool:
+        """Return whether a version implies the instant whose end was not recorded before the row ``row_id``.
 
-        ``sent_at`` is on the API's clock. A local clock that is ahead sends an occurrence before an edit,
-        although the edit counts from before the instant; later the clock is set back.
+        A local clock that is ahead sends an occurrence before an edit, although the edit counts from before
+        the instant; later the clock is set back. The order of the rows in the ledger does not depend on a
+        clock.
         """
         return any(
             self.evaluation.list_period_instants(period, instant - JUST_BEFORE, instant, END_OF_TIME)
             for period in self.periods.get(automation_id, ())
-            if period.known_until >= sent_at
+            if period.last_id >= row_id
         )
 
     def find_required_automations(self, instant: datetime) -> set[str]:

@@ -24,8 +24,9 @@ from scheduler.core.automation_filter import make_match
 from scheduler.core.cron.schedule import read_versions
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.core.instants import JUST_BEFORE
-from scheduler.core.model import Gap
+from scheduler.core.model import Gap, Occurrence
 from scheduler.ledger import audit_queries, versions
+from scheduler.ledger.occurrence_records import read_row
 from scheduler.ledger.schema import open_for_reading
 from scheduler.ledger.targets import LedgerTarget, read_targets
 
@@ -232,21 +233,21 @@ class _Auditor:
             rows = audit_queries.read_fates(connection, self.target, instant)
             fates = {id_: fate for id_, fate in rows.items() if self.all_of_them or id_ in self.periods}
             for discrepancy in comparison.find_discrepancies(expectation, instant, fates):
-                if not self._was_sent_ahead(connection, expectation, discrepancy):
+                if not self._was_written_ahead(connection, expectation, discrepancy):
                     yield discrepancy
 
-    def _was_sent_ahead(
+    def _was_written_ahead(
         self, connection: Connection, expectation: AuditExpectation, discrepancy: Discrepancy
     ) -> bool:
-        """Return whether an unexplained occurrence was sent under a definition not known to have ended.
+        """Return whether an unexplained occurrence got a row before the end of its definition was recorded.
 
-        A local clock that was ahead sent the occurrence before the daemon knew the end.
+        A local clock that was ahead made the row before the daemon knew the end.
         """
         if discrepancy.kind is not FindingKind.UNEXPLAINED:
             return False
         automation_id, instant = discrepancy.automation_id, discrepancy.scheduled_for
-        sent_at = audit_queries.find_sending(connection, self.target, automation_id, instant)
-        return sent_at is not None and expectation.was_implied_when_sent(automation_id, instant, sent_at)
+        row = read_row(connection, Occurrence(self.target, automation_id, instant))
+        return row is not None and expectation.was_implied_when_written(automation_id, instant, row.id)
 
 
 def _split_into_stretches(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:

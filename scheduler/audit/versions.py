@@ -24,15 +24,15 @@ Claims are made ahead.
 class VersionPeriod:
     """A version in force after ``begin`` and up to and including ``end``.
 
-    The version is tolerated up to ``tolerated_until``. The daemon could take the version for the newest
-    version until ``known_until``, shortly after the observation of the next version.
+    The version is tolerated up to ``tolerated_until``. Occurrences with ids up to ``last_id`` have rows from
+    before the recording of the next version.
     """
 
     version: RecordedVersion
     begin: datetime
     end: datetime
     tolerated_until: datetime
-    known_until: datetime
+    last_id: int
 
 
 def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
@@ -41,13 +41,14 @@ def find_periods(versions: Sequence[RecordedVersion]) -> list[VersionPeriod]:
     A version that was never in force has an empty period.
     """
     periods: list[VersionPeriod] = []
-    end, seen = END_OF_TIME, END_OF_TIME
+    end, seen, last_id = END_OF_TIME, END_OF_TIME, 0
     for version in reversed(versions):
         begin = version.effective_from
         went_back = seen < version.observed_at  # the clock went back: the end is unknown
         tolerated_until = END_OF_TIME if went_back else max(begin, end, seen)
-        periods.append(VersionPeriod(version, begin, max(begin, end), tolerated_until, seen))
+        periods.append(VersionPeriod(version, begin, max(begin, end), tolerated_until, last_id))
         end, seen = min(begin, end), version.observed_at + _CLAIM_LEAD  # min: the clock may have gone back
+        last_id = version.newest_occurrence or 0
     return periods[::-1]
 
 

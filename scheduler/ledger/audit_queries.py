@@ -122,24 +122,6 @@ def read_fates(connection: sqlite3.Connection, target: str, instant: datetime) -
     }
 
 
-def find_sending(
-    connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime
-) -> datetime | None:
-    """Find the instant when the first attempt of an occurrence was sent, on the API's clock.
-
-    Return None without an attempt, or when the offset of the API's clock is unknown.
-    """
-    row = connection.execute(_FIRST_ATTEMPT, (target, automation_id, to_text_seconds(instant))).fetchone()
-    if row is None or row["clock_offset"] is None:
-        return None
-    return from_text(row["written_at"]) + timedelta(seconds=row["clock_offset"])
-
-
-_FIRST_ATTEMPT: Final = """
-    SELECT written_at, clock_offset FROM occurrence JOIN attempt ON occurrence_id = occurrence.id
-    WHERE target = ? AND occurrence.automation_id = ? AND scheduled_for = ? ORDER BY number LIMIT 1
-"""
-
 _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 
 _SPANS: Final = """

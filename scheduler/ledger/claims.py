@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, TypeVar
 from scheduler.core.instants import JUST_BEFORE, from_text
 from scheduler.core.model import Claim, ClaimPlan, Gap, Occurrence, Outcome, Skip, SkippedSpan
 from scheduler.ledger.attempts import ATTEMPT, make_attempt_row
+from scheduler.ledger.occurrence_records import find_newest_id
 from scheduler.ledger.spans import (
     SpanPart,
     SpanRow,
@@ -231,7 +232,7 @@ def _insert_claims(
 
     These are the rows with an id above the highest id before: the transaction excludes other writers.
     """
-    (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
+    before = find_newest_id(connection)
     rows = pack_rows([_make_claim_row(planned) for planned in claims])
     connection.execute(_INSERT_CLAIMS, (rows, target, node))
     first_attempts = [

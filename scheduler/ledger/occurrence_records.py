@@ -92,6 +92,12 @@ class RecordedPolicy:
     overrides: str
 
 
+def find_newest_id(connection: sqlite3.Connection) -> int:
+    """Find the highest id of a row; 0 without rows."""
+    (newest,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
+    return int(newest)
+
+
 def read_row(connection: sqlite3.Connection, occurrence: Occurrence) -> OccurrenceRow | None:
     """Read the occurrence's own row, or the row of a span with the occurrence; None without a row.
 

@@ -442,6 +442,10 @@ _HISTORY_BY_OUTCOME: Final = (
 )
 
 
+# NULL: recorded by a version without this column
+_ORDER_OF_DEFINITIONS: Final = ("ALTER TABLE definition ADD COLUMN newest_occurrence INTEGER",)
+
+
 MIGRATIONS: Final = (
     # Create the tables of targets, automations, definitions, occurrences, attempts, runs and requests.
     Migration("create_tables", _FIRST),
@@ -466,6 +470,8 @@ MIGRATIONS: Final = (
     Migration("add_run_status_index", _RUNS_BY_STATUS),
     # Add indexes to find the newest occurrences with an outcome or a run status, however rare.
     Migration("add_outcome_index", _HISTORY_BY_OUTCOME),
+    # Add the order of definition versions and occurrences: an audit needs the order after a clock was set.
+    Migration("add_definition_order", _ORDER_OF_DEFINITIONS),
 )
 SCHEMA: Final = Schema(APPLICATION_ID, MIGRATIONS, name="ledger", member="ledger.db")
 

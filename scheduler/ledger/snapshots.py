@@ -25,6 +25,7 @@ from scheduler.core.recorded_state import (
     RecordedTargetState,
     Removal,
 )
+from scheduler.ledger.occurrence_records import find_newest_id
 from scheduler.ledger.operator_requests import attribute_manual_runs, find_manual_run
 from scheduler.ledger.rows import make_parser, parse_rows
 from scheduler.ledger.sql_batch import (
@@ -127,7 +128,8 @@ _VERSION: Final = (
 _INSERT_VERSIONS: Final = make_statement(
     _VERSION,
     """
-    INSERT INTO definition (target, croniter, tzdata, {columns}) SELECT ?2, ?3, ?4, {columns} FROM {given}
+    INSERT INTO definition (target, croniter, tzdata, newest_occurrence, {columns})
+    SELECT ?2, ?3, ?4, ?5, {columns} FROM {given}
     """,
 )
 
@@ -194,7 +196,7 @@ def record_snapshot(
     if seen.versions:
         removed = frozenset(seen.removed)
         rows = pack_rows([_make_version_row(version, removed) for version in seen.versions])
-        connection.execute(_INSERT_VERSIONS, (rows, target, *evaluated_by))
+        connection.execute(_INSERT_VERSIONS, (rows, target, *evaluated_by, find_newest_id(connection)))
         connection.execute(_TAKE_VERSIONS, (rows, target))
     if seen.changed:
         rows = pack_rows([(target, *_get_automation_values(automation)) for automation in seen.changed])

@@ -25,11 +25,13 @@ class RecordedVersion(DefinitionVersion):
     """A definition version on record.
 
     ``definition`` is None when the automation was removed, or so broken that no definition could be read.
+    ``newest_occurrence`` is the highest id of an occurrence at the time of recording; None: not on record.
     """
 
     removed: bool
     croniter: str
     tzdata: str
+    newest_occurrence: int | None
 
     @property
     def firing_definition(self) -> Definition | None:

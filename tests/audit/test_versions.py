@@ -21,6 +21,7 @@ def version(effective_from: float, observed_at: float) -> RecordedVersion:
         removed=False,
         croniter="6.0",
         tzdata="2026f",
+        newest_occurrence=None,
     )
 
 

@@ -212,7 +212,7 @@ def test_a_version_that_could_not_be_evaluated_is_not_recalled(ledger: Stand) ->
 
 def test_an_unchanged_snapshot_writes_the_targets_row_alone(ledger: Stand) -> None:
     _added(ledger, automation())
-    everything = "SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0, 0, 0, 0, 0 FROM definition"
+    everything = "SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0, 0, 0, 0 FROM definition"
     before = ledger.rows(everything)
     changes = ledger.write(lambda connection: connection.total_changes)
     _observe(ledger, 1)

@@ -79,6 +79,7 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
         "definition_id": None,
         "evaluation_id": None,
     }
+    before["definition"][0]["newest_occurrence"] = None
     before["run"][0]["scheduled_for"] = None
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
