@@ -140,6 +140,7 @@ node = "{self.node}"
         Not by the function behind `scheduler keys create`: that function changes the umask and the user of
         the whole process, and other stands run in other threads.
         """
+        self.api_database.touch(0o600)  # for the owner only
         with closing(await asyncio.to_thread(open_database, self.api_database)) as database:
             return await ApiKeys(database, now).create(scopes)
 
