@@ -7,7 +7,7 @@ the promise itself; they take minutes, and belong to the soak.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from tests.simulation import script as s
 from tests.simulation.api import automation_id
@@ -32,6 +32,8 @@ _NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
 _TO_NOON: Final = 100.0
 """Seconds from the beginning to twelve."""
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+_BRIEF_CALM: Final = 500.0
+"""Seconds: enough for a small story to settle."""
 _ROOMY: Final = TargetPlan(page=1000, requests_per_minute=100_000, requests_per_hour=1_000_000)
 
 
@@ -66,6 +68,18 @@ def write_script(
         loses_nothing=loses_nothing,
     )
     return Script(1, setting, tuple(sorted(actions, key=lambda action: action.at)))
+
+
+def _write_small(
+    span: float,
+    automations: Sequence[Planned],
+    actions: Sequence[Action] = (),
+    *,
+    calm: float = _BRIEF_CALM,
+    **setting: Any,
+) -> Script:
+    """Write a script with a calm that is just long enough for a small story to settle."""
+    return write_script(span, automations, actions, calm=calm, **setting)
 
 
 def _limit(per_minute: int, per_hour: int = 100_000) -> TargetPlan:
@@ -103,49 +117,44 @@ def _change_by_command(change: Action) -> tuple[Action, Action]:
 
 
 _COMMAS: Final = ",".join([""] * 200_001)
-_BRIEF_CALM: Final = 500.0
-"""Enough to settle where the calm goes on as the storm did, or nothing is left of the storm by then."""
 _DAILY: Final = "0 3 * * *"
 _LAST: Final = sorted(range(1010), key=lambda number: automation_id("main", number))[-5:]
 """The last ones of 1,010 in the order of ids, in which parts of a snapshot are recorded."""
 _NUL: Final = "* * * * *\0 not a schedule"
 
 SMALL: Final[Mapping[str, Callable[[], Script]]] = {
-    "polls starved by fires": lambda: write_script(
+    "polls starved by fires": lambda: _write_small(
         1.5 * _HOUR,
         plan_every("* * * * *", 15),
         target=_limit(120, 1000),
         loses_nothing=True,
         poll_interval="2m",
     ),
-    "budget of an hour spent in half of it": lambda: write_script(
+    "budget of an hour spent in half of it": lambda: _write_small(
         75 * _MINUTE, plan_every("* * * * *", 6), target=_limit(1000, 150)
     ),
-    "polls want more than their quarter": lambda: write_script(
+    "polls want more than their quarter": lambda: _write_small(
         25 * _MINUTE, plan_every("*/2 * * * *", 29), target=_limit(10_000, 480), poll_interval="5s"
     ),
-    "budget exceeded by half": lambda: write_script(
+    "budget exceeded by half": lambda: _write_small(
         15 * _MINUTE,
         plan_every("* * * * *", 30),
         target=_limit(20),
         commit=0.02,
-        calm=_BRIEF_CALM,
         poll_interval="10m",
         fresh_for="10m",
     ),
-    "budget exceeded by a tenth": lambda: write_script(
+    "budget exceeded by a tenth": lambda: _write_small(
         25 * _MINUTE,
         [*plan_every("* * * * *", 22), *plan_every("0 * * * *", 2)],
         target=_limit(20),
-        calm=_BRIEF_CALM,
     ),
-    "crowd at one minute": lambda: write_script(
+    "crowd at one minute": lambda: _write_small(
         15 * _MINUTE,
         [*plan_every("0 * * * *", 200), *plan_every("* * * * *", 2)],
         target=_limit(50),
-        calm=_BRIEF_CALM,
     ),
-    "everything caught up with": lambda: write_script(
+    "everything caught up with": lambda: _write_small(
         40 * _MINUTE,
         plan_every("* * * * *", 6),
         [s.Terminate(at=100.0, down=8 * _MINUTE)],
@@ -153,26 +162,25 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         catch_up="all",
         start_within="1h",
     ),
-    "held in between": lambda: write_script(
+    "held in between": lambda: _write_small(
         20 * _MINUTE,
         plan_every("* * * * *", 15),
         [s.Weather(at=190.0, lasts=130.0, target=0, endpoints=(RUN,), fault=Fault.STATUS, status=401)],
         target=_limit(30),
-        calm=_BRIEF_CALM,
     ),
-    "hanging requests": lambda: write_script(
+    "hanging requests": lambda: _write_small(
         11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]
     ),
-    "more hang than may wait": lambda: write_script(
+    "more hang than may wait": lambda: _write_small(
         6 * _MINUTE, plan_every("0 12 * * *", 30), [_hang(30, 3 * _MINUTE)], target=_narrow(4)
     ),
-    "slow ledger and few slots": lambda: write_script(
+    "slow ledger and few slots": lambda: _write_small(
         8 * _MINUTE,
         plan_every("* * * * *", 6),
         [s.Ledger(at=95.0, lasts=100.0, trouble=Disk.SLOW, took=11.0)],
         target=_narrow(3),
     ),
-    "nothing can be planned": lambda: write_script(
+    "nothing can be planned": lambda: _write_small(
         8 * _MINUTE,
         plan_every("* * * * *", 2),
         [
@@ -182,23 +190,23 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Look(at=470.0),
         ],
     ),
-    "empty list for seconds": lambda: write_script(
+    "empty list for seconds": lambda: _write_small(
         20 * _MINUTE,
         plan_every("* * * * *", 6),
         [s.Vanish(at=at, lasts=2.5, target=0) for at in (299.2, 449.2, 599.2)],
     ),
-    "short list for minutes": lambda: write_script(
+    "short list for minutes": lambda: _write_small(
         20 * _MINUTE,
         plan_every("*/3 * * * *", 40),
         [s.Vanish(at=300.0, lasts=200.0, target=0, automations=tuple(range(30)))],
     ),
-    "short list between polls": lambda: write_script(
+    "short list between polls": lambda: _write_small(
         20 * _MINUTE,
         [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 8), *plan_every("5 12 * * *", 25)],
         [s.Vanish(at=300.0, lasts=200.0, target=0, automations=(3, 4, 5, *range(10, 35)))],
         poll_interval="10m",
     ),
-    "prompts of commas": lambda: write_script(
+    "prompts of commas": lambda: _write_small(
         10 * _MINUTE,
         plan_every("* * * * *", 13),
         [
@@ -206,7 +214,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             for number in range(11)
         ],
     ),
-    "text with NUL": lambda: write_script(
+    "text with NUL": lambda: _write_small(
         15 * _MINUTE,
         plan_every("* * * * *", 2),
         [
@@ -216,14 +224,14 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Kill(at=400.0, dies=Dies.NOW, count=1, down=5.0),
         ],
     ),
-    "runs with NUL": lambda: write_script(
+    "runs with NUL": lambda: _write_small(
         10 * _MINUTE,
         plan_every("* * * * *", 1),
         target=TargetPlan(page=1000, run_id_start="run\0"),
         calm=_DAY + _HOUR,  # an attempt that nobody can read up on is unresolved after a day
         poll_interval="10m",
     ),
-    "rows that are no automations": lambda: write_script(
+    "rows that are no automations": lambda: _write_small(
         15 * _MINUTE,
         plan_every("* * * * *", 2),
         [
@@ -237,7 +245,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Intrude(at=600.0, lasts=120.0, target=0, row="[" * 200 + "]" * 200),
         ],
     ),
-    "strangers, and an automation that is not shown": lambda: write_script(
+    "strangers, and an automation that is not shown": lambda: _write_small(
         15 * _MINUTE,
         [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 1)],
         [
@@ -248,7 +256,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Terminate(at=500.0, down=5.0),
         ],
     ),
-    "ranges that wrap": lambda: write_script(
+    "ranges that wrap": lambda: _write_small(
         75 * _MINUTE,
         [
             *plan_every("50-10/15 * * * *", 1),
@@ -258,13 +266,13 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             *plan_every("*/20 * * * 6-3/2", 1),
         ],
     ),
-    "killed while it recovers": lambda: write_script(
+    "killed while it recovers": lambda: _write_small(
         _DAY + 15 * _MINUTE,
         [*plan_every("* * * * *", 4), *plan_every("*/20 0-9 * * *", 90)],
         [s.Terminate(at=300.0, down=_DAY), _doom(301.0, 1, 2, 3, 4, 5, 5, 5, 6, 7)],
         keep_ledgers=True,
     ),
-    "full ledger while it recovers": lambda: write_script(
+    "full ledger while it recovers": lambda: _write_small(
         _DAY + 10 * _MINUTE,
         plan_every("*/20 0-9 * * *", 600),
         [
@@ -274,7 +282,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
         poll_interval="20m",
     ),
-    "killed while it records an edit of all": lambda: write_script(
+    "killed while it records an edit of all": lambda: _write_small(
         12 * _MINUTE,
         plan_every("0 0 1 1 *", 1010),
         [
@@ -288,9 +296,8 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             _doom(322.0, 1, 2, 3, 4, 5, 6),
         ],
         poll_interval="5m",
-        calm=500.0,
     ),
-    "the list shows what is gone": lambda: write_script(
+    "the list shows what is gone": lambda: _write_small(
         15 * _MINUTE,
         plan_every("* * * * *", 3),
         [
@@ -306,7 +313,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Vanish(at=400.0, lasts=100.0, target=0, automations=(1,)),
         ],
     ),
-    "restarted while the API asks to wait": lambda: write_script(
+    "restarted while the API asks to wait": lambda: _write_small(
         65 * _MINUTE,
         plan_every("* * * * *", 4),
         [
@@ -323,7 +330,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Kill(at=1500.0, dies=Dies.NOW, count=1, down=5.0),
         ],
     ),
-    "an edit is seen after the request": lambda: write_script(
+    "an edit is seen after the request": lambda: _write_small(
         15 * _MINUTE,
         plan_every("*/5 * * * *", 4),
         [
@@ -333,7 +340,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
         jitter="2m",
     ),
-    "a run is hidden while an attempt is in doubt": lambda: write_script(
+    "a run is hidden while an attempt is in doubt": lambda: _write_small(
         20 * _MINUTE,
         plan_every("5 12 * * *", 2),
         [
@@ -345,7 +352,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
         target=TargetPlan(idempotent=True),
     ),
-    "hundreds in doubt after a restart": lambda: write_script(
+    "hundreds in doubt after a restart": lambda: _write_small(
         8 * _HOUR,
         plan_every("* * * * *", 1),
         [
@@ -355,7 +362,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         commit=0.4,
         poll_interval="5m",
     ),
-    "settings reloaded by a clock that is ahead": lambda: write_script(
+    "settings reloaded by a clock that is ahead": lambda: _write_small(
         15 * _MINUTE,
         plan_every("* * * * *", 4),
         [
@@ -369,7 +376,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
         jitter="5m",
     ),
-    "changed by commands": lambda: write_script(
+    "changed by commands": lambda: _write_small(
         20 * _MINUTE,
         [*plan_every("* * * * *", 3), *plan_every("0 0 1 1 *", 2)],
         [
@@ -384,12 +391,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         poll_interval="2m",
         fresh_for="2m",
     ),
-    "restored from a backup": lambda: write_script(
+    "restored from a backup": lambda: _write_small(
         25 * _MINUTE,
         [*plan_every("* * * * *", 3), *plan_every("*/10 * * * *", 2), *plan_every("0 0 1 1 *", 1)],
         [s.Backup(at=330.0), s.Restore(at=930.0, down=20.0, paused=90.0)],
     ),
-    "late edit": lambda: write_script(
+    "late edit": lambda: _write_small(
         3 * _HOUR,
         [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],
         [
