@@ -169,7 +169,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         target=_limit(30),
     ),
     "hanging requests": lambda: _write_small(
-        11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]
+        11 * _MINUTE, plan_every("7 * * * *", 100), [_hang(70, 11 * _MINUTE)]
     ),
     "more hang than may wait": lambda: _write_small(
         6 * _MINUTE, plan_every("0 12 * * *", 30), [_hang(30, 3 * _MINUTE)], target=_narrow(4)
@@ -353,13 +353,13 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         target=TargetPlan(idempotent=True),
     ),
     "hundreds in doubt after a restart": lambda: _write_small(
-        8 * _HOUR,
+        5 * _HOUR,
         plan_every("* * * * *", 1),
         [
-            s.Ledger(at=600.0, lasts=7 * _HOUR, trouble=Disk.FSYNC, surfaces=True),
-            s.Kill(at=6.5 * _HOUR, dies=Dies.NOW, count=1, down=_HOUR),
+            s.Ledger(at=600.0, lasts=4 * _HOUR, trouble=Disk.FSYNC, surfaces=True),
+            s.Kill(at=3.5 * _HOUR, dies=Dies.NOW, count=1, down=_HOUR),
         ],
-        commit=0.4,
+        commit=0.7,
         poll_interval="5m",
     ),
     "settings reloaded by a clock that is ahead": lambda: _write_small(
