@@ -20,7 +20,7 @@ from tests.ports import free_port
 
 T = TypeVar("T")
 
-PATIENCE = 30.0  # seconds; what takes longer is a failure
+PATIENCE = 60.0  # seconds; what takes longer is a failure
 KEY = "phx_" + "k" * 43
 
 

@@ -22,7 +22,7 @@ from scheduler.localapi.schema import open_database
 from tests.launcher import Process, carry_out_beside, start
 from tests.ports import free_port
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE, what: str) -> Any:

@@ -28,8 +28,6 @@ _ENVIRONMENT: Final = {
     "HOME": "/root",
 }
 _NUMBERS: Final = count()
-_BOOT_SECONDS: Final = 30.0
-"""A boot takes a second, and three beside eight busy processes."""
 _BOOT: Final = """
 set -eu
 umask 022  # users other than root enter the machine's root folder
@@ -68,10 +66,10 @@ class Machine:
     def __init__(self, nspawn: "subprocess.Popen[bytes]", console: Path) -> None:
         self._nspawn = nspawn
         self._console = console
-        self._init = until(self._found_init, "systemd to be started in the container", seconds=_BOOT_SECONDS)
+        self._init = until(self._found_init, "systemd to be started in the container")
         self.root = Path(f"/proc/{self._init}/root")
         try:
-            until(self._is_up, "systemd to be up in the container", seconds=_BOOT_SECONDS)
+            until(self._is_up, "systemd to be up in the container")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._describe_boot()}") from None
 
