@@ -24,6 +24,7 @@ from tests.simulation.world import World
 _STEP: Final = 0.01
 """Seconds that stand for one step of a task."""
 _STEPS_OF_A_COMMIT: Final = 20
+_ROW_NUMBERS: Final = {"id", "newest_occurrence"}
 _PROCESS: Final = re.compile(r"process \d+")
 _NUMBER: Final = re.compile(r"(?<==)-?\d+\.\d{4,}(?:e-?\d+)?")
 
@@ -121,7 +122,7 @@ def _dump_cells(
     for column, value in cells:
         if column == "occurrence_id" and isinstance(value, int):
             yield f"occurrence={occurrences.get(value)}"
-        elif not (column == "id" and isinstance(value, int)):
+        elif column not in _ROW_NUMBERS or not isinstance(value, int):
             yield f"{table}.{column}={value!r}"
 
 
