@@ -34,6 +34,7 @@ class AttemptRow:
 
     number: int
     written_at: datetime
+    ended_at: datetime | None
     result: str | None
 
 
@@ -121,7 +122,9 @@ class Evidence:
         by_id = {row.id: row for row in rows}
         for each in self._select("SELECT * FROM attempt ORDER BY number"):
             by_id[each["occurrence_id"]].attempts.append(
-                AttemptRow(each["number"], from_text(each["written_at"]), each["result"])
+                AttemptRow(
+                    each["number"], from_text(each["written_at"]), _instant(each["ended_at"]), each["result"]
+                )
             )
         for each in self._select("SELECT * FROM step ORDER BY at"):
             by_id[each["occurrence_id"]].steps.append(

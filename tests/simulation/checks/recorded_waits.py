@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.events import DaemonStarted, DeliveryFailed, TargetHeld, TargetReleased
+from scheduler.core.model import AttemptResult
 from scheduler.core.occurrence_log import WAITS_FOR, Cause
 from scheduler.core.policy import Concurrency
 from tests.simulation.evidence import Check, Evidence, Row, StepRow
@@ -106,12 +107,30 @@ def _was_slow(evidence: Evidence, _: Row, span: Span) -> bool:
 
 
 def _was_full(evidence: Evidence, row: Row, span: Span) -> bool:
-    """An attempt that waits for the ledger has its place already."""
+    """An attempt that waits for the ledger has its place already, and so has an attempt that finds no
+    connection: the API sees nothing of the latter.
+    """
     link = evidence.link(row.target)
     under_way = sum(
         each.at <= span[1] and (each.ended is None or each.ended >= span[0]) for each in link.sent
     )
-    return under_way >= link.plan.max_in_flight or evidence.is_ledger_in_trouble(*span)
+    return (
+        under_way >= link.plan.max_in_flight
+        or evidence.is_ledger_in_trouble(*span)
+        or under_way + _count_unsent(evidence, row.target, span) >= link.plan.max_in_flight
+    )
+
+
+def _count_unsent(evidence: Evidence, target: str, span: Span) -> int:
+    """Count the attempts of a target during the span of which nothing was sent."""
+    return sum(
+        each.result == AttemptResult.NOT_SENT
+        and each.written_at <= span[1]
+        and (each.ended_at is None or each.ended_at >= span[0])
+        for other in evidence.rows
+        if other.target == target
+        for each in other.attempts
+    )
 
 
 def _had_failed(evidence: Evidence, row: Row, _: Span) -> bool:
