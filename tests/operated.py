@@ -33,12 +33,18 @@ def environment() -> dict[str, str]:
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = PATIENCE) -> T:
-    """What ``condition`` gives as soon as that is true of it."""
+    """What ``condition`` gives as soon as that is true of it.
+
+    A look that starts a process takes long, and is taken less often: what is waited for needs the processor.
+    """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
-        time.sleep(0.01)
-    return found
+    while True:
+        began = time.monotonic()
+        if found := condition():
+            return found
+        ended = time.monotonic()
+        assert ended < deadline, f"waited {seconds} s for: {what}"
+        time.sleep(min(max(0.01, 4 * (ended - began)), 0.5))
 
 
 def page(port: int, path: str) -> tuple[int, Any]:

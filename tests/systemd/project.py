@@ -1,5 +1,6 @@
 """The project on a machine: its checkout, and what its Makefile makes of that."""
 
+import compileall
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ set -eu
 {_PYTHON} -m venv --without-pip "$3"
 echo {PACKAGES} >"$3/{_SITE}/packages.pth"
 mkdir "$3/{_SITE}/pip"
+: >"$3/{_SITE}/pip/__init__.py"  # without it, the pip among the packages stands before this one
 cp {CHECKOUT}/pip_here.py "$3/{_SITE}/pip/__main__.py"
 """
 _QUICKLY_WITH_PIP: Final = f"""#!/bin/sh
@@ -38,13 +40,18 @@ ln -s {PACKAGES}/pip "$3/{_SITE}/pip"
 
 
 def check_out(machine: Machine) -> None:
-    """Put a copy of this checkout there, with as much in it as an installation needs."""
+    """Put a copy of this checkout there, with as much in it as an installation needs.
+
+    It is compiled: users of the services cannot keep what Python compiles, and would compile it at each
+    start.
+    """
     checkout = at(machine, CHECKOUT)
     checkout.mkdir(parents=True)
     for each in _FILES:
         shutil.copy(ROOT / each, checkout)
     for each in _FOLDERS:
         shutil.copytree(ROOT / each, checkout / each)
+    compileall.compile_dir(checkout / "scheduler", quiet=1)
     shutil.copy(ROOT / "tests/systemd/pip_here.py", checkout)
     write(machine, _QUICK, _QUICKLY, mode=0o755)
     write(machine, _QUICK_WITH_PIP, _QUICKLY_WITH_PIP, mode=0o755)
