@@ -27,6 +27,10 @@ class _HeapEntry(NamedTuple):
 class DueQueue:
     """Fire times by automation, in the order of their scheduled instants.
 
+    Each scheduled instant of an automation is in the queue at most once: for equal instants the later
+    addition wins. After a step back of the clock, the same instant may be added again, and may have to wait
+    again.
+
     A removed fire time leaves its entry in the heap, where the entry is ignored later. The cost of an edit
     therefore depends on the delayed fire times of this automation, not of all automations. At most half of
     the heap consists of such entries.
@@ -53,9 +57,9 @@ class DueQueue:
 
     def confirm_all(self, until: datetime) -> None:
         """Add the unconfirmed fire times like `add`: the clock may have been set back since `recall`."""
-        for automation_id, moments in self._unconfirmed.items():
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for automation_id, moments in unconfirmed.items():
             self.add(automation_id, moments, until)
-        self._unconfirmed.clear()
 
     def _add(
         self,
@@ -64,15 +68,19 @@ class DueQueue:
         moments: Sequence[FireTime],
         until: datetime,
     ) -> None:
+        self._forget_instants(automation_id, moments)
         if moments[-1].due <= until:
             _merge_into(due, automation_id, moments)
             return
+        waiting = [each for each in moments if each.due > until]
+        for known in (self._ready, self._unconfirmed):
+            if automation_id in known:
+                _keep(known, automation_id, _subtract(known[automation_id], waiting))
+        for each in waiting:
+            self._delay(automation_id, each)
         ready = tuple(each for each in moments if each.due <= until)
         if ready:
             _merge_into(due, automation_id, ready)
-        for each in moments:
-            if each.due > until:
-                self._delay(automation_id, each)
 
     def find_due(self, until: datetime) -> Mapping[str, Sequence[FireTime]]:
         """Return all fire times due up to and including ``until``, by automation.
@@ -168,12 +176,11 @@ class DueQueue:
         return min(chain(first, self._delayed_instants), default=None)
 
     def _delay(self, automation_id: str, each: FireTime) -> None:
-        waiting = self._delayed.setdefault(automation_id, {})
-        if each not in waiting:
-            waiting[each] = next(self._numbers)
-            heapq.heappush(self._heap, _HeapEntry(each.due, waiting[each], automation_id, each))
-            self._delayed_instants[each.scheduled_for] += 1
-            self.delayed_count += 1
+        number = next(self._numbers)
+        self._delayed.setdefault(automation_id, {})[each] = number
+        heapq.heappush(self._heap, _HeapEntry(each.due, number, automation_id, each))
+        self._delayed_instants[each.scheduled_for] += 1
+        self.delayed_count += 1
 
     def _forget(self, automation_id: str, each: FireTime) -> None:
         """Stop the delay of a fire time; its entry may stay in the heap."""
@@ -185,6 +192,14 @@ class DueQueue:
         self._delayed_instants[each.scheduled_for] -= 1
         if not self._delayed_instants[each.scheduled_for]:
             del self._delayed_instants[each.scheduled_for]  # otherwise the counter only grows
+
+    def _forget_instants(self, automation_id: str, moments: Sequence[FireTime]) -> None:
+        """Stop the delays of the fire times with the scheduled instants of ``moments``."""
+        if automation_id in self._delayed:
+            instants = set(map(_scheduled_for, moments))
+            for each in [each for each in self._delayed[automation_id] if each.scheduled_for in instants]:
+                self._forget(automation_id, each)
+            self._compact()
 
     def _is_delayed(self, entry: _HeapEntry) -> bool:
         return self._delayed.get(entry.automation_id, {}).get(entry.fire_time) == entry.number

@@ -230,7 +230,9 @@ class Timetable:
         undecided = [] if watermark is None else [*gaps, Gap(watermark, self.schedule_heap.cursor)]
         for some in _divide(ended, _LOADED_AT_ONCE):
             for each in some:
-                self._recall(self._enter_ended_version(each), undecided)
+                present = recorded.get(each.version.automation_id)
+                name = each.version.name if present is None else present.automation.name
+                self._recall(self._enter_ended_version(each, name), undecided)
             yield []
         for records in _divide(recorded.values(), _LOADED_AT_ONCE):
             yield [version for each in records if (version := self._take_up(each, undecided)) is not None]
@@ -260,11 +262,15 @@ class Timetable:
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
             self._add_past(entry, gap.since, min(gap.until, last), is_confirmed=False)
 
-    def _enter_ended_version(self, each: EndedVersion) -> TimetableEntry:
+    def _enter_ended_version(self, each: EndedVersion, name: str) -> TimetableEntry:
+        """Enter an ended version under the automation's present ``name``, which decides the policies.
+
+        The version has the name of its recording: a new name is no new version.
+        """
         version = each.version
-        automation = Automation(version.automation_id, version.name, version.definition or NO_DEFINITION)
+        automation = Automation(version.automation_id, name, version.definition or NO_DEFINITION)
         schedule, _ = self._evaluate(automation.definition)
-        policies = self._policies(automation.id, automation.name)
+        policies = self._policies(automation.id, name)
         entry = TimetableEntry(
             automation, version.effective_from, policies, schedule, removed=True, until=each.until
         )
@@ -597,7 +603,9 @@ class Timetable:
             self._unconfirmed_backlog.cut_all(now)
             self.schedule_heap.rewind(watermark)
             for each in ended:
-                entry = self._enter_ended_version(each)
+                present = self._entries.get(each.version.automation_id)
+                name = each.version.name if present is None else present.automation.name
+                entry = self._enter_ended_version(each, name)
                 self._add_past(entry, watermark, each.until)
 
     def iterate_upcoming(

@@ -56,6 +56,33 @@ def test_what_comes_while_something_is_being_made_durable_is_not_settled_with_it
     assert pending.find_due(NOON + 2 * MINUTE) == {"a": [at(2)]}
 
 
+def test_the_same_instant_with_another_jitter_is_one_and_the_later_addition_wins(pending: DueQueue) -> None:
+    """An automation is renamed, so that other policies apply, and the clock is set back."""
+    pending.add("a", [at(1, jitter=0.5)], NOON + MINUTE)
+    pending.add("a", [at(1, jitter=0.2)], NOON + MINUTE)
+    assert pending.delayed_count == 1
+    assert pending.find_due(NOON + 2 * MINUTE) == {"a": [at(1, jitter=0.2)]}
+    assert pending.find_earliest_scheduled({}) == at(1).scheduled_for
+
+
+def test_what_was_due_by_a_clock_ahead_waits_again_when_it_is_added_again(pending: DueQueue) -> None:
+    pending.add("a", [at(1, jitter=0.5)], NOON + 2 * MINUTE)
+    pending.recall("b", [at(1, jitter=0.5)], NOON + 2 * MINUTE)
+    for each in ("a", "b"):
+        pending.add(each, [at(1, jitter=0.5)], NOON + MINUTE)
+    assert pending.find_due(NOON + MINUTE) == {}
+    assert not pending.unconfirmed
+    assert pending.find_due(NOON + 1.5 * MINUTE) == {"a": [at(1, jitter=0.5)], "b": [at(1, jitter=0.5)]}
+
+
+def test_what_waits_and_is_due_when_it_is_added_again_is_due_once(pending: DueQueue) -> None:
+    pending.add("a", [at(1, jitter=0.5)], NOON + MINUTE)
+    pending.add("a", [at(1)], NOON + MINUTE)
+    pending.discard("a", pending.find_due(NOON + MINUTE)["a"])
+    assert pending.find_due(NOON + 2 * MINUTE) == {}
+    assert pending.delayed_count == 0
+
+
 def test_the_same_instant_twice_is_one(pending: DueQueue) -> None:
     pending.add("a", [at(2)], NOON + 3 * MINUTE)
     pending.add("a", [at(1), at(2), at(3)], NOON + 3 * MINUTE)

@@ -55,7 +55,9 @@ class Told:
         self.policies: dict[str, Policies] = {}
         self.default = policies or make_policies()
         self.timetable = Timetable(
-            "main", now=at(now), policies=lambda each, _: self.policies.get(each, self.default)
+            "main",
+            now=at(now),
+            policies=lambda each, name: self.policies.get(each, self.policies.get(name, self.default)),
         )
         self.previous: datetime | None = None
 
@@ -790,6 +792,29 @@ def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_tha
     told.timetable.rewind(at("12:01:00"), watermark=at("11:50:15"))
     assert told.plan("12:29:00") == {A: ["12:00"]}
     assert told.watermark("12:29:00") == "12:29:00"
+
+
+def test_after_a_step_back_a_version_that_ended_has_the_policies_of_the_present_name() -> None:
+    """A new name is no new version: the ended version is on record with the old name."""
+    told = Told("12:00:10")
+    jittery = told.policies["renamed"] = make_policies(jitter=timedelta(seconds=50))
+    told.poll("12:00:20", automation())
+    told.poll("12:00:30", automation(name="renamed"))
+    wait = make_fire_time(jittery, "main", A, at("12:04:00"), at("12:05:00")).due - at("12:04:00")
+    assert timedelta(seconds=5) < wait
+    told.plan("12:03:59")
+    assert told.plan("12:04:02") == {}
+    told.poll("12:04:03", automation(name="renamed", cron="*/30 * * * *", updated="12:04:02"))
+    before = DefinitionVersion(
+        A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20")
+    )
+    told.timetable.bring_into_force(at("12:04:01"))
+    told.timetable.rewind(
+        at("12:04:01"), watermark=at("12:03:59"), ended=[EndedVersion(before, at("12:04:01"))]
+    )
+    assert told.plan("12:04:03") == {}
+    assert told.plan("12:05:00") == {A: ["12:04"]}
+    assert told.plan("12:06:00") == {}
 
 
 @pytest.mark.parametrize("reloaded", [False, True])
