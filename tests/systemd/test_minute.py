@@ -73,11 +73,13 @@ def minute(services: Services, proxy: Path) -> Minute:
         command=fails,
     )
     services.start_api()
-    for name in FIRED | PAUSED:
-        services.create(name, prompt="Please fail." if name == FAILING else "Say hello.")
+    due = next_minute(now() + timedelta(seconds=25))
+    for name in FIRED | PAUSED:  # each at that minute alone: another minute may pass meanwhile
+        prompt = "Please fail." if name == FAILING else "Say hello."
+        services.create(name, f"{due.minute} {due.hour} * * *", prompt)
     services.systemctl("start", DAEMON)
     services.ready()
-    due = next_minute(now() + timedelta(seconds=1))
+    assert now() < due - timedelta(seconds=1), "the services are up too late for the minute"
     until(lambda: now() >= due - timedelta(milliseconds=300), "the minute", seconds=65)
     services.kill(DAEMON, "KILL")
     until(lambda: len(services.events("occurrence.accepted")) >= len(FIRED), "all of them to be accepted")
