@@ -45,11 +45,11 @@ uninstall:  ## as root: remove the services; keep settings, ledger and users
 test: check  ## run all checks and every test
 	@$(MAKE) --no-print-directory -j 2 computing waiting
 
-computing:
+computing: $(STAMP)  ## run the tests that mostly compute
 	nice -n 10 $(BIN)/pytest -n $$(( $(JOBS) + 1 )) --dist worksteal -m 'not waiting'
 
 # Their output comes in one piece, below that of the others.
-waiting:
+waiting: $(STAMP)  ## run the tests that mostly wait
 	@$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting >$(VENV)/waiting.log 2>&1; \
 	status=$$?; cat $(VENV)/waiting.log; exit $$status
 
