@@ -80,7 +80,7 @@ def minute(services: Services, proxy: Path) -> Minute:
     services.systemctl("start", DAEMON)
     services.ready()
     assert now() < due - timedelta(seconds=1), "the services are up too late for the minute"
-    until(lambda: now() >= due - timedelta(milliseconds=300), "the minute", seconds=65)
+    until(lambda: now() >= due - timedelta(milliseconds=300), "the minute", seconds=95)
     services.kill(DAEMON, "KILL")
     until(lambda: len(services.events("occurrence.accepted")) >= len(FIRED), "all of them to be accepted")
     until(lambda: len(services.events("occurrence.skipped")) >= len(PAUSED), "the paused ones to be skipped")
