@@ -27,6 +27,7 @@ from tests.systemd.project import ROOT, at, write
 from tests.systemd.services import DAEMON, Services
 from tests.systemd.slow import PORT
 
+pytestmark = pytest.mark.timeout(300)  # the minute may be 85 s ahead
 FIRED = {"nightly-report", "fired-1", "fired-2"}
 FAILING = "paused-failing"
 PAUSED = {"paused-key", "paused-stop", FAILING}
