@@ -27,9 +27,8 @@ class _HeapEntry(NamedTuple):
 class DueQueue:
     """Fire times by automation, in the order of their scheduled instants.
 
-    Each scheduled instant of an automation is in the queue at most once: for equal instants the later
-    addition wins. After a step back of the clock, the same instant may be added again, and may have to wait
-    again.
+    A scheduled instant of an automation is either ready or delayed, and only once: the later addition wins.
+    After a step back of the clock, the same instant may be added again, and may have to wait again.
 
     A removed fire time leaves its entry in the heap, where the entry is ignored later. The cost of an edit
     therefore depends on the delayed fire times of this automation, not of all automations. At most half of

@@ -231,8 +231,7 @@ class Timetable:
         for some in _divide(ended, _LOADED_AT_ONCE):
             for each in some:
                 present = recorded.get(each.version.automation_id)
-                name = each.version.name if present is None else present.automation.name
-                self._recall(self._enter_ended_version(each, name), undecided)
+                self._recall(self._enter_ended_version(each, present), undecided)
             yield []
         for records in _divide(recorded.values(), _LOADED_AT_ONCE):
             yield [version for each in records if (version := self._take_up(each, undecided)) is not None]
@@ -262,12 +261,16 @@ class Timetable:
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
             self._add_past(entry, gap.since, min(gap.until, last), is_confirmed=False)
 
-    def _enter_ended_version(self, each: EndedVersion, name: str) -> TimetableEntry:
-        """Enter an ended version under the automation's present ``name``, which decides the policies.
+    def _enter_ended_version(
+        self, each: EndedVersion, present: RecordedAutomation | TimetableEntry | None
+    ) -> TimetableEntry:
+        """Enter an ended version under the present name of the automation, which decides the policies.
 
-        The version has the name of its recording: a new name is no new version.
+        A new name is no new version, so the version may have an older name. ``present`` None: the automation
+        is gone.
         """
         version = each.version
+        name = version.name if present is None else present.automation.name
         automation = Automation(version.automation_id, name, version.definition or NO_DEFINITION)
         schedule, _ = self._evaluate(automation.definition)
         policies = self._policies(automation.id, name)
@@ -603,9 +606,7 @@ class Timetable:
             self._unconfirmed_backlog.cut_all(now)
             self.schedule_heap.rewind(watermark)
             for each in ended:
-                present = self._entries.get(each.version.automation_id)
-                name = each.version.name if present is None else present.automation.name
-                entry = self._enter_ended_version(each, name)
+                entry = self._enter_ended_version(each, self._entries.get(each.version.automation_id))
                 self._add_past(entry, watermark, each.until)
 
     def iterate_upcoming(

@@ -635,6 +635,19 @@ def test_what_was_removed_is_remembered_for_what_no_reading_has_confirmed() -> N
     assert (shown([due]), due.entry.end_reason) == ({A: ["11:00"]}, "deleted")
 
 
+def test_after_a_restart_a_version_that_ended_has_the_policies_of_the_present_name() -> None:
+    told = Told("12:02:10")
+    told.policies["renamed"] = make_policies(jitter=timedelta(minutes=30))
+    hourly = DefinitionVersion(
+        A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00")
+    )
+    now = recorded(automation(cron="30 3 * * *", name="renamed"), since="12:01:00")
+    told.load(now, watermark="11:30:00", previous="12:01:00", ended=[EndedVersion(hourly, at("12:01:00"))])
+    told.poll("12:02:20", automation(cron="30 3 * * *", name="renamed"))
+    assert told.plan("12:02:30") == {}
+    assert told.plan("12:31:00") == {A: ["12:00"]}
+
+
 # ---------------------------------------------------------------- validity that is not what was recorded
 
 

@@ -243,16 +243,22 @@ def test_a_run_that_began_after_ours_could_have_hides_it() -> None:
     before_one(story)
 
 
+async def lose_a_request_by_an_unknown_clock(world: World) -> str:
+    """The request of 13:00 is lost, its process is killed, and no answer has shown the API's clock."""
+    automation = world.api.create(HOURLY)
+    world.api.shows_date = False
+    world.api.script(automation, LOST_REQUEST)
+    world.start()
+    await world.until("13:00:01")
+    world.kill()
+    return automation
+
+
 def test_a_run_hours_after_an_attempt_of_a_killed_process_hides_it_though_the_apis_clock_was_unknown() -> (
     None
 ):
     async def story(world: World) -> None:
-        automation = world.api.create(HOURLY)
-        world.api.shows_date = False
-        world.api.script(automation, LOST_REQUEST)
-        world.start()
-        await world.until("13:00:01")
-        world.kill()
+        automation = await lose_a_request_by_an_unknown_clock(world)
         await world.until("16:30:00")
         world.api.run_by_somebody(automation)
         world.api.shows_date = True
@@ -270,12 +276,7 @@ def test_nor_does_a_run_between_two_readings_count_when_the_apis_clock_was_unkno
     """The first reading shows no run; a person starts one while the settle time lasts."""
 
     async def story(world: World) -> None:
-        automation = world.api.create(HOURLY)
-        world.api.shows_date = False
-        world.api.script(automation, LOST_REQUEST)
-        world.start()
-        await world.until("13:00:01")
-        world.kill()
+        automation = await lose_a_request_by_an_unknown_clock(world)
         world.api.shows_date = True
         await world.until("16:40:00")
         world.start()
